@@ -1,0 +1,40 @@
+"""The failures that users of the server meet, each with the code that it has everywhere.
+
+One code means the same thing over RPC, in a JSON error and in a Python client (PROTOCOL.md, "Errors").
+Code that knows a fact raises it here; :mod:`rpcshare.server` turns it into a status or a wire error.
+"""
+
+from enum import StrEnum
+
+__all__ = ["ErrorCode", "ShareError"]
+
+
+class ErrorCode(StrEnum):
+    """What went wrong, as a name that programs may compare."""
+
+    SHARE_NOT_FOUND = "SHARE_NOT_FOUND"
+    INVALID_SECRET = "INVALID_SECRET"  # noqa: S105 -- a code's name
+    INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    UNAUTHORIZED = "UNAUTHORIZED"
+    FORBIDDEN = "FORBIDDEN"
+    SHARE_GONE = "SHARE_GONE"
+    PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
+    RATE_LIMITED = "RATE_LIMITED"
+    STORAGE_UNAVAILABLE = "STORAGE_UNAVAILABLE"
+    INTERNAL = "INTERNAL"
+
+
+class ShareError(Exception):
+    """A request that could not be carried out, and why.
+
+    Attributes:
+        code: what went wrong, for programs.
+        message: what went wrong, for people. Holds nothing secret: it goes to whoever asked.
+        retry_after: after how many seconds it is worth trying again, or None.
+    """
+
+    def __init__(self, code: ErrorCode, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.retry_after = retry_after

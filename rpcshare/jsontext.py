@@ -1,0 +1,58 @@
+"""JSON text, in and out, for everything in the package that reads or writes it.
+
+msgspec does the work. It refuses one thing that JavaScript produces every day: a string with half of
+a surrogate pair, which is what remains of an emoji after ``text.slice(0, n)``. Such text is valid
+JSON (RFC 8259 section 8.2), and a server that promises to keep every field must keep it, so
+both directions fall back to the standard library for it, and for it alone.
+"""
+
+import json
+from typing import Any
+
+import msgspec
+
+__all__ = ["JSONDecodeError", "decode", "encode"]
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+class JSONDecodeError(ValueError):
+    """Text that is not JSON, or is nested too deeply to be read."""
+
+
+def encode(value: object) -> bytes:
+    """Return ``value`` as compact JSON in UTF-8.
+
+    Raises:
+        TypeError: ``value`` holds something that JSON has no form for.
+        RecursionError: ``value`` is nested too deeply, or holds itself.
+    """
+    try:
+        return _encode(value)
+    except UnicodeEncodeError:
+        # \uXXXX escapes carry a lone surrogate through UTF-8, which has no form for it. msgspec.Raw
+        # has no business here: whoever splices encoded text has it encoded by this function.
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def decode(text: bytes | str) -> Any:  # noqa: ANN401 -- JSON is whatever the peer sent
+    """Return the value that the JSON document ``text`` stands for.
+
+    Raises:
+        JSONDecodeError: ``text`` is not JSON; the message says where.
+    """
+    try:
+        return _decode(text)
+    except RecursionError as exc:
+        raise JSONDecodeError("nested too deeply") from exc
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        try:
+            value = json.loads(text, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
+            raise JSONDecodeError(str(exc)) from exc
+        return value
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
