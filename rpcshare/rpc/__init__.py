@@ -1,0 +1,66 @@
+"""Capability RPC in Python: the Cap'n Web protocol, wire-compatible with the ``capnweb`` package from npm.
+
+Objects are passed by reference, in both directions, and results can be used before they have arrived::
+
+    class Counter(RpcTarget):
+        @rpc_method("increment(by?)")
+        def increment(self, by: int = 1) -> int: ...
+
+    async with Connection(transport, main=Counter()) as connection:
+        print(await connection.remote_main.increment(5))
+
+The pieces, from the inside out: :mod:`~rpcshare.rpc.values` and :mod:`~rpcshare.rpc.stub` (what an
+application handles), :mod:`~rpcshare.rpc.session` (the rules, without input or output),
+:mod:`~rpcshare.rpc.codec` (messages as text), :mod:`~rpcshare.rpc.transport` (what carries them) and
+:mod:`~rpcshare.rpc.connection` (what drives it all on asyncio). PROTOCOL.md describes the wire.
+"""
+
+from rpcshare.rpc.codec import JSON, Codec, JSONCodec
+from rpcshare.rpc.connection import Connection
+from rpcshare.rpc.encoding import Preencoded
+from rpcshare.rpc.errors import (
+    DisposedError,
+    EncodeError,
+    LimitExceededError,
+    ProtocolError,
+    RpcError,
+    SessionClosedError,
+)
+from rpcshare.rpc.limits import Limits
+from rpcshare.rpc.session import Session, Stats
+from rpcshare.rpc.stub import Promise, Stub
+from rpcshare.rpc.target import RpcTarget, rpc_method, rpc_property
+from rpcshare.rpc.transport import MemoryTransport, Transport, TransportClosedError, memory_pair
+from rpcshare.rpc.values import UNDEFINED, BigInt, Date, Undefined
+from rpcshare.rpc.websocket import WebSocketTransport
+
+__all__ = [
+    "JSON",
+    "UNDEFINED",
+    "BigInt",
+    "Codec",
+    "Connection",
+    "Date",
+    "DisposedError",
+    "EncodeError",
+    "JSONCodec",
+    "LimitExceededError",
+    "Limits",
+    "MemoryTransport",
+    "Preencoded",
+    "Promise",
+    "ProtocolError",
+    "RpcError",
+    "RpcTarget",
+    "Session",
+    "SessionClosedError",
+    "Stats",
+    "Stub",
+    "Transport",
+    "TransportClosedError",
+    "Undefined",
+    "WebSocketTransport",
+    "memory_pair",
+    "rpc_method",
+    "rpc_property",
+]

@@ -1,0 +1,271 @@
+"""Drives a session over a transport on asyncio: moves frames and carries out calls."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rpcshare.rpc.codec import JSON, Codec
+from rpcshare.rpc.errors import (
+    LimitExceededError,
+    ProtocolError,
+    RpcError,
+    SessionClosedError,
+)
+from rpcshare.rpc.session import DEFAULT_LIMITS, Session, conceal
+from rpcshare.rpc.stub import Stub
+from rpcshare.rpc.transport import Transport, TransportClosedError
+
+if TYPE_CHECKING:
+    from rpcshare.rpc.limits import Limits
+    from rpcshare.rpc.local import Call
+
+__all__ = ["Connection"]
+
+# Frames encoded and not yet taken by the transport: above this, a connection that throttles its peer reads no
+# more. A few large results may wait; a peer that asks without ever reading what it gets may not.
+HIGH_WATER = 4 * 1024 * 1024
+
+# For how long a last frame (an abort, mostly) may take before the connection is cut.
+CLOSE_TIMEOUT = 5.0
+
+
+class Connection:
+    """One session over one transport.
+
+    Enter it to run it, or await :meth:`run`. Everything that arrived together is processed before anything is
+    sent, and what that produced is sent together.
+
+    Args:
+        transport: connected already.
+        main: what the peer finds as its remote main; None to offer nothing.
+        codec: the encoding of messages.
+        limits: how much the peer may ask.
+        describe_error: what to tell the peer of an exception that is not an RpcError.
+        throttle: stop reading while much waits to be sent. Of two peers at most one may do so, or each could
+            wait for the other; it is the server's.
+        call_grace: for how many seconds after the connection has ended the calls of the peer may go on.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        main: object = None,
+        *,
+        codec: Codec = JSON,
+        limits: Limits = DEFAULT_LIMITS,
+        describe_error: Callable[[BaseException], RpcError] = conceal,
+        throttle: bool = False,
+        call_grace: float = 10.0,
+    ) -> None:
+        self.transport = transport
+        self.session = Session(
+            main,
+            limits=limits,
+            raw_bytes=codec.raw_bytes,
+            describe_error=describe_error,
+            wake=self._wake,
+        )
+        self._codec = codec
+        self._limits = limits
+        self._throttle = throttle
+        self._call_grace = call_grace
+
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        # Whether a flush is about to run.
+        self._scheduled = False
+
+        # Frames for the writer, and how many bytes of them.
+        self._frames: list[bytes] = []
+        self._pending = 0
+        self._has_frames = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._drained.set()
+
+        # Calls under way, and how many of their tasks have not begun.
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._not_begun = 0
+
+        self._reader: asyncio.Task[None] | None = None
+        self._runner: asyncio.Task[None] | None = None
+        self._close_code = 1000
+        # Whether calls under way may end before the session does.
+        self._draining = False
+
+    @property
+    def remote_main(self) -> Stub:
+        """The stub for the peer's main target."""
+        return self.session.remote_main
+
+    async def __aenter__(self) -> Self:
+        self._runner = asyncio.create_task(self.run())
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def run(self) -> None:
+        """Run the session until it ends; the reason is then ``session.closed``."""
+        writer = asyncio.create_task(self._write())
+        reader = self._reader = asyncio.create_task(self._read())
+        try:
+            done, _ = await asyncio.wait({writer, reader}, return_when=asyncio.FIRST_COMPLETED)
+            while self._draining and self._tasks:
+                await asyncio.wait(set(self._tasks))
+            for task in done:
+                if not task.cancelled():
+                    task.result()
+        finally:
+            reader.cancel()
+            self.session.close(SessionClosedError("the session was closed by this side"))
+            await self._finish(writer)
+
+    async def close(self, code: int = 1000) -> None:
+        """End the session at once and close the transport. What has been sent before leaves first."""
+        self._close_code = code
+        self.session.close(SessionClosedError("the session was closed by this side"))
+        await self._stop()
+
+    async def drain(self, code: int = 1001) -> None:
+        """Take no more messages, let the calls under way return and their results leave, then close."""
+        self._close_code = code
+        self._draining = True
+        await self._stop()
+
+    async def _stop(self) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
+        if self._runner is not None:
+            await self._runner
+
+    # Reading.
+
+    async def _read(self) -> None:
+        bound = self._limits.message_bytes
+        while self.session.closed is None:
+            try:
+                frame = await self.transport.receive()
+            except TransportClosedError as exc:
+                self.session.close(SessionClosedError(f"the connection was lost: {exc}"))
+                return
+            if bound and len(frame) > bound:
+                self.session.abort(LimitExceededError("message bytes", bound))
+                return
+            try:
+                message = self._codec.decode(frame)
+            except ProtocolError as exc:
+                self.session.abort(exc)
+                return
+            self.session.receive(message)
+            self._carry_out()
+            if self._throttle and self._pending > HIGH_WATER:
+                await self._drained.wait()
+
+    # Calls.
+
+    def _carry_out(self) -> None:
+        """Start the calls that the session asks for, in order."""
+        while (call := self.session.next_call()) is not None:
+            if self._not_begun:
+                # A call that arrived earlier has yet to begin, so this one waits for its turn as well.
+                self._spawn(self._finish_call(call, None))
+                continue
+            try:
+                result = call.start()
+            except Exception as exc:  # noqa: BLE001 -- it is the caller's
+                call.reject(exc)
+                continue
+            if isinstance(result, Awaitable) and not isinstance(result, Stub):
+                self._spawn(self._finish_call(call, result))
+            else:
+                call.resolve(result)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        self._not_begun += 1
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _finish_call(self, call: Call, result: Awaitable[object] | None) -> None:
+        """Wait for what a call returned, having made it if it has returned nothing yet."""
+        self._not_begun -= 1
+        try:
+            value = call.start() if result is None else result
+            if isinstance(value, Awaitable) and not isinstance(value, Stub):
+                value = await value
+        except Exception as exc:  # noqa: BLE001 -- it is the caller's
+            call.reject(exc)
+        except BaseException:
+            call.reject(RpcError("the call was cancelled"))
+            raise
+        else:
+            call.resolve(value)
+
+    # Writing.
+
+    def _wake(self) -> None:
+        if self._scheduled or self._loop.is_closed():
+            return
+        self._scheduled = True
+        if threading.get_ident() == self._thread:
+            self._loop.call_soon(self._flush)
+        else:
+            self._loop.call_soon_threadsafe(self._flush)
+
+    def _flush(self) -> None:
+        """Encode what the session has to say and pass it to the writer."""
+        self._scheduled = False
+        self._carry_out()
+        for message in self.session.take_output():
+            frame = self._codec.encode(message)
+            self._frames.append(frame)
+            self._pending += len(frame)
+        if self._frames:
+            self._has_frames.set()
+        if self._pending > HIGH_WATER:
+            self._drained.clear()
+        if self.session.closed is not None:
+            self._has_frames.set()
+            if self._reader is not None:
+                self._reader.cancel()
+
+    async def _write(self) -> None:
+        text = self._codec.text
+        while True:
+            await self._has_frames.wait()
+            self._has_frames.clear()
+            frames, self._frames = self._frames, []
+            for frame in frames:
+                try:
+                    await self.transport.send(frame, text=text)
+                except TransportClosedError as exc:
+                    self.session.close(SessionClosedError(f"the connection was lost: {exc}"))
+                    return
+                self._pending -= len(frame)
+            if self._pending <= HIGH_WATER:
+                self._drained.set()
+            if self.session.closed is not None and not self._frames:
+                return
+
+    async def _finish(self, writer: asyncio.Task[None]) -> None:
+        """Let the last frames leave, close the transport, and end the calls that are still under way."""
+        self._flush()
+        await asyncio.wait({writer}, timeout=CLOSE_TIMEOUT)
+        writer.cancel()
+        closed = self.session.closed
+        aborted = isinstance(closed, ProtocolError)
+        code = 3000 if aborted else self._close_code
+        await self.transport.close(code, closed.message if aborted and closed else "")
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=self._call_grace)
+        for task in set(self._tasks):
+            task.cancel()

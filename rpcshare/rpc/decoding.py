@@ -1,0 +1,253 @@
+"""From expressions of the wire to Python values (PROTOCOL.md, "Expressions")."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from rpcshare.rpc.errors import LimitExceededError, ProtocolError, RpcError
+from rpcshare.rpc.payload import Container, Located, Payload
+from rpcshare.rpc.stub import Promise, Stub
+from rpcshare.rpc.values import UNDEFINED, date_from_milliseconds, parse_bigint
+
+if TYPE_CHECKING:
+    from rpcshare.rpc.limits import Limits
+    from rpcshare.rpc.reference import Owner, Path, Reference
+
+__all__ = ["Decoder", "Importer"]
+
+
+class Importer(Protocol):
+    """What the decoder asks of the session when it meets a reference."""
+
+    @property
+    def limits(self) -> Limits:
+        """How much the peer may ask."""
+        ...
+
+    def import_stub(self, import_id: int) -> Reference:
+        """Return a new hold on the peer's export ``import_id``."""
+        ...
+
+    def import_promise(self, import_id: int) -> Reference:
+        """Return a hold on the peer's new promise ``import_id``."""
+        ...
+
+    def exported(self, export_id: int) -> Reference:
+        """Return the export ``export_id``, with no new hold on it. Raises ProtocolError if there is none."""
+        ...
+
+
+class Decoder:
+    """Turns one expression into a payload. The expression is used up: containers become the value."""
+
+    __slots__ = ("_importer", "_max_depth", "_owner", "_promises", "_stubs")
+
+    def __init__(self, owner: Owner, importer: Importer) -> None:
+        self._owner = owner
+        self._importer = importer
+        self._max_depth = importer.limits.depth or math.inf
+        self._stubs: list[Stub] = []
+        self._promises: list[Located] = []
+
+    def decode(self, expression: object, depth: int = 0) -> Payload:
+        """Return the payload that ``expression`` stands for; its calls have been made.
+
+        Raises:
+            ProtocolError: the expression is malformed. Stubs in it have been disposed of.
+        """
+        payload = Payload(self._owner, None, stubs=self._stubs, promises=self._promises)
+        try:
+            payload.value = self._value(expression, depth, payload, "value")
+        except Exception:
+            payload.dispose()
+            raise
+        return payload
+
+    def reference(self, expression: object, depth: int = 0) -> Reference | None:
+        """Return a hold on what ``expression`` refers to, or None if it is another expression.
+
+        Raises:
+            ProtocolError: the expression is malformed.
+        """
+        if type(expression) is list and expression and expression[0] in ("pipeline", "import"):
+            return self._imported(expression, depth)
+        return None
+
+    def _value(
+        self,
+        value: object,
+        depth: int,
+        container: Container,
+        key: str | int,
+    ) -> object:
+        if type(value) is dict:
+            return self._object(value, depth)
+        if type(value) is list:
+            return self._expression(value, depth, container, key)
+        return value
+
+    def _object(self, value: dict[str, object], depth: int) -> dict[str, object]:
+        self._check_depth(depth)
+        for key, item in value.items():
+            kind = type(item)
+            if kind is dict:
+                self._object(item, depth + 1)  # type: ignore[arg-type]  # its kind says so
+            elif kind is list:
+                value[key] = self._expression(item, depth + 1, value, key)  # type: ignore[arg-type]  # likewise
+        return value
+
+    def _array(self, value: list[object], depth: int) -> list[object]:
+        self._check_depth(depth)
+        for index, item in enumerate(value):
+            kind = type(item)
+            if kind is dict:
+                self._object(item, depth + 1)  # type: ignore[arg-type]  # its kind says so
+            elif kind is list:
+                value[index] = self._expression(item, depth + 1, value, index)  # type: ignore[arg-type]  # likewise
+        return value
+
+    def _check_depth(self, depth: int) -> None:
+        if depth >= self._max_depth:
+            raise LimitExceededError("nesting depth", self._importer.limits.depth)
+
+    def _expression(
+        self,
+        value: list[object],
+        depth: int,
+        container: Container,
+        key: str | int,
+    ) -> object:
+        if len(value) == 1 and type(value[0]) is list:
+            return self._array(value[0], depth)
+        self._check_depth(depth)
+        tag = value[0] if value else None
+        decode = _DECODERS.get(tag) if type(tag) is str else None
+        if decode is None:
+            raise _malformed(value)
+        decoded = decode(self, value, depth)
+        if isinstance(decoded, Stub):
+            self._stubs.append(decoded)
+            if isinstance(decoded, Promise):
+                self._promises.append((container, key, decoded))
+        return decoded
+
+    def _undefined(self, value: list[object], _depth: int) -> object:
+        if len(value) != 1:
+            raise _malformed(value)
+        return UNDEFINED
+
+    def _infinity(self, _value: list[object], _depth: int) -> object:
+        return math.inf
+
+    def _minus_infinity(self, _value: list[object], _depth: int) -> object:
+        return -math.inf
+
+    def _nan(self, _value: list[object], _depth: int) -> object:
+        return math.nan
+
+    def _bigint(self, value: list[object], _depth: int) -> object:
+        digits = value[1] if len(value) == 2 else None
+        if not isinstance(digits, str):
+            raise _malformed(value)
+        bound = self._importer.limits.bigint_digits
+        if bound and len(digits) - digits.startswith("-") > bound:
+            raise LimitExceededError("digits of a bigint", bound)
+        try:
+            return parse_bigint(digits)
+        except ValueError:
+            raise _malformed(value) from None
+
+    def _date(self, value: list[object], _depth: int) -> object:
+        time = value[1] if len(value) == 2 else UNDEFINED
+        if time is not None and type(time) not in (int, float):
+            raise _malformed(value)
+        return date_from_milliseconds(time)  # type: ignore[arg-type]  # just checked
+
+    def _bytes(self, value: list[object], _depth: int) -> object:
+        data = value[1] if len(value) == 2 else None
+        if isinstance(data, bytes):
+            return data
+        if not isinstance(data, str):
+            raise _malformed(value)
+        try:
+            # JavaScript's encoders leave the padding out.
+            return base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
+        except (binascii.Error, ValueError):
+            raise _malformed(value) from None
+
+    def _error(self, value: list[object], depth: int) -> object:
+        if len(value) < 3 or type(value[1]) is not str or type(value[2]) is not str:
+            raise _malformed(value)
+        error = RpcError(value[2], name=value[1])
+        if len(value) > 3 and isinstance(value[3], str):
+            error.stack = value[3]
+        if len(value) > 4:
+            if not isinstance(value[4], dict):
+                raise _malformed(value)
+            error.properties = self._object(value[4], depth + 1)
+        return error
+
+    def _export(self, value: list[object], _depth: int) -> object:
+        return Stub(self._importer.import_stub(_entry_id(value)))
+
+    def _promise(self, value: list[object], _depth: int) -> object:
+        return Promise(self._importer.import_promise(_entry_id(value)))
+
+    def _import(self, value: list[object], depth: int) -> object:
+        return Stub(self._imported(value, depth))
+
+    def _pipeline(self, value: list[object], depth: int) -> object:
+        return Promise(self._imported(value, depth))
+
+    def _imported(self, value: list[object], depth: int) -> Reference:
+        """Return a hold on what an ``import`` or ``pipeline`` expression refers to, calling it if asked."""
+        if not 2 <= len(value) <= 4 or type(value[1]) is not int:
+            raise _malformed(value)
+        reference = self._importer.exported(value[1])
+        path = _path(value[2]) if len(value) > 2 else ()
+        if len(value) < 4:
+            return reference.get(path)
+        if type(value[3]) is not list:
+            raise _malformed(value)
+        # The arguments are a payload of their own: the call owns them, not the message around it.
+        arguments = Decoder(self._owner, self._importer).decode([value[3]], depth)
+        return reference.call(path, arguments)
+
+
+_DECODERS: dict[str, Callable[[Decoder, list[object], int], object]] = {
+    "undefined": Decoder._undefined,
+    "inf": Decoder._infinity,
+    "-inf": Decoder._minus_infinity,
+    "nan": Decoder._nan,
+    "bigint": Decoder._bigint,
+    "date": Decoder._date,
+    "bytes": Decoder._bytes,
+    "error": Decoder._error,
+    "export": Decoder._export,
+    "promise": Decoder._promise,
+    "import": Decoder._import,
+    "pipeline": Decoder._pipeline,
+}
+
+
+def _entry_id(value: list[object]) -> int:
+    if len(value) != 2 or type(value[1]) is not int:
+        raise _malformed(value)
+    return value[1]
+
+
+def _path(value: object) -> Path:
+    if type(value) is not list or not all(type(name) in (str, int) for name in value):
+        raise ProtocolError("malformed expression: a property path is a list of names")
+    return tuple(value)
+
+
+def _malformed(value: list[object]) -> ProtocolError:
+    # Only the kind is named: what else the peer sent may be private, and errors get logged.
+    tag = value[0] if value else None
+    shown = tag[:32] if isinstance(tag, str) else type(tag).__name__
+    return ProtocolError(f"malformed or unknown expression: {shown!r}")

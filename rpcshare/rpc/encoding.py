@@ -1,0 +1,260 @@
+"""From Python values to expressions of the wire (PROTOCOL.md, "Expressions")."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable
+from datetime import datetime
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+from rpcshare.rpc.errors import EncodeError, RpcError
+from rpcshare.rpc.stub import Promise, Stub
+from rpcshare.rpc.target import RpcTarget, is_function
+from rpcshare.rpc.values import (
+    MAX_SAFE_INTEGER,
+    BigInt,
+    Date,
+    Undefined,
+    format_bigint,
+    milliseconds_from_date,
+)
+
+if TYPE_CHECKING:
+    from rpcshare.rpc.payload import Payload
+
+__all__ = ["Encoder", "Exporter", "Preencoded"]
+
+
+class Preencoded:
+    """A value with the one expression that stands for it, encoded once and sent many times.
+
+    The session sends the expression as it is. A codec keeps the bytes that it encodes it to in
+    ``encoded``, so that sending it to the next peer copies them.
+    """
+
+    __slots__ = ("encoded", "expression")
+
+    def __init__(self, value: object) -> None:
+        # Raw bytes and base64 differ between the encodings of the wire, so such a value has no one form.
+        self.expression = Encoder(None, max_depth=256, raw_bytes=True).encode(value)
+        self.encoded: dict[str, bytes] = {}
+
+
+class Exporter(Protocol):
+    """What the encoder asks of the session when it meets something that is passed by reference."""
+
+    def export_stub(self, stub: Stub, undo: list[int]) -> list[object]:
+        """Return the expression for ``stub``, noting in ``undo`` the export that it made."""
+        ...
+
+    def export_target(self, target: object, payload: Payload | None, undo: list[int]) -> list[object]:
+        """Return the expression for a target or a function that is part of ``payload``."""
+        ...
+
+    def unexport(self, undo: list[int]) -> None:
+        """Take back the exports noted in ``undo``: the message is not sent after all."""
+        ...
+
+    def describe(self, error: BaseException) -> RpcError:
+        """Return what the peer may know about ``error``."""
+        ...
+
+
+class Encoder:
+    """Turns one value into an expression. Parts that need no encoding are shared, not copied."""
+
+    __slots__ = ("_exporter", "_found", "_max_depth", "_payload", "_raw_bytes", "_undo")
+
+    def __init__(
+        self,
+        exporter: Exporter | None,
+        *,
+        max_depth: int,
+        raw_bytes: bool,
+        payload: Payload | None = None,
+    ) -> None:
+        self._exporter = exporter
+        self._max_depth = max_depth or math.inf
+        self._raw_bytes = raw_bytes
+        self._payload = payload
+        self._undo: list[int] = []
+        self._found: list[Stub] = []
+
+    def encode(self, value: object) -> object:
+        """Return the expression for ``value``.
+
+        Raises:
+            EncodeError: part of the value has no form on the wire. What was exported is taken back.
+        """
+        try:
+            return self._encode(value, 0)
+        except RecursionError:
+            self._take_back()
+            raise EncodeError("nested too deeply (does it hold itself?)") from None
+        except Exception:
+            self._take_back()
+            raise
+
+    def encode_arguments(self, arguments: object) -> list[object]:
+        """Return the expressions for a sequence of arguments, as a call carries them.
+
+        Raises:
+            EncodeError: as :meth:`encode`.
+        """
+        escaped: list[list[object]] = self.encode(arguments)  # type: ignore[assignment]  # it is a sequence
+        return escaped[0]
+
+    def encode_payload(self) -> object:
+        """Return the expression for the value of the payload, which now knows the stubs in it.
+
+        Raises:
+            EncodeError: as :meth:`encode`.
+        """
+        payload = self._payload
+        assert payload is not None  # noqa: S101 -- the session made this encoder for one
+        expression = self.encode(payload.value)
+        if payload.stubs is None and not payload.lent:
+            payload.stubs = self._found
+        return expression
+
+    def _take_back(self) -> None:
+        if self._exporter is not None:
+            self._exporter.unexport(self._undo)
+
+    def _encode(self, value: object, depth: int) -> object:
+        if depth >= self._max_depth:
+            raise EncodeError("nested too deeply (does it hold itself?)")
+        kind = type(value)
+        if kind is str or kind is bool or value is None:
+            return value
+        encode = _ENCODERS.get(kind)
+        if encode is None:
+            encode = _encoder_for(value)
+            if encode is None:
+                raise EncodeError(f"a value of type {kind.__name__} cannot be sent")
+        return encode(self, value, depth)
+
+    def _object(self, value: dict[str, object], depth: int) -> object:
+        changed: dict[str, object] | None = None
+        for key, item in value.items():
+            if type(key) is not str:
+                key = self._key(key)  # noqa: PLW2901 -- or the error that says why not
+            kind = type(item)
+            if kind is str or kind is bool or item is None:
+                continue
+            encoded = self._encode(item, depth + 1)
+            if encoded is not item:
+                if changed is None:
+                    changed = value.copy()
+                changed[key] = encoded
+        return value if changed is None else changed
+
+    @staticmethod
+    def _key(key: object) -> str:
+        if isinstance(key, str):
+            return key
+        raise EncodeError(f"a key of type {type(key).__name__} cannot be sent; keys are strings")
+
+    def _array(self, value: list[object] | tuple[object, ...], depth: int) -> object:
+        # An array stands for an expression, so one that is meant literally is wrapped in another.
+        return [[self._encode(item, depth + 1) for item in value]]
+
+    def _integer(self, value: int, _depth: int) -> object:
+        if -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
+            return value
+        return ["bigint", format_bigint(value)]
+
+    def _bigint(self, value: int, _depth: int) -> object:
+        return ["bigint", format_bigint(value)]
+
+    def _number(self, value: float, _depth: int) -> object:
+        if math.isfinite(value):
+            return value
+        if math.isnan(value):
+            return ["nan"]
+        return ["inf"] if value > 0 else ["-inf"]
+
+    def _undefined(self, _value: object, _depth: int) -> object:
+        return ["undefined"]
+
+    def _bytes(self, value: bytes | bytearray | memoryview, _depth: int) -> object:
+        data = bytes(value)
+        if self._raw_bytes:
+            return ["bytes", data]
+        return ["bytes", base64.b64encode(data).decode("ascii").rstrip("=")]
+
+    def _datetime(self, value: datetime, _depth: int) -> object:
+        return ["date", milliseconds_from_date(value)]
+
+    def _date(self, value: Date, _depth: int) -> object:
+        return ["date", value.milliseconds]
+
+    def _error(self, value: BaseException, depth: int) -> object:
+        error = value if self._exporter is None else self._exporter.describe(value)
+        if not isinstance(error, RpcError):
+            error = RpcError(str(error), name=type(error).__name__)
+        properties: dict[str, object] = {}
+        for name, item in error.properties.items():
+            made = len(self._undo)
+            try:
+                properties[name] = self._encode(item, depth + 1)
+            except EncodeError:
+                # The error has to arrive; a property of it that cannot be sent does not.
+                if self._exporter is not None:
+                    self._exporter.unexport(self._undo[made:])
+                del self._undo[made:]
+        if properties:
+            return ["error", error.name, error.message, None, properties]
+        return ["error", error.name, error.message]
+
+    def _stub(self, value: Stub, _depth: int) -> object:
+        if self._exporter is None:
+            raise EncodeError("a stub cannot be sent outside a session")
+        self._found.append(value)
+        return self._exporter.export_stub(value, self._undo)
+
+    def _target(self, value: object, _depth: int) -> object:
+        if self._exporter is None:
+            raise EncodeError("a target or a function cannot be sent outside a session")
+        return self._exporter.export_target(value, self._payload, self._undo)
+
+    def _preencoded(self, value: Preencoded, _depth: int) -> object:
+        return value
+
+
+_ENCODERS: dict[type, Callable[..., object]] = {
+    dict: Encoder._object,
+    list: Encoder._array,
+    tuple: Encoder._array,
+    int: Encoder._integer,
+    float: Encoder._number,
+    BigInt: Encoder._bigint,
+    Undefined: Encoder._undefined,
+    bytes: Encoder._bytes,
+    bytearray: Encoder._bytes,
+    memoryview: Encoder._bytes,
+    datetime: Encoder._datetime,
+    Date: Encoder._date,
+    Stub: Encoder._stub,
+    Promise: Encoder._stub,
+    RpcError: Encoder._error,
+    Preencoded: Encoder._preencoded,
+}
+
+
+def _encoder_for(value: object) -> Callable[..., object] | None:
+    """Return how to encode a value whose exact type is not in the table."""
+    if isinstance(value, RpcTarget) or is_function(value):
+        return Encoder._target
+    if isinstance(value, BaseException):
+        return Encoder._error
+    if isinstance(value, Enum):
+        return lambda encoder, member, depth: encoder._encode(member.value, depth)
+    for base in (str, bool, int, float, dict, list, tuple, bytes, datetime):
+        if isinstance(value, base):
+            if base is str:
+                return lambda _encoder, text, _depth: str.__str__(text)
+            return _ENCODERS[base]
+    return None

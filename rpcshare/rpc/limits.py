@@ -1,0 +1,28 @@
+"""How much a peer may ask of a session."""
+
+import msgspec
+
+__all__ = ["Limits"]
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds on what a peer may send or make this side hold; 0 turns one off.
+
+    They are this side's alone: nothing is negotiated (PROTOCOL.md, "Limits"). A peer that goes past
+    one gets an ``abort`` that names it, and its session ends; other sessions do not notice.
+    """
+
+    message_bytes: int = 16 * 1024 * 1024
+    """Of one message in its encoded form."""
+
+    depth: int = 256
+    """Of nested arrays and objects in one message: npm capnweb's own bound, in both directions."""
+
+    bigint_digits: int = 16_384
+    """Of one bigint: parsing takes more than linear time (npm capnweb has the same bound)."""
+
+    exports: int = 65_536
+    """Entries of the export table, which only the peer's releases make smaller."""
+
+    calls_in_flight: int = 1_024
+    """Calls that the peer has made and that have not returned."""

@@ -1,0 +1,258 @@
+"""References to what is on this side, or will be: targets, values, errors, and results under way."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from rpcshare.rpc.errors import RpcError
+from rpcshare.rpc.payload import Payload
+from rpcshare.rpc.reference import Observer, Owner, Path, Reference
+from rpcshare.rpc.stub import Stub, path_of, reference_of
+from rpcshare.rpc.target import Method, Property, RpcTarget, is_function
+from rpcshare.rpc.values import UNDEFINED
+
+__all__ = ["BrokenReference", "Call", "NearReference", "PendingReference", "ValueReference"]
+
+
+class Call:
+    """A function of the application, its arguments, and where the result goes.
+
+    A session asks for it; the driver starts it and then reports how it ended, by :meth:`resolve` or
+    :meth:`reject`, once. Either disposes of the arguments: a callee that keeps a stub keeps a ``dup()``.
+    """
+
+    __slots__ = ("arguments", "finished", "function", "owner", "result")
+
+    def __init__(self, owner: Owner, function: Callable[..., object], arguments: Payload) -> None:
+        self.owner = owner
+        self.function = function
+        self.arguments = arguments
+        self.result = PendingReference(owner)
+        self.finished: Callable[[Call], None] | None = None
+
+    def start(self) -> object:
+        """Call the function and return what it returns, maybe an awaitable. Raises what it raises."""
+        return self.function(*self.arguments.value)  # type: ignore[misc]  # always a list
+
+    def resolve(self, value: object) -> None:
+        """Report that the call returned ``value``; the stubs in it are the session's from here on."""
+        self._finish(ValueReference(self.owner, Payload.given(self.owner, value)))
+
+    def reject(self, error: Exception) -> None:
+        """Report that the call raised ``error``."""
+        self._finish(BrokenReference(self.owner, error))
+
+    def _finish(self, outcome: Reference) -> None:
+        if self.finished is not None:
+            self.finished(self)
+        self.arguments.dispose()
+        self.result.settle(outcome)
+
+
+class BrokenReference(Reference):
+    """An error in the place of what would have been there. Calling it yields it again."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, owner: Owner, error: Exception) -> None:
+        super().__init__(owner)
+        self.error = error
+
+    def drop(self) -> None:
+        pass  # an error refers to nothing
+
+    def call(self, path: Path, arguments: Payload) -> Reference:  # noqa: ARG002 -- broken at every path
+        arguments.dispose()
+        return self.retain()
+
+    def get(self, path: Path) -> Reference:  # noqa: ARG002 -- broken at every path
+        return self.retain()
+
+    def when_settled(self, observer: Observer) -> None:
+        observer(self.error)
+
+    def on_broken(self, callback: Callable[[Exception], None]) -> None:
+        callback(self.error)
+
+
+class NearReference(Reference):
+    """A target or a function of this side. There is one for each, however often it is exported."""
+
+    __slots__ = ("target",)
+
+    def __init__(self, owner: Owner, target: object) -> None:
+        super().__init__(owner)
+        self.holds = 0  # whoever asked for it takes the first
+        self.target = target
+
+    def drop(self) -> None:
+        self.owner.forget(self.target)
+        if isinstance(self.target, RpcTarget):
+            self.target.dispose()
+
+    def call(self, path: Path, arguments: Payload) -> Reference:
+        return _call_within(self.owner, self.target, path, arguments)
+
+    def get(self, path: Path) -> Reference:
+        return _get_within(self.owner, self.target, path) if path else self.retain()
+
+    def when_settled(self, observer: Observer) -> None:
+        stub = Stub(self.retain())
+        observer(Payload(self.owner, stub, stubs=[stub]))
+
+    def on_broken(self, callback: Callable[[Exception], None]) -> None:
+        pass  # what is here does not break
+
+
+class ValueReference(Reference):
+    """A value that is here: the result of a call, on either side."""
+
+    __slots__ = ("payload",)
+
+    def __init__(self, owner: Owner, payload: Payload) -> None:
+        super().__init__(owner)
+        self.payload = payload
+
+    def drop(self) -> None:
+        self.payload.dispose()
+
+    def call(self, path: Path, arguments: Payload) -> Reference:
+        return _call_within(self.owner, self.payload.value, path, arguments)
+
+    def get(self, path: Path) -> Reference:
+        return _get_within(self.owner, self.payload.value, path) if path else self.retain()
+
+    def when_settled(self, observer: Observer) -> None:
+        observer(self.payload)
+
+    def on_broken(self, callback: Callable[[Exception], None]) -> None:
+        if isinstance(self.payload.value, Stub):
+            self.payload.value.on_broken(callback)
+
+
+class PendingReference(Reference):
+    """What a call under way will yield. What is asked of it before waits in order of arrival."""
+
+    __slots__ = ("_resolution", "_waiting")
+
+    def __init__(self, owner: Owner) -> None:
+        super().__init__(owner)
+        self._resolution: Reference | None = None
+        self._waiting: list[Callable[[Reference], None]] = []
+
+    def settle(self, resolution: Reference) -> None:
+        """Take over one hold on ``resolution`` and pass on to it whatever waited."""
+        self._resolution = resolution
+        waiting, self._waiting = self._waiting, []
+        for action in waiting:
+            action(resolution)
+        if self.holds == 0:
+            resolution.release()
+
+    def drop(self) -> None:
+        # Before the call has ended nothing is let go of: what waits here was promised an outcome.
+        if self._resolution is not None:
+            self._resolution.release()
+
+    def call(self, path: Path, arguments: Payload) -> Reference:
+        if self._resolution is not None:
+            return self._resolution.call(path, arguments)
+        arguments.own()
+        result = PendingReference(self.owner)
+        self._waiting.append(lambda resolution: result.settle(resolution.call(path, arguments)))
+        return result
+
+    def get(self, path: Path) -> Reference:
+        if not path:
+            return self.retain()
+        if self._resolution is not None:
+            return self._resolution.get(path)
+        result = PendingReference(self.owner)
+        self._waiting.append(lambda resolution: result.settle(resolution.get(path)))
+        return result
+
+    def when_settled(self, observer: Observer) -> None:
+        if self._resolution is not None:
+            self._resolution.when_settled(observer)
+        else:
+            self._waiting.append(lambda resolution: resolution.when_settled(observer))
+
+    def on_broken(self, callback: Callable[[Exception], None]) -> None:
+        if self._resolution is not None:
+            self._resolution.on_broken(callback)
+        else:
+            self._waiting.append(lambda resolution: resolution.on_broken(callback))
+
+
+def _call_within(owner: Owner, value: object, path: Path, arguments: Payload) -> Reference:
+    """Call what ``path`` of ``value`` leads to."""
+    try:
+        found, rest = _follow(value, path)
+        if isinstance(found, Stub):
+            return reference_of(found).call((*path_of(found), *rest), arguments)
+    except Exception as exc:  # noqa: BLE001 -- a property's own error is the result of the call
+        arguments.dispose()
+        return BrokenReference(owner, exc)
+    if not is_function(found):
+        arguments.dispose()
+        name = ".".join(map(str, path))
+        return BrokenReference(owner, RpcError(f"'{name}' is not a function.", name="TypeError"))
+    call = Call(owner, found, arguments)  # type: ignore[arg-type]  # is_function() says it can be called
+    arguments.own()
+
+    def ready(error: Exception | None) -> None:
+        if error is None:
+            owner.ask(call)
+        else:
+            call.reject(error)
+
+    arguments.deliver(ready)
+    return call.result
+
+
+def _get_within(owner: Owner, value: object, path: Path) -> Reference:
+    """Return a reference to what ``path`` of ``value`` leads to."""
+    try:
+        found, rest = _follow(value, path)
+        if not isinstance(found, Stub):
+            return ValueReference(owner, Payload.copy_of(owner, found))
+        path = (*path_of(found), *rest)
+        return reference_of(found).get(path)
+    except Exception as exc:  # noqa: BLE001 -- a property's own error is the result
+        return BrokenReference(owner, exc)
+
+
+def _follow(value: object, path: Path) -> tuple[object, Path]:
+    """Walk along ``path``; return what it leads to, or the stub on the way and the path from there.
+
+    Only what the wire would carry has properties: entries of a dict or a list, and what a target exports.
+
+    Raises:
+        RpcError: a property of ``undefined``, as in JavaScript.
+        Exception: what the getter of an exported property raised.
+    """
+    for index, name in enumerate(path):
+        if isinstance(value, Stub):
+            return value, path[index:]
+        if isinstance(value, dict):
+            value = value.get(name, UNDEFINED) if isinstance(name, str) else UNDEFINED
+        elif isinstance(value, list | tuple):
+            in_range = isinstance(name, int) and 0 <= name < len(value)
+            value = value[int(name)] if in_range else UNDEFINED
+        elif isinstance(value, RpcTarget):
+            value = _member(value, name)
+        elif value is UNDEFINED:
+            raise RpcError(f"Cannot read properties of undefined (reading '{name}')", name="TypeError")
+        else:
+            value = UNDEFINED
+    return value, ()
+
+
+def _member(target: RpcTarget, name: str | int) -> object:
+    member = target.rpc_members.get(name) if isinstance(name, str) else None
+    if isinstance(member, Method):
+        return functools.partial(member, target)
+    if isinstance(member, Property):
+        return member.function(target)
+    return UNDEFINED

@@ -1,0 +1,229 @@
+"""Values on their way between the application and a session, with the stubs in them accounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+from rpcshare.rpc.stub import Promise, Stub, path_of, reference_of
+from rpcshare.rpc.target import RpcTarget, is_function
+
+if TYPE_CHECKING:
+    from rpcshare.rpc.reference import Observer, Owner, Reference
+
+__all__ = ["Container", "Located", "Payload", "settle"]
+
+Container: TypeAlias = "list[object] | dict[str, object] | Payload"
+Located: TypeAlias = "tuple[Container, str | int, Promise]"
+"""A promise and the place its value belongs at; in a payload itself that is ``value``."""
+
+_SCALARS = frozenset({str, int, float, bool, type(None), bytes})
+
+
+class Payload:
+    """The arguments of a call, or the value of a promise.
+
+    It comes from one of three sides, and that decides whose the stubs in it are:
+
+    - *received* from the peer: the value is this session's alone, and the payload owns each stub in it;
+    - *lent* by the application, as arguments: the stubs stay the application's, and so does the
+      value, which is copied if it has to outlive the call that lent it;
+    - *given* by the application, as a result: the payload owns the stubs in it, but may share the value.
+
+    Until a payload that the application made is encoded or copied, nobody has looked for stubs in it: most
+    have none, and the encoder walks the whole value anyway.
+    """
+
+    __slots__ = ("holds", "lent", "owner", "promises", "stubs", "value")
+
+    def __init__(
+        self,
+        owner: Owner,
+        value: object,
+        *,
+        stubs: list[Stub] | None,
+        promises: list[Located] | None = None,
+        lent: bool = False,
+    ) -> None:
+        self.owner = owner
+        self.value = value
+        # The stubs that the payload owns, promises included; None as long as nobody has looked.
+        self.stubs = stubs
+        # Those of them whose value has to take their place before the application sees the whole.
+        self.promises: list[Located] = [] if promises is None else promises
+        # References to targets in the value, kept from being disposed of while the payload lives.
+        self.holds: list[Reference] = []
+        self.lent = lent
+
+    @classmethod
+    def given(cls, owner: Owner, value: object) -> Payload:
+        """Return a payload of a result of the application."""
+        return cls(owner, value, stubs=[] if type(value) in _SCALARS else None)
+
+    @classmethod
+    def lend(cls, owner: Owner, arguments: tuple[object, ...]) -> Payload:
+        """Return a payload of arguments of the application."""
+        return cls(owner, arguments, stubs=None, lent=True)
+
+    @classmethod
+    def copy_of(cls, owner: Owner, value: object) -> Payload:
+        """Return a payload with a copy of ``value``, stubs and all, that the session may change."""
+        payload = cls(owner, None, stubs=[])
+        payload.value = payload._copy(value, payload, "value")
+        return payload
+
+    def own(self) -> None:
+        """Make sure that the value is the session's to change and to keep."""
+        if self.stubs is not None and not self.lent:
+            return
+        original = self.value
+        self.stubs = []
+        self.value = self._copy(original, self, "value")
+        if not self.lent:
+            _dispose_within(original, self.owner)
+        self.lent = False
+
+    def deliver(self, done: Callable[[Exception | None], None]) -> None:
+        """Put the value of each promise in its place, then call ``done``, with the error if one failed."""
+        if not self.promises:
+            done(None)
+        else:
+            _Delivery(self, done)
+
+    def hand_over(self) -> object:
+        """Return the value for the application, to which the stubs in it belong from here on."""
+        self.own()
+        self.stubs = []
+        return self.value
+
+    def dispose(self) -> None:
+        """Dispose of the stubs that the payload owns. Again is no error."""
+        if self.stubs is not None:
+            for stub in self.stubs:
+                stub.dispose()
+        elif not self.lent:
+            _dispose_within(self.value, self.owner)
+        self.stubs = []
+        self.promises = []
+        holds, self.holds = self.holds, []
+        for reference in holds:
+            reference.release()
+
+    def _copy(self, value: object, container: Container, key: str | int) -> object:
+        """Return a copy of ``value`` for ``container[key]``, noting the stubs that it holds."""
+        kind = type(value)
+        if kind in _SCALARS:
+            return value
+        if isinstance(value, dict):
+            copied: dict[str, object] = {}
+            for name, item in value.items():
+                copied[name] = self._copy(item, copied, name)
+            return copied
+        if isinstance(value, list | tuple):
+            items: list[object] = [None] * len(value)
+            for index, item in enumerate(value):
+                items[index] = self._copy(item, items, index)
+            return items
+        if isinstance(value, Stub):
+            return self._adopt(_duplicate(value), container, key)
+        if isinstance(value, RpcTarget) or is_function(value):
+            return self._adopt(Stub(self.owner.near(value).retain()), container, key)
+        return value
+
+    def _adopt(self, stub: Stub, container: Container, key: str | int) -> Stub:
+        if self.stubs is None:
+            self.stubs = []
+        self.stubs.append(stub)
+        if isinstance(stub, Promise):
+            self.promises.append((container, key, stub))
+        return stub
+
+
+class _Delivery:
+    """Waits for the promises in one payload. Lives in the observers that it leaves with them."""
+
+    __slots__ = ("done", "failed", "payload", "waiting")
+
+    def __init__(self, payload: Payload, done: Callable[[Exception | None], None]) -> None:
+        self.payload = payload
+        self.done = done
+        self.failed = False
+        promises, payload.promises = payload.promises, []
+        self.waiting = len(promises)
+        for container, key, promise in promises:
+            settle(promise, self._observer(container, key))
+
+    def _observer(self, container: Container, key: str | int) -> Observer:
+        def observe(outcome: Payload | Exception) -> None:
+            if self.failed:
+                return
+            if isinstance(outcome, Exception):
+                self._fail(outcome)
+                return
+            # The promise may be used again, here or by the peer, so its value is copied for each use.
+            copied = Payload.copy_of(self.payload.owner, outcome.value)
+
+            def placed(error: Exception | None) -> None:
+                if error is not None:
+                    self._fail(error)
+                    return
+                _put(container, key, copied.value)
+                if self.payload.stubs is not None and copied.stubs:
+                    self.payload.stubs.extend(copied.stubs)
+                self.waiting -= 1
+                if self.waiting == 0 and not self.failed:
+                    self.done(None)
+
+            copied.deliver(placed)
+
+        return observe
+
+    def _fail(self, error: Exception) -> None:
+        if not self.failed:
+            self.failed = True
+            self.done(error)
+
+
+def settle(promise: Promise, observer: Observer) -> None:
+    """Have ``observer`` called with what ``promise`` turns out to be."""
+    reference, path = reference_of(promise), path_of(promise)
+    if not path:
+        reference.when_settled(observer)
+        return
+    inner = reference.get(path)
+
+    def observe(outcome: Payload | Exception) -> None:
+        observer(outcome)
+        inner.release()
+
+    inner.when_settled(observe)
+
+
+def _put(container: Container, key: str | int, value: object) -> None:
+    """Put ``value`` at a place within a payload."""
+    if isinstance(container, Payload):
+        container.value = value
+    else:
+        container[key] = value  # type: ignore[index]  # a list has int keys, a dict str ones
+
+
+def _duplicate(stub: Stub) -> Stub:
+    """Return another stub of the same kind for the same thing."""
+    reference, path = reference_of(stub), path_of(stub)
+    held = reference.get(path) if path else reference.retain()
+    return Promise(held) if isinstance(stub, Promise) else Stub(held)
+
+
+def _dispose_within(value: object, owner: Owner) -> None:
+    """Dispose of what the application gave away in ``value``."""
+    if isinstance(value, dict):
+        for item in value.values():
+            _dispose_within(item, owner)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _dispose_within(item, owner)
+    elif isinstance(value, Stub):
+        value.dispose()
+    elif isinstance(value, RpcTarget):
+        # Disposes of the target unless something else, such as an export, still refers to it.
+        owner.near(value).retain().release()

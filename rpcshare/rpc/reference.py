@@ -1,0 +1,98 @@
+"""What stands behind every stub: a reference to something that can be called.
+
+The names are those of the E language, where this design comes from. A reference is *near* (the target is
+here), *far* (the peer has it), *pending* (a call under way here will yield it) or *settled* (the value is
+here, or an error is in its place). Whoever holds one need not know which: a call goes where it must.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, Self
+
+if TYPE_CHECKING:
+    from rpcshare.rpc.local import Call
+    from rpcshare.rpc.payload import Payload
+
+__all__ = ["Observer", "Owner", "Path", "Reference"]
+
+Path = tuple[str | int, ...]
+"""Names of properties, outermost first."""
+
+Observer = Callable[["Payload | Exception"], None]
+"""Is given the value, which stays the reference's, or the error in its place."""
+
+
+class Owner(Protocol):
+    """Whose references these are: it has the calls carried out that they turn into."""
+
+    def ask(self, call: Call) -> None:
+        """Have ``call`` carried out after all those asked for before."""
+        ...
+
+    def near(self, target: object) -> Reference:
+        """Return the one reference to ``target``, a target or a function, with no hold on it yet."""
+        ...
+
+    def forget(self, target: object) -> None:
+        """Note that nothing refers to ``target`` any longer."""
+        ...
+
+    def invoke(self, reference: Reference, path: Path, arguments: tuple[object, ...]) -> Reference:
+        """Call what ``path`` of ``reference`` leads to, with arguments that the application keeps."""
+        ...
+
+    def abandon(self, reference: Reference) -> None:
+        """Release ``reference`` soon. For the garbage collector: any thread may call it at any time."""
+        ...
+
+
+class Reference(ABC):
+    """Something that can be called, or will be.
+
+    Each stub, table entry or payload that keeps a reference has one *hold* on it, taken with
+    :meth:`retain` and given back with :meth:`release`; the last release lets go of what it refers to.
+    Nothing here runs application code, blocks, or calls back before it returns, except that an observer
+    of what is settled already is called at once.
+    """
+
+    __slots__ = ("holds", "owner")
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
+        self.holds = 1
+
+    def retain(self) -> Self:
+        """Take one more hold, and return the reference."""
+        self.holds += 1
+        return self
+
+    def release(self) -> None:
+        """Give back one hold."""
+        self.holds -= 1
+        if self.holds == 0:
+            self.drop()
+
+    @abstractmethod
+    def drop(self) -> None:
+        """Let go of what this refers to: nobody has a hold any longer."""
+
+    @abstractmethod
+    def call(self, path: Path, arguments: Payload) -> Reference:
+        """Call what ``path`` leads to; return a new hold on what the call will yield.
+
+        ``arguments`` (a list) are the callee's from here on, also if the call fails.
+        """
+
+    @abstractmethod
+    def get(self, path: Path) -> Reference:
+        """Return a new hold on what ``path`` leads to."""
+
+    @abstractmethod
+    def when_settled(self, observer: Observer) -> None:
+        """Have ``observer`` called once with what this turns out to be, asking the peer if need be."""
+
+    @abstractmethod
+    def on_broken(self, callback: Callable[[Exception], None]) -> None:
+        """Have ``callback`` called once if this turns out, or comes, to be unusable."""

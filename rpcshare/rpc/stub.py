@@ -1,0 +1,147 @@
+"""What an application holds in place of a remote object or of a result that is not there yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+from rpcshare.rpc.errors import DisposedError
+
+if TYPE_CHECKING:
+    from rpcshare.rpc.reference import Path, Reference
+
+__all__ = ["Promise", "Stub", "path_of", "reference_of"]
+
+
+class Stub:
+    """Stands for an object or a function elsewhere.
+
+    ``stub.name`` is a :class:`Promise` of that property and ``stub.name(…)`` calls it: nothing is awaited
+    in between, and a promise may be used as an argument or as the target of a further call before it
+    has settled (promise pipelining). ``stub["name"]`` is the same for names that Python or this
+    class has taken. Names with a leading underscore are only reached that way.
+
+    A stub keeps the remote object alive. Release it with ``with``, ``async with`` or :meth:`dispose`; the
+    garbage collector does it as a last resort. Every stub of a session breaks when the session ends.
+    """
+
+    __slots__ = ("__weakref__", "_path", "_reference")
+
+    def __init__(self, reference: Reference, path: Path = ()) -> None:
+        self._reference: Reference | None = reference
+        self._path = path
+
+    def __call__(self, *arguments: object) -> Promise:
+        """Call what this stands for, now, and return a promise of the result.
+
+        Stubs among the arguments stay the caller's. A target or a function among them is exported.
+
+        Raises:
+            EncodeError: an argument has no form on the wire; nothing was sent.
+            DisposedError: this stub has been disposed of.
+        """
+        reference = reference_of(self)
+        return Promise(reference.owner.invoke(reference, self._path, arguments))
+
+    def __getattr__(self, name: str) -> Promise:
+        if name.startswith("_"):
+            raise AttributeError(f"{name!r} is private; a remote property is reached as stub[{name!r}]")
+        return self[name]
+
+    def __getitem__(self, name: str | int) -> Promise:
+        return Promise(reference_of(self).retain(), (*self._path, name))
+
+    def dup(self) -> Stub:
+        """Return another stub for the same thing, to be disposed of on its own."""
+        reference = reference_of(self)
+        return Stub(reference.get(self._path) if self._path else reference.retain())
+
+    def dispose(self) -> None:
+        """Release what this stands for. Again is no error; any other use afterwards is."""
+        if self._reference is not None:
+            reference, self._reference = self._reference, None
+            reference.release()
+
+    def on_broken(self, callback: Callable[[Exception], None]) -> None:
+        """Have ``callback`` called with the reason if this becomes unusable; at once if it is."""
+        reference_of(self).on_broken(callback)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.dispose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.dispose()
+
+    def __del__(self) -> None:
+        # The collector may run in the middle of anything, so the release waits for its session.
+        reference = getattr(self, "_reference", None)
+        if reference is not None:
+            self._reference = None
+            reference.owner.abandon(reference)
+
+    def __repr__(self) -> str:
+        state = " (disposed)" if self._reference is None else ""
+        path = "".join(f"[{name!r}]" for name in self._path)
+        return f"<{type(self).__name__}{path}{state}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a stub belongs to its session and cannot be copied or pickled; see dup()")
+
+    def __iter__(self) -> NoReturn:
+        # Without this, __getitem__ would make every stub an endless sequence.
+        raise TypeError(f"{type(self).__name__!r} object is not iterable")
+
+
+class Promise(Stub):
+    """A :class:`Stub` for what a call or a property will yield. ``await`` it for the value.
+
+    Only awaiting asks the peer to send the value. Awaiting again gives the same object. The value is
+    the awaiter's: stubs in it are to be disposed of on their own.
+    """
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait for the value.
+
+        Raises:
+            RpcError: what the peer raised, or why the value will never come.
+        """
+        # Only here does the core meet an event loop, so only here is one imported.
+        from rpcshare.rpc.waiting import wait_for  # noqa: PLC0415
+
+        return wait_for(self).__await__()
+
+
+def reference_of(stub: Stub) -> Reference:
+    """Return what stands behind ``stub``, with no new hold on it.
+
+    Raises:
+        DisposedError: the stub has been disposed of.
+    """
+    reference = stub._reference  # noqa: SLF001 -- kept off the public names, which are the peer's
+    if reference is None:
+        raise DisposedError
+    return reference
+
+
+def path_of(stub: Stub) -> Path:
+    """Return the path from the stub's reference to what the stub stands for."""
+    return stub._path  # noqa: SLF001 -- as above

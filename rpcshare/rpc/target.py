@@ -1,0 +1,185 @@
+"""What a peer may call: classes that say so, member by member.
+
+A :class:`RpcTarget` crosses the wire as a reference. Of its members the peer reaches those, and only
+those, that are marked with :func:`rpc_method` or :func:`rpc_property`, under the names given there; what
+Python calls an attribute is never looked up by a name that came from the peer.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
+
+import msgspec
+
+from rpcshare.rpc.errors import INVALID_ARGUMENT_CODE, RpcError
+from rpcshare.rpc.stub import Stub
+from rpcshare.rpc.values import UNDEFINED
+
+__all__ = ["RpcTarget", "is_function", "rpc_method", "rpc_property"]
+
+FUNCTION_TYPES = (
+    types.FunctionType,
+    types.MethodType,
+    types.BuiltinFunctionType,
+    functools.partial,
+)
+
+F = TypeVar("F", bound=Callable[..., object])
+
+_SIGNATURE = re.compile(r"(?P<name>[A-Za-z]\w*)\((?P<parameters>[^()]*)\)", re.ASCII)
+_PARAMETER = re.compile(r"(?P<name>[A-Za-z]\w*)(?P<optional>\??)", re.ASCII)
+
+
+def is_function(value: object) -> bool:
+    """Whether ``value`` is exported as a function: a class, say, can be called but is not."""
+    return isinstance(value, FUNCTION_TYPES)
+
+
+class RpcTarget:
+    """Base of the objects that a peer may call.
+
+    A subclass marks what is to be callable::
+
+        class Greeter(RpcTarget):
+            @rpc_method("greet(name, greeting?)")
+            def greet(self, name: str, greeting: str = "hello") -> str:
+                return f"{greeting}, {name}"
+
+    A method may be ``async``. Calls on one target start in the order in which they arrived.
+    """
+
+    rpc_members: ClassVar[dict[str, Method | Property]] = {}
+    """What the peer reaches, by its name on the wire."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 -- whatever other bases take
+        super().__init_subclass__(**kwargs)
+        # Looked up on the class itself, so that an override without a mark takes the export away.
+        members = (getattr(inspect.getattr_static(cls, name), "rpc_member", None) for name in dir(cls))
+        cls.rpc_members = {member.name: member for member in members if isinstance(member, Method | Property)}
+
+    def dispose(self) -> None:
+        """Called when the last reference that a session had to this target is gone."""
+
+
+class Method:
+    """An exported method: its name, its parameters, and what they accept."""
+
+    def __init__(self, function: Callable[..., object], signature: str) -> None:
+        match = _SIGNATURE.fullmatch(signature)
+        if match is None:
+            raise TypeError(f"not a signature such as 'name(a, b?)': {signature!r}")
+        self.name = match["name"]
+        self.function = function
+        self.parameters, self.required = self._parse_parameters(match["parameters"])
+        self._check_against_function()
+
+    def _parse_parameters(self, text: str) -> tuple[list[str], int]:
+        names: list[str] = []
+        required = 0
+        for part in filter(None, (part.strip() for part in text.split(","))):
+            match = _PARAMETER.fullmatch(part)
+            if match is None:
+                raise TypeError(f"{self.name}: not a parameter: {part!r}")
+            names.append(match["name"])
+            if not match["optional"]:
+                required = len(names)
+        return names, required
+
+    def _check_against_function(self) -> None:
+        """Hold the signature on the wire against Python's, so that the two cannot drift apart."""
+        own = list(inspect.signature(self.function).parameters.values())[1:]
+        required = sum(1 for parameter in own if parameter.default is parameter.empty)
+        if len(own) != len(self.parameters) or required != self.required:
+            raise TypeError(f"{self.name}: its signature on the wire does not fit the method's own")
+
+    @functools.cached_property
+    def _converters(self) -> list[Callable[[object], object]]:
+        # Hints are resolved at the first call: at class creation their names may not exist yet.
+        hints = typing.get_type_hints(self.function)
+        own = list(inspect.signature(self.function).parameters)[1:]
+        return [_converter(hints.get(name, object)) for name in own]
+
+    def __call__(self, target: RpcTarget, *arguments: object) -> object:
+        """Call the method of ``target`` with arguments that came from the peer.
+
+        Raises:
+            RpcError: ``INVALID_ARGUMENT``, naming the argument that does not fit.
+        """
+        given = list(arguments)
+        while given and given[-1] is UNDEFINED:
+            given.pop()
+        if len(given) > len(self.parameters):
+            raise self._invalid(f"takes at most {len(self.parameters)} arguments, not {len(given)}")
+        if len(given) < self.required:
+            raise self._invalid(f"the argument {self.parameters[len(given)]} is missing")
+        for index, converter in enumerate(self._converters[: len(given)]):
+            try:
+                given[index] = converter(given[index])
+            except (msgspec.ValidationError, TypeError) as exc:
+                raise self._invalid(f"{self.parameters[index]}: {exc}") from None
+        return self.function(target, *given)
+
+    def _invalid(self, why: str) -> RpcError:
+        return RpcError(f"{self.name}: {why}", code=INVALID_ARGUMENT_CODE)
+
+
+class Property:
+    """An exported property: its name, and the function that reads it."""
+
+    def __init__(self, function: Callable[[Any], object], name: str) -> None:
+        self.name = name
+        self.function = function
+
+
+def _converter(hint: object) -> Callable[[object], object]:
+    """Return what turns a value from the wire into one of type ``hint``, or raises."""
+    if hint in (object, Any):
+        return _accept
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if Stub in kinds:
+        return functools.partial(_require_stub, optional=types.NoneType in kinds)
+    return functools.partial(msgspec.convert, type=hint)
+
+
+def _accept(value: object) -> object:
+    return value
+
+
+def _require_stub(value: object, *, optional: bool) -> object:
+    if isinstance(value, Stub) or (optional and value is None):
+        return value
+    raise TypeError("expected a function or an RPC target")
+
+
+def rpc_method(signature: str) -> Callable[[F], F]:
+    """Export a method of an :class:`RpcTarget` under a signature such as ``"getUser(userID, options?)"``.
+
+    The signature gives the names on the wire; a ``?`` marks what may be left out. Arguments are checked
+    against the method's annotations before it runs: ``object`` accepts anything, :class:`Stub` a function or
+    a target, and every other annotation what :func:`msgspec.convert` accepts for it.
+
+    Raises:
+        TypeError: the signature is malformed or does not fit the method.
+    """
+
+    def mark(function: F) -> F:
+        function.rpc_member = Method(function, signature)  # type: ignore[attr-defined]  # a mark
+        return function
+
+    return mark
+
+
+def rpc_property(name: str) -> Callable[[F], F]:
+    """Export a method without parameters of an :class:`RpcTarget` as the property ``name``."""
+
+    def mark(function: F) -> F:
+        function.rpc_member = Property(function, name)  # type: ignore[attr-defined]  # a mark
+        return function
+
+    return mark
