@@ -1,0 +1,71 @@
+"""How the parts of the system that show a share learn that its log grew.
+
+A message is a hint, sent after the entry is durable: the log in the store is the truth. One that is
+lost or late costs time, never data.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+__all__ = ["BroadcastError", "Broadcaster", "LogAppended", "Unsubscribe"]
+
+Unsubscribe = Callable[[], None]
+"""Ends a subscription: the callback is not called again. Calling it twice is no error."""
+
+
+class BroadcastError(Exception):
+    """The broadcaster cannot reach other nodes."""
+
+
+class LogAppended(msgspec.Struct, frozen=True):
+    """An entry has been appended to the log of a share, and is durable."""
+
+    share_id: str
+    generation: str
+    """Which of the logs that the share has had: one deleted and created again has a new one."""
+    entry: int
+    """The entry's number in the log. Numbers have no gaps, so a gap means a lost message."""
+    body: bytes
+    """The entry as it is stored."""
+
+    def __repr__(self) -> str:
+        """Leave out the body, which is what users wrote."""
+        return (
+            f"{type(self).__name__}(share_id={self.share_id!r}, generation={self.generation!r}, "
+            f"entry={self.entry}, body=<{len(self.body)} bytes>)"
+        )
+
+
+class Broadcaster(Protocol):
+    """Carries messages from the node that appended an entry to all nodes that watch the share.
+
+    A node that watches the share hears its own messages too, and nothing in them says whose they
+    are. It recognises them, like one that comes twice, by an entry number that it has already
+    applied.
+    """
+
+    async def publish(self, message: LogAppended) -> None:
+        """Send ``message`` to the subscribers of its share.
+
+        Does not raise when nobody can be reached: the caller has done its part once the entry is in
+        the store. That the way is blocked is for :meth:`check` to say.
+        """
+        ...
+
+    def subscribe(self, share_id: str, callback: Callable[[LogAppended], None]) -> Unsubscribe:
+        """Call ``callback`` with each message about the share from now on.
+
+        Calls are made on the event loop and in the order of publication, as far as one node
+        published. The callback must not block. What it raises is logged, and no concern of others.
+        """
+        ...
+
+    async def check(self) -> None:
+        """Return if messages reach other nodes now; raise :class:`BroadcastError` if not."""
+        ...
+
+    async def close(self) -> None:
+        """Drop all subscriptions and let go of every resource. No call may follow."""
+        ...

@@ -1,0 +1,153 @@
+"""Many writes at once, one transaction at a time.
+
+A durable commit costs an fsync, however much it holds. So what is asked for while a commit is under
+way waits, and goes into the next one together: under load transactions grow instead of becoming
+more.
+
+:meth:`GroupCommit.run` queues a write on the event loop. A thread takes all that is queued, applies
+it in order inside one transaction, commits, and has the event loop tell everyone who waits.
+"""
+
+import asyncio
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+from rpcshare.storage.store import StoreError
+
+__all__ = ["GroupCommit"]
+
+T = TypeVar("T")
+
+
+class _Write(Generic[T]):
+    """What to do, who waits for it, and how it went."""
+
+    def __init__(self, apply: Callable[[sqlite3.Connection], T], waiter: asyncio.Future[T]) -> None:
+        self.apply = apply
+        self.waiter = waiter  # of the event loop: the thread leaves it alone
+        self.result: T
+        self.error: Exception | None = None
+
+    def settle(self) -> None:
+        """Tell the waiter, unless it has given up."""
+        if self.waiter.done():
+            return
+        if self.error is None:
+            self.waiter.set_result(self.result)
+        else:
+            self.waiter.set_exception(self.error)
+
+
+class GroupCommit:
+    """Owns the connection that writes, and the thread that uses it.
+
+    Attributes:
+        commits: how many transactions have been committed.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, *, name: str) -> None:
+        """Start the thread. ``name`` is what errors call the store."""
+        self.commits = 0
+        self._connection = connection
+        self._name = name
+        self._loop = asyncio.get_running_loop()
+        self._changed = threading.Condition()  # guards the two below
+        self._queued: list[_Write[Any]] = []  # each its own type of result
+        self._closing = False
+        # A daemon, lest a store that nobody closed keep the process from exiting. It may be stopped
+        # at any point, as may the machine.
+        self._thread = threading.Thread(target=self._work, name="sqlite-writer", daemon=True)
+        self._thread.start()
+
+    async def run(self, apply: Callable[[sqlite3.Connection], T]) -> T:
+        """Return what ``apply`` returns, once the transaction that it was part of is durable.
+
+        ``apply`` runs on the thread, inside a transaction. An exception that it raises is raised
+        here, and leaves the other writes of the transaction alone unless it is one of SQLite's. A
+        caller that is cancelled does not take its write back.
+
+        Raises:
+            StoreError: the transaction failed, or the store is closed.
+        """
+        waiter: asyncio.Future[T] = self._loop.create_future()
+        write = _Write(apply, waiter)
+        with self._changed:
+            if self._closing:
+                raise StoreError(f"{self._name} is closed")
+            self._queued.append(write)
+            self._changed.notify()
+        return await waiter
+
+    def close(self) -> None:
+        """Finish what is queued, copy the write-ahead log into the database, and close. Blocks.
+
+        Raises:
+            StoreError: the log could not be copied. It is read when the file is next opened.
+        """
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+        with contextlib.closing(self._connection):
+            try:
+                # PASSIVE does not wait for readers in other processes.
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            except sqlite3.Error as exc:
+                raise StoreError(f"{self._name}: {exc}") from exc
+
+    def _work(self) -> None:
+        while batch := self._take():
+            self._commit(batch)
+            # No loop any more: nobody waits.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(_settle, batch)
+            del batch  # lest its bodies stay in memory until the next write
+
+    def _take(self) -> Sequence[_Write[Any]]:
+        """Wait until something is queued and take all of it; nothing means the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queued or self._closing)
+            batch, self._queued = self._queued, []
+            return batch
+
+    def _commit(self, batch: Sequence[_Write[Any]]) -> None:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for write in batch:
+                self._attempt(write)
+            self._connection.execute("COMMIT")
+            self.commits += 1
+        except (sqlite3.Error, MemoryError) as exc:
+            self._roll_back()
+            for write in batch:
+                write.error = self._failure(exc)
+
+    def _attempt(self, write: _Write[Any]) -> None:
+        """Apply one write; raise only what puts the whole transaction in doubt."""
+        try:
+            write.result = write.apply(self._connection)
+        except (sqlite3.DataError, OverflowError) as exc:  # a body larger than SQLite can hold
+            write.error = self._failure(exc)
+        except (sqlite3.Error, MemoryError):
+            raise
+        except Exception as exc:  # noqa: BLE001 -- it is raised in the caller
+            write.error = exc
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:  # SQLite rolls back by itself after some errors
+            # Should this fail, so does the next BEGIN, and it is tried again.
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+
+    def _failure(self, cause: Exception) -> StoreError:
+        failure = StoreError(f"{self._name}: {cause}")
+        failure.__cause__ = cause
+        return failure
+
+
+def _settle(batch: Sequence[_Write[Any]]) -> None:
+    for write in batch:
+        write.settle()

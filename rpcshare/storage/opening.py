@@ -1,0 +1,56 @@
+"""From the URL in the settings to the store that it names."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from urllib.parse import unquote
+
+from rpcshare.storage.memory import MemoryStore
+from rpcshare.storage.sqlite import SqliteStore
+from rpcshare.storage.store import ObjectStore
+
+__all__ = ["open_store"]
+
+
+async def open_store(url: str) -> ObjectStore:
+    """Open the store that ``url`` names.
+
+    ``memory://`` is a store that lasts as long as the process. ``sqlite:///PATH`` is one in a file:
+    three slashes before a relative path, four in all for an absolute one. ``sqlite:PATH`` is the
+    same. In PATH, ``%``, ``?`` and ``#`` are percent-encoded.
+
+    Raises:
+        ValueError: ``url`` names no store. The message says what would, and does not repeat
+            ``url``, which may hold credentials.
+        StoreError: the store cannot be opened.
+    """
+    scheme, _, rest = url.partition(":")
+    try:
+        _, opener = _STORES[scheme.lower()]
+    except KeyError:
+        supported = ", ".join(form for form, _ in _STORES.values())
+        raise ValueError(f"not the URL of a store; supported: {supported}") from None
+    return await opener(rest)
+
+
+async def _open_memory(rest: str) -> MemoryStore:
+    if rest != "//":
+        raise ValueError("a store in memory has no name: its URL is memory://")
+    return MemoryStore()
+
+
+async def _open_sqlite(rest: str) -> SqliteStore:
+    if rest.startswith("//") and not rest.startswith("///"):
+        raise ValueError("sqlite:// takes a third slash before a relative path, two before another")
+    if "?" in rest or "#" in rest:
+        raise ValueError("a sqlite:///PATH takes no query; in PATH, write %3F for ? and %23 for #")
+    path = unquote(rest.removeprefix("///"))
+    if not path or "\0" in path:
+        raise ValueError("sqlite:/// needs the path of a file behind it")
+    return await SqliteStore.open(Path(path))
+
+
+# By scheme: what its URLs look like, and what opens the part behind the colon.
+_STORES: dict[str, tuple[str, Callable[[str], Awaitable[ObjectStore]]]] = {
+    "memory": ("memory://", _open_memory),
+    "sqlite": ("sqlite:///PATH", _open_sqlite),
+}

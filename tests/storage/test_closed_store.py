@@ -1,0 +1,49 @@
+"""A store that is closed refuses every call, instead of waiting or answering wrongly."""
+
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rpcshare.storage import MemoryStore, ObjectStore, SqliteStore, StoreError
+
+
+async def first_of_list(store: ObjectStore) -> None:
+    await anext(aiter(store.list("")))
+
+
+async def first_of_scan(store: ObjectStore) -> None:
+    await anext(aiter(store.scan("")))
+
+
+CALLS: dict[str, Callable[[ObjectStore], Coroutine[Any, Any, object]]] = {
+    "get": lambda store: store.get("k"),
+    "put": lambda store: store.put("k", b""),
+    "delete": lambda store: store.delete(["k"]),
+    "list": first_of_list,
+    "scan": first_of_scan,
+    "check": lambda store: store.check(),
+}
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def closed_store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    store: ObjectStore
+    if request.param == "memory":
+        store = MemoryStore()
+    else:
+        store = await SqliteStore.open(tmp_path / "store.db")
+    await store.put("k", b"body")
+    await store.close()
+    return store
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+async def test_every_call_is_refused(closed_store: ObjectStore, call) -> None:
+    with pytest.raises(StoreError, match="closed"):
+        await call(closed_store)
+
+
+async def test_closing_again_is_no_error(closed_store: ObjectStore) -> None:
+    await closed_store.close()
