@@ -1,0 +1,1 @@
+"""Who is asking: callers, their credentials, the pages they call from, the server's secrets."""

@@ -1,0 +1,138 @@
+"""From the head of a request to its caller (PROTOCOL.md, "Who is asking").
+
+Nothing else in the server reads a credential from a request. The ways to show one:
+
+- ``Authorization: Bearer TOKEN`` and ``Authorization: ApiKey KEY``
+- ``x-opencode-share-key: TOKEN``
+- the WebSocket subprotocol ``bearer.<base64url(TOKEN)>``, offered beside the one to be spoken
+- the path prefix ``/k/KEY``
+
+A request that shows a credential means it. So a bad one is refused, even where none is needed and
+even beside a good one, and a request whose credentials stand for different callers is refused too.
+"""
+
+import base64
+import re
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from rpcshare.auth.caller import ANONYMOUS, Caller
+from rpcshare.auth.credential import (
+    Credential,
+    CredentialKind,
+    CredentialVerifier,
+)
+from rpcshare.auth.request_head import RequestHead
+from rpcshare.errors import ErrorCode, ShareError
+
+__all__ = ["SUBPROTOCOLS", "Authenticator", "select_subprotocol", "split_path_key"]
+
+SUBPROTOCOLS = ("rpcshare.json",)
+"""The WebSocket subprotocols that this server speaks."""
+
+_BEARER_SUBPROTOCOL = "bearer."
+_PATH_PREFIX = "/k/"
+
+_AUTHORIZATION_SCHEMES = {"bearer": CredentialKind.TOKEN, "apikey": CredentialKind.API_KEY}
+
+# No padding, and no length that base64 cannot have.
+_BASE64URL = re.compile(r"(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-]{2,3})?")
+
+
+class Authenticator:
+    """Tells who a request comes from, by asking ``verifiers`` in their order."""
+
+    def __init__(self, verifiers: Sequence[CredentialVerifier]) -> None:
+        self._verifiers = tuple(verifiers)
+
+    async def caller(self, head: RequestHead) -> Caller:
+        """Return the caller of a request, with the peer's address.
+
+        A request without a credential is :data:`~rpcshare.auth.caller.ANONYMOUS`'s.
+
+        Raises:
+            ShareError: UNAUTHORIZED, for a credential that is malformed or that no verifier knows,
+                or for credentials of different callers; and whatever a verifier raises.
+        """
+        # All are read before any is verified: a malformed one costs no verifier any work.
+        credentials = dict.fromkeys(_credentials(head))
+        callers = {await self._verified(credential) for credential in credentials}
+        if len(callers) > 1:
+            raise _unauthorized("the credentials of this request stand for different callers")
+        caller = callers.pop() if callers else ANONYMOUS
+        return msgspec.structs.replace(caller, address=head.address)
+
+    async def caller_of_token(self, token: str, *, address: str = "") -> Caller:
+        """Return whom ``token`` stands for, when it is shown in-band: ``authenticate(token)``.
+
+        Raises:
+            ShareError: as :meth:`caller` does.
+        """
+        caller = await self._verified(_well_formed(CredentialKind.TOKEN, token))
+        return msgspec.structs.replace(caller, address=address)
+
+    async def _verified(self, credential: Credential) -> Caller:
+        for verifier in self._verifiers:
+            caller = await verifier.verify(credential)
+            if caller is not None:
+                return caller
+        raise _unauthorized("the credential is not valid")
+
+
+def select_subprotocol(offered: Sequence[str], supported: Sequence[str] = SUBPROTOCOLS) -> str | None:
+    """Return the first of the ``offered`` WebSocket subprotocols that is ``supported``, or None.
+
+    A subprotocol that carries a token is never selected, hence never echoed.
+    """
+    return next((name for name in offered if name in supported), None)
+
+
+def split_path_key(path: str) -> tuple[str | None, str]:
+    """Split ``/k/KEY/rest`` into the key and ``/rest``, the path to be routed and to be logged.
+
+    The key is None for a path without the prefix, which is returned as it is. It is empty, which
+    no credential is, for a path such as ``/k//rest``. A key with a slash cannot be given this way.
+    """
+    if not path.startswith(_PATH_PREFIX):
+        return None, path
+    key, _, rest = path.removeprefix(_PATH_PREFIX).partition("/")
+    return key, "/" + rest
+
+
+def _credentials(head: RequestHead) -> Iterator[Credential]:
+    """Yield what ``head`` shows, well-formed; raise UNAUTHORIZED for what is not."""
+    for value in head.header("authorization"):
+        scheme, _, token = value.strip().partition(" ")
+        kind = _AUTHORIZATION_SCHEMES.get(scheme.lower())
+        if kind is None:
+            raise _unauthorized("the Authorization header must be 'Bearer TOKEN' or 'ApiKey KEY'")
+        yield _well_formed(kind, token.strip())
+    for value in head.header("x-opencode-share-key"):
+        yield _well_formed(CredentialKind.TOKEN, value.strip())
+    if head.is_websocket:
+        for name in head.subprotocols:
+            if name.startswith(_BEARER_SUBPROTOCOL):
+                token = _decode_base64url(name.removeprefix(_BEARER_SUBPROTOCOL))
+                yield _well_formed(CredentialKind.TOKEN, token)
+    key, _ = split_path_key(head.path)
+    if key is not None:
+        yield _well_formed(CredentialKind.PATH_KEY, key)
+
+
+def _well_formed(kind: CredentialKind, value: str) -> Credential:
+    credential = Credential(kind, value)
+    if not credential.is_well_formed:
+        raise _unauthorized("the credential is malformed")
+    return credential
+
+
+def _decode_base64url(text: str) -> str:
+    if not _BASE64URL.fullmatch(text):
+        raise _unauthorized("the bearer subprotocol must be base64url without padding")
+    # Latin-1 has a character for every byte: which of them a credential may have is decided once.
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("latin-1")
+
+
+def _unauthorized(reason: str) -> ShareError:
+    return ShareError(ErrorCode.UNAUTHORIZED, f"Unauthorized: {reason}")

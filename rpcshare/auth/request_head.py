@@ -1,0 +1,27 @@
+"""What a request says before its body: all that authentication may look at."""
+
+import msgspec
+
+__all__ = ["RequestHead"]
+
+
+class RequestHead(msgspec.Struct, frozen=True):
+    """The head of an HTTP request or of a WebSocket handshake, free of any web framework."""
+
+    headers: tuple[tuple[str, str], ...] = ()
+    """(lower-case name, value decoded as Latin-1) in the order received; a name may repeat."""
+    path: str = "/"
+    """The whole path, percent-decoded, with its ``/k/KEY`` prefix if it has one; no query."""
+    address: str = ""
+    """The peer's network address; empty where there is none."""
+    is_websocket: bool = False
+    subprotocols: tuple[str, ...] = ()
+    """What a WebSocket handshake offers, in its order of preference."""
+
+    def __repr__(self) -> str:
+        """Return a form without headers and path: both may hold a credential."""
+        return f"RequestHead(address={self.address!r}, is_websocket={self.is_websocket})"
+
+    def header(self, name: str) -> list[str]:
+        """Return every value of the header ``name`` (lower case), in order."""
+        return [value for key, value in self.headers if key == name]

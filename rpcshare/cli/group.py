@@ -1,0 +1,119 @@
+"""The commands, each imported when it is asked for, and how their failures are reported.
+
+A command returns an exit status or None for success, and raises what went wrong. Users see one line
+and a status: 2 for a command line that makes no sense, 1 for what could not be done.
+"""
+
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from rpcshare.auth.secret_files import SecretFileError
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.version import __version__
+
+__all__ = ["CommandGroup"]
+
+# The command NAME is the function of that name in rpcshare/cli/NAME.py.
+_COMMANDS = {
+    "serve": "Run the server.",
+    "credentials": "Print the id, the URL and the secret of a session's share.",
+}
+
+_FAILURE = 1
+_USAGE = 2
+_INTERRUPTED = 130
+
+
+class CommandGroup(click.Group):
+    """The top of the command line."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "rpcshare",
+            callback=_show_help,
+            invoke_without_command=True,
+            help="Share coding-agent sessions live from a server of your own.",
+        )
+        click.version_option(__version__, prog_name="rpcshare")(self)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's signature
+        """Return the names of all commands, in the order of the help text."""
+        return list(_COMMANDS)
+
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002 -- click's signature
+        cmd_name: str,
+    ) -> click.Command | None:
+        """Import the command ``cmd_name``; None if there is none of that name."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"rpcshare.cli.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002 -- click's signature
+        formatter: click.HelpFormatter,
+    ) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,  # noqa: ANN401 -- click's signature
+    ) -> Any:  # noqa: ANN401 -- click's signature
+        """Run the command line and exit, as click's does but for how failures are told."""
+        try:
+            result = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        except Exception as exc:
+            if not standalone_mode:
+                raise
+            status, line = _explain(exc)
+            click.echo(f"rpcshare: {' '.join(line.split())}", err=True)
+            sys.exit(status)
+        if not standalone_mode:
+            return result
+        sys.exit(result if isinstance(result, int) else 0)
+
+
+@click.pass_context
+def _show_help(ctx: click.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def _explain(exc: Exception) -> tuple[int, str]:
+    """Return the exit status and the line that tell a user of ``exc``."""
+    match exc:
+        case click.UsageError():
+            path = exc.ctx.command_path if exc.ctx else "rpcshare"
+            return _USAGE, f"{exc.format_message()} (see '{path} --help')"
+        case click.ClickException():
+            return exc.exit_code, exc.format_message()
+        case click.Abort():
+            return _INTERRUPTED, "interrupted"
+        case ShareError(code=ErrorCode.INVALID_ARGUMENT):
+            return _USAGE, exc.message
+        case ShareError() | SecretFileError():
+            return _FAILURE, str(exc)
+        case OSError():
+            place = f"{exc.filename}: " if exc.filename else ""
+            return _FAILURE, f"{place}{exc.strerror or exc}"
+        case ModuleNotFoundError() if not (exc.name or "").startswith("rpcshare"):
+            return _FAILURE, f"this command needs the package {exc.name}: pip install 'rpcshare[server]'"
+        case _:
+            # The text of an exception that nobody foresaw may hold anything, a secret included.
+            frame = traceback.extract_tb(exc.__traceback__)[-1]
+            return _FAILURE, f"internal error: {type(exc).__name__} at {frame.filename}:{frame.lineno}"

@@ -1,0 +1,71 @@
+"""Command-line options that are settings (:mod:`rpcshare.config`)."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from pydantic import ByteSize
+
+from rpcshare.config import ConfigError, Settings, environment_name, load_settings, option_name
+
+__all__ = ["with_settings"]
+
+_Command = Callable[..., int | None]
+
+
+def with_settings(*fields: str) -> Callable[[_Command], _Command]:
+    """Give a command the options that set ``fields`` (none named: every one), and ``--config``.
+
+    The command's first argument is then the :class:`~rpcshare.config.Settings`, from all three
+    places. A :class:`~rpcshare.config.ConfigError` of loading them, or of the command itself, is a
+    usage error.
+    """
+    names = fields or tuple(Settings.model_fields)
+
+    def decorate(command: _Command) -> _Command:
+        @functools.wraps(command)
+        def run(config: Path | None, **arguments: object) -> int | None:
+            command_line = {name: arguments.pop(name) for name in names}
+            try:
+                return command(load_settings(command_line, config), **arguments)
+            except ConfigError as exc:
+                raise click.UsageError(str(exc)) from exc
+
+        # click lists options in the order of decorators, the last one applied first.
+        decorated: _Command = _config_option(run)
+        for name in reversed(names):
+            decorated = _option(name)(decorated)
+        return decorated
+
+    return decorate
+
+
+_config_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar=environment_name("config"),
+    help=f"TOML file with settings. [env: {environment_name('config')}]",
+)
+
+
+def _option(name: str) -> Callable[[_Command], _Command]:
+    field = Settings.model_fields[name]
+    notes = f"[env: {environment_name(name)}]"
+    # What stands for None is told by the description.
+    if field.default not in (None, ()):
+        notes = f"[default: {_spelled(field.default)}] {notes}"
+    help_text = f"{field.description} {notes}"
+    if field.annotation is bool:
+        spelling = f"{option_name(name)}/{option_name(f'no_{name}')}"
+        return click.option(spelling, name, default=None, help=help_text)
+    # Values go to the settings as they are: one place checks them, wherever they come from.
+    return click.option(option_name(name), name, metavar="VALUE", help=help_text)
+
+
+def _spelled(default: object) -> str:
+    if isinstance(default, ByteSize):
+        return default.human_readable(separator=" ").replace(".0 ", " ")
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return str(default)

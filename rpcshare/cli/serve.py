@@ -1,0 +1,23 @@
+"""``rpcshare serve``."""
+
+import click
+
+from rpcshare.cli.options import with_settings
+from rpcshare.config import Settings
+
+__all__ = ["serve"]
+
+
+@click.command()
+@with_settings()
+def serve(settings: Settings) -> int:
+    """Run the server until it is told to stop.
+
+    Nothing else has to be running: shares are kept in the data directory, and so are the admin
+    token and the shared secret, which are made on the first start. A setting on the command line
+    wins over the environment, which wins over the file given by --config.
+    """
+    # Not with the module: help is to be had without waiting for a web server's imports.
+    from rpcshare.server.run import serve as run_server  # noqa: PLC0415
+
+    return run_server(settings)

@@ -1,0 +1,292 @@
+"""The settings of a server: their names, defaults and limits, and the three places they come from.
+
+Each setting has one name, spelled ``--data-dir`` on the command line, ``RPCSHARE_DATA_DIR`` in the
+environment and ``data_dir`` in the TOML file (where ``data-dir`` does too).
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import quote
+from uuid import UUID
+
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, Secret, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from rpcshare.auth.credential import MAX_CREDENTIAL_LENGTH, Credential, CredentialKind
+from rpcshare.auth.origin import parse_origin
+
+__all__ = ["ConfigError", "Settings", "environment_name", "load_settings", "option_name"]
+
+_ENVIRONMENT_PREFIX = "RPCSHARE_"
+
+# Tokens, and URLs that may hold a password: an error names these settings but never their values.
+_NEVER_SHOWN = frozenset({"token", "shared_secret", "store", "broadcast", "public_url"})
+_LONGEST_SHOWN = 60
+
+# RFC 3986 section 3.3.
+_URL_PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
+
+# Where pydantic speaks of its own types rather than of the setting.
+_REASONS = {
+    "bool_parsing": "must be true or false",
+    "byte_size": "must be a number of bytes, such as 16MiB",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+}
+
+_STORE_FILE = "store.sqlite3"
+
+
+class ConfigError(Exception):
+    """A setting that the server cannot start with, in one line that names it and no secret."""
+
+
+def _text(value: str) -> str:
+    value = value.strip()
+    if not value:
+        raise ValueError("must not be empty")
+    return value
+
+
+def _host(value: str) -> str:
+    value = _text(value)
+    return value[1:-1] if value.startswith("[") and value.endswith("]") else value
+
+
+def _path_text(value: object) -> object:
+    return _text(value) if isinstance(value, str) else value
+
+
+def _path(value: Path) -> Path:
+    try:
+        return value.expanduser()
+    except RuntimeError as exc:
+        raise ValueError("names the home directory of an unknown user") from exc
+
+
+def _public_url(value: str) -> str:
+    scheme, _, rest = (value if "://" in value else f"https://{value}").partition("://")
+    authority, slash, path = rest.partition("/")
+    origin = parse_origin(f"{scheme}://{authority}")
+    is_web = scheme.lower() in ("http", "https")
+    if origin is None or not is_web or not _URL_PATH.fullmatch(slash + path):
+        raise ValueError("must be a host name or an http(s) URL, without user, query or fragment, in ASCII")
+    return origin + (slash + path).rstrip("/")
+
+
+def _token(value: Secret[str]) -> Secret[str]:
+    if not Credential(CredentialKind.TOKEN, value.get_secret_value()).is_well_formed:
+        raise ValueError(
+            f"must be 1 to {MAX_CREDENTIAL_LENGTH} visible ASCII characters, none of them a space"
+        )
+    return value
+
+
+def _uuid(value: object) -> object:
+    if isinstance(value, Secret | UUID):
+        return value
+    try:
+        return UUID(value if isinstance(value, str) else "")
+    except ValueError:
+        # Raised anew: pydantic and uuid both quote from what they were given.
+        raise ValueError("must be a UUID") from None
+
+
+def _origins(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return [origin for origin in value.split(",") if origin.strip()]
+
+
+def _origin(value: str) -> str:
+    origin = parse_origin(value.strip().rstrip("/"))
+    if origin is None:
+        raise ValueError("must be origins such as https://example.com, separated by commas")
+    return origin
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+class Settings(BaseSettings):
+    """What a server is started with, checked. A field's description is its ``--help``.
+
+    Made as it is, it takes nothing from the environment: :func:`load_settings` does.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=_ENVIRONMENT_PREFIX,
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    host: Annotated[str, AfterValidator(_host)] = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8787, ge=0, le=65535, description="Port to listen on; 0: any free port.")
+    data_dir: Annotated[Path, BeforeValidator(_path_text), AfterValidator(_path)] = Field(
+        Path(".rpcshare"), description="Where the embedded store and the server's secrets are kept."
+    )
+    store: Annotated[str, AfterValidator(_text)] | None = Field(
+        None,
+        repr=False,
+        description="Where shares are kept: sqlite:///PATH, memory:// or s3://BUCKET/PREFIX. "
+        "[default: the embedded store in the data directory]",
+    )
+    broadcast: Annotated[str, AfterValidator(_text)] = Field(
+        "local://",
+        repr=False,
+        description="How servers that share a store tell each other news: local:// or redis://HOST:PORT/DB.",
+    )
+    public_url: Annotated[str, AfterValidator(_public_url)] | None = Field(
+        None,
+        description="Base of every share link; a bare host name means https://. [default: http://HOST:PORT]",
+    )
+    token: Annotated[Secret[str], AfterValidator(_token)] | None = Field(
+        None, description="The admin token. [default: made once and kept in the data directory]"
+    )
+    shared_secret: Annotated[Secret[UUID], BeforeValidator(_uuid)] | None = Field(
+        None,
+        description="The UUID that share secrets derive from. "
+        "[default: made once and kept in the data directory]",
+    )
+    anonymous_create: bool = Field(default=False, description="Let callers without a credential make shares.")
+    allowed_origins: Annotated[
+        tuple[Annotated[str, AfterValidator(_origin)], ...],
+        BeforeValidator(_origins),
+        NoDecode,
+    ] = Field(
+        (),
+        description="Whose pages may call, beside the server's own: https://HOST,https://HOST,...",
+    )
+    max_message_size: ByteSize = Field(
+        ByteSize(16 * 1024**2), ge=0, description="Longest message taken, such as 16MiB; 0: any."
+    )
+    max_share_size: ByteSize = Field(
+        ByteSize(256 * 1024**2), ge=0, description="Largest share kept, such as 256MiB; 0: any."
+    )
+    max_calls_in_flight: int = Field(
+        1024, ge=0, description="Calls that one connection may have under way; 0: any number."
+    )
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)
+    ] = Field("info", description="Least severe messages to log.")
+    log_format: Annotated[Literal["console", "json"], BeforeValidator(_lower)] = Field(
+        "console", description="How to log: for people or for programs."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 -- the signature is pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 -- likewise
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 -- likewise
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 -- likewise
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what was passed and no more."""
+        return (init_settings,)
+
+    @property
+    def store_url(self) -> str:
+        """The URL of the store: the one that was set, or the embedded one's."""
+        return self.store or f"sqlite:///{quote(str(self.data_dir / _STORE_FILE))}"
+
+    def base_url(self, port: int | None = None) -> str:
+        """Return the base of every share link, without a slash at its end.
+
+        Args:
+            port: on which the server listens, where that is known better than from the settings.
+        """
+        if self.public_url is not None:
+            return self.public_url
+        return f"http://{_bracketed(self.host)}:{self.port if port is None else port}"
+
+
+def option_name(field: str) -> str:
+    """Return how the setting ``field`` is spelled on the command line."""
+    return "--" + field.replace("_", "-")
+
+
+def environment_name(field: str) -> str:
+    """Return how the setting ``field`` is spelled in the environment."""
+    return _ENVIRONMENT_PREFIX + field.upper()
+
+
+def load_settings(
+    command_line: Mapping[str, object] | None = None, config_file: Path | None = None
+) -> Settings:
+    """Return the settings: the command line's before the environment's before the file's.
+
+    Args:
+        command_line: what was given there, by field name; None stands for "not given".
+        config_file: a TOML file, or None for none.
+
+    Raises:
+        ConfigError: a value is bad, the file cannot be read, or it has a key that means nothing.
+    """
+    given = {name: value for name, value in (command_line or {}).items() if value is not None}
+    environment = EnvSettingsSource(Settings)()
+    file = {} if config_file is None else _read_file(config_file)
+    try:
+        return Settings.model_validate({**file, **environment, **given})
+    except ValidationError as exc:
+        error = exc.errors(include_url=False, include_context=True)[0]
+    field = str(error["loc"][0])
+    if field in given:
+        place, value = option_name(field), given[field]
+    elif field in environment:
+        place, value = environment_name(field), environment[field]
+    else:
+        place, value = f"{field} in {config_file}", file[field]
+    raise ConfigError(f"{place}: {_reason(error)}{_shown(field, value)}")
+
+
+def _reason(error: ErrorDetails) -> str:
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    return _REASONS.get(error["type"]) or error["msg"].replace("Input should", "must", 1)
+
+
+def _shown(field: str, value: object) -> str:
+    if field in _NEVER_SHOWN or value == "":
+        return ""
+    text = repr(value)
+    return f", not {text}" if len(text) <= _LONGEST_SHOWN else ""
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _read_file(path: Path) -> dict[str, object]:
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except OSError as exc:
+        raise ConfigError(f"--config: cannot read {path}: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"--config: {path} is not UTF-8") from exc
+    except tomllib.TOMLDecodeError as exc:
+        # Its message gives the line, and quotes a character or a key at most.
+        raise ConfigError(f"--config: {path} is not TOML: {exc}") from exc
+    settings: dict[str, object] = {}
+    for key, value in content.items():
+        field = key.replace("-", "_")
+        if field not in Settings.model_fields:
+            raise ConfigError(f"--config: {path} has the unknown key {key!r}")
+        if field in settings:
+            raise ConfigError(f"--config: {path} has {field!r} in two spellings")
+        settings[field] = value
+    return settings

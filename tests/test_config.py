@@ -1,0 +1,397 @@
+"""The settings: where they come from, what wins, and what is said about a bad one."""
+
+import os
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from pydantic import Secret
+
+from rpcshare.config import ConfigError, Settings, environment_name, load_settings, option_name
+
+TOKEN = "a-very-secret-token"
+SECRET = "8d0c7a4e-6a52-4b6c-9a07-6a1f3c1d9b10"
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch):
+    for name in os.environ:
+        if name.startswith("RPCSHARE_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def write_file(tmp_path):
+    def write(content: str) -> Path:
+        path = tmp_path / "rpcshare.toml"
+        path.write_text(content, "utf-8")
+        return path
+
+    return write
+
+
+def error_of(command_line=None, config_file=None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(command_line, config_file)
+    return str(caught.value)
+
+
+def plain(value: object) -> object:
+    return value.get_secret_value() if isinstance(value, Secret) else value
+
+
+# --- defaults -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "default"),
+    [
+        ("host", "127.0.0.1"),
+        ("port", 8787),
+        ("data_dir", Path(".rpcshare")),
+        ("store", None),
+        ("broadcast", "local://"),
+        ("public_url", None),
+        ("token", None),
+        ("shared_secret", None),
+        ("anonymous_create", False),
+        ("allowed_origins", ()),
+        ("max_message_size", 16 * 1024 * 1024),
+        ("max_share_size", 256 * 1024 * 1024),
+        ("max_calls_in_flight", 1024),
+        ("log_level", "info"),
+        ("log_format", "console"),
+    ],
+)
+def test_a_setting_that_nobody_made_has_its_default(field, default):
+    assert getattr(load_settings(), field) == default
+
+
+# --- precedence ---------------------------------------------------------------------------------
+
+# For each setting: what it is in the environment and on the command line, the same in TOML, and
+# what that makes of it; three values, one for each place.
+EXAMPLES = {
+    "host": [("a.example", '"a.example"', "a.example"), ("b", '"b"', "b"), ("c", '"c"', "c")],
+    "port": [("1", "1", 1), ("2", "2", 2), ("0", "0", 0)],
+    "data_dir": [("/a", '"/a"', Path("/a")), ("b", '"b"', Path("b")), ("c", '"c"', Path("c"))],
+    "store": [
+        ("memory://", '"memory://"', "memory://"),
+        ("sqlite:///a", '"sqlite:///a"', "sqlite:///a"),
+        ("s3://b/p", '"s3://b/p"', "s3://b/p"),
+    ],
+    "broadcast": [
+        ("local://", '"local://"', "local://"),
+        ("redis://a/0", '"redis://a/0"', "redis://a/0"),
+        ("redis://b/0", '"redis://b/0"', "redis://b/0"),
+    ],
+    "public_url": [
+        ("https://a", '"https://a"', "https://a"),
+        ("b.example", '"b.example"', "https://b.example"),
+        ("http://c/", '"http://c/"', "http://c"),
+    ],
+    "token": [("a", '"a"', "a"), ("b", '"b"', "b"), ("c", '"c"', "c")],
+    "shared_secret": [(str(UUID(int=n)), f'"{UUID(int=n)}"', UUID(int=n)) for n in (1, 2, 3)],
+    "anonymous_create": [("1", "true", True), ("no", "false", False), ("on", "true", True)],
+    "allowed_origins": [
+        ("https://a", '["https://a"]', ("https://a",)),
+        ("https://a, http://b/", '["https://a", "http://b"]', ("https://a", "http://b")),
+        ("", "[]", ()),
+    ],
+    "max_message_size": [("1KiB", '"1KiB"', 1024), ("2", "2", 2), ("0", "0", 0)],
+    "max_share_size": [("1 MiB", '"1 MiB"', 1024**2), ("2", "2", 2), ("0", "0", 0)],
+    "max_calls_in_flight": [("1", "1", 1), ("2", "2", 2), ("0", "0", 0)],
+    "log_level": [
+        ("DEBUG", '"DEBUG"', "debug"),
+        ("warning", '"warning"', "warning"),
+        ("error", '"error"', "error"),
+    ],
+    "log_format": [
+        ("json", '"json"', "json"),
+        ("console", '"console"', "console"),
+        ("JSON", '"JSON"', "json"),
+    ],
+}
+
+
+def test_every_setting_has_an_example():
+    assert set(EXAMPLES) == set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("field", EXAMPLES)
+def test_the_command_line_wins_over_the_environment_which_wins_over_the_file(field, write_file, monkeypatch):
+    in_file, in_environment, on_command_line = EXAMPLES[field]
+    path = write_file(f"{field} = {in_file[1]}")
+
+    def value(command_line=None):
+        return plain(getattr(load_settings(command_line, path), field))
+
+    assert value() == in_file[2]
+    monkeypatch.setenv(environment_name(field), in_environment[0])
+    assert value() == in_environment[2]
+    assert value({field: on_command_line[0]}) == on_command_line[2]
+
+
+def test_settings_from_different_places_combine(write_file, monkeypatch):
+    path = write_file('host = "::1"\nport = 1\ntoken = "t"')
+    monkeypatch.setenv("RPCSHARE_PORT", "2")
+    monkeypatch.setenv("RPCSHARE_LOG_LEVEL", "debug")
+    settings = load_settings({"log_level": "error"}, path)
+    assert (settings.host, settings.port, settings.log_level) == ("::1", 2, "error")
+
+
+def test_an_option_that_was_not_given_overrides_nothing(monkeypatch):
+    monkeypatch.setenv("RPCSHARE_PORT", "2")
+    assert load_settings({"port": None, "anonymous_create": None}).port == 2
+
+
+def test_turning_a_thing_off_on_the_command_line_overrides_the_environment(monkeypatch):
+    monkeypatch.setenv("RPCSHARE_ANONYMOUS_CREATE", "true")
+    assert not load_settings({"anonymous_create": False}).anonymous_create
+
+
+def test_an_empty_environment_variable_sets_nothing(monkeypatch):
+    monkeypatch.setenv("RPCSHARE_TOKEN", "")
+    monkeypatch.setenv("RPCSHARE_PORT", "")
+    settings = load_settings()
+    assert (settings.token, settings.port) == (None, 8787)
+
+
+def test_settings_made_in_a_program_do_not_read_the_environment(monkeypatch):
+    monkeypatch.setenv("RPCSHARE_PORT", "2")
+    assert Settings().port == 8787
+
+
+# --- the file -----------------------------------------------------------------------------------
+
+
+def test_a_key_of_the_file_may_be_spelled_like_the_option(write_file):
+    assert load_settings(config_file=write_file('data-dir = "/d"')).data_dir == Path("/d")
+
+
+def test_a_key_in_two_spellings_is_refused(write_file):
+    path = write_file('data-dir = "/d"\ndata_dir = "/e"')
+    assert error_of(config_file=path) == f"--config: {path} has 'data_dir' in two spellings"
+
+
+@pytest.mark.parametrize("content", ["prot = 1", "port = 1\nprot = 2", "[prot]\nport = 1"])
+def test_an_unknown_key_is_named(write_file, content):
+    path = write_file(content)
+    assert error_of(config_file=path) == f"--config: {path} has the unknown key 'prot'"
+
+
+def test_a_missing_file_is_named(tmp_path):
+    path = tmp_path / "missing.toml"
+    expected = f"--config: cannot read {path}: No such file or directory"
+    assert error_of(config_file=path) == expected
+
+
+def test_a_file_that_is_not_toml_is_named_with_the_place(write_file):
+    path = write_file(f"port = 1\ntoken = {TOKEN}")
+    message = error_of(config_file=path)
+    assert message.startswith(f"--config: {path} is not TOML: ")
+    assert "line 2" in message
+    assert TOKEN not in message
+
+
+def test_a_file_that_is_not_utf_8_is_named(tmp_path):
+    path = tmp_path / "latin.toml"
+    path.write_bytes(b'host = "\xe9"')
+    assert error_of(config_file=path) == f"--config: {path} is not UTF-8"
+
+
+# --- bad values ---------------------------------------------------------------------------------
+
+BAD = [
+    ("host", ""),
+    ("port", "http"),
+    ("port", "-1"),
+    ("port", "65536"),
+    ("port", "80.5"),
+    ("data_dir", ""),
+    ("data_dir", "~nobody-of-that-name/x"),
+    ("store", " "),
+    ("broadcast", ""),
+    ("public_url", ""),
+    ("public_url", "ftp://example.com"),
+    ("public_url", "https://"),
+    ("public_url", "https://example.com:port"),
+    ("public_url", "https://user:pass@example.com"),
+    ("public_url", "https://example.com/?q"),
+    ("public_url", "https://example.com/#f"),
+    ("public_url", "https://exa mple.com"),
+    ("public_url", "https://example.com/a b"),
+    ("public_url", "https://ex\xe4mple.com"),
+    ("public_url", "mailto:me"),
+    ("token", ""),
+    ("token", "two words"),
+    ("token", "na\xefve"),
+    ("token", "x" * 8193),
+    ("shared_secret", ""),
+    ("shared_secret", "not-a-uuid"),
+    ("shared_secret", SECRET + "0"),
+    ("anonymous_create", "perhaps"),
+    ("allowed_origins", "example.com"),
+    ("allowed_origins", "https://a,https://b/path"),
+    ("allowed_origins", "*"),
+    ("max_message_size", "-1"),
+    ("max_message_size", "lots"),
+    ("max_share_size", "1 parsec"),
+    ("max_calls_in_flight", "-1"),
+    ("max_calls_in_flight", "many"),
+    ("log_level", "loud"),
+    ("log_format", "xml"),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), BAD)
+def test_a_bad_option_gets_one_line_that_names_it(field, value):
+    message = error_of({field: value})
+    assert message.startswith(f"{option_name(field)}: ")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(("field", "value"), [(f, v) for f, v in BAD if v])
+def test_a_bad_variable_gets_one_line_that_names_it(field, value, monkeypatch):
+    monkeypatch.setenv(environment_name(field), value)
+    message = error_of()
+    assert message.startswith(f"{environment_name(field)}: ")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'port = "x"',
+        "port = [1]",
+        "host = 1",
+        "token = 1",
+        "shared_secret = 1",
+        "shared_secret = 1979-05-27",
+        "public_url = true",
+        "data_dir = 1",
+        "anonymous_create = 7",
+        "allowed_origins = 1",
+        "allowed_origins = [1]",
+        'allowed_origins = ["x"]',
+        "max_share_size = -1",
+        "log_level = 1",
+        "store.url = 'memory://'",
+    ],
+)
+def test_a_bad_value_in_the_file_gets_one_line_that_names_key_and_file(write_file, content):
+    path = write_file(content)
+    message = error_of(config_file=path)
+    key = content.replace(".", " ").split()[0]
+    assert message.startswith(f"{key} in {path}: ")
+    assert "\n" not in message
+
+
+def test_a_bad_value_that_is_no_secret_is_shown():
+    assert error_of({"port": "http"}) == "--port: must be a whole number, not 'http'"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("token", f"{TOKEN} {TOKEN}"),
+        ("shared_secret", f"{SECRET}0"),
+        ("shared_secret", f"z{SECRET}"),
+        ("shared_secret", f"z{SECRET[1:]}"),
+        ("public_url", f"https://me:{TOKEN}@example.com"),
+        ("public_url", f"https://[{TOKEN}]"),
+    ],
+)
+def test_a_bad_value_that_may_be_secret_is_not_shown(field, value):
+    message = error_of({field: value})
+    assert not any(secret in message for secret in (TOKEN, SECRET[1:], "z", "me:"))
+
+
+def test_no_cause_of_an_error_shows_a_secret():
+    with pytest.raises(ConfigError) as caught:
+        load_settings({"shared_secret": f"{SECRET}0"})
+    assert caught.value.__cause__ is None
+    assert SECRET not in repr(caught.value.__context__)
+
+
+# --- what values become -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "base_url"),
+    [
+        ("share.example.com", "https://share.example.com"),
+        ("share.example.com/", "https://share.example.com"),
+        ("share.example.com:8443", "https://share.example.com:8443"),
+        ("share.example.com/base/", "https://share.example.com/base"),
+        ("localhost:8787", "https://localhost:8787"),
+        ("http://share.example.com//", "http://share.example.com"),
+        ("HTTPS://Share.Example.com:443/Base", "https://share.example.com/Base"),
+        ("http://[::1]:8787", "http://[::1]:8787"),
+    ],
+)
+def test_a_public_url_has_a_scheme_and_no_slash_at_its_end(given, base_url):
+    assert load_settings({"public_url": given}).base_url() == base_url
+
+
+@pytest.mark.parametrize(
+    ("host", "base_url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:1234"),
+        ("localhost", "http://localhost:1234"),
+        ("::1", "http://[::1]:1234"),
+        ("[::1]", "http://[::1]:1234"),
+    ],
+)
+def test_without_a_public_url_links_name_host_and_port(host, base_url):
+    assert load_settings({"host": host, "port": "1234"}).base_url() == base_url
+
+
+def test_links_name_the_port_that_was_found_where_any_would_do():
+    assert load_settings({"port": "0"}).base_url(40001) == "http://127.0.0.1:40001"
+
+
+def test_a_public_url_does_not_take_the_port_listened_on():
+    assert load_settings({"public_url": "example.com"}).base_url(40001) == "https://example.com"
+
+
+@pytest.mark.parametrize(
+    ("data_dir", "store_url"),
+    [
+        ("d", "sqlite:///d/store.sqlite3"),
+        ("/d", "sqlite:////d/store.sqlite3"),
+        ("/d e?f#g%h", "sqlite:////d%20e%3Ff%23g%25h/store.sqlite3"),
+    ],
+)
+def test_without_a_store_it_is_a_file_in_the_data_dir(data_dir, store_url):
+    assert load_settings({"data_dir": data_dir}).store_url == store_url
+
+
+def test_a_store_that_was_set_is_the_store():
+    assert load_settings({"store": "memory://", "data_dir": "/d"}).store_url == "memory://"
+
+
+def test_a_tilde_in_the_data_dir_is_the_home_directory(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert load_settings({"data_dir": "~/share"}).data_dir == Path("/home/me/share")
+
+
+# --- secrecy ------------------------------------------------------------------------------------
+
+
+def test_settings_do_not_show_what_is_secret():
+    settings = load_settings(
+        {
+            "token": TOKEN,
+            "shared_secret": SECRET,
+            "broadcast": f"redis://:{TOKEN}@host",
+            "store": f"s3://bucket?secret={TOKEN}",
+        }
+    )
+    shown = f"{settings!r} {settings} {settings.token} {settings.shared_secret!r}"
+    assert not any(secret in shown for secret in (TOKEN, SECRET))
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().port = 1
