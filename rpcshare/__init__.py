@@ -3,6 +3,42 @@
 What a script needs is here; the server is :mod:`rpcshare.server`, the protocol :mod:`rpcshare.rpc`.
 """
 
+from rpcshare.client import (
+    BlockingShareClient,
+    ConnectFailedError,
+    EventStream,
+    Identity,
+    SessionIndex,
+    SessionPage,
+    ShareClient,
+    ShareCredentials,
+    ShareEvent,
+    connect,
+    connect_blocking,
+)
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.rpc import UNDEFINED, RpcError, RpcTarget, SessionClosedError, Stub, rpc_method
 from rpcshare.version import __version__
 
-__all__ = ["__version__"]
+__all__ = [
+    "UNDEFINED",
+    "BlockingShareClient",
+    "ConnectFailedError",
+    "ErrorCode",
+    "EventStream",
+    "Identity",
+    "RpcError",
+    "RpcTarget",
+    "SessionClosedError",
+    "SessionIndex",
+    "SessionPage",
+    "ShareClient",
+    "ShareCredentials",
+    "ShareError",
+    "ShareEvent",
+    "Stub",
+    "__version__",
+    "connect",
+    "connect_blocking",
+    "rpc_method",
+]

@@ -27,6 +27,7 @@ from rpcshare.rpc.errors import (
     SessionClosedError,
 )
 from rpcshare.rpc.limits import Limits
+from rpcshare.rpc.payload import on_settled
 from rpcshare.rpc.session import Session, Stats
 from rpcshare.rpc.stub import Promise, Stub
 from rpcshare.rpc.target import RpcTarget, rpc_method, rpc_property
@@ -61,6 +62,7 @@ __all__ = [
     "Undefined",
     "WebSocketTransport",
     "memory_pair",
+    "on_settled",
     "rpc_method",
     "rpc_property",
 ]

@@ -90,7 +90,9 @@ class Connection:
         self._tasks: set[asyncio.Task[None]] = set()
         self._not_begun = 0
 
+        # Set while the session runs, and after it has.
         self._reader: asyncio.Task[None] | None = None
+        self._ended = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
         self._close_code = 1000
         # Whether calls under way may end before the session does.
@@ -112,6 +114,8 @@ class Connection:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+        if self._runner is not None:
+            await self._runner
 
     async def run(self) -> None:
         """Run the session until it ends; the reason is then ``session.closed``."""
@@ -128,6 +132,7 @@ class Connection:
             reader.cancel()
             self.session.close(SessionClosedError("the session was closed by this side"))
             await self._finish(writer)
+            self._ended.set()
 
     async def close(self, code: int = 1000) -> None:
         """End the session at once and close the transport. What has been sent before leaves first."""
@@ -144,8 +149,7 @@ class Connection:
     async def _stop(self) -> None:
         if self._reader is not None:
             self._reader.cancel()
-        if self._runner is not None:
-            await self._runner
+            await self._ended.wait()
 
     # Reading.
 

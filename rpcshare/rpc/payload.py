@@ -11,7 +11,7 @@ from rpcshare.rpc.target import RpcTarget, is_function
 if TYPE_CHECKING:
     from rpcshare.rpc.reference import Observer, Owner, Reference
 
-__all__ = ["Container", "Located", "Payload", "settle"]
+__all__ = ["Container", "Located", "Payload", "on_settled", "settle"]
 
 Container: TypeAlias = "list[object] | dict[str, object] | Payload"
 Located: TypeAlias = "tuple[Container, str | int, Promise]"
@@ -227,3 +227,18 @@ def _dispose_within(value: object, owner: Owner) -> None:
     elif isinstance(value, RpcTarget):
         # Disposes of the target unless something else, such as an export, still refers to it.
         owner.near(value).retain().release()
+
+
+def on_settled(promise: Promise, callback: Callable[[Exception | None], None]) -> None:
+    """Ask for what ``promise`` yields, and have ``callback`` called when it is there.
+
+    For calls whose success is all that matters: no task waits, and the value is dropped. ``callback`` is
+    given the error, or None. It may be called before this returns.
+    """
+    reference = reference_of(promise).get(path_of(promise))
+
+    def observe(outcome: Payload | Exception) -> None:
+        callback(outcome if isinstance(outcome, Exception) else None)
+        reference.release()
+
+    reference.when_settled(observe)

@@ -1,0 +1,153 @@
+"""The typed client for programs without an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from rpcshare.client.share_client import ShareClient
+from rpcshare.client.types import (
+    Identity,
+    SessionIndex,
+    SessionPage,
+    ShareCredentials,
+    ShareEvent,
+    SyncData,
+)
+
+__all__ = ["BlockingShareClient", "connect_blocking"]
+
+T = TypeVar("T")
+
+
+def connect_blocking(
+    url: str, *, token: str | None = None, open_timeout: float = 10.0
+) -> BlockingShareClient:
+    """Connect to a share server from a plain script.
+
+    ::
+
+        with rpcshare.connect_blocking("https://share.example", token=token) as client:
+            print(client.create_share(session_id, items).url)
+
+    Takes and raises what :class:`~rpcshare.client.share_client.ShareClient` does.
+    """
+    return BlockingShareClient(url, token=token, open_timeout=open_timeout)
+
+
+class BlockingShareClient:
+    """:class:`~rpcshare.client.share_client.ShareClient`, with methods that return when they are done.
+
+    Its connection lives on an event loop in a thread of its own, so it answers the server's pings while the
+    program does something else. Any thread may use it.
+    """
+
+    def __init__(self, url: str, *, token: str | None = None, open_timeout: float = 10.0) -> None:
+        self._url = url
+        self._token = token
+        self._open_timeout = open_timeout
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="rpcshare", daemon=True)
+        self._client: ShareClient | None = None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        try:
+            self._client = self._run(self._connect())
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            try:
+                self._run(client.__aexit__(None, None, None))
+            finally:
+                self._stop()
+
+    def create_share(self, session_id: str, data: Sequence[SyncData] | None = None) -> ShareCredentials:
+        """See :meth:`ShareClient.create_share`."""
+        return self._run(self._connected.create_share(session_id, data))
+
+    def sync_share(self, share_id: str, secret: str | None, data: Sequence[SyncData]) -> int:
+        """See :meth:`ShareClient.sync_share`."""
+        return self._run(self._connected.sync_share(share_id, secret, data))
+
+    def delete_share(self, share_id: str, secret: str | None = None) -> None:
+        """See :meth:`ShareClient.delete_share`."""
+        self._run(self._connected.delete_share(share_id, secret))
+
+    def get_share(self, share_id: str) -> dict[str, Any]:
+        """See :meth:`ShareClient.get_share`."""
+        return self._run(self._connected.get_share(share_id))
+
+    def get_share_metadata(self, share_id: str) -> SessionIndex:
+        """See :meth:`ShareClient.get_share_metadata`."""
+        return self._run(self._connected.get_share_metadata(share_id))
+
+    def list_shares(
+        self, *, cursor: str | None = None, limit: int | None = None, query: str | None = None
+    ) -> SessionPage:
+        """See :meth:`ShareClient.list_shares`."""
+        return self._run(self._connected.list_shares(cursor=cursor, limit=limit, query=query))
+
+    def whoami(self) -> Identity:
+        """See :meth:`ShareClient.whoami`."""
+        return self._run(self._connected.whoami())
+
+    def subscribe(self, share_id: str, *, from_sync_count: int | None = None) -> Iterator[ShareEvent]:
+        """Yield the events of a share as they come; see :meth:`ShareClient.subscribe`."""
+        events = self._connected.subscribe(share_id, from_sync_count=from_sync_count)
+        try:
+            while True:
+                try:
+                    event = self._run(anext(events))
+                except StopAsyncIteration:
+                    return
+                yield event
+        finally:
+            self._run(events.aclose())
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """Return the method that has ``name`` on the wire, to be called with what it takes there."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+
+        async def call(arguments: tuple[object, ...]) -> object:
+            return await self._connected.api[name](*arguments)
+
+        return lambda *arguments: self._run(call(arguments))
+
+    @property
+    def _connected(self) -> ShareClient:
+        if self._client is None:
+            raise RuntimeError("a BlockingShareClient is used inside `with`")
+        return self._client
+
+    async def _connect(self) -> ShareClient:
+        client = ShareClient(self._url, token=self._token, open_timeout=self._open_timeout)
+        return await client.__aenter__()
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do ``work`` on the loop and wait for it; an interrupt of the wait cancels it."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

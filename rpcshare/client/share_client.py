@@ -1,0 +1,128 @@
+"""The typed client."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import msgspec
+
+from rpcshare.client.connecting import connect
+from rpcshare.client.events import EventStream
+from rpcshare.client.types import Identity, SessionIndex, SessionPage, ShareCredentials, SyncData
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.rpc import Promise, RpcError, Stub
+
+__all__ = ["ShareClient"]
+
+T = TypeVar("T")
+
+
+class ShareClient:
+    """A connection to a share server, with Python's names and types.
+
+    ::
+
+        async with rpcshare.ShareClient("https://share.example", token=token) as client:
+            share = await client.create_share(session_id, items)
+            async for event in client.subscribe(share.id):
+                ...
+
+    Every method raises :class:`~rpcshare.errors.ShareError` with the code that the server gave, and
+    :class:`~rpcshare.rpc.SessionClosedError` when the connection is gone.
+
+    Args:
+        url: of the server; see :func:`~rpcshare.client.connecting.connect`.
+        token: the credential for the handshake.
+        open_timeout: in seconds, for the handshake.
+    """
+
+    def __init__(self, url: str, *, token: str | None = None, open_timeout: float = 10.0) -> None:
+        self._connecting = connect(url, token=token, open_timeout=open_timeout)
+        self._api: Stub | None = None
+
+    async def __aenter__(self) -> Self:
+        self._api = await self._connecting.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._api = None
+        await self._connecting.__aexit__(exc_type, exc, traceback)
+
+    @property
+    def api(self) -> Stub:
+        """The bare stub, for pipelining and for what this class has no method for."""
+        if self._api is None:
+            raise RuntimeError("a ShareClient is used inside `async with`")
+        return self._api
+
+    async def create_share(self, session_id: str, data: Sequence[SyncData] | None = None) -> ShareCredentials:
+        """Share a session, with its first sync if there is ``data``, in one round trip.
+
+        Creating a share again gives the same credentials, and applies ``data`` as a sync.
+        """
+        arguments = (session_id,) if data is None else (session_id, list(data))
+        return await self._get(self.api.createShare(*arguments), ShareCredentials)
+
+    async def sync_share(self, share_id: str, secret: str | None, data: Sequence[SyncData]) -> int:
+        """Add ``data`` to a share, durably, and return its new sync count.
+
+        The owner of a share may leave ``secret`` out (None).
+        """
+        result = await self._get(self.api.syncShare(share_id, secret, list(data)), dict[str, Any])
+        return int(result["syncCount"])
+
+    async def delete_share(self, share_id: str, secret: str | None = None) -> None:
+        """Take a share down, for good. Its owner may leave ``secret`` out."""
+        await self._get(self.api.deleteShare(share_id, secret), dict[str, Any])
+
+    async def get_share(self, share_id: str) -> dict[str, Any]:
+        """Return the whole of a share: session, messages, parts, diffs, models, metadata."""
+        return await self._get(self.api.getShare(share_id), dict[str, Any])
+
+    async def get_share_metadata(self, share_id: str) -> SessionIndex:
+        """Return what a listing tells of a share."""
+        return await self._get(self.api.getShareMetadata(share_id), SessionIndex)
+
+    async def list_shares(
+        self, *, cursor: str | None = None, limit: int | None = None, query: str | None = None
+    ) -> SessionPage:
+        """Return a page of the caller's shares, newest first.
+
+        Args:
+            cursor: of the page before.
+            limit: how many shares at most; the server has a default.
+            query: to find in title, directory or id, whatever the case.
+        """
+        options = {"cursor": cursor, "limit": limit, "query": query}
+        given = {name: value for name, value in options.items() if value is not None}
+        return await self._get(self.api.listShares(given), SessionPage)
+
+    def subscribe(self, share_id: str, *, from_sync_count: int | None = None) -> EventStream:
+        """Return the events of a share: a snapshot first, then each sync, ``deleted`` at the end.
+
+        Args:
+            share_id: which share.
+            from_sync_count: begin with the syncs after this one instead, if the server still has them.
+        """
+        return EventStream(self.api, share_id, from_sync_count)
+
+    async def whoami(self) -> Identity:
+        """Return who the server takes the caller for."""
+        return await self._get(self.api.whoami(), Identity)
+
+    async def _get(self, promise: Promise, kind: type[T]) -> T:
+        try:
+            value = await promise
+        except RpcError as exc:
+            code = ErrorCode.__members__.get(exc.code or "")
+            if code is None:
+                raise
+            raise ShareError(code, exc.message) from None
+        return msgspec.convert(value, kind)

@@ -1,0 +1,80 @@
+"""What the server answers, as the typed clients give it. The names on the wire are in ``rename``."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+__all__ = ["Identity", "SessionIndex", "SessionPage", "ShareCredentials", "ShareEvent", "SyncData"]
+
+SyncData = dict[str, Any]
+"""One item of a sync: ``{"type": "session" | "message" | "part" | "session_diff" | "model", "data": …}``."""
+
+
+class ShareCredentials(msgspec.Struct, frozen=True):
+    """What ``createShare`` gives to the caller that may write the share."""
+
+    id: str
+    url: str
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"ShareCredentials(id={self.id!r}, url={self.url!r}, secret=…)"
+
+
+class SessionIndex(
+    msgspec.Struct,
+    frozen=True,
+    rename={
+        "session_id": "sessionID",
+        "message_count": "messageCount",
+        "part_count": "partCount",
+        "diff_count": "diffCount",
+        "model_count": "modelCount",
+        "last_updated": "lastUpdated",
+        "sync_count": "syncCount",
+        "created_at": "createdAt",
+    },
+):
+    """What a listing tells of a share. Times are milliseconds since the epoch."""
+
+    id: str
+    session_id: str
+    title: str
+    directory: str
+    message_count: int
+    part_count: int
+    diff_count: int
+    model_count: int
+    last_updated: int
+    sync_count: int
+    created_at: int
+
+
+class SessionPage(msgspec.Struct, frozen=True):
+    """Some of the shares that a query found, newest first."""
+
+    sessions: list[SessionIndex]
+    count: int
+    """Of all that the query found, on this page or not."""
+    cursor: str | None = None
+    """Where the next page begins; None on the last."""
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who the server takes the caller for."""
+
+    subject: str | None
+    scopes: list[str]
+
+
+class ShareEvent(msgspec.Struct, frozen=True, rename={"share_id": "shareID", "sync_count": "syncCount"}):
+    """Something that happened to a share that is being watched."""
+
+    type: Literal["snapshot", "sync", "deleted"]
+    share_id: str
+    sync_count: int | None = None
+    """Of the share after the event; None once it is deleted."""
+    data: list[SyncData] = []
+    """The whole share (``snapshot``), or what the sync brought."""
