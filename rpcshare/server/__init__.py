@@ -1,0 +1,1 @@
+"""The server: an ASGI application over the domain, and what runs it."""

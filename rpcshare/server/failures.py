@@ -1,0 +1,67 @@
+"""What callers are told when something fails: over RPC, and over HTTP."""
+
+from __future__ import annotations
+
+import math
+import traceback
+from http import HTTPStatus
+
+import structlog
+from starlette.responses import Response
+
+from rpcshare import jsontext
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.rpc import RpcError, SessionClosedError
+
+__all__ = ["error_response", "explain", "to_rpc_error"]
+
+logger = structlog.get_logger("rpcshare.server")
+
+STATUS: dict[ErrorCode, HTTPStatus] = {
+    ErrorCode.SHARE_NOT_FOUND: HTTPStatus.NOT_FOUND,
+    ErrorCode.INVALID_SECRET: HTTPStatus.FORBIDDEN,
+    ErrorCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
+    ErrorCode.UNAUTHORIZED: HTTPStatus.UNAUTHORIZED,
+    ErrorCode.FORBIDDEN: HTTPStatus.FORBIDDEN,
+    ErrorCode.SHARE_GONE: HTTPStatus.GONE,
+    ErrorCode.PAYLOAD_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    ErrorCode.RATE_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
+    ErrorCode.STORAGE_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    ErrorCode.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+
+def explain(error: BaseException) -> ShareError:
+    """Return what a caller may know of ``error``, having logged what only the operator may."""
+    if isinstance(error, ShareError):
+        return error
+    # Where it happened is logged, and of what type it was. Its text is not: it may quote anything.
+    frames = traceback.extract_tb(error.__traceback__)
+    logger.error(
+        "internal error",
+        error=type(error).__name__,
+        where=[f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-5:]],
+    )
+    return ShareError(ErrorCode.INTERNAL, "Internal server error")
+
+
+def to_rpc_error(error: BaseException) -> RpcError:
+    """Return ``error`` as the wire carries it."""
+    if isinstance(error, RpcError):
+        return error
+    told = explain(error)
+    return RpcError(told.message, code=told.code)
+
+
+def error_response(error: BaseException) -> Response:
+    """Return the HTTP answer for ``error``."""
+    if isinstance(error, SessionClosedError):
+        error = ShareError(ErrorCode.INVALID_ARGUMENT, error.message)
+    told = explain(error)
+    headers = {}
+    if told.code is ErrorCode.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if told.retry_after is not None:
+        headers["Retry-After"] = str(math.ceil(told.retry_after))
+    body = jsontext.encode({"error": told.message, "code": told.code})
+    return Response(body, STATUS[told.code], headers, "application/json")

@@ -1,0 +1,88 @@
+"""From values of the wire to the JSON that the store keeps."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.rpc import UNDEFINED, Date
+
+__all__ = ["iso_string", "plain_json"]
+
+# ECMA-262 section 21.4.1.1: a time value is at most this far from the epoch.
+_MAX_TIME = 8.64e15
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The Gregorian calendar repeats itself every 400 years; in milliseconds.
+_CYCLE = 146_097 * 86_400_000
+
+
+def plain_json(value: object, place: str) -> object:
+    """Return ``value`` as ``JSON.stringify`` would print it; itself if nothing has to change.
+
+    A client that calls over RPC can send more than JSON has. What JavaScript has a JSON form for takes it:
+    ``undefined`` is left out, a date becomes its ISO string, NaN and the infinities become null.
+
+    Raises:
+        ShareError: INVALID_ARGUMENT, naming the ``place`` of what has no such form.
+    """
+    kind = type(value)
+    if kind is str or kind is int or kind is bool or value is None:
+        return value
+    if kind is dict:
+        return _plain_object(value, place)  # type: ignore[arg-type]  # its kind says so
+    if kind is list:
+        return _plain_array(value, place)  # type: ignore[arg-type]  # likewise
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is UNDEFINED:
+        return None
+    if isinstance(value, datetime | Date):
+        return iso_string(value)
+    if isinstance(value, int):
+        return int(value)  # a bigint: JSON sets no bound to integers
+    what = "bytes" if isinstance(value, bytes) else "a function, stub, error or stream"
+    raise ShareError(ErrorCode.INVALID_ARGUMENT, f"{place}: JSON has no form for {what}")
+
+
+def _plain_object(value: dict[str, object], place: str) -> object:
+    changed: dict[str, object] | None = None
+    for name, item in value.items():
+        plain = plain_json(item, f"{place}.{name}")
+        if plain is item:
+            continue
+        if changed is None:
+            changed = value.copy()
+        if item is UNDEFINED:
+            del changed[name]
+        else:
+            changed[name] = plain
+    return value if changed is None else changed
+
+
+def _plain_array(value: list[object], place: str) -> object:
+    changed: list[object] | None = None
+    for index, item in enumerate(value):
+        plain = plain_json(item, f"{place}[{index}]")
+        if plain is not item:
+            if changed is None:
+                changed = value.copy()
+            changed[index] = plain
+    return value if changed is None else changed
+
+
+def iso_string(date: datetime | Date) -> str | None:
+    """Return a date as JavaScript's ``toJSON`` does; None for an invalid one."""
+    if isinstance(date, datetime):
+        text = date.astimezone(UTC).isoformat(timespec="milliseconds")
+        return text.replace("+00:00", "Z")
+    time = date.milliseconds
+    if time is None or not abs(time) <= _MAX_TIME:
+        return None
+    # JavaScript's years go on where datetime's end. The calendar repeats itself, so a cycle within
+    # datetime's years has the same days, and the year is told apart.
+    cycles, within = divmod(math.trunc(time), _CYCLE)
+    moment = _EPOCH + timedelta(milliseconds=within)
+    year = moment.year + 400 * cycles
+    years = f"{year:04d}" if 0 <= year <= 9999 else f"{year:+07d}"
+    return years + moment.isoformat(timespec="milliseconds")[4:].replace("+00:00", "Z")

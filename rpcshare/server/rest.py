@@ -1,0 +1,145 @@
+"""The HTTP API over shares: what a stock opencode, curl and scripts without RPC use."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from rpcshare import jsontext
+from rpcshare.auth.caller import Caller
+from rpcshare.auth.handshake import Authenticator
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.server.failures import error_response
+from rpcshare.server.request import request_head
+from rpcshare.shares.service import ShareService
+
+__all__ = ["RestApi"]
+
+Handler = Callable[[Request, Caller], Awaitable[object]]
+
+
+class RestApi:
+    """The routes, each of which is one operation of the service."""
+
+    def __init__(self, service: ShareService, authenticator: Authenticator, max_body: int) -> None:
+        self._service = service
+        self._authenticator = authenticator
+        self._max_body = max_body
+
+    def routes(self) -> list[Route]:
+        """Return the routes under ``/api``; ``/api/shares`` is opencode's other name for ``/api/share``."""
+        routes = [
+            Route("/api/sessions", self._endpoint(self._list_all), methods=["GET"]),
+            Route("/api/my-sessions", self._endpoint(self._list_own), methods=["GET"]),
+        ]
+        for base in ("/api/share", "/api/shares"):
+            share = base + "/{share_id}"
+            routes += [
+                Route(base, self._endpoint(self._create), methods=["POST"]),
+                Route(share, self._endpoint(self._read), methods=["GET"]),
+                Route(share, self._endpoint(self._delete), methods=["DELETE"]),
+                Route(share + "/sync", self._endpoint(self._sync), methods=["POST"]),
+                Route(share + "/data", self._endpoint(self._data), methods=["GET"]),
+                Route(share + "/metadata", self._endpoint(self._metadata), methods=["GET"]),
+            ]
+        return routes
+
+    def _endpoint(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        """Return ``handler`` as Starlette calls it: with a caller, and with failures as answers."""
+
+        async def endpoint(request: Request) -> Response:
+            try:
+                caller = await self._authenticator.caller(request_head(request))
+                answer = await handler(request, caller)
+            except Exception as exc:  # noqa: BLE001 -- told in one place, whatever it is
+                return error_response(exc)
+            body = answer if isinstance(answer, bytes) else jsontext.encode(answer)
+            # Shares change while they are looked at, and some are private.
+            return Response(body, headers={"Cache-Control": "no-cache"}, media_type="application/json")
+
+        return endpoint
+
+    async def _create(self, request: Request, caller: Caller) -> object:
+        body = await self._body(request)
+        created = await self._service.create(caller, _text(body, "sessionID"), body.get("data"))
+        return {"id": created.id, "url": created.url, "secret": created.secret}
+
+    async def _sync(self, request: Request, caller: Caller) -> object:
+        body = await self._body(request)
+        count = await self._service.sync(
+            caller, request.path_params["share_id"], _secret(body), body.get("data")
+        )
+        return {"success": True, "syncCount": count}
+
+    async def _delete(self, request: Request, caller: Caller) -> object:
+        body = await self._body(request, optional=True)
+        await self._service.delete(caller, request.path_params["share_id"], _secret(body))
+        return {"success": True}
+
+    async def _read(self, request: Request, caller: Caller) -> object:
+        return await self._service.agent_session(caller, request.path_params["share_id"])
+
+    async def _data(self, request: Request, caller: Caller) -> object:
+        return await self._service.sync_data(caller, request.path_params["share_id"])
+
+    async def _metadata(self, request: Request, caller: Caller) -> object:
+        index = await self._service.metadata(caller, request.path_params["share_id"])
+        return msgspec.to_builtins(index)
+
+    async def _list_all(self, request: Request, caller: Caller) -> object:
+        page = await self._service.list_all(caller, **_paging(request))
+        return msgspec.to_builtins(page)
+
+    async def _list_own(self, request: Request, caller: Caller) -> object:
+        page = await self._service.list_own(caller, **_paging(request))
+        return msgspec.to_builtins(page)
+
+    async def _body(self, request: Request, *, optional: bool = False) -> dict[str, object]:
+        """Return the JSON object that a request carries.
+
+        Raises:
+            ShareError: it is too large, or is none.
+        """
+        data = bytearray()
+        async for chunk in request.stream():
+            data += chunk
+            if self._max_body and len(data) > self._max_body:
+                raise ShareError(
+                    ErrorCode.PAYLOAD_TOO_LARGE, f"the body is larger than {self._max_body:,} bytes"
+                )
+        if not data and optional:
+            return {}
+        try:
+            body = jsontext.decode(bytes(data))
+        except jsontext.JSONDecodeError as exc:
+            raise ShareError(ErrorCode.INVALID_ARGUMENT, f"the body is not JSON: {exc}") from None
+        if not isinstance(body, dict):
+            raise ShareError(ErrorCode.INVALID_ARGUMENT, "the body is not a JSON object")
+        return body
+
+
+def _text(body: dict[str, object], name: str) -> str:
+    value = body.get(name)
+    if not isinstance(value, str):
+        raise ShareError(ErrorCode.INVALID_ARGUMENT, f"{name}: expected a string")
+    return value
+
+
+def _secret(body: dict[str, object]) -> str | None:
+    return None if body.get("secret") is None else _text(body, "secret")
+
+
+def _paging(request: Request) -> dict[str, object]:
+    query = request.query_params
+    limit = query.get("limit")
+    if limit is not None and not (limit.isascii() and limit.isdecimal() and len(limit) < 10):
+        raise ShareError(ErrorCode.INVALID_ARGUMENT, "limit: expected a whole number")
+    return {
+        "cursor": query.get("cursor") or None,
+        "limit": None if limit is None else int(limit),
+        "query": query.get("q") or None,
+    }

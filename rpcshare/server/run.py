@@ -1,0 +1,199 @@
+"""Running the server: from settings to a listening socket, and to a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from rpcshare.auth.admin_token import AdminTokenVerifier
+from rpcshare.auth.handshake import Authenticator
+from rpcshare.auth.secret_files import ADMIN_TOKEN_FILE, admin_token, shared_secret
+from rpcshare.broadcast import Broadcaster, open_broadcaster
+from rpcshare.config import ConfigError, Settings
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.server.app import create_app
+from rpcshare.server.logs import configure_logging
+from rpcshare.server.rpc_endpoint import RpcEndpoint
+from rpcshare.shares.credentials import Credentials
+from rpcshare.shares.node import LogSettings
+from rpcshare.shares.service import ShareService
+from rpcshare.storage import ObjectStore, StoreError, open_store
+
+__all__ = ["serve"]
+
+logger = structlog.get_logger("rpcshare.server")
+
+# How long a stop may take, which is 10 s in all: for calls under way, and then for open connections.
+DRAIN_SECONDS = 6.0
+CLOSE_SECONDS = 2
+
+PING_INTERVAL = 15.0
+PING_TIMEOUT = 10.0
+
+BACKLOG = 2048
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, without its own handling of signals: a stop here begins with the calls under way."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.has_started = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to accept connections."""
+        await super().startup(sockets)
+        self.has_started.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def serve(settings: Settings) -> int:
+    """Run the server until SIGTERM or SIGINT; return the exit status.
+
+    Raises:
+        ConfigError: a URL in the settings names nothing that there is.
+        ShareError: the store or the broadcaster cannot be reached.
+        OSError: the address cannot be listened on.
+        SecretFileError: the data directory's secrets can be neither read nor made.
+    """
+    configure_logging(settings)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(settings))
+    return 0
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 -- not to be had on every platform
+    except ImportError:
+        return None
+    return uvloop.Loop
+
+
+async def _serve(settings: Settings) -> None:
+    token = settings.token.get_secret_value() if settings.token else None
+    token = admin_token(token, settings.data_dir)
+    secret = shared_secret(
+        settings.shared_secret.get_secret_value() if settings.shared_secret else None,
+        settings.data_dir,
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        listener = stack.enter_context(_listen(settings))
+        base_url = settings.base_url(listener.getsockname()[1])
+        store = await stack.enter_async_context(_opened_store(settings))
+        broadcaster = await stack.enter_async_context(_opened_broadcaster(settings))
+        service = ShareService(
+            store,
+            broadcaster,
+            Credentials(secret, base_url),
+            anonymous_create=settings.anonymous_create,
+            settings=LogSettings(max_share_size=settings.max_share_size),
+        )
+        stack.push_async_callback(service.close)
+        authenticator = Authenticator([AdminTokenVerifier(token)])
+        app, rpc = create_app(settings, service, authenticator, broadcaster, base_url)
+        server = _Server(
+            uvicorn.Config(
+                app,
+                ws="websockets-sansio",
+                # A message over the limit reaches the session, which names the limit when it ends.
+                ws_max_size=2 * settings.max_message_size or sys.maxsize,
+                ws_per_message_deflate=False,
+                ws_ping_interval=PING_INTERVAL,
+                ws_ping_timeout=PING_TIMEOUT,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=CLOSE_SECONDS,
+            )
+        )
+        await _run_until_signal(server, rpc, listener, _announcement(settings, base_url))
+        logger.info("stopped")
+
+
+async def _run_until_signal(
+    server: _Server, rpc: RpcEndpoint, listener: socket.socket, announcement: str
+) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    running = loop.create_task(server.serve(sockets=[listener]))
+    stopping = loop.create_task(stop.wait())
+    await asyncio.wait(
+        {running, loop.create_task(server.has_started.wait())}, return_when=asyncio.FIRST_COMPLETED
+    )
+    if not running.done():
+        print(announcement, flush=True)  # noqa: T201 -- this is what the command is for
+    await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    for listening in server.servers:
+        listening.close()
+    try:
+        await asyncio.wait_for(rpc.drain(), DRAIN_SECONDS)
+    except TimeoutError:
+        logger.warning("calls were still under way when the server stopped", sessions=len(rpc))
+    server.should_exit = True
+    await running
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Return a listening socket, so that a port in use is known before anything else is begun."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+    except OSError as exc:
+        reason = exc.strerror or str(exc)
+        raise OSError(f"cannot listen on {settings.host} port {settings.port}: {reason}") from exc
+
+
+@contextlib.asynccontextmanager
+async def _opened_store(settings: Settings) -> AsyncIterator[ObjectStore]:
+    try:
+        store = await open_store(settings.store_url)
+    except ValueError as exc:
+        raise ConfigError(f"--store: {exc}") from exc
+    except StoreError as exc:
+        raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, str(exc)) from exc
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@contextlib.asynccontextmanager
+async def _opened_broadcaster(settings: Settings) -> AsyncIterator[Broadcaster]:
+    try:
+        broadcaster = await open_broadcaster(settings.broadcast)
+    except ValueError as exc:
+        raise ConfigError(f"--broadcast: {exc}") from exc
+    try:
+        yield broadcaster
+    finally:
+        await broadcaster.close()
+
+
+def _announcement(settings: Settings, base_url: str) -> str:
+    """Return what a user needs who has just started the server. The token itself is not in it."""
+    if settings.token is not None:
+        place, key = "as given in the settings", "TOKEN"
+    else:
+        # opencode puts the content of a file in the place of {file:…}.
+        path = str((Path(settings.data_dir) / ADMIN_TOKEN_FILE).resolve())
+        place, key = path, f"{{file:{path}}}"
+    line = f'"enterprise": {{"url": {json.dumps(f"{base_url}/k/{key}")}}}'
+    return f"rpcshare is listening on {base_url}\n  admin token:      {place}\n  opencode config:  {line}"

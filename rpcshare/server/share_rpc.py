@@ -1,0 +1,106 @@
+"""``ShareRpc``, the main target of every connection (PROTOCOL.md, "ShareRpc")."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from rpcshare import jsontext
+from rpcshare.auth.caller import Caller
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.rpc import Date, RpcTarget, Stub, rpc_method
+from rpcshare.server.plain_json import iso_string, plain_json
+from rpcshare.server.subscriptions import CallbackSubscription
+from rpcshare.shares.service import ShareService
+
+__all__ = ["ShareRpc"]
+
+
+class ListOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """What ``listShares`` takes."""
+
+    cursor: str | None = None
+    limit: int | None = None
+    query: str | None = None
+
+
+class ShareRpc(RpcTarget):
+    """What one caller may do with shares, by name on the wire."""
+
+    def __init__(self, service: ShareService, caller: Caller) -> None:
+        self._service = service
+        self._caller = caller
+
+    @rpc_method("createShare(sessionID, initialData?)")
+    async def create_share(self, session_id: str, data: object = None) -> dict[str, Any]:
+        """Share a session, or get the credentials of one's share of it again."""
+        if data is not None:
+            data = plain_json(data, "initialData")
+        created = await self._service.create(self._caller, session_id, data)
+        return {"id": created.id, "url": created.url, "secret": created.secret}
+
+    @rpc_method("syncShare(shareID, secret, data)")
+    async def sync_share(self, share_id: str, secret: str | None, data: object) -> dict[str, Any]:
+        """Add a batch to a share; returns when it is durable."""
+        count = await self._service.sync(self._caller, share_id, secret, plain_json(data, "data"))
+        return {"success": True, "syncCount": count}
+
+    @rpc_method("deleteShare(shareID, secret?)")
+    async def delete_share(self, share_id: str, secret: str | None = None) -> dict[str, Any]:
+        """Take a share down."""
+        await self._service.delete(self._caller, share_id, secret)
+        return {"success": True}
+
+    @rpc_method("getShare(shareID)")
+    async def get_share(self, share_id: str) -> object:
+        """Return the whole of a share: an AgentSession."""
+        return jsontext.decode(await self._service.agent_session(self._caller, share_id))
+
+    @rpc_method("getShareMetadata(shareID)")
+    async def get_share_metadata(self, share_id: str) -> object:
+        """Return the SessionIndex of a share."""
+        return msgspec.to_builtins(await self._service.metadata(self._caller, share_id))
+
+    @rpc_method("listShares(options?)")
+    async def list_shares(self, options: ListOptions | None = None) -> object:
+        """Return a page of the caller's shares, newest first."""
+        wanted = options or ListOptions()
+        page = await self._service.list_own(
+            self._caller, cursor=wanted.cursor, limit=wanted.limit, query=wanted.query
+        )
+        return msgspec.to_builtins(page)
+
+    @rpc_method("subscribe(shareID, onEvent, fromSyncCount?)")
+    async def subscribe(
+        self, share_id: str, on_event: Stub, from_sync_count: int | None = None
+    ) -> CallbackSubscription:
+        """Call ``onEvent`` with the events of a share until the subscription is disposed of."""
+        subscription = await self._service.subscribe(self._caller, share_id, from_sync_count)
+        return CallbackSubscription(subscription, on_event)
+
+    @rpc_method("whoami()")
+    def whoami(self) -> dict[str, Any]:
+        """Return who the caller is."""
+        return {"subject": self._caller.subject, "scopes": sorted(self._caller.scopes)}
+
+    @rpc_method("probeValue(value)")
+    def probe_value(self, value: dict[str, Any]) -> dict[str, Any]:
+        """Return what arrived of a date, some bytes and a nested value, in plain JSON types."""
+        when, data = value.get("when"), value.get("bytes")
+        if not isinstance(when, datetime | Date):
+            raise ShareError(ErrorCode.INVALID_ARGUMENT, "probeValue: value.when is not a Date")
+        if not isinstance(data, bytes):
+            raise ShareError(ErrorCode.INVALID_ARGUMENT, "probeValue: value.bytes is not a Uint8Array")
+        return {
+            "when": iso_string(when),
+            "bytes": list(data),
+            "size": len(data),
+            "nested": value.get("nested"),
+        }
+
+    @rpc_method("probeCallback(callback)")
+    async def probe_callback(self, callback: Stub) -> object:
+        """Call the caller back, and return what that returned."""
+        return await callback("server-called")

@@ -1,0 +1,77 @@
+"""Events of a share as calls to a subscriber's function."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from rpcshare.rpc import Preencoded, RpcTarget, Stub, on_settled, rpc_method
+from rpcshare.shares.events import Event
+from rpcshare.shares.hub import Subscription
+
+__all__ = ["CallbackSubscription", "preencoded"]
+
+logger = structlog.get_logger("rpcshare.server")
+
+# How many events may be on their way to a subscriber. Enough to fill a link of 100 ms at 300 syncs a second;
+# what comes on top waits, and is merged, in the subscription (PROTOCOL.md, "Subscriptions").
+WINDOW = 32
+
+
+def preencoded(event: Event) -> Preencoded:
+    """Return the event as the wire carries it, encoded once for however many subscribers."""
+    forms = event.__dict__
+    form = forms.get("preencoded")
+    if not isinstance(form, Preencoded):
+        form = forms["preencoded"] = Preencoded(event.value)
+    return form
+
+
+class CallbackSubscription(RpcTarget):
+    """What ``subscribe`` returns. Disposing of it unsubscribes, and so does losing the connection."""
+
+    def __init__(self, subscription: Subscription, on_event: Stub) -> None:
+        self._subscription = subscription
+        self._on_event = on_event.dup()
+        self._in_flight = 0
+        self._room = asyncio.Event()
+        self._failed: Exception | None = None
+        self._task = asyncio.get_running_loop().create_task(self._deliver())
+        self._on_event.on_broken(self._break)
+
+    @rpc_method("unsubscribe()")
+    def unsubscribe(self) -> None:
+        """Send no more events."""
+        self._task.cancel()
+
+    def dispose(self) -> None:
+        """The subscriber has let go of the subscription."""
+        self._task.cancel()
+
+    async def _deliver(self) -> None:
+        try:
+            async with self._subscription as events:
+                async for event in events:
+                    while self._in_flight >= WINDOW and self._failed is None:
+                        self._room.clear()
+                        await self._room.wait()
+                    if self._failed is not None:
+                        return
+                    self._in_flight += 1
+                    on_settled(self._on_event(preencoded(event)), self._answered)
+        finally:
+            self._on_event.dispose()
+
+    def _answered(self, error: Exception | None) -> None:
+        self._in_flight -= 1
+        if error is not None:
+            # A subscriber that fails once has missed an event, and would go on with a gap.
+            self._break(error)
+        else:
+            self._room.set()
+
+    def _break(self, error: Exception) -> None:
+        self._failed = error
+        self._room.set()
+        self._task.cancel()
