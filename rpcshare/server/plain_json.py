@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime, timedelta
 
 from rpcshare.errors import ErrorCode, ShareError
@@ -17,6 +18,15 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CYCLE = 146_097 * 86_400_000
 
 
+class _NoFormError(Exception):
+    """A value that JSON has no form for: what it is, and the steps to it, innermost first."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.steps: list[str] = []
+
+
 def plain_json(value: object, place: str) -> object:
     """Return ``value`` as ``JSON.stringify`` would print it; itself if nothing has to change.
 
@@ -24,15 +34,23 @@ def plain_json(value: object, place: str) -> object:
     ``undefined`` is left out, a date becomes its ISO string, NaN and the infinities become null.
 
     Raises:
-        ShareError: INVALID_ARGUMENT, naming the ``place`` of what has no such form.
+        ShareError: INVALID_ARGUMENT, naming where, from ``place`` on, there is what has no such form.
     """
+    try:
+        return _plain(value)
+    except _NoFormError as exc:
+        where = place + "".join(reversed(exc.steps))
+        raise ShareError(ErrorCode.INVALID_ARGUMENT, f"{where}: JSON has no form for {exc.what}") from None
+
+
+def _plain(value: object) -> object:
     kind = type(value)
     if kind is str or kind is int or kind is bool or value is None:
         return value
     if kind is dict:
-        return _plain_object(value, place)  # type: ignore[arg-type]  # its kind says so
+        return _plain_object(value)  # type: ignore[arg-type]  # its kind says so
     if kind is list:
-        return _plain_array(value, place)  # type: ignore[arg-type]  # likewise
+        return _plain_array(value)  # type: ignore[arg-type]  # likewise
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is UNDEFINED:
@@ -41,14 +59,18 @@ def plain_json(value: object, place: str) -> object:
         return iso_string(value)
     if isinstance(value, int):
         return int(value)  # a bigint: JSON sets no bound to integers
-    what = "bytes" if isinstance(value, bytes) else "a function, stub, error or stream"
-    raise ShareError(ErrorCode.INVALID_ARGUMENT, f"{place}: JSON has no form for {what}")
+    raise _NoFormError("bytes" if isinstance(value, bytes) else "a function, stub, error or stream")
 
 
-def _plain_object(value: dict[str, object], place: str) -> object:
+def _plain_object(value: dict[str, object]) -> object:
     changed: dict[str, object] | None = None
     for name, item in value.items():
-        plain = plain_json(item, f"{place}.{name}")
+        try:
+            plain = _plain(item)
+        except _NoFormError as exc:
+            # Names are what the user wrote: only what looks like a field's is repeated in an error.
+            exc.steps.append(f".{name}" if re.fullmatch(r"\w{1,40}", name, re.ASCII) else ".…")
+            raise
         if plain is item:
             continue
         if changed is None:
@@ -60,10 +82,14 @@ def _plain_object(value: dict[str, object], place: str) -> object:
     return value if changed is None else changed
 
 
-def _plain_array(value: list[object], place: str) -> object:
+def _plain_array(value: list[object]) -> object:
     changed: list[object] | None = None
     for index, item in enumerate(value):
-        plain = plain_json(item, f"{place}[{index}]")
+        try:
+            plain = _plain(item)
+        except _NoFormError as exc:
+            exc.steps.append(f"[{index}]")
+            raise
         if plain is not item:
             if changed is None:
                 changed = value.copy()

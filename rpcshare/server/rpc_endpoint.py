@@ -21,6 +21,11 @@ from rpcshare.shares.service import ShareService
 __all__ = ["RpcEndpoint"]
 
 
+# How long a call may go on, in seconds, after its connection has ended or the server began to stop. A stop takes
+# at most 10 s in all.
+CALL_GRACE = 5.0
+
+
 class ASGITransport:
     """A WebSocket of an ASGI server, accepted already."""
 
@@ -108,6 +113,7 @@ class RpcEndpoint:
             limits=self._limits,
             describe_error=to_rpc_error,
             throttle=True,
+            call_grace=CALL_GRACE,
         )
         self._connections.add(connection)
         try:

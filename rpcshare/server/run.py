@@ -32,8 +32,8 @@ __all__ = ["serve"]
 
 logger = structlog.get_logger("rpcshare.server")
 
-# How long a stop may take, which is 10 s in all: for calls under way, and then for open connections.
-DRAIN_SECONDS = 6.0
+# How long a stop may take, which is 10 s in all: for sessions to end, and then for what else is open.
+DRAIN_SECONDS = 7.0
 CLOSE_SECONDS = 2
 
 PING_INTERVAL = 15.0

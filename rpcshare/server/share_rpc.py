@@ -37,7 +37,7 @@ class ShareRpc(RpcTarget):
     async def create_share(self, session_id: str, data: object = None) -> dict[str, Any]:
         """Share a session, or get the credentials of one's share of it again."""
         if data is not None:
-            data = plain_json(data, "initialData")
+            data = plain_json(data, "data")
         created = await self._service.create(self._caller, session_id, data)
         return {"id": created.id, "url": created.url, "secret": created.secret}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 import rpcshare
 from running_server import RPCSHARE, RunningServer, bare_environment
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from running_server import RunningServer
 
 NODE = Path(__file__).parents[1] / "node"

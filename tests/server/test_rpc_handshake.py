@@ -4,10 +4,11 @@ import base64
 from collections.abc import Sequence
 
 import pytest
-from running_server import RunningServer
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
+
+from running_server import RunningServer
 
 
 def in_subprotocol(token: str) -> str:

@@ -1,0 +1,1 @@
+"""Benchmarks. ``make bench`` runs them; nothing here is a test, and nothing is timed in one."""
