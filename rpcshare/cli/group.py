@@ -21,6 +21,11 @@ __all__ = ["CommandGroup"]
 # The command NAME is the function of that name in rpcshare/cli/NAME.py.
 _COMMANDS = {
     "serve": "Run the server.",
+    "push": "Share a session from a file.",
+    "pull": "Fetch a share.",
+    "watch": "Follow a share as it changes.",
+    "rm": "Take a share down.",
+    "ls": "List your shares.",
     "credentials": "Print the id, the URL and the secret of a session's share.",
 }
 

@@ -1,0 +1,191 @@
+"""Command-line options that say which server a command talks to, and as whom."""
+
+import functools
+import ipaddress
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+import click
+import msgspec
+from click.core import ParameterSource
+
+from rpcshare.auth.credential import Credential, CredentialKind
+from rpcshare.auth.handshake import split_path_key
+from rpcshare.auth.secret_files import ADMIN_TOKEN_FILE
+from rpcshare.cli.terminal import printable
+from rpcshare.client import ShareClient
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.rpc import RpcError
+from rpcshare.shares.credentials import is_share_id
+
+__all__ = ["Server", "with_server", "with_share"]
+
+_Command = Callable[..., int | None]
+
+_SHARE_URL_END = re.compile(r"/?([?#].*)?$")
+_ENDPOINT = re.compile(r"/rpc(/share)?$")
+_WEB_SCHEMES = {"ws": "http", "wss": "https", "http": "http", "https": "https"}
+
+
+class Server(msgspec.Struct, frozen=True):
+    """A server, and the credential to show it."""
+
+    url: str
+    token: str | None
+
+    def __repr__(self) -> str:
+        """Leave out the token, and the path, which may be one."""
+        return f"Server({_origin(urlsplit(self.url))!r})"
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[ShareClient]:
+        """Connect, and have what the server says of a failure printable.
+
+        Raises:
+            ShareError: what the server refused, with its code.
+            click.ClickException: any other failure of a call, or the end of the connection.
+            ConnectFailedError: there is no connection.
+        """
+        try:
+            async with ShareClient(self.url, token=self.token) as client:
+                yield client
+        except ShareError as exc:
+            message = printable(exc.message)
+            if exc.code is ErrorCode.UNAUTHORIZED and self.token is None:
+                message += "; no token was sent (see --token)"
+            raise ShareError(exc.code, message) from None
+        except RpcError as exc:
+            raise click.ClickException(printable(str(exc))) from None
+
+    def link(self, share_id: str) -> str:
+        """Return the URL of a share, seen from where this client stands."""
+        parts = urlsplit(self.url)
+        _, path = split_path_key(parts.path)
+        base = _ENDPOINT.sub("", path.rstrip("/"))
+        return f"{_origin(parts)}{base}/share/{share_id}"
+
+
+def with_server(command: _Command) -> _Command:
+    """Give a command the options for a server; its first argument is then the :class:`Server`."""
+
+    @functools.wraps(command)
+    def run(url: str, token: str | None, data_dir: Path, **arguments: object) -> int | None:
+        return command(_server(url, url, token, data_dir), **arguments)
+
+    return _with_options(run)
+
+
+def with_share(command: _Command) -> _Command:
+    """Give a command the argument SHARE and the options for a server.
+
+    Its first two arguments are then the :class:`Server` and the share's id. A URL for SHARE names the
+    server too, unless ``--url`` does.
+    """
+
+    @functools.wraps(command)
+    def run(url: str, token: str | None, data_dir: Path, share: str, **arguments: object) -> int | None:
+        named, share_id = _parse_share(share)
+        place = url if named is None or _is_typed("url") else named
+        return command(_server(place, url, token, data_dir), share_id, **arguments)
+
+    return click.argument("share")(_with_options(run))
+
+
+def _with_options(command: _Command) -> _Command:
+    options = (
+        click.option(
+            "--url",
+            envvar="RPCSHARE_URL",
+            default="http://127.0.0.1:8787",
+            metavar="URL",
+            help="The server. [default: http://127.0.0.1:8787] [env: RPCSHARE_URL]",
+        ),
+        click.option(
+            "--token",
+            envvar="RPCSHARE_TOKEN",
+            metavar="TOKEN",
+            help="Who is asking. One from the environment is sent to the server of --url or RPCSHARE_URL and "
+            "to servers on this machine, and no other. [default: the admin token in --data-dir] "
+            "[env: RPCSHARE_TOKEN]",
+        ),
+        click.option(
+            "--data-dir",
+            envvar="RPCSHARE_DATA_DIR",
+            default=".rpcshare",
+            metavar="DIR",
+            type=click.Path(path_type=Path),
+            help="Data directory of a server on this machine. [default: .rpcshare] [env: RPCSHARE_DATA_DIR]",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _is_typed(name: str) -> bool:
+    """Whether the parameter ``name`` was given on this very command line."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def _server(url: str, configured: str, token: str | None, data_dir: Path) -> Server:
+    """Return the server at ``url`` with the credential that is meant for it, if there is one."""
+    parts = _checked(url)
+    if token is None:
+        token = _kept_token(data_dir)
+        source = click.get_current_context().get_parameter_source("data_dir")
+    else:
+        source = click.get_current_context().get_parameter_source("token")
+    if source is not ParameterSource.COMMANDLINE:
+        # The URL of a share may come from anybody. What lies around in the environment or the
+        # working directory was meant for the user's own server, so another must not see it.
+        is_own = source is ParameterSource.ENVIRONMENT and _origin(parts) == _origin(_checked(configured))
+        if split_path_key(parts.path)[0] is not None or not (is_own or _is_loopback(parts.hostname or "")):
+            token = None
+    if token is not None and not Credential(CredentialKind.TOKEN, token).is_well_formed:
+        raise click.UsageError("the token must be visible ASCII characters, none of them a space")
+    return Server(url, token)
+
+
+def _checked(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in _WEB_SCHEMES and parts.hostname and parts.port != 0:
+            return parts
+    except ValueError:
+        pass  # brackets that do not match, or a port that is no number
+    # A URL may hold a key, so it is not repeated.
+    raise click.UsageError("the URL of a server begins with http:// or https:// and a host")
+
+
+def _kept_token(data_dir: Path) -> str | None:
+    try:
+        return (data_dir / ADMIN_TOKEN_FILE).read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        if _is_typed("data_dir"):
+            reason = exc.strerror if isinstance(exc, OSError) else "not ASCII"
+            raise click.ClickException(f"cannot read {data_dir / ADMIN_TOKEN_FILE}: {reason}") from None
+        return None
+
+
+def _parse_share(share: str) -> tuple[str | None, str]:
+    """Return the RPC endpoint that ``share`` names, if it is a URL, and the share's id."""
+    if is_share_id(share):
+        return None, share
+    address, found, share_id = _SHARE_URL_END.sub("", share).rpartition("/share/")
+    if not found or not address.startswith(("http://", "https://")) or not is_share_id(share_id):
+        raise click.BadParameter("must be the id or the URL of a share", param_hint="SHARE")
+    return f"{address}/rpc", share_id
+
+
+def _origin(parts: SplitResult) -> str:
+    return f"{_WEB_SCHEMES.get(parts.scheme, parts.scheme)}://{parts.netloc.rpartition('@')[2]}".lower()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

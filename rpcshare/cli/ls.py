@@ -1,0 +1,76 @@
+"""``rpcshare ls``."""
+
+import asyncio
+import time
+
+import click
+import msgspec
+
+from rpcshare.cli.connection import Server, with_server
+from rpcshare.cli.terminal import ago, json_text, printable, standard_output
+from rpcshare.client import SessionIndex
+
+__all__ = ["ls"]
+
+# Columns, where the output is no terminal that could tell: nothing is to be cut.
+UNBOUNDED_WIDTH = 10_000
+
+
+@click.command()
+@click.argument("query", required=False)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="List at most N, or N a page.")
+@click.option("--all-pages", is_flag=True, help="List all of them.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+@with_server
+def ls(server: Server, query: str | None, limit: int | None, all_pages: bool, as_json: bool) -> None:
+    """List your shares, newest first: those with QUERY in title, directory or id, or all."""
+    sessions, count = asyncio.run(_list(server, query, limit, all_pages))
+    if as_json:
+        linked = [msgspec.to_builtins(session) | {"url": server.link(session.id)} for session in sessions]
+        click.echo(json_text(linked))
+    elif sessions:
+        _print_table(server, sessions)
+    if len(sessions) < count and not all_pages:
+        click.echo(f"{len(sessions)} of {count} shares; --all-pages lists all", err=True)
+
+
+async def _list(
+    server: Server, query: str | None, limit: int | None, all_pages: bool
+) -> tuple[list[SessionIndex], int]:
+    """Return the first page of shares, or all of them, and how many there are."""
+    async with server.connected() as client:
+        page = await client.list_shares(limit=limit, query=query)
+        sessions = list(page.sessions)
+        while all_pages and page.cursor is not None:
+            page = await client.list_shares(cursor=page.cursor, limit=limit, query=query)
+            sessions += page.sessions
+        return sessions, page.count
+
+
+def _print_table(server: Server, sessions: list[SessionIndex]) -> None:
+    # Not with the module: they take longer to import than most commands to run.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("id", no_wrap=True)
+    table.add_column("title")
+    table.add_column("directory")
+    table.add_column("messages", justify="right", no_wrap=True)
+    table.add_column("parts", justify="right", no_wrap=True)
+    table.add_column("updated", no_wrap=True)
+    table.add_column("url", overflow="fold")
+    now = time.time()
+    for session in sessions:
+        table.add_row(
+            session.id,
+            Text(printable(session.title), no_wrap=True, overflow="ellipsis"),
+            Text(printable(session.directory), no_wrap=True, overflow="ellipsis"),
+            str(session.message_count),
+            str(session.part_count),
+            ago(now - session.last_updated / 1000),
+            Text(server.link(session.id)),
+        )
+    out = standard_output()
+    Console(file=out, width=None if out.isatty() else UNBOUNDED_WIDTH).print(table)

@@ -1,0 +1,149 @@
+"""``rpcshare push``."""
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import click
+import msgspec
+
+from rpcshare.cli.connection import Server, with_server
+from rpcshare.cli.documents import DocumentError, SizedItem, read_items
+from rpcshare.cli.terminal import json_text, printable
+from rpcshare.client import ShareClient, ShareCredentials
+from rpcshare.client.types import SyncData
+
+__all__ = ["push"]
+
+# Of one sync: enough to make its round trip cheap, and little enough for progress to be seen.
+BATCH_BYTES = 1024 * 1024
+BATCH_ITEMS = 500
+
+# Syncs under way at once, which keeps the link busy while the server writes.
+IN_FLIGHT = 4
+
+
+class Batch(msgspec.Struct):
+    """What one sync carries."""
+
+    items: list[SyncData]
+    size: int
+    """In bytes of JSON."""
+
+
+@click.command()
+@click.argument("file")
+@click.argument("session_id")
+@click.option("--json", "as_json", is_flag=True, help="Print id, url and syncCount as a JSON object.")
+@click.option("--show-secret", is_flag=True, help="Print the share's secret too.")
+@with_server
+def push(server: Server, file: str, session_id: str, as_json: bool, show_secret: bool) -> None:
+    """Share FILE as the session SESSION_ID, and print the URL of the share.
+
+    FILE (- for standard input) holds a JSON list of SyncData, or one SyncData a line, or an
+    AgentSession, which is what `rpcshare pull` fetches. If the session is shared already, what is in
+    FILE is added to the share: messages, parts and models by their ids, diffs at the end.
+    """
+    try:
+        with click.open_file(file, "rb") as opened:
+            batches = list(split_into_batches(read_items(opened.read())))
+    except DocumentError as exc:
+        name = "standard input" if file == "-" else file
+        raise click.ClickException(f"{name}: {exc}") from None
+    with _progress(sum(batch.size for batch in batches)) as advance:
+        share, sync_count = asyncio.run(_push(server, session_id, batches, advance))
+    if as_json:
+        told = {"id": share.id, "url": share.url, "syncCount": sync_count}
+        click.echo(json_text(told | {"secret": share.secret} if show_secret else told))
+        return
+    click.echo(printable(share.url))
+    if show_secret:
+        click.echo(f"secret: {printable(share.secret)}")
+
+
+def split_into_batches(items: Iterable[SizedItem]) -> Iterator[Batch]:
+    """Yield ``items`` in order, in batches within the bounds; one value too large for any has its own."""
+    batch = Batch([], 0)
+    for item, size in _pieces(items):
+        if batch.items and (batch.size + size > BATCH_BYTES or len(batch.items) == BATCH_ITEMS):
+            yield batch
+            batch = Batch([], 0)
+        batch.items.append(item)
+        batch.size += size
+    if batch.items:
+        yield batch
+
+
+def _pieces(items: Iterable[SizedItem]) -> Iterator[tuple[SyncData, int]]:
+    """Yield each item with its size, a list that is too large for a batch as several items."""
+    for sized in items:
+        size = sum(sized.sizes)
+        if size <= BATCH_BYTES or len(sized.sizes) == 1:
+            yield sized.item, size
+            continue
+        # Lists only ever add to what the share has, value by value, so any cut leaves the same share.
+        start = taken = 0
+        for index, value_size in enumerate((*sized.sizes, BATCH_BYTES)):
+            if index > start and taken + value_size > BATCH_BYTES:
+                yield {**sized.item, "data": sized.item["data"][start:index]}, taken
+                start, taken = index, 0
+            taken += value_size
+
+
+async def _push(
+    server: Server, session_id: str, batches: list[Batch], advance: Callable[[int], None]
+) -> tuple[ShareCredentials, int]:
+    """Make the share, send it all, and return what it is called and how many syncs it has seen."""
+    async with server.connected() as client:
+        first = batches[0].items if batches else None
+        share = await client.create_share(session_id, first)
+        if batches:
+            advance(batches[0].size)
+        async for size in _synced(client, share, batches[1:]):
+            advance(size)
+        metadata = await client.get_share_metadata(share.id)
+        return share, metadata.sync_count
+
+
+async def _synced(client: ShareClient, share: ShareCredentials, batches: list[Batch]) -> AsyncIterator[int]:
+    """Send ``batches`` in order, and yield the size of each once it is durable."""
+    under_way: deque[tuple[asyncio.Task[int], int]] = deque()
+    try:
+        for batch in batches:
+            if len(under_way) == IN_FLIGHT:
+                sync, size = under_way.popleft()
+                await sync
+                yield size
+            sync = asyncio.create_task(client.sync_share(share.id, share.secret, batch.items))
+            under_way.append((sync, batch.size))
+        while under_way:
+            sync, size = under_way.popleft()
+            await sync
+            yield size
+    finally:
+        # After a failure those behind it fail as well, and one report is enough.
+        for sync, _ in under_way:
+            sync.cancel()
+        await asyncio.gather(*(sync for sync, _ in under_way), return_exceptions=True)
+
+
+def _progress(total: int) -> AbstractContextManager[Callable[[int], None]]:
+    """Show on a terminal how many of ``total`` bytes have been sent."""
+    if not sys.stderr.isatty():
+        return nullcontext(lambda _size: None)
+    return _progress_bar(total)
+
+
+@contextmanager
+def _progress_bar(total: int) -> Iterator[Callable[[int], None]]:
+    # Not with the module: they take longer to import than most commands to run.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("", total=total)
+        yield lambda size: progress.advance(bar, size)

@@ -1,0 +1,36 @@
+"""``rpcshare rm``."""
+
+import asyncio
+import sys
+
+import click
+
+from rpcshare.cli.connection import Server, with_share
+
+__all__ = ["rm"]
+
+
+@click.command()
+@click.option("--secret", metavar="SECRET", help="The share's secret; its owner needs none.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@with_share
+def rm(server: Server, share_id: str, secret: str | None, yes: bool) -> None:
+    """Take SHARE down, for good: the id or the URL of a share."""
+    if not yes and sys.stdin.isatty():
+        _ask(f"Take down {server.link(share_id)} for good?")
+    asyncio.run(_delete(server, share_id, secret))
+
+
+def _ask(question: str) -> None:
+    try:
+        is_meant = click.confirm(question, err=True)
+    except click.Abort:
+        click.echo(err=True)  # an end of the line with the question
+        raise
+    if not is_meant:
+        raise click.ClickException("nothing was taken down")
+
+
+async def _delete(server: Server, share_id: str, secret: str | None) -> None:
+    async with server.connected() as client:
+        await client.delete_share(share_id, secret)
