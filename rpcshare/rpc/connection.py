@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
@@ -123,8 +124,8 @@ class Connection:
         reader = self._reader = asyncio.create_task(self._read())
         try:
             done, _ = await asyncio.wait({writer, reader}, return_when=asyncio.FIRST_COMPLETED)
-            while self._draining and self._tasks:
-                await asyncio.wait(set(self._tasks))
+            if self._draining:
+                await self._let_calls_finish()
             for task in done:
                 if not task.cancelled():
                     task.result()
@@ -141,7 +142,10 @@ class Connection:
         await self._stop()
 
     async def drain(self, code: int = 1001) -> None:
-        """Take no more messages, let the calls under way return and their results leave, then close."""
+        """Take no more messages, let the calls under way return and their results leave, then close.
+
+        Calls that wait for the peer cannot return any longer, so none gets more time than ``call_grace``.
+        """
         self._close_code = code
         self._draining = True
         await self._stop()
@@ -149,7 +153,15 @@ class Connection:
     async def _stop(self) -> None:
         if self._reader is not None:
             self._reader.cancel()
-            await self._ended.wait()
+            # The end waits for the calls under way, so none of them may wait for the end.
+            if asyncio.current_task() not in self._tasks:
+                await self._ended.wait()
+
+    async def _let_calls_finish(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._call_grace):
+                while self._tasks:
+                    await asyncio.wait(set(self._tasks))
 
     # Reading.
 
@@ -257,8 +269,10 @@ class Connection:
                 self._pending -= len(frame)
             if self._pending <= HIGH_WATER:
                 self._drained.set()
-            if self.session.closed is not None and not self._frames:
-                return
+            if self.session.closed is not None:
+                self._flush()  # the last word may have come while other frames were on their way
+                if not self._frames:
+                    return
 
     async def _finish(self, writer: asyncio.Task[None]) -> None:
         """Let the last frames leave, close the transport, and end the calls that are still under way."""
@@ -270,6 +284,8 @@ class Connection:
         code = 3000 if aborted else self._close_code
         await self.transport.close(code, closed.message if aborted and closed else "")
         if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=self._call_grace)
+            # What waited for the peer has just failed, so that of a drained session little is left.
+            grace = CLOSE_TIMEOUT / 10 if self._draining else self._call_grace
+            await asyncio.wait(set(self._tasks), timeout=grace)
         for task in set(self._tasks):
             task.cancel()

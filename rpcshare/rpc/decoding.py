@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Protocol
 from rpcshare.rpc.errors import LimitExceededError, ProtocolError, RpcError
 from rpcshare.rpc.payload import Container, Located, Payload
 from rpcshare.rpc.stub import Promise, Stub
-from rpcshare.rpc.values import UNDEFINED, date_from_milliseconds, parse_bigint
+from rpcshare.rpc.values import (
+    MAX_SAFE_INTEGER,
+    UNDEFINED,
+    date_from_milliseconds,
+    float_from_integer,
+    parse_bigint,
+)
 
 if TYPE_CHECKING:
     from rpcshare.rpc.limits import Limits
@@ -59,7 +65,7 @@ class Decoder:
         Raises:
             ProtocolError: the expression is malformed. Stubs in it have been disposed of.
         """
-        payload = Payload(self._owner, None, stubs=self._stubs, promises=self._promises)
+        payload = Payload(self._owner, None, stubs=self._stubs, promises=self._promises, private=True)
         try:
             payload.value = self._value(expression, depth, payload, "value")
         except Exception:
@@ -88,6 +94,8 @@ class Decoder:
             return self._object(value, depth)
         if type(value) is list:
             return self._expression(value, depth, container, key)
+        if type(value) is int and not -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
+            return float_from_integer(value)
         return value
 
     def _object(self, value: dict[str, object], depth: int) -> dict[str, object]:
@@ -98,6 +106,8 @@ class Decoder:
                 self._object(item, depth + 1)  # type: ignore[arg-type]  # its kind says so
             elif kind is list:
                 value[key] = self._expression(item, depth + 1, value, key)  # type: ignore[arg-type]  # likewise
+            elif kind is int and not -MAX_SAFE_INTEGER <= item <= MAX_SAFE_INTEGER:  # type: ignore[operator]
+                value[key] = float_from_integer(item)  # type: ignore[arg-type]  # likewise
         return value
 
     def _array(self, value: list[object], depth: int) -> list[object]:
@@ -108,6 +118,8 @@ class Decoder:
                 self._object(item, depth + 1)  # type: ignore[arg-type]  # its kind says so
             elif kind is list:
                 value[index] = self._expression(item, depth + 1, value, index)  # type: ignore[arg-type]  # likewise
+            elif kind is int and not -MAX_SAFE_INTEGER <= item <= MAX_SAFE_INTEGER:  # type: ignore[operator]
+                value[index] = float_from_integer(item)  # type: ignore[arg-type]  # likewise
         return value
 
     def _check_depth(self, depth: int) -> None:
@@ -168,7 +180,9 @@ class Decoder:
         return date_from_milliseconds(time)  # type: ignore[arg-type]  # just checked
 
     def _bytes(self, value: list[object], _depth: int) -> object:
-        data = value[1] if len(value) == 2 else None
+        data = value[1] if len(value) in (2, 3) else None
+        if len(value) == 3 and value[2] not in _BYTE_CONTAINERS:
+            raise _malformed(value)
         if isinstance(data, bytes):
             return data
         if not isinstance(data, str):
@@ -217,6 +231,23 @@ class Decoder:
         arguments = Decoder(self._owner, self._importer).decode([value[3]], depth)
         return reference.call(path, arguments)
 
+
+# What JavaScript has for bytes, besides Uint8Array, which goes without saying.
+_BYTE_CONTAINERS = (
+    "ArrayBuffer",
+    "DataView",
+    "Int8Array",
+    "Uint8Array",
+    "Uint8ClampedArray",
+    "Int16Array",
+    "Uint16Array",
+    "Int32Array",
+    "Uint32Array",
+    "BigInt64Array",
+    "BigUint64Array",
+    "Float32Array",
+    "Float64Array",
+)
 
 _DECODERS: dict[str, Callable[[Decoder, list[object], int], object]] = {
     "undefined": Decoder._undefined,

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
-from rpcshare.rpc.errors import EncodeError, RpcError
+from rpcshare.rpc.errors import DisposedError, EncodeError, RpcError
 from rpcshare.rpc.stub import Promise, Stub
 from rpcshare.rpc.target import RpcTarget, is_function
 from rpcshare.rpc.values import (
@@ -45,16 +45,16 @@ class Preencoded:
 class Exporter(Protocol):
     """What the encoder asks of the session when it meets something that is passed by reference."""
 
-    def export_stub(self, stub: Stub, undo: list[int]) -> list[object]:
-        """Return the expression for ``stub``, noting in ``undo`` the export that it made."""
+    def export_stub(self, stub: Stub, exported: list[int]) -> list[object]:
+        """Return the expression for ``stub``, noting in ``exported`` the export that it made."""
         ...
 
-    def export_target(self, target: object, payload: Payload | None, undo: list[int]) -> list[object]:
+    def export_target(self, target: object, payload: Payload, exported: list[int]) -> list[object]:
         """Return the expression for a target or a function that is part of ``payload``."""
         ...
 
-    def unexport(self, undo: list[int]) -> None:
-        """Take back the exports noted in ``undo``: the message is not sent after all."""
+    def unexport(self, exported: list[int]) -> None:
+        """Take back the exports noted in ``exported``: the message is not sent after all."""
         ...
 
     def describe(self, error: BaseException) -> RpcError:
@@ -63,9 +63,9 @@ class Exporter(Protocol):
 
 
 class Encoder:
-    """Turns one value into an expression. Parts that need no encoding are shared, not copied."""
+    """Turns one value into an expression, which stays what it is if the value is changed afterwards."""
 
-    __slots__ = ("_exporter", "_found", "_max_depth", "_payload", "_raw_bytes", "_undo")
+    __slots__ = ("_exporter", "_found", "_max_depth", "_payload", "_raw_bytes", "exported")
 
     def __init__(
         self,
@@ -79,7 +79,8 @@ class Encoder:
         self._max_depth = max_depth or math.inf
         self._raw_bytes = raw_bytes
         self._payload = payload
-        self._undo: list[int] = []
+        # The numbers of the exports that the expression introduces, one for each time.
+        self.exported: list[int] = []
         self._found: list[Stub] = []
 
     def encode(self, value: object) -> object:
@@ -121,7 +122,7 @@ class Encoder:
 
     def _take_back(self) -> None:
         if self._exporter is not None:
-            self._exporter.unexport(self._undo)
+            self._exporter.unexport(self.exported)
 
     def _encode(self, value: object, depth: int) -> object:
         if depth >= self._max_depth:
@@ -137,7 +138,7 @@ class Encoder:
         return encode(self, value, depth)
 
     def _object(self, value: dict[str, object], depth: int) -> object:
-        changed: dict[str, object] | None = None
+        copied = dict(value)
         for key, item in value.items():
             if type(key) is not str:
                 key = self._key(key)  # noqa: PLW2901 -- or the error that says why not
@@ -146,10 +147,8 @@ class Encoder:
                 continue
             encoded = self._encode(item, depth + 1)
             if encoded is not item:
-                if changed is None:
-                    changed = value.copy()
-                changed[key] = encoded
-        return value if changed is None else changed
+                copied[key] = encoded
+        return copied
 
     @staticmethod
     def _key(key: object) -> str:
@@ -186,7 +185,10 @@ class Encoder:
         return ["bytes", base64.b64encode(data).decode("ascii").rstrip("=")]
 
     def _datetime(self, value: datetime, _depth: int) -> object:
-        return ["date", milliseconds_from_date(value)]
+        try:
+            return ["date", milliseconds_from_date(value)]
+        except (OverflowError, ValueError, OSError):
+            raise EncodeError("a naive datetime out of the local clock's range cannot be sent") from None
 
     def _date(self, value: Date, _depth: int) -> object:
         return ["date", value.milliseconds]
@@ -197,28 +199,28 @@ class Encoder:
             error = RpcError(str(error), name=type(error).__name__)
         properties: dict[str, object] = {}
         for name, item in error.properties.items():
-            made = len(self._undo)
+            made = len(self.exported)
             try:
                 properties[name] = self._encode(item, depth + 1)
-            except EncodeError:
+            except (EncodeError, DisposedError):
                 # The error has to arrive; a property of it that cannot be sent does not.
                 if self._exporter is not None:
-                    self._exporter.unexport(self._undo[made:])
-                del self._undo[made:]
+                    self._exporter.unexport(self.exported[made:])
+                del self.exported[made:]
         if properties:
             return ["error", error.name, error.message, None, properties]
         return ["error", error.name, error.message]
 
     def _stub(self, value: Stub, _depth: int) -> object:
-        if self._exporter is None:
-            raise EncodeError("a stub cannot be sent outside a session")
+        if self._exporter is None or self._payload is None:
+            raise EncodeError("a stub cannot be sent outside a call or a result")
         self._found.append(value)
-        return self._exporter.export_stub(value, self._undo)
+        return self._exporter.export_stub(value, self.exported)
 
     def _target(self, value: object, _depth: int) -> object:
-        if self._exporter is None:
-            raise EncodeError("a target or a function cannot be sent outside a session")
-        return self._exporter.export_target(value, self._payload, self._undo)
+        if self._exporter is None or self._payload is None:
+            raise EncodeError("a target or a function cannot be sent outside a call or a result")
+        return self._exporter.export_target(value, self._payload, self.exported)
 
     def _preencoded(self, value: Preencoded, _depth: int) -> object:
         return value
@@ -256,5 +258,8 @@ def _encoder_for(value: object) -> Callable[..., object] | None:
         if isinstance(value, base):
             if base is str:
                 return lambda _encoder, text, _depth: str.__str__(text)
+            if base in (int, float):
+                # The codecs know numbers by their exact type.
+                return lambda encoder, number, depth: _ENCODERS[base](encoder, base(number), depth)
             return _ENCODERS[base]
     return None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 from rpcshare.rpc.errors import RpcError
 from rpcshare.rpc.payload import Payload
@@ -13,6 +15,8 @@ from rpcshare.rpc.target import Method, Property, RpcTarget, is_function
 from rpcshare.rpc.values import UNDEFINED
 
 __all__ = ["BrokenReference", "Call", "NearReference", "PendingReference", "ValueReference"]
+
+logger = logging.getLogger("rpcshare.rpc")
 
 
 class Call:
@@ -37,7 +41,8 @@ class Call:
 
     def resolve(self, value: object) -> None:
         """Report that the call returned ``value``; the stubs in it are the session's from here on."""
-        self._finish(ValueReference(self.owner, Payload.given(self.owner, value)))
+        payload = value if isinstance(value, Payload) else Payload.given(self.owner, value)
+        self._finish(ValueReference(self.owner, payload))
 
     def reject(self, error: Exception) -> None:
         """Report that the call raised ``error``."""
@@ -73,7 +78,11 @@ class BrokenReference(Reference):
         observer(self.error)
 
     def on_broken(self, callback: Callable[[Exception], None]) -> None:
-        callback(self.error)
+        try:
+            callback(self.error)
+        except Exception:
+            # Whoever has just learned that this is broken has others to tell.
+            logger.exception("an on_broken callback failed")
 
 
 class NearReference(Reference):
@@ -89,7 +98,11 @@ class NearReference(Reference):
     def drop(self) -> None:
         self.owner.forget(self.target)
         if isinstance(self.target, RpcTarget):
-            self.target.dispose()
+            try:
+                self.target.dispose()
+            except Exception:
+                # Whoever let go of the last hold is not who could do something about it.
+                logger.exception("the dispose() of a target failed")
 
     def call(self, path: Path, arguments: Payload) -> Reference:
         return _call_within(self.owner, self.target, path, arguments)
@@ -99,7 +112,9 @@ class NearReference(Reference):
 
     def when_settled(self, observer: Observer) -> None:
         stub = Stub(self.retain())
-        observer(Payload(self.owner, stub, stubs=[stub]))
+        payload = Payload(self.owner, stub, stubs=[stub], private=True)
+        observer(payload)
+        payload.dispose()
 
     def on_broken(self, callback: Callable[[Exception], None]) -> None:
         pass  # what is here does not break
@@ -138,15 +153,40 @@ class PendingReference(Reference):
 
     def __init__(self, owner: Owner) -> None:
         super().__init__(owner)
+        # Never another of this class: that one is waited for instead.
         self._resolution: Reference | None = None
-        self._waiting: list[Callable[[Reference], None]] = []
+        self._waiting: list[_Waiting] = []
 
     def settle(self, resolution: Reference) -> None:
         """Take over one hold on ``resolution`` and pass on to it whatever waited."""
+        # What waited may settle in turn, in as long a chain as the peer cares to pipeline: longer than
+        # Python's own stack is deep.
+        stack = [self._settling(resolution)]
+        while stack:
+            settled = next(stack[-1], None)
+            if settled is None:
+                stack.pop()
+            else:
+                reference, its_resolution = settled
+                stack.append(reference._settling(its_resolution))  # noqa: SLF001 -- another of this class
+
+    def _settling(self, resolution: Reference) -> Iterator[_Settled]:
+        """Settle, yielding each reference that settles because of it before the next is looked at."""
+        if isinstance(resolution, PendingReference):
+            settled = resolution._resolution  # noqa: SLF001 -- another of this class
+            if settled is None:
+                resolution._waiting.append(lambda settled: (self, settled.retain()))  # noqa: SLF001
+                resolution.release()
+                return
+            settled.retain()
+            resolution.release()
+            resolution = settled
         self._resolution = resolution
         waiting, self._waiting = self._waiting, []
         for action in waiting:
-            action(resolution)
+            settled_in_turn = action(resolution)
+            if settled_in_turn is not None:
+                yield settled_in_turn
         if self.holds == 0:
             resolution.release()
 
@@ -160,7 +200,7 @@ class PendingReference(Reference):
             return self._resolution.call(path, arguments)
         arguments.own()
         result = PendingReference(self.owner)
-        self._waiting.append(lambda resolution: result.settle(resolution.call(path, arguments)))
+        self._waiting.append(lambda resolution: (result, resolution.call(path, arguments)))
         return result
 
     def get(self, path: Path) -> Reference:
@@ -169,7 +209,7 @@ class PendingReference(Reference):
         if self._resolution is not None:
             return self._resolution.get(path)
         result = PendingReference(self.owner)
-        self._waiting.append(lambda resolution: result.settle(resolution.get(path)))
+        self._waiting.append(lambda resolution: (result, resolution.get(path)))
         return result
 
     def when_settled(self, observer: Observer) -> None:
@@ -185,15 +225,23 @@ class PendingReference(Reference):
             self._waiting.append(lambda resolution: resolution.on_broken(callback))
 
 
+_Settled = tuple[PendingReference, Reference]
+_Waiting = Callable[[Reference], _Settled | None]
+
+
 def _call_within(owner: Owner, value: object, path: Path, arguments: Payload) -> Reference:
     """Call what ``path`` of ``value`` leads to."""
     try:
-        found, rest = _follow(value, path)
+        found, rest = _follow(owner, value, path)
         if isinstance(found, Stub):
             return reference_of(found).call((*path_of(found), *rest), arguments)
-    except Exception as exc:  # noqa: BLE001 -- a property's own error is the result of the call
+    except RpcError as exc:
         arguments.dispose()
         return BrokenReference(owner, exc)
+    if isinstance(found, PendingReference):
+        result = found.call(rest, arguments)
+        found.release()
+        return result
     if not is_function(found):
         arguments.dispose()
         name = ".".join(map(str, path))
@@ -202,38 +250,45 @@ def _call_within(owner: Owner, value: object, path: Path, arguments: Payload) ->
     arguments.own()
 
     def ready(error: Exception | None) -> None:
-        if error is None:
-            owner.ask(call)
-        else:
-            call.reject(error)
+        if error is not None:
+            # It fails when its turn comes: rejected here, a chain of such calls would fail recursively.
+            call.function = functools.partial(_fail, error)
+        owner.ask(call)
 
     arguments.deliver(ready)
     return call.result
 
 
+def _fail(error: Exception, *_arguments: object) -> NoReturn:
+    raise error.with_traceback(None)  # it may be raised by many
+
+
 def _get_within(owner: Owner, value: object, path: Path) -> Reference:
     """Return a reference to what ``path`` of ``value`` leads to."""
     try:
-        found, rest = _follow(value, path)
-        if not isinstance(found, Stub):
-            return ValueReference(owner, Payload.copy_of(owner, found))
-        path = (*path_of(found), *rest)
-        return reference_of(found).get(path)
-    except Exception as exc:  # noqa: BLE001 -- a property's own error is the result
+        found, rest = _follow(owner, value, path)
+        if isinstance(found, PendingReference):
+            result = found.get(rest)
+            found.release()
+            return result
+        if isinstance(found, Stub):
+            return reference_of(found).get((*path_of(found), *rest))
+        return ValueReference(owner, Payload.copy_of(owner, found))
+    except RpcError as exc:
         return BrokenReference(owner, exc)
 
 
-def _follow(value: object, path: Path) -> tuple[object, Path]:
-    """Walk along ``path``; return what it leads to, or the stub on the way and the path from there.
+def _follow(owner: Owner, value: object, path: Path) -> tuple[object, Path]:
+    """Walk along ``path``; return what it leads to, or what is on the way and the path from there.
 
-    Only what the wire would carry has properties: entries of a dict or a list, and what a target exports.
+    On the way may be a stub, or an exported property: a reference to what it will turn out to have, with a
+    hold on it. Otherwise only what the wire would carry has properties: entries of a dict or a list.
 
     Raises:
         RpcError: a property of ``undefined``, as in JavaScript.
-        Exception: what the getter of an exported property raised.
     """
     for index, name in enumerate(path):
-        if isinstance(value, Stub):
+        if isinstance(value, Stub | PendingReference):
             return value, path[index:]
         if isinstance(value, dict):
             value = value.get(name, UNDEFINED) if isinstance(name, str) else UNDEFINED
@@ -241,7 +296,7 @@ def _follow(value: object, path: Path) -> tuple[object, Path]:
             in_range = isinstance(name, int) and 0 <= name < len(value)
             value = value[int(name)] if in_range else UNDEFINED
         elif isinstance(value, RpcTarget):
-            value = _member(value, name)
+            value = _member(owner, value, name)
         elif value is UNDEFINED:
             raise RpcError(f"Cannot read properties of undefined (reading '{name}')", name="TypeError")
         else:
@@ -249,10 +304,18 @@ def _follow(value: object, path: Path) -> tuple[object, Path]:
     return value, ()
 
 
-def _member(target: RpcTarget, name: str | int) -> object:
+def _member(owner: Owner, target: RpcTarget, name: str | int) -> object:
     member = target.rpc_members.get(name) if isinstance(name, str) else None
     if isinstance(member, Method):
         return functools.partial(member, target)
     if isinstance(member, Property):
-        return member.function(target)
+        # A property is read when the calls that arrived before it have begun.
+        read = Call(owner, functools.partial(_read, owner, member, target), Payload(owner, [], stubs=[]))
+        owner.ask(read)
+        return read.result
     return UNDEFINED
+
+
+def _read(owner: Owner, member: Property, target: RpcTarget) -> Payload:
+    # What a property has stays the application's, unlike what a method returns.
+    return Payload.copy_of(owner, member.function(target))

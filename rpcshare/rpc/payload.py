@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
+from rpcshare.rpc.errors import EncodeError, RpcError
 from rpcshare.rpc.stub import Promise, Stub, path_of, reference_of
 from rpcshare.rpc.target import RpcTarget, is_function
 
@@ -34,7 +35,7 @@ class Payload:
     have none, and the encoder walks the whole value anyway.
     """
 
-    __slots__ = ("holds", "lent", "owner", "promises", "stubs", "value")
+    __slots__ = ("delivery", "failure", "holds", "lent", "owner", "private", "promises", "stubs", "value")
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class Payload:
         stubs: list[Stub] | None,
         promises: list[Located] | None = None,
         lent: bool = False,
+        private: bool = False,
     ) -> None:
         self.owner = owner
         self.value = value
@@ -54,11 +56,18 @@ class Payload:
         # References to targets in the value, kept from being disposed of while the payload lives.
         self.holds: list[Reference] = []
         self.lent = lent
+        # Whether the value is the session's to change: nobody else has it.
+        self.private = private
+        # The delivery under way, and why it failed if it has.
+        self.delivery: _Delivery | None = None
+        self.failure: Exception | None = None
 
     @classmethod
     def given(cls, owner: Owner, value: object) -> Payload:
         """Return a payload of a result of the application."""
-        return cls(owner, value, stubs=[] if type(value) in _SCALARS else None)
+        if type(value) in _SCALARS:
+            return cls(owner, value, stubs=[], private=True)
+        return cls(owner, value, stubs=None)
 
     @classmethod
     def lend(cls, owner: Owner, arguments: tuple[object, ...]) -> Payload:
@@ -67,28 +76,47 @@ class Payload:
 
     @classmethod
     def copy_of(cls, owner: Owner, value: object) -> Payload:
-        """Return a payload with a copy of ``value``, stubs and all, that the session may change."""
-        payload = cls(owner, None, stubs=[])
-        payload.value = payload._copy(value, payload, "value")
+        """Return a payload with a copy of ``value``, stubs and all, that the session may change.
+
+        Raises:
+            EncodeError: the application made a value that holds itself.
+            DisposedError: the application has disposed of a stub in the value.
+        """
+        payload = cls(owner, None, stubs=[], private=True)
+        payload._fill(value)
         return payload
 
     def own(self) -> None:
-        """Make sure that the value is the session's to change and to keep."""
-        if self.stubs is not None and not self.lent:
+        """Make sure that the value is the session's to change and to keep.
+
+        Raises:
+            EncodeError, DisposedError: as :meth:`copy_of`.
+        """
+        if self.private:
             return
         original = self.value
-        self.stubs = []
-        self.value = self._copy(original, self, "value")
+        self._fill(original)
         if not self.lent:
-            _dispose_within(original, self.owner)
+            _dispose_within(original, self.owner, set())
         self.lent = False
+        self.private = True
 
     def deliver(self, done: Callable[[Exception | None], None]) -> None:
-        """Put the value of each promise in its place, then call ``done``, with the error if one failed."""
-        if not self.promises:
-            done(None)
+        """Put the value of each promise in its place, then call ``done``, with the error if one failed.
+
+        Several may wait for the delivery of one payload; it takes place once.
+        """
+        if self.failure is None:
+            try:
+                self.own()
+            except RpcError as exc:
+                self.failure = exc
+        if self.failure is None and self.promises:
+            _Delivery(self).begin()
+        if self.delivery is not None:
+            self.delivery.waiting.append(done)
         else:
-            _Delivery(self, done)
+            done(self.failure)
 
     def hand_over(self) -> object:
         """Return the value for the application, to which the stubs in it belong from here on."""
@@ -102,12 +130,24 @@ class Payload:
             for stub in self.stubs:
                 stub.dispose()
         elif not self.lent:
-            _dispose_within(self.value, self.owner)
+            _dispose_within(self.value, self.owner, set())
         self.stubs = []
         self.promises = []
         holds, self.holds = self.holds, []
         for reference in holds:
             reference.release()
+
+    def _fill(self, value: object) -> None:
+        before, self.stubs = self.stubs, []
+        try:
+            self.value = self._copy(value, self, "value")
+        except (RecursionError, RpcError) as exc:
+            for stub in self.stubs:
+                stub.dispose()
+            self.stubs, self.promises = before, []
+            if isinstance(exc, RpcError):
+                raise
+            raise EncodeError("nested too deeply (does it hold itself?)") from None
 
     def _copy(self, value: object, container: Container, key: str | int) -> object:
         """Return a copy of ``value`` for ``container[key]``, noting the stubs that it holds."""
@@ -142,46 +182,54 @@ class Payload:
 class _Delivery:
     """Waits for the promises in one payload. Lives in the observers that it leaves with them."""
 
-    __slots__ = ("done", "failed", "payload", "waiting")
+    __slots__ = ("missing", "payload", "waiting")
 
-    def __init__(self, payload: Payload, done: Callable[[Exception | None], None]) -> None:
+    def __init__(self, payload: Payload) -> None:
         self.payload = payload
-        self.done = done
-        self.failed = False
-        promises, payload.promises = payload.promises, []
-        self.waiting = len(promises)
+        # How many promises have no value yet, and who is to be told when there are none.
+        self.missing = len(payload.promises)
+        self.waiting: list[Callable[[Exception | None], None]] = []
+
+    def begin(self) -> None:
+        self.payload.delivery = self
+        promises, self.payload.promises = self.payload.promises, []
         for container, key, promise in promises:
             settle(promise, self._observer(container, key))
 
     def _observer(self, container: Container, key: str | int) -> Observer:
         def observe(outcome: Payload | Exception) -> None:
-            if self.failed:
-                return
             if isinstance(outcome, Exception):
-                self._fail(outcome)
+                self._end(outcome)
                 return
             # The promise may be used again, here or by the peer, so its value is copied for each use.
-            copied = Payload.copy_of(self.payload.owner, outcome.value)
+            try:
+                copied = Payload.copy_of(self.payload.owner, outcome.value)
+            except RpcError as exc:
+                self._end(exc)
+                return
 
             def placed(error: Exception | None) -> None:
                 if error is not None:
-                    self._fail(error)
+                    self._end(error)
                     return
                 _put(container, key, copied.value)
                 if self.payload.stubs is not None and copied.stubs:
                     self.payload.stubs.extend(copied.stubs)
-                self.waiting -= 1
-                if self.waiting == 0 and not self.failed:
-                    self.done(None)
+                self.missing -= 1
+                if self.missing == 0:
+                    self._end(None)
 
             copied.deliver(placed)
 
         return observe
 
-    def _fail(self, error: Exception) -> None:
-        if not self.failed:
-            self.failed = True
-            self.done(error)
+    def _end(self, error: Exception | None) -> None:
+        if self.payload.delivery is not self:
+            return  # it has failed before
+        self.payload.delivery = None
+        self.payload.failure = error
+        for done in self.waiting:
+            done(error)
 
 
 def settle(promise: Promise, observer: Observer) -> None:
@@ -214,14 +262,17 @@ def _duplicate(stub: Stub) -> Stub:
     return Promise(held) if isinstance(stub, Promise) else Stub(held)
 
 
-def _dispose_within(value: object, owner: Owner) -> None:
-    """Dispose of what the application gave away in ``value``."""
+def _dispose_within(value: object, owner: Owner, seen: set[int]) -> None:
+    """Dispose, once each, of what the application gave away in ``value``; ``seen`` has what was met by id."""
+    if type(value) in _SCALARS or id(value) in seen:
+        return
+    seen.add(id(value))
     if isinstance(value, dict):
         for item in value.values():
-            _dispose_within(item, owner)
+            _dispose_within(item, owner, seen)
     elif isinstance(value, list | tuple):
         for item in value:
-            _dispose_within(item, owner)
+            _dispose_within(item, owner, seen)
     elif isinstance(value, Stub):
         value.dispose()
     elif isinstance(value, RpcTarget):

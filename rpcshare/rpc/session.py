@@ -27,7 +27,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -35,6 +35,7 @@ from rpcshare.rpc.decoding import Decoder
 from rpcshare.rpc.encoding import Encoder
 from rpcshare.rpc.errors import (
     INTERNAL_CODE,
+    DisposedError,
     EncodeError,
     LimitExceededError,
     ProtocolError,
@@ -66,10 +67,12 @@ class Stats(msgspec.Struct, frozen=True):
 class _Export:
     """An entry of the export table."""
 
-    __slots__ = ("introductions", "pulled", "reference")
+    __slots__ = ("introductions", "is_promise", "pulled", "reference")
 
-    def __init__(self, reference: Reference) -> None:
+    def __init__(self, reference: Reference, *, is_promise: bool = False) -> None:
         self.reference = reference
+        # Whether it was introduced as a promise, whose value the peer need not ask for.
+        self.is_promise = is_promise
         # How often the peer has been told of it, less how often it has released it.
         self.introductions = 1
         # Whether the peer is to be sent the value, or has been.
@@ -133,9 +136,9 @@ class Session:
         self._output: list[object] = []
         self._calls: deque[Call] = deque()
         self._calls_in_flight = 0
+        # Whether calls are being rejected because the session is over.
+        self._rejecting = False
 
-        # Promises exported by a message that is being encoded; they settle after it has been sent.
-        self._promised: list[int] = []
         # References that only the garbage collector knew to be unused.
         self._abandoned: deque[Reference] = deque()
 
@@ -185,9 +188,7 @@ class Session:
             reference.broken(error)
         for export in exports.values():
             export.reference.release()
-        calls, self._calls = self._calls, deque()
-        for call in calls:
-            call.reject(error)
+        self._reject_calls(error)
         self._notify()
 
     def stats(self) -> Stats:
@@ -286,16 +287,17 @@ class Session:
         if isinstance(outcome, Exception):
             self._send(["reject", export_id, self._encode_error(outcome)])
             return
-        if isinstance(outcome.value, Promise) and not self._is_imported(outcome.value):
-            # Not the peer's own promise, so the peer could only wait for it; better to wait here.
+        if isinstance(outcome.value, Promise) and self._is_of_this_side(outcome.value):
+            # The peer could only wait for it; better to wait here.
             self._follow(export_id, export, outcome.value)
             return
+        encoder = self._encoder(outcome)
         try:
-            expression = self._encoder(outcome).encode_payload()
-        except EncodeError as exc:
+            expression = encoder.encode_payload()
+        except Exception as exc:  # noqa: BLE001 -- whatever is wrong with a result, only its call fails
             self._send(["reject", export_id, self._encode_error(exc)])
         else:
-            self._send(["resolve", export_id, expression])
+            self._send(["resolve", export_id, expression], encoder.exported)
 
     def _follow(self, export_id: int, export: _Export, promise: Promise) -> None:
         reference = reference_of(promise).get(path_of(promise))
@@ -311,7 +313,8 @@ class Session:
         export.introductions -= count
         if export.introductions == 0:
             del self._exports[export_id]
-            self._export_ids.pop(export.reference, None)
+            if self._export_ids.get(export.reference) == export_id:
+                del self._export_ids[export.reference]
             export.reference.release()
 
     def _check_exports(self) -> None:
@@ -328,17 +331,18 @@ class Session:
                 arguments.dispose()
             return BrokenReference(self, self.closed)
         expression: list[object] = ["pipeline", reference.id, list(path)]
+        encoder = self._encoder(arguments)
         if arguments is not None:
             try:
-                expression.append(self._encoder(arguments).encode_arguments(arguments.value))
+                expression.append(encoder.encode_arguments(arguments.value))
             except EncodeError as exc:
                 return BrokenReference(self, exc)
             finally:
                 arguments.dispose()  # exported stubs are held by the table now
-        self._send(["push", expression])
         result = FarReference(self, self._next_import_id, is_promise=True)
         self._imports[result.id] = result
         self._next_import_id += 1
+        self._send(["push", expression], encoder.exported)
         return result
 
     def pull_import(self, reference: FarReference) -> None:
@@ -355,7 +359,8 @@ class Session:
     def ask(self, call: Call) -> None:
         """Have ``call`` carried out."""
         if self.closed is not None:
-            call.reject(self.closed)
+            self._calls.append(call)
+            self._reject_calls(self.closed)
             return
         bound = self.limits.calls_in_flight
         if bound and self._calls_in_flight >= bound:
@@ -366,6 +371,15 @@ class Session:
         call.finished = self._call_finished
         self._calls.append(call)
         self._notify()
+
+    def _reject_calls(self, error: SessionClosedError) -> None:
+        """Reject the calls that have not begun, and those that wait for their results, one after another."""
+        if self._rejecting:
+            return
+        self._rejecting = True
+        while self._calls:
+            self._calls.popleft().reject(error)
+        self._rejecting = False
 
     def _call_finished(self, _call: Call) -> None:
         self._calls_in_flight -= 1
@@ -401,7 +415,7 @@ class Session:
 
     def import_stub(self, import_id: int) -> Reference:
         """Return a new hold on the peer's export ``import_id``, which it has just introduced."""
-        reference = self._imports.get(import_id)
+        reference = self._imports.get(import_id) if import_id < 0 else None
         if reference is not None:
             reference.introductions += 1
             return reference.retain()
@@ -428,7 +442,7 @@ class Session:
             raise ProtocolError(f"{export_id} is not exported")
         return export.reference
 
-    def export_stub(self, stub: Stub, undo: list[int]) -> list[object]:
+    def export_stub(self, stub: Stub, exported: list[int]) -> list[object]:
         """Return the expression for ``stub``: the peer's own by its number, any other as an export."""
         reference, path = reference_of(stub), path_of(stub)
         while isinstance(reference, FarReference) and reference.resolution is not None:
@@ -439,55 +453,55 @@ class Session:
             return ["pipeline", reference.id, list(path)] if path else ["pipeline", reference.id]
         held = reference.get(path)
         if isinstance(stub, Promise):
-            export_id = self._export(held, undo)
-            self._promised.append(export_id)
-            return ["promise", export_id]
+            return ["promise", self._export(held, exported, is_promise=True)]
         if isinstance(held, NearReference) and held.owner is not self:
             # A target of this process that came here by another session must not depend on that one.
             foreign, held = held, self.near(held.target).retain()
             foreign.release()
-        return ["export", self._export_again(held, undo)]
+        return ["export", self._export_again(held, exported)]
 
-    def export_target(self, target: object, payload: Payload | None, undo: list[int]) -> list[object]:
+    def export_target(self, target: object, payload: Payload, exported: list[int]) -> list[object]:
         """Return the expression for a target or a function that is part of ``payload``."""
         reference = self.near(target).retain()
-        if payload is not None and not payload.lent:
+        if not payload.lent:
             # The value of a promise keeps its targets for calls that are pipelined on it.
             payload.holds.append(reference.retain())
-        return ["export", self._export_again(reference, undo)]
+        return ["export", self._export_again(reference, exported)]
 
-    def unexport(self, undo: list[int]) -> None:
-        """Take back the exports noted in ``undo``: the message that introduces them is not sent."""
-        for export_id in undo:
-            if export_id in self._promised:
-                self._promised.remove(export_id)
+    def unexport(self, exported: list[int]) -> None:
+        """Take back the exports noted in ``exported``: the message that introduces them is not sent."""
+        for export_id in exported:
             self._unintroduce(export_id, 1)
 
-    def _export(self, reference: Reference, undo: list[int]) -> int:
+    def _export(self, reference: Reference, exported: list[int], *, is_promise: bool = False) -> int:
         export_id = self._next_export_id
         self._next_export_id -= 1
-        self._exports[export_id] = _Export(reference)
-        undo.append(export_id)
+        self._exports[export_id] = _Export(reference, is_promise=is_promise)
+        exported.append(export_id)
         return export_id
 
-    def _export_again(self, reference: Reference, undo: list[int]) -> int:
+    def _export_again(self, reference: Reference, exported: list[int]) -> int:
         """Export a stub, under the number that it has if the peer knows it; takes over one hold."""
         export_id = self._export_ids.get(reference)
         if export_id is None:
-            export_id = self._export_ids[reference] = self._export(reference, undo)
+            export_id = self._export_ids[reference] = self._export(reference, exported)
         else:
             self._exports[export_id].introductions += 1
             reference.release()
-            undo.append(export_id)
+            exported.append(export_id)
         return export_id
 
     def describe(self, error: BaseException) -> RpcError:
         """Return what the peer may know about ``error``."""
         return error if isinstance(error, RpcError) else self._describe_error(error)
 
-    def _is_imported(self, promise: Promise) -> bool:
-        reference = reference_of(promise)
-        return (
+    def _is_of_this_side(self, promise: Promise) -> bool:
+        """Whether ``promise`` is another than the peer's own."""
+        try:
+            reference = reference_of(promise)
+        except DisposedError:
+            return False  # which becomes an error when it is encoded
+        return not (
             isinstance(reference, FarReference) and reference.session is self and reference.resolution is None
         )
 
@@ -499,14 +513,16 @@ class Session:
     def _encode_error(self, error: BaseException) -> object:
         return self._encoder().encode(error)
 
-    def _send(self, message: list[object]) -> None:
+    def _send(self, message: list[object], exported: Sequence[int] = ()) -> None:
+        """Send ``message``, which introduces what it ``exported``."""
         if self.closed is not None:
             return
         self._output.append(message)
-        # Only now that the peer will hear of them may these settle.
-        promised, self._promised = self._promised, []
-        for export_id in promised:
-            self._send_when_settled(export_id, self._exports[export_id])
+        for export_id in exported:
+            export = self._exports[export_id]
+            if export.is_promise:
+                # Not before now: the peer has to hear of it first.
+                self._send_when_settled(export_id, export)
         self._notify()
 
     def _notify(self) -> None:

@@ -32,6 +32,8 @@ FUNCTION_TYPES = (
 
 F = TypeVar("F", bound=Callable[..., object])
 
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
 _SIGNATURE = re.compile(r"(?P<name>[A-Za-z]\w*)\((?P<parameters>[^()]*)\)", re.ASCII)
 _PARAMETER = re.compile(r"(?P<name>[A-Za-z]\w*)(?P<optional>\??)", re.ASCII)
 
@@ -60,11 +62,20 @@ class RpcTarget:
     def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 -- whatever other bases take
         super().__init_subclass__(**kwargs)
         # Looked up on the class itself, so that an override without a mark takes the export away.
-        members = (getattr(inspect.getattr_static(cls, name), "rpc_member", None) for name in dir(cls))
-        cls.rpc_members = {member.name: member for member in members if isinstance(member, Method | Property)}
+        cls.rpc_members = {}
+        for attribute in dir(cls):
+            member = getattr(inspect.getattr_static(cls, attribute), "rpc_member", None)
+            if not isinstance(member, Method | Property):
+                continue
+            if member.name in cls.rpc_members:
+                raise TypeError(f"{cls.__name__} exports two members as {member.name!r}")
+            cls.rpc_members[member.name] = member
 
     def dispose(self) -> None:
-        """Called when the last reference that a session had to this target is gone."""
+        """Called when the last reference that a session had to this target is gone.
+
+        It may come at any time between two calls. What it raises is logged, and goes nowhere.
+        """
 
 
 class Method:
@@ -86,17 +97,21 @@ class Method:
             match = _PARAMETER.fullmatch(part)
             if match is None:
                 raise TypeError(f"{self.name}: not a parameter: {part!r}")
-            names.append(match["name"])
             if not match["optional"]:
-                required = len(names)
+                if required < len(names):
+                    raise TypeError(f"{self.name}: {part!r} is required, but what is before it is not")
+                required += 1
+            names.append(match["name"])
         return names, required
 
     def _check_against_function(self) -> None:
         """Hold the signature on the wire against Python's, so that the two cannot drift apart."""
         own = list(inspect.signature(self.function).parameters.values())[1:]
         required = sum(1 for parameter in own if parameter.default is parameter.empty)
-        if len(own) != len(self.parameters) or required != self.required:
+        fits = len(own) == len(self.parameters) and required == self.required
+        if not fits or any(parameter.kind not in _POSITIONAL for parameter in own):
             raise TypeError(f"{self.name}: its signature on the wire does not fit the method's own")
+        self._defaults = [parameter.default for parameter in own]
 
     @functools.cached_property
     def _converters(self) -> list[Callable[[object], object]]:
@@ -119,6 +134,9 @@ class Method:
         if len(given) < self.required:
             raise self._invalid(f"the argument {self.parameters[len(given)]} is missing")
         for index, converter in enumerate(self._converters[: len(given)]):
+            if given[index] is UNDEFINED and index >= self.required:
+                given[index] = self._defaults[index]
+                continue
             try:
                 given[index] = converter(given[index])
             except (msgspec.ValidationError, TypeError) as exc:
@@ -135,6 +153,8 @@ class Property:
     def __init__(self, function: Callable[[Any], object], name: str) -> None:
         self.name = name
         self.function = function
+        if inspect.iscoroutinefunction(function) or len(inspect.signature(function).parameters) != 1:
+            raise TypeError(f"{name}: a property is read by a method without parameters that is not async")
 
 
 def _converter(hint: object) -> Callable[[object], object]:
@@ -176,7 +196,11 @@ def rpc_method(signature: str) -> Callable[[F], F]:
 
 
 def rpc_property(name: str) -> Callable[[F], F]:
-    """Export a method without parameters of an :class:`RpcTarget` as the property ``name``."""
+    """Export a method without parameters of an :class:`RpcTarget` as the property ``name``.
+
+    Raises:
+        TypeError: the method takes parameters, or is ``async``.
+    """
 
     def mark(function: F) -> F:
         function.rpc_member = Property(function, name)  # type: ignore[attr-defined]  # a mark

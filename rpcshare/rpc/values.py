@@ -3,19 +3,21 @@
 ===============  ==========================================================
 On the wire      In Python
 ===============  ==========================================================
-null, true, 1.5  ``None``, ``bool``, ``int`` or ``float``, ``str``
+null, true, "a"  ``None``, ``bool``, ``str``
+1, 1.5, 1e20     ``int`` or ``float``; beyond ±(2**53 - 1) always ``float``
 an object        ``dict`` with ``str`` keys
 an array         ``list`` (a ``tuple`` is sent as one)
 undefined        :data:`UNDEFINED`
 inf, -inf, nan   ``float``
 bigint           :class:`BigInt`; an ``int`` beyond ±(2**53 - 1) is sent as one
 date             an aware ``datetime``, or :class:`Date` where that cannot hold it
-bytes            ``bytes``
+bytes            ``bytes``, whichever of JavaScript's containers they were in
 error            :class:`~rpcshare.rpc.errors.RpcError`
 export, import   :class:`~rpcshare.rpc.stub.Stub`
 ===============  ==========================================================
 """
 
+import math
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Final
@@ -29,6 +31,7 @@ __all__ = [
     "Date",
     "Undefined",
     "date_from_milliseconds",
+    "float_from_integer",
     "format_bigint",
     "milliseconds_from_date",
     "parse_bigint",
@@ -36,6 +39,9 @@ __all__ = [
 
 MAX_SAFE_INTEGER: Final = 2**53 - 1
 """The largest integer of which JavaScript's ``number`` holds every smaller one."""
+
+# ECMA-262, "Time Values and Time Range": any other Date is invalid.
+_MAX_MILLISECONDS = 8.64e15
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -74,7 +80,7 @@ class Date(msgspec.Struct, frozen=True):
 
 def date_from_milliseconds(milliseconds: float | None) -> datetime | Date:
     """Return the date ``milliseconds`` after the epoch, to the microsecond."""
-    if milliseconds is None:
+    if milliseconds is None or not abs(milliseconds) <= _MAX_MILLISECONDS:  # nan compares as false
         return Date(None)
     try:
         return _EPOCH + timedelta(microseconds=round(milliseconds * 1000))
@@ -83,10 +89,23 @@ def date_from_milliseconds(milliseconds: float | None) -> datetime | Date:
 
 
 def milliseconds_from_date(date: datetime) -> int | float:
-    """Return how long after the epoch ``date`` is; a naive one is taken as local time, as always."""
-    microseconds = (date.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
+    """Return how long after the epoch ``date`` is; a naive one is taken as local time, as always.
+
+    Raises:
+        OverflowError, ValueError, OSError: the local clock does not reach as far as a naive ``date``.
+    """
+    aware = date.astimezone() if date.utcoffset() is None else date
+    microseconds = (aware - _EPOCH) // timedelta(microseconds=1)
     milliseconds, rest = divmod(microseconds, 1000)
     return milliseconds if rest == 0 else microseconds / 1000
+
+
+def float_from_integer(value: int) -> float:
+    """Return the number that JavaScript reads ``value`` as, which has too many digits for it."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 # int() and str() refuse decimal forms of over 4,300 digits unless the whole process turns that bound

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rpcshare.rpc.stub import path_of, reference_of
@@ -11,7 +12,19 @@ if TYPE_CHECKING:
     from rpcshare.rpc.payload import Payload
     from rpcshare.rpc.stub import Promise
 
-__all__ = ["wait_for"]
+__all__ = ["until", "wait_for"]
+
+
+async def until(register: Callable[[Callable[[], None]], None]) -> None:
+    """Wait until the callback is called that this gives to ``register``."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def fire() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    register(fire)
+    await future
 
 
 async def wait_for(promise: Promise) -> object:
@@ -36,7 +49,8 @@ async def wait_for(promise: Promise) -> object:
 
     def fail(error: Exception) -> None:
         if not future.done():
-            future.set_exception(error)
+            # One error may reach many who wait, and must not gather the frames of all of them.
+            future.set_exception(error.with_traceback(None))
 
     reference = reference_of(promise).get(path_of(promise))
     try:
