@@ -67,19 +67,19 @@ class FarReference(Reference):
         if self._resolution is not None:
             self._resolution.release()
         else:
-            self.session.release_import(self)
+            self.session.imports.release(self)
 
     def call(self, path: Path, arguments: Payload) -> Reference:
         if self._resolution is not None:
             return self._resolution.call(path, arguments)
-        return self.session.push_call(self, path, arguments)
+        return self.session.imports.push_call(self, path, arguments)
 
     def get(self, path: Path) -> Reference:
         if not path:
             return self.retain()
         if self._resolution is not None:
             return self._resolution.get(path)
-        return self.session.push_call(self, path, None)
+        return self.session.imports.push_call(self, path, None)
 
     def when_settled(self, observer: Observer) -> None:
         if self._resolution is not None:
@@ -88,7 +88,7 @@ class FarReference(Reference):
         self._observers.append(observer)
         if not self.pulled:
             self.pulled = True
-            self.session.pull_import(self)
+            self.session.imports.pull(self)
 
     def on_broken(self, callback: Callable[[Exception], None]) -> None:
         if self._resolution is not None:

@@ -24,7 +24,6 @@ a call as soon as it has arrived. PROTOCOL.md has the whole of the rules, by mes
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -35,19 +34,19 @@ from rpcshare.rpc.decoding import Decoder
 from rpcshare.rpc.encoding import Encoder
 from rpcshare.rpc.errors import (
     INTERNAL_CODE,
-    DisposedError,
     EncodeError,
     LimitExceededError,
     ProtocolError,
     RpcError,
     SessionClosedError,
 )
+from rpcshare.rpc.exports import ExportTable
+from rpcshare.rpc.imports import ImportTable, as_error
 from rpcshare.rpc.limits import Limits
 from rpcshare.rpc.local import BrokenReference, Call, NearReference, ValueReference
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.reference import Path, Reference
-from rpcshare.rpc.remote import FarReference
-from rpcshare.rpc.stub import Promise, Stub, path_of, reference_of
+from rpcshare.rpc.stub import Stub
 
 __all__ = ["Session", "Stats", "conceal"]
 
@@ -62,21 +61,6 @@ class Stats(msgspec.Struct, frozen=True):
     imports: int
     exports: int
     calls_in_flight: int
-
-
-class _Export:
-    """An entry of the export table."""
-
-    __slots__ = ("introductions", "is_promise", "pulled", "reference")
-
-    def __init__(self, reference: Reference, *, is_promise: bool = False) -> None:
-        self.reference = reference
-        # Whether it was introduced as a promise, whose value the peer need not ask for.
-        self.is_promise = is_promise
-        # How often the peer has been told of it, less how often it has released it.
-        self.introductions = 1
-        # Whether the peer is to be sent the value, or has been.
-        self.pulled = False
 
 
 def conceal(error: BaseException) -> RpcError:
@@ -116,21 +100,9 @@ class Session:
         # Targets and functions of this side that something refers to, by identity.
         self._near: dict[int, NearReference] = {}
 
-        # What the peer may refer to, and the number under which a stub has been exported already.
-        if main is None:
-            error = RpcError("this connection has no main object")
-            self._exports = {0: _Export(BrokenReference(self, error))}
-        else:
-            self._exports = {0: _Export(self.near(main).retain())}
-        self._export_ids: dict[Reference, int] = {}
-        self._next_pushed_id = 1
-        self._next_export_id = -1
-
-        # What this side may refer to.
-        remote_main = FarReference(self, 0, is_promise=False)
-        self._imports: dict[int, FarReference] = {0: remote_main}
-        self._next_import_id = 1
-        self.remote_main = Stub(remote_main)
+        self.exports = ExportTable(self, main)
+        self.imports = ImportTable(self)
+        self.remote_main = Stub(self.imports.main)
 
         # What is to be done: messages to send, and calls to carry out.
         self._output: list[object] = []
@@ -173,7 +145,7 @@ class Session:
     def abort(self, error: SessionClosedError) -> None:
         """End the session and tell the peer why."""
         if self.closed is None:
-            self._output.append(["abort", self._encode_error(error)])
+            self._output.append(["abort", self.encode_error(error)])
             self.close(error)
 
     def close(self, error: SessionClosedError) -> None:
@@ -181,19 +153,14 @@ class Session:
         if self.closed is not None:
             return
         self.closed = error
-        imports, self._imports = self._imports, {}
-        exports, self._exports = self._exports, {}
-        self._export_ids.clear()
-        for reference in imports.values():
-            reference.broken(error)
-        for export in exports.values():
-            export.reference.release()
+        self.imports.close(error)
+        self.exports.close()
         self._reject_calls(error)
         self._notify()
 
     def stats(self) -> Stats:
         """Return how much the session holds."""
-        return Stats(len(self._imports), len(self._exports), self._calls_in_flight)
+        return Stats(len(self.imports), len(self.exports), self._calls_in_flight)
 
     # Messages of the peer, by kind.
 
@@ -204,11 +171,12 @@ class Session:
         if kind == "push" and len(message) == 2:
             self._on_push(message[1])
         elif kind == "pull" and len(message) == 2:
-            self._on_pull(_entry_id(message))
+            self.exports.pull(_entry_id(message))
         elif kind in ("resolve", "reject") and len(message) == 3:
-            self._on_settled(_entry_id(message), message[2], rejected=kind == "reject")
+            payload = Decoder(self, self).decode(message[2])
+            self.imports.settle(_entry_id(message), payload, rejected=kind == "reject")
         elif kind == "release" and len(message) == 3 and type(message[2]) is int:
-            self._on_release(_entry_id(message), message[2])
+            self.exports.release(_entry_id(message), message[2])
         elif kind == "abort" and len(message) == 2:
             self._on_abort(message[1])
         else:
@@ -222,49 +190,12 @@ class Session:
         if self.closed is not None:  # the call went past a limit
             reference.release()
             return
-        self._exports[self._next_pushed_id] = _Export(reference)
-        self._next_pushed_id += 1
-        self._check_exports()
-
-    def _on_pull(self, export_id: int) -> None:
-        export = self._exports.get(export_id)
-        if export is None:
-            raise ProtocolError(f"pull of {export_id}, which is not exported")
-        self._send_when_settled(export_id, export)
-
-    def _on_settled(self, import_id: int, expression: object, *, rejected: bool) -> None:
-        reference = self._imports.get(import_id)
-        payload = Decoder(self, self).decode(expression)
-        if reference is None:
-            # Released while the result was on its way; what came with it is released in turn.
-            payload.dispose()
-            return
-        if not reference.is_promise:
-            payload.dispose()
-            raise ProtocolError(f"{import_id} is no promise and cannot be settled")
-        resolution: Reference
-        if rejected:
-            payload.dispose()
-            resolution = BrokenReference(self, _as_error(payload.value))
-        else:
-            resolution = ValueReference(self, payload)
-        self.release_import(reference)
-        reference.settle(resolution)
-
-    def _on_release(self, export_id: int, count: int) -> None:
-        export = self._exports.get(export_id)
-        if export is None:
-            raise ProtocolError(f"release of {export_id}, which is not exported")
-        if not 0 < count <= export.introductions:
-            raise ProtocolError(
-                f"release of {export_id} by {count}; it was introduced {export.introductions} times"
-            )
-        self._unintroduce(export_id, count)
+        self.exports.add_pushed(reference)
 
     def _on_abort(self, expression: object) -> None:
         payload = Decoder(self, self).decode(expression)
         payload.dispose()
-        error = _as_error(payload.value)
+        error = as_error(payload.value)
         self.close(
             SessionClosedError(
                 f"the peer ended the session: {error.message}",
@@ -272,87 +203,6 @@ class Session:
                 properties=error.properties,
             )
         )
-
-    # The export table.
-
-    def _send_when_settled(self, export_id: int, export: _Export) -> None:
-        """Send the value of an export once it is known, unless that is under way."""
-        if not export.pulled:
-            export.pulled = True
-            export.reference.when_settled(functools.partial(self._send_outcome, export_id, export))
-
-    def _send_outcome(self, export_id: int, export: _Export, outcome: Payload | Exception) -> None:
-        if self._exports.get(export_id) is not export:
-            return  # released in the meantime
-        if isinstance(outcome, Exception):
-            self._send(["reject", export_id, self._encode_error(outcome)])
-            return
-        if isinstance(outcome.value, Promise) and self._is_of_this_side(outcome.value):
-            # The peer could only wait for it; better to wait here.
-            self._follow(export_id, export, outcome.value)
-            return
-        encoder = self._encoder(outcome)
-        try:
-            expression = encoder.encode_payload()
-        except Exception as exc:  # noqa: BLE001 -- whatever is wrong with a result, only its call fails
-            self._send(["reject", export_id, self._encode_error(exc)])
-        else:
-            self._send(["resolve", export_id, expression], encoder.exported)
-
-    def _follow(self, export_id: int, export: _Export, promise: Promise) -> None:
-        reference = reference_of(promise).get(path_of(promise))
-
-        def settled(outcome: Payload | Exception) -> None:
-            self._send_outcome(export_id, export, outcome)
-            reference.release()
-
-        reference.when_settled(settled)
-
-    def _unintroduce(self, export_id: int, count: int) -> None:
-        export = self._exports[export_id]
-        export.introductions -= count
-        if export.introductions == 0:
-            del self._exports[export_id]
-            if self._export_ids.get(export.reference) == export_id:
-                del self._export_ids[export.reference]
-            export.reference.release()
-
-    def _check_exports(self) -> None:
-        bound = self.limits.exports
-        if bound and len(self._exports) > bound:
-            raise LimitExceededError("exports held by the peer", bound)
-
-    # The import table, as the references in it use it.
-
-    def push_call(self, reference: FarReference, path: Path, arguments: Payload | None) -> Reference:
-        """Call (without arguments: read) what ``path`` of an import leads to; return a hold on the result."""
-        if self.closed is not None:
-            if arguments is not None:
-                arguments.dispose()
-            return BrokenReference(self, self.closed)
-        expression: list[object] = ["pipeline", reference.id, list(path)]
-        encoder = self._encoder(arguments)
-        if arguments is not None:
-            try:
-                expression.append(encoder.encode_arguments(arguments.value))
-            except EncodeError as exc:
-                return BrokenReference(self, exc)
-            finally:
-                arguments.dispose()  # exported stubs are held by the table now
-        result = FarReference(self, self._next_import_id, is_promise=True)
-        self._imports[result.id] = result
-        self._next_import_id += 1
-        self._send(["push", expression], encoder.exported)
-        return result
-
-    def pull_import(self, reference: FarReference) -> None:
-        """Ask for the value of an import."""
-        self._send(["pull", reference.id])
-
-    def release_import(self, reference: FarReference) -> None:
-        """Tell the peer that an import is not referred to any longer."""
-        if self._imports.pop(reference.id, None) is not None:
-            self._send(["release", reference.id, reference.introductions])
 
     # What the references of this session ask of it (rpcshare.rpc.reference.Owner).
 
@@ -411,119 +261,52 @@ class Session:
         self._abandoned.append(reference)
         self._notify()
 
-    # What the decoder and the encoder ask of it.
+    # What the decoder and the encoder ask of it (their Importer and Exporter): the tables answer.
 
     def import_stub(self, import_id: int) -> Reference:
         """Return a new hold on the peer's export ``import_id``, which it has just introduced."""
-        reference = self._imports.get(import_id) if import_id < 0 else None
-        if reference is not None:
-            reference.introductions += 1
-            return reference.retain()
-        return self._new_import(import_id, is_promise=False)
+        return self.imports.add_stub(import_id)
 
     def import_promise(self, import_id: int) -> Reference:
         """Return a hold on the peer's new promise ``import_id``."""
-        if import_id in self._imports:
-            raise ProtocolError(f"the promise {import_id} is not new")
-        return self._new_import(import_id, is_promise=True)
-
-    def _new_import(self, import_id: int, *, is_promise: bool) -> Reference:
-        if import_id >= 0:
-            raise ProtocolError(f"{import_id} is not a number that an exporter may choose")
-        # The peer sends the value of a promise that it exports without being asked.
-        reference = FarReference(self, import_id, is_promise=is_promise, pulled=True)
-        self._imports[import_id] = reference
-        return reference
+        return self.imports.add_promise(import_id)
 
     def exported(self, export_id: int) -> Reference:
         """Return what is exported as ``export_id``, with no new hold on it."""
-        export = self._exports.get(export_id)
-        if export is None:
-            raise ProtocolError(f"{export_id} is not exported")
-        return export.reference
+        return self.exports.reference(export_id)
 
     def export_stub(self, stub: Stub, exported: list[int]) -> list[object]:
-        """Return the expression for ``stub``: the peer's own by its number, any other as an export."""
-        reference, path = reference_of(stub), path_of(stub)
-        while isinstance(reference, FarReference) and reference.resolution is not None:
-            reference = reference.resolution
-        if isinstance(reference, FarReference) and reference.session is self:
-            if not isinstance(stub, Promise):
-                return ["import", reference.id]
-            return ["pipeline", reference.id, list(path)] if path else ["pipeline", reference.id]
-        held = reference.get(path)
-        if isinstance(stub, Promise):
-            return ["promise", self._export(held, exported, is_promise=True)]
-        if isinstance(held, NearReference) and held.owner is not self:
-            # A target of this process that came here by another session must not depend on that one.
-            foreign, held = held, self.near(held.target).retain()
-            foreign.release()
-        return ["export", self._export_again(held, exported)]
+        """Return the expression for ``stub``."""
+        return self.exports.export_stub(stub, exported)
 
     def export_target(self, target: object, payload: Payload, exported: list[int]) -> list[object]:
         """Return the expression for a target or a function that is part of ``payload``."""
-        reference = self.near(target).retain()
-        if not payload.lent:
-            # The value of a promise keeps its targets for calls that are pipelined on it.
-            payload.holds.append(reference.retain())
-        return ["export", self._export_again(reference, exported)]
+        return self.exports.export_target(target, payload, exported)
 
     def unexport(self, exported: list[int]) -> None:
         """Take back the exports noted in ``exported``: the message that introduces them is not sent."""
-        for export_id in exported:
-            self._unintroduce(export_id, 1)
-
-    def _export(self, reference: Reference, exported: list[int], *, is_promise: bool = False) -> int:
-        export_id = self._next_export_id
-        self._next_export_id -= 1
-        self._exports[export_id] = _Export(reference, is_promise=is_promise)
-        exported.append(export_id)
-        return export_id
-
-    def _export_again(self, reference: Reference, exported: list[int]) -> int:
-        """Export a stub, under the number that it has if the peer knows it; takes over one hold."""
-        export_id = self._export_ids.get(reference)
-        if export_id is None:
-            export_id = self._export_ids[reference] = self._export(reference, exported)
-        else:
-            self._exports[export_id].introductions += 1
-            reference.release()
-            exported.append(export_id)
-        return export_id
+        self.exports.unexport(exported)
 
     def describe(self, error: BaseException) -> RpcError:
         """Return what the peer may know about ``error``."""
         return error if isinstance(error, RpcError) else self._describe_error(error)
 
-    def _is_of_this_side(self, promise: Promise) -> bool:
-        """Whether ``promise`` is another than the peer's own."""
-        try:
-            reference = reference_of(promise)
-        except DisposedError:
-            return False  # which becomes an error when it is encoded
-        return not (
-            isinstance(reference, FarReference) and reference.session is self and reference.resolution is None
-        )
+    # What the tables need in order to send.
 
-    # Sending.
-
-    def _encoder(self, payload: Payload | None = None) -> Encoder:
+    def encoder(self, payload: Payload | None = None) -> Encoder:
+        """Return an encoder for a value that is sent, of ``payload`` if it may hold stubs."""
         return Encoder(self, max_depth=self.limits.depth, raw_bytes=self._raw_bytes, payload=payload)
 
-    def _encode_error(self, error: BaseException) -> object:
-        return self._encoder().encode(error)
+    def encode_error(self, error: BaseException) -> object:
+        """Return the expression for what the peer may know about ``error``."""
+        return self.encoder().encode(error)
 
-    def _send(self, message: list[object], exported: Sequence[int] = ()) -> None:
+    def send(self, message: list[object], exported: Sequence[int] = ()) -> None:
         """Send ``message``, which introduces what it ``exported``."""
-        if self.closed is not None:
-            return
-        self._output.append(message)
-        for export_id in exported:
-            export = self._exports[export_id]
-            if export.is_promise:
-                # Not before now: the peer has to hear of it first.
-                self._send_when_settled(export_id, export)
-        self._notify()
+        if self.closed is None:
+            self._output.append(message)
+            self.exports.introduced(exported)
+            self._notify()
 
     def _notify(self) -> None:
         if self.wake is not None:
@@ -534,8 +317,3 @@ def _entry_id(message: list[object]) -> int:
     if type(message[1]) is not int:
         raise ProtocolError("malformed message: the number of a table entry is an integer")
     return message[1]
-
-
-def _as_error(value: object) -> RpcError:
-    """Return ``value`` as an error; JavaScript may throw anything."""
-    return value if isinstance(value, RpcError) else RpcError(str(value))

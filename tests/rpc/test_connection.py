@@ -242,7 +242,7 @@ class TestWhatThePeerMayNotSend:
         transport.gate.set()
         async with Connection(transport, api):
             await eventually(lambda: transport.closed is not None)
-        assert transport.closed == (3000, "pull of 7, which is not exported")
+        assert transport.closed == (3000, "7 is not exported")
 
     async def test_the_reason_is_sent_though_other_frames_were_on_their_way(
         self, link: Link, api: Api

@@ -498,7 +498,7 @@ class TestTheEndOfASession:
 
     def test_leaves_nothing_of_it_reachable_by_a_stub_but_the_reason(self) -> None:
         session = Session(Counter())
-        counter = weakref.ref(session._exports[0].reference.target)
+        counter = weakref.ref(session.exported(0).target)
         main = session.remote_main
         session.close(SessionClosedError("gone"))
         del session

@@ -381,7 +381,7 @@ class TestErrors:
 class TestAbort:
     def test_breaking_the_rules_is_answered_with_an_abort_that_says_why(self, server: BareSession) -> None:
         assert server.exchange(["pull", 9]) == [
-            ["abort", ["error", "Error", "pull of 9, which is not exported"]]
+            ["abort", ["error", "Error", "9 is not exported"]]
         ]
         assert isinstance(server.session.closed, ProtocolError)
 

@@ -1,0 +1,228 @@
+"""What the peer of a session may refer to."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rpcshare.rpc.errors import DisposedError, LimitExceededError, ProtocolError, RpcError
+from rpcshare.rpc.local import BrokenReference, NearReference
+from rpcshare.rpc.payload import Payload
+from rpcshare.rpc.reference import Reference
+from rpcshare.rpc.remote import FarReference
+from rpcshare.rpc.stub import Promise, Stub, path_of, reference_of
+
+if TYPE_CHECKING:
+    from rpcshare.rpc.session import Session
+
+__all__ = ["ExportTable"]
+
+
+class Export:
+    """An entry of the table."""
+
+    __slots__ = ("introductions", "is_promise", "pulled", "reference")
+
+    def __init__(self, reference: Reference, *, is_promise: bool = False) -> None:
+        self.reference = reference
+        # How often the peer has been told of it, less how often it has released it.
+        self.introductions = 1
+        # Whether the peer expects its value without asking.
+        self.is_promise = is_promise
+        # Whether the peer is to be sent the value, or has been.
+        self.pulled = False
+
+
+class ExportTable:
+    """The entries by number, and how many times the peer has been told of each.
+
+    An entry stays until the peer has released it as often as it was introduced. Numbers are never used again.
+    """
+
+    def __init__(self, session: Session, main: object) -> None:
+        self._session = session
+        if main is None:
+            error = RpcError("this connection has no main object")
+            self._entries = {0: Export(BrokenReference(session, error))}
+        else:
+            self._entries = {0: Export(session.near(main).retain())}
+        # The number under which a stub has been exported already.
+        self._ids: dict[Reference, int] = {}
+        # The next numbers: of what the peer pushes, and of what this side exports.
+        self._next_pushed = 1
+        self._next_exported = -1
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def reference(self, export_id: int) -> Reference:
+        """Return what is exported as ``export_id``, with no new hold on it.
+
+        Raises:
+            ProtocolError: nothing is.
+        """
+        return self._entry(export_id).reference
+
+    def _entry(self, export_id: int) -> Export:
+        entry = self._entries.get(export_id)
+        if entry is None:
+            raise ProtocolError(f"{export_id} is not exported")
+        return entry
+
+    def add_pushed(self, reference: Reference) -> int:
+        """Add what the peer has pushed, taking over one hold on it, and return its number.
+
+        Raises:
+            LimitExceededError: the peer holds too much.
+        """
+        export_id = self._next_pushed
+        self._next_pushed += 1
+        self._entries[export_id] = Export(reference)
+        bound = self._session.limits.exports
+        if bound and len(self._entries) > bound:
+            raise LimitExceededError("exports held by the peer", bound)
+        return export_id
+
+    def release(self, export_id: int, count: int) -> None:
+        """Take note that the peer has released an entry ``count`` times.
+
+        Raises:
+            ProtocolError: there is no such entry, or it was not introduced that often.
+        """
+        entry = self._entry(export_id)
+        if not 0 < count <= entry.introductions:
+            raise ProtocolError(
+                f"release of {export_id} by {count}; it was introduced {entry.introductions} times"
+            )
+        self._unintroduce(export_id, count)
+
+    def close(self) -> None:
+        """Let go of everything: the session is over."""
+        entries, self._entries = self._entries, {}
+        self._ids.clear()
+        for entry in entries.values():
+            entry.reference.release()
+
+    def _unintroduce(self, export_id: int, count: int) -> None:
+        entry = self._entries[export_id]
+        entry.introductions -= count
+        if entry.introductions == 0:
+            del self._entries[export_id]
+            if self._ids.get(entry.reference) == export_id:
+                del self._ids[entry.reference]
+            entry.reference.release()
+
+    # Values on their way to the peer.
+
+    def pull(self, export_id: int) -> None:
+        """Send the value of an entry once it is known, unless that is under way.
+
+        Raises:
+            ProtocolError: there is no such entry.
+        """
+        entry = self._entry(export_id)
+        if not entry.pulled:
+            entry.pulled = True
+            entry.reference.when_settled(functools.partial(self._send_outcome, export_id, entry))
+
+    def introduced(self, exported: Sequence[int]) -> None:
+        """Take note that a message has been sent that introduces these entries."""
+        for export_id in exported:
+            if self._entries[export_id].is_promise:
+                # Not before now: the peer has to hear of it first.
+                self.pull(export_id)
+
+    def _send_outcome(self, export_id: int, entry: Export, outcome: Payload | Exception) -> None:
+        session = self._session
+        if self._entries.get(export_id) is not entry:
+            return  # released in the meantime
+        if isinstance(outcome, Exception):
+            session.send(["reject", export_id, session.encode_error(outcome)])
+            return
+        if isinstance(outcome.value, Promise) and self._is_of_this_side(outcome.value):
+            # The peer could only wait for it; better to wait here.
+            self._follow(export_id, entry, outcome.value)
+            return
+        encoder = session.encoder(outcome)
+        try:
+            expression = encoder.encode_payload()
+        except Exception as exc:  # noqa: BLE001 -- whatever is wrong with a result, only its call fails
+            session.send(["reject", export_id, session.encode_error(exc)])
+        else:
+            session.send(["resolve", export_id, expression], encoder.exported)
+
+    def _follow(self, export_id: int, entry: Export, promise: Promise) -> None:
+        reference = reference_of(promise).get(path_of(promise))
+
+        def settled(outcome: Payload | Exception) -> None:
+            self._send_outcome(export_id, entry, outcome)
+            reference.release()
+
+        reference.when_settled(settled)
+
+    def _is_of_this_side(self, promise: Promise) -> bool:
+        """Whether ``promise`` is another than the peer's own."""
+        try:
+            reference = reference_of(promise)
+        except DisposedError:
+            return False  # which becomes an error when it is encoded
+        return not self._is_the_peers(reference)
+
+    def _is_the_peers(self, reference: Reference) -> bool:
+        return (
+            isinstance(reference, FarReference)
+            and reference.session is self._session
+            and reference.resolution is None
+        )
+
+    # Stubs and targets on their way to the peer, as the encoder meets them.
+
+    def export_stub(self, stub: Stub, exported: list[int]) -> list[object]:
+        """Return the expression for ``stub``: the peer's own by its number, any other as an export."""
+        reference, path = reference_of(stub), path_of(stub)
+        while isinstance(reference, FarReference) and reference.resolution is not None:
+            reference = reference.resolution
+        if isinstance(reference, FarReference) and reference.session is self._session:
+            if not isinstance(stub, Promise):
+                return ["import", reference.id]
+            return ["pipeline", reference.id, list(path)] if path else ["pipeline", reference.id]
+        held = reference.get(path)
+        if isinstance(stub, Promise):
+            return ["promise", self._add(held, exported, is_promise=True)]
+        if isinstance(held, NearReference) and held.owner is not self._session:
+            # A target of this process that came here by another session must not depend on that one.
+            foreign, held = held, self._session.near(held.target).retain()
+            foreign.release()
+        return ["export", self._add_again(held, exported)]
+
+    def export_target(self, target: object, payload: Payload, exported: list[int]) -> list[object]:
+        """Return the expression for a target or a function that is part of ``payload``."""
+        reference = self._session.near(target).retain()
+        if not payload.lent:
+            # The value of a promise keeps its targets for calls that are pipelined on it.
+            payload.holds.append(reference.retain())
+        return ["export", self._add_again(reference, exported)]
+
+    def unexport(self, exported: list[int]) -> None:
+        """Take back the exports noted in ``exported``: the message that introduces them is not sent."""
+        for export_id in exported:
+            self._unintroduce(export_id, 1)
+
+    def _add(self, reference: Reference, exported: list[int], *, is_promise: bool = False) -> int:
+        export_id = self._next_exported
+        self._next_exported -= 1
+        self._entries[export_id] = Export(reference, is_promise=is_promise)
+        exported.append(export_id)
+        return export_id
+
+    def _add_again(self, reference: Reference, exported: list[int]) -> int:
+        """Export a stub, under the number that it has if the peer knows it; takes over one hold."""
+        export_id = self._ids.get(reference)
+        if export_id is None:
+            export_id = self._ids[reference] = self._add(reference, exported)
+        else:
+            self._entries[export_id].introductions += 1
+            reference.release()
+            exported.append(export_id)
+        return export_id
