@@ -244,8 +244,9 @@ def _call_within(owner: Owner, value: object, path: Path, arguments: Payload) ->
         return result
     if not is_function(found):
         arguments.dispose()
-        name = ".".join(map(str, path))
-        return BrokenReference(owner, RpcError(f"'{name}' is not a function.", name="TypeError"))
+        # Behind a property whose value was not known yet, nothing of the path is left.
+        name = f"'{'.'.join(map(str, path))}'" if path else "This"
+        return BrokenReference(owner, RpcError(f"{name} is not a function.", name="TypeError"))
     call = Call(owner, found, arguments)  # type: ignore[arg-type]  # is_function() says it can be called
     arguments.own()
 
