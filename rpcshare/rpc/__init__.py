@@ -29,6 +29,7 @@ from rpcshare.rpc.errors import (
 from rpcshare.rpc.limits import Limits
 from rpcshare.rpc.payload import on_settled
 from rpcshare.rpc.session import Session, Stats
+from rpcshare.rpc.streams import ReadableStream, Sink, WritableStream
 from rpcshare.rpc.stub import Promise, Stub
 from rpcshare.rpc.target import RpcTarget, rpc_method, rpc_property
 from rpcshare.rpc.transport import MemoryTransport, Transport, TransportClosedError, memory_pair
@@ -51,16 +52,19 @@ __all__ = [
     "Preencoded",
     "Promise",
     "ProtocolError",
+    "ReadableStream",
     "RpcError",
     "RpcTarget",
     "Session",
     "SessionClosedError",
+    "Sink",
     "Stats",
     "Stub",
     "Transport",
     "TransportClosedError",
     "Undefined",
     "WebSocketTransport",
+    "WritableStream",
     "memory_pair",
     "on_settled",
     "rpc_method",

@@ -49,6 +49,8 @@ class Connection:
         throttle: stop reading while much waits to be sent. Of two peers at most one may do so, or each could
             wait for the other; it is the server's.
         call_grace: for how many seconds after the connection has ended the calls of the peer may go on.
+        answers_once: the end of what the peer sends is the end of its questions, not of the session, which
+            goes on until all of them are answered.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Connection:
         describe_error: Callable[[BaseException], RpcError] = conceal,
         throttle: bool = False,
         call_grace: float = 10.0,
+        answers_once: bool = False,
     ) -> None:
         self.transport = transport
         self.session = Session(
@@ -69,10 +72,12 @@ class Connection:
             raw_bytes=codec.raw_bytes,
             describe_error=describe_error,
             wake=self._wake,
+            encode=codec.encode,
         )
         self._codec = codec
         self._limits = limits
         self._throttle = throttle
+        self._answers_once = answers_once
         self._call_grace = call_grace
 
         self._loop = asyncio.get_running_loop()
@@ -171,7 +176,11 @@ class Connection:
             try:
                 frame = await self.transport.receive()
             except TransportClosedError as exc:
-                self.session.close(SessionClosedError(f"the connection was lost: {exc}"))
+                if self._answers_once:
+                    self.session.hear_no_more()
+                    self._draining = True
+                else:
+                    self.session.close(SessionClosedError(f"the connection was lost: {exc}"))
                 return
             if bound and len(frame) > bound:
                 self.session.abort(LimitExceededError("message bytes", bound))
@@ -181,7 +190,7 @@ class Connection:
             except ProtocolError as exc:
                 self.session.abort(exc)
                 return
-            self.session.receive(message)
+            self.session.receive(message, len(frame))
             self._carry_out()
             if self._throttle and self._pending > HIGH_WATER:
                 await self._drained.wait()
@@ -242,7 +251,7 @@ class Connection:
         self._scheduled = False
         self._carry_out()
         for message in self.session.take_output():
-            frame = self._codec.encode(message)
+            frame = message if isinstance(message, bytes) else self._codec.encode(message)
             self._frames.append(frame)
             self._pending += len(frame)
         if self._frames:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from rpcshare.rpc.errors import LimitExceededError, ProtocolError, RpcError
 from rpcshare.rpc.payload import Container, Located, Payload
-from rpcshare.rpc.stub import Promise, Stub
+from rpcshare.rpc.streams import stream_from_pipe, stream_to
+from rpcshare.rpc.stub import Disposable, Promise, Stub
 from rpcshare.rpc.values import (
     MAX_SAFE_INTEGER,
     UNDEFINED,
@@ -21,7 +22,8 @@ from rpcshare.rpc.values import (
 
 if TYPE_CHECKING:
     from rpcshare.rpc.limits import Limits
-    from rpcshare.rpc.reference import Owner, Path, Reference
+    from rpcshare.rpc.pipe import Pipe
+    from rpcshare.rpc.reference import Budget, Owner, Path, Reference
 
 __all__ = ["Decoder", "Importer"]
 
@@ -46,6 +48,14 @@ class Importer(Protocol):
         """Return the export ``export_id``, with no new hold on it. Raises ProtocolError if there is none."""
         ...
 
+    def map_budget(self) -> Budget:
+        """Return how much the application of a mapper function may take."""
+        ...
+
+    def take_pipe(self, export_id: int) -> Pipe:
+        """Return the pipe ``export_id`` to read from. Raises ProtocolError if it is none, or is read."""
+        ...
+
 
 class Decoder:
     """Turns one expression into a payload. The expression is used up: containers become the value."""
@@ -56,7 +66,7 @@ class Decoder:
         self._owner = owner
         self._importer = importer
         self._max_depth = importer.limits.depth or math.inf
-        self._stubs: list[Stub] = []
+        self._stubs: list[Disposable] = []
         self._promises: list[Located] = []
 
     def decode(self, expression: object, depth: int = 0) -> Payload:
@@ -141,7 +151,7 @@ class Decoder:
         if decode is None:
             raise _malformed(value)
         decoded = decode(self, value, depth)
-        if isinstance(decoded, Stub):
+        if isinstance(decoded, Disposable):
             self._stubs.append(decoded)
             if isinstance(decoded, Promise):
                 self._promises.append((container, key, decoded))
@@ -211,8 +221,40 @@ class Decoder:
     def _promise(self, value: list[object], _depth: int) -> object:
         return Promise(self._importer.import_promise(_entry_id(value)))
 
+    def _readable(self, value: list[object], _depth: int) -> object:
+        return stream_from_pipe(self._importer.take_pipe(_entry_id(value)))
+
+    def _writable(self, value: list[object], _depth: int) -> object:
+        return stream_to(Stub(self._importer.import_stub(_entry_id(value))))
+
     def _import(self, value: list[object], depth: int) -> object:
         return Stub(self._imported(value, depth))
+
+    def _remap(self, value: list[object], _depth: int) -> object:
+        if len(value) != 5 or type(value[1]) is not int:
+            raise _malformed(value)
+        captures, instructions = value[3], value[4]
+        if type(captures) is not list or type(instructions) is not list or not instructions:
+            raise _malformed(value)
+        reference, path = self._importer.exported(value[1]), _path(value[2])
+        captured: list[Reference] = []
+        try:
+            for capture in captures:
+                captured.append(self._captured(capture))  # noqa: PERF401 -- those before an error are released
+        except ProtocolError:
+            for made in captured:
+                made.release()
+            raise
+        return Promise(reference.map(path, captured, instructions, self._importer.map_budget()))
+
+    def _captured(self, value: object) -> Reference:
+        """Return a hold on what a mapper function refers to from outside."""
+        if type(value) is list and len(value) == 2 and type(value[1]) is int:
+            if value[0] == "import":
+                return self._importer.exported(value[1]).retain()
+            if value[0] == "export":
+                return self._importer.import_stub(value[1])
+        raise ProtocolError("malformed expression: a capture is ['import', n] or ['export', n]")
 
     def _pipeline(self, value: list[object], depth: int) -> object:
         return Promise(self._imported(value, depth))
@@ -261,6 +303,9 @@ _DECODERS: dict[str, Callable[[Decoder, list[object], int], object]] = {
     "export": Decoder._export,
     "promise": Decoder._promise,
     "import": Decoder._import,
+    "remap": Decoder._remap,
+    "readable": Decoder._readable,
+    "writable": Decoder._writable,
     "pipeline": Decoder._pipeline,
 }
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from types import AsyncGeneratorType
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from rpcshare.rpc.errors import DisposedError, EncodeError, RpcError
-from rpcshare.rpc.stub import Promise, Stub
+from rpcshare.rpc.streams import ReadableStream, WritableStream
+from rpcshare.rpc.stub import Disposable, Promise, Stub
 from rpcshare.rpc.target import RpcTarget, is_function
 from rpcshare.rpc.values import (
     MAX_SAFE_INTEGER,
@@ -24,7 +26,9 @@ from rpcshare.rpc.values import (
 if TYPE_CHECKING:
     from rpcshare.rpc.payload import Payload
 
-__all__ = ["Encoder", "Exporter", "Preencoded"]
+__all__ = ["Encoder", "Exporter", "Job", "Preencoded"]
+
+Job: TypeAlias = "Callable[[], Coroutine[None, None, None]]"
 
 
 class Preencoded:
@@ -53,6 +57,18 @@ class Exporter(Protocol):
         """Return the expression for a target or a function that is part of ``payload``."""
         ...
 
+    def export_readable(self, stream: ReadableStream) -> tuple[list[object], Job]:
+        """Return the expression for ``stream``, and what has to run for its values to follow."""
+        ...
+
+    def export_writable(self, stream: WritableStream, exported: list[int]) -> tuple[list[object], Job]:
+        """Return the expression for ``stream``, and what has to run for it to get values."""
+        ...
+
+    def run(self, job: Job) -> None:
+        """Run ``job``, beginning after the message has been sent."""
+        ...
+
     def unexport(self, exported: list[int]) -> None:
         """Take back the exports noted in ``exported``: the message is not sent after all."""
         ...
@@ -65,7 +81,7 @@ class Exporter(Protocol):
 class Encoder:
     """Turns one value into an expression, which stays what it is if the value is changed afterwards."""
 
-    __slots__ = ("_exporter", "_found", "_max_depth", "_payload", "_raw_bytes", "exported")
+    __slots__ = ("_exporter", "_found", "_jobs", "_max_depth", "_payload", "_raw_bytes", "exported")
 
     def __init__(
         self,
@@ -81,7 +97,9 @@ class Encoder:
         self._payload = payload
         # The numbers of the exports that the expression introduces, one for each time.
         self.exported: list[int] = []
-        self._found: list[Stub] = []
+        self._found: list[Disposable] = []
+        # What keeps the streams in the expression going.
+        self._jobs: list[Job] = []
 
     def encode(self, value: object) -> object:
         """Return the expression for ``value``.
@@ -90,13 +108,16 @@ class Encoder:
             EncodeError: part of the value has no form on the wire. What was exported is taken back.
         """
         try:
-            return self._encode(value, 0)
+            expression = self._encode(value, 0)
         except RecursionError:
             self._take_back()
             raise EncodeError("nested too deeply (does it hold itself?)") from None
         except Exception:
             self._take_back()
             raise
+        for job in self._jobs:
+            self._exporter.run(job)  # type: ignore[union-attr]  # it made the job
+        return expression
 
     def encode_arguments(self, arguments: object) -> list[object]:
         """Return the expressions for a sequence of arguments, as a call carries them.
@@ -222,6 +243,24 @@ class Encoder:
             raise EncodeError("a target or a function cannot be sent outside a call or a result")
         return self._exporter.export_target(value, self._payload, self.exported)
 
+    def _readable(self, value: ReadableStream, _depth: int) -> object:
+        expression, job = self._for_streams().export_readable(value)
+        self._jobs.append(job)
+        return expression
+
+    def _generator(self, value: AsyncGenerator[object, None], depth: int) -> object:
+        return self._readable(ReadableStream(value), depth)
+
+    def _writable(self, value: WritableStream, _depth: int) -> object:
+        expression, job = self._for_streams().export_writable(value, self.exported)
+        self._jobs.append(job)
+        return expression
+
+    def _for_streams(self) -> Exporter:
+        if self._exporter is None or self._payload is None:
+            raise EncodeError("a stream cannot be sent outside a call or a result")
+        return self._exporter
+
     def _preencoded(self, value: Preencoded, _depth: int) -> object:
         return value
 
@@ -243,6 +282,9 @@ _ENCODERS: dict[type, Callable[..., object]] = {
     Promise: Encoder._stub,
     RpcError: Encoder._error,
     Preencoded: Encoder._preencoded,
+    ReadableStream: Encoder._readable,
+    WritableStream: Encoder._writable,
+    AsyncGeneratorType: Encoder._generator,
 }
 
 

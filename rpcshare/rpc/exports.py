@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 from rpcshare.rpc.errors import DisposedError, LimitExceededError, ProtocolError, RpcError
 from rpcshare.rpc.local import BrokenReference, NearReference
 from rpcshare.rpc.payload import Payload
+from rpcshare.rpc.pipe import Pipe, PipeReference
 from rpcshare.rpc.reference import Reference
 from rpcshare.rpc.remote import FarReference
+from rpcshare.rpc.streams import WritableStream, drain
 from rpcshare.rpc.stub import Promise, Stub, path_of, reference_of
 
 if TYPE_CHECKING:
+    from rpcshare.rpc.encoding import Job
     from rpcshare.rpc.session import Session
 
 __all__ = ["ExportTable"]
@@ -22,7 +25,7 @@ __all__ = ["ExportTable"]
 class Export:
     """An entry of the table."""
 
-    __slots__ = ("introductions", "is_promise", "pulled", "reference")
+    __slots__ = ("introductions", "is_promise", "pipe", "pulled", "reference", "stream_size")
 
     def __init__(self, reference: Reference, *, is_promise: bool = False) -> None:
         self.reference = reference
@@ -32,6 +35,10 @@ class Export:
         self.is_promise = is_promise
         # Whether the peer is to be sent the value, or has been.
         self.pulled = False
+        # Of what a "pipe" message made: what is to be read, until somebody reads it.
+        self.pipe: Pipe | None = None
+        # Of what a "stream" message brought: its bytes. Such an entry goes when it has been answered.
+        self.stream_size: int | None = None
 
 
 class ExportTable:
@@ -49,6 +56,8 @@ class ExportTable:
             self._entries = {0: Export(session.near(main).retain())}
         # The number under which a stub has been exported already.
         self._ids: dict[Reference, int] = {}
+        # Bytes of stream messages that have not been answered.
+        self._unread = 0
         # The next numbers: of what the peer pushes, and of what this side exports.
         self._next_pushed = 1
         self._next_exported = -1
@@ -83,6 +92,38 @@ class ExportTable:
         if bound and len(self._entries) > bound:
             raise LimitExceededError("exports held by the peer", bound)
         return export_id
+
+    def add_streamed(self, reference: Reference, size: int) -> None:
+        """Add what a ``stream`` message of ``size`` bytes brought, whose outcome is sent unasked.
+
+        Raises:
+            LimitExceededError: the peer holds too much, or too much of what it sent is unread.
+        """
+        export_id = self.add_pushed(reference)
+        self._entries[export_id].stream_size = size
+        self._unread += size
+        bound = self._session.limits.unread_bytes
+        if bound and self._unread > bound:
+            raise LimitExceededError("unread bytes of streams", bound)
+        self.pull(export_id)
+
+    def add_pipe(self) -> None:
+        """Add a pipe for the peer to write to."""
+        pipe = Pipe(self._session)
+        export_id = self.add_pushed(PipeReference(self._session, pipe))
+        self._entries[export_id].pipe = pipe
+
+    def take_pipe(self, export_id: int) -> Pipe:
+        """Return the pipe ``export_id`` to be read; that can be asked for once.
+
+        Raises:
+            ProtocolError: it is no pipe, or is read already.
+        """
+        entry = self._entry(export_id)
+        if entry.pipe is None:
+            raise ProtocolError(f"{export_id} is no pipe, or is read already")
+        pipe, entry.pipe = entry.pipe, None
+        return pipe
 
     def release(self, export_id: int, count: int) -> None:
         """Take note that the peer has released an entry ``count`` times.
@@ -139,6 +180,7 @@ class ExportTable:
             return  # released in the meantime
         if isinstance(outcome, Exception):
             session.send(["reject", export_id, session.encode_error(outcome)])
+            self._answered(export_id, entry)
             return
         if isinstance(outcome.value, Promise) and self._is_of_this_side(outcome.value):
             # The peer could only wait for it; better to wait here.
@@ -151,6 +193,13 @@ class ExportTable:
             session.send(["reject", export_id, session.encode_error(exc)])
         else:
             session.send(["resolve", export_id, expression], encoder.exported)
+        self._answered(export_id, entry)
+
+    def _answered(self, export_id: int, entry: Export) -> None:
+        """Let go of what a ``stream`` message brought: its answer is its release."""
+        if entry.stream_size is not None:
+            self._unread -= entry.stream_size
+            self._unintroduce(export_id, 1)
 
     def _follow(self, export_id: int, entry: Export, promise: Promise) -> None:
         reference = reference_of(promise).get(path_of(promise))
@@ -170,11 +219,7 @@ class ExportTable:
         return not self._is_the_peers(reference)
 
     def _is_the_peers(self, reference: Reference) -> bool:
-        return (
-            isinstance(reference, FarReference)
-            and reference.session is self._session
-            and reference.resolution is None
-        )
+        return isinstance(reference, FarReference) and reference.is_of(self._session)
 
     # Stubs and targets on their way to the peer, as the encoder meets them.
 
@@ -203,6 +248,12 @@ class ExportTable:
             # The value of a promise keeps its targets for calls that are pipelined on it.
             payload.holds.append(reference.retain())
         return ["export", self._add_again(reference, exported)]
+
+    def export_writable(self, stream: WritableStream, exported: list[int]) -> tuple[list[object], Job]:
+        """Return the expression for ``stream``, and what has to run for it to get values."""
+        pipe = Pipe(self._session)
+        export_id = self._add(PipeReference(self._session, pipe), exported)
+        return ["writable", export_id], functools.partial(drain, pipe, stream)
 
     def unexport(self, exported: list[int]) -> None:
         """Take back the exports noted in ``exported``: the message that introduces them is not sent."""

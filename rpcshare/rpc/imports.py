@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from rpcshare.rpc.errors import EncodeError, ProtocolError, RpcError, SessionClosedError
 from rpcshare.rpc.local import BrokenReference, ValueReference
 from rpcshare.rpc.payload import Payload
-from rpcshare.rpc.reference import Path, Reference
+from rpcshare.rpc.reference import Instructions, Path, Reference
 from rpcshare.rpc.remote import FarReference
+from rpcshare.rpc.streams import ReadableStream, pump
+from rpcshare.rpc.stub import Stub
 
 if TYPE_CHECKING:
+    from rpcshare.rpc.encoding import Job
     from rpcshare.rpc.session import Session
 
 __all__ = ["ImportTable", "as_error"]
@@ -25,6 +29,8 @@ class ImportTable:
         self._entries: dict[int, FarReference] = {0: self.main}
         # The number that the peer gives to what is pushed to it next.
         self._next_pushed = 1
+        # Why nothing is asked of the peer any longer, if it is not.
+        self._given_up: RpcError | None = None
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -57,6 +63,51 @@ class ImportTable:
         session.send(["push", expression], encoder.exported)
         return result
 
+    def push_map(
+        self, reference: FarReference, path: Path, captures: list[Reference], instructions: Instructions
+    ) -> Reference:
+        """Have the peer apply a mapper function; return a hold on what comes of it."""
+        session = self._session
+        if session.closed is not None:
+            for capture in captures:
+                capture.release()
+            return BrokenReference(session, session.closed)
+        exported: list[int] = []
+        encoded: list[object] = []
+        for capture in captures:
+            with Stub(capture) as stub:
+                encoded.append(session.exports.export_stub(stub, exported))
+        result = self._add_pushed(is_promise=True)
+        session.send(["push", ["remap", reference.id, list(path), encoded, instructions]], exported)
+        return result
+
+    def stream_call(
+        self, reference: FarReference, method: str, arguments: Payload
+    ) -> tuple[FarReference, int]:
+        """Call a method of a stream's end; return the result, which releases itself, and the message's size.
+
+        Raises:
+            EncodeError: an argument has no form on the wire.
+        """
+        session = self._session
+        encoder = session.encoder(arguments)
+        try:
+            encoded = encoder.encode_arguments(arguments.value)
+        finally:
+            arguments.dispose()
+        result = self._add_pushed(is_promise=True)
+        result.pulled = True
+        result.introductions = 0
+        message: list[object] = ["stream", ["pipeline", reference.id, [method], encoded]]
+        return result, session.send_measured(message, encoder.exported)
+
+    def export_readable(self, stream: ReadableStream) -> tuple[list[object], Job]:
+        """Return the expression for ``stream``, and what has to run for its values to follow."""
+        reference = self._add_pushed(is_promise=False)
+        self._session.send(["pipe"])
+        stream.lock()
+        return ["readable", reference.id], functools.partial(pump, stream, Stub(reference))
+
     def _add_pushed(self, *, is_promise: bool) -> FarReference:
         reference = FarReference(self._session, self._next_pushed, is_promise=is_promise)
         self._next_pushed += 1
@@ -65,11 +116,22 @@ class ImportTable:
 
     def pull(self, reference: FarReference) -> None:
         """Ask for the value of an import."""
-        self._session.send(["pull", reference.id])
+        if self._given_up is not None:
+            reference.broken(self._given_up)
+        else:
+            self._session.send(["pull", reference.id])
+
+    def give_up(self, error: RpcError) -> None:
+        """Break what has been asked for, and whatever will be: the peer does not answer any longer."""
+        self._given_up = error
+        for reference in list(self._entries.values()):
+            if reference.pulled and reference.is_promise:
+                reference.broken(error)
 
     def release(self, reference: FarReference) -> None:
         """Tell the peer that an import is not referred to any longer."""
-        if self._entries.pop(reference.id, None) is not None:
+        entry = self._entries.pop(reference.id, None)
+        if entry is not None and entry.introductions:
             self._session.send(["release", reference.id, reference.introductions])
 
     # As messages of the peer change it.

@@ -24,5 +24,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     exports: int = 65_536
     """Entries of the export table, which only the peer's releases make smaller."""
 
+    unread_bytes: int = 64 * 1024 * 1024
+    """Of stream messages that have not been answered, because nobody has read what they bring."""
+
+    map_steps: int = 100_000
+    """Instructions that one ``remap`` message may take to apply, those of maps within it included."""
+
     calls_in_flight: int = 1_024
     """Calls that the peer has made and that have not returned."""

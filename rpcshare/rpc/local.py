@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from rpcshare.rpc.errors import RpcError
 from rpcshare.rpc.payload import Payload
-from rpcshare.rpc.reference import Observer, Owner, Path, Reference
+from rpcshare.rpc.reference import Budget, Instructions, Observer, Owner, Path, Reference
 from rpcshare.rpc.stub import Stub, path_of, reference_of
 from rpcshare.rpc.target import Method, Property, RpcTarget, is_function
 from rpcshare.rpc.values import UNDEFINED
@@ -74,6 +74,17 @@ class BrokenReference(Reference):
     def get(self, path: Path) -> Reference:  # noqa: ARG002 -- broken at every path
         return self.retain()
 
+    def map(
+        self,
+        path: Path,  # noqa: ARG002 -- broken at every path
+        captures: list[Reference],
+        instructions: Instructions,  # noqa: ARG002
+        budget: Budget,  # noqa: ARG002
+    ) -> Reference:
+        for capture in captures:
+            capture.release()
+        return self.retain()
+
     def when_settled(self, observer: Observer) -> None:
         observer(self.error)
 
@@ -110,6 +121,11 @@ class NearReference(Reference):
     def get(self, path: Path) -> Reference:
         return _get_within(self.owner, self.target, path) if path else self.retain()
 
+    def map(
+        self, path: Path, captures: list[Reference], instructions: Instructions, budget: Budget
+    ) -> Reference:
+        return _map_within(self.owner, self.target, path, captures, instructions, budget)
+
     def when_settled(self, observer: Observer) -> None:
         stub = Stub(self.retain())
         payload = Payload(self.owner, stub, stubs=[stub], private=True)
@@ -137,6 +153,11 @@ class ValueReference(Reference):
 
     def get(self, path: Path) -> Reference:
         return _get_within(self.owner, self.payload.value, path) if path else self.retain()
+
+    def map(
+        self, path: Path, captures: list[Reference], instructions: Instructions, budget: Budget
+    ) -> Reference:
+        return _map_within(self.owner, self.payload.value, path, captures, instructions, budget)
 
     def when_settled(self, observer: Observer) -> None:
         observer(self.payload)
@@ -212,6 +233,17 @@ class PendingReference(Reference):
         self._waiting.append(lambda resolution: (result, resolution.get(path)))
         return result
 
+    def map(
+        self, path: Path, captures: list[Reference], instructions: Instructions, budget: Budget
+    ) -> Reference:
+        if self._resolution is not None:
+            return self._resolution.map(path, captures, instructions, budget)
+        result = PendingReference(self.owner)
+        self._waiting.append(
+            lambda resolution: (result, resolution.map(path, captures, instructions, budget))
+        )
+        return result
+
     def when_settled(self, observer: Observer) -> None:
         if self._resolution is not None:
             self._resolution.when_settled(observer)
@@ -277,6 +309,31 @@ def _get_within(owner: Owner, value: object, path: Path) -> Reference:
         return ValueReference(owner, Payload.copy_of(owner, found))
     except RpcError as exc:
         return BrokenReference(owner, exc)
+
+
+def _map_within(
+    owner: Owner,
+    value: object,
+    path: Path,
+    captures: list[Reference],
+    instructions: Instructions,
+    budget: Budget,
+) -> Reference:
+    """Apply a mapper function to what ``path`` of ``value`` leads to."""
+    try:
+        found, rest = _follow(owner, value, path)
+        if isinstance(found, PendingReference):
+            result = found.map(rest, captures, instructions, budget)
+            found.release()
+            return result
+        if isinstance(found, Stub):
+            path = (*path_of(found), *rest)
+            return reference_of(found).map(path, captures, instructions, budget)
+    except RpcError as exc:
+        for capture in captures:
+            capture.release()
+        return BrokenReference(owner, exc)
+    return owner.apply_map(found, captures, instructions, budget)
 
 
 def _follow(owner: Owner, value: object, path: Path) -> tuple[object, Path]:

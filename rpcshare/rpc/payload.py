@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from rpcshare.rpc.errors import EncodeError, RpcError
-from rpcshare.rpc.stub import Promise, Stub, path_of, reference_of
+from rpcshare.rpc.stub import Disposable, Promise, Stub, path_of, reference_of
 from rpcshare.rpc.target import RpcTarget, is_function
 
 if TYPE_CHECKING:
@@ -42,14 +42,14 @@ class Payload:
         owner: Owner,
         value: object,
         *,
-        stubs: list[Stub] | None,
+        stubs: list[Disposable] | None,
         promises: list[Located] | None = None,
         lent: bool = False,
         private: bool = False,
     ) -> None:
         self.owner = owner
         self.value = value
-        # The stubs that the payload owns, promises included; None as long as nobody has looked.
+        # The stubs (and streams) that the payload owns, promises included; None as long as nobody has looked.
         self.stubs = stubs
         # Those of them whose value has to take their place before the application sees the whole.
         self.promises: list[Located] = [] if promises is None else promises
@@ -273,7 +273,7 @@ def _dispose_within(value: object, owner: Owner, seen: set[int]) -> None:
     elif isinstance(value, list | tuple):
         for item in value:
             _dispose_within(item, owner, seen)
-    elif isinstance(value, Stub):
+    elif isinstance(value, Disposable):
         value.dispose()
     elif isinstance(value, RpcTarget):
         # Disposes of the target unless something else, such as an export, still refers to it.

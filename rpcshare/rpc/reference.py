@@ -9,19 +9,47 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
     from rpcshare.rpc.local import Call
     from rpcshare.rpc.payload import Payload
 
-__all__ = ["Observer", "Owner", "Path", "Reference"]
+__all__ = ["Budget", "Instructions", "Observer", "Owner", "Path", "Reference", "Releasable", "recording"]
 
 Path = tuple[str | int, ...]
 """Names of properties, outermost first."""
 
+Instructions = list[object]
+"""A mapper function: expressions to be evaluated one after another (PROTOCOL.md, "remap")."""
+
 Observer = Callable[["Payload | Exception"], None]
 """Is given the value, which stays the reference's, or the error in its place."""
+
+
+recording: ContextVar[Owner | None] = ContextVar("rpcshare_recording", default=None)
+"""Who takes note of the calls in the mapper function that is running, if one is."""
+
+
+class Budget(Protocol):
+    """How much the application of a mapper function may still take."""
+
+    def spend(self) -> None:
+        """Take one step.
+
+        Raises:
+            LimitExceededError: it was one too many.
+        """
+        ...
+
+
+class Releasable(Protocol):
+    """What the garbage collector hands in, to be let go of at a better moment."""
+
+    def release(self) -> None:
+        """Let go of it."""
+        ...
 
 
 class Owner(Protocol):
@@ -43,7 +71,26 @@ class Owner(Protocol):
         """Call what ``path`` of ``reference`` leads to, with arguments that the application keeps."""
         ...
 
-    def abandon(self, reference: Reference) -> None:
+    def stream(
+        self,
+        reference: Reference,
+        method: str,
+        arguments: tuple[object, ...],
+        settled: Callable[[Exception | None], None],
+    ) -> int | None:
+        """Call a method of a stream's end, and have ``settled`` called with how it went.
+
+        Returns the size of the message in bytes, or None if none was sent: the end is on this side.
+        """
+        ...
+
+    def apply_map(
+        self, value: object, captures: list[Reference], instructions: Instructions, budget: Budget
+    ) -> Reference:
+        """Apply a mapper function to ``value``, or to each element of it; return a new hold on the result."""
+        ...
+
+    def abandon(self, reference: Releasable) -> None:
         """Release ``reference`` soon. For the garbage collector: any thread may call it at any time."""
         ...
 
@@ -88,6 +135,15 @@ class Reference(ABC):
     @abstractmethod
     def get(self, path: Path) -> Reference:
         """Return a new hold on what ``path`` leads to."""
+
+    @abstractmethod
+    def map(
+        self, path: Path, captures: list[Reference], instructions: Instructions, budget: Budget
+    ) -> Reference:
+        """Apply a mapper function to what ``path`` leads to; return a new hold on what comes of it.
+
+        The holds on ``captures``, to which the function refers, are the callee's from here on.
+        """
 
     @abstractmethod
     def when_settled(self, observer: Observer) -> None:

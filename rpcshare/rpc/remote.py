@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rpcshare.rpc.local import BrokenReference
 from rpcshare.rpc.payload import Payload
-from rpcshare.rpc.reference import Observer, Path, Reference
+from rpcshare.rpc.reference import Budget, Instructions, Observer, Path, Reference
 
 if TYPE_CHECKING:
     from rpcshare.rpc.session import Session
@@ -50,6 +50,10 @@ class FarReference(Reference):
         """What has come in place of the entry, if something has."""
         return self._resolution
 
+    def is_of(self, session: object) -> bool:
+        """Whether this is still an entry of the import table of ``session``."""
+        return self.session is session and self._resolution is None
+
     def settle(self, resolution: Reference) -> None:
         """Take over one hold on ``resolution``, which stands for the entry from here on."""
         if self.holds == 0:
@@ -80,6 +84,13 @@ class FarReference(Reference):
         if self._resolution is not None:
             return self._resolution.get(path)
         return self.session.imports.push_call(self, path, None)
+
+    def map(
+        self, path: Path, captures: list[Reference], instructions: Instructions, budget: Budget
+    ) -> Reference:
+        if self._resolution is not None:
+            return self._resolution.map(path, captures, instructions, budget)
+        return self.session.imports.push_map(self, path, captures, instructions)
 
     def when_settled(self, observer: Observer) -> None:
         if self._resolution is not None:

@@ -30,8 +30,9 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from rpcshare import jsontext
 from rpcshare.rpc.decoding import Decoder
-from rpcshare.rpc.encoding import Encoder
+from rpcshare.rpc.encoding import Encoder, Job
 from rpcshare.rpc.errors import (
     INTERNAL_CODE,
     EncodeError,
@@ -44,8 +45,12 @@ from rpcshare.rpc.exports import ExportTable
 from rpcshare.rpc.imports import ImportTable, as_error
 from rpcshare.rpc.limits import Limits
 from rpcshare.rpc.local import BrokenReference, Call, NearReference, ValueReference
+from rpcshare.rpc.mapping import MapBudget, apply_map
 from rpcshare.rpc.payload import Payload
-from rpcshare.rpc.reference import Path, Reference
+from rpcshare.rpc.pipe import Pipe
+from rpcshare.rpc.reference import Budget, Instructions, Path, Reference, Releasable
+from rpcshare.rpc.remote import FarReference
+from rpcshare.rpc.streams import ReadableStream, WritableStream
 from rpcshare.rpc.stub import Stub
 
 __all__ = ["Session", "Stats", "conceal"]
@@ -78,6 +83,8 @@ class Session:
         raw_bytes: whether the encoding below carries ``bytes`` as they are; else they are sent as base64.
         describe_error: what to tell the peer of an exception that is not an :class:`RpcError`.
         wake: called, from any thread, when there may be something to take or to carry out.
+        encode: makes a frame of a message. Messages whose size matters are encoded by it at once, and are in
+            the output as frames; without it, their size is that of their JSON.
     """
 
     def __init__(
@@ -88,6 +95,7 @@ class Session:
         raw_bytes: bool = False,
         describe_error: Callable[[BaseException], RpcError] = conceal,
         wake: Callable[[], None] | None = None,
+        encode: Callable[[object], bytes] | None = None,
     ) -> None:
         self.limits = limits
         self.wake = wake
@@ -95,6 +103,7 @@ class Session:
         self.closed: SessionClosedError | None = None
 
         self._raw_bytes = raw_bytes
+        self._encode = encode
         self._describe_error = describe_error
 
         # Targets and functions of this side that something refers to, by identity.
@@ -111,15 +120,24 @@ class Session:
         # Whether calls are being rejected because the session is over.
         self._rejecting = False
 
+        # Bytes of the message that is being processed.
+        self._size = 0
+
         # References that only the garbage collector knew to be unused.
-        self._abandoned: deque[Reference] = deque()
+        self._abandoned: deque[Releasable] = deque()
 
     # What the driver asks and tells.
 
-    def receive(self, message: object) -> None:
-        """Process one message of the peer. A peer that breaks the rules ends the session, not the caller."""
+    def receive(self, message: object, size: int = 0) -> None:
+        """Process one message of the peer. A peer that breaks the rules ends the session, not the caller.
+
+        Args:
+            message: as the codec decoded it.
+            size: of its encoded form in bytes, which counts where it has to wait to be read.
+        """
         if self.closed is not None:
             return
+        self._size = size
         try:
             self._dispatch(message)
         except ProtocolError as exc:
@@ -141,6 +159,10 @@ class Session:
             self._abandoned.popleft().release()
         output, self._output = self._output, []
         return output
+
+    def hear_no_more(self) -> None:
+        """Take note that the peer has said all that it will: nothing that is asked of it gets an answer."""
+        self.imports.give_up(RpcError("the peer has sent its whole batch, and cannot be asked"))
 
     def abort(self, error: SessionClosedError) -> None:
         """End the session and tell the peer why."""
@@ -169,7 +191,7 @@ class Session:
             raise ProtocolError("a message is not a list")
         kind = message[0]
         if kind == "push" and len(message) == 2:
-            self._on_push(message[1])
+            self.exports.add_pushed(self._evaluate(message[1]))
         elif kind == "pull" and len(message) == 2:
             self.exports.pull(_entry_id(message))
         elif kind in ("resolve", "reject") and len(message) == 3:
@@ -177,20 +199,20 @@ class Session:
             self.imports.settle(_entry_id(message), payload, rejected=kind == "reject")
         elif kind == "release" and len(message) == 3 and type(message[2]) is int:
             self.exports.release(_entry_id(message), message[2])
+        elif kind == "stream" and len(message) == 2:
+            self.exports.add_streamed(self._evaluate(message[1]), self._size)
+        elif kind == "pipe" and len(message) == 1:
+            self.exports.add_pipe()
         elif kind == "abort" and len(message) == 2:
             self._on_abort(message[1])
         else:
             raise ProtocolError("malformed or unknown message")
 
-    def _on_push(self, expression: object) -> None:
+    def _evaluate(self, expression: object) -> Reference:
+        """Return a hold on what ``expression`` stands for, having made the calls in it."""
         decoder = Decoder(self, self)
         reference = decoder.reference(expression)
-        if reference is None:
-            reference = ValueReference(self, decoder.decode(expression))
-        if self.closed is not None:  # the call went past a limit
-            reference.release()
-            return
-        self.exports.add_pushed(reference)
+        return ValueReference(self, decoder.decode(expression)) if reference is None else reference
 
     def _on_abort(self, expression: object) -> None:
         payload = Decoder(self, self).decode(expression)
@@ -256,7 +278,45 @@ class Session:
             raise result.error
         return result
 
-    def abandon(self, reference: Reference) -> None:
+    def stream(
+        self,
+        reference: Reference,
+        method: str,
+        arguments: tuple[object, ...],
+        settled: Callable[[Exception | None], None],
+    ) -> int | None:
+        """Call a method of a stream's end; return the size of the message, or None if none was sent.
+
+        Raises:
+            EncodeError: an argument has no form on the wire.
+        """
+        payload = Payload.lend(self, arguments)
+        size = None
+        result: Reference
+        if isinstance(reference, FarReference) and reference.is_of(self):
+            result, size = self.imports.stream_call(reference, method, payload)
+        else:
+            result = reference.call((method,), payload)
+
+        def observe(outcome: Payload | Exception) -> None:
+            settled(outcome if isinstance(outcome, Exception) else None)
+            result.release()
+
+        result.when_settled(observe)
+        return size
+
+    def apply_map(
+        self, value: object, captures: list[Reference], instructions: Instructions, budget: Budget
+    ) -> Reference:
+        """Apply a mapper function to ``value``, or to each element of it; return a hold on the result."""
+        return apply_map(self, value, captures, instructions, budget)
+
+    def run(self, job: Job) -> None:
+        """Have ``job`` carried out, which is this side's own and counts against no limit."""
+        self._calls.append(Call(self, job, Payload.given(self, [])))
+        self._notify()
+
+    def abandon(self, reference: Releasable) -> None:
         """Release ``reference`` when output is taken next. Any thread may call this at any time."""
         self._abandoned.append(reference)
         self._notify()
@@ -283,6 +343,22 @@ class Session:
         """Return the expression for a target or a function that is part of ``payload``."""
         return self.exports.export_target(target, payload, exported)
 
+    def map_budget(self) -> Budget:
+        """Return how much the application of the mapper function of one message may take."""
+        return MapBudget(self.limits.map_steps)
+
+    def take_pipe(self, export_id: int) -> Pipe:
+        """Return the pipe ``export_id`` to be read."""
+        return self.exports.take_pipe(export_id)
+
+    def export_readable(self, stream: ReadableStream) -> tuple[list[object], Job]:
+        """Return the expression for ``stream``, and what has to run for its values to follow."""
+        return self.imports.export_readable(stream)
+
+    def export_writable(self, stream: WritableStream, exported: list[int]) -> tuple[list[object], Job]:
+        """Return the expression for ``stream``, and what has to run for it to get values."""
+        return self.exports.export_writable(stream, exported)
+
     def unexport(self, exported: list[int]) -> None:
         """Take back the exports noted in ``exported``: the message that introduces them is not sent."""
         self.exports.unexport(exported)
@@ -307,6 +383,18 @@ class Session:
             self._output.append(message)
             self.exports.introduced(exported)
             self._notify()
+
+    def send_measured(self, message: list[object], exported: Sequence[int] = ()) -> int:
+        """Send ``message`` as :meth:`send` does, and return the bytes of its encoded form."""
+        if self._encode is None:
+            self.send(message, exported)
+            return len(jsontext.encode(message))
+        frame = self._encode(message)
+        if self.closed is None:
+            self._output.append(frame)
+            self.exports.introduced(exported)
+            self._notify()
+        return len(frame)
 
     def _notify(self) -> None:
         if self.wake is not None:

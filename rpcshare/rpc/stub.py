@@ -7,14 +7,24 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from rpcshare.rpc.errors import DisposedError
+from rpcshare.rpc.reference import recording
 
 if TYPE_CHECKING:
     from rpcshare.rpc.reference import Path, Reference
 
-__all__ = ["Promise", "Stub", "path_of", "reference_of"]
+__all__ = ["Disposable", "Promise", "Stub", "path_of", "reference_of"]
 
 
-class Stub:
+class Disposable:
+    """What refers to something on the other side and can be let go of: a stub, or a stream."""
+
+    __slots__ = ()
+
+    def dispose(self) -> None:
+        """Let go of it. Again is no error."""
+
+
+class Stub(Disposable):
     """Stands for an object or a function elsewhere.
 
     ``stub.name`` is a :class:`Promise` of that property and ``stub.name(…)`` calls it: nothing is awaited
@@ -42,7 +52,8 @@ class Stub:
             DisposedError: this stub has been disposed of.
         """
         reference = reference_of(self)
-        return Promise(reference.owner.invoke(reference, self._path, arguments))
+        owner = recording.get() or reference.owner
+        return Promise(owner.invoke(reference, self._path, arguments))
 
     def __getattr__(self, name: str) -> Promise:
         if name.startswith("_"):
@@ -51,6 +62,21 @@ class Stub:
 
     def __getitem__(self, name: str | int) -> Promise:
         return Promise(reference_of(self).retain(), (*self._path, name))
+
+    def map(self, function: Callable[[Promise], object]) -> Promise:
+        """Return a promise of ``[function(element), …]`` for the list that this stands for.
+
+        The function runs once, now, with a placeholder. What it calls and reads is recorded, and applied by
+        the peer to each element, without a round trip; so it must not await, and must not depend on values.
+        What is no list is passed to it whole; null and undefined stay what they are.
+
+        Raises:
+            TypeError: the function is asynchronous.
+            EncodeError: it made something that a recording cannot hold.
+        """
+        from rpcshare.rpc.mapping import record_map  # noqa: PLC0415 -- it is made of what is made of this
+
+        return record_map(self, function)
 
     def dup(self) -> Stub:
         """Return another stub for the same thing, to be disposed of on its own."""
