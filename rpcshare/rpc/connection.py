@@ -182,7 +182,8 @@ class Connection:
                 else:
                     self.session.close(SessionClosedError(f"the connection was lost: {exc}"))
                 return
-            if bound and len(frame) > bound:
+            size = _size(frame)
+            if bound and size > bound:
                 self.session.abort(LimitExceededError("message bytes", bound))
                 return
             try:
@@ -190,7 +191,7 @@ class Connection:
             except ProtocolError as exc:
                 self.session.abort(exc)
                 return
-            self.session.receive(message, len(frame))
+            self.session.receive(message, size)
             self._carry_out()
             if self._throttle and self._pending > HIGH_WATER:
                 await self._drained.wait()
@@ -298,3 +299,8 @@ class Connection:
             await asyncio.wait(set(self._tasks), timeout=grace)
         for task in set(self._tasks):
             task.cancel()
+
+
+def _size(frame: bytes | str) -> int:
+    """Return how many bytes a frame has, or had before it was decoded."""
+    return len(frame) if isinstance(frame, bytes) or frame.isascii() else len(frame.encode())

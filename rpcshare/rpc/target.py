@@ -164,7 +164,16 @@ def _converter(hint: object) -> Callable[[object], object]:
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if Stub in kinds:
         return functools.partial(_require_stub, optional=types.NoneType in kinds)
-    return functools.partial(msgspec.convert, type=hint)
+    return functools.partial(_convert, hint=hint)
+
+
+def _convert(value: object, *, hint: object) -> object:
+    # In JavaScript a member that is undefined is as good as none.
+    if value is UNDEFINED:
+        value = None
+    elif type(value) is dict and UNDEFINED in value.values():
+        value = {name: item for name, item in value.items() if item is not UNDEFINED}
+    return msgspec.convert(value, hint)
 
 
 def _accept(value: object) -> object:

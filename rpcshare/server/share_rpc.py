@@ -10,7 +10,7 @@ import msgspec
 from rpcshare import jsontext
 from rpcshare.auth.caller import Caller
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.rpc import Date, RpcTarget, Stub, rpc_method
+from rpcshare.rpc import UNDEFINED, Date, RpcTarget, Stub, rpc_method
 from rpcshare.server.plain_json import iso_string, plain_json
 from rpcshare.server.subscriptions import CallbackSubscription
 from rpcshare.shares.service import ShareService
@@ -97,7 +97,7 @@ class ShareRpc(RpcTarget):
             "when": iso_string(when),
             "bytes": list(data),
             "size": len(data),
-            "nested": value.get("nested"),
+            "nested": value.get("nested", UNDEFINED),
         }
 
     @rpc_method("probeCallback(callback)")

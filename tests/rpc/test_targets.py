@@ -155,7 +155,7 @@ class TestFailClosed:
         assert answer(BareSession(function), call("func")) == ["resolve", ["undefined"]]
 
     def test_a_target_cannot_be_called_itself(self, server: BareSession) -> None:
-        assert answer(server, call(args=[])) == ["reject", ["error", "TypeError", "'' is not a function."]]
+        assert answer(server, call(args=[])) == ["reject", ["error", "TypeError", "This is not a function."]]
 
     def test_a_path_into_a_value_is_followed(self, server: BareSession) -> None:
         assert answer(server, ["push", ["pipeline", 0, ["status", "nested", "list", 1]]]) == ["resolve", 2]
@@ -224,7 +224,7 @@ class TestArguments:
         [
             ("greet", [], "greet: the argument name is missing"),
             ("greet", [["undefined"]], "greet: the argument name is missing"),
-            ("greet", [["undefined"], "hi"], "greet: name: Expected `str`, got `Undefined`"),
+            ("greet", [["undefined"], "hi"], "greet: name: Expected `str`, got `null`"),
             ("greet", [5], "greet: name: Expected `str`, got `int`"),
             ("greet", [None], "greet: name: Expected `str`, got `null`"),
             ("greet", ["Ada", None], "greet: greeting: Expected `str`, got `null`"),
