@@ -21,8 +21,8 @@ from rpcshare.shares.service import ShareService
 __all__ = ["RpcEndpoint"]
 
 
-# How long a call may go on, in seconds, after its connection has ended or the server began to stop. A stop takes
-# at most 10 s in all.
+# How long a call may go on, in seconds, after its connection has ended or the server began to stop. A stop
+# takes at most 10 s in all.
 CALL_GRACE = 5.0
 
 
@@ -108,7 +108,7 @@ class RpcEndpoint:
         await websocket.accept(select_subprotocol(head.subprotocols))
         connection = Connection(
             ASGITransport(receive, send),
-            ShareRpc(self._service, caller),
+            ShareRpc(self._service, self._authenticator, caller),
             codec=JSON,
             limits=self._limits,
             describe_error=to_rpc_error,

@@ -9,13 +9,14 @@ import msgspec
 
 from rpcshare import jsontext
 from rpcshare.auth.caller import Caller
+from rpcshare.auth.handshake import Authenticator
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.rpc import UNDEFINED, Date, RpcTarget, Stub, rpc_method
+from rpcshare.rpc import UNDEFINED, Date, ReadableStream, RpcTarget, Stub, rpc_method
 from rpcshare.server.plain_json import iso_string, plain_json
-from rpcshare.server.subscriptions import CallbackSubscription
+from rpcshare.server.subscriptions import CallbackSubscription, event_stream
 from rpcshare.shares.service import ShareService
 
-__all__ = ["ShareRpc"]
+__all__ = ["Share", "ShareRpc"]
 
 
 class ListOptions(msgspec.Struct, forbid_unknown_fields=True):
@@ -29,8 +30,9 @@ class ListOptions(msgspec.Struct, forbid_unknown_fields=True):
 class ShareRpc(RpcTarget):
     """What one caller may do with shares, by name on the wire."""
 
-    def __init__(self, service: ShareService, caller: Caller) -> None:
+    def __init__(self, service: ShareService, authenticator: Authenticator, caller: Caller) -> None:
         self._service = service
+        self._authenticator = authenticator
         self._caller = caller
 
     @rpc_method("createShare(sessionID, initialData?)")
@@ -80,6 +82,24 @@ class ShareRpc(RpcTarget):
         subscription = await self._service.subscribe(self._caller, share_id, from_sync_count)
         return CallbackSubscription(subscription, on_event)
 
+    @rpc_method("watch(shareID, fromSyncCount?)")
+    async def watch(self, share_id: str, from_sync_count: int | None = None) -> ReadableStream:
+        """Return the events of a share as a stream; who reads it slowly gets what waits merged."""
+        await self._service.metadata(self._caller, share_id)  # or the error, before there is a stream
+        return ReadableStream(event_stream(self._service, self._caller, share_id, from_sync_count))
+
+    @rpc_method("openShare(shareID, secret)")
+    async def open_share(self, share_id: str, secret: str | None) -> Share:
+        """Return a share as a capability: who holds it may write it."""
+        await self._service.check_write(self._caller, share_id, secret)
+        return Share(self, share_id, secret)
+
+    @rpc_method("authenticate(token)")
+    async def authenticate(self, token: str) -> ShareRpc:
+        """Return what the caller that ``token`` stands for would have found on connecting."""
+        caller = await self._authenticator.caller_of_token(token, address=self._caller.address)
+        return ShareRpc(self._service, self._authenticator, caller)
+
     @rpc_method("whoami()")
     def whoami(self) -> dict[str, Any]:
         """Return who the caller is."""
@@ -104,3 +124,32 @@ class ShareRpc(RpcTarget):
     async def probe_callback(self, callback: Stub) -> object:
         """Call the caller back, and return what that returned."""
         return await callback("server-called")
+
+
+class Share(RpcTarget):
+    """One share, with the right to write it. The secret stays here."""
+
+    def __init__(self, api: ShareRpc, share_id: str, secret: str | None) -> None:
+        self._api = api
+        self._share_id = share_id
+        self._secret = secret
+
+    @rpc_method("sync(data)")
+    async def sync(self, data: object) -> dict[str, Any]:
+        """Add a batch; returns when it is durable."""
+        return await self._api.sync_share(self._share_id, self._secret, data)
+
+    @rpc_method("snapshot()")
+    async def snapshot(self) -> object:
+        """Return the whole of the share: an AgentSession."""
+        return await self._api.get_share(self._share_id)
+
+    @rpc_method("subscribe(onEvent, fromSyncCount?)")
+    async def subscribe(self, on_event: Stub, from_sync_count: int | None = None) -> CallbackSubscription:
+        """Call ``onEvent`` with the events of the share until the subscription is disposed of."""
+        return await self._api.subscribe(self._share_id, on_event, from_sync_count)
+
+    @rpc_method("delete()")
+    async def delete(self) -> dict[str, Any]:
+        """Take the share down."""
+        return await self._api.delete_share(self._share_id, self._secret)

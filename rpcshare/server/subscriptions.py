@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import structlog
 
+from rpcshare.auth.caller import Caller
 from rpcshare.rpc import Preencoded, RpcTarget, Stub, on_settled, rpc_method
 from rpcshare.shares.events import Event
 from rpcshare.shares.hub import Subscription
+from rpcshare.shares.service import ShareService
 
-__all__ = ["CallbackSubscription", "preencoded"]
+__all__ = ["CallbackSubscription", "event_stream", "preencoded"]
 
 logger = structlog.get_logger("rpcshare.server")
 
@@ -26,6 +29,15 @@ def preencoded(event: Event) -> Preencoded:
     if not isinstance(form, Preencoded):
         form = forms["preencoded"] = Preencoded(event.value)
     return form
+
+
+async def event_stream(
+    service: ShareService, caller: Caller, share_id: str, from_sync_count: int | None
+) -> AsyncIterator[Preencoded]:
+    """Yield the events of a share, subscribing when the first is asked for."""
+    async with await service.subscribe(caller, share_id, from_sync_count) as events:
+        async for event in events:
+            yield preencoded(event)
 
 
 class CallbackSubscription(RpcTarget):

@@ -97,6 +97,38 @@ const scenarios = {
     return seen;
   },
 
+  async watch(api) {
+    const share = await api.createShare(sessionID, [message]);
+    const events = [];
+    const reader = (await api.watch(share.id)).getReader();
+    events.push((await reader.read()).value);
+    for (let i = 0; i < 5; i++) await api.syncShare(share.id, share.secret, [part("prt_1", `${i}`)]);
+    await api.deleteShare(share.id, share.secret);
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return events;
+      events.push(value);
+    }
+  },
+
+  async openShare(api) {
+    const created = await api.createShare(sessionID);
+    const share = api.openShare(created.id, created.secret);
+    const synced = await share.sync([message]);
+    return {
+      synced,
+      messages: (await share.snapshot()).messages,
+      refused: await failure(api.openShare(created.id, "wrong")),
+      deleted: await share.delete(),
+      gone: await failure(share.sync([message])),
+    };
+  },
+
+  async authenticate(api) {
+    const other = api.authenticate(token);
+    return { who: await other.whoami(), refused: await failure(api.authenticate("wrong")) };
+  },
+
   async undefinedAndDates(api) {
     const share = await api.createShare(sessionID, [
       {

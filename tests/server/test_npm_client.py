@@ -116,6 +116,27 @@ def test_no_event_comes_after_unsubscribe(server: RunningServer) -> None:
     assert run(server, "unsubscribe", "ses_npm_unsubscribe_01").result == [1]
 
 
+def test_watch_is_the_same_as_a_stream(server: RunningServer) -> None:
+    events = run(server, "watch", "ses_npm_watch_00000001").result
+    assert [event["type"] for event in events] == ["snapshot", *["sync"] * 5, "deleted"]
+    assert [event["data"][0]["data"]["text"] for event in events[1:-1]] == ["0", "1", "2", "3", "4"]
+
+
+def test_an_opened_share_is_used_without_its_secret(server: RunningServer) -> None:
+    result = run(server, "openShare", "ses_npm_open_share_001").result
+    assert result["synced"] == {"success": True, "syncCount": 1}
+    assert result["messages"] == [{"id": "msg_1", "role": "user"}]
+    assert result["refused"]["code"] == "INVALID_SECRET"
+    assert result["deleted"] == {"success": True}
+    assert result["gone"]["code"] == "SHARE_NOT_FOUND"
+
+
+def test_a_token_can_be_shown_in_band(server: RunningServer) -> None:
+    result = run(server, "authenticate", "ses_unused").result
+    assert result["who"] == {"subject": "admin", "scopes": ["admin"]}
+    assert result["refused"]["code"] == "UNAUTHORIZED"
+
+
 def test_values_without_a_json_form_are_kept_as_javascript_would_print_them(server: RunningServer) -> None:
     (message,) = run(server, "undefinedAndDates", "ses_npm_undefined_0001").result
     assert message == {"id": "msg_1", "at": "1970-01-01T00:00:00.000Z", "list": [None, None, 12]}
