@@ -1,0 +1,85 @@
+"""Who may do what with which share: every decision about rights is made here.
+
+Each function returns if the caller may, and raises otherwise.
+"""
+
+from rpcshare.auth.caller import Caller, Scope
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.shares.credentials import Credentials, SecretKind, equal_secrets, secret_hash
+from rpcshare.shares.objects import Head
+
+__all__ = ["may_create", "may_list_all", "may_list_own", "may_read", "may_write"]
+
+
+def may_create(caller: Caller, *, anonymous_create: bool) -> None:
+    """Decide whether ``caller`` may make shares.
+
+    Raises:
+        ShareError: UNAUTHORIZED, FORBIDDEN.
+    """
+    if caller.subject is None:
+        if not anonymous_create:
+            raise _unauthorized()
+    elif not caller.has(Scope.CREATE):
+        raise _forbidden("this caller may not create shares")
+
+
+def may_read(caller: Caller, head: Head) -> None:
+    """Decide whether ``caller`` may read a share: to know its id, the link, is enough."""
+
+
+def may_write(caller: Caller, head: Head, secret: str | None, credentials: Credentials) -> None:
+    """Decide whether ``caller`` may sync and delete a share: by its secret, or as its owner.
+
+    Raises:
+        ShareError: INVALID_SECRET: a secret is given, and wrong. FORBIDDEN: none is given, and the
+            share is another's.
+    """
+    if secret is not None:
+        if not _is_right(secret, head, credentials):
+            raise ShareError(ErrorCode.INVALID_SECRET, "Invalid secret")
+    elif not (_owns(caller, head) or caller.has(Scope.ADMIN)):
+        raise _forbidden("only the owner of a share needs no secret")
+
+
+def may_list_own(caller: Caller) -> str:
+    """Return the subject whose shares ``caller`` may list.
+
+    Raises:
+        ShareError: UNAUTHORIZED.
+    """
+    if caller.subject is None:
+        raise _unauthorized()
+    return caller.subject
+
+
+def may_list_all(caller: Caller) -> None:
+    """Decide whether ``caller`` may list the shares of everybody.
+
+    Raises:
+        ShareError: UNAUTHORIZED, FORBIDDEN.
+    """
+    if caller.subject is None:
+        raise _unauthorized()
+    if not caller.has(Scope.ADMIN):
+        raise _forbidden("only an admin may list the shares of others")
+
+
+def _owns(caller: Caller, head: Head) -> bool:
+    # A credential of the owner's that may only read is no right to change anything.
+    return caller.owns(head.owner) and caller.has(Scope.CREATE)
+
+
+def _is_right(secret: str, head: Head, credentials: Credentials) -> bool:
+    if head.secret_kind is SecretKind.RANDOM:
+        return equal_secrets(secret_hash(secret), head.secret_hash or "")
+    expected = credentials.secret(head.session_id, head.secret_kind, head.owner)
+    return equal_secrets(secret, expected)
+
+
+def _unauthorized() -> ShareError:
+    return ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: a credential is needed")
+
+
+def _forbidden(why: str) -> ShareError:
+    return ShareError(ErrorCode.FORBIDDEN, f"Forbidden: {why}")

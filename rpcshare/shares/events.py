@@ -1,0 +1,64 @@
+"""What happens to a share, as its viewers are told (PROTOCOL.md, "Events")."""
+
+from functools import cached_property
+from typing import Any, ClassVar
+
+import msgspec
+
+from rpcshare import jsontext
+from rpcshare.shares.syncdata import Item, json_pieces
+
+__all__ = ["Deleted", "Event", "Snapshot", "Sync"]
+
+
+class Event(msgspec.Struct, frozen=True, dict=True, weakref=True):
+    """One event, shared by all subscribers: each form of it is made at most once."""
+
+    type: ClassVar[str]
+    share_id: str
+
+    @cached_property
+    def json(self) -> bytes:
+        """The event as JSON text."""
+        return jsontext.encode({"type": self.type, "shareID": self.share_id})
+
+    @cached_property
+    def value(self) -> dict[str, Any]:
+        """The event as a JSON decoder makes it. Not to be changed: others hold it too."""
+        value: dict[str, Any] = jsontext.decode(self.json)
+        return value
+
+
+class _ItemsEvent(Event, frozen=True, dict=True, weakref=True):
+    sync_count: int
+    items: tuple[Item, ...]
+
+    @cached_property
+    def json(self) -> bytes:
+        """The event as JSON text."""
+        fields = (self.type.encode(), self.share_id.encode(), self.sync_count)
+        opening = b'{"type":"%b","shareID":"%b","syncCount":%d,"data":' % fields
+        return b"".join((opening, *json_pieces(self.items), b"}"))
+
+
+class Snapshot(_ItemsEvent, frozen=True, dict=True, weakref=True):
+    """All that the share holds after ``sync_count`` syncs. Replaces what came before."""
+
+    type = "snapshot"
+
+
+class Sync(_ItemsEvent, frozen=True, dict=True, weakref=True):
+    """What changed since the event before, up to and with sync number ``sync_count``."""
+
+    type = "sync"
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes that the items take."""
+        return sum(item.size for item in self.items)
+
+
+class Deleted(Event, frozen=True, dict=True, weakref=True):
+    """The share is gone. The last event."""
+
+    type = "deleted"

@@ -1,0 +1,25 @@
+"""The two failures that several parts of the domain tell their callers of."""
+
+import logging
+
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.storage import StoreError
+
+__all__ = ["share_not_found", "storage_unavailable"]
+
+logger = logging.getLogger(__name__)
+
+_RETRY_AFTER = 2.0  # seconds
+
+
+def share_not_found() -> ShareError:
+    """Return the error for an id that no share has. Its message is exact (PROTOCOL.md, "Errors")."""
+    return ShareError(ErrorCode.SHARE_NOT_FOUND, "Share not found")
+
+
+def storage_unavailable(cause: StoreError | None = None) -> ShareError:
+    """Return the error for a store that failed, and log why: that is for the operator to know."""
+    if cause is not None:
+        logger.warning("The store failed: %s", cause)
+    message = "Storage unavailable"
+    return ShareError(ErrorCode.STORAGE_UNAVAILABLE, message, retry_after=_RETRY_AFTER)

@@ -1,0 +1,182 @@
+"""The objects of one share in the store: reading, appending, trimming, removing.
+
+What makes concurrent writers safe, here and in :mod:`~rpcshare.shares.log`:
+
+- An entry is written only if there is none of its number, so the store orders all writers.
+- Entries up to n are deleted only once snapshot n is there, and only after a grace period.
+- A head is never removed, only replaced if it has not changed.
+- Whatever is deleted has the generation in its key, and a generation is never used twice.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from rpcshare.shares import objects
+from rpcshare.shares.objects import Head, LogEntry, LogSnapshot
+from rpcshare.storage import ObjectStore, PreconditionFailedError
+
+__all__ = ["Journal", "StoredHead", "Survey", "read_head"]
+
+_LARGE = 256 * 1024  # bytes of a packed body that are decoded in a thread, not on the event loop
+
+
+class StoredHead(msgspec.Struct, frozen=True):
+    """A head and the etag that it has in the store."""
+
+    head: Head
+    etag: str
+
+
+class Survey(msgspec.Struct, frozen=True):
+    """What a listing shows of a generation behind some entry."""
+
+    first_entry: int | None
+    last_entry: int | None
+    snapshots: tuple[int, ...]
+    """The numbers of all snapshots, ascending."""
+    head_etag: str | None
+
+
+async def read_head(store: ObjectStore, share_id: str) -> StoredHead | None:
+    """Return the head of a share, which may be that of a deleted one; None if there was never one.
+
+    Raises:
+        StoreError: the store failed.
+    """
+    found = await store.get(objects.head_key(share_id))
+    return StoredHead(objects.decode_head(found.body), found.etag) if found else None
+
+
+class Journal:
+    """One generation of a share, as the store has it. Every method raises StoreError."""
+
+    def __init__(self, store: ObjectStore, share_id: str, generation: str) -> None:
+        self.share_id = share_id
+        self.generation = generation
+        self._store = store
+        self._log = objects.log_prefix(share_id, generation)
+        self._snapshots = objects.snapshot_prefix(share_id, generation)
+        self._head = objects.head_key(share_id)
+
+    async def survey(self, after: int = 0) -> Survey:
+        """Look at what there is behind entry ``after``, in one listing.
+
+        The keys of a share are in this order: log entries, snapshots, (other generations,) head.
+        """
+        entries: list[int] = []
+        snapshots: list[int] = []
+        head_etag = None
+        start = objects.numbered(self._log, after)
+        async for key, etag, _ in self._store.list(f"share/{self.share_id}/", start_after=start):
+            if key.startswith(self._log):
+                entries.append(objects.number_of(key))
+            elif key.startswith(self._snapshots):
+                snapshots.append(objects.number_of(key))
+            elif key == self._head:
+                head_etag = etag
+        return Survey(
+            first_entry=entries[0] if entries else None,
+            last_entry=entries[-1] if entries else None,
+            snapshots=tuple(snapshots),
+            head_etag=head_etag,
+        )
+
+    async def entries(self, after: int) -> AsyncIterator[tuple[int, LogEntry]]:
+        """Yield the entries behind number ``after`` with their numbers, in order."""
+        start = objects.numbered(self._log, after)
+        async for key, body, _ in self._store.scan(self._log, start_after=start):
+            yield objects.number_of(key), await _decoded(body)
+
+    async def read_entry(self, number: int) -> LogEntry | None:
+        """Return an entry, or None if it is not there."""
+        found = await self._store.get(objects.numbered(self._log, number))
+        return await _decoded(found.body) if found else None
+
+    async def append(self, number: int, body: bytes) -> None:
+        """Write an entry.
+
+        Raises:
+            PreconditionFailedError: there is an entry of this number.
+        """
+        await self._store.put(objects.numbered(self._log, number), body, if_absent=True)
+
+    async def read_snapshot(self, number: int) -> LogSnapshot | None:
+        """Return a snapshot, or None if it is not there."""
+        found = await self._store.get(objects.numbered(self._snapshots, number))
+        if found is None:
+            return None
+        if len(found.body) < _LARGE:
+            return objects.decode_snapshot(found.body)
+        return await asyncio.to_thread(objects.decode_snapshot, found.body)
+
+    async def write_snapshot(self, number: int, snapshot: LogSnapshot) -> None:
+        """Write what the entries up to ``number`` make."""
+        body = await asyncio.to_thread(lambda: objects.pack(objects.encode_snapshot(snapshot)))
+        await self._store.put(objects.numbered(self._snapshots, number), body)
+
+    async def live_head(self) -> StoredHead | None:
+        """Return the head of the share if this generation is the live one, else None."""
+        found = await read_head(self._store, self.share_id)
+        if found is None or found.head.deleted or found.head.generation != self.generation:
+            return None
+        return found
+
+    async def is_live(self, head_etag: str, after: int) -> bool:
+        """Whether the share is not deleted: for who has written something that would outlive it."""
+        survey = await self.survey(after)
+        if survey.head_etag != head_etag and await self.live_head() is None:
+            return False
+        if survey.last_entry is None:
+            return True
+        last = await self.read_entry(survey.last_entry)
+        return last is None or not last.is_tombstone
+
+    async def trim(self, number: int) -> None:
+        """Delete the entries and snapshots that snapshot ``number`` makes superfluous."""
+        keys = [
+            info.key
+            for prefix, end in ((self._log, number + 1), (self._snapshots, number))
+            async for info in self._store.list(prefix)
+            if objects.number_of(info.key) < end
+        ]
+        await self._store.delete(keys)
+
+    async def delete_entry(self, number: int) -> None:
+        """Delete an entry that nobody needs: of a dead generation."""
+        await self._store.delete([objects.numbered(self._log, number)])
+
+    async def delete_snapshot(self, number: int) -> None:
+        """Delete a snapshot that nobody needs: of a dead generation."""
+        await self._store.delete([objects.numbered(self._snapshots, number)])
+
+    async def remove(self, tombstone: int) -> None:
+        """Remove the share, whose log ends with ``tombstone``. May be called again until it returns.
+
+        The head stands until all content is gone, so that an interrupted removal is found and
+        finished; the tombstone stays, for writers that have not heard of it.
+        """
+        keep = objects.numbered(self._log, tombstone)
+        keys = [
+            info.key
+            for prefix in (self._log, self._snapshots)
+            async for info in self._store.list(prefix)
+            if info.key != keep
+        ]
+        await self._store.delete(keys)
+        await self._store.delete([objects.index_key(self.share_id, self.generation)])
+        found = await self.live_head()
+        if found is None:
+            return
+        deleted = Head(objects.VERSION, self.generation, deleted=True)
+        try:
+            await self._store.put(self._head, objects.encode_head(deleted), if_match=found.etag)
+        except PreconditionFailedError:
+            return  # another node was quicker
+
+
+async def _decoded(body: bytes) -> LogEntry:
+    if len(body) < _LARGE:
+        return objects.decode_entry(body)
+    return await asyncio.to_thread(objects.decode_entry, body)

@@ -1,0 +1,69 @@
+"""What the open shares of a node have in common."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from rpcshare.broadcast import Broadcaster
+from rpcshare.shares.compaction import CompactionPolicy
+from rpcshare.shares.objects import Head
+from rpcshare.shares.state import ShareState
+from rpcshare.shares.sweeper import Sweeper
+from rpcshare.storage import ObjectStore
+
+__all__ = ["LogObserver", "LogSettings", "Node", "OpenLog"]
+
+
+class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How logs are kept. Times are seconds, sizes bytes."""
+
+    max_share_size: int = 256 * 2**20
+    """How large a share may become; 0: any size."""
+    grace: float = 60.0
+    """How long what is superfluous stays in the store."""
+    trusted_for: float = 20.0
+    """How long this node may write without looking at what others did. On every node well below the
+    grace period of every other."""
+    entry_size: int = 4 * 2**20
+    """How large a log entry may become by adding another sync to it."""
+    entry_syncs: int = 500
+    """How many syncs a log entry may hold."""
+    compaction: CompactionPolicy = CompactionPolicy()
+
+
+class OpenLog(Protocol):
+    """What an observer of an open share sees of it."""
+
+    share_id: str
+    head: Head
+    state: ShareState
+
+    @property
+    def footprint(self) -> int:
+        """About how many bytes of memory it takes."""
+        ...
+
+
+class LogObserver(Protocol):
+    """Who keeps the open shares."""
+
+    def log_changed(self, log: OpenLog, *, by_this_node: bool) -> None:
+        """Hear that ``log`` has a new state, and whether this node wrote what led to it."""
+        ...
+
+    def log_ended(self, log: OpenLog) -> None:
+        """Hear that the share of ``log`` is deleted."""
+        ...
+
+
+class Node(msgspec.Struct, frozen=True):
+    """What an open share works with."""
+
+    store: ObjectStore
+    broadcaster: Broadcaster
+    sweeper: Sweeper
+    settings: LogSettings
+    clock: Callable[[], int]
+    """Milliseconds since the epoch."""
+    observer: LogObserver

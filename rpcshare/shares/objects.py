@@ -1,0 +1,358 @@
+"""The objects of a share in the store: their keys, and their bodies as bytes.
+
+==========================================  ==========================================================
+``share/{id}/head``                         who it belongs to, and which generation is the live one
+``share/{id}/{generation}/log/{n}``         entry n of its log: a group of syncs, or the tombstone
+``share/{id}/{generation}/snapshot/{n}``    all that entries 1…n make
+``index/{id}/{generation}``                 what a listing tells of it
+``session/{sessionID}``                     whose secret it is that follows from the session alone
+==========================================  ==========================================================
+
+Bodies are JSON, compressed with zstd where that helps. Fields that a reader does not know are
+ignored; a body of a version that it does not know is refused.
+"""
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
+import zstandard
+
+from rpcshare import jsontext
+from rpcshare.shares.credentials import SecretKind
+from rpcshare.shares.state import SessionIndex
+from rpcshare.shares.syncdata import Item, Kind
+from rpcshare.storage import StoreError
+
+__all__ = ["Head", "IndexRow", "LogEntry", "LogSnapshot", "LoggedSync", "SessionOwner", "pack", "unpack"]
+
+T = TypeVar("T")
+
+VERSION = 1
+INDEX_PREFIX = "index/"
+
+_COMPRESS_FROM = 1024  # bytes; below, zstd's frame eats most of what it saves
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_ZSTD_LEVEL = 3
+
+
+def head_key(share_id: str) -> str:
+    """Return the key of a share's head. It comes behind those of all its generations."""
+    return f"share/{share_id}/head"
+
+
+def log_prefix(share_id: str, generation: str) -> str:
+    """Return what the keys of a generation's log entries begin with."""
+    return f"share/{share_id}/{generation}/log/"
+
+
+def snapshot_prefix(share_id: str, generation: str) -> str:
+    """Return what the keys of a generation's snapshots begin with. They come behind the log's."""
+    return f"share/{share_id}/{generation}/snapshot/"
+
+
+def index_key(share_id: str, generation: str) -> str:
+    """Return the key of a share's row in listings.
+
+    Each generation has its own, so that removing an old one late cannot hit the new one.
+    """
+    return f"{INDEX_PREFIX}{share_id}/{generation}"
+
+
+def session_key(session_id: str) -> str:
+    """Return the key of the object that says who was the first to share a session."""
+    return f"session/{session_id}"
+
+
+def numbered(prefix: str, number: int) -> str:
+    """Return the key of entry or snapshot ``number``: zero-padded, for listings to be in order."""
+    return f"{prefix}{number:012d}"
+
+
+def number_of(key: str) -> int:
+    """Return the number at the end of a key."""
+    return int(key.rpartition("/")[2])
+
+
+class Head(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Says that a share exists, and what is known of it besides its log."""
+
+    v: int
+    generation: str
+    """Random, hexadecimal: so its keys come before the head's. Never used twice."""
+    session_id: str = msgspec.field(name="sessionID", default="")
+    owner: str | None = None
+    secret_kind: SecretKind = SecretKind.SESSION
+    secret_hash: str | None = None
+    created_at: int = 0
+    visibility: str = "link"
+    deleted: bool = False
+    """Only the place of a share is left: what was under this generation is gone. The head itself
+    stays, because removing it could hit the head of a share made anew by another node."""
+
+
+class SessionOwner(msgspec.Struct, frozen=True):
+    """Who was the first to share a session, and so knows the secret that follows from it alone.
+
+    Stays when the share is deleted: that caller still knows the secret, so it must not open the share
+    of another.
+    """
+
+    v: int
+    owner: str
+
+
+class LoggedSync(msgspec.Struct, frozen=True):
+    """The items of one sync, and when it was made, in milliseconds since the epoch."""
+
+    at: int
+    items: tuple[Item, ...]
+
+
+class _StoredItem(msgspec.Struct, omit_defaults=True):
+    """An :class:`Item` in a body."""
+
+    kind: Kind = msgspec.field(name="type")
+    keys: list[msgspec.Raw] = []
+    values: list[msgspec.Raw] = []
+    """The bodies; of diffs, only those that the share did not have yet."""
+    order: list[int] = []
+    """Of each diff, its place among the distinct diffs of the share, new ones counted behind."""
+    quoted: list[int] = []
+    """Where in ``values`` (and ``keys``) the JSON text is inside a string. It holds half of a
+    surrogate pair, at which msgspec would refuse the whole body."""
+
+
+class _StoredSync(msgspec.Struct):
+    at: int
+    items: list[_StoredItem]
+
+
+class _StoredEntry(msgspec.Struct, omit_defaults=True):
+    v: int
+    id: str
+    syncs: list[_StoredSync] = []
+    deleted: bool = False
+
+
+class _StoredSnapshot(msgspec.Struct, rename="camel"):
+    v: int
+    sync_count: int
+    last_updated: int
+    items: list[_StoredItem]
+
+
+class LogEntry:
+    """An entry of a log, as it was read."""
+
+    def __init__(self, stored: _StoredEntry, size: int) -> None:
+        self.id = stored.id  # unique: how a writer recognises its own
+        self.is_tombstone = stored.deleted
+        self.size = size  # bytes, not compressed
+        self._syncs = stored.syncs
+
+    def syncs(self, distinct: Sequence[bytes]) -> list[LoggedSync]:
+        """Return what it holds.
+
+        Args:
+            distinct: the distinct diffs of the share, with all entries before this one applied.
+
+        Raises:
+            StoreError: the entry does not fit the share.
+        """
+        new: list[bytes] = []
+        return [LoggedSync(sync.at, _restored(sync.items, distinct, new)) for sync in self._syncs]
+
+
+class LogSnapshot(msgspec.Struct, frozen=True):
+    """A share as it was after some entry."""
+
+    sync_count: int
+    last_updated: int
+    items: tuple[Item, ...]
+
+
+class IndexRow(msgspec.Struct, frozen=True, rename="camel"):
+    """A share's row in listings, and whose it is."""
+
+    v: int
+    generation: str
+    owner: str | None
+    index: SessionIndex
+
+
+def encode_head(head: Head) -> bytes:
+    """Return the body of a head."""
+    return msgspec.json.encode(head)
+
+
+def decode_head(body: bytes) -> Head:
+    """Return the head in ``body``; raise StoreError if there is none."""
+    return _decode(_head_decoder, body, "head")
+
+
+def encode_session_owner(owner: SessionOwner) -> bytes:
+    """Return the body of a session's object."""
+    return msgspec.json.encode(owner)
+
+
+def decode_session_owner(body: bytes) -> SessionOwner:
+    """Return what the body of a session's object says; raise StoreError if it says nothing."""
+    return _decode(_session_owner_decoder, body, "session object")
+
+
+def encode_entry(entry_id: str, syncs: Iterable[LoggedSync], numbers: Mapping[bytes, int]) -> bytes:
+    """Return the body of a log entry, not yet packed.
+
+    Args:
+        entry_id: unique to this entry.
+        syncs: what it holds.
+        numbers: the place of each distinct diff of the share, with all entries before applied.
+    """
+    new: dict[bytes, int] = {}
+    stored = [_StoredSync(sync.at, [_stored(item, numbers, new) for item in sync.items]) for sync in syncs]
+    return msgspec.json.encode(_StoredEntry(VERSION, entry_id, stored))
+
+
+def encode_tombstone(entry_id: str) -> bytes:
+    """Return the body of the entry that ends a log."""
+    return msgspec.json.encode(_StoredEntry(VERSION, entry_id, deleted=True))
+
+
+def decode_entry(packed: bytes) -> LogEntry:
+    """Return the entry in a packed body; raise StoreError if there is none."""
+    body = unpack(packed)
+    return LogEntry(_decode(_entry_decoder, body, "log entry"), len(body))
+
+
+def encode_snapshot(snapshot: LogSnapshot) -> bytes:
+    """Return the body of a snapshot, not yet packed."""
+    new: dict[bytes, int] = {}
+    items = [_stored(item, {}, new) for item in snapshot.items]
+    stored = _StoredSnapshot(VERSION, snapshot.sync_count, snapshot.last_updated, items)
+    return msgspec.json.encode(stored)
+
+
+def decode_snapshot(packed: bytes) -> LogSnapshot:
+    """Return the snapshot in a packed body; raise StoreError if there is none."""
+    stored = _decode(_snapshot_decoder, unpack(packed), "snapshot")
+    return LogSnapshot(stored.sync_count, stored.last_updated, _restored(stored.items, (), []))
+
+
+def encode_index(row: IndexRow) -> bytes:
+    """Return the body of an index object, packed."""
+    return pack(msgspec.json.encode(row))
+
+
+def decode_index(packed: bytes) -> IndexRow:
+    """Return the row in a packed body; raise StoreError if there is none."""
+    return _decode(_index_decoder, unpack(packed), "index object")
+
+
+def _stored(item: Item, numbers: Mapping[bytes, int], new: dict[bytes, int]) -> _StoredItem:
+    """Encode ``item``; ``new`` gathers the diffs that ``numbers`` lacks, over a whole body."""
+    stored = _StoredItem(item.kind)
+    values: Sequence[tuple[bytes, bytes]] = item.values
+    if item.kind is Kind.DIFF:
+        values = []
+        stored.order = []
+        for value in item.values:
+            body = value[1]
+            number = numbers.get(body, new.get(body))
+            if number is None:
+                number = new[body] = len(numbers) + len(new)
+                values.append(value)
+            stored.order.append(number)
+    stored.values = [msgspec.Raw(body) for _, body in values]
+    if item.kind not in (Kind.SESSION, Kind.DIFF):
+        stored.keys = [msgspec.Raw(key) for key, _ in values]
+    stored.quoted = [place for place, (_, body) in enumerate(values) if b"\\ud" in body]
+    for place in stored.quoted:
+        stored.values[place] = msgspec.Raw(_quote(values[place][1]))
+        if stored.keys:
+            stored.keys[place] = msgspec.Raw(_quote(values[place][0]))
+    return stored
+
+
+def _restored(items: Iterable[_StoredItem], distinct: Sequence[bytes], new: list[bytes]) -> tuple[Item, ...]:
+    try:
+        return tuple(_restored_item(stored, distinct, new) for stored in items)
+    except (IndexError, ValueError, msgspec.DecodeError) as exc:
+        raise StoreError("the store holds a log entry that does not fit its share") from exc
+
+
+def _restored_item(stored: _StoredItem, distinct: Sequence[bytes], new: list[bytes]) -> Item:
+    bodies = [bytes(value) for value in stored.values]
+    keys = [bytes(key) for key in stored.keys] or [b""] * len(bodies)
+    for place in stored.quoted:
+        bodies[place] = _unquote(bodies[place])
+        if stored.keys:
+            keys[place] = _unquote(keys[place])
+    if stored.kind is Kind.DIFF:
+        new += bodies
+        known = len(distinct)
+        bodies = [distinct[n] if n < known else new[n - known] for n in stored.order]
+        keys = [b""] * len(bodies)
+    return Item(stored.kind, tuple(zip(keys, bodies, strict=True)))
+
+
+def _quote(text: bytes) -> bytes:
+    return jsontext.encode(text.decode())
+
+
+def _unquote(text: bytes) -> bytes:
+    return msgspec.json.decode(text, type=str).encode()
+
+
+_session_owner_decoder = msgspec.json.Decoder(SessionOwner)
+_head_decoder = msgspec.json.Decoder(Head)
+_entry_decoder = msgspec.json.Decoder(_StoredEntry)
+_snapshot_decoder = msgspec.json.Decoder(_StoredSnapshot)
+_index_decoder = msgspec.json.Decoder(IndexRow)
+
+
+class _Version(msgspec.Struct):
+    v: int
+
+
+_version_decoder = msgspec.json.Decoder(_Version)
+
+
+def _decode(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
+    try:
+        version = _version_decoder.decode(body).v
+        if version == VERSION:
+            return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise StoreError(f"the store holds a {what} that cannot be read") from exc
+    raise StoreError(f"the store holds a {what} of version {version}; this server reads {VERSION}")
+
+
+class _Zstd(threading.local):
+    """Compressors, one a thread: making one takes as long as compressing a small body."""
+
+    def __init__(self) -> None:
+        self.compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
+        self.decompressor = zstandard.ZstdDecompressor()
+
+
+_zstd = _Zstd()
+
+
+def pack(body: bytes) -> bytes:
+    """Return ``body`` compressed if that makes it smaller, else as it is."""
+    if len(body) < _COMPRESS_FROM:
+        return body
+    packed = _zstd.compressor.compress(body)
+    return packed if len(packed) < len(body) else body
+
+
+def unpack(packed: bytes) -> bytes:
+    """Return the body that :func:`pack` was given; raise StoreError if ``packed`` is damaged."""
+    if not packed.startswith(_ZSTD_MAGIC):
+        return packed
+    try:
+        return _zstd.decompressor.decompress(packed)
+    except zstandard.ZstdError as exc:
+        raise StoreError("the store holds an object that cannot be decompressed") from exc

@@ -1,0 +1,74 @@
+"""What a caller asks of a listing, and what it gets."""
+
+import base64
+from typing import Self
+
+import msgspec
+
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.shares.state import SessionIndex
+
+__all__ = ["Page", "Query"]
+
+_DEFAULT_LIMIT = 50
+_MAX_LIMIT = 200
+_MAX_CURSOR = 1000  # characters
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Some shares of a listing, newest first."""
+
+    sessions: list[SessionIndex]
+    count: int
+    """How many shares the listing has in all."""
+    cursor: str | None
+    """What to ask for the next page with; None if this is the last."""
+
+
+class Query(msgspec.Struct, frozen=True):
+    """What a caller asks for."""
+
+    owner: str | None
+    """Whose shares; None: everybody's."""
+    after: tuple[int, str] | None
+    """The place in the order of all shares behind which to begin."""
+    limit: int
+    text: str
+    """What a title, directory, id or session ID must contain, case-folded."""
+
+    @classmethod
+    def parse(cls, owner: str | None, cursor: object, limit: object, query: object) -> Self:
+        """Return the query that a caller's arguments make, each of which may be None.
+
+        Raises:
+            ShareError: INVALID_ARGUMENT; the message names the argument.
+        """
+        if limit is None:
+            limit = _DEFAULT_LIMIT
+        if type(limit) is not int or not 1 <= limit <= _MAX_LIMIT:
+            raise _invalid(f"limit: must be a whole number from 1 to {_MAX_LIMIT}")
+        if query is not None and not isinstance(query, str):
+            raise _invalid("query: must be a string")
+        if cursor is not None and not isinstance(cursor, str):
+            raise _invalid("cursor: must be a string")
+        after = _place(cursor) if cursor is not None else None
+        return cls(owner, after, limit, (query or "").casefold())
+
+    @staticmethod
+    def cursor_behind(place: tuple[int, str]) -> str:
+        """Return the cursor for what comes behind ``place``."""
+        order, share_id = place
+        return base64.urlsafe_b64encode(f"{order} {share_id}".encode()).decode().rstrip("=")
+
+
+def _place(cursor: str) -> tuple[int, str]:
+    try:
+        padded = cursor[:_MAX_CURSOR].encode("ascii") + b"=" * (-len(cursor) % 4)
+        order, share_id = base64.b64decode(padded, altchars=b"-_", validate=True).decode().split()
+        return int(order), share_id
+    except ValueError:
+        raise _invalid("cursor: is not one that this server gave") from None
+
+
+def _invalid(message: str) -> ShareError:
+    return ShareError(ErrorCode.INVALID_ARGUMENT, message)

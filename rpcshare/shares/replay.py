@@ -1,0 +1,100 @@
+"""From the objects in the store to the share that they make."""
+
+from collections import deque
+from collections.abc import Sequence
+
+import msgspec
+
+from rpcshare.shares.events import Sync
+from rpcshare.shares.hub import RECENT_SYNCS
+from rpcshare.shares.journal import Journal, StoredHead
+from rpcshare.shares.state import ShareState
+from rpcshare.storage import StoreError
+
+__all__ = ["Replay", "replay"]
+
+_ATTEMPTS = 5
+
+
+class Replay(msgspec.Struct):
+    """A share as it was read."""
+
+    state: ShareState
+    entry: int
+    """The number of the last entry."""
+    tail_entries: int = 0
+    """How many entries there are behind the snapshot."""
+    tail_size: int = 0
+    """Their bytes, not compressed."""
+    recent: Sequence[Sync] = ()
+    """The last syncs, without a gap."""
+    is_ended: bool = False
+    """The share is deleted."""
+    tombstone: int | None = None
+    """The entry that says so; None if all that was left has been removed."""
+    superfluous_to: int | None = None
+    """Entries or snapshots are left that the snapshot of this number replaces."""
+
+
+async def replay(journal: Journal, stored_head: StoredHead) -> Replay:
+    """Read the newest snapshot of a share, and the log behind it.
+
+    Raises:
+        StoreError: the store failed, or holds something that cannot be read.
+    """
+    for _ in range(_ATTEMPTS):
+        found = await _replay_once(journal, stored_head)
+        if found is not None:
+            return found
+    raise StoreError(f"the log of share {journal.share_id} has a gap")
+
+
+async def _replay_once(journal: Journal, stored_head: StoredHead) -> Replay | None:
+    """Return None where something was deleted between listing and reading it."""
+    survey = await journal.survey()
+    head = stored_head.head
+    found = Replay(ShareState(journal.share_id, head.session_id, head.created_at), entry=0)
+    if survey.head_etag != stored_head.etag and await journal.live_head() is None:
+        return _ended(found, None)
+    if survey.snapshots:
+        number = survey.snapshots[-1]
+        snapshot = await journal.read_snapshot(number)
+        if snapshot is None:
+            return await _ended_if_tombstone(journal, found, survey.last_entry)
+        found.state.restore(snapshot.items, snapshot.sync_count, snapshot.last_updated)
+        found.entry = number
+        is_left = survey.first_entry is not None and survey.first_entry <= number
+        if is_left or len(survey.snapshots) > 1:
+            found.superfluous_to = number
+    recent: deque[Sync] = deque(maxlen=RECENT_SYNCS)
+    async for number, entry in journal.entries(after=found.entry):
+        if number != found.entry + 1:
+            return await _ended_if_tombstone(journal, found, survey.last_entry)
+        if entry.is_tombstone:
+            return _ended(found, number)
+        found.entry = number
+        for sync in entry.syncs(found.state.content.diffs.distinct):
+            found.state.apply(sync.items, sync.at)
+            recent.append(Sync(journal.share_id, found.state.sync_count, sync.items))
+        found.tail_entries += 1
+        found.tail_size += entry.size
+    if survey.last_entry is not None and found.entry < survey.last_entry:
+        return await _ended_if_tombstone(journal, found, survey.last_entry)
+    found.recent = recent
+    return found
+
+
+async def _ended_if_tombstone(journal: Journal, found: Replay, last: int | None) -> Replay | None:
+    # A removal that was interrupted leaves any part of a log, but its tombstone for certain.
+    if last is None:
+        return None
+    entry = await journal.read_entry(last)
+    if entry is None or not entry.is_tombstone:
+        return None
+    return _ended(found, last)
+
+
+def _ended(found: Replay, tombstone: int | None) -> Replay:
+    found.is_ended = True
+    found.tombstone = tombstone
+    return found

@@ -1,0 +1,352 @@
+"""What callers can do with shares: the operations, whatever protocol they come by."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from rpcshare.auth.caller import Caller
+from rpcshare.broadcast import Broadcaster, BroadcastError
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.shares import access, objects
+from rpcshare.shares.catalogue import Catalogue
+from rpcshare.shares.claim import claim
+from rpcshare.shares.credentials import (
+    Credentials,
+    ShareCredentials,
+    check_session_id,
+    is_share_id,
+)
+from rpcshare.shares.failures import share_not_found, storage_unavailable
+from rpcshare.shares.hub import Subscription
+from rpcshare.shares.journal import read_head
+from rpcshare.shares.log import ShareLog
+from rpcshare.shares.node import LogSettings, Node, OpenLog
+from rpcshare.shares.objects import IndexRow
+from rpcshare.shares.open_shares import OpenShares
+from rpcshare.shares.page import Page, Query
+from rpcshare.shares.state import SessionIndex
+from rpcshare.shares.sweeper import Sweeper
+from rpcshare.shares.syncdata import Batch, parse_batch
+from rpcshare.storage import ObjectStore, StoreError
+
+__all__ = ["ShareService"]
+
+_POLL_EVERY = 5.0  # seconds
+_CREATE_ATTEMPTS = 5
+
+
+def wall_clock() -> int:
+    """Return the time in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+class ShareService:
+    """The shares of one server, or of one node of a server. Needs a running event loop.
+
+    Every operation takes the caller first, and raises :class:`~rpcshare.errors.ShareError`: besides
+    what its docstring says, STORAGE_UNAVAILABLE when the store fails, and INVALID_ARGUMENT, which
+    names the argument. An id is looked up before a secret is looked at, and data is checked last.
+
+    Data is what a JSON decoder makes; JSON is returned as bytes.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        broadcaster: Broadcaster,
+        credentials: Credentials,
+        *,
+        anonymous_create: bool = False,
+        shared_store: bool = False,
+        memory_budget: int = 256 * 2**20,
+        settings: LogSettings | None = None,
+        clock: Callable[[], int] = wall_clock,
+    ) -> None:
+        """Serve the shares in ``store``.
+
+        Args:
+            store: where shares are kept. The service does not close it.
+            broadcaster: tells other nodes of writes, and this one of theirs. Not closed either.
+            credentials: makes ids, secrets and links.
+            anonymous_create: whether a caller without a subject may make shares.
+            shared_store: whether other nodes write to ``store``. Then every read looks there first,
+                and so do subscriptions every few seconds, in case a message was lost.
+            memory_budget: bytes of memory for open shares that are not in use.
+            settings: how logs are kept.
+            clock: returns the time in milliseconds since the epoch.
+        """
+        self._store = store
+        self._broadcaster = broadcaster
+        self._credentials = credentials
+        self._anonymous_create = anonymous_create
+        self._shared_store = shared_store
+        self._settings = settings or LogSettings()
+        self._clock = clock
+        self._sweeper = Sweeper(self._settings.grace)
+        self._node = Node(store, broadcaster, self._sweeper, self._settings, clock, observer=self)
+        self._catalogue = Catalogue(store, is_shared=shared_store)
+        self._shares = OpenShares(self._load, memory_budget)
+        self._poller: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    # Operations
+
+    async def create(self, caller: Caller, session_id: object, data: object = None) -> ShareCredentials:
+        """Make a share of a session, or find the one that the caller made; return its credentials.
+
+        Args:
+            caller: whose share it is.
+            session_id: the session: 1 to 256 letters, digits, ``_`` and ``-``.
+            data: a batch that is applied as a sync, unless it is None or empty.
+
+        Raises:
+            ShareError: UNAUTHORIZED, FORBIDDEN, PAYLOAD_TOO_LARGE.
+        """
+        access.may_create(caller, anonymous_create=self._anonymous_create)
+        session_id = check_session_id(session_id)
+        batch = self._parse(data if data is not None else [])
+        for _ in range(_CREATE_ATTEMPTS):
+            try:
+                return await self._create(caller, session_id, batch)
+            except ShareError as exc:
+                if exc.code is not ErrorCode.SHARE_NOT_FOUND:
+                    raise
+                # It was deleted meanwhile, or its removal has just been finished: make it anew.
+        raise storage_unavailable()
+
+    async def sync(self, caller: Caller, share_id: object, secret: object, data: object) -> int:
+        """Apply a batch to a share and return its new syncCount, once that is durable.
+
+        An empty batch counts. ``secret`` may be None for the share's owner and for an admin.
+
+        Raises:
+            ShareError: SHARE_NOT_FOUND, INVALID_SECRET, FORBIDDEN, PAYLOAD_TOO_LARGE.
+        """
+        async with self._open(share_id) as log:
+            self._check_write(caller, log, secret)
+            return await log.append(self._parse(data))
+
+    async def delete(self, caller: Caller, share_id: object, secret: object) -> None:
+        """Delete a share, and return once all of its content is removed.
+
+        ``secret`` may be None for the share's owner and for an admin.
+
+        Raises:
+            ShareError: SHARE_NOT_FOUND, INVALID_SECRET, FORBIDDEN. After STORAGE_UNAVAILABLE the
+                share may be deleted, with its content not yet removed: then delete it again.
+        """
+        async with self._using(share_id) as log:
+            self._check_write(caller, log, secret)
+            if not await self._is_gone(log):
+                await log.delete()
+
+    async def check_write(self, caller: Caller, share_id: object, secret: object) -> None:
+        """Return if the caller may write a share, as :meth:`sync` decides it.
+
+        Raises:
+            ShareError: SHARE_NOT_FOUND, INVALID_SECRET, FORBIDDEN.
+        """
+        async with self._open(share_id) as log:
+            self._check_write(caller, log, secret)
+
+    async def agent_session(self, caller: Caller, share_id: object) -> bytes:
+        """Return a share as AgentSession JSON. Raises SHARE_NOT_FOUND."""
+        async with self._reading(caller, share_id) as log:
+            return log.state.agent_session()
+
+    async def sync_data(self, caller: Caller, share_id: object) -> bytes:
+        """Return a share as a JSON list of SyncData. Raises SHARE_NOT_FOUND."""
+        async with self._reading(caller, share_id) as log:
+            return log.state.sync_data()
+
+    async def metadata(self, caller: Caller, share_id: object) -> SessionIndex:
+        """Return what a listing tells of a share. Raises SHARE_NOT_FOUND."""
+        async with self._reading(caller, share_id) as log:
+            return log.state.index()
+
+    async def subscribe(
+        self, caller: Caller, share_id: object, from_sync_count: object = None
+    ) -> Subscription:
+        """Return the events of a share: see :class:`~rpcshare.shares.hub.Subscription`.
+
+        Args:
+            caller: who reads.
+            share_id: what.
+            from_sync_count: the last sync that the caller has seen. If those behind it are still
+                remembered, they come first; else, and with None, a snapshot does.
+
+        Raises:
+            ShareError: SHARE_NOT_FOUND.
+        """
+        if from_sync_count is not None and (type(from_sync_count) is not int or from_sync_count < 0):
+            message = "fromSyncCount: must be a whole number that is not negative"
+            raise ShareError(ErrorCode.INVALID_ARGUMENT, message)
+        async with self._reading(caller, share_id) as log:
+            if self._shared_store and self._poller is None:
+                self._poller = asyncio.create_task(self._poll())
+            return log.subscribe(from_sync_count)
+
+    async def list_own(
+        self, caller: Caller, *, cursor: object = None, limit: object = None, query: object = None
+    ) -> Page:
+        """Return the caller's shares, newest first.
+
+        Args:
+            caller: whose.
+            cursor: of the page before.
+            limit: how many, 1 to 200; None: 50.
+            query: what a title, directory, id or session ID must contain, in whatever case.
+
+        Raises:
+            ShareError: UNAUTHORIZED.
+        """
+        parsed = Query.parse(access.may_list_own(caller), cursor, limit, query)
+        with self._storing():
+            return await self._catalogue.page(parsed)
+
+    async def list_all(
+        self, caller: Caller, *, cursor: object = None, limit: object = None, query: object = None
+    ) -> Page:
+        """Return everybody's shares, newest first; arguments as for :meth:`list_own`.
+
+        Raises:
+            ShareError: UNAUTHORIZED, FORBIDDEN.
+        """
+        access.may_list_all(caller)
+        parsed = Query.parse(None, cursor, limit, query)
+        with self._storing():
+            return await self._catalogue.page(parsed)
+
+    async def check(self) -> None:
+        """Return if store and broadcaster answer now. Raises STORAGE_UNAVAILABLE."""
+        with self._storing():
+            await self._store.check()
+        try:
+            await self._broadcaster.check()
+        except BroadcastError as exc:
+            raise ShareError(
+                ErrorCode.STORAGE_UNAVAILABLE, "Broadcaster unavailable", retry_after=2.0
+            ) from exc
+
+    async def close(self) -> None:
+        """Write what waits to be written, and end all subscriptions. No call may follow."""
+        self._is_closed = True
+        if self._poller is not None:
+            self._poller.cancel()
+            await asyncio.wait([self._poller])
+        await self._shares.close()
+        await self._catalogue.close()
+        await self._sweeper.close()
+
+    # Open shares, as their logs tell of them (LogObserver)
+
+    def log_changed(self, log: OpenLog, *, by_this_node: bool) -> None:
+        """Keep listing and memory budget up to date."""
+        self._catalogue.update(_row(log), is_written_here=by_this_node)
+        self._shares.resized(log, log.share_id, log.footprint)
+
+    def log_ended(self, log: OpenLog) -> None:
+        """Let go of a share that is deleted."""
+        self._catalogue.remove(log.share_id, log.head.generation)
+        self._shares.discard(log, log.share_id)
+
+    # What operations are made of
+
+    @asynccontextmanager
+    async def _using(self, share_id: object) -> AsyncIterator[ShareLog]:
+        """Open a share, which may turn out to be ended."""
+        if not isinstance(share_id, str):
+            raise ShareError(ErrorCode.INVALID_ARGUMENT, "shareID: must be a string")
+        if not is_share_id(share_id):
+            raise share_not_found()
+        with self._storing():
+            async with self._shares.using(share_id) as log:
+                yield log
+
+    @asynccontextmanager
+    async def _open(self, share_id: object) -> AsyncIterator[ShareLog]:
+        async with self._using(share_id) as log:
+            if await self._is_gone(log):
+                raise share_not_found()
+            yield log
+
+    @asynccontextmanager
+    async def _reading(self, caller: Caller, share_id: object) -> AsyncIterator[ShareLog]:
+        async with self._open(share_id) as log:
+            if self._shared_store:
+                await log.refresh()
+            access.may_read(caller, log.head)
+            yield log
+
+    async def _is_gone(self, log: ShareLog) -> bool:
+        """Whether the share is deleted; then its removal, if it was interrupted, is finished."""
+        if log.is_ended:
+            await log.finish_removal()
+        return log.is_ended
+
+    async def _create(self, caller: Caller, session_id: str, batch: Batch) -> ShareCredentials:
+        with self._storing():
+            made = await claim(self._store, self._credentials, caller, session_id, self._clock())
+        share_id = made.credentials.id
+        if (head := made.new_head) is not None:
+            self._shares.add(share_id, lambda: ShareLog.new(self._node, share_id, head))
+        async with self._open(share_id) as log:
+            if head is not None:
+                await self._catalogue.add(_row(log))
+            if batch.items:
+                await log.append(batch)
+        return made.credentials
+
+    async def _load(self, share_id: str) -> ShareLog:
+        if self._is_closed:
+            raise storage_unavailable()
+        listed = self._catalogue.generation_of(share_id)
+        found = await read_head(self._store, share_id)
+        live = found if found is not None and not found.head.deleted else None
+        if listed is not None and (live is None or live.head.generation != listed):
+            # A head is written before its row: so one that was listed before is dead by now.
+            await self._catalogue.forget(share_id, listed)
+        if live is None:
+            raise share_not_found()
+        log = await ShareLog.open(self._node, share_id, live)
+        if not log.is_ended:
+            await self._catalogue.repair(_row(log))
+        return log
+
+    def _parse(self, data: object) -> Batch:
+        batch = parse_batch(data)
+        limit = self._settings.max_share_size
+        if 0 < limit < batch.size:
+            message = f"A share may be at most {limit} bytes"
+            raise ShareError(ErrorCode.PAYLOAD_TOO_LARGE, message)
+        return batch
+
+    def _check_write(self, caller: Caller, log: ShareLog, secret: object) -> None:
+        if secret is not None and not isinstance(secret, str):
+            raise ShareError(ErrorCode.INVALID_ARGUMENT, "secret: must be a string")
+        access.may_write(caller, log.head, secret, self._credentials)
+
+    @contextmanager
+    def _storing(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreError as exc:
+            raise storage_unavailable(exc) from exc
+
+    async def _poll(self) -> None:
+        """Look for what other nodes wrote to watched shares, should their messages be lost."""
+        while True:
+            await asyncio.sleep(_POLL_EVERY)
+            for log in self._shares.watched():
+                try:
+                    await log.refresh()
+                except ShareError as exc:
+                    if exc.code is ErrorCode.SHARE_NOT_FOUND:
+                        continue  # its subscribers have been told
+                    break  # the store fails, which has been logged
+
+
+def _row(log: OpenLog) -> IndexRow:
+    head = log.head
+    return IndexRow(objects.VERSION, head.generation, head.owner, log.state.index())

@@ -1,0 +1,87 @@
+"""Callers that wait for their sync, or for the deletion of their share, to be durable."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.shares.node import LogSettings
+from rpcshare.shares.state import Content
+from rpcshare.shares.syncdata import Batch
+
+__all__ = ["Request", "WriteQueue", "fail_all"]
+
+
+class Request:
+    """One caller. It may be cancelled, which changes nothing for the others or for its sync."""
+
+    def __init__(self, batch: Batch | None) -> None:
+        """Ask for ``batch`` to be written; with None, for the share to be deleted."""
+        self.batch = batch
+        self.done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def succeed(self, sync_count: int) -> None:
+        """Tell the caller the syncCount that its sync has made."""
+        if not self.done.done():
+            self.done.set_result(sync_count)
+
+    def fail(self, error: ShareError) -> None:
+        """Tell the caller what went wrong."""
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+def fail_all(requests: Iterable[Request], error: ShareError) -> None:
+    """Tell all callers of ``requests`` what went wrong."""
+    for request in requests:
+        request.fail(error)
+
+
+class WriteQueue:
+    """The requests of one share, in the order in which they came."""
+
+    def __init__(self, settings: LogSettings) -> None:
+        self._settings = settings
+        self._requests: deque[Request] = deque()
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def add(self, batch: Batch | None) -> Request:
+        """Add a request and return it."""
+        request = Request(batch)
+        self._requests.append(request)
+        return request
+
+    def fail(self, error: ShareError) -> None:
+        """Tell all callers what went wrong, and forget them."""
+        fail_all(self._requests, error)
+        self._requests.clear()
+
+    def take(self, content: Content) -> list[Request]:
+        """Take what goes into one log entry: some syncs, or one deletion.
+
+        Syncs that would make the share too large are refused, and not among them; so what is
+        returned may be empty. Whether one would is decided on the safe side: a group's syncs count
+        as if none replaced what another brought.
+        """
+        settings = self._settings
+        group: list[Request] = []
+        size = 0
+        grown = content.size
+        while self._requests and len(group) < settings.entry_syncs:
+            request = self._requests[0]
+            if request.batch is None:
+                return group or [self._requests.popleft()]
+            if group and size + request.batch.size > settings.entry_size:
+                break
+            self._requests.popleft()
+            growth = content.growth(request.batch.items)
+            if growth and 0 < settings.max_share_size < grown + growth:
+                message = f"A share may be at most {settings.max_share_size} bytes"
+                request.fail(ShareError(ErrorCode.PAYLOAD_TOO_LARGE, message))
+                continue
+            grown += growth
+            size += request.batch.size
+            group.append(request)
+        return group

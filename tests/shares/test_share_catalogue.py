@@ -1,0 +1,285 @@
+import asyncio
+import itertools
+import json
+
+import pytest
+from share_stores import FailingStore, GatedStore, RecordingStore, contents, until
+
+from rpcshare.broadcast import LocalBroadcaster
+from rpcshare.errors import ShareError
+from rpcshare.shares.node import LogSettings
+
+
+def session(title, directory="/home"):
+    return [{"type": "session", "data": {"title": title, "directory": directory}}]
+
+
+def titles(page):
+    return [index.title for index in page.sessions]
+
+
+async def pages(ask, **arguments):
+    """Return all pages, one behind the other."""
+    found, cursor = [], None
+    while True:
+        page = await ask(cursor=cursor, **arguments)
+        found.append(titles(page))
+        cursor = page.cursor
+        if cursor is None:
+            return found
+
+
+async def test_the_newest_share_comes_first(service, alice):
+    for n in range(3):
+        await service.create(alice, f"ses_{n:08}", session(f"share {n}"))
+    page = await service.list_own(alice)
+    assert titles(page) == ["share 2", "share 1", "share 0"]
+    assert (page.count, page.cursor) == (3, None)
+
+
+async def test_shares_of_one_time_are_in_order_of_their_ids(new_service, alice):
+    service = new_service(clock=lambda: 5)
+    for n in (3, 1, 2):
+        await service.create(alice, f"ses_{n:08}", session(str(n)))
+    assert await pages(lambda **a: service.list_own(alice, **a), limit=1) == [["1"], ["2"], ["3"]]
+
+
+async def test_callers_list_their_own_and_admins_all(service, alice, bob, admin):
+    await service.create(alice, "ses_a0000000", session("of alice"))
+    await service.create(bob, "ses_b0000000", session("of bob"))
+    assert titles(await service.list_own(alice)) == ["of alice"]
+    assert titles(await service.list_own(admin)) == []
+    assert titles(await service.list_all(admin)) == ["of bob", "of alice"]
+
+
+async def test_pages_follow_each_other_without_gap_or_repeat(service, alice):
+    for n in range(7):
+        await service.create(alice, f"ses_{n:08}", session(str(n)))
+    found = await pages(lambda **a: service.list_own(alice, **a), limit=3)
+    assert found == [["6", "5", "4"], ["3", "2", "1"], ["0"]]
+
+
+async def test_a_full_last_page_has_no_cursor(service, alice):
+    for n in range(4):
+        await service.create(alice, f"ses_{n:08}", session(str(n)))
+    found = await pages(lambda **a: service.list_own(alice, **a), limit=2)
+    assert found == [["3", "2"], ["1", "0"]]
+
+
+async def test_a_cursor_stays_good_when_its_share_is_deleted(service, alice):
+    made = [await service.create(alice, f"ses_{n:08}", session(str(n))) for n in range(4)]
+    page = await service.list_own(alice, limit=2)
+    await service.delete(alice, made[2].id, None)
+    assert titles(await service.list_own(alice, limit=2, cursor=page.cursor)) == ["1", "0"]
+
+
+async def test_fifty_shares_are_a_page_unless_told_otherwise(service, alice):
+    for n in range(51):
+        await service.create(alice, f"ses_{n:08}")
+    page = await service.list_own(alice)
+    assert (len(page.sessions), page.count) == (50, 51)
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", ["b", "a"]),
+        ("ALPHA", ["a"]),
+        ("straße", ["b"]),
+        ("STRASSE", ["b"]),
+        ("ses_beta", ["b"]),
+        ("work", ["b", "a"]),
+        ("alpha\n/work", []),
+        ("nothing", []),
+    ],
+)
+async def test_a_query_is_looked_for_in_all_texts_in_any_case(new_service, alice, query, found):
+    service = new_service()
+    await service.create(alice, "ses_alph0000", session("Alpha", "/Work/a"))
+    await service.create(alice, "ses_beta0000", session("Straße", "/work/b"))
+    page = await service.list_own(alice, query=query)
+    assert [index.directory[-1] for index in page.sessions] == found
+    assert page.count == len(found)
+
+
+async def test_a_listing_on_a_fresh_server_reads_no_share(new_service, store, alice):
+    first = new_service()
+    for n in range(5):
+        await first.create(alice, f"ses_{n:08}", session(str(n)))
+    await first.close()
+    recording = RecordingStore(store)
+    assert len((await new_service(recording).list_own(alice)).sessions) == 5
+    assert recording.calls == [("scan", "index/")]
+
+
+async def test_a_listing_shows_a_sync_at_once(service, alice):
+    made = await service.create(alice, "ses_1")
+    await service.list_own(alice)
+    await service.sync(alice, made.id, None, session("new"))
+    assert titles(await service.list_own(alice)) == ["new"]
+
+
+async def test_rows_are_written_behind_and_at_close(new_service, store, alice):
+    service = new_service()
+    made = await service.create(alice, "ses_1")
+    recorded = contents(store)
+    for n in range(100):
+        await service.sync(alice, made.id, None, session(f"title {n}"))
+    (key,) = (key for key in recorded if key.startswith("index/"))
+    assert contents(store)[key] == recorded[key]
+    await service.close()
+    assert b"title 99" in contents(store)[key]
+
+
+async def test_a_row_is_written_while_the_server_runs(new_service, store, alice, monkeypatch):
+    monkeypatch.setattr("rpcshare.shares.catalogue._WRITE_EVERY", 0.0)
+    service = new_service()
+    await service.create(alice, "ses_1", session("x"))
+    await until(lambda: service._catalogue._writer is None)
+    assert any(b'"title":"x"' in body for body in contents(store).values())
+
+
+async def test_a_row_that_could_not_be_written_is_written_later(
+    new_service, alice, store, caplog, monkeypatch
+):
+    monkeypatch.setattr("rpcshare.shares.catalogue._WRITE_EVERY", 0.0)
+    attempts = itertools.count()
+
+    def fails(name, key):
+        return name == "put" and key.startswith("index/") and next(attempts) in (1, 2)
+
+    service = new_service(FailingStore(fails, store))
+    await service.create(alice, "ses_1", session("x"))
+    await until(lambda: service._catalogue._writer is None)
+    assert "Could not write the index" in caplog.text
+    assert any(b'"title":"x"' in body for body in contents(store).values())
+
+
+async def test_a_row_that_lags_after_a_crash_is_repaired_when_the_share_is_opened(new_service, store, alice):
+    crashing = new_service()
+    made = await crashing.create(alice, "ses_1", session("x"))
+    await crashing.list_own(alice)  # its row is not written when the next server starts
+    service = new_service()
+    assert titles(await service.list_own(alice)) == [""]
+    await service.metadata(alice, made.id)
+    assert titles(await service.list_own(alice)) == ["x"]
+    await service.close()
+    assert any(b'"title":"x"' in body for body in contents(store).values())
+
+
+async def test_a_row_that_is_missing_is_made_when_the_share_is_opened(new_service, store, alice):
+    first = new_service()
+    made = await first.create(alice, "ses_1", session("x"))
+    await first.close()
+    await store.delete([key for key in contents(store) if key.startswith("index/")])
+    service = new_service()
+    assert (await service.list_own(alice)).count == 0
+    await service.metadata(alice, made.id)
+    assert (await service.list_own(alice)).count == 1
+
+
+async def test_a_row_without_a_share_goes_when_somebody_asks_for_it(new_service, store, alice):
+    first = new_service()
+    made = await first.create(alice, "ses_1", session("x"))
+    await first.close()
+    (key,) = (key for key in contents(store) if key.startswith("index/"))
+    row = contents(store)[key]
+    second = new_service()
+    await second.delete(alice, made.id, None)
+    await store.put(key, row)
+    service = new_service()
+    assert (await service.list_own(alice)).count == 1
+    with pytest.raises(ShareError, match="Share not found"):
+        await service.metadata(alice, made.id)
+    assert (await service.list_own(alice)).count == 0
+    assert key not in contents(store)
+
+
+async def test_a_row_that_cannot_be_read_does_not_spoil_the_listing(new_service, store, alice, caplog):
+    first = new_service()
+    await first.create(alice, "ses_1", session("x"))
+    await first.close()
+    await store.put("index/broken/00ff", b"{")
+    await store.put("index/legacy", json.dumps({"v": 2}).encode())
+    assert titles(await new_service().list_own(alice)) == ["x"]
+    assert "Skipped index/broken/00ff" in caplog.text
+
+
+@pytest.fixture
+def new_node(new_service, monkeypatch):
+    """Return a function that makes a node that hears nothing of others."""
+    monkeypatch.setattr("rpcshare.shares.catalogue._REFRESH_EVERY", 0.0)
+    return lambda on=None: new_service(on, LocalBroadcaster(), shared_store=True)
+
+
+async def test_nodes_list_what_others_make_change_and_delete(new_node, store, alice):
+    recording = RecordingStore(store)
+    first, second = new_node(), new_node(recording)
+    assert (await second.list_own(alice)).count == 0
+    made = [await first.create(alice, f"ses_{n:08}") for n in range(3)]
+    assert (await second.list_own(alice)).count == 3
+    await first.sync(alice, made[0].id, None, session("changed"))
+    await first.close()
+    recording.calls.clear()
+    assert titles(await second.list_own(alice)) == ["", "", "changed"]
+    assert [name for name, _ in recording.calls] == ["list", "get"]
+    third = new_node()
+    await third.delete(alice, made[1].id, None)
+    assert (await second.list_own(alice)).count == 2
+
+
+async def test_a_share_made_or_deleted_while_the_listing_is_read_is_not_mistaken(new_node, store, alice):
+    gated = GatedStore(lambda name, key: name == "list" and key == "index/", store, after=True)
+    service = new_node(gated)
+    old = await service.create(alice, "ses_old00000")
+    await service.list_own(alice)
+    listing = asyncio.create_task(service.list_own(alice))
+    await gated.reached.wait()
+    await service.create(alice, "ses_new00000")
+    await service.delete(alice, old.id, None)
+    gated.open()
+    assert [index.id for index in (await listing).sessions] == ["new00000"]
+
+
+async def test_a_share_deleted_while_all_rows_are_read_is_not_listed(new_node, store, alice):
+    old = await new_node().create(alice, "ses_old00000")
+    gated = GatedStore(lambda name, key: name == "scan" and key == "index/", store, after=True)
+    service = new_node(gated)
+    listing = asyncio.create_task(service.list_own(alice))
+    await gated.reached.wait()
+    await service.delete(alice, old.id, None)
+    gated.open()
+    assert (await listing).count == 0
+
+
+async def test_a_row_written_late_does_not_bring_a_deleted_share_back(new_node, store, alice):
+    first, second = new_node(), new_node()
+    made = await first.create(alice, "ses_1", session("x"))  # its row is not written yet
+    await second.delete(alice, made.id, None)
+    await first.close()
+    assert not any(key.startswith("index/") for key in contents(store))
+
+
+async def test_an_old_row_does_not_replace_a_new_one(new_node, alice):
+    first, second = new_node(), new_node()
+    made = await first.create(alice, "ses_1", session("old"))  # its row is not written yet
+    await second.sync(alice, made.id, None, session("new"))
+    await second.close()
+    await first.close()
+    assert titles(await new_node().list_own(alice)) == ["new"]
+
+
+async def test_a_node_that_finds_a_newer_row_when_it_writes_its_own_lists_it(new_node, alice):
+    first, second = new_node(), new_node()
+    await first.list_own(alice)
+    made = await first.create(alice, "ses_1", session("old"))  # its row is not written yet
+    await second.sync(alice, made.id, None, session("new"))
+    await second.close()
+    await first._catalogue._write(made.id)
+    assert titles(await first.list_own(alice)) == ["new"]
+
+
+async def test_a_listing_while_the_store_is_down_says_so(new_service, store, alice):
+    service = new_service(FailingStore(lambda *_: True, store), settings=LogSettings())
+    with pytest.raises(ShareError, match="Storage unavailable"):
+        await service.list_own(alice)

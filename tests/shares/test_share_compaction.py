@@ -1,0 +1,246 @@
+import asyncio
+import json
+
+import pytest
+from share_stores import FailingStore, GatedStore, RecordingStore, contents, until
+
+from rpcshare.broadcast import LocalBroadcaster
+from rpcshare.shares import LogSettings
+from rpcshare.shares.compaction import CompactionPolicy
+from rpcshare.shares.sweeper import Sweeper
+from rpcshare.storage import StoreError
+
+AT_ONCE = CompactionPolicy(tail_size=0, tail_ratio=0.0, tail_entries=0)
+NEVER = CompactionPolicy(tail_size=2**40, tail_entries=2**40)
+
+
+def settings(policy, **others):
+    return LogSettings(compaction=policy, grace=0.0, **others)
+
+
+def part(part_id, text=""):
+    return {"type": "part", "data": {"id": part_id, "text": text}}
+
+
+def numbers(store, kind):
+    return [int(key.rpartition("/")[2]) for key in sorted(contents(store)) if f"/{kind}/" in key]
+
+
+async def settled(service, share_id):
+    """Wait until nothing is being compacted or trimmed."""
+    async with service._shares.using(share_id) as log:
+        await log._compactor.finish()
+    await until(lambda: not (service._sweeper._waiting or service._sweeper._running))
+
+
+async def parts_of(service, caller, share_id):
+    merged = json.loads(await service.agent_session(caller, share_id))
+    return [part["id"] for part in merged["parts"]]
+
+
+async def test_a_snapshot_replaces_the_entries_before_it(new_service, store, alice):
+    service = new_service(settings=settings(AT_ONCE))
+    share = await service.create(alice, "ses_1", [part("a")])
+    await settled(service, share.id)
+    await service.sync(alice, share.id, None, [part("b")])
+    await settled(service, share.id)
+    assert (numbers(store, "log"), numbers(store, "snapshot")) == ([], [2])
+    assert await parts_of(new_service(), alice, share.id) == ["a", "b"]
+
+
+async def test_writing_goes_on_while_a_snapshot_is_made(new_service, store, alice):
+    gated = GatedStore(lambda name, key: name == "put" and "/snapshot/" in key, store)
+    service = new_service(gated, settings=settings(AT_ONCE))
+    share = await service.create(alice, "ses_1", [part("a")])
+    await gated.reached.wait()
+    await service.sync(alice, share.id, None, [part("b")])
+    gated.open()
+    await settled(service, share.id)
+    assert (numbers(store, "log"), numbers(store, "snapshot")) == ([2], [1])
+    assert await parts_of(new_service(), alice, share.id) == ["a", "b"]
+
+
+async def test_a_long_log_of_small_entries_is_compacted(new_service, store, alice):
+    policy = CompactionPolicy(tail_entries=10)
+    service = new_service(settings=settings(policy))
+    share = await service.create(alice, "ses_1")
+    for number in range(30):
+        await service.sync(alice, share.id, None, [part(str(number))])
+        await settled(service, share.id)
+    assert numbers(store, "snapshot") == [22]
+    assert len(numbers(store, "log")) == 8
+
+
+async def test_the_bytes_written_are_a_bounded_multiple_of_those_synced(new_service, alice):
+    store = RecordingStore()
+    service = new_service(store, settings=settings(CompactionPolicy(tail_size=20_000)))
+    share = await service.create(alice, "ses_1")
+    texts = [f"{number:x}".join("fedcba9876543210" * 8) for number in range(1000)]
+    for number, text in enumerate(texts):
+        await service.sync(alice, share.id, None, [part(f"{number % 200}", text)])
+        await settled(service, share.id)
+    snapshots = [key for name, key in store.calls if name == "put" and "/snapshot/" in key]
+    assert 2 <= len(snapshots) <= 10
+    assert store.bytes_put < 4 * sum(map(len, texts))
+
+
+async def test_entries_stay_for_the_grace_period(new_service, store, alice):
+    service = new_service(settings=LogSettings(compaction=AT_ONCE, grace=3600.0))
+    share = await service.create(alice, "ses_1", [part("a")])
+    async with service._shares.using(share.id) as log:
+        await log._compactor.finish()
+    assert (numbers(store, "log"), numbers(store, "snapshot")) == ([1], [1])
+
+
+async def test_what_a_crash_left_is_deleted_after_the_next_opening(new_service, store, alice):
+    first = new_service(settings=LogSettings(compaction=AT_ONCE, grace=3600.0))
+    share = await first.create(alice, "ses_1", [part("a")])
+    await first.close()
+    second = new_service(settings=settings(NEVER))
+    assert await parts_of(second, alice, share.id) == ["a"]
+    await settled(second, share.id)
+    assert (numbers(store, "log"), numbers(store, "snapshot")) == ([], [1])
+
+
+async def test_a_closed_sweeper_deletes_nothing_any_more():
+    deleted = []
+
+    async def delete():
+        deleted.append(True)
+
+    sweeper = Sweeper(grace=0.0)
+    sweeper.later("ses_1", delete)
+    await sweeper.close()
+    await asyncio.sleep(0.01)
+    assert deleted == []
+
+
+async def test_a_deletion_that_fails_is_logged_and_others_go_on(caplog):
+    deleted = asyncio.Event()
+
+    async def fail():
+        raise StoreError("out of reach")
+
+    async def delete():
+        deleted.set()
+
+    sweeper = Sweeper(grace=0.0)
+    sweeper.later("ses_1", fail)
+    sweeper.later("ses_1", delete)
+    await deleted.wait()
+    await sweeper.close()
+    assert "out of reach" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "policy", [CompactionPolicy(tail_entries=4), CompactionPolicy(tail_size=600, tail_ratio=0.0)]
+)
+async def test_a_snapshot_that_cannot_be_written_is_not_tried_at_every_sync(
+    new_service, store, alice, caplog, policy
+):
+    tried = []
+
+    def fails(name, key):
+        is_snapshot = name == "put" and "/snapshot/" in key
+        tried.extend([key] if is_snapshot else [])
+        return is_snapshot
+
+    service = new_service(FailingStore(fails, store), settings=settings(policy))
+    share = await service.create(alice, "ses_1")
+    for number in range(40):
+        await service.sync(alice, share.id, None, [part(str(number))])
+        await settled(service, share.id)
+    assert len(tried) == 3  # with about 5, 11 and 23 entries
+    assert "Could not write a snapshot" in caplog.text
+    assert len(await parts_of(new_service(), alice, share.id)) == 40
+
+
+async def test_a_reader_that_loses_the_race_with_a_deletion_reads_again(new_service, store, alice):
+    writer = new_service(settings=settings(AT_ONCE))
+    share = await writer.create(alice, "ses_1", [part("a")])
+    await settled(writer, share.id)
+    gated = GatedStore(lambda name, key: name == "get" and "/snapshot/" in key, store)
+    reader = new_service(gated, LocalBroadcaster())
+    reading = asyncio.create_task(parts_of(reader, alice, share.id))
+    await gated.reached.wait()  # it has seen snapshot 1
+    await writer.sync(alice, share.id, None, [part("b")])
+    await settled(writer, share.id)
+    assert numbers(store, "snapshot") == [2]
+    gated.open()
+    assert await reading == ["a", "b"]
+
+
+async def test_a_reader_whose_entries_vanish_reads_again(new_service, store, alice):
+    writer = new_service(settings=settings(CompactionPolicy(tail_entries=2)))
+    share = await writer.create(alice, "ses_1", [part("a")])
+    gated = GatedStore(lambda name, key: name == "scan" and "/log/" in key, store)
+    reader = new_service(gated, LocalBroadcaster())
+    reading = asyncio.create_task(parts_of(reader, alice, share.id))
+    await gated.reached.wait()  # it has seen entry 1
+    for name in "bc":
+        await writer.sync(alice, share.id, None, [part(name)])
+    await settled(writer, share.id)
+    assert numbers(store, "log") == []
+    gated.open()
+    assert await reading == ["a", "b", "c"]
+
+
+async def test_a_node_whose_entries_vanish_while_it_catches_up_reads_anew(new_service, store, alice):
+    writer = new_service(settings=settings(CompactionPolicy(tail_entries=2)))
+    share = await writer.create(alice, "ses_1", [part("a")])
+    gated = GatedStore(lambda name, key: name == "scan" and gated.is_armed, store)
+    gated.is_armed = False
+    reader = new_service(gated, LocalBroadcaster(), shared_store=True)
+    assert await parts_of(reader, alice, share.id) == ["a"]
+    gated.is_armed = True
+    await writer.sync(alice, share.id, None, [part("b")])
+    reading = asyncio.create_task(parts_of(reader, alice, share.id))
+    await gated.reached.wait()  # it has seen entry 2
+    await writer.sync(alice, share.id, None, [part("c")])
+    await settled(writer, share.id)
+    assert numbers(store, "log") == []
+    gated.open()
+    assert await reading == ["a", "b", "c"]
+
+
+async def test_a_log_with_a_gap_is_not_served(new_service, store, alice):
+    service = new_service(settings=settings(NEVER))
+    share = await service.create(alice, "ses_1", [part("a")])
+    for name in "bc":
+        await service.sync(alice, share.id, None, [part(name)])
+    await store.delete([key for key in contents(store) if key.endswith("/log/000000000002")])
+    with pytest.raises(Exception, match="Storage unavailable"):
+        await new_service().agent_session(alice, share.id)
+
+
+@pytest.mark.parametrize("moment", ["after the deletion", "during the deletion"])
+async def test_the_snapshot_of_a_share_deleted_meanwhile_does_not_stay(new_service, store, alice, moment):
+    gated = GatedStore(lambda name, key: name == "put" and "/snapshot/" in key, store)
+    slow = new_service(gated, settings=settings(AT_ONCE), shared_store=True)
+    share = await slow.create(alice, "ses_1", [part("a")])
+    await gated.reached.wait()
+    deleting = GatedStore(lambda name, keys: name == "delete", store)
+    other = new_service(deleting, LocalBroadcaster(), settings=settings(NEVER), shared_store=True)
+    deletion = asyncio.create_task(other.delete(alice, share.id, None))
+    await deleting.reached.wait()  # it knows what to delete, and does not know of the snapshot
+    if moment == "after the deletion":
+        deleting.open()
+        await deletion
+    gated.open()
+    await slow.close()
+    deleting.open()
+    await deletion
+    assert numbers(store, "snapshot") == []
+
+
+async def test_a_deletion_waits_for_the_snapshot_that_is_being_written(new_service, store, alice):
+    gated = GatedStore(lambda name, key: name == "put" and "/snapshot/" in key, store)
+    service = new_service(gated, settings=settings(AT_ONCE))
+    share = await service.create(alice, "ses_1", [part("a", "the content")])
+    await gated.reached.wait()
+    deletion = asyncio.create_task(service.delete(alice, share.id, None))
+    done, _ = await asyncio.wait([deletion], timeout=0.05)
+    assert not done
+    gated.open()
+    await deletion
+    assert not any(b"the content" in body for body in contents(store).values())

@@ -1,0 +1,260 @@
+import asyncio
+import json
+
+import pytest
+
+from rpcshare.shares.events import Deleted, Snapshot, Sync
+from rpcshare.shares.hub import RECENT_SYNCS, Hub
+from rpcshare.shares.state import ShareState
+from rpcshare.shares.syncdata import parse_batch
+
+
+class Share:
+    """A state and its hub, grown together as an open share grows them."""
+
+    def __init__(self):
+        self.state = ShareState("abcdefgh", "ses_abcdefgh", 1000)
+        self.hub = Hub("abcdefgh")
+
+    def sync(self, *batch):
+        items = parse_batch(list(batch)).items
+        self.state.apply(items, 2000)
+        self.hub.sync(Sync("abcdefgh", self.state.sync_count, items))
+
+    def subscribe(self, from_sync_count=None):
+        return self.hub.subscribe(self.state, from_sync_count)
+
+
+@pytest.fixture
+def share():
+    return Share()
+
+
+def part(part_id, text=""):
+    return {"type": "part", "data": {"id": part_id, "text": text}}
+
+
+def diff(file):
+    return {"type": "session_diff", "data": [{"file": file}]}
+
+
+async def waiting(subscription):
+    """Return the events that wait, without waiting for others."""
+    events = []
+    while True:
+        try:
+            events.append(await asyncio.wait_for(anext(subscription), 0.01))
+        except (TimeoutError, StopAsyncIteration):
+            return events
+
+
+def counts(events):
+    return [(event.type, event.sync_count) for event in events]
+
+
+async def test_a_subscription_begins_with_a_snapshot(share):
+    share.sync(part("a"))
+    event = await anext(share.subscribe())
+    assert isinstance(event, Snapshot)
+    assert json.loads(event.json) == {
+        "type": "snapshot",
+        "shareID": "abcdefgh",
+        "syncCount": 1,
+        "data": json.loads(share.state.sync_data()),
+    }
+
+
+async def test_every_sync_follows_in_order_as_it_was_sent(share):
+    subscription = share.subscribe()
+    share.sync(part("b"), part("a"), {"type": "session_diff", "data": []})
+    share.sync()
+    _, first, second = await waiting(subscription)
+    assert first.value == {
+        "type": "sync",
+        "shareID": "abcdefgh",
+        "syncCount": 1,
+        "data": [part("b"), part("a"), {"type": "session_diff", "data": []}],
+    }
+    assert (second.value["syncCount"], second.value["data"]) == (2, [])
+
+
+async def test_a_waiting_consumer_is_woken(share):
+    subscription = share.subscribe()
+    await anext(subscription)
+    consumer = asyncio.create_task(anext(subscription))
+    await asyncio.sleep(0)
+    share.sync(part("a"))
+    assert (await consumer).sync_count == 1
+
+
+async def test_subscribers_share_one_event(share):
+    subscriptions = [share.subscribe(), share.subscribe()]
+    share.sync(part("a"))
+    (snapshot, sync), (other_snapshot, other_sync) = [await waiting(each) for each in subscriptions]
+    assert snapshot is other_snapshot
+    assert sync is other_sync
+    assert sync.json is other_sync.json
+    assert sync.value is other_sync.value
+
+
+async def test_who_comes_back_gets_only_what_it_missed(share):
+    for number in range(5):
+        share.sync(part(str(number)))
+    assert counts(await waiting(share.subscribe(3))) == [("sync", 4), ("sync", 5)]
+
+
+async def test_who_missed_nothing_waits_for_the_next(share):
+    share.sync(part("a"))
+    subscription = share.subscribe(1)
+    assert await waiting(subscription) == []
+    share.sync(part("b"))
+    assert counts(await waiting(subscription)) == [("sync", 2)]
+
+
+async def test_who_has_seen_what_is_not_yet_gets_a_snapshot(share):
+    share.sync(part("a"))
+    assert counts(await waiting(share.subscribe(2))) == [("snapshot", 1)]
+
+
+@pytest.mark.parametrize(("syncs", "size"), [(600, 1), (10, 300_000)])
+async def test_who_missed_more_than_is_remembered_gets_a_snapshot(share, syncs, size):
+    for number in range(syncs):
+        share.sync(part(str(number), "x" * size))
+    assert counts(await waiting(share.subscribe(1))) == [("snapshot", syncs)]
+    assert share.hub.size <= 2**20
+
+
+async def test_the_oldest_sync_that_is_remembered_can_be_missed_and_no_older(share):
+    for number in range(600):
+        share.sync(part(str(number)))
+    events = await waiting(share.subscribe(600 - RECENT_SYNCS))
+    assert [event.sync_count for event in events] == list(range(601 - RECENT_SYNCS, 601))
+    assert counts(await waiting(share.subscribe(599 - RECENT_SYNCS))) == [("snapshot", 600)]
+
+
+async def test_deleted_comes_last_and_ends_the_iteration(share):
+    subscription = share.subscribe()
+    share.sync(part("a"))
+    share.hub.delete()
+    events = [event async for event in subscription]
+    assert [event.type for event in events] == ["snapshot", "sync", "deleted"]
+    assert events[-1].value == {"type": "deleted", "shareID": "abcdefgh"}
+
+
+async def test_a_waiting_consumer_hears_of_the_end(share):
+    subscription = share.subscribe()
+    await anext(subscription)
+    consumer = asyncio.create_task(anext(subscription))
+    await asyncio.sleep(0)
+    share.hub.delete()
+    assert isinstance(await consumer, Deleted)
+
+
+async def test_closing_the_hub_delivers_what_waits_and_ends(share):
+    subscription = share.subscribe()
+    share.hub.close()
+    assert [event.type async for event in subscription] == ["snapshot"]
+
+
+async def test_a_closed_subscription_ends_at_once_and_is_forgotten(share):
+    subscription = share.subscribe()
+    await subscription.aclose()
+    share.sync(part("a"))
+    assert [event async for event in subscription] == []
+    assert len(share.hub) == 0
+
+
+async def test_closing_lets_a_waiting_consumer_go(share):
+    subscription = share.subscribe()
+    await anext(subscription)
+    consumer = asyncio.create_task(anext(subscription))
+    await asyncio.sleep(0)
+    await subscription.aclose()
+    with pytest.raises(StopAsyncIteration):
+        await consumer
+
+
+async def test_a_cancelled_wait_loses_nothing(share):
+    subscription = share.subscribe()
+    await anext(subscription)
+    consumer = asyncio.create_task(anext(subscription))
+    await asyncio.sleep(0)
+    share.sync(part("a"))
+    consumer.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await consumer
+    assert counts(await waiting(subscription)) == [("sync", 1)]
+
+
+async def test_a_second_consumer_is_refused(share):
+    subscription = share.subscribe()
+    await anext(subscription)
+    consumer = asyncio.create_task(anext(subscription))
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="one consumer"):
+        await anext(subscription)
+    consumer.cancel()
+
+
+async def test_a_slow_subscriber_gets_the_newest_value_of_each_item(share):
+    subscription = share.subscribe()
+    for number in range(200):
+        share.sync(part("same", str(number)), part(f"own {number}"), diff(str(number % 3)))
+    snapshot, merged = await waiting(subscription)
+    assert merged.sync_count == 200
+    follower = ShareState("abcdefgh", "ses_abcdefgh", 1000)
+    for event in (snapshot, merged):
+        follower.content.apply(parse_batch(json.loads(event.json)["data"]).items)
+    assert json.loads(follower.sync_data()) == json.loads(share.state.sync_data())
+
+
+async def test_a_few_large_syncs_are_too_much_as_well(share):
+    subscription = share.subscribe(0)
+    for number in range(10):
+        share.sync(part(str(number), "x" * 100_000))
+    assert counts(await waiting(subscription)) == [("sync", 10)]
+
+
+async def test_syncs_come_one_by_one_again_once_the_backlog_is_taken(share):
+    subscription = share.subscribe()
+    for number in range(100):
+        share.sync(part(str(number)))
+    assert counts(await waiting(subscription)) == [("snapshot", 0), ("sync", 100)]
+    share.sync(part("x"))
+    share.sync(part("y"))
+    assert counts(await waiting(subscription)) == [("sync", 101), ("sync", 102)]
+
+
+async def test_a_backlog_takes_no_more_than_the_share(share):
+    subscription = share.subscribe(0)
+    for number in range(2000):
+        share.sync(part(str(number % 10), f"{number:5}" * 2000), diff("x" * 5000))
+    assert subscription._merged.size <= share.state.content.size
+    assert len(subscription._events) == 0
+
+
+async def test_deleted_follows_a_merged_backlog(share):
+    subscription = share.subscribe(0)
+    for number in range(100):
+        share.sync(part(str(number)))
+    share.hub.delete()
+    assert [event.type async for event in subscription] == ["sync", "deleted"]
+
+
+async def test_a_share_read_anew_replaces_what_waits(share):
+    subscription = share.subscribe()
+    share.sync(part("a"))
+    share.hub.restart(share.state)
+    share.sync(part("b"))
+    assert counts(await waiting(subscription)) == [("snapshot", 1), ("sync", 2)]
+
+
+async def test_each_subscriber_has_a_backlog_of_its_own(share):
+    slow, quick = share.subscribe(0), share.subscribe(0)
+    seen = []
+    for number in range(100):
+        share.sync(part(str(number)))
+        seen += await waiting(quick) if number % 25 == 0 else []
+    seen += await waiting(quick)
+    assert counts(await waiting(slow)) == [("sync", 100)]
+    assert [event.sync_count for event in seen] == list(range(1, 101))

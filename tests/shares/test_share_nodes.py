@@ -1,0 +1,394 @@
+"""Several nodes on one store: their writes to one share, and what each sees of the others'."""
+
+import asyncio
+import itertools
+import json
+
+import pytest
+from share_stores import FailingStore, GatedStore, RecordingStore, YieldingStore, contents, until
+
+from rpcshare.broadcast import LocalBroadcaster, LogAppended
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.shares import LogSettings, objects
+from rpcshare.shares.compaction import CompactionPolicy
+from rpcshare.shares.objects import LoggedSync
+from rpcshare.shares.syncdata import parse_batch
+
+COMPACTING = CompactionPolicy(tail_size=0, tail_ratio=0.0, tail_entries=2)
+UNTRUSTING = LogSettings(trusted_for=0.0, grace=0.0, compaction=COMPACTING)
+"""No time is short enough for what others did to be superfluous and gone: nothing to rely on."""
+
+
+@pytest.fixture
+def new_node(new_service, store):
+    """Return a function that makes a node; alone=True: no message reaches it or leaves it."""
+    seeds = itertools.count()
+
+    def make(*, alone=False, on=None, **options):
+        hearing = LocalBroadcaster() if alone else None
+        on = on or YieldingStore(store, seed=next(seeds))
+        return new_service(on, hearing, shared_store=True, **options)
+
+    return make
+
+
+def part(part_id, text=""):
+    return {"type": "part", "data": {"id": part_id, "text": text}}
+
+
+def diff(file):
+    return {"type": "session_diff", "data": [{"file": file, "after": file * 100}]}
+
+
+async def acknowledges(call):
+    """Return whether ``call`` succeeded; if not, it may have taken place or not."""
+    (result,) = await asyncio.gather(call, return_exceptions=True)
+    if isinstance(result, ShareError):
+        assert result.code is ErrorCode.STORAGE_UNAVAILABLE
+        return False
+    assert isinstance(result, int)
+    return True
+
+
+async def read(service, caller, share_id):
+    return json.loads(await service.agent_session(caller, share_id))
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["with messages", "without messages"])
+async def test_two_nodes_write_one_share_and_nothing_is_lost(new_node, alice, alone):
+    nodes = [new_node(alone=alone), new_node(alone=alone)]
+    share = (await nodes[0].create(alice, "ses_1")).id
+    counts = await asyncio.gather(
+        *(
+            nodes[n % 2].sync(alice, share, None, [part(str(n)), diff(str(n % 7)), diff(f"own {n}")])
+            for n in range(200)
+        )
+    )
+    assert sorted(counts) == list(range(1, 201))
+    first, second = [await read(node, alice, share) for node in nodes]
+    assert first == second == await read(new_node(), alice, share)
+    assert sorted(int(part["id"]) for part in first["parts"]) == list(range(200))
+    assert sum(diff["file"].startswith("own") for diff in first["diffs"]) == 200
+    assert len(first["diffs"]) == 400
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_no_acknowledged_sync_is_lost_however_soon_entries_are_deleted(new_node, store, alice, seed):
+    nodes = [
+        new_node(alone=True, settings=UNTRUSTING, on=YieldingStore(store, seed=2 * seed + n))
+        for n in range(2)
+    ]
+    share = (await nodes[0].create(alice, "ses_1")).id
+    acknowledged = []
+
+    async def write(node, name):
+        for number in range(15):
+            item = f"{name} {number}"
+            if await acknowledges(node.sync(alice, share, None, [part(item), diff(item)])):
+                acknowledged.append(item)
+
+    await asyncio.gather(*(write(node, name) for name, node in zip("abcd", nodes * 2, strict=True)))
+    for node in nodes:
+        await node.close()
+    merged = await read(new_node(), alice, share)
+    files = [diff["file"] for diff in merged["diffs"]]
+    assert {part["id"] for part in merged["parts"]} == set(files)
+    assert len(set(files)) == len(files)  # none twice
+    assert set(acknowledged) <= set(files)
+    assert len(acknowledged) >= 25
+
+
+async def test_a_node_that_slept_through_a_compaction_writes_behind_it(new_node, store, alice):
+    asleep = new_node(alone=True, settings=LogSettings(trusted_for=0.0))
+    share = (await asleep.create(alice, "ses_1", [part("0")])).id
+    awake = new_node(alone=True, settings=UNTRUSTING)
+    for number in range(1, 10):
+        await awake.sync(alice, share, None, [part(str(number))])
+    await awake.close()
+    assert await asleep.sync(alice, share, None, [part("10")]) == 11
+    merged = await read(new_node(), alice, share)
+    assert [part["id"] for part in merged["parts"]] == [str(number) for number in range(11)]
+
+
+async def slow_writer_overtaken(new_node, store, alice):
+    """Return a node whose write reaches the store only after others' took its number and went."""
+    gated = GatedStore(lambda name, key: name == "put" and "/log/" in key, store)
+    slow = new_node(alone=True, on=gated, settings=LogSettings(trusted_for=0.0))
+    share = (await slow.create(alice, "ses_1")).id
+    write = asyncio.create_task(slow.sync(alice, share, None, [part("slow")]))
+    await gated.reached.wait()
+    return slow, share, write, gated
+
+
+async def test_a_write_overtaken_by_a_compaction_is_not_acknowledged(new_node, store, alice):
+    slow, share, write, gated = await slow_writer_overtaken(new_node, store, alice)
+    other = new_node(alone=True, settings=UNTRUSTING)
+    for number in range(6):
+        await other.sync(alice, share, None, [part(str(number))])
+    await other.close()
+    gated.open()
+    with pytest.raises(ShareError) as caught:
+        await write
+    assert caught.value.code is ErrorCode.STORAGE_UNAVAILABLE
+    assert await slow.sync(alice, share, None, [part("again")]) == 7
+    assert len((await read(new_node(), alice, share))["parts"]) == 7
+
+
+async def test_a_write_overtaken_by_a_deletion_is_refused_and_leaves_nothing(new_node, store, alice):
+    _, share, write, gated = await slow_writer_overtaken(new_node, store, alice)
+    other = new_node(alone=True, settings=UNTRUSTING)
+    await other.delete(alice, share, None)
+    await until(lambda: not (other._sweeper._waiting or other._sweeper._running))
+    gated.open()
+    with pytest.raises(ShareError, match="Share not found"):
+        await write
+    assert sorted(contents(store)) == ["session/ses_1", f"share/{share}/head"]
+
+
+async def test_a_node_sees_what_another_wrote(new_node, alice):
+    first, second = new_node(), new_node()
+    share = (await first.create(alice, "ses_1", [part("a")])).id
+    assert len((await read(second, alice, share))["parts"]) == 1
+    await first.sync(alice, share, None, [part("b")])
+    assert len((await read(second, alice, share))["parts"]) == 2
+
+
+async def test_a_node_sees_what_another_wrote_without_any_message(new_node, alice):
+    first, second = new_node(alone=True), new_node(alone=True)
+    share = (await first.create(alice, "ses_1", [part("a")])).id
+    assert len((await read(second, alice, share))["parts"]) == 1
+    await first.sync(alice, share, None, [part("b")])
+    assert len((await read(second, alice, share))["parts"]) == 2
+
+
+async def test_reads_that_come_together_look_at_the_store_once(new_node, store, alice):
+    recording = RecordingStore(YieldingStore(store))
+    node = new_node(on=recording)
+    share = (await node.create(alice, "ses_1", [part("a")])).id
+    recording.calls.clear()
+    await asyncio.gather(*(node.agent_session(alice, share) for _ in range(50)))
+    assert len(recording.calls) <= 2
+
+
+async def test_a_message_is_enough_to_follow(new_service, store, alice):
+    """Nodes that do not look into the store for every read hear of writes all the same."""
+    first, recording = new_service(), RecordingStore(store)
+    second = new_service(recording)
+    share = (await first.create(alice, "ses_1", [part("a")])).id
+    await read(second, alice, share)
+    recording.calls.clear()
+    await first.sync(alice, share, None, [part("b"), diff("f")])
+    assert len((await read(second, alice, share))["parts"]) == 2
+    assert recording.calls == []
+
+
+async def test_a_message_is_applied_while_a_write_is_under_way(new_service, store, alice):
+    gated = GatedStore(lambda name, key: name == "put" and "/log/" in key, store)
+    first, second = new_service(), new_service(gated)
+    share = (await first.create(alice, "ses_1")).id
+    write = asyncio.create_task(second.sync(alice, share, None, [part("second"), diff("f")]))
+    await gated.reached.wait()
+    await first.sync(alice, share, None, [part("first"), diff("g")])
+    gated.open()
+    assert await write == 2
+    merged = await read(second, alice, share)
+    assert [part["id"] for part in merged["parts"]] == ["first", "second"]
+    assert merged == await read(first, alice, share)
+
+
+async def test_subscribers_on_all_nodes_get_every_sync_once_and_in_order(new_node, alice):
+    nodes = [new_node(), new_node()]
+    share = (await nodes[0].create(alice, "ses_1")).id
+    subscriptions = [await node.subscribe(alice, share, 0) for node in nodes]
+
+    async def follow(subscription):
+        seen = 0
+        async for event in subscription:
+            if event.type == "deleted":
+                return seen
+            assert event.type == "sync"
+            assert event.sync_count == seen + 1
+            seen = event.sync_count
+        return None
+
+    following = [asyncio.create_task(follow(subscription)) for subscription in subscriptions]
+    await asyncio.gather(*(nodes[n % 2].sync(alice, share, None, [part(str(n))]) for n in range(60)))
+    await nodes[1].delete(alice, share, None)
+    assert await asyncio.gather(*following) == [60, 60]
+
+
+async def test_a_watched_share_is_followed_though_messages_are_lost(new_node, alice, monkeypatch):
+    monkeypatch.setattr("rpcshare.shares.service._POLL_EVERY", 0.01)
+    first, second = new_node(alone=True), new_node(alone=True)
+    share = (await first.create(alice, "ses_1")).id
+    subscription = await second.subscribe(alice, share, 0)
+    await first.sync(alice, share, None, [part("a")])
+    assert (await anext(subscription)).sync_count == 1
+    await first.delete(alice, share, None)
+    assert (await anext(subscription)).type == "deleted"
+
+
+async def test_a_deleted_share_is_gone_on_every_node(new_node, alice):
+    first, second = new_node(alone=True), new_node(alone=True)
+    share = (await first.create(alice, "ses_1", [part("a")])).id
+    await second.sync(alice, share, None, [part("b")])
+    await first.delete(alice, share, None)
+    for call in (second.agent_session(alice, share), second.sync(alice, share, None, [])):
+        with pytest.raises(ShareError, match="Share not found"):
+            await call
+
+
+@pytest.mark.parametrize("stop", ["delete", "get head", "put head"])
+async def test_deletions_on_two_nodes_do_not_hit_the_share_made_anew(new_node, store, alice, stop):
+    """A slow deletion that goes on after a quick one is over, and the share is back."""
+
+    def holds(name, key):
+        return gated.is_armed and stop == (f"{name} head" if str(key).endswith("/head") else name)
+
+    gated = GatedStore(holds, store, after=stop == "get head")
+    gated.is_armed = False
+    slow = new_node(alone=True, on=gated)
+    share = (await slow.create(alice, "ses_1", [part("old")])).id
+    gated.is_armed = True
+    deletion = asyncio.create_task(slow.delete(alice, share, None))
+    await gated.reached.wait()
+    quick = new_node(alone=True)
+    again = await quick.create(alice, "ses_1", [part("new")])
+    assert again.id == share
+    gated.open()
+    await deletion
+    for node in (quick, slow, new_node()):
+        assert [part["id"] for part in (await read(node, alice, share))["parts"]] == ["new"]
+        assert (await node.list_own(alice)).count == 1
+
+
+async def test_a_share_deleted_while_it_is_opened_is_not_mistaken_for_an_empty_one(new_service, store, alice):
+    writer = new_service(settings=LogSettings(grace=0.0))
+    share = (await writer.create(alice, "ses_1", [part("old")])).id
+    gated = GatedStore(lambda name, key: name == "list" and key.startswith("share/"), store)
+    reading = asyncio.create_task(read(new_service(gated, LocalBroadcaster()), alice, share))
+    await gated.reached.wait()  # it has read the head
+    await writer.delete(alice, share, None)
+    await until(lambda: not (writer._sweeper._waiting or writer._sweeper._running))
+    await writer.create(alice, "ses_1", [part("new")])
+    gated.open()
+    with pytest.raises(ShareError, match="Share not found"):
+        await reading
+
+
+async def test_what_is_heard_while_a_share_is_opened_is_not_missed(new_service, store, alice):
+    writer = new_service()
+    share = (await writer.create(alice, "ses_1", [part("a")])).id
+    gated = GatedStore(lambda name, key: name == "scan", store, after=True)
+    opening = asyncio.create_task(new_service(gated).subscribe(alice, share, 1))
+    await gated.reached.wait()  # it has read the log
+    await writer.sync(alice, share, None, [part("b")])
+    gated.open()
+    assert (await anext(await opening)).sync_count == 2
+
+
+async def test_what_a_slow_writer_put_where_entries_were_deleted_is_not_read(new_node, store, alice):
+    """It finds out by itself; until then it stands below a snapshot, and readers pass it by."""
+    asleep = new_node(alone=True, settings=LogSettings(trusted_for=0.0))
+    share = (await asleep.create(alice, "ses_1", [part("0")])).id
+    at_once = CompactionPolicy(tail_size=0, tail_ratio=0.0, tail_entries=0)
+    awake = new_node(alone=True, settings=LogSettings(grace=0.0, compaction=at_once))
+    async with awake._shares.using(share) as log:
+        for number in range(1, 6):
+            await awake.sync(alice, share, None, [part(str(number))])
+            await log._compactor.finish()
+        await until(lambda: not (awake._sweeper._waiting or awake._sweeper._running))
+        stray = objects.encode_entry("stray", [LoggedSync(1, parse_batch([part("stray")]).items)], {})
+        await log._journal.append(2, stray)
+    for node in (asleep, awake, new_node()):
+        merged = await read(node, alice, share)
+        assert [part["id"] for part in merged["parts"]] == list("012345")
+
+
+class LossyBroadcaster(LocalBroadcaster):
+    """Loses messages while ``is_lossy``."""
+
+    is_lossy = False
+
+    async def publish(self, message):
+        if not self.is_lossy:
+            await super().publish(message)
+
+
+async def test_a_gap_in_the_messages_is_filled_from_the_store(new_service, alice):
+    messages = LossyBroadcaster()
+    first, second = new_service(None, messages), new_service(None, messages)
+    share = (await first.create(alice, "ses_1")).id
+    subscription = await second.subscribe(alice, share, 0)
+    messages.is_lossy = True
+    await first.sync(alice, share, None, [part("lost")])
+    messages.is_lossy = False
+    await first.sync(alice, share, None, [part("heard")])
+    assert [(await anext(subscription)).sync_count for _ in range(2)] == [1, 2]
+
+
+async def test_a_message_about_an_entry_that_is_not_there_is_followed_up_once(new_service, store, alice):
+    messages = LocalBroadcaster()
+    service = new_service(None, messages)
+    share = (await service.create(alice, "ses_1", [part("a")])).id
+    async with service._shares.using(share) as log:
+        message = LogAppended(share, log.head.generation, 99, b"")
+        await messages.publish(message)
+        await until(lambda: not log.is_busy)
+    assert await service.sync(alice, share, None, [part("b")]) == 2
+
+
+async def test_a_message_about_the_share_made_anew_tells_that_the_old_one_is_gone(new_service, alice):
+    messages = LossyBroadcaster()
+    first, second = new_service(None, messages), new_service(None, messages)
+    share = (await first.create(alice, "ses_1", [part("old")])).id
+    subscription = await second.subscribe(alice, share, 1)
+    messages.is_lossy = True
+    await first.delete(alice, share, None)
+    messages.is_lossy = False
+    await first.create(alice, "ses_1", [part("new")])
+    assert (await anext(subscription)).type == "deleted"
+    assert [part["id"] for part in (await read(second, alice, share))["parts"]] == ["new"]
+
+
+async def test_a_node_follows_a_share_that_was_made_anew(new_node, alice):
+    first, second = new_node(alone=True), new_node(alone=True)
+    share = (await first.create(alice, "ses_1", [part("old")])).id
+    await read(second, alice, share)
+    await first.delete(alice, share, None)
+    await first.create(alice, "ses_1", [part("new")])
+    with pytest.raises(ShareError, match="Share not found"):
+        await second.sync(alice, share, None, [part("x")])
+    assert await second.sync(alice, share, None, [part("y")]) == 2
+
+
+async def test_one_share_is_made_by_callers_that_create_at_once(new_node, alice):
+    nodes = [new_node(alone=True) for _ in range(4)]
+    made = await asyncio.gather(
+        *(nodes[n % 4].create(alice, "ses_12345678", [part(str(n))]) for n in range(12))
+    )
+    assert len({(each.id, each.secret) for each in made}) == 1
+    assert len((await read(nodes[0], alice, made[0].id))["parts"]) == 12
+
+
+async def test_different_callers_that_create_at_once_get_shares_of_their_own(
+    new_node, alice, bob, admin, anonymous
+):
+    nodes = [new_node(alone=True, anonymous_create=True) for _ in range(4)]
+    callers = [alice, bob, admin, anonymous, anonymous]
+    made = await asyncio.gather(
+        *(nodes[n % 4].create(caller, "ses_12345678") for n, caller in enumerate(callers))
+    )
+    assert len({each.id for each in made}) == 5
+    assert len({each.secret for each in made}) == 5
+
+
+async def test_a_reader_of_a_failing_store_is_told_so(new_node, store, alice):
+    is_down = False
+    node = new_node(on=FailingStore(lambda *_: is_down, store))
+    share = (await node.create(alice, "ses_1", [part("a")])).id
+    is_down = True
+    with pytest.raises(ShareError, match="Storage unavailable"):
+        await node.agent_session(alice, share)
+    is_down = False
+    assert len((await read(node, alice, share))["parts"]) == 1
