@@ -19,7 +19,7 @@ from rpcshare.storage import ObjectStore, PreconditionFailedError
 
 __all__ = ["Journal", "StoredHead", "Survey", "read_head"]
 
-_LARGE = 256 * 1024  # bytes of a packed body that are decoded in a thread, not on the event loop
+_LARGE = 64 * 1024  # bytes of a packed body that are decoded in a thread, not on the event loop
 
 
 class StoredHead(msgspec.Struct, frozen=True):

@@ -23,7 +23,9 @@ class OpenShares:
         self._logs: OrderedDict[str, ShareLog] = OrderedDict()  # the least recently used first
         self._weights: dict[str, int] = {}  # the footprint of each when it was last looked at
         self._total = 0  # of _weights
-        self._loading: dict[str, asyncio.Task[ShareLog]] = {}
+        # Of shares that are being opened: who asks for one meanwhile goes behind who asked before.
+        self._opening: dict[str, asyncio.Lock] = {}
+        self._queued: Counter[str] = Counter()  # callers at each of these locks
         self._users: Counter[str] = Counter()  # callers that use each, or wait for it to load
 
     def watched(self) -> list[ShareLog]:
@@ -36,8 +38,8 @@ class OpenShares:
         self._users[share_id] += 1
         try:
             log = self._logs.get(share_id)
-            if log is None:
-                log = await self._loaded(share_id)
+            if log is None or share_id in self._opening:
+                log = await self._opened(share_id)
             else:
                 self._logs.move_to_end(share_id)
             yield log
@@ -49,7 +51,7 @@ class OpenShares:
 
     def add(self, share_id: str, make: Callable[[], ShareLog]) -> None:
         """Open a share with ``make``, unless it is open or being loaded."""
-        if share_id not in self._logs and share_id not in self._loading:
+        if share_id not in self._logs and share_id not in self._opening:
             self._keep(share_id, make())
 
     def resized(self, log: object, share_id: str, footprint: int) -> None:
@@ -65,28 +67,34 @@ class OpenShares:
 
     async def close(self) -> None:
         """Close all shares: what waits to be written is written first."""
-        await asyncio.gather(*self._loading.values(), return_exceptions=True)
+        for lock in list(self._opening.values()):
+            async with lock:
+                pass
         logs = list(self._logs.values())
         await asyncio.gather(*(log.close() for log in logs))
         for share_id in list(self._logs):
             self._remove(share_id)
 
-    async def _loaded(self, share_id: str) -> ShareLog:
-        task = self._loading.get(share_id)
-        if task is None:
-            task = self._loading[share_id] = asyncio.create_task(self._load_one(share_id))
-            # Its callers may all be cancelled; then nobody asks for its exception.
-            task.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return await asyncio.shield(task)
+    async def _opened(self, share_id: str) -> ShareLog:
+        """Return a share that is not open, or was not a moment ago, to its callers in their order.
 
-    async def _load_one(self, share_id: str) -> ShareLog:
+        Syncs take effect in the order in which they get here, so none may overtake those that wait.
+        """
+        lock = self._opening.setdefault(share_id, asyncio.Lock())
+        self._queued[share_id] += 1
         try:
-            log = await self._load(share_id)
+            async with lock:  # which is fair: first come, first served
+                log = self._logs.get(share_id)
+                if log is None:
+                    log = await self._load(share_id)
+                    if not log.is_ended:
+                        self._keep(share_id, log)
+                return log
         finally:
-            del self._loading[share_id]
-        if not log.is_ended:
-            self._keep(share_id, log)
-        return log
+            self._queued[share_id] -= 1
+            if not self._queued[share_id]:
+                del self._queued[share_id]
+                del self._opening[share_id]
 
     def _keep(self, share_id: str, log: ShareLog) -> None:
         self._logs[share_id] = log

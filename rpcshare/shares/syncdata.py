@@ -9,6 +9,8 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from itertools import chain, groupby
+from operator import attrgetter
 from typing import NoReturn
 
 import msgspec
@@ -18,7 +20,8 @@ from rpcshare.errors import ErrorCode, ShareError
 
 __all__ = ["Batch", "Item", "Kind", "json_pieces", "parse_batch"]
 
-MAX_DEPTH = 256
+# Less than the 256 that a message may have, for what an event or an AgentSession puts around an item.
+MAX_DEPTH = 200
 """Levels of nesting in one item. JSON decoders give up not far beyond, depending on who calls them,
 and what has been accepted must stay readable."""
 
@@ -37,7 +40,7 @@ _LISTS = frozenset({Kind.DIFF, Kind.MODEL})  # kinds whose data is a list
 
 
 class Item(msgspec.Struct, frozen=True):
-    """Values of one kind, in order. One SyncData makes one Item."""
+    """Values of one kind, in order: of one SyncData whose data is a list, or of several whose is not."""
 
     kind: Kind
     values: tuple[tuple[bytes, bytes], ...]
@@ -102,8 +105,15 @@ def parse_batch(value: object) -> Batch:
     """
     if type(value) is not list:
         _refuse("data", "must be a list of SyncData")
-    items = tuple(_parse_item(item, f"data[{index}]") for index, item in enumerate(value))
-    return Batch(items, sum(item.size for item in items))
+    parsed = [_parse_item(item, f"data[{index}]") for index, item in enumerate(value)]
+    items: list[Item] = []
+    for kind, group in groupby(parsed, attrgetter("kind")):
+        if kind in _LISTS:
+            items.extend(group)
+        else:
+            values = chain.from_iterable(item.values for item in group)
+            items.append(Item(kind, tuple(values)))
+    return Batch(tuple(items), sum(item.size for item in items))
 
 
 def _parse_item(item: object, place: str) -> Item:
