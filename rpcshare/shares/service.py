@@ -310,8 +310,12 @@ class ShareService:
         if live is None:
             raise share_not_found()
         log = await ShareLog.open(self._node, share_id, live)
-        if not log.is_ended:
-            await self._catalogue.repair(_row(log))
+        try:
+            if not log.is_ended:
+                await self._catalogue.repair(_row(log))
+        except BaseException:
+            log.detach()  # nobody will close it
+            raise
         return log
 
     def _parse(self, data: object) -> Batch:

@@ -40,7 +40,10 @@ _LISTS = frozenset({Kind.DIFF, Kind.MODEL})  # kinds whose data is a list
 
 
 class Item(msgspec.Struct, frozen=True):
-    """Values of one kind, in order: of one SyncData whose data is a list, or of several whose is not."""
+    """Values of one kind, in order.
+
+    One SyncData of a kind whose data is a list makes one Item; of the others, adjacent ones share one.
+    """
 
     kind: Kind
     values: tuple[tuple[bytes, bytes], ...]
