@@ -1,21 +1,28 @@
 """Clients of a share server, for scripts and programs: the bare stub, the typed client, the blocking one."""
 
+from rpcshare.client.batching import Batch, batch
 from rpcshare.client.blocking import BlockingShareClient, connect_blocking
 from rpcshare.client.connecting import ConnectFailedError, connect
 from rpcshare.client.events import EventStream
+from rpcshare.client.reconnecting import ConnectionState, Reconnecting, StateChange
 from rpcshare.client.share_client import ShareClient
 from rpcshare.client.types import Identity, SessionIndex, SessionPage, ShareCredentials, ShareEvent
 
 __all__ = [
+    "Batch",
     "BlockingShareClient",
     "ConnectFailedError",
+    "ConnectionState",
     "EventStream",
     "Identity",
+    "Reconnecting",
     "SessionIndex",
     "SessionPage",
     "ShareClient",
     "ShareCredentials",
     "ShareEvent",
+    "StateChange",
+    "batch",
     "connect",
     "connect_blocking",
 ]

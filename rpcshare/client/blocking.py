@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from rpcshare.client.reconnecting import ConnectionState, Token
 from rpcshare.client.share_client import ShareClient
 from rpcshare.client.types import (
     Identity,
@@ -24,7 +25,7 @@ T = TypeVar("T")
 
 
 def connect_blocking(
-    url: str, *, token: str | None = None, open_timeout: float = 10.0
+    url: str, *, token: Token | None = None, open_timeout: float = 10.0, reconnect: bool = False
 ) -> BlockingShareClient:
     """Connect to a share server from a plain script.
 
@@ -35,7 +36,7 @@ def connect_blocking(
 
     Takes and raises what :class:`~rpcshare.client.share_client.ShareClient` does.
     """
-    return BlockingShareClient(url, token=token, open_timeout=open_timeout)
+    return BlockingShareClient(url, token=token, open_timeout=open_timeout, reconnect=reconnect)
 
 
 class BlockingShareClient:
@@ -45,10 +46,18 @@ class BlockingShareClient:
     program does something else. Any thread may use it.
     """
 
-    def __init__(self, url: str, *, token: str | None = None, open_timeout: float = 10.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: Token | None = None,
+        open_timeout: float = 10.0,
+        reconnect: bool = False,
+    ) -> None:
         self._url = url
         self._token = token
         self._open_timeout = open_timeout
+        self._reconnect = reconnect
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rpcshare", daemon=True)
         self._client: ShareClient | None = None
@@ -129,13 +138,20 @@ class BlockingShareClient:
         return lambda *arguments: self._run(call(arguments))
 
     @property
+    def state(self) -> ConnectionState:
+        """Where the connection is in its life, if the client was made with ``reconnect``."""
+        return self._connected.healing.state
+
+    @property
     def _connected(self) -> ShareClient:
         if self._client is None:
             raise RuntimeError("a BlockingShareClient is used inside `with`")
         return self._client
 
     async def _connect(self) -> ShareClient:
-        client = ShareClient(self._url, token=self._token, open_timeout=self._open_timeout)
+        client = ShareClient(
+            self._url, token=self._token, open_timeout=self._open_timeout, reconnect=self._reconnect
+        )
         return await client.__aenter__()
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:

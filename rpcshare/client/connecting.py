@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
+from typing import Literal, overload
 from urllib.parse import urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection
@@ -11,21 +12,39 @@ from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
+from rpcshare.client.reconnecting import Reconnecting, Token
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.rpc import JSON, Connection, Limits, SessionClosedError, Stub, WebSocketTransport
+from rpcshare.rpc import JSON, Codec, Connection, Limits, SessionClosedError, Stub, WebSocketTransport
+from rpcshare.rpc.messagepack import MESSAGEPACK
 
-__all__ = ["ConnectFailedError", "Connecting", "connect"]
+__all__ = ["ConnectFailedError", "Connecting", "authorization", "connect", "endpoint", "place_of"]
 
 # What a server sends is as large as the shares that it keeps, and the caller chose the server.
 CLIENT_LIMITS = Limits(message_bytes=0)
 
-# A peer that has vanished without a word is noticed after both: 25 s.
+# A peer that has vanished without a word is noticed after all three: 28 s. The last is how long it may take
+# to agree that the connection is over, which such a peer never does.
 PING_INTERVAL = 15.0
 PING_TIMEOUT = 10.0
+CLOSE_TIMEOUT = 3.0
+
+# What is offered, the best first. A server that selects none of them speaks JSON (PROTOCOL.md, "Handshake").
+CODECS: dict[str | None, Codec] = {
+    MESSAGEPACK.subprotocol: MESSAGEPACK,
+    JSON.subprotocol: JSON,
+}
 
 
 class ConnectFailedError(ConnectionError):
-    """No connection could be made; the message says to where, and why."""
+    """No connection could be made; the message says to where, and why.
+
+    Attributes:
+        retry_after: the seconds that the server wants to be left alone for, or None.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Connecting:
@@ -40,20 +59,25 @@ class Connecting:
         headers: Mapping[str, str] | None,
         open_timeout: float,
         limits: Limits,
+        ping_interval: float = PING_INTERVAL,
+        ping_timeout: float = PING_TIMEOUT,
     ) -> None:
-        self.url = websocket_url(url)
+        self.url = endpoint(url, {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"})
         self.connection: Connection | None = None
-        self._headers = dict(headers or {})
-        if token is not None:
-            self._headers["Authorization"] = f"Bearer {token}"
+        self._headers = {**(headers or {}), **authorization(token)}
         self._main = main
         self._open_timeout = open_timeout
         self._limits = limits
+        self._ping_interval = ping_interval
+        self._ping_timeout = ping_timeout
 
     async def __aenter__(self) -> Stub:
         websocket = await self._open()
         self.connection = Connection(
-            WebSocketTransport(websocket), self._main, codec=JSON, limits=self._limits
+            WebSocketTransport(websocket),
+            self._main,
+            codec=CODECS.get(websocket.subprotocol, JSON),
+            limits=self._limits,
         )
         await self.connection.__aenter__()
         return self.connection.remote_main
@@ -73,17 +97,17 @@ class Connecting:
         return self.connection.session.closed if self.connection is not None else None
 
     async def _open(self) -> ClientConnection:
-        parts = urlsplit(self.url)
-        place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"  # a path may hold a key
+        place = place_of(self.url)
         try:
             return await connect_websocket(
                 self.url,
                 additional_headers=self._headers,
-                subprotocols=[Subprotocol(JSON.subprotocol)],
+                subprotocols=[Subprotocol(codec.subprotocol) for codec in CODECS.values()],
                 compression=None,
                 open_timeout=self._open_timeout,
-                ping_interval=PING_INTERVAL,
-                ping_timeout=PING_TIMEOUT,
+                ping_interval=self._ping_interval,
+                ping_timeout=self._ping_timeout,
+                close_timeout=min(CLOSE_TIMEOUT, self._ping_timeout),
                 max_size=self._limits.message_bytes or None,
             )
         except InvalidStatus as exc:
@@ -92,22 +116,74 @@ class Connecting:
                 raise ShareError(ErrorCode.UNAUTHORIZED, f"Unauthorized by {place}") from None
             if status == 403:
                 raise ShareError(ErrorCode.FORBIDDEN, f"Forbidden by {place}") from None
-            raise ConnectFailedError(f"{place} answered {status} to the handshake") from None
+            asked_for = exc.response.headers.get("Retry-After", "")
+            raise ConnectFailedError(
+                f"{place} answered {status} to the handshake",
+                retry_after=float(asked_for) if asked_for.isdecimal() else None,
+            ) from None
         except TimeoutError:
             raise ConnectFailedError(f"{place} did not answer within {self._open_timeout:g} s") from None
         except (OSError, WebSocketException) as exc:
             raise ConnectFailedError(f"cannot connect to {place}: {exc}") from exc
 
 
+@overload
 def connect(
     url: str,
     *,
     token: str | None = None,
+    reconnect: Literal[False] = False,
     main: object = None,
     headers: Mapping[str, str] | None = None,
     open_timeout: float = 10.0,
     limits: Limits = CLIENT_LIMITS,
-) -> Connecting:
+    ping_interval: float = PING_INTERVAL,
+    ping_timeout: float = PING_TIMEOUT,
+) -> Connecting: ...
+
+
+@overload
+def connect(
+    url: str,
+    *,
+    token: Token | None = None,
+    reconnect: Literal[True],
+    main: object = None,
+    headers: Mapping[str, str] | None = None,
+    open_timeout: float = 10.0,
+    limits: Limits = CLIENT_LIMITS,
+    ping_interval: float = PING_INTERVAL,
+    ping_timeout: float = PING_TIMEOUT,
+) -> Reconnecting: ...
+
+
+@overload
+def connect(
+    url: str,
+    *,
+    token: Token | None = None,
+    reconnect: bool,
+    main: object = None,
+    headers: Mapping[str, str] | None = None,
+    open_timeout: float = 10.0,
+    limits: Limits = CLIENT_LIMITS,
+    ping_interval: float = PING_INTERVAL,
+    ping_timeout: float = PING_TIMEOUT,
+) -> Connecting | Reconnecting: ...
+
+
+def connect(
+    url: str,
+    *,
+    token: Token | None = None,
+    reconnect: bool = False,
+    main: object = None,
+    headers: Mapping[str, str] | None = None,
+    open_timeout: float = 10.0,
+    limits: Limits = CLIENT_LIMITS,
+    ping_interval: float = PING_INTERVAL,
+    ping_timeout: float = PING_TIMEOUT,
+) -> Connecting | Reconnecting:
     """Connect to the RPC endpoint of a server; enter the result for a stub of its main target.
 
     The stub has the server's own names, and pipelines::
@@ -118,27 +194,55 @@ def connect(
 
     Args:
         url: of the server: ``http``, ``https``, ``ws`` or ``wss``. Without a path, ``/rpc`` is meant.
-        token: sent as ``Authorization: Bearer`` in the handshake.
+        token: sent as ``Authorization: Bearer`` in the handshake. With ``reconnect`` it may be a function,
+            sync or async, that returns a fresh one for each handshake.
+        reconnect: make another connection when one is lost; see
+            :class:`~rpcshare.client.reconnecting.Reconnecting`.
         main: a target that the server may call as its remote main.
         headers: more headers for the handshake.
         open_timeout: in seconds, for the whole of the handshake.
         limits: how much the server may ask of this side.
+        ping_interval: in seconds, from one sign of life that is asked for to the next.
+        ping_timeout: for how many seconds the server may owe one before the connection counts as lost.
 
     Raises (on entering):
         ShareError: ``UNAUTHORIZED`` or ``FORBIDDEN``: the server refused the handshake.
-        ConnectFailedError: there is no connection for any other reason.
+        ConnectFailedError: there is no connection for any other reason. Not with ``reconnect``, which
+            goes on trying.
     """
-    return Connecting(url, token=token, main=main, headers=headers, open_timeout=open_timeout, limits=limits)
+
+    def attempt(token: str | None) -> Connecting:
+        return Connecting(
+            url,
+            token=token,
+            main=main,
+            headers=headers,
+            open_timeout=open_timeout,
+            limits=limits,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+        )
+
+    if reconnect:
+        attempt(None)  # so that a URL that is none is found here, too
+        return Reconnecting(attempt, token=token)
+    if token is not None and not isinstance(token, str):
+        raise TypeError("a function that makes tokens is for reconnect=True")
+    return attempt(token)
 
 
-def websocket_url(url: str) -> str:
-    """Return the WebSocket URL of the RPC endpoint that ``url`` means.
+def endpoint(url: str, schemes: Mapping[str, str]) -> str:
+    """Return the URL of the RPC endpoint that ``url`` means.
+
+    Args:
+        url: of a server, or of its endpoint.
+        schemes: for each that ``url`` may have, the one to use.
 
     Raises:
-        ValueError: ``url`` is not an absolute URL of one of the four schemes.
+        ValueError: ``url`` is not an absolute URL of one of the schemes.
     """
     parts = urlsplit(url)
-    scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(parts.scheme)
+    scheme = schemes.get(parts.scheme)
     if scheme is None or not parts.hostname:
         raise ValueError("a server's URL begins with http://, https://, ws:// or wss:// and a host")
     path = parts.path.rstrip("/")
@@ -146,3 +250,22 @@ def websocket_url(url: str) -> str:
     if not path or (path.startswith("/k/") and not is_endpoint):
         path += "/rpc"
     return urlunsplit((scheme, parts.netloc, path, parts.query, ""))
+
+
+def place_of(url: str) -> str:
+    """Return what of ``url`` an error may tell: neither a user, nor a path, which may hold a key."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def authorization(token: str | None) -> dict[str, str]:
+    """Return the header that shows ``token``, if there is one.
+
+    Raises:
+        ValueError: no server takes such a token. Said here because others would quote it.
+    """
+    if token is None:
+        return {}
+    if not token.isascii() or not token.isprintable() or " " in token or not token:
+        raise ValueError("a token is made of visible ASCII characters, without a space")
+    return {"Authorization": f"Bearer {token}"}

@@ -10,6 +10,7 @@ import msgspec
 
 from rpcshare.client.connecting import connect
 from rpcshare.client.events import EventStream
+from rpcshare.client.reconnecting import Reconnecting, Token
 from rpcshare.client.types import Identity, SessionIndex, SessionPage, ShareCredentials, SyncData
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import Promise, RpcError, Stub
@@ -29,17 +30,28 @@ class ShareClient:
             async for event in client.subscribe(share.id):
                 ...
 
+    With ``reconnect`` it outlives its connection: what is asked while there is none waits for the next, and
+    what had no answer is asked again, unless that is to delete a share. Event streams go on without a gap.
+
     Every method raises :class:`~rpcshare.errors.ShareError` with the code that the server gave, and
     :class:`~rpcshare.rpc.SessionClosedError` when the connection is gone.
 
     Args:
         url: of the server; see :func:`~rpcshare.client.connecting.connect`.
-        token: the credential for the handshake.
+        token: the credential for the handshake; with ``reconnect`` it may be what returns a fresh one.
         open_timeout: in seconds, for the handshake.
+        reconnect: make another connection when one is lost.
     """
 
-    def __init__(self, url: str, *, token: str | None = None, open_timeout: float = 10.0) -> None:
-        self._connecting = connect(url, token=token, open_timeout=open_timeout)
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: Token | None = None,
+        open_timeout: float = 10.0,
+        reconnect: bool = False,
+    ) -> None:
+        self._connecting = connect(url, token=token, open_timeout=open_timeout, reconnect=reconnect)
         self._api: Stub | None = None
 
     async def __aenter__(self) -> Self:
@@ -61,6 +73,13 @@ class ShareClient:
         if self._api is None:
             raise RuntimeError("a ShareClient is used inside `async with`")
         return self._api
+
+    @property
+    def healing(self) -> Reconnecting:
+        """What makes the connections, with their state, if the client was made with ``reconnect``."""
+        if not isinstance(self._connecting, Reconnecting):
+            raise TypeError("only a connection that heals has states: reconnect=True")
+        return self._connecting
 
     async def create_share(self, session_id: str, data: Sequence[SyncData] | None = None) -> ShareCredentials:
         """Share a session, with its first sync if there is ``data``, in one round trip.

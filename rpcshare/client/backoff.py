@@ -1,0 +1,39 @@
+"""How long to wait before the next attempt to connect."""
+
+from __future__ import annotations
+
+import random
+
+__all__ = ["Backoff"]
+
+
+class Backoff:
+    """Exponential, with full jitter: clients that lost the same server do not come back at the same moment.
+
+    Args:
+        first: seconds that the first delay is at most; each that follows may be twice as long.
+        longest: seconds that no delay exceeds, unless the server asks for more.
+        lasting: seconds after which a connection counts as a good one, so that delays begin anew.
+    """
+
+    def __init__(self, *, first: float = 0.1, longest: float = 30.0, lasting: float = 10.0) -> None:
+        self._first = first
+        self._longest = longest
+        self._lasting = lasting
+        self._failures = 0
+
+    def after_failure(self, retry_after: float | None = None) -> float:
+        """Return the seconds to wait after an attempt that failed.
+
+        Args:
+            retry_after: seconds that the server asked for.
+        """
+        bound = min(self._longest, self._first * 2 ** min(self._failures, 64))
+        self._failures += 1
+        return max(random.uniform(0, bound), retry_after or 0)  # noqa: S311 -- not a secret
+
+    def after_connection(self, lasted: float) -> float:
+        """Return the seconds to wait after a connection that ``lasted`` for so many."""
+        if lasted >= self._lasting:
+            self._failures = 0
+        return self.after_failure()

@@ -1,0 +1,133 @@
+"""Many calls in one HTTP request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from http import HTTPStatus
+from types import TracebackType
+
+from rpcshare.client.connecting import (
+    CLIENT_LIMITS,
+    ConnectFailedError,
+    authorization,
+    endpoint,
+    place_of,
+)
+from rpcshare.client.posting import Exchange
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.rpc import Connection, Stub
+from rpcshare.rpc.batch import BatchClientTransport
+
+__all__ = ["Batch", "batch"]
+
+
+class Batch:
+    """What :func:`batch` returns: enter it for the stub."""
+
+    def __init__(
+        self, url: str, *, token: str | None, headers: Mapping[str, str] | None, timeout: float
+    ) -> None:
+        self.url = endpoint(url, {"http": "http", "https": "https", "ws": "http", "wss": "https"})
+        self._headers = {
+            "Content-Type": "text/plain; charset=utf-8",
+            **(headers or {}),
+            **authorization(token),
+        }
+        self._timeout = timeout
+        self._transport = BatchClientTransport(self._post)
+        self._connection: Connection | None = None
+        self._running: asyncio.Task[None] | None = None
+        # Why there is no answer, if there is none.
+        self._failure: Exception | None = None
+
+    async def __aenter__(self) -> Stub:
+        if self._connection is not None:
+            raise RuntimeError("a batch is sent once; make another with rpcshare.batch()")
+        self._connection = Connection(self._transport, limits=CLIENT_LIMITS)
+        self._running = asyncio.create_task(self._connection.run())
+        return self._connection.remote_main
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._connection is None or self._running is None:
+            return
+        was_sent = self._transport.is_sent
+        try:
+            # What nobody waits for is sent all the same, and nobody but this can tell if that fails.
+            if exc_type is None and await self._transport.complete():
+                await asyncio.shield(self._running)
+                failure = self._failure or self._connection.session.closed
+                if failure is not None and not (was_sent or self._transport.is_answered):
+                    raise failure
+        finally:
+            await self._connection.close()
+            await self._running
+
+    async def _post(self, body: bytes) -> bytes:
+        """Return the answer to ``body``.
+
+        Raises:
+            ShareError, ConnectFailedError: there is none.
+        """
+        try:
+            return await self._exchanged(body)
+        except Exception as exc:
+            self._failure = exc
+            raise
+
+    async def _exchanged(self, body: bytes) -> bytes:
+        place = place_of(self.url)
+        try:
+            async with asyncio.timeout(self._timeout):
+                status, answer = await Exchange(self.url, self._headers, body, self._timeout).run()
+        except TimeoutError:
+            raise ConnectFailedError(f"{place} did not answer within {self._timeout:g} s") from None
+        except OSError as exc:
+            raise ConnectFailedError(f"cannot connect to {place}: {exc}") from exc
+        if status == HTTPStatus.UNAUTHORIZED:
+            raise ShareError(ErrorCode.UNAUTHORIZED, f"Unauthorized by {place}")
+        if status == HTTPStatus.FORBIDDEN:
+            raise ShareError(ErrorCode.FORBIDDEN, f"Forbidden by {place}")
+        if status != HTTPStatus.OK:
+            raise ConnectFailedError(f"{place} answered {status} to the batch")
+        return answer
+
+
+def batch(
+    url: str,
+    *,
+    token: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = 60.0,
+) -> Batch:
+    """Make several calls in one HTTP request; enter the result for a stub of the server's main target.
+
+    Calls are gathered until a result is awaited, and sent together. So they may build on each other's
+    results, but only by pipelining::
+
+        async with rpcshare.batch("https://share.example", token=token) as api:
+            info = api.createShare(session_id)
+            synced = api.syncShare(info.id, info.secret, items)
+            print(await asyncio.gather(info, synced))
+
+    What has not been sent when the block ends is sent then. No call can be made once the batch has been sent,
+    the server cannot call back, and stubs in results are of no use: what takes more than a question and an
+    answer takes :func:`~rpcshare.client.connecting.connect`.
+
+    Args:
+        url: of the server: ``http`` or ``https``. Without a path, ``/rpc`` is meant.
+        token: sent as ``Authorization: Bearer``.
+        headers: more headers for the request.
+        timeout: in seconds, for the whole of the request and its answer.
+
+    Raises (where a result is awaited, or at the end of the block if none was):
+        ShareError: ``UNAUTHORIZED`` or ``FORBIDDEN``: the server refused the batch.
+        ConnectFailedError: there is no answer for any other reason.
+        SessionClosedError: the call came too late to be in the batch, or the server did not answer it.
+    """
+    return Batch(url, token=token, headers=headers, timeout=timeout)

@@ -1,0 +1,273 @@
+"""The calls to a server while sessions with it come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+
+from rpcshare.client.outcome import Operation, Outcome
+from rpcshare.rpc import EncodeError, RpcError, Session, SessionClosedError, Stub
+from rpcshare.rpc.local import BrokenReference, Call, NearReference
+from rpcshare.rpc.payload import Payload
+from rpcshare.rpc.reference import Budget, Instructions, Path, Reference, Releasable
+from rpcshare.rpc.stub import reference_of
+
+__all__ = ["Calls", "tell_broken"]
+
+logger = logging.getLogger("rpcshare.client")
+
+# How many calls may wait for their answers. A server bounds them (PROTOCOL.md, "Limits"), and many more
+# can have gathered while there was no session.
+WINDOW = 256
+
+
+# How many sessions in a row may end with the same call the first to wait for its answer. It may well be what
+# ends them: a server that cannot cope with what it is sent does not always get to say so. From the second
+# time on, nothing is sent with it that could be the culprit in its place.
+PATIENCE = 5
+
+
+class Calls:
+    """The calls that wait for a session or for their answers, and the owner of the references to both."""
+
+    def __init__(self) -> None:
+        # Why nothing is asked any longer; None as long as something may be.
+        self.closed: SessionClosedError | None = None
+        # The session that there is.
+        self._session: Session | None = None
+        # In the order in which they are sent, again or for the first time.
+        self._waiting: deque[Operation] = deque()
+        self._is_sending = False
+        # Sent, not answered, and to be sent again should the session end.
+        self._sent: dict[Operation, None] = {}
+        # The call that has waited longest when the last session ended, and how many ended so.
+        self._stuck: Operation | None = None
+        self._times_stuck = 0
+        # Answered, and to be sent again all the same: what a subscription is.
+        self._standing: dict[Operation, None] = {}
+        # Those that are going to be sent again, but not yet.
+        self._delayed: dict[Operation, asyncio.TimerHandle] = {}
+
+        self._closed_callbacks: list[Callable[[Exception], None]] = []
+        self._near: dict[int, _Kept] = {}
+        self._abandoned: deque[Releasable] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        # Whether what is abandoned is about to be released.
+        self._scheduled = False
+
+    # As sessions come and go.
+
+    def begin_session(self, session: Session) -> None:
+        """Ask everything of the main target of ``session`` from here on."""
+        self._session = session
+        self._send_waiting()
+
+    def end_session(self) -> None:
+        """Keep everything for the next session. The one that was is over, and its calls have failed."""
+        session, self._session = self._session, None
+        oldest = next(iter(self._sent), None)
+        if oldest is None or oldest is not self._stuck:
+            self._stuck = oldest
+            self._times_stuck = 0
+        self._times_stuck += 1
+        again: list[Operation] = [*self._standing, *self._sent]
+        self._standing.clear()
+        self._sent.clear()
+        for call in again:
+            call.forget_attempt()
+        self._waiting.extendleft(reversed(again))
+        if oldest is not None and session is not None and self._times_stuck >= PATIENCE:
+            self._stuck = None
+            self._times_stuck = 0
+            self._waiting.remove(oldest)
+            oldest.fail(session.closed or SessionClosedError("the session has ended"))
+
+    def close(self, error: SessionClosedError) -> None:
+        """Fail everything: there will be no other session."""
+        self.closed = error
+        self.end_session()
+        delayed, self._delayed = self._delayed, {}
+        for operation, timer in delayed.items():
+            timer.cancel()
+            self._waiting.append(operation)
+        while self._waiting:
+            self._waiting.popleft().fail(error)
+        callbacks, self._closed_callbacks = self._closed_callbacks, []
+        tell_broken(callbacks, error)
+
+    def on_closed(self, callback: Callable[[Exception], None]) -> None:
+        """Have ``callback`` called when there will be no other session; at once if that is so already."""
+        if self.closed is not None:
+            callback(self.closed)
+        else:
+            self._closed_callbacks.append(callback)
+
+    # As operations use it.
+
+    def add(self, operation: Operation) -> None:
+        """Have ``operation`` issued after those before it."""
+        if self.closed is not None:
+            operation.fail(self.closed)
+            return
+        self._waiting.append(operation)
+        self._send_waiting()
+
+    def sent(self, call: Operation) -> None:
+        """Note that ``call`` waits for its answer."""
+        self._sent[call] = None
+
+    def answered(self, call: Operation, *, stands: bool = False) -> None:
+        """Note that ``call`` does not; one that ``stands`` is sent again on the next session."""
+        self._sent.pop(call, None)
+        if call is self._stuck:
+            self._stuck = None
+            self._times_stuck = 0
+        if stands:
+            self._standing[call] = None
+        self._send_waiting()
+
+    def remove(self, operation: Operation) -> None:
+        """Forget ``operation``, wherever it is."""
+        timer = self._delayed.pop(operation, None)
+        if timer is not None:
+            timer.cancel()
+        if operation in self._waiting:
+            self._waiting.remove(operation)
+        self._standing.pop(operation, None)
+        self.answered(operation)
+
+    def add_later(self, delay: float, operation: Operation) -> None:
+        """Have ``operation`` issued in ``delay`` seconds."""
+
+        def add() -> None:
+            del self._delayed[operation]
+            self.add(operation)
+
+        self._delayed[operation] = self._loop.call_later(delay, add)
+
+    def _send_waiting(self) -> None:
+        if self._is_sending:
+            return  # by what a call that was sent has brought about at once
+        self._is_sending = True
+        try:
+            while self._waiting and len(self._sent) < (WINDOW if self._times_stuck < 2 else 1):
+                if self._session is None or self._session.closed is not None:
+                    return
+                self._waiting.popleft().issue(reference_of(self._session.remote_main))
+        finally:
+            self._is_sending = False
+
+    # As an owner of references (rpcshare.rpc.reference.Owner).
+
+    def ask(self, call: Call) -> None:
+        """Have a function of this side called by this side."""
+        self.run(_carry_out(call))
+
+    def run(self, work: Coroutine[None, None, None]) -> None:
+        """Have ``work`` done, which says itself if it fails."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def near(self, target: object) -> NearReference:
+        """Return the one reference to a target or a function of this side."""
+        reference = self._near.get(id(target))
+        if reference is None:
+            reference = self._near[id(target)] = _Kept(self, target)
+        return reference
+
+    def forget(self, target: object) -> None:
+        """Note that nothing refers to ``target`` any longer."""
+        self._near.pop(id(target), None)
+
+    def invoke(self, reference: Reference, path: Path, arguments: tuple[object, ...]) -> Reference:
+        """Call what ``path`` of ``reference`` leads to, with arguments that the application keeps.
+
+        Raises:
+            EncodeError: an argument has no form on the wire, and that is known already.
+        """
+        result = reference.call(path, Payload.lend(self, arguments))
+        settled = result.resolution if isinstance(result, Outcome) else result
+        if isinstance(settled, BrokenReference) and isinstance(settled.error, EncodeError):
+            raise settled.error
+        return result
+
+    def stream(
+        self,
+        reference: Reference,
+        method: str,
+        arguments: tuple[object, ...],
+        settled: Callable[[Exception | None], None],
+    ) -> int | None:
+        """Call a method of a stream's end that is on this side."""
+        result = reference.call((method,), Payload.lend(self, arguments))
+
+        def observe(outcome: Payload | Exception) -> None:
+            settled(outcome if isinstance(outcome, Exception) else None)
+            result.release()
+
+        result.when_settled(observe)
+        return None
+
+    def apply_map(
+        self,
+        value: object,  # noqa: ARG002 -- none of them is looked at
+        captures: list[Reference],
+        instructions: Instructions,  # noqa: ARG002
+        budget: Budget,  # noqa: ARG002
+    ) -> Reference:
+        """Refuse: values are a session's, and mapped by it."""
+        for capture in captures:
+            capture.release()
+        return BrokenReference(self, RpcError("there is nothing here to apply a function to"))
+
+    def abandon(self, reference: Releasable) -> None:
+        """Release ``reference`` soon, on the event loop's own thread."""
+        self._abandoned.append(reference)
+        if self._scheduled or self._loop.is_closed():
+            return
+        self._scheduled = True
+        if threading.get_ident() == self._thread:
+            self._loop.call_soon(self._release_abandoned)
+        else:
+            self._loop.call_soon_threadsafe(self._release_abandoned)
+
+    def _release_abandoned(self) -> None:
+        self._scheduled = False
+        while self._abandoned:
+            self._abandoned.popleft().release()
+
+
+class _Kept(NearReference):
+    """A target or a function in arguments that wait for a session, which takes a reference of its own."""
+
+    __slots__ = ()
+
+    def drop(self) -> None:
+        self.owner.forget(self.target)
+
+
+def tell_broken(callbacks: list[Callable[[Exception], None]], error: Exception) -> None:
+    """Call each of ``callbacks``, whatever the others do."""
+    for callback in callbacks:
+        try:
+            callback(error)
+        except Exception:
+            # Whoever has just learned that this is broken has others to tell.
+            logger.exception("an on_broken callback failed")
+
+
+async def _carry_out(call: Call) -> None:
+    try:
+        value = call.start()
+        if isinstance(value, Awaitable) and not isinstance(value, Stub):
+            value = await value
+    except Exception as exc:  # noqa: BLE001 -- it is the caller's
+        call.reject(exc)
+    else:
+        call.resolve(value)

@@ -1,0 +1,263 @@
+"""A connection that heals: when it is lost, the next one is made, and goes on where that one ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from types import TracebackType
+from typing import Protocol, TypeAlias
+
+import msgspec
+
+from rpcshare.client.backoff import Backoff
+from rpcshare.client.calls import Calls
+from rpcshare.client.reissuing import MainReference, RepeatedCall, Repetition
+from rpcshare.client.resuming import subscribe
+from rpcshare.errors import ShareError
+from rpcshare.rpc import Connection, SessionClosedError, Stub
+
+__all__ = ["Attempt", "ConnectionState", "Reconnecting", "StateChange", "Token"]
+
+Token: TypeAlias = str | Callable[[], str | Awaitable[str]]
+"""A credential, or what returns a fresh one for each handshake."""
+
+# What may be carried out twice: it reads, is idempotent by item, or goes on where it was.
+REPEATED: Mapping[str, Repetition] = {
+    "createShare": RepeatedCall,
+    "syncShare": RepeatedCall,
+    "getShare": RepeatedCall,
+    "getShareMetadata": RepeatedCall,
+    "listShares": RepeatedCall,
+    "whoami": RepeatedCall,
+    "subscribe": subscribe,
+}
+
+# Of a server that asks to be left alone for longer, the wish is not granted; in seconds.
+LONGEST_RETRY_AFTER = 300.0
+
+
+class ConnectionState(StrEnum):
+    """Where a connection that heals is in its life."""
+
+    CONNECTING = "connecting"
+    """An attempt is under way."""
+    CONNECTED = "connected"
+    """There is a session."""
+    WAITING = "waiting"
+    """The last attempt failed, or the last session ended; the next attempt has its time."""
+    CLOSED = "closed"
+    """It is over: its block has been left, or the server refused the credential."""
+
+
+class StateChange(msgspec.Struct, frozen=True):
+    """That a connection has come to a state, and why."""
+
+    state: ConnectionState
+    reason: Exception | None = None
+    """How the last session ended, or why the last attempt failed; None where all is well."""
+    next_attempt: datetime | None = None
+    """When to connect again (UTC); only while ``waiting``."""
+
+
+class Attempt(Protocol):
+    """One connection, entered to make it (:class:`~rpcshare.client.connecting.Connecting`)."""
+
+    connection: Connection | None
+
+    async def __aenter__(self) -> Stub:
+        """Make it. Raises OSError if that may go better another time."""
+        ...
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End it."""
+        ...
+
+
+class Reconnecting:
+    """What :func:`~rpcshare.client.connecting.connect` returns for ``reconnect=True``: enter it for the stub.
+
+    Entering takes one attempt. Unless that is refused, the block begins, connected or not; calls wait for
+    the next session. The stub that it gives stays whole until the connection is closed. What was got from a
+    session (a capability, a stream) breaks with it, except for subscriptions.
+
+    Args:
+        attempt: makes a connection that presents the token that it is given.
+        token: the token, or what returns one.
+        backoff: how long to wait between attempts.
+    """
+
+    def __init__(
+        self,
+        attempt: Callable[[str | None], Attempt],
+        *,
+        token: Token | None = None,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._attempt = attempt
+        self._token = token
+        self._backoff = backoff or Backoff()
+        self._change = StateChange(ConnectionState.CONNECTING)
+        self._watchers: set[asyncio.Queue[StateChange]] = set()
+        self._calls: Calls | None = None
+        self._current: Attempt | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        # Connections that are over, with what they still have to do.
+        self._endings: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Stub:
+        """Begin, and return the stub of whichever session there is.
+
+        Raises:
+            ShareError: ``UNAUTHORIZED`` or ``FORBIDDEN``: the server refused the handshake.
+            Exception: what the function that makes tokens raised, unless that is an OSError.
+        """
+        if self._keeper is not None:
+            raise RuntimeError("a connection is entered once")
+        self._calls = Calls()
+        self._keeper = asyncio.create_task(self._keep())
+        try:
+            async with contextlib.aclosing(self.changes()) as changes:
+                async for change in changes:
+                    if change.state is not ConnectionState.CONNECTING:
+                        break
+        except BaseException:
+            await self._close()
+            raise
+        if self.state is ConnectionState.CLOSED and self._change.reason is not None:
+            await self._close()
+            raise self._change.reason
+        return Stub(MainReference(self._calls, REPEATED))
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._close()
+
+    @property
+    def state(self) -> ConnectionState:
+        """Where it is now."""
+        return self._change.state
+
+    @property
+    def last_change(self) -> StateChange:
+        """How it came to be there."""
+        return self._change
+
+    @property
+    def closed(self) -> SessionClosedError | None:
+        """Why nothing can be asked any longer; None as long as something may be."""
+        return self._calls.closed if self._calls is not None else None
+
+    async def changes(self) -> AsyncGenerator[StateChange, None]:
+        """Yield how it is now, and then each change, ``closed`` being the last."""
+        queue: asyncio.Queue[StateChange] = asyncio.Queue()
+        self._watchers.add(queue)
+        try:
+            change = self._change
+            yield change
+            while change.state is not ConnectionState.CLOSED:
+                change = await queue.get()
+                yield change
+        finally:
+            self._watchers.discard(queue)
+
+    def _move(self, change: StateChange) -> None:
+        self._change = change
+        for queue in self._watchers:
+            queue.put_nowait(change)
+
+    # The life of it, from the first attempt to the last session.
+
+    async def _keep(self) -> None:
+        try:
+            while True:
+                await self._wait(*await self._connect_once())
+        except Exception as exc:  # noqa: BLE001 -- whatever it is, it is what watchers and callers are told
+            self._end(exc)
+
+    async def _connect_once(self) -> tuple[Exception, float]:
+        """Connect, and stay connected; return what came in the way, and for how many seconds to wait now.
+
+        Raises:
+            Exception: there is no use in another attempt.
+        """
+        self._move(StateChange(ConnectionState.CONNECTING, self._change.reason))
+        try:
+            attempt = self._attempt(await self._fresh_token())
+            await attempt.__aenter__()
+        except OSError as exc:
+            retry_after = min(getattr(exc, "retry_after", None) or 0.0, LONGEST_RETRY_AFTER)
+            return exc, self._backoff.after_failure(retry_after)
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        error = await self._stay_connected(attempt)
+        return error, self._backoff.after_connection(clock() - began)
+
+    async def _stay_connected(self, attempt: Attempt) -> SessionClosedError:
+        """Use a connection until it ends; return why it did."""
+        assert attempt.connection is not None  # noqa: S101 -- it has been entered
+        assert self._calls is not None  # noqa: S101 -- likewise
+        session = attempt.connection.session
+        self._current = attempt
+        ended = asyncio.Event()
+        session.remote_main.on_broken(lambda _error: ended.set())
+        self._move(StateChange(ConnectionState.CONNECTED))
+        self._calls.begin_session(session)
+        await ended.wait()
+        self._calls.end_session()
+        self._current = None
+        # Functions that it has called may still be at work, and the next connection does not wait for them.
+        ending = asyncio.create_task(attempt.__aexit__(None, None, None))
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+        assert session.closed is not None  # noqa: S101 -- that breaks its main target
+        return session.closed
+
+    async def _wait(self, reason: Exception, delay: float) -> None:
+        next_attempt = datetime.now(UTC) + timedelta(seconds=delay)
+        self._move(StateChange(ConnectionState.WAITING, reason, next_attempt))
+        await asyncio.sleep(delay)
+
+    async def _fresh_token(self) -> str | None:
+        if self._token is None or isinstance(self._token, str):
+            return self._token
+        token = self._token()
+        return await token if inspect.isawaitable(token) else token
+
+    # Its end.
+
+    def _end(self, reason: Exception | None) -> None:
+        """Fail whatever waits, for good."""
+        if self.state is ConnectionState.CLOSED:
+            return
+        if reason is None:
+            error = SessionClosedError("the connection was closed by this side")
+        else:
+            code = str(reason.code) if isinstance(reason, ShareError) else None
+            error = SessionClosedError(f"the connection was given up: {reason}", code=code)
+        assert self._calls is not None  # noqa: S101 -- it has been entered
+        self._calls.close(error)
+        self._move(StateChange(ConnectionState.CLOSED, reason))
+
+    async def _close(self) -> None:
+        self._end(None)
+        current, self._current = self._current, None
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait({self._keeper})
+        if current is not None:
+            await current.__aexit__(None, None, None)
+        if self._endings:
+            await asyncio.wait(self._endings)
