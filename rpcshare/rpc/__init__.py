@@ -19,6 +19,8 @@ from rpcshare.rpc.codec import JSON, Codec, JSONCodec
 from rpcshare.rpc.connection import Connection
 from rpcshare.rpc.encoding import Preencoded
 from rpcshare.rpc.errors import (
+    AggregateError,
+    ConnectionLostError,
     DisposedError,
     EncodeError,
     LimitExceededError,
@@ -26,25 +28,42 @@ from rpcshare.rpc.errors import (
     RpcError,
     SessionClosedError,
 )
+from rpcshare.rpc.fetch import URL, Blob, Headers, Request, Response
 from rpcshare.rpc.limits import Limits
+from rpcshare.rpc.local_owner import promise, stub
 from rpcshare.rpc.payload import on_settled
 from rpcshare.rpc.session import Session, Stats
 from rpcshare.rpc.streams import ReadableStream, Sink, WritableStream
 from rpcshare.rpc.stub import Promise, Stub
 from rpcshare.rpc.target import RpcTarget, rpc_method, rpc_property
 from rpcshare.rpc.transport import MemoryTransport, Transport, TransportClosedError, memory_pair
-from rpcshare.rpc.values import UNDEFINED, BigInt, Date, Undefined
+from rpcshare.rpc.values import (
+    UNDEFINED,
+    ArrayBuffer,
+    BigInt,
+    DataView,
+    Date,
+    Uint8ClampedArray,
+    Undefined,
+)
 from rpcshare.rpc.websocket import WebSocketTransport
 
 __all__ = [
     "JSON",
     "UNDEFINED",
+    "URL",
+    "AggregateError",
+    "ArrayBuffer",
     "BigInt",
+    "Blob",
     "Codec",
     "Connection",
+    "ConnectionLostError",
+    "DataView",
     "Date",
     "DisposedError",
     "EncodeError",
+    "Headers",
     "JSONCodec",
     "LimitExceededError",
     "Limits",
@@ -53,6 +72,8 @@ __all__ = [
     "Promise",
     "ProtocolError",
     "ReadableStream",
+    "Request",
+    "Response",
     "RpcError",
     "RpcTarget",
     "Session",
@@ -62,11 +83,14 @@ __all__ = [
     "Stub",
     "Transport",
     "TransportClosedError",
+    "Uint8ClampedArray",
     "Undefined",
     "WebSocketTransport",
     "WritableStream",
     "memory_pair",
     "on_settled",
+    "promise",
     "rpc_method",
     "rpc_property",
+    "stub",
 ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from rpcshare.rpc.codec import JSON, Codec
 from rpcshare.rpc.errors import (
+    ConnectionLostError,
     LimitExceededError,
     ProtocolError,
     RpcError,
@@ -18,7 +19,7 @@ from rpcshare.rpc.errors import (
 )
 from rpcshare.rpc.session import DEFAULT_LIMITS, Session, conceal
 from rpcshare.rpc.stub import Stub
-from rpcshare.rpc.transport import Transport, TransportClosedError
+from rpcshare.rpc.transport import BatchOverError, Transport, TransportClosedError
 
 if TYPE_CHECKING:
     from rpcshare.rpc.limits import Limits
@@ -48,9 +49,8 @@ class Connection:
         describe_error: what to tell the peer of an exception that is not an RpcError.
         throttle: stop reading while much waits to be sent. Of two peers at most one may do so, or each could
             wait for the other; it is the server's.
-        call_grace: for how many seconds after the connection has ended the calls of the peer may go on.
-        answers_once: the end of what the peer sends is the end of its questions, not of the session, which
-            goes on until all of them are answered.
+        call_grace: for how many seconds after the connection, or the peer's batch, has ended the calls of the
+            peer may go on.
     """
 
     def __init__(
@@ -63,7 +63,6 @@ class Connection:
         describe_error: Callable[[BaseException], RpcError] = conceal,
         throttle: bool = False,
         call_grace: float = 10.0,
-        answers_once: bool = False,
     ) -> None:
         self.transport = transport
         self.session = Session(
@@ -77,7 +76,6 @@ class Connection:
         self._codec = codec
         self._limits = limits
         self._throttle = throttle
-        self._answers_once = answers_once
         self._call_grace = call_grace
 
         self._loop = asyncio.get_running_loop()
@@ -103,6 +101,10 @@ class Connection:
         self._close_code = 1000
         # Whether calls under way may end before the session does.
         self._draining = False
+        # What the session ends with when nothing else has ended it.
+        self._last_word = SessionClosedError("the session was closed by this side")
+        # For how long the last frames may take to leave.
+        self._close_timeout: float | None = CLOSE_TIMEOUT
 
     @property
     def remote_main(self) -> Stub:
@@ -136,7 +138,7 @@ class Connection:
                     task.result()
         finally:
             reader.cancel()
-            self.session.close(SessionClosedError("the session was closed by this side"))
+            self.session.close(self._last_word)
             await self._finish(writer)
             self._ended.set()
 
@@ -176,11 +178,10 @@ class Connection:
             try:
                 frame = await self.transport.receive()
             except TransportClosedError as exc:
-                if self._answers_once:
-                    self.session.hear_no_more()
-                    self._draining = True
-                else:
-                    self.session.close(SessionClosedError(f"the connection was lost: {exc}"))
+                self.session.close(_lost(exc))
+                return
+            except BatchOverError as exc:
+                self._hear_no_more(exc.reason)
                 return
             size = _size(frame)
             if bound and size > bound:
@@ -195,6 +196,13 @@ class Connection:
             self._carry_out()
             if self._throttle and self._pending > HIGH_WATER:
                 await self._drained.wait()
+
+    def _hear_no_more(self, reason: Exception) -> None:
+        """Go on until the peer has its answers, and all of them have left, however slowly it reads."""
+        self.session.hear_no_more(reason)
+        self._draining = True
+        self._last_word = SessionClosedError(str(reason))
+        self._close_timeout = None
 
     # Calls.
 
@@ -274,7 +282,7 @@ class Connection:
                 try:
                     await self.transport.send(frame, text=text)
                 except TransportClosedError as exc:
-                    self.session.close(SessionClosedError(f"the connection was lost: {exc}"))
+                    self.session.close(_lost(exc))
                     return
                 self._pending -= len(frame)
             if self._pending <= HIGH_WATER:
@@ -287,7 +295,7 @@ class Connection:
     async def _finish(self, writer: asyncio.Task[None]) -> None:
         """Let the last frames leave, close the transport, and end the calls that are still under way."""
         self._flush()
-        await asyncio.wait({writer}, timeout=CLOSE_TIMEOUT)
+        await asyncio.wait({writer}, timeout=self._close_timeout)
         writer.cancel()
         closed = self.session.closed
         aborted = isinstance(closed, ProtocolError)
@@ -304,3 +312,7 @@ class Connection:
 def _size(frame: bytes | str) -> int:
     """Return how many bytes a frame has, or had before it was decoded."""
     return len(frame) if isinstance(frame, bytes) or frame.isascii() else len(frame.encode())
+
+
+def _lost(error: TransportClosedError) -> ConnectionLostError:
+    return ConnectionLostError(f"the connection was lost: {error}", close_code=error.code)

@@ -8,13 +8,15 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from rpcshare.rpc.errors import LimitExceededError, ProtocolError, RpcError
+from rpcshare.rpc.errors import AggregateError, LimitExceededError, ProtocolError, RpcError
+from rpcshare.rpc.fetch import URL, Body, Headers, Request, Response, header_pairs
 from rpcshare.rpc.payload import Container, Located, Payload
-from rpcshare.rpc.streams import stream_from_pipe, stream_to
+from rpcshare.rpc.streams import ReadableStream, stream_from_pipe, stream_to
 from rpcshare.rpc.stub import Disposable, Promise, Stub
 from rpcshare.rpc.values import (
     MAX_SAFE_INTEGER,
     UNDEFINED,
+    container_of_bytes,
     date_from_milliseconds,
     float_from_integer,
     parse_bigint,
@@ -54,6 +56,10 @@ class Importer(Protocol):
 
     def take_pipe(self, export_id: int) -> Pipe:
         """Return the pipe ``export_id`` to read from. Raises ProtocolError if it is none, or is read."""
+        ...
+
+    def collect_blob(self, export_id: int, content_type: str) -> Reference:
+        """Return a hold on the blob that the pipe ``export_id`` brings. Raises as :meth:`take_pipe`."""
         ...
 
 
@@ -191,29 +197,122 @@ class Decoder:
 
     def _bytes(self, value: list[object], _depth: int) -> object:
         data = value[1] if len(value) in (2, 3) else None
-        if len(value) == 3 and value[2] not in _BYTE_CONTAINERS:
-            raise _malformed(value)
-        if isinstance(data, bytes):
-            return data
-        if not isinstance(data, str):
+        container = value[2] if len(value) == 3 else "Uint8Array"
+        if not isinstance(data, bytes | str) or not isinstance(container, str):
             raise _malformed(value)
         try:
-            # JavaScript's encoders leave the padding out.
-            return base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
+            if isinstance(data, str):
+                # JavaScript's encoders leave the padding out.
+                data = base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
+            return container_of_bytes(container, data)
         except (binascii.Error, ValueError):
             raise _malformed(value) from None
+
+    def _blob(self, value: list[object], _depth: int) -> object:
+        if len(value) != 3 or type(value[1]) is not str:
+            raise _malformed(value)
+        content = value[2]
+        if type(content) is not list or content[:1] != ["readable"]:
+            raise _malformed(value)
+        return Promise(self._importer.collect_blob(_entry_id(content), value[1]))
+
+    def _url(self, value: list[object], _depth: int) -> object:
+        if len(value) != 2 or type(value[1]) is not str:
+            raise _malformed(value)
+        try:
+            return URL(value[1])
+        except ValueError:
+            raise _malformed(value) from None
+
+    def _headers(self, value: list[object], _depth: int) -> object:
+        if len(value) != 2:
+            raise _malformed(value)
+        try:
+            return Headers(header_pairs(value[1]))
+        except (TypeError, ValueError):
+            raise _malformed(value) from None
+
+    def _request(self, value: list[object], depth: int) -> object:
+        if len(value) != 3 or type(value[1]) is not str or type(value[2]) is not dict:
+            raise _malformed(value)
+        url, described = value[1], value[2]
+        body = described.pop("body", None)
+        return self._message(
+            value, depth, described, body, lambda body: Request.from_description(url, described, body)
+        )
+
+    def _response(self, value: list[object], depth: int) -> object:
+        if len(value) != 3 or type(value[2]) is not dict:
+            raise _malformed(value)
+        described = value[2]
+        return self._message(
+            value, depth, described, value[1], lambda body: Response.from_description(body, described)
+        )
+
+    def _message(
+        self,
+        value: list[object],
+        depth: int,
+        described: dict[str, object],
+        body_expression: object,
+        make: Callable[[Body], object],
+    ) -> object:
+        """Return what ``make`` makes of the body, having checked that the rest of it is plain JSON."""
+        self._require_plain(described, depth + 1, value)
+        body = self._body(body_expression, depth + 1, value)
+        try:
+            return make(body)
+        except (TypeError, ValueError):
+            if isinstance(body, ReadableStream):
+                body.dispose()
+            raise _malformed(value) from None
+
+    def _body(self, expression: object, depth: int, value: list[object]) -> Body:
+        if expression is None or isinstance(expression, str):
+            return expression
+        tag = expression[0] if type(expression) is list and expression else None
+        if tag == "readable":
+            return self._readable(expression, depth)  # type: ignore[arg-type]  # a list, as its tag says
+        body = self._bytes(expression, depth) if tag == "bytes" else None  # type: ignore[arg-type]  # likewise
+        if type(body) is not bytes:
+            raise _malformed(value)
+        return body
+
+    def _require_plain(self, part: object, depth: int, value: list[object]) -> None:
+        """Refuse what is no JSON, or is nested too deeply; it is no expression, and stays as it is."""
+        if isinstance(part, dict | list):
+            self._check_depth(depth)
+            for item in part.values() if isinstance(part, dict) else part:
+                self._require_plain(item, depth + 1, value)
+        elif isinstance(part, bytes):
+            raise _malformed(value)
 
     def _error(self, value: list[object], depth: int) -> object:
         if len(value) < 3 or type(value[1]) is not str or type(value[2]) is not str:
             raise _malformed(value)
-        error = RpcError(value[2], name=value[1])
-        if len(value) > 3 and isinstance(value[3], str):
-            error.stack = value[3]
+        properties: dict[str, object] = {}
         if len(value) > 4:
             if not isinstance(value[4], dict):
                 raise _malformed(value)
-            error.properties = self._object(value[4], depth + 1)
+            properties = self._object(value[4], depth + 1)
+        error = self._aggregate(value, properties) or RpcError(value[2], name=value[1])
+        if len(value) > 3 and isinstance(value[3], str):
+            error.stack = value[3]
+        # JavaScript takes anything for a cause; what is none in Python remains a property.
+        if isinstance(properties.get("cause"), RpcError):
+            error.__cause__ = properties.pop("cause")  # type: ignore[assignment]  # it is an error
+        # The very same dict: promises in it have their places noted.
+        error.properties = properties
         return error
+
+    def _aggregate(self, value: list[object], properties: dict[str, object]) -> RpcError | None:
+        errors = properties.get("errors")
+        if value[1] != "AggregateError" or type(errors) is not list or not errors:
+            return None
+        if not all(isinstance(error, RpcError) for error in errors):
+            return None
+        del properties["errors"]
+        return AggregateError(value[2], errors)  # type: ignore[arg-type]  # just checked
 
     def _export(self, value: list[object], _depth: int) -> object:
         return Stub(self._importer.import_stub(_entry_id(value)))
@@ -221,7 +320,7 @@ class Decoder:
     def _promise(self, value: list[object], _depth: int) -> object:
         return Promise(self._importer.import_promise(_entry_id(value)))
 
-    def _readable(self, value: list[object], _depth: int) -> object:
+    def _readable(self, value: list[object], _depth: int) -> ReadableStream:
         return stream_from_pipe(self._importer.take_pipe(_entry_id(value)))
 
     def _writable(self, value: list[object], _depth: int) -> object:
@@ -274,23 +373,6 @@ class Decoder:
         return reference.call(path, arguments)
 
 
-# What JavaScript has for bytes, besides Uint8Array, which goes without saying.
-_BYTE_CONTAINERS = (
-    "ArrayBuffer",
-    "DataView",
-    "Int8Array",
-    "Uint8Array",
-    "Uint8ClampedArray",
-    "Int16Array",
-    "Uint16Array",
-    "Int32Array",
-    "Uint32Array",
-    "BigInt64Array",
-    "BigUint64Array",
-    "Float32Array",
-    "Float64Array",
-)
-
 _DECODERS: dict[str, Callable[[Decoder, list[object], int], object]] = {
     "undefined": Decoder._undefined,
     "inf": Decoder._infinity,
@@ -299,6 +381,11 @@ _DECODERS: dict[str, Callable[[Decoder, list[object], int], object]] = {
     "bigint": Decoder._bigint,
     "date": Decoder._date,
     "bytes": Decoder._bytes,
+    "blob": Decoder._blob,
+    "url": Decoder._url,
+    "headers": Decoder._headers,
+    "request": Decoder._request,
+    "response": Decoder._response,
     "error": Decoder._error,
     "export": Decoder._export,
     "promise": Decoder._promise,

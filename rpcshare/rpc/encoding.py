@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import base64
 import math
+from array import array
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from datetime import datetime
 from enum import Enum
 from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from rpcshare.rpc.errors import DisposedError, EncodeError, RpcError
+from rpcshare.rpc.errors import AggregateError, DisposedError, EncodeError, RpcError
+from rpcshare.rpc.fetch import URL, Blob, Body, Headers, Request, Response
 from rpcshare.rpc.streams import ReadableStream, WritableStream
 from rpcshare.rpc.stub import Disposable, Promise, Stub
 from rpcshare.rpc.target import RpcTarget, is_function
 from rpcshare.rpc.values import (
     MAX_SAFE_INTEGER,
+    ArrayBuffer,
     BigInt,
+    DataView,
     Date,
+    Uint8ClampedArray,
     Undefined,
+    bytes_and_container,
     format_bigint,
     milliseconds_from_date,
 )
@@ -200,10 +206,66 @@ class Encoder:
         return ["undefined"]
 
     def _bytes(self, value: bytes | bytearray | memoryview, _depth: int) -> object:
-        data = bytes(value)
-        if self._raw_bytes:
-            return ["bytes", data]
-        return ["bytes", base64.b64encode(data).decode("ascii").rstrip("=")]
+        return ["bytes", self._data(bytes(value))]
+
+    def _container(self, value: bytes | array[int] | array[float], _depth: int) -> object:
+        try:
+            data, name = bytes_and_container(value)
+        except ValueError as exc:
+            raise EncodeError(f"{exc} cannot be sent") from None
+        expression: list[object] = ["bytes", self._data(data)]
+        return expression if name == "Uint8Array" else [*expression, name]
+
+    def _data(self, data: bytes) -> object:
+        return data if self._raw_bytes else base64.b64encode(data).decode("ascii").rstrip("=")
+
+    def _blob(self, value: Blob, depth: int) -> object:
+        return ["blob", value.type, self._readable(ReadableStream(value.chunks()), depth)]
+
+    def _url(self, value: URL, _depth: int) -> object:
+        return ["url", str.__str__(value)]
+
+    def _headers(self, value: Headers, _depth: int) -> object:
+        return ["headers", [list(pair) for pair in value.pairs()]]
+
+    def _request(self, value: Request, depth: int) -> object:
+        described = value.described()
+        if value.body is not None:
+            described["body"] = self._body(value.body, depth + 1)
+            if isinstance(value.body, ReadableStream):
+                # JavaScript makes no such request without: the body is sent whole before the answer is read.
+                described["duplex"] = "half"
+        return ["request", str.__str__(value.url), self._with_options(described, value.options, depth + 1)]
+
+    def _response(self, value: Response, depth: int) -> object:
+        body = None if value.body is None else self._body(value.body, depth + 1)
+        return ["response", body, self._with_options(value.described(), value.options, depth + 1)]
+
+    def _body(self, body: Body, depth: int) -> object:
+        return self._encode(bytes(body) if isinstance(body, bytes) else body, depth)
+
+    def _with_options(
+        self, described: dict[str, object], options: dict[str, object], depth: int
+    ) -> dict[str, object]:
+        for name, value in options.items():
+            described[self._key(name)] = self._plain(value, depth + 1)
+        return described
+
+    def _plain(self, value: object, depth: int) -> object:
+        """Return a copy of ``value``, which has to be JSON as it is."""
+        if depth >= self._max_depth:
+            raise EncodeError("nested too deeply (does it hold itself?)")
+        if (
+            value is None
+            or type(value) in (str, bool, int)
+            or (type(value) is float and math.isfinite(value))
+        ):
+            return value
+        if isinstance(value, dict):
+            return {self._key(name): self._plain(item, depth + 1) for name, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._plain(item, depth + 1) for item in value]
+        raise EncodeError(f"an option of type {type(value).__name__} cannot be sent")
 
     def _datetime(self, value: datetime, _depth: int) -> object:
         try:
@@ -215,22 +277,39 @@ class Encoder:
         return ["date", value.milliseconds]
 
     def _error(self, value: BaseException, depth: int) -> object:
-        error = value if self._exporter is None else self._exporter.describe(value)
-        if not isinstance(error, RpcError):
-            error = RpcError(str(error), name=type(error).__name__)
+        error = self._described(value)
+        more = dict(error.properties)
+        if isinstance(error.__cause__, RpcError):
+            # Any other cause is nobody's business but this side's.
+            more.setdefault("cause", error.__cause__)
+        if isinstance(error, AggregateError):
+            more["errors"] = error.exceptions
         properties: dict[str, object] = {}
-        for name, item in error.properties.items():
-            made = len(self.exported)
+        for name, item in more.items():
+            made, jobs = len(self.exported), len(self._jobs)
             try:
                 properties[name] = self._encode(item, depth + 1)
-            except (EncodeError, DisposedError):
+            except (EncodeError, DisposedError, RecursionError):
                 # The error has to arrive; a property of it that cannot be sent does not.
                 if self._exporter is not None:
                     self._exporter.unexport(self.exported[made:])
-                del self.exported[made:]
+                del self.exported[made:], self._jobs[jobs:]
         if properties:
             return ["error", error.name, error.message, None, properties]
         return ["error", error.name, error.message]
+
+    def _described(self, error: BaseException) -> RpcError:
+        """Return what the peer may know about ``error``."""
+        if isinstance(error, RpcError):
+            return error
+        if isinstance(error, BaseExceptionGroup):
+            inner = [self._described(each) for each in error.exceptions]
+            # What the group itself says is meant for the peer if all that is in it is.
+            internal = error.split(RpcError)[1] is not None
+            return AggregateError("several errors occurred" if internal else error.message, inner)
+        if self._exporter is None:
+            return RpcError(str(error), name=type(error).__name__)
+        return self._exporter.describe(error)
 
     def _stub(self, value: Stub, _depth: int) -> object:
         if self._exporter is None or self._payload is None:
@@ -276,11 +355,21 @@ _ENCODERS: dict[type, Callable[..., object]] = {
     bytes: Encoder._bytes,
     bytearray: Encoder._bytes,
     memoryview: Encoder._bytes,
+    ArrayBuffer: Encoder._container,
+    DataView: Encoder._container,
+    Uint8ClampedArray: Encoder._container,
+    array: Encoder._container,
+    Blob: Encoder._blob,
+    URL: Encoder._url,
+    Headers: Encoder._headers,
+    Request: Encoder._request,
+    Response: Encoder._response,
     datetime: Encoder._datetime,
     Date: Encoder._date,
     Stub: Encoder._stub,
     Promise: Encoder._stub,
     RpcError: Encoder._error,
+    AggregateError: Encoder._error,
     Preencoded: Encoder._preencoded,
     ReadableStream: Encoder._readable,
     WritableStream: Encoder._writable,
@@ -296,6 +385,9 @@ def _encoder_for(value: object) -> Callable[..., object] | None:
         return Encoder._error
     if isinstance(value, Enum):
         return lambda encoder, member, depth: encoder._encode(member.value, depth)
+    for kind in (URL, ArrayBuffer, DataView, Uint8ClampedArray, array, Blob, Headers, Request, Response):
+        if isinstance(value, kind):
+            return _ENCODERS[kind]
     for base in (str, bool, int, float, dict, list, tuple, bytes, datetime):
         if isinstance(value, base):
             if base is str:

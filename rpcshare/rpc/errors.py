@@ -6,9 +6,14 @@ reaches the caller as it is, and one that the caller sees is what the method rai
 is internal: the peer learns that there was one, and nothing else.
 """
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Self
 
 __all__ = [
+    "AggregateError",
+    "ConnectionLostError",
     "DisposedError",
     "EncodeError",
     "LimitExceededError",
@@ -26,8 +31,8 @@ class RpcError(Exception):
 
     Attributes:
         name: the JavaScript error type, such as ``"Error"`` or ``"RangeError"``.
-        message: what went wrong, for people.
         properties: more about it, by name; any values that the wire can carry.
+        __cause__: what ``raise … from`` gives. If that is an RpcError too, it is JavaScript's ``cause``.
         stack: the peer's stack trace, if it sent one. Never sent.
     """
 
@@ -41,12 +46,17 @@ class RpcError(Exception):
         stack: str | None = None,
     ) -> None:
         super().__init__(message)
-        self.message = message
         self.name = name
         self.properties: dict[str, object] = dict(properties or {})
         if code is not None:
             self.properties["code"] = code
         self.stack = stack
+
+    @property
+    def message(self) -> str:
+        """What went wrong, for people."""
+        message: str = self.args[0]
+        return message
 
     @property
     def code(self) -> str | None:
@@ -58,8 +68,50 @@ class RpcError(Exception):
         return self.message if self.name == "Error" else f"{self.name}: {self.message}"
 
 
+class AggregateError(RpcError, ExceptionGroup[Exception]):
+    """Several errors in one: JavaScript's AggregateError, and an ExceptionGroup for ``except*``.
+
+    Attributes:
+        exceptions: the errors, of which there is at least one. Those that are no RpcError are internal.
+    """
+
+    def __new__(cls, message: str, exceptions: Sequence[Exception], **_more: object) -> Self:
+        """Make the group, which is done before the rest is known."""
+        return super().__new__(cls, message, exceptions)
+
+    def __init__(
+        self,
+        message: str,
+        exceptions: Sequence[Exception],
+        *,
+        code: str | None = None,
+        properties: Mapping[str, object] | None = None,
+        stack: str | None = None,
+    ) -> None:
+        super().__init__(message, name="AggregateError", code=code, properties=properties, stack=stack)
+        self.args = (message, tuple(exceptions))
+
+    def derive(  # type: ignore[override]  # an RpcError is an Exception, and so is all that is in it
+        self, excs: Sequence[Exception], /
+    ) -> AggregateError:
+        """Return an error that says the same of some of the errors, as ``except*`` asks for."""
+        return AggregateError(self.message, excs, properties=self.properties, stack=self.stack)
+
+
 class SessionClosedError(RpcError):
     """The session is over, and with it every stub and every call under way."""
+
+
+class ConnectionLostError(SessionClosedError):
+    """The transport ended under the session, and neither side had found fault with the other.
+
+    Attributes:
+        close_code: of the WebSocket close frame, if one came.
+    """
+
+    def __init__(self, message: str, *, close_code: int | None = None) -> None:
+        super().__init__(message)
+        self.close_code = close_code
 
 
 class ProtocolError(SessionClosedError):

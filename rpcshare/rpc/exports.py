@@ -6,8 +6,16 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rpcshare.rpc.errors import DisposedError, LimitExceededError, ProtocolError, RpcError
+from rpcshare.rpc.blobs import ArrivingBlob
+from rpcshare.rpc.errors import (
+    DisposedError,
+    LimitExceededError,
+    ProtocolError,
+    RpcError,
+    SessionClosedError,
+)
 from rpcshare.rpc.local import BrokenReference, NearReference
+from rpcshare.rpc.local_owner import LocalOwner
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.pipe import Pipe, PipeReference
 from rpcshare.rpc.reference import Reference
@@ -40,6 +48,11 @@ class Export:
         # Of what a "stream" message brought: its bytes. Such an entry goes when it has been answered.
         self.stream_size: int | None = None
 
+    def break_off(self, error: Exception) -> None:
+        """Fail the stream that this is the writable end of, unless all of it has been written."""
+        if isinstance(self.reference, PipeReference) and not self.reference.pipe.is_closing:
+            self.reference.pipe.fail(error)
+
 
 class ExportTable:
     """The entries by number, and how many times the peer has been told of each.
@@ -56,8 +69,10 @@ class ExportTable:
             self._entries = {0: Export(session.near(main).retain())}
         # The number under which a stub has been exported already.
         self._ids: dict[Reference, int] = {}
-        # Bytes of stream messages that have not been answered.
+        # Bytes of stream messages that have not been answered, and of blobs that have not arrived wholly.
         self._unread = 0
+        # Why the peer writes to no stream any longer, if it does not.
+        self._given_up: Exception | None = None
         # The next numbers: of what the peer pushes, and of what this side exports.
         self._next_pushed = 1
         self._next_exported = -1
@@ -88,6 +103,9 @@ class ExportTable:
         export_id = self._next_pushed
         self._next_pushed += 1
         self._entries[export_id] = Export(reference)
+        if self._session.closed is not None:
+            self._unintroduce(export_id, 1)  # what was pushed has ended the session
+            return export_id
         bound = self._session.limits.exports
         if bound and len(self._entries) > bound:
             raise LimitExceededError("exports held by the peer", bound)
@@ -100,12 +118,17 @@ class ExportTable:
             LimitExceededError: the peer holds too much, or too much of what it sent is unread.
         """
         export_id = self.add_pushed(reference)
+        if self._session.closed is not None:
+            return
         self._entries[export_id].stream_size = size
+        self._count_unread(size)
+        self.pull(export_id)
+
+    def _count_unread(self, size: int) -> None:
         self._unread += size
         bound = self._session.limits.unread_bytes
         if bound and self._unread > bound:
             raise LimitExceededError("unread bytes of streams", bound)
-        self.pull(export_id)
 
     def add_pipe(self) -> None:
         """Add a pipe for the peer to write to."""
@@ -125,6 +148,21 @@ class ExportTable:
         pipe, entry.pipe = entry.pipe, None
         return pipe
 
+    def collect_blob(self, export_id: int, content_type: str) -> Reference:
+        """Return a hold on the blob that the pipe ``export_id`` brings.
+
+        Raises:
+            ProtocolError: it is no pipe, or is read already.
+        """
+
+        def count(size: int) -> None:
+            try:
+                self._count_unread(size)
+            except LimitExceededError as exc:
+                self._session.abort(exc)  # whose bytes they are is not who called
+
+        return ArrivingBlob(self.take_pipe(export_id), content_type, count)
+
     def release(self, export_id: int, count: int) -> None:
         """Take note that the peer has released an entry ``count`` times.
 
@@ -138,12 +176,19 @@ class ExportTable:
             )
         self._unintroduce(export_id, count)
 
-    def close(self) -> None:
+    def close(self, error: SessionClosedError) -> None:
         """Let go of everything: the session is over."""
         entries, self._entries = self._entries, {}
         self._ids.clear()
         for entry in entries.values():
+            entry.break_off(error)
             entry.reference.release()
+
+    def give_up(self, error: Exception) -> None:
+        """Break off, now and from now on, the streams that the peer has not closed: it writes no more."""
+        self._given_up = error
+        for entry in list(self._entries.values()):
+            entry.break_off(error)
 
     def _unintroduce(self, export_id: int, count: int) -> None:
         entry = self._entries[export_id]
@@ -221,6 +266,10 @@ class ExportTable:
     def _is_the_peers(self, reference: Reference) -> bool:
         return isinstance(reference, FarReference) and reference.is_of(self._session)
 
+    def _is_anothers(self, reference: Reference) -> bool:
+        """Whether ``reference`` belongs to another session, and might end with it."""
+        return reference.owner is not self._session and not isinstance(reference.owner, LocalOwner)
+
     # Stubs and targets on their way to the peer, as the encoder meets them.
 
     def export_stub(self, stub: Stub, exported: list[int]) -> list[object]:
@@ -235,7 +284,7 @@ class ExportTable:
         held = reference.get(path)
         if isinstance(stub, Promise):
             return ["promise", self._add(held, exported, is_promise=True)]
-        if isinstance(held, NearReference) and held.owner is not self._session:
+        if isinstance(held, NearReference) and self._is_anothers(held):
             # A target of this process that came here by another session must not depend on that one.
             foreign, held = held, self._session.near(held.target).retain()
             foreign.release()
@@ -251,8 +300,11 @@ class ExportTable:
 
     def export_writable(self, stream: WritableStream, exported: list[int]) -> tuple[list[object], Job]:
         """Return the expression for ``stream``, and what has to run for it to get values."""
+        stream.lock()
         pipe = Pipe(self._session)
         export_id = self._add(PipeReference(self._session, pipe), exported)
+        if self._given_up is not None:
+            pipe.fail(self._given_up)
         return ["writable", export_id], functools.partial(drain, pipe, stream)
 
     def unexport(self, exported: list[int]) -> None:

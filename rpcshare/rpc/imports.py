@@ -5,13 +5,20 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-from rpcshare.rpc.errors import EncodeError, ProtocolError, RpcError, SessionClosedError
+from rpcshare.rpc.errors import (
+    EncodeError,
+    LimitExceededError,
+    ProtocolError,
+    RpcError,
+    SessionClosedError,
+)
 from rpcshare.rpc.local import BrokenReference, ValueReference
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.reference import Instructions, Path, Reference
 from rpcshare.rpc.remote import FarReference
 from rpcshare.rpc.streams import ReadableStream, pump
 from rpcshare.rpc.stub import Stub
+from rpcshare.rpc.values import UNDEFINED
 
 if TYPE_CHECKING:
     from rpcshare.rpc.encoding import Job
@@ -29,8 +36,9 @@ class ImportTable:
         self._entries: dict[int, FarReference] = {0: self.main}
         # The number that the peer gives to what is pushed to it next.
         self._next_pushed = 1
-        # Why nothing is asked of the peer any longer, if it is not.
-        self._given_up: RpcError | None = None
+        # Why nothing is asked of the peer any longer, if it is not, and bytes of streams sent to it since.
+        self._given_up: Exception | None = None
+        self._unanswered = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -99,13 +107,16 @@ class ImportTable:
         result.pulled = True
         result.introductions = 0
         message: list[object] = ["stream", ["pipeline", reference.id, [method], encoded]]
-        return result, session.send_measured(message, encoder.exported)
+        size = session.send_measured(message, encoder.exported)
+        if self._given_up is not None:
+            self._count_as_read(result, size)
+        return result, size
 
     def export_readable(self, stream: ReadableStream) -> tuple[list[object], Job]:
         """Return the expression for ``stream``, and what has to run for its values to follow."""
+        stream.lock()
         reference = self._add_pushed(is_promise=False)
         self._session.send(["pipe"])
-        stream.lock()
         return ["readable", reference.id], functools.partial(pump, stream, Stub(reference))
 
     def _add_pushed(self, *, is_promise: bool) -> FarReference:
@@ -121,12 +132,29 @@ class ImportTable:
         else:
             self._session.send(["pull", reference.id])
 
-    def give_up(self, error: RpcError) -> None:
-        """Break what has been asked for, and whatever will be: the peer does not answer any longer."""
+    def give_up(self, error: Exception) -> None:
+        """Break what has been asked for, and whatever will be: the peer does not answer any longer.
+
+        It still hears, so what is written to its streams counts as read; as much as it might leave unread.
+        """
         self._given_up = error
         for reference in list(self._entries.values()):
             if reference.pulled and reference.is_promise:
-                reference.broken(error)
+                if reference.introductions:
+                    reference.broken(error)
+                else:
+                    self._count_as_read(reference, 0)
+
+    def _count_as_read(self, result: FarReference, size: int) -> None:
+        """Settle what was written to a stream of a peer that does not answer any longer."""
+        session = self._session
+        self.release(result)
+        self._unanswered += size
+        bound = session.limits.unread_bytes
+        if bound and self._unanswered > bound:
+            result.broken(LimitExceededError("unread bytes of streams", bound))
+        else:
+            result.settle(ValueReference(session, Payload.given(session, UNDEFINED)))
 
     def release(self, reference: FarReference) -> None:
         """Tell the peer that an import is not referred to any longer."""

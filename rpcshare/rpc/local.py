@@ -23,7 +23,8 @@ class Call:
     """A function of the application, its arguments, and where the result goes.
 
     A session asks for it; the driver starts it and then reports how it ended, by :meth:`resolve` or
-    :meth:`reject`, once. Either disposes of the arguments: a callee that keeps a stub keeps a ``dup()``.
+    :meth:`reject`, once. Either disposes of the arguments, except for what the result has of them: a callee
+    that keeps a stub keeps a ``dup()``.
     """
 
     __slots__ = ("arguments", "finished", "function", "owner", "result")
@@ -42,10 +43,14 @@ class Call:
     def resolve(self, value: object) -> None:
         """Report that the call returned ``value``; the stubs in it are the session's from here on."""
         payload = value if isinstance(value, Payload) else Payload.given(self.owner, value)
+        self.arguments.keep_from(payload)
         self._finish(ValueReference(self.owner, payload))
 
     def reject(self, error: Exception) -> None:
         """Report that the call raised ``error``."""
+        if isinstance(error, RpcError):
+            # It says what it has to say without the frames, which would keep alive what the call had.
+            error = error.with_traceback(None)
         self._finish(BrokenReference(self.owner, error))
 
     def _finish(self, outcome: Reference) -> None:
@@ -116,7 +121,7 @@ class NearReference(Reference):
                 logger.exception("the dispose() of a target failed")
 
     def call(self, path: Path, arguments: Payload) -> Reference:
-        return _call_within(self.owner, self.target, path, arguments)
+        return _call_within(arguments.owner, self.target, path, arguments)
 
     def get(self, path: Path) -> Reference:
         return _get_within(self.owner, self.target, path) if path else self.retain()
@@ -149,7 +154,7 @@ class ValueReference(Reference):
         self.payload.dispose()
 
     def call(self, path: Path, arguments: Payload) -> Reference:
-        return _call_within(self.owner, self.payload.value, path, arguments)
+        return _call_within(arguments.owner, self.payload.value, path, arguments)
 
     def get(self, path: Path) -> Reference:
         return _get_within(self.owner, self.payload.value, path) if path else self.retain()

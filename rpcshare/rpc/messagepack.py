@@ -1,7 +1,7 @@
 """MessagePack as an encoding of messages: the same expressions in fewer bytes, and bytes as they are.
 
-Messages hold what JSON has and ``bin``, nothing else: no extension types, and maps with string keys only
-(PROTOCOL.md, "MessagePack").
+Messages hold what JSON has and, in ``["bytes", …]``, ``bin``; nothing else: no extension types, and maps with
+string keys only (PROTOCOL.md, "MessagePack").
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rpcshare.rpc.errors import ProtocolError
 
 __all__ = ["MESSAGEPACK", "MessagePackCodec"]
 
-_PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 class MessagePackCodec:
@@ -82,19 +82,27 @@ def _require_plain(value: object) -> None:
     Raises:
         ProtocolError: there is some of it in ``value``.
     """
-    kind = type(value)
-    if kind in _PLAIN:
-        return
-    if isinstance(value, list):
+    if type(value) is list:
         for item in value:
-            _require_plain(item)
-    elif isinstance(value, dict):
+            if type(item) not in _PLAIN:
+                if type(item) is not bytes:
+                    _require_plain(item)
+                elif value[0] != "bytes":
+                    raise _bare_bytes()
+    elif type(value) is dict:
         for key, item in value.items():
             if type(key) is not str:
                 raise ProtocolError("a message in MessagePack has a map with a key that is no string")
-            _require_plain(item)
-    else:
+            if type(item) not in _PLAIN:
+                _require_plain(item)
+    elif type(value) is bytes:
+        raise _bare_bytes()
+    elif type(value) not in _PLAIN:
         raise ProtocolError("a message in MessagePack has an extension type")
+
+
+def _bare_bytes() -> ProtocolError:
+    return ProtocolError("a message in MessagePack has bytes that are not in ['bytes', …]")
 
 
 MESSAGEPACK = MessagePackCodec()

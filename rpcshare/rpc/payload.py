@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from rpcshare.rpc.errors import EncodeError, RpcError
-from rpcshare.rpc.stub import Disposable, Promise, Stub, path_of, reference_of
+from rpcshare.rpc.stub import Disposable, Promise, Shared, Stub, path_of, reference_of
 from rpcshare.rpc.target import RpcTarget, is_function
 
 if TYPE_CHECKING:
@@ -124,6 +125,12 @@ class Payload:
         self.stubs = []
         return self.value
 
+    def keep_from(self, result: Payload) -> None:
+        """Leave to ``result`` those of the stubs here that it has as well, as the result of a call may."""
+        if self.stubs and not result.private:
+            given = _disposables_within(result.value)
+            self.stubs = [stub for stub in self.stubs if id(stub) not in given]
+
     def dispose(self) -> None:
         """Dispose of the stubs that the payload owns. Again is no error."""
         if self.stubs is not None:
@@ -168,12 +175,20 @@ class Payload:
             return self._adopt(_duplicate(value), container, key)
         if isinstance(value, RpcTarget) or is_function(value):
             return self._adopt(Stub(self.owner.near(value).retain()), container, key)
+        if isinstance(value, bytearray | array):
+            return value[:]  # its maker may change it
+        if isinstance(value, Shared):
+            value.share()
+            self._note(value)
         return value
 
-    def _adopt(self, stub: Stub, container: Container, key: str | int) -> Stub:
+    def _note(self, stub: Disposable) -> None:
         if self.stubs is None:
             self.stubs = []
         self.stubs.append(stub)
+
+    def _adopt(self, stub: Stub, container: Container, key: str | int) -> Stub:
+        self._note(stub)
         if isinstance(stub, Promise):
             self.promises.append((container, key, stub))
         return stub
@@ -260,6 +275,25 @@ def _duplicate(stub: Stub) -> Stub:
     reference, path = reference_of(stub), path_of(stub)
     held = reference.get(path) if path else reference.retain()
     return Promise(held) if isinstance(stub, Promise) else Stub(held)
+
+
+def _disposables_within(value: object) -> set[int]:
+    """Return the identities of what can be disposed of in ``value``, which may hold itself."""
+    found: set[int] = set()
+    seen: set[int] = set()
+    left = [value]
+    while left:
+        item = left.pop()
+        if type(item) in _SCALARS or id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, Disposable):
+            found.add(id(item))
+        elif isinstance(item, dict):
+            left.extend(item.values())
+        elif isinstance(item, list | tuple):
+            left.extend(item)
+    return found
 
 
 def _dispose_within(value: object, owner: Owner, seen: set[int]) -> None:

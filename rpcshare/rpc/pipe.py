@@ -68,9 +68,9 @@ class Pipe:
             arguments.dispose()
             result.settle(BrokenReference(self.owner, self.error or _closed()))
             return result
+        arguments.own()
         chunk = Chunk(arguments, result)
         self._chunks.append(chunk)
-        arguments.own()
 
         def delivered(error: Exception | None) -> None:
             if error is not None:

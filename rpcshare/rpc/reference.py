@@ -35,11 +35,11 @@ recording: ContextVar[Owner | None] = ContextVar("rpcshare_recording", default=N
 class Budget(Protocol):
     """How much the application of a mapper function may still take."""
 
-    def spend(self) -> None:
-        """Take one step.
+    def spend(self, steps: int) -> None:
+        """Take so many steps.
 
         Raises:
-            LimitExceededError: it was one too many.
+            LimitExceededError: they were too many.
         """
         ...
 

@@ -120,8 +120,9 @@ class Session:
         # Whether calls are being rejected because the session is over.
         self._rejecting = False
 
-        # Bytes of the message that is being processed.
+        # Bytes of the message that is being processed, and what its mapper functions may still take.
         self._size = 0
+        self._map_budget = MapBudget(limits.map_steps)
 
         # References that only the garbage collector knew to be unused.
         self._abandoned: deque[Releasable] = deque()
@@ -138,6 +139,7 @@ class Session:
         if self.closed is not None:
             return
         self._size = size
+        self._map_budget = MapBudget(self.limits.map_steps)
         try:
             self._dispatch(message)
         except ProtocolError as exc:
@@ -160,9 +162,14 @@ class Session:
         output, self._output = self._output, []
         return output
 
-    def hear_no_more(self) -> None:
-        """Take note that the peer has said all that it will: nothing that is asked of it gets an answer."""
-        self.imports.give_up(RpcError("the peer has sent its whole batch, and cannot be asked"))
+    def hear_no_more(self, reason: Exception) -> None:
+        """Take note that the peer has said all that it will.
+
+        What is asked of it fails with ``reason``, and so do streams of its that it has not closed. What is
+        written to it counts as read.
+        """
+        self.imports.give_up(reason)
+        self.exports.give_up(reason)
 
     def abort(self, error: SessionClosedError) -> None:
         """End the session and tell the peer why."""
@@ -176,7 +183,7 @@ class Session:
             return
         self.closed = error
         self.imports.close(error)
-        self.exports.close()
+        self.exports.close(error)
         self._reject_calls(error)
         self._notify()
 
@@ -344,12 +351,16 @@ class Session:
         return self.exports.export_target(target, payload, exported)
 
     def map_budget(self) -> Budget:
-        """Return how much the application of the mapper function of one message may take."""
-        return MapBudget(self.limits.map_steps)
+        """Return how much the mapper functions of the message that is being processed may take."""
+        return self._map_budget
 
     def take_pipe(self, export_id: int) -> Pipe:
         """Return the pipe ``export_id`` to be read."""
         return self.exports.take_pipe(export_id)
+
+    def collect_blob(self, export_id: int, content_type: str) -> Reference:
+        """Return a hold on the blob that the pipe ``export_id`` brings."""
+        return self.exports.collect_blob(export_id, content_type)
 
     def export_readable(self, stream: ReadableStream) -> tuple[list[object], Job]:
         """Return the expression for ``stream``, and what has to run for its values to follow."""

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Protocol, Self
 
-from rpcshare.rpc.errors import RpcError
+from rpcshare.rpc.errors import EncodeError, RpcError
 from rpcshare.rpc.flow import FlowWindow, Sent
 from rpcshare.rpc.pipe import Chunk, Pipe
-from rpcshare.rpc.stub import Disposable, Stub, reference_of
+from rpcshare.rpc.stub import Shared, Stub, reference_of
 from rpcshare.rpc.waiting import until
 
 __all__ = ["ReadableStream", "Sink", "WritableStream", "drain", "pump", "stream_from_pipe", "stream_to"]
 
 
-class ReadableStream(Disposable):
+class ReadableStream(Shared):
     """Values that come one after another: iterate over it with ``async for``, or send it to the peer.
 
     One that came from the peer is read at the pace of the iteration: the peer sends no more than a window
@@ -27,8 +28,11 @@ class ReadableStream(Disposable):
     """
 
     def __init__(self, source: AsyncIterable[object] | Iterable[object]) -> None:
+        super().__init__()
         self._source = source
+        # Set when somebody begins to read, and when that is somebody who reads it to its end.
         self._values: AsyncIterator[object] | None = None
+        self._locked = False
 
     def __aiter__(self) -> Self:
         return self
@@ -50,13 +54,20 @@ class ReadableStream(Disposable):
         elif hasattr(values, "aclose"):
             await values.aclose()
 
-    def dispose(self) -> None:
+    def let_go(self) -> None:
         """Cancel the stream, unless somebody has begun to read it."""
         if self._values is None and isinstance(self._source, _PipeReader):
             self._source.cancel(None)
 
     def lock(self) -> None:
-        """Begin to read it, so that nobody else disposes of it."""
+        """Begin to read it to its end, so that nobody else disposes of it.
+
+        Raises:
+            EncodeError: somebody else does.
+        """
+        if self._locked:
+            raise EncodeError("a stream can be sent once")
+        self._locked = True
         self._begin()
 
     def _begin(self) -> AsyncIterator[object]:
@@ -122,7 +133,7 @@ class Sink(Protocol):
         ...
 
 
-class WritableStream(Disposable):
+class WritableStream(Shared):
     """Takes values one after another: write to it, or send it to the peer to have it write.
 
     As a context manager it is closed at the end of the block, or aborted with what the block raised.
@@ -132,7 +143,9 @@ class WritableStream(Disposable):
     """
 
     def __init__(self, sink: Sink) -> None:
+        super().__init__()
         self._sink = sink
+        self._locked = False
 
     @classmethod
     def calling(
@@ -165,7 +178,18 @@ class WritableStream(Disposable):
         """Break the stream off; the other side learns ``reason``."""
         await self._sink.abort(reason or RpcError("the stream was aborted"))
 
-    def dispose(self) -> None:
+    def lock(self) -> None:
+        """Become one more owner of it, the one who has others write to it.
+
+        Raises:
+            EncodeError: somebody does so already.
+        """
+        if self._locked:
+            raise EncodeError("a stream can be sent once")
+        self._locked = True
+        self.share()
+
+    def let_go(self) -> None:
         """Let go of the stream; one that has not been closed breaks off."""
         if isinstance(self._sink, _RemoteSink):
             self._sink.dispose()
@@ -221,17 +245,22 @@ class _RemoteSink:
     def __init__(self, stub: Stub) -> None:
         self._stub = stub
         self._flow = FlowWindow()
+        # Whose turn it is, of several that write at the same time.
+        self._turn = asyncio.Lock()
+        # Why nothing can be written any longer: an error, or that the stream is closed.
         self._error: Exception | None = None
         self._changed: list[Callable[[], None]] = []
 
     async def write(self, value: object) -> None:
-        await self._call("write", (value,), waits=False)
+        async with self._turn:
+            await self._call("write", (value,), waits=False)
 
     async def close(self) -> None:
-        try:
-            await self._call("close", (), waits=True)
-        finally:
-            self._end()
+        async with self._turn:
+            try:
+                await self._call("close", (), waits=True)
+            finally:
+                self._end()
 
     async def abort(self, reason: Exception) -> None:
         if self._error is None:
@@ -269,7 +298,8 @@ class _RemoteSink:
 
     def _raise_error(self) -> None:
         if self._error is not None:
-            raise self._error
+            # It is raised to each who writes, and must not gather the frames of all of them.
+            raise self._error.with_traceback(None)
 
     def _end(self) -> None:
         self._error = self._error or RpcError("the stream is closed", name="TypeError")
@@ -297,7 +327,7 @@ async def next_chunk(pipe: Pipe) -> Chunk | None:
     """
     while True:
         if pipe.error is not None:
-            raise pipe.error
+            raise pipe.error.with_traceback(None)  # each who reads gets the same one
         chunk = pipe.next_chunk()
         if chunk is not None:
             return chunk
@@ -309,6 +339,14 @@ async def next_chunk(pipe: Pipe) -> Chunk | None:
 async def pump(readable: ReadableStream, stub: Stub) -> None:
     """Write what ``readable`` yields to the pipe that ``stub`` stands for, to its end."""
     sink = _RemoteSink(stub)
+    pumping = asyncio.current_task()
+
+    def give_up(_error: Exception) -> None:
+        # The source may take its time, or for ever, and whom it concerned is gone.
+        if pumping is not None:
+            pumping.cancel()
+
+    stub.on_broken(give_up)
     try:
         async for value in readable:
             await sink.write(value)
@@ -316,6 +354,9 @@ async def pump(readable: ReadableStream, stub: Stub) -> None:
     except Exception as exc:  # noqa: BLE001 -- it is for the reader, who may be the one that broke it off
         await readable.cancel(exc)
         await sink.abort(exc)
+    except asyncio.CancelledError:
+        await readable.cancel()
+        raise
     finally:
         sink.dispose()
 
@@ -339,3 +380,5 @@ async def drain(pipe: Pipe, writable: WritableStream) -> None:
             await writable.abort(exc)
     else:
         pipe.end()
+    finally:
+        writable.dispose()

@@ -12,7 +12,7 @@ from rpcshare.rpc.reference import recording
 if TYPE_CHECKING:
     from rpcshare.rpc.reference import Path, Reference
 
-__all__ = ["Disposable", "Promise", "Stub", "path_of", "reference_of"]
+__all__ = ["Disposable", "Promise", "Shared", "Stub", "path_of", "reference_of"]
 
 
 class Disposable:
@@ -22,6 +22,29 @@ class Disposable:
 
     def dispose(self) -> None:
         """Let go of it. Again is no error."""
+
+
+class Shared(Disposable):
+    """What cannot be duplicated, so that several may own one; the last to dispose of it lets it go."""
+
+    __slots__ = ("_owners",)
+
+    def __init__(self) -> None:
+        self._owners = 1
+
+    def share(self) -> None:
+        """Note that it has one more owner."""
+        self._owners += 1
+
+    def dispose(self) -> None:
+        """Give up one's part in it."""
+        if self._owners:
+            self._owners -= 1
+            if self._owners == 0:
+                self.let_go()
+
+    def let_go(self) -> None:
+        """Let go of it: nobody owns it any longer."""
 
 
 class Stub(Disposable):
@@ -74,7 +97,7 @@ class Stub(Disposable):
             TypeError: the function is asynchronous.
             EncodeError: it made something that a recording cannot hold.
         """
-        from rpcshare.rpc.mapping import record_map  # noqa: PLC0415 -- it is made of what is made of this
+        from rpcshare.rpc.recording import record_map  # noqa: PLC0415 -- it is made of what is made of this
 
         return record_map(self, function)
 

@@ -141,6 +141,10 @@ class Method:
                 given[index] = converter(given[index])
             except (msgspec.ValidationError, TypeError) as exc:
                 raise self._invalid(f"{self.parameters[index]}: {exc}") from None
+            except UnicodeEncodeError:
+                # msgspec looks at it as UTF-8, which has no form for it.
+                why = f"{self.parameters[index]}: half of a surrogate pair"
+                raise self._invalid(why) from None
         return self.function(target, *given)
 
     def _invalid(self, why: str) -> RpcError:

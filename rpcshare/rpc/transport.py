@@ -6,11 +6,31 @@ import asyncio
 from collections import deque
 from typing import Protocol
 
-__all__ = ["MemoryTransport", "Transport", "TransportClosedError", "memory_pair"]
+__all__ = ["BatchOverError", "MemoryTransport", "Transport", "TransportClosedError", "memory_pair"]
 
 
 class TransportClosedError(Exception):
-    """The peer is gone: no frame will come and none can be sent."""
+    """The peer is gone: no frame will come and none can be sent.
+
+    Attributes:
+        code: of the WebSocket close frame that the peer sent, if it sent one.
+    """
+
+    def __init__(self, message: str, *, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class BatchOverError(Exception):
+    """The peer has said all that it will, but what it asked for still gets its answers.
+
+    Attributes:
+        reason: what whoever waits for the peer is told.
+    """
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 class Transport(Protocol):
@@ -21,6 +41,7 @@ class Transport(Protocol):
 
         Raises:
             TransportClosedError: the connection is over; the message says how it ended.
+            BatchOverError: the peer has had its say; frames can still be sent.
         """
         ...
 

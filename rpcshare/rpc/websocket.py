@@ -29,15 +29,19 @@ class WebSocketTransport:
         try:
             return await self._websocket.recv(decode=False)
         except ConnectionClosed as exc:
-            raise TransportClosedError(str(exc)) from exc
+            raise _closed(exc) from exc
 
     async def send(self, frame: bytes, *, text: bool) -> None:
         """Send one message."""
         try:
             await self._websocket.send(frame, text=text)
         except ConnectionClosed as exc:
-            raise TransportClosedError(str(exc)) from exc
+            raise _closed(exc) from exc
 
     async def close(self, code: int, reason: str) -> None:
         """Shake hands on the end of the connection."""
         await self._websocket.close(code, close_reason(reason))
+
+
+def _closed(error: ConnectionClosed) -> TransportClosedError:
+    return TransportClosedError(str(error), code=error.rcvd.code if error.rcvd is not None else None)

@@ -247,8 +247,18 @@ const cases = {
 
 // Results have a disposer, which is no part of the value; errors have a stack, which is of this side.
 function strip(value) {
-  if (value instanceof Error) return ["error", value.name, value.message, { ...value }];
+  if (value instanceof Error) {
+    const { cause, errors, ...properties } = { ...value, cause: value.cause, errors: value.errors };
+    return ["error", value.name, value.message, strip(properties), strip(cause), strip(errors)];
+  }
+  // Node.js has a Uint8Array of its own, called Buffer.
   if (value instanceof Uint8Array) return ["bytes", ...value];
+  if (value instanceof ArrayBuffer) return ["buffer", ...new Uint8Array(value)];
+  if (ArrayBuffer.isView(value)) return [value.constructor.name, ...new Uint8Array(value.buffer)];
+  if (value instanceof URL) return ["url", value.href];
+  if (value instanceof Headers) return ["headers", ...value];
+  if (value instanceof Request) return ["request", value.url, value.method, value.redirect, ...value.headers];
+  if (value instanceof Response) return ["response", value.status, value.statusText, ...value.headers];
   if (Array.isArray(value)) return value.map(strip);
   if (value instanceof Date) return ["date", value.getTime()];
   if (typeof value !== "object" || value === null) return value;

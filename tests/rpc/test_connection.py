@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
-from links import SlowTransport, eventually, memory_link, websocket_link
+from links import eventually, memory_link, websocket_link
 from transcript import Counter
 
 from rpcshare.rpc import (
@@ -24,8 +24,6 @@ from rpcshare.rpc import (
     Transport,
     rpc_method,
 )
-from rpcshare.rpc import connection as driver
-from rpcshare.rpc.websocket import close_reason
 
 Link = Callable[[], AbstractAsyncContextManager[tuple[Transport, Transport]]]
 
@@ -161,16 +159,6 @@ class TestCalls:
             api.gate.set()
             assert await slow == "slow"
 
-    async def test_of_one_batch_are_answered_in_one(self, link: Link, api: Api) -> None:
-        transport = SlowTransport(JSON.encode(["pull", 2]))
-        transport.gate.set()
-        transport.arriving.extendleft(
-            JSON.encode(["push", ["pipeline", 0, ["now"], [name]]]) for name in ("b", "a")
-        )
-        async with Connection(transport, api):
-            await eventually(lambda: bool(transport.sent))
-        assert transport.sent == [b'["resolve",2,"b"]']
-
 
 class TestErrors:
     @pytest.mark.parametrize("late", [False, True])
@@ -236,66 +224,6 @@ class TestWhatThePeerMayNotSend:
             with pytest.raises(SessionClosedError):
                 await greedy.remote_main.later("never")
             assert await modest.remote_main.now("here") == "here"
-
-    async def test_the_transport_is_closed_with_the_reason(self, link: Link, api: Api) -> None:
-        transport = SlowTransport(b'["pull",7]')
-        transport.gate.set()
-        async with Connection(transport, api):
-            await eventually(lambda: transport.closed is not None)
-        assert transport.closed == (3000, "7 is not exported")
-
-    async def test_the_reason_is_sent_though_other_frames_were_on_their_way(
-        self, link: Link, api: Api
-    ) -> None:
-        transport = SlowTransport(
-            JSON.encode(["push", 5]),
-            JSON.encode(["pull", 1]),
-            *[JSON.encode(["push", None])] * 5,
-            b"nonsense",
-        )
-        async with Connection(transport, api) as connection:
-            await eventually(lambda: connection.session.closed is not None)
-            transport.gate.set()
-        assert [JSON.decode(frame)[0] for frame in transport.sent] == ["resolve", "abort"]
-
-
-class TestThrottle:
-    """A peer that asks for much and reads nothing of it."""
-
-    SIZE = 256 * 1024
-
-    def transport(self, calls: int) -> SlowTransport:
-        push = JSON.encode(["push", ["pipeline", 0, ["text"], [self.SIZE]]])
-        frames = [frame for number in range(1, calls + 1) for frame in (push, JSON.encode(["pull", number]))]
-        return SlowTransport(*frames)
-
-    async def test_is_read_no_further_while_too_much_waits_for_it(self, link: Link, api: Api) -> None:
-        transport = self.transport(100)
-        async with Connection(transport, api, throttle=True) as connection:
-            for _ in range(1_000):
-                await asyncio.sleep(0)
-            assert len(transport.arriving) > 100
-            assert driver.HIGH_WATER < connection._pending < driver.HIGH_WATER + 2 * self.SIZE
-            transport.gate.set()
-            await eventually(lambda: len(transport.sent) == 100)
-
-    async def test_may_be_off(self, link: Link, api: Api) -> None:
-        transport = self.transport(30)
-        async with Connection(transport, api) as connection:
-            await eventually(lambda: connection._pending >= 30 * self.SIZE)
-            assert not transport.arriving
-            transport.gate.set()
-
-    async def test_does_not_keep_a_lost_connection_from_ending(
-        self, link: Link, api: Api, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(driver, "CLOSE_TIMEOUT", 0.01)
-        transport = self.transport(100)
-        async with Connection(transport, api, throttle=True) as connection:
-            await eventually(lambda: connection._pending > driver.HIGH_WATER)
-            await connection.close()
-        assert transport.sent == []
-        assert transport.closed == (1000, "")
 
 
 class TestLosingTheConnection:
@@ -466,21 +394,3 @@ class TestGarbage:
             collector.start()
             collector.join()
             await eventually(lambda: server.session.stats().exports == 1)
-
-
-class TestTheReasonInACloseFrame:
-    @pytest.mark.parametrize(
-        ("text", "sent"),
-        [
-            ("short", "short"),
-            ("x" * 123, "x" * 123),
-            ("x" * 124, "x" * 123),
-            ("é" * 62, "é" * 61),
-            ("x" + "😀" * 31, "x" + "😀" * 30),
-            ("half \ud83d", "half ?"),
-        ],
-    )
-    async def test_is_cut_to_what_has_room_between_two_characters(
-        self, link: Link, text: str, sent: str
-    ) -> None:
-        assert close_reason(text) == sent

@@ -241,6 +241,7 @@ class TestArguments:
                 [{"title": {}}],
                 "configure: options: Expected `str | null`, got `object` - at `$.title`",
             ),
+            ("configure", [{"maxItems": "a\udc00"}], "configure: options: half of a surrogate pair"),
             ("call", [5], "call: function: expected a function or an RPC target"),
             ("call", [None], "call: function: expected a function or an RPC target"),
             ("callMaybe", [[[]]], "callMaybe: function: expected a function or an RPC target"),

@@ -380,9 +380,7 @@ class TestErrors:
 
 class TestAbort:
     def test_breaking_the_rules_is_answered_with_an_abort_that_says_why(self, server: BareSession) -> None:
-        assert server.exchange(["pull", 9]) == [
-            ["abort", ["error", "Error", "9 is not exported"]]
-        ]
+        assert server.exchange(["pull", 9]) == [["abort", ["error", "Error", "9 is not exported"]]]
         assert isinstance(server.session.closed, ProtocolError)
 
     def test_nothing_is_said_after_an_abort(self, server: BareSession) -> None:

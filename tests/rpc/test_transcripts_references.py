@@ -261,12 +261,23 @@ class TestResults:
         server.carry_out()
         assert [type(counter) for counter in await value] == [Stub, Stub]
 
-    def test_a_disposed_stub_in_a_result_fails_that_call_alone(self, server: BareSession, api: Api) -> None:
-        # Arguments are the caller's: without a dup() the stub is gone when the result is sent.
+    def test_a_stub_among_the_arguments_may_be_returned(self, server: BareSession) -> None:
         assert server.exchange(call("wrap", args=[["export", -1]]), ["pull", 1]) == [
-            ["release", -1, 1],
-            ["reject", 1, ["error", "Error", "this stub has been disposed of"]],
+            ["resolve", 1, {"value": ["import", -1], "list": [[["import", -1]]]}],
         ]
+        assert server.exchange(["release", 1, 1]) == [["release", -1, 1]]
+
+    def test_a_stub_in_a_result_that_nobody_asked_for_is_released_with_it(self, server: BareSession) -> None:
+        assert server.exchange(call("wrap", args=[["export", -1]])) == []
+        assert server.exchange(["release", 1, 1]) == [["release", -1, 1]]
+
+    def test_a_disposed_stub_in_a_result_fails_that_call_alone(self, server: BareSession) -> None:
+        server.feed(call("square", args=[1]), ["pull", 1])
+        disposed = server.main.f()
+        disposed.dispose()
+        server.sent()
+        server.asked()[0].resolve([disposed])
+        assert server.sent() == [["reject", 1, ["error", "Error", "this stub has been disposed of"]]]
         assert server.exchange(call("square", args=[2]), ["pull", 2]) == [["resolve", 2, 4]]
 
     def test_a_result_that_cannot_be_sent_fails_that_call_and_exports_nothing(

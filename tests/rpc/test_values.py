@@ -5,6 +5,8 @@ tests/interop/test_values_agree.py holds the same against what npm capnweb print
 
 import json
 import math
+import sys
+from array import array
 from collections import OrderedDict, defaultdict, namedtuple
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -16,8 +18,34 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transcript import BareSession
 
-from rpcshare.rpc import JSON, UNDEFINED, BigInt, Date, EncodeError, Preencoded, RpcError
+from rpcshare.rpc import (
+    JSON,
+    UNDEFINED,
+    URL,
+    AggregateError,
+    ArrayBuffer,
+    BigInt,
+    Codec,
+    DataView,
+    Date,
+    EncodeError,
+    Headers,
+    Preencoded,
+    Request,
+    Response,
+    RpcError,
+    Session,
+    Uint8ClampedArray,
+)
+from rpcshare.rpc.decoding import Decoder
 from rpcshare.rpc.encoding import Encoder
+from rpcshare.rpc.messagepack import MESSAGEPACK
+
+
+def caused(error: RpcError, cause: Exception) -> RpcError:
+    error.__cause__ = cause
+    return error
+
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BEYOND = 2**53  # the first integer from which JavaScript's numbers are not exact
@@ -52,6 +80,46 @@ BOTH_WAYS = {
     "a bigint of more digits than Python prints": (BigInt(10**16_383), '["bigint","1' + "0" * 16_383 + '"]'),
     "no bytes": (b"", '["bytes",""]'),
     "bytes": (b"\x00\xff\xfe~", '["bytes","AP/+fg"]'),
+    "an ArrayBuffer": (ArrayBuffer(b"\x00\xff"), '["bytes","AP8","ArrayBuffer"]'),
+    "a DataView": (DataView(b""), '["bytes","","DataView"]'),
+    "a Uint8ClampedArray": (Uint8ClampedArray(b"a"), '["bytes","YQ","Uint8ClampedArray"]'),
+    "an Int8Array": (array("b", [-1]), '["bytes","/w","Int8Array"]'),
+    "an Int16Array": (array("h", [-2]), '["bytes","/v8","Int16Array"]'),
+    "a Uint16Array": (array("H", [1]), '["bytes","AQA","Uint16Array"]'),
+    "an Int32Array": (array("i", [1]), '["bytes","AQAAAA","Int32Array"]'),
+    "a Uint32Array": (array("I", [2**32 - 1]), '["bytes","/////w","Uint32Array"]'),
+    "a BigInt64Array": (array("q", [-1]), '["bytes","//////////8","BigInt64Array"]'),
+    "a BigUint64Array": (array("Q", [1]), '["bytes","AQAAAAAAAAA","BigUint64Array"]'),
+    "a Float32Array": (array("f", [1.5]), '["bytes","AADAPw","Float32Array"]'),
+    "a Float64Array": (array("d", [1.0]), '["bytes","AAAAAAAA8D8","Float64Array"]'),
+    "a Float64Array of no numbers": (array("d"), '["bytes","","Float64Array"]'),
+    "a URL": (URL("https://a.example/?b#c"), '["url","https://a.example/?b#c"]'),
+    "headers": (
+        Headers([("set-cookie", "a"), ("accept", "*"), ("set-cookie", "b")]),
+        '["headers",[["set-cookie","a"],["accept","*"],["set-cookie","b"]]]',
+    ),
+    "a request": (Request("https://a.example/"), '["request","https://a.example/",{}]'),
+    "a request with all that it may have": (
+        Request(
+            "https://a.example/",
+            method="PUT",
+            headers={"a": "b"},
+            body="text",
+            options={"redirect": "error", "cf": {"list": [1, [2]]}},
+        ),
+        '["request","https://a.example/",{"method":"PUT","headers":[["a","b"]],"body":"text",'
+        '"redirect":"error","cf":{"list":[1,[2]]}}]',
+    ),
+    "a request with a body of bytes": (
+        Request("https://a.example/", method="POST", body=b"a"),
+        '["request","https://a.example/",{"method":"POST","body":["bytes","YQ"]}]',
+    ),
+    "a response": (Response(), '["response",null,{}]'),
+    "a response with all that it may have": (
+        Response(b"a", status=404, status_text="Not Found", headers={"a": "b"}, options={"cf": [1]}),
+        '["response",["bytes","YQ"],{"status":404,"statusText":"Not Found","headers":[["a","b"]],"cf":[1]}]',
+    ),
+    "a response with an empty body": (Response(""), '["response","",{}]'),
     "a date": (datetime(2025, 6, 8, 1, 2, 50, 815_000, tzinfo=UTC), '["date",1749344570815]'),
     "a date before the epoch": (EPOCH - timedelta(milliseconds=1), '["date",-1]'),
     "a date of microseconds": (EPOCH + timedelta(seconds=1, microseconds=1), '["date",1000.001]'),
@@ -74,6 +142,8 @@ SENT_AS = {
     "a subclass of float": (type("Ratio", (float,), {})(0.5), "0.5"),
     "a large subclass of int": (type("Count", (int,), {})(BEYOND), '["bigint","9007199254740992"]'),
     "an infinite subclass of float": (type("Ratio", (float,), {})(math.inf), '["inf"]'),
+    "an array of unsigned bytes": (array("B", [97]), '["bytes","YQ"]'),
+    "a subclass of URL": (type("Link", (URL,), {})("a:b"), '["url","a:b"]'),
     "a bytearray": (bytearray(b"a"), '["bytes","YQ"]'),
     "every other byte of a memoryview": (memoryview(b"a-b-")[::2], '["bytes","YWI"]'),
     "an integer that JavaScript's numbers cannot tell from the next": (
@@ -93,18 +163,41 @@ SENT_AS = {
         RpcError("no", name="TypeError", properties={"code": "X", "list": [1]}),
         '["error","TypeError","no",null,{"code":"X","list":[[1]]}]',
     ),
+    "an error with a cause": (
+        caused(RpcError("no"), RpcError("why", name="RangeError")),
+        '["error","Error","no",null,{"cause":["error","RangeError","why"]}]',
+    ),
+    "an error with a cause of its own making": (
+        caused(RpcError("no", properties={"cause": 5}), RpcError("why")),
+        '["error","Error","no",null,{"cause":5}]',
+    ),
+    "an error whose cause is internal": (
+        caused(RpcError("no"), ValueError("a detail")),
+        '["error","Error","no"]',
+    ),
+    "several errors in one": (
+        AggregateError("all", [RpcError("a"), RpcError("b", name="TypeError")], code="X"),
+        '["error","AggregateError","all",null,'
+        '{"code":"X","errors":[[["error","Error","a"],["error","TypeError","b"]]]}]',
+    ),
     "an error with a stack": (RpcError("no", stack="at home"), '["error","Error","no"]'),
 }
 
 RECEIVED_AS = {
+    "bytes of the container that goes without saying": ('["bytes","YQ","Uint8Array"]', b"a"),
+    "a request with no body": ('["request","a:b",{"body":null,"duplex":"half"}]', Request("a:b")),
+    "a request whose method is in lower case": (
+        '["request","a:b",{"method":"post"}]',
+        Request("a:b", method="POST"),
+    ),
+    "a response without headers": ('["response",null,{"headers":null}]', Response()),
+    "headers in upper case": ('["headers",[["Accept"," a "]]]', Headers({"accept": "a"})),
     "an integer that is no bigint": ("9007199254740993", 9007199254740992.0),
     "a large number without an exponent": ("100000000000000000000", 1e20),
     "a number that JavaScript reads as infinite": ("1" + "0" * 400, math.inf),
     "another": ("-1e999", -math.inf),
     "large numbers within": ('{"a":[[10000000000000000]],"b":-10000000000000000}', {"a": [1e16], "b": -1e16}),
     "bytes with padding": ('["bytes","YQ=="]', b"a"),
-    "the bytes of an ArrayBuffer": ('["bytes","YQ","ArrayBuffer"]', b"a"),
-    "the bytes of a Float64Array": ('["bytes","AAAAAAAA8D8","Float64Array"]', b"\0\0\0\0\0\0\xf0\x3f"),
     "a date beyond what JavaScript has": ('["date",8640000000000001]', Date(None)),
     "a date of infinitely many milliseconds": ('["date",1e999]', Date(None)),
     "a date of more digits than a float has": ('["date",1' + "0" * 400 + "]", Date(None)),
@@ -113,6 +206,9 @@ RECEIVED_AS = {
 }
 
 UNSENDABLE = {
+    "an array of characters": array("u", "a"),
+    "an option that is no JSON": Request("a:b", options={"cf": {"when": datetime(2025, 1, 1, tzinfo=UTC)}}),
+    "an option that JSON has no number for": Response(options={"cf": [math.nan]}),
     "an object": object(),
     "a class": dict,
     "a set": {1},
@@ -205,6 +301,29 @@ class TestReceived:
         assert (error.name, error.message, error.stack) == ("RangeError", "no", "at x")
         assert error.properties == {"list": [1, UNDEFINED]}
 
+    def test_an_error_has_the_cause_it_was_sent_with(self) -> None:
+        error = received('["error","Error","no",null,{"cause":["error","TypeError","why"],"code":"X"}]')
+        assert (error.__cause__.name, error.__cause__.message) == ("TypeError", "why")
+        assert error.properties == {"code": "X"}
+
+    def test_a_cause_that_is_no_error_is_a_property(self) -> None:
+        error = received('["error","Error","no",null,{"cause":"why"}]')
+        assert (error.__cause__, error.properties) == (None, {"cause": "why"})
+
+    def test_several_errors_in_one_are_a_group(self) -> None:
+        error = received(
+            '["error","AggregateError","all","at x",{"a":1,"errors":[[["error","TypeError","b"]]]}]'
+        )
+        assert isinstance(error, AggregateError)
+        assert (error.message, error.stack, error.properties) == ("all", "at x", {"a": 1})
+        assert [(each.name, each.message) for each in error.exceptions] == [("TypeError", "b")]
+
+    @pytest.mark.parametrize("errors", ["[[]]", '[["text"]]', '[[["error","Error","a"],null]]', "5"])
+    def test_errors_that_make_no_group_are_a_property(self, errors: str) -> None:
+        error = received('["error","AggregateError","all",null,{"errors":' + errors + "}]")
+        assert type(error) is RpcError
+        assert list(error.properties) == ["errors"]
+
     def test_a_key_sent_twice_has_its_last_value(self) -> None:
         assert received('{"a":1,"a":2}') == {"a": 2}
 
@@ -242,6 +361,20 @@ def paired(text: str) -> str:
 
 
 texts = st.text(st.characters()).map(paired)
+tokens = st.from_regex(r"[a-z0-9-]{1,10}", fullmatch=True)
+header_values = st.from_regex(r"([!-~\x80-\xff]([ -~]*[!-~])?)?", fullmatch=True)
+headers = st.lists(st.tuples(tokens, header_values), max_size=4).map(Headers)
+urls = st.from_regex(r"https?://[a-z]{1,8}\.example(:[0-9]{1,4})?/[!-~]*", fullmatch=True).map(URL)
+bodies = st.none() | st.text() | st.binary()
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-1000, 1000) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+options = st.dictionaries(st.sampled_from(["cf", "redirect", "mode", "x"]), json_values)
+arrays = st.sampled_from("bhHiIqQfd").flatmap(
+    lambda code: st.binary(max_size=5).map(lambda data: array(code, data * array(code).itemsize))
+)
 scalars = (
     st.none()
     | st.booleans()
@@ -250,27 +383,92 @@ scalars = (
     | st.floats()
     | texts
     | st.binary()
+    | st.sampled_from([ArrayBuffer, DataView, Uint8ClampedArray]).flatmap(st.binary().map)
+    | arrays
+    | urls
+    | headers
+    | st.builds(
+        Request, urls, method=st.sampled_from(["PUT", "PATCH"]), headers=headers, body=bodies, options=options
+    )
+    | st.builds(Response, bodies, status=st.sampled_from([200, 404]), headers=headers, options=options)
     | st.just(UNDEFINED)
     | st.sampled_from(["export", "import", "pipeline", "error", "undefined", "nan"])
     # A number of milliseconds tells microseconds apart for about a century and a half around the epoch.
     | st.integers(-(2**51), 2**51).map(lambda microseconds: EPOCH + timedelta(microseconds=microseconds))
 )
+
+
+def an_error(message: str, name: str, properties: dict[str, object], cause: RpcError | None) -> RpcError:
+    error = RpcError(message, name=name, properties=properties)
+    error.__cause__ = cause
+    return error
+
+
+def errors_of(inner: st.SearchStrategy[object]) -> st.SearchStrategy[RpcError]:
+    properties = st.dictionaries(tokens, inner, max_size=2)
+    single = st.builds(an_error, texts, st.sampled_from(["Error", "TypeError"]), properties, st.none())
+    caused_ = st.builds(an_error, texts, st.just("RangeError"), properties, single)
+    return caused_ | st.builds(AggregateError, texts, st.lists(single | caused_, min_size=1, max_size=3))
+
+
 values = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(texts, inner, max_size=5),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(texts, inner, max_size=5) | errors_of(inner),
     max_leaves=20,
 )
 
 
-@settings(max_examples=300, deadline=None)
-@given(values)
-def test_whatever_is_sent_is_received(value: object) -> None:
-    # By repr(), because 1, 1.0, True and BigInt(1) are equal, and nan is to be equal to itself.
-    assert repr(received(expression_of(value))) == repr(value)
+def shown(value: object) -> object:
+    """Return ``value`` in a form in which what differs on the wire is not equal, and nan is to itself."""
+    match value:
+        case dict():
+            return [(name, shown(item)) for name, item in value.items()]
+        case list():
+            return [shown(item) for item in value]
+        case RpcError():
+            errors = [shown(error) for error in getattr(value, "exceptions", ())]
+            properties = shown(value.properties)
+            return [type(value), value.name, value.message, properties, shown(value.__cause__), errors]
+        case Headers():
+            return ["headers", value.pairs()]
+        case Request():
+            return [value.method, value.url, shown(value.headers), repr(value.body), repr(value.options)]
+        case Response():
+            return [value.status, shown(value.headers), repr(value.body), repr(value.options)]
+        case array():
+            return [value.typecode, value.tobytes()]
+        case _:
+            # 1, 1.0, True and BigInt(1) are equal.
+            return repr(value)
 
 
-@settings(max_examples=200, deadline=None)
+def carried(codec: Codec, value: object) -> object:
+    """Return what arrives of ``value``."""
+    expression = Encoder(None, max_depth=256, raw_bytes=codec.raw_bytes).encode(value)
+    session = Session()
+    return Decoder(session, session).decode(codec.decode(codec.encode(expression))).value
+
+
+@pytest.mark.parametrize("codec", [JSON, MESSAGEPACK], ids=["JSON", "MessagePack"])
+@settings(max_examples=150, deadline=None)
+@given(value=values)
+def test_whatever_is_sent_is_received(codec: Codec, value: object) -> None:
+    assert shown(carried(codec, value)) == shown(value)
+
+
+@settings(max_examples=100, deadline=None)
 @given(values)
 def test_whatever_is_received_can_be_sent_back(value: object) -> None:
     expression = expression_of(value)
     assert expression_of(received(expression)) == expression
+
+
+def test_numbers_are_little_endian_whatever_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    # On the other kind of machine the same array has the same bytes in the other order.
+    numbers = array("H", [0x0102])
+    assert expression_of(numbers) == '["bytes","AgE","Uint16Array"]'
+    other = {"little": "big", "big": "little"}[sys.byteorder]
+    monkeypatch.setattr(sys, "byteorder", other)
+    numbers.byteswap()
+    assert expression_of(numbers) == '["bytes","AgE","Uint16Array"]'
+    assert received('["bytes","AgE","Uint16Array"]') == numbers

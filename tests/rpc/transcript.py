@@ -51,6 +51,24 @@ class BareSession:
         return self.sent()
 
 
+class Pair:
+    """Two sessions that pass their messages to each other until neither has more to say."""
+
+    def __init__(self, client_main: object, server_main: object) -> None:
+        self.client = BareSession(client_main)
+        self.server = BareSession(server_main)
+
+    def settle(self) -> None:
+        quiet = False
+        while not quiet:
+            quiet = True
+            for one, other in ((self.client, self.server), (self.server, self.client)):
+                one.carry_out()
+                for message in one.sent():
+                    quiet = False
+                    other.feed(message)
+
+
 async def awaiting(promise: Promise) -> asyncio.Future[object]:
     """Begin to await ``promise``; what it asks of the peer is in the output when this returns."""
     future = asyncio.ensure_future(promise)
@@ -152,3 +170,27 @@ def call(*path: str, args: list[object] | None = None, of: int = 0) -> list[obje
     """Return the push that calls ``path`` of the import ``of``; without arguments, that reads it."""
     expression: list[object] = ["pipeline", of, list(path)]
     return ["push", expression if args is None else [*expression, args]]
+
+
+class Holder(RpcTarget):
+    """Keeps one counter, and stubs if it is told to."""
+
+    def __init__(self) -> None:
+        self.counter = Counter()
+        self.stubs: list[Stub] = []
+
+    @rpc_method("take(stub)")
+    def take(self, stub: Stub) -> None:
+        self.stubs.append(stub)
+
+    @rpc_method("takeDup(stub)")
+    def take_dup(self, stub: Stub) -> None:
+        self.stubs.append(stub.dup())
+
+    @rpc_method("give()")
+    def give(self) -> Counter:
+        return self.counter
+
+    @rpc_property("counter")
+    def read(self) -> Counter:
+        return self.counter

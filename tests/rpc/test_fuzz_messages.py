@@ -1,0 +1,28 @@
+"""A peer that sends anything at all: a short run of what ``make fuzz`` does at length."""
+
+import gc
+
+import pytest
+
+from fuzz.fuzzer import ENCODINGS, Fuzzer
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+async def test_spoilt_messages_harm_nothing_but_their_session(encoding: str) -> None:
+    fuzzer = Fuzzer(encoding, seed=1)
+    await fuzzer.run(500)
+    gc.collect()
+    objects = len(gc.get_objects())
+    await fuzzer.run(2000)
+    gc.collect()
+    assert fuzzer.findings.faults == []
+    assert fuzzer.findings.aborted > 100
+    assert len(fuzzer.sessions) == 0
+    assert len(gc.get_objects()) < objects + 500
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+async def test_the_dialogues_that_are_spoilt_are_good_themselves(encoding: str) -> None:
+    fuzzer = Fuzzer(encoding, seed=1)
+    await fuzzer.hold_good_session()
+    assert fuzzer.findings.faults == []
