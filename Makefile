@@ -1,7 +1,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-NODE_DIR := tests/node
+NODE_DIRS := tests/node clients/messagepack
+NODE_PEERS := $(NODE_DIRS:%=%/node_modules/.installed)
 
 .PHONY: install serve test lint format bench clean
 
@@ -14,15 +15,15 @@ $(VENV)/.installed: pyproject.toml .ci/constraints.txt
 	@touch $@
 
 # The peers of the interoperability tests. Where node is missing, those tests are skipped.
-$(NODE_DIR)/node_modules/.installed: $(NODE_DIR)/package.json $(NODE_DIR)/package-lock.json
+%/node_modules/.installed: %/package.json %/package-lock.json
 	@if command -v npm >/dev/null; then \
-	  cd $(NODE_DIR) && npm ci --silent --no-audit --no-fund --loglevel=error && touch node_modules/.installed; \
+	  cd $* && npm ci --silent --no-audit --no-fund --loglevel=error && touch node_modules/.installed; \
 	fi
 
 serve: install
 	@$(BIN)/rpcshare serve
 
-test: install $(NODE_DIR)/node_modules/.installed
+test: install $(NODE_PEERS)
 	@$(BIN)/pytest
 
 lint: install
@@ -35,8 +36,8 @@ format: install
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: install $(NODE_DIR)/node_modules/.installed
+bench: install $(NODE_PEERS)
 	@$(BIN)/python -m tests.bench
 
 clean:
-	rm -rf $(VENV) $(NODE_DIR)/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(NODE_DIRS:%=%/node_modules) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -10,6 +10,7 @@ import math
 import re
 import socket
 import uuid
+from array import array
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -29,6 +30,7 @@ from rpcshare.config import Settings
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc.decoding import Decoder
 from rpcshare.rpc.encoding import Encoder
+from rpcshare.rpc.messagepack import MESSAGEPACK
 from rpcshare.server.app import create_app
 from rpcshare.server.failures import STATUS, error_response, to_rpc_error
 from rpcshare.server.share_rpc import ShareRpc
@@ -84,6 +86,7 @@ def table(heading: str) -> list[list[str]]:
 def test_every_example_is_of_a_kind_that_is_checked() -> None:
     checked = {"transcript demo", "transcript shares", "http", "expressions", "aborts", "faults"}
     checked |= {"python demo", "json expression", "json error", "json syncdata", "json event"}
+    checked |= {"batch", "messagepack", "messagepack aborts"}
     assert {block.kind for block in BLOCKS} - checked == {"text"}
 
 
@@ -118,14 +121,17 @@ def test_sections_that_the_code_cites_exist() -> None:
 def known(value: object) -> object:
     """Return ``value`` in a form in which what differs on the wire is not equal."""
     if isinstance(value, rpc.RpcError):
-        return ("error", value.name, value.message, value.properties, value.stack)
+        errors = [known(error) for error in getattr(value, "exceptions", ())]
+        return ("error", value.name, value.message, value.properties, value.stack, errors)
+    if isinstance(value, rpc.Headers | rpc.Request | rpc.Response):
+        return value
     return repr(value)
 
 
 @pytest.mark.parametrize("line", lines_of("expressions"))
 def test_expression_stands_for_the_value(line: str) -> None:
     text, arrow, python = re.split(r" (<?=>) ", line, maxsplit=1)
-    names = {**vars(rpc), "datetime": partial(datetime), "math": math, "UTC": UTC}
+    names = {**vars(rpc), "array": array, "datetime": partial(datetime), "math": math, "UTC": UTC}
     value = eval(python, names)
     session = rpc.Session()
     assert known(Decoder(session, session).decode(json.loads(text)).value) == known(value)
@@ -187,7 +193,7 @@ def last_word(lines: list[str]) -> list[str]:
     """Return a call whose answer is the next message only if the server had nothing more to say."""
     if lines[-1].startswith("= closed: "):
         return []
-    number = sum(line.startswith('> ["push"') for line in lines) + 1
+    number = sum(line.startswith(('> ["push"', '> ["pipe"', '> ["stream"')) for line in lines) + 1
     return ['> ["push", null]', f'> ["pull", {number}]', f'< ["resolve", {number}, null]']
 
 
@@ -214,7 +220,7 @@ async def test_transcript_with_the_demo_target(block: Block) -> None:
 @pytest.mark.parametrize("block", of_kind("transcript shares"))
 async def test_transcript_with_share_rpc(block: Block) -> None:
     async with share_service() as service:
-        await replay(block.lines, ShareRpc(service, ADMIN))
+        await replay(block.lines, ShareRpc(service, Authenticator([]), ADMIN))
 
 
 # Data and events
@@ -287,6 +293,37 @@ async def test_http_exchanges_take_place_one_after_the_other() -> None:
                 assert {name: response.headers.get(name) for name in wanted_headers} == wanted_headers
                 if wanted is not None:
                     assert json.loads(await response.aread()) == wanted
+
+
+@pytest.mark.parametrize("block", of_kind("batch"))
+async def test_batch_is_answered_as_shown(block: Block) -> None:
+    lines = {sign: [line[2:] for line in block.lines if line[0] == sign] for sign in "><"}
+    async with http_server() as client:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        response = await client.post("/rpc", headers=headers, content="\n".join(lines[">"]))
+    assert [json.loads(line) for line in response.text.split("\n")] == [
+        json.loads(line) for line in lines["<"]
+    ]
+
+
+# MessagePack
+
+
+@pytest.mark.parametrize("line", lines_of("messagepack"))
+def test_messagepack_holds_the_message(line: str) -> None:
+    octets, arrow, message = re.split(r" +(<?=>) ", line, maxsplit=1)
+    frame = bytes.fromhex(octets)
+    assert MESSAGEPACK.decode(frame) == eval(message)
+    if arrow == "<=>":
+        assert MESSAGEPACK.encode(eval(message)) == frame
+
+
+@pytest.mark.parametrize("line", lines_of("messagepack aborts"))
+def test_messagepack_is_refused(line: str) -> None:
+    octets, why = re.split(r" +=> ", line, maxsplit=1)
+    with pytest.raises(rpc.ProtocolError) as refused:
+        MESSAGEPACK.decode(bytes.fromhex(octets))
+    assert str(refused.value) == why
 
 
 # Errors and tables

@@ -28,7 +28,7 @@ from rpcshare.errors import ErrorCode, ShareError
 
 __all__ = ["SUBPROTOCOLS", "Authenticator", "select_subprotocol", "split_path_key"]
 
-SUBPROTOCOLS = ("rpcshare.json",)
+SUBPROTOCOLS = ("rpcshare.json", "rpcshare.msgpack")
 """The WebSocket subprotocols that this server speaks."""
 
 _BEARER_SUBPROTOCOL = "bearer."
@@ -93,11 +93,14 @@ def split_path_key(path: str) -> tuple[str | None, str]:
 
     The key is None for a path without the prefix, which is returned as it is. It is empty, which
     no credential is, for a path such as ``/k//rest``. A key with a slash cannot be given this way.
+
+    Slashes between the key and the rest are as good as one: opencode appends ``/api/share`` to its
+    base URL, whether or not that ends with one.
     """
     if not path.startswith(_PATH_PREFIX):
         return None, path
     key, _, rest = path.removeprefix(_PATH_PREFIX).partition("/")
-    return key, "/" + rest
+    return key, "/" + rest.lstrip("/")
 
 
 def _credentials(head: RequestHead) -> Iterator[Credential]:

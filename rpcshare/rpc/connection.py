@@ -99,8 +99,9 @@ class Connection:
         self._ended = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
         self._close_code = 1000
-        # Whether calls under way may end before the session does.
+        # Whether calls under way may end before the session does, and how long for while it waits for them.
         self._draining = False
+        self._finishing: asyncio.Timeout | None = None
         # What the session ends with when nothing else has ended it.
         self._last_word = SessionClosedError("the session was closed by this side")
         # For how long the last frames may take to leave.
@@ -157,6 +158,14 @@ class Connection:
         self._draining = True
         await self._stop()
 
+    async def finish(self, grace: float) -> None:
+        """Wait until a batch has been answered; its calls get no more than ``grace`` seconds from now."""
+        self._call_grace = min(self._call_grace, grace)
+        if self._finishing is not None:
+            deadline = self._loop.time() + grace
+            self._finishing.reschedule(min(self._finishing.when() or deadline, deadline))
+        await self._ended.wait()
+
     async def _stop(self) -> None:
         if self._reader is not None:
             self._reader.cancel()
@@ -166,9 +175,10 @@ class Connection:
 
     async def _let_calls_finish(self) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._call_grace):
+            async with asyncio.timeout(self._call_grace) as self._finishing:
                 while self._tasks:
                     await asyncio.wait(set(self._tasks))
+        self._finishing = None
 
     # Reading.
 

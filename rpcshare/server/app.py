@@ -58,7 +58,9 @@ def create_app(
     app = Starlette(
         routes=[
             WebSocketRoute("/rpc", rpc),
+            Route("/rpc", rpc, methods=["POST"]),
             WebSocketRoute("/rpc/share", rpc),
+            Route("/rpc/share", rpc, methods=["POST"]),
             *rest.routes(),
             Route("/healthz", healthz, methods=["GET"]),
             Route("/readyz", readyz, methods=["GET"]),

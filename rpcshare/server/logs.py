@@ -38,6 +38,7 @@ def configure_logging(settings: Settings) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_is_news)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -53,3 +54,8 @@ def configure_logging(settings: Settings) -> None:
     # What these say of each connection at info is noise to an operator.
     for name in ("uvicorn", "uvicorn.error", "websockets"):
         logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a record is worth a line: uvicorn calls a handshake that was refused an error of ours."""
+    return record.getMessage() != "ASGI callable returned without completing handshake."

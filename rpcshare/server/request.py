@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.handshake import Authenticator, split_path_key
 from rpcshare.auth.request_head import RequestHead
+from rpcshare.errors import ErrorCode, ShareError
 
-__all__ = ["PathKeyMiddleware", "authenticate", "request_head"]
+__all__ = ["PathKeyMiddleware", "authenticate", "read_body", "request_head"]
 
 _WHOLE_PATH = "rpcshare.path"
 
@@ -51,3 +52,26 @@ async def authenticate(authenticator: Authenticator, connection: HTTPConnection)
         ShareError: UNAUTHORIZED, for a bad credential.
     """
     return await authenticator.caller(request_head(connection))
+
+
+async def read_body(request: Request, bound: int) -> bytes:
+    """Return the body of a request, of at most ``bound`` bytes; 0 for any number.
+
+    Raises:
+        ShareError: PAYLOAD_TOO_LARGE; or INVALID_ARGUMENT, if the client went away in the middle of it.
+    """
+    length = request.headers.get("content-length", "")
+    _check_length(int(length) if length.isdecimal() else 0, bound)
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            _check_length(len(body), bound)
+    except ClientDisconnect:
+        raise ShareError(ErrorCode.INVALID_ARGUMENT, "the body is not complete") from None
+    return bytes(body)
+
+
+def _check_length(length: int, bound: int) -> None:
+    if bound and length > bound:
+        raise ShareError(ErrorCode.PAYLOAD_TOO_LARGE, f"the body is larger than {bound:,} bytes")

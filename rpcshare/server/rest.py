@@ -14,7 +14,7 @@ from rpcshare.auth.caller import Caller
 from rpcshare.auth.handshake import Authenticator
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.server.failures import error_response
-from rpcshare.server.request import request_head
+from rpcshare.server.request import read_body, request_head
 from rpcshare.shares.service import ShareService
 
 __all__ = ["RestApi"]
@@ -40,8 +40,8 @@ class RestApi:
             share = base + "/{share_id}"
             routes += [
                 Route(base, self._endpoint(self._create), methods=["POST"]),
-                Route(share, self._endpoint(self._read), methods=["GET"]),
-                Route(share, self._endpoint(self._delete), methods=["DELETE"]),
+                # One route for both, or a refusal of a third method would not name them both.
+                Route(share, self._endpoint(self._read_or_delete), methods=["GET", "DELETE"]),
                 Route(share + "/sync", self._endpoint(self._sync), methods=["POST"]),
                 Route(share + "/data", self._endpoint(self._data), methods=["GET"]),
                 Route(share + "/metadata", self._endpoint(self._metadata), methods=["GET"]),
@@ -80,6 +80,10 @@ class RestApi:
         await self._service.delete(caller, request.path_params["share_id"], _secret(body))
         return {"success": True}
 
+    async def _read_or_delete(self, request: Request, caller: Caller) -> object:
+        handler = self._delete if request.method == "DELETE" else self._read
+        return await handler(request, caller)
+
     async def _read(self, request: Request, caller: Caller) -> object:
         return await self._service.agent_session(caller, request.path_params["share_id"])
 
@@ -104,17 +108,11 @@ class RestApi:
         Raises:
             ShareError: it is too large, or is none.
         """
-        data = bytearray()
-        async for chunk in request.stream():
-            data += chunk
-            if self._max_body and len(data) > self._max_body:
-                raise ShareError(
-                    ErrorCode.PAYLOAD_TOO_LARGE, f"the body is larger than {self._max_body:,} bytes"
-                )
+        data = await read_body(request, self._max_body)
         if not data and optional:
             return {}
         try:
-            body = jsontext.decode(bytes(data))
+            body = jsontext.decode(data)
         except jsontext.JSONDecodeError as exc:
             raise ShareError(ErrorCode.INVALID_ARGUMENT, f"the body is not JSON: {exc}") from None
         if not isinstance(body, dict):

@@ -1,20 +1,24 @@
-"""The RPC endpoint: from the handshake of a WebSocket to a running session."""
+"""The RPC endpoint: from the handshake of a WebSocket, or the head of a POST, to a running session."""
 
 from __future__ import annotations
 
 import asyncio
 
+from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.handshake import Authenticator, select_subprotocol
 from rpcshare.auth.origin import OriginPolicy
+from rpcshare.auth.request_head import RequestHead
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.rpc import JSON, Connection, Limits, TransportClosedError
+from rpcshare.rpc import JSON, Codec, Connection, Limits, Transport, TransportClosedError
+from rpcshare.rpc.batch import BatchServerTransport
+from rpcshare.rpc.messagepack import MESSAGEPACK
 from rpcshare.rpc.websocket import close_reason
 from rpcshare.server.failures import error_response, to_rpc_error
-from rpcshare.server.request import request_head
+from rpcshare.server.request import read_body, request_head
 from rpcshare.server.share_rpc import ShareRpc
 from rpcshare.shares.service import ShareService
 
@@ -24,6 +28,14 @@ __all__ = ["RpcEndpoint"]
 # How long a call may go on, in seconds, after its connection has ended or the server began to stop. A stop
 # takes at most 10 s in all.
 CALL_GRACE = 5.0
+
+# How long the calls of a batch may take, in seconds: its client waits for all of them.
+BATCH_GRACE = 30.0
+
+# A batch may be as long as so many messages of the greatest length.
+MESSAGES_IN_A_BATCH = 4
+
+CODECS: dict[str, Codec] = {codec.subprotocol: codec for codec in (JSON, MESSAGEPACK)}
 
 
 class ASGITransport:
@@ -69,8 +81,32 @@ class ASGITransport:
                 del exc
 
 
+class BatchAnswer:
+    """The body of an answer to ``POST``, which leaves in parts as it is made."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._has_begun = False
+
+    async def write(self, part: bytes) -> None:
+        """Send a part; returns when the client has taken most of what there is."""
+        await self._begin()
+        await self._send({"type": "http.response.body", "body": part, "more_body": True})
+
+    async def end(self) -> None:
+        """Send what completes the answer."""
+        await self._begin()
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _begin(self) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+
 class RpcEndpoint:
-    """Runs a session for each WebSocket whose handshake it accepts."""
+    """Runs a session for each WebSocket whose handshake it accepts, and for each batch that is posted."""
 
     def __init__(
         self,
@@ -86,41 +122,83 @@ class RpcEndpoint:
         self._origins = origins
         self._limits = limits
         self._anonymous = anonymous
+        # Sessions by what they run over.
         self._connections: set[Connection] = set()
+        self._batches: set[Connection] = set()
         self._draining = False
 
     def __len__(self) -> int:
         """How many sessions there are."""
-        return len(self._connections)
+        return len(self._connections) + len(self._batches)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one WebSocket, from its handshake to its end."""
-        websocket = WebSocket(scope, receive, send)
+        """Handle one WebSocket, from its handshake to its end, or one batch."""
+        if scope["type"] == "websocket":
+            await self._handle_websocket(WebSocket(scope, receive, send), receive, send)
+        else:
+            await self._handle_batch(Request(scope, receive), send)
+
+    async def _handle_websocket(self, websocket: WebSocket, receive: Receive, send: Send) -> None:
         head = request_head(websocket)
         try:
-            self._origins.check(head)
-            caller = await self._authenticator.caller(head)
-            self._require_credential(caller)
+            caller = await self._admit(head)
         except Exception as exc:  # noqa: BLE001 -- told in one place, whatever it is
             await websocket.receive()  # the handshake, which is answered in its place
             await websocket.send_denial_response(error_response(exc))
             return
-        await websocket.accept(select_subprotocol(head.subprotocols))
-        connection = Connection(
-            ASGITransport(receive, send),
+        subprotocol = select_subprotocol(head.subprotocols)
+        await websocket.accept(subprotocol)
+        if self._draining:
+            return
+        codec = CODECS[subprotocol or JSON.subprotocol]
+        connection = self._connection(ASGITransport(receive, send), caller, codec, CALL_GRACE)
+        self._connections.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+
+    async def _handle_batch(self, request: Request, send: Send) -> None:
+        try:
+            caller = await self._admit(request_head(request))
+            body = await read_body(request, MESSAGES_IN_A_BATCH * self._limits.message_bytes)
+        except Exception as exc:  # noqa: BLE001 -- told in one place, whatever it is
+            await error_response(exc)(request.scope, request.receive, send)
+            return
+        answer = BatchAnswer(send)
+        transport = BatchServerTransport(body, answer.write)
+        batch = self._connection(transport, caller, JSON, BATCH_GRACE)
+        self._batches.add(batch)
+        try:
+            await batch.run()
+        finally:
+            self._batches.discard(batch)
+        await answer.end()
+
+    async def _admit(self, head: RequestHead) -> Caller:
+        """Return the caller of a request.
+
+        Raises:
+            ShareError: it may have no session here; why comes first of the reasons that there are.
+        """
+        self._origins.check(head)
+        caller = await self._authenticator.caller(head)
+        self._require_credential(caller)
+        return caller
+
+    def _connection(
+        self, transport: Transport, caller: Caller, codec: Codec, call_grace: float
+    ) -> Connection:
+        """Return a session that is to be run."""
+        return Connection(
+            transport,
             ShareRpc(self._service, self._authenticator, caller),
-            codec=JSON,
+            codec=codec,
             limits=self._limits,
             describe_error=to_rpc_error,
             throttle=True,
-            call_grace=CALL_GRACE,
+            call_grace=call_grace,
         )
-        self._connections.add(connection)
-        try:
-            if not self._draining:
-                await connection.run()
-        finally:
-            self._connections.discard(connection)
 
     def _require_credential(self, caller: Caller) -> None:
         """Refuse who has shown no credential, unless anybody may make shares here."""
@@ -128,6 +206,9 @@ class RpcEndpoint:
             raise ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: no credential was given")
 
     async def drain(self) -> None:
-        """Take no more calls, let those under way finish, and end every session."""
+        """Take no more calls, let those under way and all those of a batch finish, and end every session."""
         self._draining = True
-        await asyncio.gather(*(connection.drain() for connection in self._connections))
+        await asyncio.gather(
+            *(connection.drain() for connection in self._connections),
+            *(batch.finish(CALL_GRACE) for batch in self._batches),
+        )

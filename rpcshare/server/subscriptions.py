@@ -48,30 +48,33 @@ class CallbackSubscription(RpcTarget):
         self._on_event = on_event.dup()
         self._in_flight = 0
         self._room = asyncio.Event()
-        self._failed: Exception | None = None
+        self._has_begun = False
+        self._is_over = False
         self._task = asyncio.get_running_loop().create_task(self._deliver())
         self._on_event.on_broken(self._break)
 
     @rpc_method("unsubscribe()")
     def unsubscribe(self) -> None:
         """Send no more events."""
-        self._task.cancel()
+        self._end()
 
     def dispose(self) -> None:
         """The subscriber has let go of the subscription."""
-        self._task.cancel()
+        self._end()
 
     async def _deliver(self) -> None:
+        self._has_begun = True
         try:
             async with self._subscription as events:
-                async for event in events:
-                    while self._in_flight >= WINDOW and self._failed is None:
+                while not self._is_over:
+                    if self._in_flight >= WINDOW:
                         self._room.clear()
                         await self._room.wait()
-                    if self._failed is not None:
+                    elif (event := await anext(events, None)) is None:
                         return
-                    self._in_flight += 1
-                    on_settled(self._on_event(preencoded(event)), self._answered)
+                    else:
+                        self._in_flight += 1
+                        on_settled(self._on_event(preencoded(event)), self._answered)
         finally:
             self._on_event.dispose()
 
@@ -79,11 +82,15 @@ class CallbackSubscription(RpcTarget):
         self._in_flight -= 1
         if error is not None:
             # A subscriber that fails once has missed an event, and would go on with a gap.
-            self._break(error)
+            self._end()
         else:
             self._room.set()
 
-    def _break(self, error: Exception) -> None:
-        self._failed = error
-        self._room.set()
-        self._task.cancel()
+    def _break(self, _error: Exception) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        self._is_over = True
+        # Cancelled before its first step a task runs none, not even what lets go of the events.
+        if self._has_begun:
+            self._task.cancel()

@@ -18,7 +18,8 @@ async def test_spoilt_messages_harm_nothing_but_their_session(encoding: str) -> 
     assert fuzzer.findings.faults == []
     assert fuzzer.findings.aborted > 100
     assert len(fuzzer.sessions) == 0
-    assert len(gc.get_objects()) < objects + 500
+    # What every session left behind would be more than one object each; the last error may have many frames.
+    assert len(gc.get_objects()) < objects + fuzzer.findings.sessions
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

@@ -154,6 +154,22 @@ class TestAnswering:
         messages = [push("wait"), push("echo", 1), ["pull", 1], ["pull", 2]]
         assert await answers(*messages, grace=0.05) == [["resolve", 2, 1]]
 
+    async def test_calls_may_be_given_less_time_while_they_are_under_way(self) -> None:
+        api = Api()
+        answer: list[bytes] = []
+
+        async def write(part: bytes) -> None:
+            answer.append(part)
+
+        body = json.dumps(push("wait")).encode() + b'\n["push",1]\n["pull",1]\n["pull",2]'
+        batch = Connection(BatchServerTransport(body, write), api, call_grace=1000)
+        running = asyncio.create_task(batch.run())
+        await eventually(lambda: batch.session.stats().calls_in_flight == 1)
+        async with asyncio.timeout(5):
+            await batch.finish(0.01)
+            await running
+        assert answer == [b'["resolve",2,1]']
+
     async def test_at_the_end_everything_is_let_go_of(self) -> None:
         api = Api()
         sent = await answers(push("makeCounter", 1), ["pull", 1], main=api)
