@@ -12,11 +12,11 @@ from uuid import uuid4
 
 import pytest
 from click.testing import CliRunner, Result
-from running_server import RPCSHARE, RunningServer, bare_environment
 
 from rpcshare import connect_blocking
 from rpcshare.cli import main
 from rpcshare.cli.push import BATCH_ITEMS
+from running_server import RPCSHARE, RunningServer, bare_environment
 
 RECORDING = Path(__file__).parent / "fixtures" / "opencode-share-traffic.jsonl"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from running_server import bare_environment
 
 import rpcshare
+from running_server import bare_environment
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -84,13 +84,16 @@ def run_node(run, tmp_path):
     return run_node
 
 
+PROGRAMS = [path for path in EXAMPLES.iterdir() if path.suffix in {".py", ".mjs"}]
+
+
 def test_every_example_is_tested_here():
     tested = Path(__file__).read_text()
-    assert [path.name for path in EXAMPLES.glob("*.*") if f'"{path.name}"' not in tested] == []
+    assert [path.name for path in PROGRAMS if f'"{path.name}"' not in tested] == []
 
 
 def test_every_example_says_how_to_run_it():
-    for path in EXAMPLES.glob("*.*"):
+    for path in PROGRAMS:
         assert f"examples/{path.name} " in path.read_text()
 
 

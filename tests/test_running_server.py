@@ -1,9 +1,9 @@
 """The server that the other tests run: started again, or failing to start."""
 
 import pytest
-from running_server import RunningServer
 
 import rpcshare
+from running_server import RunningServer
 
 ITEMS = [{"type": "message", "data": {"id": "msg_1"}}]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import growth  # noqa: E402 -- found by the path above
+from bench import growth
 
 
 def main() -> None:
