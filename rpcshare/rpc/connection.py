@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections import deque
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -83,7 +84,8 @@ class Connection:
         # Whether a flush is about to run.
         self._scheduled = False
 
-        # Frames for the writer, and how many bytes of them.
+        # Messages to be encoded when there is room, frames for the writer, and how many bytes of these.
+        self._messages: deque[object] = deque()
         self._frames: list[bytes] = []
         self._pending = 0
         self._has_frames = asyncio.Event()
@@ -92,6 +94,7 @@ class Connection:
 
         # Calls under way, and how many of their tasks have not begun.
         self._tasks: set[asyncio.Task[None]] = set()
+        self._jobs: set[asyncio.Task[None]] = set()
         self._not_begun = 0
 
         # Set while the session runs, and after it has.
@@ -101,6 +104,8 @@ class Connection:
         self._close_code = 1000
         # Whether calls under way may end before the session does, and how long for while it waits for them.
         self._draining = False
+        # Whether what the session is there for is to answer what the peer has said, once.
+        self._answers_batch = False
         self._finishing: asyncio.Timeout | None = None
         # What the session ends with when nothing else has ended it.
         self._last_word = SessionClosedError("the session was closed by this side")
@@ -176,8 +181,9 @@ class Connection:
     async def _let_calls_finish(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._call_grace) as self._finishing:
-                while self._tasks:
-                    await asyncio.wait(set(self._tasks))
+                # A stream has no end that a stop could wait for; that of a batch is part of its answer.
+                while awaited := self._tasks | self._jobs if self._answers_batch else self._tasks:
+                    await asyncio.wait(set(awaited))
         self._finishing = None
 
     # Reading.
@@ -204,24 +210,30 @@ class Connection:
                 return
             self.session.receive(message, size)
             self._carry_out()
-            if self._throttle and self._pending > HIGH_WATER:
+            if self._throttle and self._messages:
                 await self._drained.wait()
 
     def _hear_no_more(self, reason: Exception) -> None:
         """Go on until the peer has its answers, and all of them have left, however slowly it reads."""
         self.session.hear_no_more(reason)
-        self._draining = True
+        self._draining = self._answers_batch = True
         self._last_word = SessionClosedError(str(reason))
         self._close_timeout = None
 
     # Calls.
 
     def _carry_out(self) -> None:
-        """Start the calls that the session asks for, in order."""
-        while (call := self.session.next_call()) is not None:
+        """Start the calls that the session asks for, in order.
+
+        A peer that does not read what it gets is given no more: its calls wait, each with no result yet.
+        """
+        while not (self._throttle and self._messages):
+            call = self.session.next_call()
+            if call is None:
+                return
             if self._not_begun:
                 # A call that arrived earlier has yet to begin, so this one waits for its turn as well.
-                self._spawn(self._finish_call(call, None))
+                self._spawn(call, None)
                 continue
             try:
                 result = call.start()
@@ -229,15 +241,17 @@ class Connection:
                 call.reject(exc)
                 continue
             if isinstance(result, Awaitable) and not isinstance(result, Stub):
-                self._spawn(self._finish_call(call, result))
+                self._spawn(call, result)
             else:
                 call.resolve(result)
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, call: Call, result: Awaitable[object] | None) -> None:
         self._not_begun += 1
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task = self._loop.create_task(self._finish_call(call, result))
+        # What nobody is told the end of is a job of the session's own: a stream that is kept going.
+        tasks = self._jobs if call.finished is None else self._tasks
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     async def _finish_call(self, call: Call, result: Awaitable[object] | None) -> None:
         """Wait for what a call returned, having made it if it has returned nothing yet."""
@@ -269,18 +283,27 @@ class Connection:
         """Encode what the session has to say and pass it to the writer."""
         self._scheduled = False
         self._carry_out()
-        for message in self.session.take_output():
+        self._messages.extend(self.session.take_output())
+        self._encode()
+        if self.session.closed is not None:
+            self._has_frames.set()
+            if self._reader is not None:
+                self._reader.cancel()
+
+    def _encode(self) -> None:
+        """Make frames of messages, as many as are worth keeping; the rest may share what they are made of."""
+        while self._messages and self._pending <= HIGH_WATER:
+            message = self._messages.popleft()
             frame = message if isinstance(message, bytes) else self._codec.encode(message)
             self._frames.append(frame)
             self._pending += len(frame)
         if self._frames:
             self._has_frames.set()
-        if self._pending > HIGH_WATER:
+        if self._messages:
             self._drained.clear()
-        if self.session.closed is not None:
-            self._has_frames.set()
-            if self._reader is not None:
-                self._reader.cancel()
+        elif not self._drained.is_set():
+            self._drained.set()
+            self._wake()  # calls may have waited for this
 
     async def _write(self) -> None:
         text = self._codec.text
@@ -295,11 +318,10 @@ class Connection:
                     self.session.close(_lost(exc))
                     return
                 self._pending -= len(frame)
-            if self._pending <= HIGH_WATER:
-                self._drained.set()
+                self._encode()
             if self.session.closed is not None:
                 self._flush()  # the last word may have come while other frames were on their way
-                if not self._frames:
+                if not self._frames and not self._messages:
                     return
 
     async def _finish(self, writer: asyncio.Task[None]) -> None:
@@ -311,11 +333,11 @@ class Connection:
         aborted = isinstance(closed, ProtocolError)
         code = 3000 if aborted else self._close_code
         await self.transport.close(code, closed.message if aborted and closed else "")
-        if self._tasks:
+        if rest := self._tasks | self._jobs:
             # What waited for the peer has just failed, so that of a drained session little is left.
             grace = CLOSE_TIMEOUT / 10 if self._draining else self._call_grace
-            await asyncio.wait(set(self._tasks), timeout=grace)
-        for task in set(self._tasks):
+            await asyncio.wait(rest, timeout=grace)
+        for task in self._tasks | self._jobs:
             task.cancel()
 
 

@@ -36,9 +36,10 @@ class TestThrottle:
     async def test_may_be_off(self) -> None:
         transport = self.transport(30)
         async with Connection(transport, text) as connection:
-            await eventually(lambda: connection._pending >= 30 * self.SIZE)
-            assert not transport.arriving
+            await eventually(lambda: not transport.arriving)
+            assert connection.session.stats().calls_in_flight == 0
             transport.gate.set()
+            await eventually(lambda: len(transport.sent) == 30)
 
     async def test_does_not_keep_a_lost_connection_from_ending(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(driver, "CLOSE_TIMEOUT", 0.01)
