@@ -256,10 +256,9 @@ def test_event_has_its_form(block: Block) -> None:
 
 @contextlib.asynccontextmanager
 async def http_server() -> AsyncIterator[httpx.AsyncClient]:
-    broadcaster = LocalBroadcaster()
     async with share_service() as service:
         authenticator = Authenticator([AdminTokenVerifier(TOKEN)])
-        app, _ = create_app(Settings(), service, authenticator, broadcaster, f"https://{HOST}")
+        app, _ = create_app(Settings(), service, authenticator, f"https://{HOST}")
         config = uvicorn.Config(app, ws="websockets-sansio", lifespan="off", log_config=None)
         server = uvicorn.Server(config)
         with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -11,7 +11,6 @@ from starlette.routing import Route, WebSocketRoute
 
 from rpcshare.auth.handshake import Authenticator
 from rpcshare.auth.origin import OriginPolicy
-from rpcshare.broadcast import Broadcaster
 from rpcshare.config import Settings
 from rpcshare.rpc import Limits
 from rpcshare.server.failures import error_response
@@ -27,7 +26,6 @@ def create_app(
     settings: Settings,
     service: ShareService,
     authenticator: Authenticator,
-    broadcaster: Broadcaster,
     base_url: str,
 ) -> tuple[Starlette, RpcEndpoint]:
     """Return the application, and its RPC endpoint, which knows the sessions to be drained.
@@ -36,21 +34,19 @@ def create_app(
         settings: limits and origins are taken from there.
         service: the shares.
         authenticator: who is asking.
-        broadcaster: asked by ``/readyz`` whether it answers.
         base_url: under which the server is reached.
     """
     limits = Limits(message_bytes=settings.max_message_size, calls_in_flight=settings.max_calls_in_flight)
     origins = OriginPolicy(base_url, settings.allowed_origins)
     rpc = RpcEndpoint(service, authenticator, origins, limits, anonymous=settings.anonymous_create)
-    rest = RestApi(service, authenticator, settings.max_message_size)
+    rest = RestApi(service, authenticator, origins, settings.max_message_size)
 
     async def healthz(_request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
     async def readyz(_request: Request) -> Response:
         try:
-            await service.check()
-            await broadcaster.check()
+            await service.check()  # which asks the broadcaster as well
         except Exception as exc:  # noqa: BLE001 -- told in one place, whatever it is
             return error_response(exc)
         return JSONResponse({"status": "ok"})
@@ -68,6 +64,8 @@ def create_app(
         middleware=[Middleware(PathKeyMiddleware)],
         exception_handlers={404: _not_found, 405: _method_not_allowed},
     )
+    # A redirect would lead behind the key in the path, and to the wrong scheme behind a proxy.
+    app.router.redirect_slashes = False
     return app, rpc
 
 

@@ -99,11 +99,13 @@ async def _serve(settings: Settings) -> None:
             broadcaster,
             Credentials(secret, base_url),
             anonymous_create=settings.anonymous_create,
+            # A store that somebody named may have other servers; the embedded one is this server's.
+            shared_store=settings.store is not None and not settings.store.startswith("memory:"),
             settings=LogSettings(max_share_size=settings.max_share_size),
         )
         stack.push_async_callback(service.close)
         authenticator = Authenticator([AdminTokenVerifier(token)])
-        app, rpc = create_app(settings, service, authenticator, broadcaster, base_url)
+        app, rpc = create_app(settings, service, authenticator, base_url)
         server = _Server(
             uvicorn.Config(
                 app,

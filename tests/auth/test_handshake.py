@@ -266,7 +266,7 @@ def test_the_client_s_preference_among_what_both_speak_decides():
         ("/k/KEY/api/share", "KEY", "/api/share"),
         ("/k/KEY/", "KEY", "/"),
         ("/k/KEY", "KEY", "/"),
-        ("/k/KEY//rpc", "KEY", "//rpc"),
+        ("/k/KEY//rpc", "KEY", "/rpc"),
         ("/k/A/k/B/rpc", "A", "/k/B/rpc"),
         ("/k//rpc", "", "/rpc"),
         ("/k/", "", "/"),
