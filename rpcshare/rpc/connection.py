@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from rpcshare.rpc.codec import JSON, Codec
 from rpcshare.rpc.errors import (
+    INTERNAL_CODE,
     ConnectionLostError,
     LimitExceededError,
     ProtocolError,
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from rpcshare.rpc.local import Call
 
 __all__ = ["Connection"]
+
+logger = logging.getLogger("rpcshare.rpc")
 
 # Frames encoded and not yet taken by the transport: above this, a connection that throttles its peer reads no
 # more. A few large results may wait; a peer that asks without ever reading what it gets may not.
@@ -294,7 +298,14 @@ class Connection:
         """Make frames of messages, as many as are worth keeping; the rest may share what they are made of."""
         while self._messages and self._pending <= HIGH_WATER:
             message = self._messages.popleft()
-            frame = message if isinstance(message, bytes) else self._codec.encode(message)
+            try:
+                frame = message if isinstance(message, bytes) else self._codec.encode(message)
+            except Exception:
+                # The peer would wait for ever for a message that is left out.
+                logger.exception("a message has no form in the encoding of its session")
+                self.session.abort(SessionClosedError("Internal server error", code=INTERNAL_CODE))
+                self._messages = deque(self.session.take_output())
+                continue
             self._frames.append(frame)
             self._pending += len(frame)
         if self._frames:

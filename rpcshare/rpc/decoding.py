@@ -404,9 +404,14 @@ def _entry_id(value: list[object]) -> int:
 
 
 def _path(value: object) -> Path:
-    if type(value) is not list or not all(type(name) in (str, int) for name in value):
+    if type(value) is not list or not all(map(_is_name, value)):
         raise ProtocolError("malformed expression: a property path is a list of names")
     return tuple(value)
+
+
+def _is_name(value: object) -> bool:
+    # Names may be passed on to a peer whose encoding has no longer integers.
+    return type(value) is str or (type(value) is int and abs(value) <= MAX_SAFE_INTEGER)
 
 
 def _malformed(value: list[object]) -> ProtocolError:

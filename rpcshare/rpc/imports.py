@@ -18,7 +18,7 @@ from rpcshare.rpc.reference import Instructions, Path, Reference
 from rpcshare.rpc.remote import FarReference
 from rpcshare.rpc.streams import ReadableStream, pump
 from rpcshare.rpc.stub import Stub
-from rpcshare.rpc.values import UNDEFINED
+from rpcshare.rpc.values import UNDEFINED, as_numbers
 
 if TYPE_CHECKING:
     from rpcshare.rpc.encoding import Job
@@ -86,7 +86,8 @@ class ImportTable:
             with Stub(capture) as stub:
                 encoded.append(session.exports.export_stub(stub, exported))
         result = self._add_pushed(is_promise=True)
-        session.send(["push", ["remap", reference.id, list(path), encoded, instructions]], exported)
+        passed_on = as_numbers(instructions)
+        session.send(["push", ["remap", reference.id, list(path), encoded, passed_on]], exported)
         return result
 
     def stream_call(

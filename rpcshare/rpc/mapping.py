@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NoReturn
 from rpcshare.rpc.decoding import Decoder
 from rpcshare.rpc.errors import LimitExceededError, ProtocolError, RpcError
 from rpcshare.rpc.local import BrokenReference, ValueReference
-from rpcshare.rpc.payload import Payload
+from rpcshare.rpc.payload import Located, Payload
 from rpcshare.rpc.reference import Budget, Instructions, Reference
-from rpcshare.rpc.stub import Disposable
+from rpcshare.rpc.stub import Disposable, path_of, reference_of
 from rpcshare.rpc.values import UNDEFINED
 
 if TYPE_CHECKING:
@@ -145,7 +145,9 @@ class _Application:
                 self._add(self._evaluate(_copied(instruction)))
             last, steps = instructions[-1]
             self._budget.spend(steps)
-            return Decoder(self._session, self).decode(_copied(last))
+            payload = Decoder(self._session, self).decode(_copied(last))
+            _put_what_is_here(payload)
+            return payload
         finally:
             for result, _ in self._results:
                 result.release()
@@ -158,7 +160,9 @@ class _Application:
         reference = decoder.reference(expression)
         if reference is not None:
             return reference
-        return ValueReference(self._session, decoder.decode(expression))
+        payload = decoder.decode(expression)
+        _put_what_is_here(payload)
+        return ValueReference(self._session, payload)
 
     # What the decoder asks, as of a session.
 
@@ -205,6 +209,28 @@ def _copied(expression: object) -> object:
     if isinstance(expression, dict):
         return {name: _copied(item) for name, item in expression.items()}
     return expression
+
+
+def _put_what_is_here(payload: Payload) -> None:
+    """Put in place the values of promises that are here already, as those of properties of an element are.
+
+    Each would be sent on its own otherwise, for each element.
+    """
+    left: list[Located] = []
+    for container, key, promise in payload.promises:
+        reference = reference_of(promise)
+        if path_of(promise) or not isinstance(reference, ValueReference) or reference.payload.promises:
+            left.append((container, key, promise))
+            continue
+        here = Payload.copy_of(payload.owner, reference.payload.value)
+        if isinstance(container, Payload):
+            container.value = here.value
+        else:
+            container[key] = here.value  # type: ignore[index]  # a list has int keys, a dict str ones
+        promise.dispose()
+        if payload.stubs is not None and here.stubs:
+            payload.stubs += here.stubs
+    payload.promises = left
 
 
 def _steps_to_read(reference: Reference) -> int:

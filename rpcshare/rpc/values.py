@@ -213,6 +213,19 @@ def float_from_integer(value: int) -> float:
         return math.inf if value > 0 else -math.inf
 
 
+def as_numbers(expression: object) -> object:
+    """Return a copy of a peer's ``expression`` with its numbers in forms that every encoding has."""
+    if isinstance(expression, list):
+        return [as_numbers(item) for item in expression]
+    if isinstance(expression, dict):
+        return {name: as_numbers(item) for name, item in expression.items()}
+    if type(expression) is int and not -MAX_SAFE_INTEGER <= expression <= MAX_SAFE_INTEGER:
+        expression = float_from_integer(expression)
+    if type(expression) is float and not math.isfinite(expression):
+        return ["nan"] if math.isnan(expression) else ["inf" if expression > 0 else "-inf"]
+    return expression
+
+
 # int() and str() refuse decimal forms of over 4,300 digits unless the whole process turns that bound
 # off. A session has a bound of its own, so long numbers go through in pieces below Python's.
 _PIECE = 4_000

@@ -2,11 +2,7 @@
 
 import asyncio
 import json
-import shutil
-import subprocess
 from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from transcript import Api, BareSession, Counter, Pair, awaiting, call
@@ -15,7 +11,6 @@ from wire import FRESH
 from rpcshare.rpc import (
     JSON,
     UNDEFINED,
-    BigInt,
     EncodeError,
     Limits,
     Promise,
@@ -27,50 +22,10 @@ from rpcshare.rpc import (
     stub,
 )
 
-NODE_DIR = Path(__file__).parents[1] / "node"
-NODE = shutil.which("node")
-
-needs_node = pytest.mark.skipif(
-    NODE is None or not (NODE_DIR / "node_modules" / "capnweb").is_dir(),
-    reason="needs node, and the packages of tests/node",
-)
-
-
 # What is recorded
 
-Function = Callable[[Promise, Stub, Promise], object]
 
-# Under the names that they have in tests/node/map_recordings.mjs.
-FUNCTIONS: dict[str, Function] = {
-    "identity": lambda x, api, other: x,
-    "property": lambda x, api, other: x.owner.name,
-    "constant": lambda x, api, other: 5,
-    "literals": lambda x, api, other: {
-        "list": [1, "two", None, [True]],
-        "when": datetime(2025, 9, 7, 3, 11, 29, 123000, UTC),
-        "big": BigInt(5),
-        "none": UNDEFINED,
-    },
-    "object": lambda x, api, other: {"id": x.id, "both": [x, x.name]},
-    "call": lambda x, api, other: x.describe("short", {"deep": [x.id]}),
-    "chained": lambda x, api, other: x.owner().rename("a").name,
-    "callOfACapture": lambda x, api, other: api.users.nameOf(x.id),
-    "captureAsAnArgument": lambda x, api, other: x.compare(other),
-    "propertyOfACaptureAsAnArgument": lambda x, api, other: x.compare(other.first),
-    "nested": lambda x, api, other: x.items.map(lambda item: item.name),
-    "nestedInAnObject": lambda x, api, other: {
-        "names": x.items.map(lambda item: {"name": item.name, "of": x.id})
-    },
-    "nestedWithACapture": lambda x, api, other: x.items.map(lambda item: api.join(x.id, item)),
-    "nestedOverACapture": lambda x, api, other: other.list.map(lambda item: api.pair(x, item)),
-    "nestedOverACall": lambda x, api, other: x.items(10).map(lambda item: item.price),
-    "nestedThrice": lambda x, api, other: x.rows.map(
-        lambda row: row.cells.map(lambda cell: api.cell(x.id, row.id, cell))
-    ),
-}
-
-
-def recording_of(client: BareSession, function: Function) -> list[object]:
+def recording_of(client: BareSession, function: Callable[[Promise, Stub, Promise], object]) -> list[object]:
     """Return the message that has ``function`` applied, to the second result of a session."""
     api = client.main
     other, values = api.other(), api.list(7)
@@ -81,44 +36,7 @@ def recording_of(client: BareSession, function: Function) -> list[object]:
     return message
 
 
-@pytest.fixture(scope="module")
-def npm_recordings() -> dict[str, list[object]]:
-    assert NODE is not None
-    ran = subprocess.run(
-        [NODE, "map_recordings.mjs"], cwd=NODE_DIR, capture_output=True, text=True, check=True, timeout=20
-    )
-    return json.loads(ran.stdout)
-
-
 class TestARecording:
-    @pytest.mark.node
-    @needs_node
-    @pytest.mark.parametrize("name", FUNCTIONS)
-    def test_is_what_npm_makes_of_the_same_function(
-        self, name: str, client: BareSession, npm_recordings: dict[str, list[object]]
-    ) -> None:
-        assert recording_of(client, FUNCTIONS[name]) == npm_recordings[name][2]
-
-    @pytest.mark.node
-    @needs_node
-    def test_of_a_property_is_what_npm_makes_of_it(
-        self, client: BareSession, npm_recordings: dict[str, list[object]]
-    ) -> None:
-        mapped = client.main.list(7).rows.map(lambda x: x.id)
-        assert client.sent()[:2] == npm_recordings["ofAProperty"]
-        mapped.dispose()
-
-    @pytest.mark.node
-    @needs_node
-    async def test_with_a_callback_is_what_npm_makes_of_it(
-        self, client: BareSession, npm_recordings: dict[str, list[object]]
-    ) -> None:
-        values = client.main.list(7)
-        with stub(lambda value: value) as callback:
-            mapped = values.map(lambda x: callback(x.id))
-        assert client.sent() == npm_recordings["withACallback"]
-        mapped.dispose()
-
     def test_captures_once_what_it_uses_twice(self, client: BareSession) -> None:
         message = recording_of(client, lambda x, api, other: [api.nameOf(x), api.ageOf(x), other, other])
         assert message[1][3] == [["import", 0], ["import", 1]]  # type: ignore[index]  # a remap
@@ -361,6 +279,21 @@ class TestApplying:
         main = pair.client.main
         mapped = main.list().map(lambda x: main.twice(main.twice(x)))
         assert await outcome(pair, mapped) == [4, 8]
+
+    def test_sends_what_is_read_with_the_result_and_only_what_is_called_after_it(
+        self, server: BareSession
+    ) -> None:
+        element = {"id": 2, "tags": [["a", "b"]]}
+        function = [
+            ["pipeline", -1, ["square"], [["pipeline", 0, ["id"]]]],
+            ["remap", 0, ["tags"], [["import", 0]], [[[["pipeline", 0], ["pipeline", -1, ["id"]]]]]],
+            {"id": ["pipeline", 0, ["id"]], "called": ["pipeline", 1], "mapped": ["pipeline", 2]},
+        ]
+        remap = ["push", ["remap", 1, [], [["import", 0]], function]]
+        assert server.exchange(["push", [[element]]], remap, ["pull", 2]) == [
+            ["resolve", 2, [[{"id": 2, "called": ["promise", -1], "mapped": [[[["a", 2]], [["b", 2]]]]}]]],
+            ["resolve", -1, 4],
+        ]
 
     async def test_maps_what_a_map_yields(self, pair: Pair) -> None:
         main = pair.client.main

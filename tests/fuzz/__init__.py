@@ -1,0 +1,1 @@
+"""A fuzzer for sessions. ``make fuzz`` runs it at length; tests/rpc/test_fuzz_messages.py runs it briefly."""
