@@ -4,14 +4,14 @@ BIN := $(VENV)/bin
 NODE_DIRS := tests/node clients/messagepack
 NODE_PEERS := $(NODE_DIRS:%=%/node_modules/.installed)
 
-.PHONY: install serve test lint format bench clean
+.PHONY: install serve test lint format bench fuzz clean
 
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml .ci/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("rpcshare needs Python 3.11 or newer; this is %d.%d. Name another: make PYTHON=python3.12 …" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[server,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[server,s3,redis,dev]'
 	@touch $@
 
 # The peers of the interoperability tests. Where node is missing, those tests are skipped.
@@ -38,6 +38,10 @@ format: install
 
 bench: install $(NODE_PEERS)
 	@$(BIN)/python -m tests.bench
+
+# 200,000 hostile messages, in some minutes; SEED=n repeats a run.
+fuzz: install
+	@$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf $(VENV) $(NODE_DIRS:%=%/node_modules) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

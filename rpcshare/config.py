@@ -150,6 +150,14 @@ class Settings(BaseSettings):
         repr=False,
         description="How servers that share a store tell each other news: local:// or redis://HOST:PORT/DB.",
     )
+    encryption_key_file: Annotated[Path, BeforeValidator(_path_text), AfterValidator(_path)] | None = Field(
+        None,
+        description="File with keys, one a line: objects are encrypted with the first, and read with any. "
+        "[default: no encryption]",
+    )
+    encryption_allow_plain: bool = Field(
+        default=False, description="Read what was stored before there was a key, too."
+    )
     public_url: Annotated[str, AfterValidator(_public_url)] | None = Field(
         None,
         description="Base of every share link; a bare host name means https://. [default: http://HOST:PORT]",

@@ -85,6 +85,8 @@ EXAMPLES = {
         ("redis://a/0", '"redis://a/0"', "redis://a/0"),
         ("redis://b/0", '"redis://b/0"', "redis://b/0"),
     ],
+    "encryption_key_file": [("/a", '"/a"', Path("/a")), ("b", '"b"', Path("b")), ("c", '"c"', Path("c"))],
+    "encryption_allow_plain": [("1", "true", True), ("no", "false", False), ("on", "true", True)],
     "public_url": [
         ("https://a", '"https://a"', "https://a"),
         ("b.example", '"b.example"', "https://b.example"),

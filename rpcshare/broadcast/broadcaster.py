@@ -5,7 +5,7 @@ lost or late costs time, never data.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, Self
 
 import msgspec
 
@@ -24,11 +24,20 @@ class LogAppended(msgspec.Struct, frozen=True):
 
     share_id: str
     generation: str
-    """Which of the logs that the share has had: one deleted and created again has a new one."""
+    """Which of the logs that the share has had: one deleted and created again has a new one. Empty
+    where messages are :meth:`missed`."""
     entry: int
     """The entry's number in the log. Numbers have no gaps, so a gap means a lost message."""
     body: bytes
     """The entry as it is stored."""
+
+    @classmethod
+    def missed(cls, share_id: str) -> Self:
+        """Return what stands for any number of messages about a share that could not be delivered.
+
+        It is of no log that the subscriber can know, who therefore has to look into the store.
+        """
+        return cls(share_id=share_id, generation="", entry=0, body=b"")
 
     def __repr__(self) -> str:
         """Leave out the body, which is what users wrote."""
@@ -59,6 +68,9 @@ class Broadcaster(Protocol):
 
         Calls are made on the event loop and in the order of publication, as far as one node
         published. The callback must not block. What it raises is logged, and no concern of others.
+
+        It is called with :meth:`LogAppended.missed` once the way is free again, if it was blocked and
+        messages may have been lost, and in place of a message that is too large to be carried.
         """
         ...
 

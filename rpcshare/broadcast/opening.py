@@ -4,33 +4,50 @@ from collections.abc import Awaitable, Callable
 
 from rpcshare.broadcast.broadcaster import Broadcaster
 from rpcshare.broadcast.local import LocalBroadcaster
+from rpcshare.broadcast.redis_location import RedisLocation
 
 __all__ = ["open_broadcaster"]
 
 
 async def open_broadcaster(url: str) -> Broadcaster:
-    """Open the broadcaster that ``url`` names: ``local://`` is one within this process.
+    """Open the broadcaster that ``url`` names.
+
+    ``local://`` is one within this process. ``redis://HOST:PORT/DB`` is one between the nodes that
+    name the same database of a Redis or Valkey server, ``rediss://`` the same over TLS; whether the
+    server is there is for :meth:`~rpcshare.broadcast.Broadcaster.check` to say.
 
     Raises:
-        ValueError: ``url`` names no broadcaster. The message says what would, and does not repeat
-            ``url``, which may hold credentials.
+        ValueError: ``url`` names no broadcaster, or one for which a package is missing. The message
+            says what to do, and does not repeat ``url``, which may hold credentials.
     """
     scheme, _, rest = url.partition(":")
+    scheme = scheme.lower()
     try:
-        _, opener = _BROADCASTERS[scheme.lower()]
+        _, opener = _BROADCASTERS[scheme]
     except KeyError:
         supported = ", ".join(form for form, _ in _BROADCASTERS.values())
         raise ValueError(f"not the URL of a broadcaster; supported: {supported}") from None
-    return await opener(rest)
+    return await opener(scheme, rest)
 
 
-async def _open_local(rest: str) -> LocalBroadcaster:
+async def _open_local(_scheme: str, rest: str) -> Broadcaster:
     if rest != "//":
         raise ValueError("a broadcaster in the process has no name: its URL is local://")
     return LocalBroadcaster()
 
 
-# By scheme: what its URLs look like, and what opens the part behind the colon.
-_BROADCASTERS: dict[str, tuple[str, Callable[[str], Awaitable[Broadcaster]]]] = {
+async def _open_redis(scheme: str, rest: str) -> Broadcaster:
+    location = RedisLocation.parse(scheme, rest)
+    try:
+        from rpcshare.broadcast.redis import RedisBroadcaster  # noqa: PLC0415 -- not everybody installs it
+    except ModuleNotFoundError as exc:
+        raise ValueError(f"redis:// needs the package {exc.name}: pip install 'rpcshare[redis]'") from exc
+    return RedisBroadcaster(location)
+
+
+# By scheme: what its URLs look like, and what opens one, given the scheme and what is behind the colon.
+_BROADCASTERS: dict[str, tuple[str, Callable[[str, str], Awaitable[Broadcaster]]]] = {
     "local": ("local://", _open_local),
+    "redis": ("redis://HOST:PORT/DB", _open_redis),
+    "rediss": ("rediss://HOST:PORT/DB", _open_redis),
 }

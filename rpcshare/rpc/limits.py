@@ -27,7 +27,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     unread_bytes: int = 64 * 1024 * 1024
     """Of stream messages that have not been answered, because nobody has read what they bring."""
 
-    map_steps: int = 100_000
+    map_steps: int = 20_000
     """Instructions that one ``remap`` message may take to apply, those of maps within it included."""
 
     calls_in_flight: int = 1_024

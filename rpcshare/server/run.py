@@ -27,6 +27,7 @@ from rpcshare.shares.credentials import Credentials
 from rpcshare.shares.node import LogSettings
 from rpcshare.shares.service import ShareService
 from rpcshare.storage import ObjectStore, StoreError, open_store
+from rpcshare.storage.conditional_writes import UnconditionalWritesError, check_conditional_writes
 
 __all__ = ["serve"]
 
@@ -100,7 +101,7 @@ async def _serve(settings: Settings) -> None:
             Credentials(secret, base_url),
             anonymous_create=settings.anonymous_create,
             # A store that somebody named may have other servers; the embedded one is this server's.
-            shared_store=settings.store is not None and not settings.store.startswith("memory:"),
+            shared_store=_may_be_shared(settings),
             settings=LogSettings(max_share_size=settings.max_share_size),
         )
         stack.push_async_callback(service.close)
@@ -172,9 +173,42 @@ async def _opened_store(settings: Settings) -> AsyncIterator[ObjectStore]:
     except StoreError as exc:
         raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, str(exc)) from exc
     try:
-        yield store
+        encrypted = _encrypted(store, settings)
+        if _may_be_shared(settings):
+            await _require_conditional_writes(encrypted, settings)
+        yield encrypted
     finally:
         await store.close()
+
+
+def _may_be_shared(settings: Settings) -> bool:
+    """Whether other servers may write to the store: to one that was named, not to the embedded one."""
+    return settings.store is not None and not settings.store.startswith("memory:")
+
+
+def _encrypted(store: ObjectStore, settings: Settings) -> ObjectStore:
+    if settings.encryption_key_file is None:
+        return store
+    from rpcshare.storage.encryption import EncryptedStore  # noqa: PLC0415 -- few need cryptography
+    from rpcshare.storage.encryption_keys import KeyFileError, KeyRing  # noqa: PLC0415
+
+    try:
+        keys = KeyRing.read(settings.encryption_key_file)
+    except KeyFileError as exc:
+        raise ConfigError(f"--encryption-key-file: {exc}") from exc
+    return EncryptedStore(store, keys, allow_plain=settings.encryption_allow_plain)
+
+
+async def _require_conditional_writes(store: ObjectStore, settings: Settings) -> None:
+    """Refuse to be one of several writers of a store that would let them overwrite each other."""
+    try:
+        await check_conditional_writes(store)
+    except UnconditionalWritesError as exc:
+        if not settings.broadcast.startswith("local:"):
+            raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, str(exc)) from exc
+        logger.warning("this must be the only server on the store", reason=str(exc))
+    except StoreError as exc:
+        raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, str(exc)) from exc
 
 
 @contextlib.asynccontextmanager

@@ -1,5 +1,10 @@
-"""Where objects are kept: the :class:`ObjectStore` protocol and what implements it."""
+"""Where objects are kept: the :class:`ObjectStore` protocol and what implements it.
 
+Not imported from here, because it needs packages that not every server has:
+:class:`rpcshare.storage.s3.S3Store` and :class:`rpcshare.storage.encryption.EncryptedStore`.
+"""
+
+from rpcshare.storage.conditional_writes import UnconditionalWritesError, check_conditional_writes
 from rpcshare.storage.memory import MemoryStore
 from rpcshare.storage.opening import open_store
 from rpcshare.storage.sqlite import SqliteStore
@@ -19,5 +24,7 @@ __all__ = [
     "SqliteStore",
     "StoreError",
     "StoredObject",
+    "UnconditionalWritesError",
+    "check_conditional_writes",
     "open_store",
 ]

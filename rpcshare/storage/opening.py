@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from rpcshare.storage.memory import MemoryStore
+from rpcshare.storage.s3_location import S3Location
 from rpcshare.storage.sqlite import SqliteStore
 from rpcshare.storage.store import ObjectStore
 
@@ -16,11 +17,12 @@ async def open_store(url: str) -> ObjectStore:
 
     ``memory://`` is a store that lasts as long as the process. ``sqlite:///PATH`` is one in a file:
     three slashes before a relative path, four in all for an absolute one. ``sqlite:PATH`` is the
-    same. In PATH, ``%``, ``?`` and ``#`` are percent-encoded.
+    same. In PATH, ``%``, ``?`` and ``#`` are percent-encoded. ``s3://BUCKET/PREFIX`` is a bucket; its
+    options, behind a ``?``, are the fields of :class:`~rpcshare.storage.s3_location.S3Location`.
 
     Raises:
-        ValueError: ``url`` names no store. The message says what would, and does not repeat
-            ``url``, which may hold credentials.
+        ValueError: ``url`` names no store, or one for which a package is missing. The message says
+            what to do, and does not repeat ``url``, which may hold credentials.
         StoreError: the store cannot be opened.
     """
     scheme, _, rest = url.partition(":")
@@ -49,8 +51,18 @@ async def _open_sqlite(rest: str) -> SqliteStore:
     return await SqliteStore.open(Path(path))
 
 
+async def _open_s3(rest: str) -> ObjectStore:
+    location = S3Location.parse(rest)
+    try:
+        from rpcshare.storage.s3 import S3Store  # noqa: PLC0415 -- needs what not everybody installs
+    except ModuleNotFoundError as exc:
+        raise ValueError(f"s3:// needs the package {exc.name}: pip install 'rpcshare[s3]'") from exc
+    return await S3Store.open(location)
+
+
 # By scheme: what its URLs look like, and what opens the part behind the colon.
 _STORES: dict[str, tuple[str, Callable[[str], Awaitable[ObjectStore]]]] = {
     "memory": ("memory://", _open_memory),
     "sqlite": ("sqlite:///PATH", _open_sqlite),
+    "s3": ("s3://BUCKET/PREFIX", _open_s3),
 }

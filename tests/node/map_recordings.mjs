@@ -1,4 +1,4 @@
-// What npm's capnweb sends for .map(), one recording for each of the functions that test_map.py has too.
+// What npm's capnweb sends for .map(), one recording for each of the functions that test_npm_map_recordings.py has too.
 import { RpcSession, RpcStub } from "capnweb";
 
 function record(use) {

@@ -5,8 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from s3_server import S3Server
 
 from rpcshare.storage import MemoryStore, ObjectStore, SqliteStore, StoreError
+from rpcshare.storage.encryption import EncryptedStore
+from rpcshare.storage.encryption_keys import EncryptionKey, KeyRing
+from rpcshare.storage.s3 import S3Store
 
 
 async def first_of_list(store: ObjectStore) -> None:
@@ -27,13 +31,15 @@ CALLS: dict[str, Callable[[ObjectStore], Coroutine[Any, Any, object]]] = {
 }
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-async def closed_store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
-    store: ObjectStore
-    if request.param == "memory":
-        store = MemoryStore()
-    else:
+@pytest.fixture(params=["memory", "sqlite", "s3", "encrypted"])
+async def closed_store(request: pytest.FixtureRequest, s3: S3Server, tmp_path: Path) -> ObjectStore:
+    store: ObjectStore = MemoryStore()
+    if request.param == "sqlite":
         store = await SqliteStore.open(tmp_path / "store.db")
+    elif request.param == "s3":
+        store = await S3Store.open(s3.location())
+    elif request.param == "encrypted":
+        store = EncryptedStore(store, KeyRing([EncryptionKey(bytes(32))]))
     await store.put("k", b"body")
     await store.close()
     return store

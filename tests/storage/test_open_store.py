@@ -52,9 +52,9 @@ async def test_sqlite_with_an_absolute_path(form: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("redis://localhost", "supported: memory://, sqlite:///PATH"),
-        ("store.db", "supported: memory://, sqlite:///PATH"),
-        ("", "supported: memory://, sqlite:///PATH"),
+        ("redis://localhost", "supported: memory://, sqlite:///PATH, s3://BUCKET/PREFIX"),
+        ("store.db", "supported: memory://, sqlite:///PATH, s3://BUCKET/PREFIX"),
+        ("", "supported: memory://, sqlite:///PATH, s3://BUCKET/PREFIX"),
         ("memory://name", "its URL is memory://"),
         ("memory:", "its URL is memory://"),
         ("sqlite:", "needs the path"),
@@ -63,6 +63,7 @@ async def test_sqlite_with_an_absolute_path(form: str, tmp_path: Path) -> None:
         ("sqlite:///a%00b", "needs the path"),
         ("sqlite:///store.db?mode=ro", "no query"),
         ("sqlite:///store.db#1", "no query"),
+        ("s3://", "needs the name of a bucket"),
     ],
 )
 async def test_other_urls_are_refused_with_what_would_be_right(url: str, message: str) -> None:

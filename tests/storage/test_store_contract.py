@@ -1,10 +1,11 @@
 """What every object store does, whatever it is made of."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from s3_server import S3Server
 
 from rpcshare.storage import (
     MemoryStore,
@@ -12,25 +13,54 @@ from rpcshare.storage import (
     PreconditionFailedError,
     SqliteStore,
     StoredObject,
+    s3,
 )
+from rpcshare.storage.encryption import EncryptedStore
+from rpcshare.storage.encryption_keys import EncryptionKey, KeyRing
 
-MORE_THAN_A_PAGE = 1203  # objects; no store reads so many at once
-
-
-async def open_memory(_directory: Path) -> ObjectStore:
-    return MemoryStore()
+S3_PAGE = 50  # keys, for the sake of speed
 
 
-async def open_sqlite(directory: Path) -> ObjectStore:
-    return await SqliteStore.open(directory / "store.db")
+@pytest.fixture(params=["memory", "encrypted", "sqlite", "moto", "real_s3"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """What the store is made of."""
+    return request.param
 
 
-@pytest.fixture(params=[open_memory, open_sqlite], ids=["memory", "sqlite"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ObjectStore]:
-    opener: Callable[[Path], Awaitable[ObjectStore]] = request.param
-    opened = await opener(tmp_path)
+@pytest.fixture
+def server(request: pytest.FixtureRequest, kind: str) -> S3Server | None:
+    return request.getfixturevalue(kind) if kind in ("moto", "real_s3") else None
+
+
+@pytest.fixture
+async def store(
+    kind: str, server: S3Server | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[ObjectStore]:
+    opened: ObjectStore
+    if server is not None:
+        monkeypatch.setattr(s3, "_KEYS_AT_ONCE", S3_PAGE)
+        opened = await s3.S3Store.open(server.location())
+    elif kind == "sqlite":
+        opened = await SqliteStore.open(tmp_path / "store.db")
+    elif kind == "encrypted":
+        opened = EncryptedStore(MemoryStore(), KeyRing([EncryptionKey(bytes(32))]))
+    else:
+        opened = MemoryStore()
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+def more_than_a_page(server: S3Server | None) -> int:
+    """So many objects that the store does not list all of them at once."""
+    return (500 if server is None else S3_PAGE) + 3
+
+
+@pytest.fixture
+def nested_keys(server: S3Server | None) -> None:
+    """Skip the test where no key may be a directory of another, which no key of ours is."""
+    if server is not None and server.keeps_files:
+        pytest.skip("the S3 server keeps objects as files")
 
 
 async def fill(store: ObjectStore, *keys: str) -> None:
@@ -97,8 +127,10 @@ class TestGetPutDelete:
         await store.delete([])
         assert await listed(store, "") == ["a"]
 
-    async def test_more_than_a_page_of_keys_can_be_deleted_at_once(self, store: ObjectStore) -> None:
-        keys = [f"k{n:04}" for n in range(MORE_THAN_A_PAGE)]
+    async def test_more_than_a_page_of_keys_can_be_deleted_at_once(
+        self, store: ObjectStore, more_than_a_page: int
+    ) -> None:
+        keys = [f"k{n:04}" for n in range(more_than_a_page)]
         await fill(store, *keys)
         await store.delete(keys)
         assert await listed(store, "") == []
@@ -196,10 +228,12 @@ class TestIfMatch:
 
 @pytest.mark.parametrize("keys_of", [listed, scanned], ids=["list", "scan"])
 class TestListing:
+    @pytest.mark.usefixtures("nested_keys")
     async def test_is_in_the_order_of_bytes(self, store: ObjectStore, keys_of) -> None:
         await fill(store, "b", "a/b", "a", "a-", "B", "a0", "a/", "10", "9")
         assert await keys_of(store, "") == ["10", "9", "B", "a", "a-", "a/", "a/b", "a0", "b"]
 
+    @pytest.mark.usefixtures("nested_keys")
     async def test_has_only_what_is_under_the_prefix(self, store: ObjectStore, keys_of) -> None:
         await fill(store, "share/a/1", "share/a/2", "share/ab/1", "share/a", "share/b/1", "index/a")
         assert await keys_of(store, "share/a/") == ["share/a/1", "share/a/2"]
@@ -208,6 +242,7 @@ class TestListing:
         await fill(store, "share/a/1", "share/ab/1", "share/b/1")
         assert await keys_of(store, "share/a") == ["share/a/1", "share/ab/1"]
 
+    @pytest.mark.usefixtures("nested_keys")
     async def test_has_the_object_whose_key_is_the_prefix(self, store: ObjectStore, keys_of) -> None:
         await fill(store, "a", "a/b")
         assert await keys_of(store, "a") == ["a", "a/b"]
@@ -239,6 +274,7 @@ class TestListing:
         await fill(store, "a/1", "log/1", "log/2")
         assert await keys_of(store, "log/", start_after="a") == ["log/1", "log/2"]
 
+    @pytest.mark.usefixtures("nested_keys")
     async def test_start_after_the_prefix_itself_leaves_it_out(self, store: ObjectStore, keys_of) -> None:
         await fill(store, "log", "log/1")
         assert await keys_of(store, "log", start_after="log") == ["log/1"]
@@ -247,10 +283,19 @@ class TestListing:
         await fill(store, "log/1", "z/1")
         assert await keys_of(store, "log/", start_after="y") == []
 
-    async def test_of_many_objects_has_each_once(self, store: ObjectStore, keys_of) -> None:
-        keys = [f"log/{n:04}" for n in range(MORE_THAN_A_PAGE)]
+    async def test_of_many_objects_has_each_once(
+        self, store: ObjectStore, keys_of, more_than_a_page: int
+    ) -> None:
+        keys = [f"log/{n:04}" for n in range(more_than_a_page)]
         await fill(store, *reversed(keys))
         assert await keys_of(store, "log/") == keys
+
+    async def test_of_many_objects_begins_behind_start_after_and_goes_on_to_the_end(
+        self, store: ObjectStore, keys_of, more_than_a_page: int
+    ) -> None:
+        keys = [f"log/{n:04}" for n in range(more_than_a_page + 10)]
+        await fill(store, *keys)
+        assert await keys_of(store, "log/", start_after=keys[4]) == keys[5:]
 
     async def test_has_an_object_once_that_was_deleted_and_written_again(
         self, store: ObjectStore, keys_of
@@ -268,10 +313,12 @@ class TestListing:
         assert await keys_of(store, "") == ["a", "b", "c"]
 
 
-async def test_a_listing_tells_the_size_of_each_body(store: ObjectStore) -> None:
+async def test_a_listing_tells_the_size_of_each_body(store: ObjectStore, kind: str) -> None:
     await store.put("a", b"")
     await store.put("b", bytes(100_000))
-    assert [(info.key, info.size) async for info in store.list("")] == [("a", 0), ("b", 100_000)]
+    empty, large = [info.size async for info in store.list("")]
+    assert large - empty == 100_000
+    assert (empty == 0) == (kind != "encrypted")
 
 
 async def test_a_scan_brings_each_body(store: ObjectStore) -> None:
@@ -286,24 +333,28 @@ async def test_a_scan_of_large_bodies_has_each_once(store: ObjectStore) -> None:
     assert [found.body async for found in store.scan("k")] == bodies
 
 
-async def test_a_scan_has_all_that_a_concurrent_delete_leaves(store: ObjectStore) -> None:
-    keys = [f"log/{n:04}" for n in range(MORE_THAN_A_PAGE)]
+async def test_a_scan_has_all_that_a_concurrent_delete_leaves(
+    store: ObjectStore, more_than_a_page: int
+) -> None:
+    keys = [f"log/{n:04}" for n in range(more_than_a_page)]
     await fill(store, *keys)
     scan = store.scan("log/")
     seen = [(await anext(scan)).key]
-    deleted = set(keys[:3] + keys[400:700] + keys[-1:])
+    deleted = set(keys[:3] + keys[len(keys) // 3 : len(keys) // 2] + keys[-1:])
     await store.delete(sorted(deleted))
     seen += [found.key async for found in scan]
     assert seen == sorted(seen)
     assert set(keys) - deleted <= set(seen) <= set(keys)
 
 
-async def test_a_listing_has_all_that_a_concurrent_delete_leaves(store: ObjectStore) -> None:
-    keys = [f"log/{n:04}" for n in range(MORE_THAN_A_PAGE)]
+async def test_a_listing_has_all_that_a_concurrent_delete_leaves(
+    store: ObjectStore, more_than_a_page: int
+) -> None:
+    keys = [f"log/{n:04}" for n in range(more_than_a_page)]
     await fill(store, *keys)
     listing = store.list("log/")
     seen = [(await anext(listing)).key]
-    deleted = set(keys[:3] + keys[400:700] + keys[-1:])
+    deleted = set(keys[:3] + keys[len(keys) // 3 : len(keys) // 2] + keys[-1:])
     await store.delete(sorted(deleted))
     seen += [info.key async for info in listing]
     assert seen == sorted(seen)

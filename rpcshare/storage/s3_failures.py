@@ -1,0 +1,104 @@
+"""What went wrong with a request to S3: in words, and whether it is worth another attempt."""
+
+import aiohttp
+import msgspec
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,  # noqa: A004 -- botocore's, which is none of Python's
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+    SSLError,
+)
+from botocore.parsers import ResponseParserError
+
+__all__ = ["REQUEST_ERRORS", "Failure", "failure_of"]
+
+REQUEST_ERRORS = (BotoCoreError, ClientError, ResponseParserError, KeyError, aiohttp.ClientError, OSError)
+"""What a request raises that did not succeed. KeyError: its answer lacks what S3 always says, so somebody
+else gave it. OSError: among others TimeoutError."""
+
+# S3's "Error responses", and 409 where two conditional writes met: their caller is to try again.
+_PASSING_CODES = frozenset(
+    {
+        "ConditionalRequestConflict",
+        "InternalError",
+        "OperationAborted",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "ThrottlingException",
+        "TooManyRequests",
+    }
+)
+_TOO_MANY_REQUESTS = 429
+_NOT_IMPLEMENTED = 501
+
+# Words for operators, who may not know botocore's names. None of them quotes a request, for that has
+# credentials in its headers and users' words in its body.
+_REASONS: tuple[tuple[type[Exception], str], ...] = (
+    (NoCredentialsError, "no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+    (PartialCredentialsError, "incomplete credentials"),
+    (SSLError, "TLS failed: the certificate is not trusted, or this is no TLS port"),
+    (ConnectTimeoutError, "connecting took too long"),
+    (ReadTimeoutError, "no answer in time"),
+    (EndpointConnectionError, "cannot connect"),
+    (IncompleteReadError, "the answer was cut short"),
+    (ResponseStreamingError, "the answer was cut short"),
+    (aiohttp.ClientPayloadError, "the answer was cut short"),
+    (ResponseParserError, "the answer is not S3's"),
+    (KeyError, "the answer is not S3's"),
+    (TimeoutError, "no answer in time"),
+    (ConnectionError, "the connection was lost"),
+    (HTTPClientError, "the connection was lost"),
+    (aiohttp.ClientError, "the connection was lost"),
+    (OSError, "the connection was lost"),
+)
+
+_ON_THE_WAY = (HTTPClientError, ConnectionError, IncompleteReadError)
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """How one attempt at a request failed."""
+
+    reason: str
+    """For people; holds nothing secret."""
+    is_passing: bool
+    """Another attempt may succeed."""
+    is_in_doubt: bool
+    """The request may have been carried out all the same."""
+    code: str = ""
+    """S3's name for it, if it answered."""
+    status: int = 0
+    """Of the HTTP answer, 0 if there is none."""
+
+
+def failure_of(exc: Exception) -> Failure:
+    """Return what ``exc``, one of :data:`REQUEST_ERRORS`, means."""
+    if isinstance(exc, ClientError):
+        return _answered(exc)
+    reason = next((reason for kind, reason in _REASONS if isinstance(exc, kind)), type(exc).__name__)
+    # Whatever else botocore raises of its own accord is about settings, and was not sent.
+    is_passing = isinstance(exc, _ON_THE_WAY) or not isinstance(exc, BotoCoreError)
+    is_passing = is_passing and not isinstance(exc, SSLError)
+    return Failure(reason, is_passing, is_in_doubt=is_passing)
+
+
+def _answered(exc: ClientError) -> Failure:
+    code = str(exc.response.get("Error", {}).get("Code", ""))
+    status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    is_fault = status >= 500 and status != _NOT_IMPLEMENTED
+    return Failure(
+        f"{code} (HTTP {status})" if status else code,
+        is_passing=is_fault or status == _TOO_MANY_REQUESTS or code in _PASSING_CODES,
+        # One that was slowed down was refused; with any other fault there is no telling.
+        is_in_doubt=is_fault and code != "SlowDown",
+        code=code,
+        status=status,
+    )

@@ -1,0 +1,168 @@
+"""Requests to S3, each attempted until it is answered or its time is over."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from rpcshare.storage.s3_client import create_client
+from rpcshare.storage.s3_failures import REQUEST_ERRORS, Failure, failure_of
+from rpcshare.storage.s3_location import S3Location
+from rpcshare.storage.store import StoreError
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
+
+__all__ = ["RefusedError", "S3Requests", "TimeLimit"]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Seconds before the next attempt: half of this, which doubles from one to the next, up to all of it.
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 1.0
+
+_SLOWEST = 2 * 2**20  # bytes a second: what a body may take longer than an empty one
+
+
+class RefusedError(StoreError):
+    """The store answered that it will not do what was asked.
+
+    Attributes:
+        failure: what it answered.
+        is_in_doubt: whether an attempt before that answer may have been carried out.
+    """
+
+    def __init__(self, message: str, failure: Failure, *, is_in_doubt: bool) -> None:
+        super().__init__(message)
+        self.failure = failure
+        self.is_in_doubt = is_in_doubt
+
+
+class TimeLimit:
+    """When a request must have been answered. Grows with the size of what is transferred."""
+
+    def __init__(self, *timeouts: asyncio.Timeout) -> None:
+        self._timeouts = timeouts
+
+    def allow_for(self, size: int) -> None:
+        """Give more time for ``size`` bytes."""
+        for timeout in self._timeouts:
+            when = timeout.when()
+            if when is not None and not timeout.expired():
+                timeout.reschedule(when + size / _SLOWEST)
+
+
+class S3Requests:
+    """Sends the requests of one store: so many at once, and each as often as it takes."""
+
+    def __init__(self, location: S3Location, client: "S3Client", resources: AsyncExitStack) -> None:
+        """For :meth:`open`, which makes what this takes."""
+        self.location = location
+        self._client = client
+        self._resources = resources
+        self._slots = asyncio.Semaphore(location.connections)
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._in_background: set[asyncio.Task[None]] = set()
+        self._is_closed = False
+
+    @classmethod
+    async def open(cls, location: S3Location) -> Self:
+        """Make a client for ``location``. Nothing is sent yet."""
+        resources = AsyncExitStack()
+        return cls(location, await resources.enter_async_context(create_client(location)), resources)
+
+    async def send(
+        self,
+        what: str,
+        request: Callable[["S3Client", TimeLimit], Awaitable[T]],
+        *,
+        size: int = 0,
+        within: float | None = None,
+    ) -> T:
+        """Return what ``request`` returns, from its first attempt that succeeds.
+
+        Args:
+            what: the operation, for errors.
+            request: makes one attempt. What it does may be done twice.
+            size: of the body that it sends, in bytes.
+            within: seconds that all attempts may take, if not as many as the location says.
+
+        Raises:
+            RefusedError: the store refused, and would do so again.
+            StoreError: no attempt succeeded in time, or the store is closed.
+        """
+        if self._is_closed:
+            raise StoreError(f"{self.location} is closed")
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            return await self._attempt(what, request, size, within or self.seconds_for(size))
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
+    def in_background(self, work: Coroutine[None, None, None]) -> None:
+        """Do ``work``, which does not raise, while the caller goes on. :meth:`close` waits for it."""
+        task = asyncio.create_task(work)
+        self._in_background.add(task)
+        task.add_done_callback(self._in_background.discard)
+
+    def seconds_for(self, size: int) -> float:
+        """Return how long an operation may take that sends ``size`` bytes."""
+        return self.location.timeout + size / _SLOWEST
+
+    async def close(self) -> None:
+        """Let the requests under way end, and close all connections."""
+        if self._in_background:
+            await asyncio.wait(self._in_background)
+        self._is_closed = True
+        await self._idle.wait()
+        await self._resources.aclose()
+
+    async def _attempt(
+        self,
+        what: str,
+        request: Callable[["S3Client", TimeLimit], Awaitable[T]],
+        size: int,
+        seconds: float,
+    ) -> T:
+        is_in_doubt = False
+        attempts = 0
+        reason = "no answer in time"
+        attempt_seconds = self.location.attempt_timeout + size / _SLOWEST
+        try:
+            async with asyncio.timeout(seconds) as whole:
+                while True:
+                    try:
+                        async with self._slots, asyncio.timeout(attempt_seconds) as single:
+                            attempts += 1
+                            return await request(self._client, TimeLimit(whole, single))
+                    except REQUEST_ERRORS as exc:
+                        failure = failure_of(exc)
+                    reason = failure.reason
+                    logger.debug("%s: %s failed: %s (attempt %d)", self.location, what, reason, attempts)
+                    if not failure.is_passing:
+                        raise self._refused(what, failure, is_in_doubt)
+                    is_in_doubt = is_in_doubt or failure.is_in_doubt
+                    await asyncio.sleep(_pause(attempts))
+        except TimeoutError:
+            raise StoreError(
+                f"{self.location}: {what} failed: {reason} ({attempts} attempts in {seconds:g} s)"
+            ) from None
+
+    def _refused(self, what: str, failure: Failure, is_in_doubt: bool) -> RefusedError:
+        message = f"{self.location}: {what} failed: {failure.reason}"
+        return RefusedError(message, failure, is_in_doubt=is_in_doubt)
+
+
+def _pause(attempts: int) -> float:
+    limit = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (attempts - 1))
+    # By chance, so that requests which failed together do not come back together.
+    return random.uniform(limit / 2, limit)  # noqa: S311 -- nothing secret
