@@ -85,7 +85,8 @@ class ShareRpc(RpcTarget):
     @rpc_method("watch(shareID, fromSyncCount?)")
     async def watch(self, share_id: str, from_sync_count: int | None = None) -> ReadableStream:
         """Return the events of a share as a stream; who reads it slowly gets what waits merged."""
-        await self._service.metadata(self._caller, share_id)  # or the error, before there is a stream
+        # What is wrong is said now, and not when somebody reads.
+        await (await self._service.subscribe(self._caller, share_id, from_sync_count)).aclose()
         return ReadableStream(event_stream(self._service, self._caller, share_id, from_sync_count))
 
     @rpc_method("openShare(shareID, secret)")

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+import rpcshare
 from rpcshare.auth.admin_token import ADMIN, AdminTokenVerifier
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.handshake import Authenticator
@@ -17,6 +18,7 @@ from rpcshare.shares.credentials import Credentials
 from rpcshare.shares.hub import Subscription
 from rpcshare.shares.service import ShareService
 from rpcshare.storage.memory import MemoryStore
+from running_server import RunningServer
 
 SHARE_ID = "00000001"
 
@@ -93,3 +95,15 @@ async def test_one_whose_connection_was_lost_before_it_began_ends(service: Obser
     await running
     subscribing.dispose()
     assert await ended(service.given[0])
+
+
+async def test_a_watch_that_cannot_begin_is_refused_by_the_call(server: RunningServer) -> None:
+    async with rpcshare.connect(server.url, token=server.token) as api:
+        share = await api.createShare("ses_watch_refused_01")
+        for arguments, code in [
+            ((share["id"], -1), "INVALID_ARGUMENT"),
+            (("nowhere0",), "SHARE_NOT_FOUND"),
+        ]:
+            with pytest.raises(rpcshare.RpcError) as refused:
+                await api.watch(*arguments)
+            assert refused.value.code == code
