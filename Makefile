@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 NODE_DIRS := tests/node clients/messagepack
 NODE_PEERS := $(NODE_DIRS:%=%/node_modules/.installed)
 
-.PHONY: install serve test lint format bench fuzz clean
+.PHONY: install serve test lint format bench fuzz crash clean
 
 install: $(VENV)/.installed
 
@@ -42,6 +42,10 @@ bench: install $(NODE_PEERS)
 # 200,000 hostile messages, in some minutes; SEED=n repeats a run.
 fuzz: install
 	@$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED))
+
+# A server killed under load, 200 times; nothing that it acknowledged may be missing.
+crash: install
+	@$(BIN)/python -m tests.crash
 
 clean:
 	rm -rf $(VENV) $(NODE_DIRS:%=%/node_modules) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

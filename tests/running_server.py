@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -52,6 +52,9 @@ class RunningServer:
     Raises:
         RuntimeError: it ended before it was ready; the message has what it wrote.
     """
+
+    command: Sequence[str] = (RPCSHARE,)
+    """What is run; a subclass may have another server."""
 
     def __init__(self, data_dir: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
         self.data_dir = data_dir
@@ -95,7 +98,7 @@ class RunningServer:
     def _start(self, port: int) -> tuple[subprocess.Popen[str], str]:
         with self.log.open("a") as log:
             process = subprocess.Popen(
-                [RPCSHARE, "serve", f"--port={port}", f"--data-dir={self.data_dir}", *self._options],
+                [*self.command, "serve", f"--port={port}", f"--data-dir={self.data_dir}", *self._options],
                 env=self._env,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

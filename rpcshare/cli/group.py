@@ -18,7 +18,7 @@ from rpcshare.version import __version__
 
 __all__ = ["CommandGroup"]
 
-# The command NAME is the function of that name in rpcshare/cli/NAME.py.
+# The command NAME is the function of that name in rpcshare/cli/NAME.py, with _ for -.
 _COMMANDS = {
     "serve": "Run the server.",
     "push": "Share a session from a file.",
@@ -27,6 +27,11 @@ _COMMANDS = {
     "rm": "Take a share down.",
     "ls": "List your shares.",
     "credentials": "Print the id, the URL and the secret of a session's share.",
+    "doctor": "Verify the shares in a store, and put right what can be.",
+    "export": "Back up shares as files.",
+    "restore": "Bring shares back from a backup.",
+    "migrate": "Copy a store into another.",
+    "import-bucket": "Bring in the shares of an older deployment.",
 }
 
 _FAILURE = 1
@@ -58,8 +63,8 @@ class CommandGroup(click.Group):
         """Import the command ``cmd_name``; None if there is none of that name."""
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"rpcshare.cli.{cmd_name}")
-        command: click.Command = getattr(module, cmd_name)
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(importlib.import_module(f"rpcshare.cli.{name}"), name)
         return command
 
     def format_commands(

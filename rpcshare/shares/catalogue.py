@@ -11,7 +11,9 @@ from bisect import bisect_left, bisect_right, insort
 from contextlib import suppress
 
 from rpcshare.shares import objects
+from rpcshare.shares.journal import Journal
 from rpcshare.shares.objects import IndexRow
+from rpcshare.shares.older import decode_older_index
 from rpcshare.shares.page import Page, Query
 from rpcshare.storage import ObjectStore, PreconditionFailedError, StoreError
 
@@ -79,7 +81,7 @@ class Catalogue:
     async def add(self, row: IndexRow) -> None:
         """List a share that has just been made."""
         self._set(row, None)
-        await self._write(row.index.id)
+        await self._write(row.index.id, is_new=True)
 
     def update(self, row: IndexRow, *, is_written_here: bool) -> None:
         """Take note of a share's new row. It is written soon if this node made it new."""
@@ -165,8 +167,11 @@ class Catalogue:
             if share_id in self._listed:
                 self._unwritten[share_id] = None
 
-    async def _write(self, share_id: str) -> None:
-        """Write a row, unless another node has written a newer one or the share is gone."""
+    async def _write(self, share_id: str, *, is_new: bool = False) -> None:
+        """Write a row, unless another node has written a newer one or the share is gone.
+
+        That a share is not new, and has no row, may be because it is gone.
+        """
         self._unwritten.pop(share_id, None)
         listed = self._listed.get(share_id)
         if listed is None:
@@ -181,6 +186,9 @@ class Catalogue:
                 found = await self._store.get(key)
             else:
                 listed.etag = stored
+                journal = Journal(self._store, share_id, listed.row.generation)
+                if etag is None and not is_new and await journal.live_head() is None:
+                    await self.forget(share_id, journal.generation)
                 return
             if found is None:  # a row is removed only with its share
                 if self._listed.get(share_id) is listed:
@@ -241,15 +249,18 @@ class Catalogue:
             listed.etag = etag
             if listed.row.index.sync_count >= row.index.sync_count:
                 return  # this node has the share open
-        elif listed is not None and listed.row.index.created_at > row.index.created_at:
+        elif listed is not None and (
+            row.generation == objects.OLDER or listed.row.index.created_at > row.index.created_at
+        ):
             return  # what a crash has left of an older generation
         self._set(row, etag)
 
 
 def _readable(key: str, body: bytes) -> IndexRow | None:
     """Return the row, or None for one that cannot be read: it must not spoil a whole listing."""
+    _, share_id, *generation = key.split("/")
     try:
-        return objects.decode_index(body)
+        return objects.decode_index(body) if generation else decode_older_index(share_id, body)
     except StoreError as exc:
         logger.warning("Skipped %s: %s", key, exc)
         return None

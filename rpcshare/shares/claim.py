@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets as tokens
+from collections.abc import Sequence
 
 import msgspec
 
@@ -16,6 +17,7 @@ from rpcshare.shares.credentials import (
 )
 from rpcshare.shares.journal import StoredHead, read_head
 from rpcshare.shares.objects import Head, SessionOwner
+from rpcshare.shares.older import find_older
 from rpcshare.storage import ObjectStore, PreconditionFailedError, StoreError
 
 __all__ = ["Claim", "claim"]
@@ -56,10 +58,16 @@ async def claim(
         if found is not None and _is_own(found, caller, session_id):
             return _old(credentials, share_id, found.head)
 
-    kind = await _secret_kind(store, caller, session_id)
+    unclaimed = [share_id for share_id, found in zip(ids, heads, strict=True) if found is None]
+    older = await _in_older_layout(store, unclaimed)
+    kind = await _secret_kind(store, caller, session_id, is_known=bool(older))
     new, secret = _new_head(credentials, caller, session_id, kind, now)
     body = objects.encode_head(new)
-    free = [(i, found) for i, found in zip(ids, heads, strict=True) if not found or found.head.deleted]
+    free = [
+        (share_id, found)
+        for share_id, found in zip(ids, heads, strict=True)
+        if share_id not in older and (found is None or found.head.deleted)
+    ]
     free += [(credentials.random_share_id(session_id), None) for _ in range(_RANDOM_IDS)]
     for share_id, found in free:
         key = objects.head_key(share_id)
@@ -78,10 +86,21 @@ async def claim(
     raise StoreError(f"no id is free for session {session_id}")
 
 
-async def _secret_kind(store: ObjectStore, caller: Caller, session_id: str) -> SecretKind:
-    """Decide what the secret is made from. One caller, ever, has that of the session alone."""
+async def _in_older_layout(store: ObjectStore, share_ids: Sequence[str]) -> set[str]:
+    """Return which of ``share_ids``, none of which has a head, are taken by a share all the same."""
+    found = await asyncio.gather(*(find_older(store, share_id) for share_id in share_ids))
+    return {share_id for share_id, stored in zip(share_ids, found, strict=True) if stored is not None}
+
+
+async def _secret_kind(store: ObjectStore, caller: Caller, session_id: str, *, is_known: bool) -> SecretKind:
+    """Decide what the secret is made from. One caller, ever, has that of the session alone.
+
+    Nobody has if it ``is_known`` to whom a share in the older layout belongs.
+    """
     if caller.subject is None:
         return SecretKind.RANDOM
+    if is_known:
+        return SecretKind.SUBJECT
     key = objects.session_key(session_id)
     body = objects.encode_session_owner(SessionOwner(objects.VERSION, caller.subject))
     try:

@@ -1,8 +1,8 @@
 """Keeping the log of a share short: snapshots, and the end of what they replace.
 
-A snapshot costs as much as the share is large, and is made when the log behind the last one has grown
-past a multiple of that. So a byte that is logged is written a bounded number of times, and opening a
-share reads a bounded multiple of its size.
+A snapshot is made when the syncs behind the last one have carried a multiple of the bytes that it will
+take in the store. So what is written for a byte that a sync carries is bounded, and it is the less the
+better it compresses, while opening a share reads a bounded multiple of its size.
 """
 
 import asyncio
@@ -23,14 +23,26 @@ logger = logging.getLogger(__name__)
 
 
 class CompactionPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """When a log is long enough for a snapshot: past any of its limits."""
+    """When a log is long enough for a snapshot.
+
+    That is once it has outgrown ``tail_ratio``, and either of the other two as well; or, whatever a
+    snapshot costs, once it has several times ``tail_entries``.
+    """
 
     tail_size: int = 256 * 1024
-    """Bytes of log behind the last snapshot that are never too many."""
+    """Bytes of log behind the last snapshot, not compressed, that are not too many."""
     tail_ratio: float = 2.0
-    """How many times as large as the share the log behind the last snapshot may be."""
+    """How many times as large as a snapshot in the store the log behind the last one, not compressed, has
+    to be. What is written for snapshots is this part of what syncs carry: 2.0 makes half of it at most."""
     tail_entries: int = 2000
-    """How many entries may be behind the last snapshot."""
+    """Entries behind the last snapshot that are not too many."""
+
+
+_TOO_MANY = 5  # times tail_entries
+
+# Of a snapshot, as far as it counts here: when it takes next to nothing in the store, what it takes to
+# make one is the work.
+_BEST_PACKING = 0.25
 
 
 class Compactor:
@@ -42,6 +54,7 @@ class Compactor:
         self._policy = policy
         self._entries = 0  # behind the last snapshot
         self._size = 0  # of them, in bytes, not compressed
+        self._packing = _BEST_PACKING  # how large a snapshot is in the store, for a byte that it holds
         self._failed_at = 0, 0  # _entries and _size when a snapshot last could not be written
         self._task: asyncio.Task[None] | None = None
 
@@ -50,26 +63,37 @@ class Compactor:
         """Whether a snapshot is being made."""
         return self._task is not None
 
-    def reset(self, entries: int, size: int) -> None:
-        """Take note of the log behind the last snapshot, as it was read."""
+    def reset(self, entries: int, size: int, snapshot_size: int, snapshot_holds: int) -> None:
+        """Take note of the last snapshot, and of the log behind it, as they were read."""
         self._entries, self._size = entries, size
+        self._set_packing(snapshot_size, snapshot_holds)
 
     def added(self, size: int) -> None:
         """Take note of a new entry of ``size`` bytes."""
         self._entries += 1
         self._size += size
 
-    def start_if_due(self, entry: int, state: ShareState, head_etag: str) -> None:
+    def start_if_due(self, entry: int, state: ShareState, head_etag: str | None) -> None:
         """Begin a snapshot of ``state``, which entries up to ``entry`` make, if it is time."""
-        policy = self._policy
-        failed_entries, failed_size = self._failed_at
-        size_limit = max(policy.tail_size, policy.tail_ratio * state.content.size, 2 * failed_size)
-        entries_limit = max(policy.tail_entries, 2 * failed_entries)
-        if self.is_running or (self._size <= size_limit and self._entries <= entries_limit):
+        if self.is_running or not self._is_due(state.content.size):
             return
         snapshot = LogSnapshot(state.sync_count, state.last_updated, state.content.items())
         tail = self._entries, self._size
-        self._task = asyncio.create_task(self._compact(entry, snapshot, tail, head_etag))
+        task = self._compact(entry, snapshot, state.content.size, tail, head_etag)
+        self._task = asyncio.create_task(task)
+
+    def _is_due(self, share_size: int) -> bool:
+        policy = self._policy
+        failed_entries, failed_size = self._failed_at
+        if self._size <= 2 * failed_size and self._entries <= 2 * failed_entries:
+            return False
+        if self._entries > _TOO_MANY * policy.tail_entries:
+            return True
+        is_long = self._size > policy.tail_size or self._entries > policy.tail_entries
+        return is_long and self._size > policy.tail_ratio * self._packing * share_size
+
+    def _set_packing(self, size: int, holds: int) -> None:
+        self._packing = min(max(size / (holds or 1), _BEST_PACKING), 1.0)
 
     async def finish(self) -> None:
         """Wait until no snapshot is being made."""
@@ -77,11 +101,11 @@ class Compactor:
             await asyncio.wait([self._task])
 
     async def _compact(
-        self, entry: int, snapshot: LogSnapshot, tail: tuple[int, int], head_etag: str
+        self, entry: int, snapshot: LogSnapshot, size: int, tail: tuple[int, int], head_etag: str | None
     ) -> None:
         journal = self._journal
         try:
-            await journal.write_snapshot(entry, snapshot)
+            packed_size = await journal.write_snapshot(entry, snapshot)
             # A node that removes the share may have listed its objects before this one was there.
             if not await journal.is_live(head_etag, after=entry):
                 await journal.delete_snapshot(entry)
@@ -95,5 +119,6 @@ class Compactor:
         # The log may have been read anew in the meantime, which counts from another snapshot.
         self._entries = max(0, self._entries - tail[0])
         self._size = max(0, self._size - tail[1])
+        self._set_packing(packed_size, size)
         self._failed_at = 0, 0
         self._sweeper.later(journal.share_id, partial(journal.trim, entry))

@@ -11,12 +11,20 @@ import secrets
 import uuid
 from collections.abc import Iterator
 from enum import StrEnum
+from typing import TypeGuard
 
 import msgspec
 
 from rpcshare.errors import ErrorCode, ShareError
 
-__all__ = ["Credentials", "SecretKind", "ShareCredentials", "check_session_id", "is_share_id"]
+__all__ = [
+    "Credentials",
+    "SecretKind",
+    "ShareCredentials",
+    "check_session_id",
+    "is_session_id",
+    "is_share_id",
+]
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,256}")
 _SHARE_ID = re.compile(r"[A-Za-z0-9_-]{1,288}")  # a session ID, and what may be added to it
@@ -52,10 +60,15 @@ def check_session_id(value: object) -> str:
     Raises:
         ShareError: INVALID_ARGUMENT.
     """
-    if not isinstance(value, str) or not _SESSION_ID.fullmatch(value):
+    if not is_session_id(value):
         message = "sessionID: must be a string of 1 to 256 letters, digits, _ and -"
         raise ShareError(ErrorCode.INVALID_ARGUMENT, message)
     return value
+
+
+def is_session_id(value: object) -> TypeGuard[str]:
+    """Whether ``value`` is a session ID."""
+    return isinstance(value, str) and _SESSION_ID.fullmatch(value) is not None
 
 
 def is_share_id(value: str) -> bool:

@@ -102,19 +102,22 @@ class Journal:
         """
         await self._store.put(objects.numbered(self._log, number), body, if_absent=True)
 
-    async def read_snapshot(self, number: int) -> LogSnapshot | None:
-        """Return a snapshot, or None if it is not there."""
+    async def read_snapshot(self, number: int) -> tuple[LogSnapshot, int] | None:
+        """Return a snapshot and how many bytes it takes, or None if it is not there."""
         found = await self._store.get(objects.numbered(self._snapshots, number))
         if found is None:
             return None
         if len(found.body) < _LARGE:
-            return objects.decode_snapshot(found.body)
-        return await asyncio.to_thread(objects.decode_snapshot, found.body)
+            snapshot = objects.decode_snapshot(found.body)
+        else:
+            snapshot = await asyncio.to_thread(objects.decode_snapshot, found.body)
+        return snapshot, len(found.body)
 
-    async def write_snapshot(self, number: int, snapshot: LogSnapshot) -> None:
-        """Write what the entries up to ``number`` make."""
+    async def write_snapshot(self, number: int, snapshot: LogSnapshot) -> int:
+        """Write what the entries up to ``number`` make; return how many bytes that takes."""
         body = await asyncio.to_thread(lambda: objects.pack(objects.encode_snapshot(snapshot)))
         await self._store.put(objects.numbered(self._snapshots, number), body)
+        return len(body)
 
     async def live_head(self) -> StoredHead | None:
         """Return the head of the share if this generation is the live one, else None."""
@@ -123,7 +126,7 @@ class Journal:
             return None
         return found
 
-    async def is_live(self, head_etag: str, after: int) -> bool:
+    async def is_live(self, head_etag: str | None, after: int) -> bool:
         """Whether the share is not deleted: for who has written something that would outlive it."""
         survey = await self.survey(after)
         if survey.head_etag != head_etag and await self.live_head() is None:
@@ -164,7 +167,8 @@ class Journal:
             async for info in self._store.list(prefix)
             if info.key != keep
         ]
-        await self._store.delete(keys)
+        # Where an upgrade was interrupted, or could not take over all, there still is what it was made of.
+        await self._store.delete([*keys, objects.aside_key(self.share_id)])
         await self._store.delete([objects.index_key(self.share_id, self.generation)])
         found = await self.live_head()
         if found is None:

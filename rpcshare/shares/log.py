@@ -31,6 +31,7 @@ from rpcshare.shares.hub import Hub, Subscription
 from rpcshare.shares.journal import Journal, StoredHead
 from rpcshare.shares.node import Node
 from rpcshare.shares.objects import Head, LoggedSync
+from rpcshare.shares.older import OlderJournal, OlderShare
 from rpcshare.shares.replay import replay
 from rpcshare.shares.state import ShareState
 from rpcshare.shares.syncdata import Batch
@@ -46,17 +47,22 @@ _PACK_IN_THREAD = 256 * 1024  # bytes of an entry that are not compressed on the
 
 
 class ShareLog:
-    """An open share. Made by :meth:`open` and :meth:`new`; not used after :meth:`close`."""
+    """An open share.
 
-    def __init__(self, node: Node, share_id: str, found: StoredHead) -> None:
+    Made by :meth:`open`, :meth:`open_older` and :meth:`new`; not used after :meth:`close`.
+    """
+
+    def __init__(
+        self, node: Node, share_id: str, head: Head, head_etag: str | None, journal: Journal | None = None
+    ) -> None:
         self.share_id = share_id
-        self.head: Head = found.head
-        self.state = ShareState(share_id, found.head.session_id, found.head.created_at)
+        self.head = head
+        self.state = ShareState(share_id, head.session_id, head.created_at)
         self.is_ended = False
         """The share is deleted."""
         self._node = node
-        self._head_etag = found.etag
-        self._journal = Journal(node.store, share_id, found.head.generation)
+        self._head_etag = head_etag  # None: there is no head in the store yet
+        self._journal = journal or Journal(node.store, share_id, head.generation)
         self._hub = Hub(share_id)
         self._compactor = Compactor(self._journal, node.sweeper, node.settings.compaction)
         self._entry = 0  # the last one that the state holds
@@ -79,27 +85,42 @@ class ShareLog:
         Raises:
             StoreError: the store failed, or holds something that cannot be read.
         """
-        log = cls(node, share_id, found)
-        try:
-            async with log._lock:
-                await log._replay()
-        except BaseException:
-            log.detach()
-            raise
-        if log.is_ended:
-            log.detach()
-            return log
-        log._is_open = True
-        if log._must_catch_up():
-            log._start_worker()
+        log = cls(node, share_id, found.head, found.etag)
+        await log._read()
+        return log
+
+    @classmethod
+    async def open_older(cls, node: Node, share_id: str, older: OlderShare) -> "ShareLog":
+        """Open a share in the older layout, which stays in it until the first write.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        journal = OlderJournal(node.store, share_id, older)
+        log = cls(node, share_id, older.head, None, journal)
+        await log._read()
         return log
 
     @classmethod
     def new(cls, node: Node, share_id: str, found: StoredHead) -> "ShareLog":
         """Return the share whose head ``found`` has just been written: there is nothing to read."""
-        log = cls(node, share_id, found)
+        log = cls(node, share_id, found.head, found.etag)
         log._is_open = True
         return log
+
+    async def _read(self) -> None:
+        try:
+            async with self._lock:
+                await self._replay()
+        except BaseException:
+            self.detach()
+            raise
+        if self.is_ended:
+            self.detach()
+            return
+        self._is_open = True
+        if self._must_catch_up():
+            self._start_worker()
 
     @property
     def is_busy(self) -> bool:
@@ -356,12 +377,12 @@ class ShareLog:
     async def _replay(self) -> None:
         """Read the share from its newest snapshot on."""
         began_at = monotonic()
-        found = await replay(self._journal, StoredHead(self.head, self._head_etag))
+        found = await replay(self._journal, self.head, self._head_etag)
         if found.is_ended:
             self._end(found.tombstone)
             return
         self.state, self._entry = found.state, found.entry
-        self._compactor.reset(found.tail_entries, found.tail_size)
+        self._compactor.reset(found.tail_entries, found.tail_size, found.snapshot_size, found.snapshot_holds)
         self._hub.restart(found.state, found.recent)
         if found.superfluous_to is not None:
             trim = partial(self._journal.trim, found.superfluous_to)

@@ -8,6 +8,9 @@
 ``session/{sessionID}``                     whose secret it is that follows from the session alone
 ==========================================  ==========================================================
 
+``share/{id}``, ``index/{id}`` and ``older/{id}`` are of an older layout: see
+:mod:`~rpcshare.shares.older`.
+
 Bodies are JSON, compressed with zstd where that helps. Fields that a reader does not know are
 ignored; a body of a version that it does not know is refused.
 """
@@ -25,12 +28,25 @@ from rpcshare.shares.state import SessionIndex
 from rpcshare.shares.syncdata import Item, Kind
 from rpcshare.storage import StoreError
 
-__all__ = ["Head", "IndexRow", "LogEntry", "LogSnapshot", "LoggedSync", "SessionOwner", "pack", "unpack"]
+__all__ = [
+    "Head",
+    "IndexRow",
+    "LogEntry",
+    "LogSnapshot",
+    "LoggedSync",
+    "SessionOwner",
+    "UnknownVersionError",
+    "pack",
+    "unpack",
+]
 
 T = TypeVar("T")
 
 VERSION = 1
 INDEX_PREFIX = "index/"
+ASIDE_PREFIX = "older/"
+OLDER = ""
+"""Stands for a generation in the older layout, which had none."""
 
 _COMPRESS_FROM = 1024  # bytes; below, zstd's frame eats most of what it saves
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -57,7 +73,17 @@ def index_key(share_id: str, generation: str) -> str:
 
     Each generation has its own, so that removing an old one late cannot hit the new one.
     """
-    return f"{INDEX_PREFIX}{share_id}/{generation}"
+    return f"{INDEX_PREFIX}{share_id}/{generation}" if generation else f"{INDEX_PREFIX}{share_id}"
+
+
+def older_key(share_id: str) -> str:
+    """Return the key of a share in the older layout."""
+    return f"share/{share_id}"
+
+
+def aside_key(share_id: str) -> str:
+    """Return the key of a share in the older layout that is being upgraded, or of what that left over."""
+    return f"{ASIDE_PREFIX}{share_id}"
 
 
 def session_key(session_id: str) -> str:
@@ -73,6 +99,10 @@ def numbered(prefix: str, number: int) -> str:
 def number_of(key: str) -> int:
     """Return the number at the end of a key."""
     return int(key.rpartition("/")[2])
+
+
+class UnknownVersionError(StoreError):
+    """An object is well, but of a version that this server does not read."""
 
 
 class Head(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -100,7 +130,8 @@ class SessionOwner(msgspec.Struct, frozen=True):
     """
 
     v: int
-    owner: str
+    owner: str | None
+    """None: somebody who has no name here, as of a share in the older layout."""
 
 
 class LoggedSync(msgspec.Struct, frozen=True):
@@ -326,7 +357,7 @@ def _decode(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
             return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise StoreError(f"the store holds a {what} that cannot be read") from exc
-    raise StoreError(f"the store holds a {what} of version {version}; this server reads {VERSION}")
+    raise UnknownVersionError(f"the store holds a {what} of version {version}; this server reads {VERSION}")
 
 
 class _Zstd(threading.local):

@@ -7,7 +7,8 @@ import msgspec
 
 from rpcshare.shares.events import Sync
 from rpcshare.shares.hub import RECENT_SYNCS
-from rpcshare.shares.journal import Journal, StoredHead
+from rpcshare.shares.journal import Journal
+from rpcshare.shares.objects import Head
 from rpcshare.shares.state import ShareState
 from rpcshare.storage import StoreError
 
@@ -26,6 +27,10 @@ class Replay(msgspec.Struct):
     """How many entries there are behind the snapshot."""
     tail_size: int = 0
     """Their bytes, not compressed."""
+    snapshot_size: int = 0
+    """How many bytes the snapshot takes in the store."""
+    snapshot_holds: int = 0
+    """How many bytes the share had when it was made."""
     recent: Sequence[Sync] = ()
     """The last syncs, without a gap."""
     is_ended: bool = False
@@ -36,33 +41,39 @@ class Replay(msgspec.Struct):
     """Entries or snapshots are left that the snapshot of this number replaces."""
 
 
-async def replay(journal: Journal, stored_head: StoredHead) -> Replay:
+async def replay(journal: Journal, head: Head, head_etag: str | None) -> Replay:
     """Read the newest snapshot of a share, and the log behind it.
+
+    Args:
+        journal: where they are.
+        head: of the share.
+        head_etag: that it has in the store; None if it is not there.
 
     Raises:
         StoreError: the store failed, or holds something that cannot be read.
     """
     for _ in range(_ATTEMPTS):
-        found = await _replay_once(journal, stored_head)
+        found = await _replay_once(journal, head, head_etag)
         if found is not None:
             return found
     raise StoreError(f"the log of share {journal.share_id} has a gap")
 
 
-async def _replay_once(journal: Journal, stored_head: StoredHead) -> Replay | None:
+async def _replay_once(journal: Journal, head: Head, head_etag: str | None) -> Replay | None:
     """Return None where something was deleted between listing and reading it."""
     survey = await journal.survey()
-    head = stored_head.head
     found = Replay(ShareState(journal.share_id, head.session_id, head.created_at), entry=0)
-    if survey.head_etag != stored_head.etag and await journal.live_head() is None:
+    if survey.head_etag != head_etag and await journal.live_head() is None:
         return _ended(found, None)
     if survey.snapshots:
         number = survey.snapshots[-1]
-        snapshot = await journal.read_snapshot(number)
-        if snapshot is None:
+        read = await journal.read_snapshot(number)
+        if read is None:
             return await _ended_if_tombstone(journal, found, survey.last_entry)
+        snapshot, found.snapshot_size = read
         found.state.restore(snapshot.items, snapshot.sync_count, snapshot.last_updated)
         found.entry = number
+        found.snapshot_holds = found.state.content.size
         is_left = survey.first_entry is not None and survey.first_entry <= number
         if is_left or len(survey.snapshots) > 1:
             found.superfluous_to = number

@@ -23,6 +23,7 @@ from rpcshare.shares.journal import read_head
 from rpcshare.shares.log import ShareLog
 from rpcshare.shares.node import LogSettings, Node, OpenLog
 from rpcshare.shares.objects import IndexRow
+from rpcshare.shares.older import read_older
 from rpcshare.shares.open_shares import OpenShares
 from rpcshare.shares.page import Page, Query
 from rpcshare.shares.state import SessionIndex
@@ -32,7 +33,7 @@ from rpcshare.storage import ObjectStore, StoreError
 
 __all__ = ["ShareService"]
 
-_POLL_EVERY = 5.0  # seconds
+_POLL_EVERY = 1.5  # seconds: a lost message costs an event no more than two
 _CREATE_ATTEMPTS = 5
 
 
@@ -303,8 +304,14 @@ class ShareService:
             raise storage_unavailable()
         listed = self._catalogue.generation_of(share_id)
         found = await read_head(self._store, share_id)
+        if found is None:
+            older = await read_older(self._store, share_id)
+            if older is not None:
+                return await ShareLog.open_older(self._node, share_id, older)
+            found = await read_head(self._store, share_id)  # it may just have been upgraded
         live = found if found is not None and not found.head.deleted else None
-        if listed is not None and (live is None or live.head.generation != listed):
+        is_dead = live is None or live.head.generation != listed
+        if is_dead and listed is not None and listed != objects.OLDER:
             # A head is written before its row: so one that was listed before is dead by now.
             await self._catalogue.forget(share_id, listed)
         if live is None:

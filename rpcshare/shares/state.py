@@ -13,7 +13,7 @@ import msgspec
 from rpcshare import jsontext
 from rpcshare.shares.syncdata import Item, Kind, joined, json_pieces
 
-__all__ = ["Content", "SessionIndex", "ShareState"]
+__all__ = ["Content", "SessionIndex", "ShareState", "listing_text"]
 
 _ITEM_OVERHEAD = 200  # bytes of memory beside an item's own: two objects and their place in a dict
 _INDEX_TEXT_LIMIT = 4096  # characters of a title in a listing
@@ -242,11 +242,11 @@ class ShareState:
             return "", ""
         if self._titled is None or self._titled[0] is not body:
             session = jsontext.decode(body)
-            self._titled = (body, _text(session.get("title")), _text(session.get("directory")))
+            self._titled = (body, listing_text(session.get("title")), listing_text(session.get("directory")))
         return self._titled[1:]
 
 
-def _text(value: object) -> str:
+def listing_text(value: object) -> str:
     """Return a string fit for a listing: no half of a surrogate pair in it, and of bounded length."""
     if not isinstance(value, str):
         return ""

@@ -7,13 +7,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import growth
+from bench import growth, writes
 
 
 def main() -> None:
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
-    for name, value in growth.run().items():
-        print(f"{name:50} {value:8.3f}")
+    for name, value in (growth.run() | writes.run()).items():
+        print(f"{name:100} {value:8.3f}")
 
 
 main()

@@ -54,6 +54,7 @@ class RecordingStore(WrappedStore):
     def __init__(self, inner=None):
         super().__init__(inner)
         self.calls = []
+        self.puts = []  # key and size of each
         self.bytes_put = 0
 
     async def call(self, name, arguments, run):
@@ -61,6 +62,7 @@ class RecordingStore(WrappedStore):
         return await run()
 
     async def put(self, key, body, *, if_absent=False, if_match=None):
+        self.puts.append((key, len(body)))
         self.bytes_put += len(body)
         return await super().put(key, body, if_absent=if_absent, if_match=if_match)
 
@@ -151,6 +153,24 @@ class DyingStore(WrappedStore):
         elif name == "delete":
             await self.inner.delete(arguments[::2])
         raise StoreError("the process is dead")
+
+
+class FolderStore(WrappedStore):
+    """Keeps objects as some S3 servers do, in files and folders: no key may be another's folder."""
+
+    async def put(self, key, body, *, if_absent=False, if_match=None):
+        parts = key.split("/")
+        above = {"/".join(parts[:end]) for end in range(1, len(parts))}
+        for other in self.inner._keys:
+            if other in above or other.startswith(f"{key}/"):
+                raise StoreError(f"{key} cannot be beside {other}")
+        return await super().put(key, body, if_absent=if_absent, if_match=if_match)
+
+    async def delete(self, keys):
+        for key in keys:
+            if any(other.startswith(f"{key}/") for other in self.inner._keys):
+                raise StoreError(f"{key} is a folder")
+        await super().delete(keys)
 
 
 async def until(condition):

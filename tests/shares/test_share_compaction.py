@@ -1,4 +1,5 @@
 import asyncio
+import itertools
 import json
 
 import pytest
@@ -71,17 +72,46 @@ async def test_a_long_log_of_small_entries_is_compacted(new_service, store, alic
     assert len(numbers(store, "log")) == 8
 
 
-async def test_the_bytes_written_are_a_bounded_multiple_of_those_synced(new_service, alice):
+@pytest.mark.parametrize("is_compressible", [True, False], ids=["compressible", "not compressible"])
+async def test_half_as_much_is_written_for_snapshots_as_syncs_carry_at_most(
+    new_service, alice, monkeypatch, is_compressible
+):
+    if not is_compressible:
+        monkeypatch.setattr("rpcshare.shares.objects.pack", lambda body: body)
     store = RecordingStore()
     service = new_service(store, settings=settings(CompactionPolicy(tail_size=20_000)))
     share = await service.create(alice, "ses_1")
-    texts = [f"{number:x}".join("fedcba9876543210" * 8) for number in range(1000)]
-    for number, text in enumerate(texts):
-        await service.sync(alice, share.id, None, [part(f"{number % 200}", text)])
+    for number in range(1000):
+        await service.sync(alice, share.id, None, [part(f"{number % 200}", f"{number:x}" * 300)])
         await settled(service, share.id)
-    snapshots = [key for name, key in store.calls if name == "put" and "/snapshot/" in key]
-    assert 2 <= len(snapshots) <= 10
-    assert store.bytes_put < 4 * sum(map(len, texts))
+    written = {"/log/": 0, "/snapshot/": 0}
+    for key, size in store.puts:
+        for kind in written:
+            written[kind] += size if kind in key else 0
+    assert 0 < written["/snapshot/"] <= 0.5 * sum(len(f"{number:x}" * 300) for number in range(1000))
+
+
+async def test_a_share_that_only_grows_is_compacted_ever_more_rarely(new_service, store, alice):
+    service = new_service(settings=settings(CompactionPolicy(tail_size=2_000)))
+    share = await service.create(alice, "ses_1")
+    snapshots = set()
+    for number in range(1000):
+        await service.sync(alice, share.id, None, [part(f"{number}", f"{number:x}" * 30)])
+        await settled(service, share.id)
+        snapshots |= set(numbers(store, "snapshot"))
+    gaps = [later - earlier for earlier, later in itertools.pairwise(sorted(snapshots))]
+    assert len(gaps) > 3
+    assert gaps[-1] > 100 > gaps[0]
+
+
+async def test_too_many_entries_are_compacted_whatever_it_costs(new_service, store, alice):
+    policy = CompactionPolicy(tail_size=0, tail_ratio=2**40, tail_entries=3)
+    service = new_service(settings=settings(policy))
+    share = await service.create(alice, "ses_1", [part("a")])
+    for _ in range(40):
+        await service.sync(alice, share.id, None, [part("a")])
+        await settled(service, share.id)
+    assert numbers(store, "snapshot") == [32]
 
 
 async def test_entries_stay_for_the_grace_period(new_service, store, alice):

@@ -300,13 +300,14 @@ async def test_a_share_that_could_not_be_opened_is_not_listened_for(new_service,
     assert broadcaster._callbacks == {}
 
 
-async def test_an_id_that_nobody_has_costs_one_look_at_the_store(new_service, alice):
+async def test_an_id_that_nobody_has_costs_a_look_at_the_places_where_a_share_may_be(new_service, alice):
     store = RecordingStore()
     service = new_service(store)
     await refused(service.agent_session(alice, "unknown1"))
-    assert store.calls == [("get", "share/unknown1/head")]
+    keys = ["share/unknown1/head", "share/unknown1", "older/unknown1", "share/unknown1/head"]
+    assert store.calls == [("get", key) for key in keys]
     await refused(service.agent_session(alice, "../../etc"))
-    assert len(store.calls) == 1
+    assert len(store.calls) == 4
 
 
 async def test_check_says_whether_store_and_broadcaster_answer(new_service, store):

@@ -1,0 +1,90 @@
+"""``rpcshare doctor``."""
+
+import asyncio
+
+import click
+import msgspec
+
+from rpcshare.cli.options import with_settings
+from rpcshare.cli.progress import counting
+from rpcshare.cli.store_access import STORE_SETTINGS, configured_store
+from rpcshare.cli.terminal import printable, standard_output
+from rpcshare.config import Settings
+from rpcshare.maintenance.examination import examine
+from rpcshare.maintenance.findings import Finding, Report
+
+__all__ = ["doctor"]
+
+PATIENCE = 2.0  # seconds that a running server may take for what it is in the middle of
+
+
+@click.command()
+@click.option("--fix", is_flag=True, help="Rebuild indexes and remove what is left over.")
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait before removing what a running server may still need; 0 if none is running.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as a JSON object.")
+@with_settings(*STORE_SETTINGS)
+def doctor(settings: Settings, fix: bool, grace: float, as_json: bool) -> int:
+    """Verify every share in the store, whether a server is running on it or not.
+
+    The exit status is 1 if something is wrong that has not been put right. What cannot be understood is
+    told of, and never touched.
+    """
+    report = asyncio.run(_examine(settings, fix, grace))
+    if as_json:
+        told = msgspec.to_builtins(report)
+        click.echo(msgspec.json.encode({"ok": report.is_well, **told}))
+    else:
+        _print(report)
+    return 0 if report.is_well else 1
+
+
+async def _examine(settings: Settings, fix: bool, grace: float) -> Report:
+    async with configured_store(settings) as store:
+        with counting("shares") as on_share:
+            return await examine(
+                store,
+                fix=fix,
+                grace=grace,
+                patience=min(grace, PATIENCE),
+                on_share=on_share,
+                on_wait=_say_how_long,
+            )
+
+
+def _say_how_long(seconds: float) -> None:
+    click.echo(f"waiting {seconds:.0f} s before anything is removed (see --grace)", err=True)
+
+
+def _print(report: Report) -> None:
+    if report.findings:
+        _print_table(report.findings)
+    left = sum(not finding.fixed for finding in report.findings)
+    fixed = len(report.findings) - left
+    click.echo(f"shares: {report.shares}, in the older layout: {report.older}, fixed: {fixed}, wrong: {left}")
+    if report.superfluous:
+        click.echo(f"objects that servers have yet to remove: {report.superfluous}")
+
+
+def _print_table(findings: list[Finding]) -> None:
+    # Not with the module: they take longer to import than most commands to run.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    from rpcshare.cli.ls import UNBOUNDED_WIDTH  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("where", "problem", "what", ""):
+        table.add_column(column, overflow="fold")
+    for finding in sorted(findings, key=lambda each: each.place):
+        done = "fixed" if finding.fixed else ""
+        table.add_row(Text(printable(finding.place)), finding.problem, Text(printable(finding.detail)), done)
+    out = standard_output()
+    Console(file=out, width=None if out.isatty() else UNBOUNDED_WIDTH).print(table)

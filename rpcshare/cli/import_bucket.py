@@ -1,0 +1,55 @@
+"""``rpcshare import-bucket``."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import click
+import msgspec
+
+from rpcshare.cli.options import with_settings
+from rpcshare.cli.progress import counting
+from rpcshare.cli.store_access import STORE_SETTINGS, configured_store, opened_store
+from rpcshare.cli.terminal import json_text, printable
+from rpcshare.config import Settings
+from rpcshare.maintenance.importing import Imported
+from rpcshare.maintenance.importing import import_bucket as import_shares
+
+__all__ = ["import_bucket"]
+
+
+@click.command()
+@click.option("--from", "source", required=True, metavar="STORE", help="URL of the older deployment's store.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as a JSON object.")
+@with_settings(*STORE_SETTINGS)
+def import_bucket(settings: Settings, source: str, as_json: bool) -> int:
+    """Bring the shares of an older deployment, in which each is one object, into the store.
+
+    If --from is the store itself, they are upgraded in place; a server upgrades them at their first
+    write, too. Their ids and secrets work as before; they belong to nobody. What is malformed is skipped
+    and listed, and stays where it is; then the exit status is 1. Running it again does no harm.
+    """
+    imported = asyncio.run(_import(settings, source))
+    if as_json:
+        click.echo(json_text(msgspec.to_builtins(imported)))
+    else:
+        for key, why in sorted(imported.skipped):
+            click.echo(f"skipped: {printable(f'{key}: {why}')}", err=True)
+        counts = {
+            "imported": imported.imported,
+            "there already": imported.unchanged,
+            "deleted since": imported.deleted,
+            "skipped": len(imported.skipped),
+        }
+        click.echo(", ".join(f"{what}: {count}" for what, count in counts.items()))
+    return 1 if imported.skipped else 0
+
+
+async def _import(settings: Settings, source_url: str) -> Imported:
+    async with AsyncExitStack() as stack:
+        if source_url == settings.store_url:
+            source = target = await stack.enter_async_context(configured_store(settings))
+        else:
+            source = await stack.enter_async_context(opened_store(source_url, "--from"))
+            target = await stack.enter_async_context(configured_store(settings, must_exist=False))
+        with counting("shares") as on_share:
+            return await import_shares(source, target, on_share=on_share)

@@ -1,0 +1,63 @@
+"""``rpcshare migrate``."""
+
+import asyncio
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import click
+
+from rpcshare.cli.progress import measuring
+from rpcshare.cli.store_access import opened_store
+from rpcshare.cli.terminal import printable
+from rpcshare.maintenance.migration import Migration, survey
+from rpcshare.maintenance.migration import migrate as migrate_objects
+from rpcshare.storage import ObjectStore
+
+__all__ = ["migrate"]
+
+KEY_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.option("--from", "source", required=True, metavar="STORE", help="URL of the store to copy.")
+@click.option("--to", "target", required=True, metavar="STORE", help="URL of the store to copy it to.")
+@click.option("--from-key-file", type=KEY_FILE, metavar="FILE", help="Decrypt with the keys in FILE.")
+@click.option("--to-key-file", type=KEY_FILE, metavar="FILE", help="Encrypt with the first key in FILE.")
+@click.option("--overwrite", is_flag=True, help="Replace what the target has of its own.")
+def migrate(
+    source: str, target: str, from_key_file: Path | None, to_key_file: Path | None, overwrite: bool
+) -> int:
+    """Copy all that is in one store into another, and verify it.
+
+    STORE is what `rpcshare serve --store` takes. What is encrypted stays as it is unless key files are
+    given. Stop the servers first, or copy while they run and once
+    more when they have stopped: what has been copied already is not copied again. The exit status is 1
+    if the target does not have all that the source has.
+    """
+    if source == target:
+        raise click.UsageError("--from and --to name the same store")
+    opened_source = opened_store(source, "--from", key_file=from_key_file)
+    opened_target = opened_store(target, "--to", key_file=to_key_file, must_exist=False)
+    migration = asyncio.run(_migrate(opened_source, opened_target, overwrite))
+    for key, why in sorted(migration.differing.items()):
+        click.echo(f"not copied: {printable(f'{key}: {why}')}", err=True)
+    click.echo(f"copied: {migration.copied}, there already: {migration.unchanged}")
+    if migration.surplus:
+        click.echo(f"objects that only the target has: {migration.surplus}")
+    if migration.differing:
+        click.echo("not all is copied; if a server is writing to the source, stop it and run this again")
+        return 1
+    return 0
+
+
+async def _migrate(
+    opened_source: AbstractAsyncContextManager[ObjectStore],
+    opened_target: AbstractAsyncContextManager[ObjectStore],
+    overwrite: bool,
+) -> Migration:
+    async with opened_source as source, opened_target as target:
+        total = (await survey(source)).size
+        with measuring(total, "copying", "verifying") as (on_copied, on_verified):
+            return await migrate_objects(
+                source, target, overwrite=overwrite, on_copied=on_copied, on_verified=on_verified
+            )

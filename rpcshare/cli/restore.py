@@ -1,0 +1,42 @@
+"""``rpcshare restore``."""
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from rpcshare.cli.options import with_settings
+from rpcshare.cli.progress import counting
+from rpcshare.cli.store_access import STORE_SETTINGS, configured_store
+from rpcshare.cli.terminal import printable
+from rpcshare.config import Settings
+from rpcshare.maintenance.backup import BackupError
+from rpcshare.maintenance.restoring import Restored, restore_shares
+
+__all__ = ["restore"]
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--overwrite", is_flag=True, help="Replace shares that are there already, and differ.")
+@with_settings(*STORE_SETTINGS)
+def restore(settings: Settings, folder: Path, overwrite: bool) -> int:
+    """Bring the shares of the backup in DIR back, with the ids, owners and secrets that they had.
+
+    First every file is verified. A share that is there already, and differs, is left as it is unless
+    --overwrite is given; then the exit status is 1. Running it again does no harm.
+    """
+    try:
+        restored = asyncio.run(_restore(settings, folder, overwrite))
+    except BackupError as exc:
+        raise click.ClickException(str(exc)) from exc
+    for share_id, why in restored.refused:
+        click.echo(f"not restored: {printable(f'{share_id}: {why}')}", err=True)
+    click.echo(f"restored: {restored.restored}, there already: {restored.unchanged}")
+    return 1 if restored.refused else 0
+
+
+async def _restore(settings: Settings, folder: Path, overwrite: bool) -> Restored:
+    async with configured_store(settings, must_exist=False) as store:
+        with counting("shares") as on_share:
+            return await restore_shares(store, folder, overwrite=overwrite, on_share=on_share)

@@ -1,0 +1,87 @@
+"""Opening a store from the command line, and telling of its failures."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from urllib.parse import unquote
+
+import click
+
+from rpcshare.config import Settings
+from rpcshare.storage import ObjectStore, StoreError, open_store
+
+__all__ = ["STORE_SETTINGS", "configured_store", "opened_store"]
+
+STORE_SETTINGS = ("data_dir", "store", "encryption_key_file", "encryption_allow_plain")
+"""The settings that say which store a server has, and how to read it."""
+
+
+def configured_store(
+    settings: Settings, *, must_exist: bool = True
+) -> AbstractAsyncContextManager[ObjectStore]:
+    """Open the store that a server with these settings has; as for :func:`opened_store`."""
+    return opened_store(
+        settings.store_url,
+        "--store",
+        key_file=settings.encryption_key_file,
+        allow_plain=settings.encryption_allow_plain,
+        must_exist=must_exist,
+    )
+
+
+@asynccontextmanager
+async def opened_store(
+    url: str,
+    option: str,
+    *,
+    key_file: Path | None = None,
+    allow_plain: bool = False,
+    must_exist: bool = True,
+) -> AsyncIterator[ObjectStore]:
+    """Open the store at ``url``, which ``option`` gave.
+
+    Args:
+        url: of the store.
+        option: for errors.
+        key_file: the file with its keys; None: what is there is read as it is.
+        allow_plain: whether objects may be there that are not encrypted.
+        must_exist: whether a file that is not there is an error, and not an empty store.
+
+    Raises:
+        click.UsageError: ``url`` names no store, or the key file holds no keys.
+        click.ClickException: the store cannot be opened, or failed while it was open.
+    """
+    if must_exist:
+        _refuse_missing_file(url, option)
+    try:
+        encrypt = _encryption(key_file, allow_plain=allow_plain)
+        store = encrypt(await open_store(url))
+    except ValueError as exc:
+        raise click.UsageError(f"{option}: {exc}") from exc
+    except StoreError as exc:
+        raise click.ClickException(f"{option}: {exc}") from exc
+    try:
+        try:
+            yield store
+        finally:
+            await store.close()
+    except StoreError as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+def _encryption(key_file: Path | None, *, allow_plain: bool) -> Callable[[ObjectStore], ObjectStore]:
+    if key_file is None:
+        return lambda store: store
+    # Not with the module: few need cryptography, which takes long to import.
+    from rpcshare.storage.encryption import EncryptedStore  # noqa: PLC0415
+    from rpcshare.storage.encryption_keys import KeyRing  # noqa: PLC0415
+
+    keys = KeyRing.read(key_file)
+    return lambda store: EncryptedStore(store, keys, allow_plain=allow_plain)
+
+
+def _refuse_missing_file(url: str, option: str) -> None:
+    scheme, _, rest = url.partition(":")
+    path = Path(unquote(rest.removeprefix("///")))
+    if scheme.lower() == "sqlite" and not path.is_file():
+        raise click.ClickException(f"{option}: there is no store {path}")

@@ -1,0 +1,199 @@
+"""Copying a store: all of it, in an order in which nothing is seen by halves, as often as it takes."""
+
+import asyncio
+import json
+
+import pytest
+from older_shares import put_older
+from share_stores import DyingStore, FailingStore, RecordingStore, contents
+
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.maintenance.migration import Migration, migrate, survey
+from rpcshare.storage import MemoryStore, SqliteStore, StoreError
+
+SESSIONS = [f"ses_{number:08d}" for number in range(5)]
+
+
+def part(part_id, text=""):
+    return {"type": "part", "data": {"id": part_id, "text": text}}
+
+
+def is_not_found(result):
+    return isinstance(result, ShareError) and result.code is ErrorCode.SHARE_NOT_FOUND
+
+
+@pytest.fixture
+def target():
+    return MemoryStore()
+
+
+@pytest.fixture
+async def source(store, new_service, alice):
+    """Return a store with shares, one of them deleted, one of the older layout, and other objects."""
+    service = new_service()
+    for session_id in SESSIONS:
+        made = await service.create(alice, session_id, [part("a"), part("b")])
+        await service.sync(alice, made.id, None, [part("b", "x" * 2000)])
+    await service.delete(alice, "00000004", None)
+    await service.close()
+    await put_older(store, "older678")
+    await store.put("keys/rsk_1", bytes(range(256)))
+    return store
+
+
+async def test_everything_is_there_afterwards(source, target):
+    migration = await migrate(source, target)
+    assert contents(target) == contents(source)
+    assert migration == Migration(copied=len(contents(source)))
+
+
+async def test_a_share_is_seen_as_a_whole_or_not_at_all(source, target, new_service, bob):
+    """Whatever moment the copying is looked at."""
+    shares = ["00000000", "00000001", "00000002", "00000003", "older678"]
+    expected = {share_id: await new_service(source).agent_session(bob, share_id) for share_id in shares}
+    seen = set()
+
+    class Watched(FailingStore):
+        async def put(self, key, body, **conditions):
+            await super().put(key, body, **conditions)
+            service = new_service(self.inner)
+            for share_id in shares:
+                found = await asyncio.gather(service.agent_session(bob, share_id), return_exceptions=True)
+                seen.add("not there" if is_not_found(found[0]) else "there")
+                assert is_not_found(found[0]) or found == [expected[share_id]]
+
+    await migrate(source, Watched(lambda *_: False, target))
+    assert seen == {"there", "not there"}
+    assert contents(target) == contents(source)
+
+
+async def test_no_row_is_there_before_its_share(source, target):
+    recording = RecordingStore(target)
+    await migrate(source, recording)
+    puts = [key for name, key in recording.calls if name == "put"]
+    first_row = min(place for place, key in enumerate(puts) if key.startswith("index/"))
+    assert not any(key.startswith("share/") for key in puts[first_row:])
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_interrupted_anywhere_it_goes_on_where_it_was(source, after):
+    at = 1
+    while True:
+        target = MemoryStore()
+        dying = DyingStore(target, at, after=after)
+        try:
+            await migrate(source, dying)
+        except StoreError:
+            there = len(contents(target))
+            recording = RecordingStore(target)
+            again = await migrate(source, recording)
+            assert again.unchanged == there
+            assert len([name for name, _ in recording.calls if name == "put"]) == again.copied
+            assert again.differing == {}
+            assert contents(target) == contents(source)
+            at += 3
+        else:
+            break
+    assert at > 30
+
+
+async def test_nothing_is_written_the_second_time(source, target):
+    await migrate(source, target)
+    recording = RecordingStore(target)
+    again = await migrate(source, recording)
+    assert (again.copied, again.unchanged) == (0, len(contents(source)))
+    assert recording.bytes_put == 0
+
+
+async def test_a_second_run_brings_what_was_written_since(source, target, new_service, alice):
+    await migrate(source, target)
+    service = new_service()
+    await service.sync(alice, "00000000", None, [part("c")])
+    await service.delete(alice, "00000001", None)
+    await service.create(alice, "ses_new_new_", [part("a")])
+    await service.close()
+    again = await migrate(source, target)
+    assert again.differing == {}
+    fresh = new_service(target)
+    assert len(json.loads(await fresh.agent_session(alice, "00000000"))["parts"]) == 3
+    with pytest.raises(ShareError, match="Share not found"):
+        await fresh.agent_session(alice, "00000001")
+    assert await fresh.agent_session(alice, "new_new_")
+
+
+async def test_what_the_target_has_of_its_own_is_kept_and_told_of(source, target, new_service, bob):
+    service = new_service(target)
+    await service.create(bob, SESSIONS[0], [part("bob's")])
+    await service.close()
+    migration = await migrate(source, target)
+    assert migration.differing == {
+        "share/00000000/head": "the target has another",
+        "session/ses_00000000": "the target has another",
+    }
+    assert migration.surplus == 2  # an entry and a row
+    assert b"bob's" in await new_service(target).agent_session(bob, "00000000")
+
+
+async def test_what_the_target_has_of_its_own_is_replaced_if_told_so(source, target, new_service, bob):
+    service = new_service(target)
+    await service.create(bob, SESSIONS[0], [part("bob's")])
+    await service.close()
+    migration = await migrate(source, target, overwrite=True)
+    assert migration.differing == {}
+    assert contents(source).items() <= contents(target).items()
+
+
+async def test_an_object_that_does_not_arrive_as_it_was_is_named(source, target):
+    class Careless(FailingStore):
+        async def put(self, key, body, **conditions):
+            return await super().put(key, body[:-1] if key.startswith("keys/") else body, **conditions)
+
+    migration = await migrate(source, Careless(lambda *_: False, target))
+    assert migration.differing == {"keys/rsk_1": "the target has another"}
+
+
+async def test_progress_adds_up_to_all_that_there_is(source, target):
+    there = await survey(source)
+    copied, verified = [], []
+    await migrate(source, target, on_copied=copied.append, on_verified=verified.append)
+    assert len(copied) == len(verified) == there.objects == len(contents(source))
+    assert sum(copied) == sum(verified) == there.size
+
+
+async def test_a_failing_store_ends_it(source, target):
+    with pytest.raises(StoreError):
+        await migrate(source, FailingStore(lambda name, _: name == "put", target))
+
+
+async def test_no_more_is_in_memory_than_has_room(source, target, monkeypatch):
+    monkeypatch.setattr("rpcshare.maintenance.migration._BYTES_AT_ONCE", 2500)
+    held = most = 0
+
+    class Weighing(FailingStore):
+        async def get(self, key):
+            nonlocal held, most
+            found = await super().get(key)
+            held += len(found.body)
+            most = max(most, held)
+            return found
+
+    class Releasing(FailingStore):
+        async def put(self, key, body, **conditions):
+            nonlocal held
+            await asyncio.sleep(0)
+            await super().put(key, body, **conditions)
+            held -= len(body)
+
+    for number in range(20):
+        await source.put(f"keys/{number}", bytes(1000))
+    await migrate(Weighing(lambda *_: False, source), Releasing(lambda *_: False, target))
+    assert 1000 < most <= 2500
+
+
+async def test_from_one_kind_of_store_to_another_and_back(source, tmp_path):
+    middle = await SqliteStore.open(tmp_path / "store.sqlite3")
+    back = MemoryStore()
+    await migrate(source, middle)
+    assert (await migrate(middle, back)).differing == {}
+    await middle.close()
+    assert contents(back) == contents(source)
