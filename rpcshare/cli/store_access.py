@@ -1,6 +1,6 @@
 """Opening a store from the command line, and telling of its failures."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from urllib.parse import unquote
@@ -54,8 +54,7 @@ async def opened_store(
     if must_exist:
         _refuse_missing_file(url, option)
     try:
-        encrypt = _encryption(key_file, allow_plain=allow_plain)
-        store = encrypt(await open_store(url))
+        store = await open_store(url, key_file=key_file, allow_plain=allow_plain)
     except ValueError as exc:
         raise click.UsageError(f"{option}: {exc}") from exc
     except StoreError as exc:
@@ -67,17 +66,6 @@ async def opened_store(
             await store.close()
     except StoreError as exc:
         raise click.ClickException(str(exc)) from exc
-
-
-def _encryption(key_file: Path | None, *, allow_plain: bool) -> Callable[[ObjectStore], ObjectStore]:
-    if key_file is None:
-        return lambda store: store
-    # Not with the module: few need cryptography, which takes long to import.
-    from rpcshare.storage.encryption import EncryptedStore  # noqa: PLC0415
-    from rpcshare.storage.encryption_keys import KeyRing  # noqa: PLC0415
-
-    keys = KeyRing.read(key_file)
-    return lambda store: EncryptedStore(store, keys, allow_plain=allow_plain)
 
 
 def _refuse_missing_file(url: str, option: str) -> None:

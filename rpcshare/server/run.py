@@ -167,16 +167,19 @@ def _listen(settings: Settings) -> socket.socket:
 @contextlib.asynccontextmanager
 async def _opened_store(settings: Settings) -> AsyncIterator[ObjectStore]:
     try:
-        store = await open_store(settings.store_url)
+        store = await open_store(
+            settings.store_url,
+            key_file=settings.encryption_key_file,
+            allow_plain=settings.encryption_allow_plain,
+        )
     except ValueError as exc:
         raise ConfigError(f"--store: {exc}") from exc
     except StoreError as exc:
         raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, str(exc)) from exc
     try:
-        encrypted = _encrypted(store, settings)
         if _may_be_shared(settings):
-            await _require_conditional_writes(encrypted, settings)
-        yield encrypted
+            await _require_conditional_writes(store, settings)
+        yield store
     finally:
         await store.close()
 
@@ -184,19 +187,6 @@ async def _opened_store(settings: Settings) -> AsyncIterator[ObjectStore]:
 def _may_be_shared(settings: Settings) -> bool:
     """Whether other servers may write to the store: to one that was named, not to the embedded one."""
     return settings.store is not None and not settings.store.startswith("memory:")
-
-
-def _encrypted(store: ObjectStore, settings: Settings) -> ObjectStore:
-    if settings.encryption_key_file is None:
-        return store
-    from rpcshare.storage.encryption import EncryptedStore  # noqa: PLC0415 -- few need cryptography
-    from rpcshare.storage.encryption_keys import KeyFileError, KeyRing  # noqa: PLC0415
-
-    try:
-        keys = KeyRing.read(settings.encryption_key_file)
-    except KeyFileError as exc:
-        raise ConfigError(f"--encryption-key-file: {exc}") from exc
-    return EncryptedStore(store, keys, allow_plain=settings.encryption_allow_plain)
 
 
 async def _require_conditional_writes(store: ObjectStore, settings: Settings) -> None:

@@ -12,17 +12,23 @@ from rpcshare.storage.store import ObjectStore
 __all__ = ["open_store"]
 
 
-async def open_store(url: str) -> ObjectStore:
-    """Open the store that ``url`` names.
+async def open_store(url: str, *, key_file: Path | None = None, allow_plain: bool = False) -> ObjectStore:
+    """Open the store that ``url`` names; with ``key_file``, as one whose objects are encrypted.
 
     ``memory://`` is a store that lasts as long as the process. ``sqlite:///PATH`` is one in a file:
     three slashes before a relative path, four in all for an absolute one. ``sqlite:PATH`` is the
     same. In PATH, ``%``, ``?`` and ``#`` are percent-encoded. ``s3://BUCKET/PREFIX`` is a bucket; its
     options, behind a ``?``, are the fields of :class:`~rpcshare.storage.s3_location.S3Location`.
 
+    Args:
+        url: which store.
+        key_file: the keys, as :meth:`~rpcshare.storage.encryption_keys.KeyRing.read` takes them.
+        allow_plain: read objects that are not encrypted, too.
+
     Raises:
         ValueError: ``url`` names no store, or one for which a package is missing. The message says
-            what to do, and does not repeat ``url``, which may hold credentials.
+            what to do, and does not repeat ``url``, which may hold credentials. Or the key file
+            holds no keys; the message names it.
         StoreError: the store cannot be opened.
     """
     scheme, _, rest = url.partition(":")
@@ -31,7 +37,18 @@ async def open_store(url: str) -> ObjectStore:
     except KeyError:
         supported = ", ".join(form for form, _ in _STORES.values())
         raise ValueError(f"not the URL of a store; supported: {supported}") from None
-    return await opener(rest)
+    encrypt = None if key_file is None else _encryption(key_file, allow_plain=allow_plain)
+    store = await opener(rest)
+    return store if encrypt is None else encrypt(store)
+
+
+def _encryption(key_file: Path, *, allow_plain: bool) -> Callable[[ObjectStore], ObjectStore]:
+    # Not with the module: few need cryptography, which takes long to import.
+    from rpcshare.storage.encryption import EncryptedStore  # noqa: PLC0415
+    from rpcshare.storage.encryption_keys import KeyRing  # noqa: PLC0415
+
+    keys = KeyRing.read(key_file)
+    return lambda store: EncryptedStore(store, keys, allow_plain=allow_plain)
 
 
 async def _open_memory(rest: str) -> MemoryStore:
