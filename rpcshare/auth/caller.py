@@ -4,7 +4,9 @@ from enum import StrEnum
 
 import msgspec
 
-__all__ = ["ANONYMOUS", "Caller", "Scope"]
+from rpcshare.auth.standing import Standing
+
+__all__ = ["ANONYMOUS", "Caller", "Scope", "View"]
 
 
 class Scope(StrEnum):
@@ -18,14 +20,28 @@ class Scope(StrEnum):
     """Everything."""
 
 
+class View(msgspec.Struct, frozen=True):
+    """The right to read one share, whatever its visibility: what a view token stands for."""
+
+    share_id: str
+    generation: str
+    """Of the share: one that is made anew under the same id is another."""
+    epoch: int
+    """Of the share's access settings: a token made before they changed opens nothing."""
+
+
 class Caller(msgspec.Struct, frozen=True):
-    """Who a request came from, as far as its credential tells."""
+    """Who a request came from, as far as its credentials tell."""
 
     subject: str | None
-    """The name under which shares are owned; None for a caller without a credential."""
+    """The name under which shares are owned; None for a caller who has shown no name."""
     scopes: frozenset[Scope] = frozenset()
     address: str = ""
     """The peer's network address, for limits and the audit log; empty where there is none."""
+    views: frozenset[View] = frozenset()
+    """Shares that were opened to this caller, by view tokens."""
+    standing: Standing | None = None
+    """Whether what the caller has shown still holds; None: for ever."""
 
     def has(self, scope: Scope) -> bool:
         """Whether the caller holds ``scope``, by itself or as an admin."""
@@ -34,6 +50,16 @@ class Caller(msgspec.Struct, frozen=True):
     def owns(self, owner: str | None) -> bool:
         """Whether a share of ``owner`` is this caller's. What is anonymous belongs to nobody."""
         return owner is not None and owner == self.subject
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether the caller has shown nothing at all."""
+        return self.subject is None and not self.views
+
+    @property
+    def has_lost_standing(self) -> bool:
+        """Whether a credential of the caller's has expired or been revoked since it was shown."""
+        return self.standing is not None and self.standing.is_over
 
 
 ANONYMOUS = Caller(subject=None)

@@ -13,7 +13,7 @@ even beside a good one, and a request whose credentials stand for different call
 
 import base64
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -58,10 +58,7 @@ class Authenticator:
         # All are read before any is verified: a malformed one costs no verifier any work.
         credentials = dict.fromkeys(_credentials(head))
         callers = {await self._verified(credential) for credential in credentials}
-        if len(callers) > 1:
-            raise _unauthorized("the credentials of this request stand for different callers")
-        caller = callers.pop() if callers else ANONYMOUS
-        return msgspec.structs.replace(caller, address=head.address)
+        return msgspec.structs.replace(_one(callers), address=head.address)
 
     async def caller_of_token(self, token: str, *, address: str = "") -> Caller:
         """Return whom ``token`` stands for, when it is shown in-band: ``authenticate(token)``.
@@ -101,6 +98,23 @@ def split_path_key(path: str) -> tuple[str | None, str]:
         return None, path
     key, _, rest = path.removeprefix(_PATH_PREFIX).partition("/")
     return key, "/" + rest.lstrip("/")
+
+
+def _one(callers: Iterable[Caller]) -> Caller:
+    """Return the caller that all of ``callers`` are, with the views that they have together.
+
+    Raises:
+        ShareError: UNAUTHORIZED, for two of different subjects.
+    """
+    caller = ANONYMOUS
+    for shown in callers:
+        if caller.subject is not None and shown.subject is not None:
+            raise _unauthorized("the credentials of this request stand for different callers")
+        named = shown if caller.subject is None else caller
+        held = [part.standing for part in (caller, shown) if part.standing is not None]
+        standing = held[0] & held[1] if len(held) == 2 else next(iter(held), None)
+        caller = msgspec.structs.replace(named, views=caller.views | shown.views, standing=standing)
+    return caller
 
 
 def _credentials(head: RequestHead) -> Iterator[Credential]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
@@ -34,6 +36,9 @@ BATCH_GRACE = 30.0
 
 # A batch may be as long as so many messages of the greatest length.
 MESSAGES_IN_A_BATCH = 4
+
+# A WebSocket's close code (RFC 6455, section 7.4.1).
+POLICY_VIOLATION = 1008
 
 CODECS: dict[str, Codec] = {codec.subprotocol: codec for codec in (JSON, MESSAGEPACK)}
 
@@ -154,7 +159,8 @@ class RpcEndpoint:
         connection = self._connection(ASGITransport(receive, send), caller, codec, CALL_GRACE)
         self._connections.add(connection)
         try:
-            await connection.run()
+            with _ended_with(caller, connection):
+                await connection.run()
         finally:
             self._connections.discard(connection)
 
@@ -202,7 +208,7 @@ class RpcEndpoint:
 
     def _require_credential(self, caller: Caller) -> None:
         """Refuse who has shown no credential, unless anybody may make shares here."""
-        if caller.subject is None and not self._anonymous:
+        if caller.is_anonymous and not self._anonymous:
             raise ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: no credential was given")
 
     async def drain(self) -> None:
@@ -212,3 +218,20 @@ class RpcEndpoint:
             *(connection.drain() for connection in self._connections),
             *(batch.finish(CALL_GRACE) for batch in self._batches),
         )
+
+
+@contextlib.contextmanager
+def _ended_with(caller: Caller, connection: Connection) -> Iterator[None]:
+    """Close ``connection`` when the credential that opened it holds no more."""
+    if caller.standing is None:
+        yield
+        return
+    closing: list[asyncio.Task[None]] = []
+    loop = asyncio.get_running_loop()
+    take_back = caller.standing.on_end(
+        lambda: closing.append(loop.create_task(connection.close(POLICY_VIOLATION)))
+    )
+    try:
+        yield
+    finally:
+        take_back()

@@ -17,6 +17,7 @@ def may_create(caller: Caller, *, anonymous_create: bool) -> None:
     Raises:
         ShareError: UNAUTHORIZED, FORBIDDEN.
     """
+    _require_standing(caller)
     if caller.subject is None:
         if not anonymous_create:
             raise _unauthorized()
@@ -25,7 +26,17 @@ def may_create(caller: Caller, *, anonymous_create: bool) -> None:
 
 
 def may_read(caller: Caller, head: Head) -> None:
-    """Decide whether ``caller`` may read a share: to know its id, the link, is enough."""
+    """Decide whether ``caller`` may read a share: to know its id, the link, is enough for most.
+
+    Raises:
+        ShareError: UNAUTHORIZED, FORBIDDEN.
+    """
+    _require_standing(caller)
+    if head.visibility == "link" or caller.owns(head.owner) or caller.has(Scope.READ):
+        return
+    if caller.subject is None:
+        raise _unauthorized()
+    raise _forbidden("this share is private")
 
 
 def may_write(caller: Caller, head: Head, secret: str | None, credentials: Credentials) -> None:
@@ -33,8 +44,9 @@ def may_write(caller: Caller, head: Head, secret: str | None, credentials: Crede
 
     Raises:
         ShareError: INVALID_SECRET: a secret is given, and wrong. FORBIDDEN: none is given, and the
-            share is another's.
+            share is another's. UNAUTHORIZED.
     """
+    _require_standing(caller)
     if secret is not None:
         if not _is_right(secret, head, credentials):
             raise ShareError(ErrorCode.INVALID_SECRET, "Invalid secret")
@@ -48,6 +60,7 @@ def may_list_own(caller: Caller) -> str:
     Raises:
         ShareError: UNAUTHORIZED.
     """
+    _require_standing(caller)
     if caller.subject is None:
         raise _unauthorized()
     return caller.subject
@@ -59,10 +72,17 @@ def may_list_all(caller: Caller) -> None:
     Raises:
         ShareError: UNAUTHORIZED, FORBIDDEN.
     """
+    _require_standing(caller)
     if caller.subject is None:
         raise _unauthorized()
     if not caller.has(Scope.ADMIN):
         raise _forbidden("only an admin may list the shares of others")
+
+
+def _require_standing(caller: Caller) -> None:
+    # A connection, and what was got over it, may outlive the credential that opened it.
+    if caller.has_lost_standing:
+        raise ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: the credential has expired or been revoked")
 
 
 def _owns(caller: Caller, head: Head) -> bool:

@@ -1,0 +1,58 @@
+"""The standing of a credential, as long as it holds and when it ends."""
+
+import asyncio
+import time
+
+from rpcshare.auth.standing import Standing
+
+
+async def test_whoever_waits_hears_of_the_end_once():
+    standing, heard = Standing(), []
+    standing.on_end(lambda: heard.append("one"))
+    standing.on_end(lambda: heard.append("other"))
+    standing.end()
+    standing.end()
+    assert heard == ["one", "other"]
+    assert standing.is_over
+
+
+async def test_a_request_that_was_taken_back_is_not_answered():
+    standing, heard = Standing(), []
+    take_back = standing.on_end(lambda: heard.append("one"))
+    take_back()
+    standing.end()
+    assert heard == []
+
+
+async def test_it_ends_by_itself_when_it_expires():
+    standing, heard = Standing(time.time() + 0.05), asyncio.Event()
+    standing.on_end(heard.set)
+    assert not standing.is_over
+    await asyncio.wait_for(heard.wait(), 5)
+    assert standing.is_over
+
+
+async def test_who_asks_after_the_end_hears_of_it():
+    standing, heard = Standing(time.time() - 1), asyncio.Event()
+    assert standing.is_over
+    standing.on_end(heard.set)
+    await asyncio.wait_for(heard.wait(), 5)
+
+
+async def test_two_together_hold_as_long_as_both_do():
+    one, other, heard = Standing(), Standing(), []
+    both = one & other
+    both.on_end(lambda: heard.append("end"))
+    assert not both.is_over
+    other.end()
+    one.end()
+    assert heard == ["end"]
+    assert both.is_over
+
+
+async def test_a_request_to_two_together_can_be_taken_back():
+    one, other, heard = Standing(), Standing(), []
+    take_back = (one & other).on_end(lambda: heard.append("end"))
+    take_back()
+    one.end()
+    assert heard == []
