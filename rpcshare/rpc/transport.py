@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from typing import Protocol
 
-__all__ = ["BatchOverError", "MemoryTransport", "Transport", "TransportClosedError", "memory_pair"]
+__all__ = [
+    "BatchOverError",
+    "Closable",
+    "DirectTransport",
+    "MemoryTransport",
+    "Receiver",
+    "Transport",
+    "TransportClosedError",
+    "memory_pair",
+]
 
 
 class TransportClosedError(Exception):
@@ -33,7 +43,15 @@ class BatchOverError(Exception):
         self.reason = reason
 
 
-class Transport(Protocol):
+class Closable(Protocol):
+    """What a session needs of any transport."""
+
+    async def close(self, code: int, reason: str) -> None:
+        """End the connection, with a WebSocket close code and reason. Again is no error."""
+        ...
+
+
+class Transport(Closable, Protocol):
     """Carries whole frames, in order, both ways. One task receives, another sends."""
 
     async def receive(self) -> bytes | str:
@@ -53,8 +71,46 @@ class Transport(Protocol):
         """
         ...
 
-    async def close(self, code: int, reason: str) -> None:
-        """End the connection, with a WebSocket close code and reason. Again is no error."""
+
+class Receiver(Protocol):
+    """Who is told what happens on a :class:`DirectTransport`."""
+
+    def frames_received(self, frames: Sequence[bytes | str]) -> None:
+        """Take frames that arrived together, in order."""
+        ...
+
+    def writable(self) -> None:
+        """Hear that most of what was written has left."""
+        ...
+
+    def transport_lost(self, error: TransportClosedError) -> None:
+        """Hear that no frame will come and none can be sent. Told once."""
+        ...
+
+
+class DirectTransport(Closable, Protocol):
+    """Carries whole frames without a task or a queue: it calls, and takes what is written at once."""
+
+    def attach(self, receiver: Receiver, *, text: bool) -> None:
+        """Tell ``receiver`` of all that happens from now on; frames that have arrived are told at once.
+
+        Args:
+            receiver: who is told.
+            text: whether frames of text may be told as the bytes that they are. Else they are strings,
+                and those of bytes bytes.
+        """
+        ...
+
+    def write(self, frames: Sequence[bytes], *, text: bool) -> int:
+        """Send frames, together; return how many bytes wait to leave. What cannot be sent is dropped."""
+        ...
+
+    def pause(self) -> None:
+        """Receive no more for now. Frames that have arrived already may still be told."""
+        ...
+
+    def resume(self) -> None:
+        """Receive again."""
         ...
 
 

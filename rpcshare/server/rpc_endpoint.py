@@ -15,13 +15,14 @@ from rpcshare.auth.handshake import Authenticator, select_subprotocol
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.request_head import RequestHead
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.rpc import JSON, Codec, Connection, Limits, Transport, TransportClosedError
+from rpcshare.rpc import JSON, Codec, Connection, Limits
 from rpcshare.rpc.batch import BatchServerTransport
+from rpcshare.rpc.direct import DirectConnection
 from rpcshare.rpc.messagepack import MESSAGEPACK
-from rpcshare.rpc.websocket import close_reason
 from rpcshare.server.failures import error_response, to_rpc_error
 from rpcshare.server.request import read_body, request_head
 from rpcshare.server.share_rpc import ShareRpc
+from rpcshare.server.websocket_protocol import DIRECT
 from rpcshare.shares.service import ShareService
 
 __all__ = ["RpcEndpoint"]
@@ -41,49 +42,6 @@ MESSAGES_IN_A_BATCH = 4
 POLICY_VIOLATION = 1008
 
 CODECS: dict[str, Codec] = {codec.subprotocol: codec for codec in (JSON, MESSAGEPACK)}
-
-
-class ASGITransport:
-    """A WebSocket of an ASGI server, accepted already."""
-
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive = receive
-        self._send = send
-        self._closed: str | None = None
-
-    async def receive(self) -> bytes | str:
-        """Return the next message, whichever kind it is."""
-        if self._closed is not None:
-            raise TransportClosedError(self._closed)
-        message = await self._receive()
-        if message["type"] == "websocket.receive":
-            text: str | None = message.get("text")
-            return message["bytes"] if text is None else text
-        self._closed = f"{message.get('code', 1005)} {message.get('reason') or ''}".strip()
-        raise TransportClosedError(self._closed)
-
-    async def send(self, frame: bytes, *, text: bool) -> None:
-        """Send one message."""
-        if self._closed is not None:
-            raise TransportClosedError(self._closed)
-        try:
-            if text:
-                await self._send({"type": "websocket.send", "text": frame.decode()})
-            else:
-                await self._send({"type": "websocket.send", "bytes": frame})
-        except Exception as exc:
-            # How a server tells of a peer that is gone differs; none of them can send after it.
-            self._closed = "the peer is gone"
-            raise TransportClosedError(self._closed) from exc
-
-    async def close(self, code: int, reason: str) -> None:
-        """Close the WebSocket, unless the peer has."""
-        if self._closed is None:
-            self._closed = f"{code} {reason}"
-            try:
-                await self._send({"type": "websocket.close", "code": code, "reason": close_reason(reason)})
-            except Exception as exc:  # noqa: BLE001 -- as in send(); closing what is gone is done
-                del exc
 
 
 class BatchAnswer:
@@ -128,7 +86,7 @@ class RpcEndpoint:
         self._limits = limits
         self._anonymous = anonymous
         # Sessions by what they run over.
-        self._connections: set[Connection] = set()
+        self._connections: set[DirectConnection] = set()
         self._batches: set[Connection] = set()
         self._draining = False
 
@@ -139,11 +97,11 @@ class RpcEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one WebSocket, from its handshake to its end, or one batch."""
         if scope["type"] == "websocket":
-            await self._handle_websocket(WebSocket(scope, receive, send), receive, send)
+            await self._handle_websocket(WebSocket(scope, receive, send))
         else:
             await self._handle_batch(Request(scope, receive), send)
 
-    async def _handle_websocket(self, websocket: WebSocket, receive: Receive, send: Send) -> None:
+    async def _handle_websocket(self, websocket: WebSocket) -> None:
         head = request_head(websocket)
         try:
             caller = await self._admit(head)
@@ -156,7 +114,15 @@ class RpcEndpoint:
         if self._draining:
             return
         codec = CODECS[subprotocol or JSON.subprotocol]
-        connection = self._connection(ASGITransport(receive, send), caller, codec, CALL_GRACE)
+        connection = DirectConnection(
+            websocket.scope["extensions"][DIRECT],
+            self._main(caller),
+            codec=codec,
+            limits=self._limits,
+            describe_error=to_rpc_error,
+            throttle=True,
+            call_grace=CALL_GRACE,
+        )
         self._connections.add(connection)
         try:
             with _ended_with(caller, connection):
@@ -172,8 +138,14 @@ class RpcEndpoint:
             await error_response(exc)(request.scope, request.receive, send)
             return
         answer = BatchAnswer(send)
-        transport = BatchServerTransport(body, answer.write)
-        batch = self._connection(transport, caller, JSON, BATCH_GRACE)
+        batch = Connection(
+            BatchServerTransport(body, answer.write),
+            self._main(caller),
+            limits=self._limits,
+            describe_error=to_rpc_error,
+            throttle=True,
+            call_grace=BATCH_GRACE,
+        )
         self._batches.add(batch)
         try:
             await batch.run()
@@ -192,19 +164,9 @@ class RpcEndpoint:
         self._require_credential(caller)
         return caller
 
-    def _connection(
-        self, transport: Transport, caller: Caller, codec: Codec, call_grace: float
-    ) -> Connection:
-        """Return a session that is to be run."""
-        return Connection(
-            transport,
-            ShareRpc(self._service, self._authenticator, caller),
-            codec=codec,
-            limits=self._limits,
-            describe_error=to_rpc_error,
-            throttle=True,
-            call_grace=call_grace,
-        )
+    def _main(self, caller: Caller) -> ShareRpc:
+        """Return what the caller finds as its remote main."""
+        return ShareRpc(self._service, self._authenticator, caller)
 
     def _require_credential(self, caller: Caller) -> None:
         """Refuse who has shown no credential, unless anybody may make shares here."""
@@ -221,7 +183,7 @@ class RpcEndpoint:
 
 
 @contextlib.contextmanager
-def _ended_with(caller: Caller, connection: Connection) -> Iterator[None]:
+def _ended_with(caller: Caller, connection: DirectConnection) -> Iterator[None]:
     """Close ``connection`` when the credential that opened it holds no more."""
     if caller.standing is None:
         yield

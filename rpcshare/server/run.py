@@ -23,6 +23,7 @@ from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.server.app import create_app
 from rpcshare.server.logs import configure_logging
 from rpcshare.server.rpc_endpoint import RpcEndpoint
+from rpcshare.server.websocket_protocol import WebSocketProtocol
 from rpcshare.shares.credentials import Credentials
 from rpcshare.shares.node import LogSettings
 from rpcshare.shares.service import ShareService
@@ -110,7 +111,7 @@ async def _serve(settings: Settings) -> None:
         server = _Server(
             uvicorn.Config(
                 app,
-                ws="websockets-sansio",
+                ws=WebSocketProtocol,
                 # A message over the limit reaches the session, which names the limit when it ends.
                 ws_max_size=2 * settings.max_message_size or sys.maxsize,
                 ws_per_message_deflate=False,

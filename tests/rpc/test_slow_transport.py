@@ -5,8 +5,7 @@ import asyncio
 import pytest
 from links import SlowTransport, eventually
 
-from rpcshare.rpc import JSON, Connection
-from rpcshare.rpc import connection as driver
+from rpcshare.rpc import JSON, Connection, driver
 
 
 def text(size: int) -> str:

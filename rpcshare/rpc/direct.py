@@ -1,0 +1,119 @@
+"""Drives a session straight from the callbacks of a network protocol, without a task or a queue per frame."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from rpcshare.rpc.codec import JSON, Codec
+from rpcshare.rpc.driver import HIGH_WATER, Driver, lost
+from rpcshare.rpc.errors import RpcError
+from rpcshare.rpc.limits import Limits
+from rpcshare.rpc.session import DEFAULT_LIMITS, conceal
+from rpcshare.rpc.transport import DirectTransport, TransportClosedError
+
+__all__ = ["DirectConnection"]
+
+
+class DirectConnection(Driver):
+    """One session over one transport, which calls it.
+
+    Frames that arrived together are processed in the callback that brought them, and what they produced
+    is written before it returns. Arguments are those of :class:`~rpcshare.rpc.driver.Driver`.
+    """
+
+    def __init__(
+        self,
+        transport: DirectTransport,
+        main: object = None,
+        *,
+        codec: Codec = JSON,
+        limits: Limits = DEFAULT_LIMITS,
+        describe_error: Callable[[BaseException], RpcError] = conceal,
+        throttle: bool = False,
+        call_grace: float = 10.0,
+    ) -> None:
+        super().__init__(
+            transport,
+            main,
+            codec=codec,
+            limits=limits,
+            describe_error=describe_error,
+            throttle=throttle,
+            call_grace=call_grace,
+        )
+        self._direct = transport
+        # Frames that arrived while the connection took none, and whether the transport is paused for that.
+        self._inbox: deque[bytes | str] = deque()
+        self._is_paused = False
+        # Set when no more frames are taken.
+        self._is_over = asyncio.Event()
+
+    async def run(self) -> None:
+        """Run the session until it ends; the reason is then ``session.closed``."""
+        self._direct.attach(self, text=self._codec.text)
+        try:
+            await self._is_over.wait()
+            if self._draining:
+                await self._let_calls_finish()
+        finally:
+            self._is_over.set()
+            self.session.close(self._last_word)
+            await self._finish(asyncio.create_task(self._until_written()))
+            self._ended.set()
+
+    def _stop_reading(self) -> bool:
+        self._is_over.set()
+        return True
+
+    # What the transport tells (rpcshare.rpc.transport.Receiver).
+
+    def frames_received(self, frames: Sequence[bytes | str]) -> None:
+        """Process frames that arrived together, and write what they produced together."""
+        self._inbox.extend(frames)
+        self._process()
+
+    def writable(self) -> None:
+        """Write more of what waits."""
+        self._pending = 0
+        self._flush()
+
+    def transport_lost(self, error: TransportClosedError) -> None:
+        """End the session."""
+        self.session.close(lost(error))
+        self._flush()
+        self._messages.clear()
+        self._drained.set()
+
+    def _process(self) -> None:
+        self._scheduled = True  # what is produced is written below
+        while self._inbox and not self._is_over.is_set():
+            if self._throttle and self._messages:
+                break
+            self._receive(self._inbox.popleft())
+        self._flush()
+        must_wait = bool(self._inbox)
+        if must_wait != self._is_paused:
+            self._is_paused = must_wait
+            (self._direct.pause if must_wait else self._direct.resume)()
+
+    def _flush(self) -> None:
+        super()._flush()
+        if self._inbox and not self._messages and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._process)
+
+    def _encode(self) -> None:
+        super()._encode()
+        while self._messages and self._pending <= HIGH_WATER:
+            super()._encode()
+
+    def _pass_on(self) -> None:
+        frames, self._frames = self._frames, []
+        self._pending = self._direct.write(frames, text=self._codec.text)
+
+    async def _until_written(self) -> None:
+        while self._messages:
+            self._drained.clear()
+            await self._drained.wait()

@@ -1,0 +1,317 @@
+"""What drives a session on asyncio: makes frames of messages, and carries out calls."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rpcshare.rpc.codec import JSON, Codec
+from rpcshare.rpc.errors import (
+    INTERNAL_CODE,
+    ConnectionLostError,
+    LimitExceededError,
+    ProtocolError,
+    RpcError,
+    SessionClosedError,
+)
+from rpcshare.rpc.session import DEFAULT_LIMITS, Session, conceal
+from rpcshare.rpc.stub import Stub
+from rpcshare.rpc.transport import Closable, TransportClosedError
+
+if TYPE_CHECKING:
+    from rpcshare.rpc.limits import Limits
+    from rpcshare.rpc.local import Call
+
+__all__ = ["HIGH_WATER", "Driver", "lost"]
+
+logger = logging.getLogger("rpcshare.rpc")
+
+# Frames encoded and not yet taken by the transport: above this, a connection that throttles its peer reads no
+# more. A few large results may wait; a peer that asks without ever reading what it gets may not.
+HIGH_WATER = 4 * 1024 * 1024
+
+# For how long a last frame (an abort, mostly) may take before the connection is cut.
+CLOSE_TIMEOUT = 5.0
+
+
+class Driver(ABC):
+    """What drives one session over one transport, whichever way round the two call each other.
+
+    Enter it to run it, or await :meth:`run`. Everything that arrived together is processed before anything is
+    sent, and what that produced is sent together.
+
+    Args:
+        transport: connected already.
+        main: what the peer finds as its remote main; None to offer nothing.
+        codec: the encoding of messages.
+        limits: how much the peer may ask.
+        describe_error: what to tell the peer of an exception that is not an RpcError.
+        throttle: stop reading while much waits to be sent. Of two peers at most one may do so, or each could
+            wait for the other; it is the server's.
+        call_grace: for how many seconds after the connection, or the peer's batch, has ended the calls of the
+            peer may go on.
+    """
+
+    def __init__(
+        self,
+        transport: Closable,
+        main: object = None,
+        *,
+        codec: Codec = JSON,
+        limits: Limits = DEFAULT_LIMITS,
+        describe_error: Callable[[BaseException], RpcError] = conceal,
+        throttle: bool = False,
+        call_grace: float = 10.0,
+    ) -> None:
+        self._transport = transport
+        self.session = Session(
+            main,
+            limits=limits,
+            raw_bytes=codec.raw_bytes,
+            describe_error=describe_error,
+            wake=self._wake,
+            encode=codec.encode,
+        )
+        self._codec = codec
+        self._limits = limits
+        self._throttle = throttle
+        self._call_grace = call_grace
+
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        # Whether a flush is about to run.
+        self._scheduled = False
+
+        # Messages to be encoded when there is room, frames for the writer, and how many bytes of these.
+        self._messages: deque[object] = deque()
+        self._frames: list[bytes] = []
+        self._pending = 0
+        self._drained = asyncio.Event()
+        self._drained.set()
+
+        # Calls under way, and how many of their tasks have not begun.
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._not_begun = 0
+
+        # Set when the session has ended, and what runs it if it was entered.
+        self._ended = asyncio.Event()
+        self._runner: asyncio.Task[None] | None = None
+        self._close_code = 1000
+        # Whether calls under way may end before the session does, and how long for while it waits for them.
+        self._draining = False
+        # Whether what the session is there for is to answer what the peer has said, once.
+        self._answers_batch = False
+        self._finishing: asyncio.Timeout | None = None
+        # What the session ends with when nothing else has ended it.
+        self._last_word = SessionClosedError("the session was closed by this side")
+        # For how long the last frames may take to leave.
+        self._close_timeout: float | None = CLOSE_TIMEOUT
+
+    @property
+    def remote_main(self) -> Stub:
+        """The stub for the peer's main target."""
+        return self.session.remote_main
+
+    async def __aenter__(self) -> Self:
+        self._runner = asyncio.create_task(self.run())
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+        if self._runner is not None:
+            await self._runner
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Run the session until it ends; the reason is then ``session.closed``."""
+
+    async def close(self, code: int = 1000) -> None:
+        """End the session at once and close the transport. What has been sent before leaves first."""
+        self._close_code = code
+        self.session.close(SessionClosedError("the session was closed by this side"))
+        await self._stop()
+
+    async def drain(self, code: int = 1001) -> None:
+        """Take no more messages, let the calls under way return and their results leave, then close.
+
+        Calls that wait for the peer cannot return any longer, so none gets more time than ``call_grace``.
+        """
+        self._close_code = code
+        self._draining = True
+        await self._stop()
+
+    async def finish(self, grace: float) -> None:
+        """Wait until a batch has been answered; its calls get no more than ``grace`` seconds from now."""
+        self._call_grace = min(self._call_grace, grace)
+        if self._finishing is not None:
+            deadline = self._loop.time() + grace
+            self._finishing.reschedule(min(self._finishing.when() or deadline, deadline))
+        await self._ended.wait()
+
+    async def _stop(self) -> None:
+        # The end waits for the calls under way, so none of them may wait for the end.
+        if self._stop_reading() and asyncio.current_task() not in self._tasks:
+            await self._ended.wait()
+
+    @abstractmethod
+    def _stop_reading(self) -> bool:
+        """Take no more frames, so that :meth:`run` comes to its end; return whether it has begun."""
+
+    async def _let_calls_finish(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._call_grace) as self._finishing:
+                # A stream has no end that a stop could wait for; that of a batch is part of its answer.
+                while awaited := self._tasks | self._jobs if self._answers_batch else self._tasks:
+                    await asyncio.wait(set(awaited))
+        self._finishing = None
+
+    # Reading.
+
+    def _receive(self, frame: bytes | str) -> None:
+        """Process one frame, and start the calls in it."""
+        size = _size(frame)
+        bound = self._limits.message_bytes
+        if bound and size > bound:
+            self.session.abort(LimitExceededError("message bytes", bound))
+            return
+        try:
+            message = self._codec.decode(frame)
+        except ProtocolError as exc:
+            self.session.abort(exc)
+            return
+        self.session.receive(message, size)
+        self._carry_out()
+
+    # Calls.
+
+    def _carry_out(self) -> None:
+        """Start the calls that the session asks for, in order.
+
+        A peer that does not read what it gets is given no more: its calls wait, each with no result yet.
+        """
+        while not (self._throttle and self._messages):
+            call = self.session.next_call()
+            if call is None:
+                return
+            if self._not_begun:
+                # A call that arrived earlier has yet to begin, so this one waits for its turn as well.
+                self._spawn(call, None)
+                continue
+            try:
+                result = call.start()
+            except Exception as exc:  # noqa: BLE001 -- it is the caller's
+                call.reject(exc)
+                continue
+            if isinstance(result, Awaitable) and not isinstance(result, Stub):
+                self._spawn(call, result)
+            else:
+                call.resolve(result)
+
+    def _spawn(self, call: Call, result: Awaitable[object] | None) -> None:
+        self._not_begun += 1
+        task = self._loop.create_task(self._finish_call(call, result))
+        # What nobody is told the end of is a job of the session's own: a stream that is kept going.
+        tasks = self._jobs if call.finished is None else self._tasks
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    async def _finish_call(self, call: Call, result: Awaitable[object] | None) -> None:
+        """Wait for what a call returned, having made it if it has returned nothing yet."""
+        self._not_begun -= 1
+        try:
+            value = call.start() if result is None else result
+            if isinstance(value, Awaitable) and not isinstance(value, Stub):
+                value = await value
+        except Exception as exc:  # noqa: BLE001 -- it is the caller's
+            call.reject(exc)
+        except BaseException:
+            call.reject(RpcError("the call was cancelled"))
+            raise
+        else:
+            call.resolve(value)
+
+    # Writing.
+
+    def _wake(self) -> None:
+        if self._scheduled or self._loop.is_closed():
+            return
+        self._scheduled = True
+        if threading.get_ident() == self._thread:
+            self._loop.call_soon(self._flush)
+        else:
+            self._loop.call_soon_threadsafe(self._flush)
+
+    def _flush(self) -> None:
+        """Encode what the session has to say and pass it to the writer."""
+        self._scheduled = False
+        self._carry_out()
+        self._messages.extend(self.session.take_output())
+        self._encode()
+        if self.session.closed is not None:
+            self._pass_on()
+            self._stop_reading()
+
+    def _encode(self) -> None:
+        """Make frames of messages, as many as are worth keeping; the rest may share what they are made of."""
+        while self._messages and self._pending <= HIGH_WATER:
+            message = self._messages.popleft()
+            try:
+                frame = message if isinstance(message, bytes) else self._codec.encode(message)
+            except Exception:
+                # The peer would wait for ever for a message that is left out.
+                logger.exception("a message has no form in the encoding of its session")
+                self.session.abort(SessionClosedError("Internal server error", code=INTERNAL_CODE))
+                self._messages = deque(self.session.take_output())
+                continue
+            self._frames.append(frame)
+            self._pending += len(frame)
+        if self._frames:
+            self._pass_on()
+        if self._messages:
+            self._drained.clear()
+        elif not self._drained.is_set():
+            self._drained.set()
+            self._wake()  # calls may have waited for this
+
+    @abstractmethod
+    def _pass_on(self) -> None:
+        """Have the frames written that there are, in ``_frames``."""
+
+    async def _finish(self, writer: asyncio.Task[None]) -> None:
+        """Let the last frames leave, close the transport, and end the calls that are still under way."""
+        self._flush()
+        await asyncio.wait({writer}, timeout=self._close_timeout)
+        writer.cancel()
+        closed = self.session.closed
+        aborted = isinstance(closed, ProtocolError)
+        code = 3000 if aborted else self._close_code
+        await self._transport.close(code, closed.message if aborted and closed else "")
+        if rest := self._tasks | self._jobs:
+            # What waited for the peer has just failed, so that of a drained session little is left.
+            grace = CLOSE_TIMEOUT / 10 if self._draining else self._call_grace
+            await asyncio.wait(rest, timeout=grace)
+        for task in self._tasks | self._jobs:
+            task.cancel()
+
+
+def _size(frame: bytes | str) -> int:
+    """Return how many bytes a frame has, or had before it was decoded."""
+    return len(frame) if isinstance(frame, bytes) or frame.isascii() else len(frame.encode())
+
+
+def lost(error: TransportClosedError) -> ConnectionLostError:
+    """Return what a session ends with whose transport is gone."""
+    return ConnectionLostError(f"the connection was lost: {error}", close_code=error.code)

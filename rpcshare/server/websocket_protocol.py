@@ -1,0 +1,177 @@
+"""uvicorn's WebSocket protocol, with frames for whoever can take them without ASGI's events.
+
+Handshake, routing and authentication are ASGI's. After them an RPC session would pay for each frame with
+an event, a queue, a switch of tasks and a system call to pause reading; so an application may take the
+connection over: ``scope["extensions"]["rpcshare.direct"]`` is its
+:class:`~rpcshare.rpc.transport.DirectTransport`, to be attached to after ``websocket.accept``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidState
+from websockets.frames import Frame, Opcode
+
+from rpcshare.rpc.transport import Receiver, TransportClosedError
+from rpcshare.rpc.websocket import close_reason
+
+if TYPE_CHECKING:
+    from websockets.http11 import Request
+    from websockets.typing import BytesLike
+
+__all__ = ["DIRECT", "WebSocketProtocol"]
+
+DIRECT = "rpcshare.direct"
+"""The name of the extension."""
+
+
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """A WebSocket of the server."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 -- whatever uvicorn passes
+        super().__init__(*args, **kwargs)
+        self._events = self.queue = _Events()
+        self._receiver: Receiver | None = None
+        self._takes_text_as_bytes = False
+        # Whether the message whose frames are arriving is text.
+        self._is_text = False
+        # Messages of the data that is being processed.
+        self._arrived: list[bytes | str] = []
+
+    def handle_connect(self, event: Request) -> None:
+        """Begin the handshake."""
+        super().handle_connect(event)
+        if not self.close_sent:
+            extensions: dict[str, object] = self.scope["extensions"]  # type: ignore[assignment]  # uvicorn's
+            extensions[DIRECT] = self
+
+    # What the network brings.
+
+    def data_received(self, data: bytes) -> None:
+        """Process what has arrived; messages that came together are told together."""
+        super().data_received(data)
+        if self._arrived:
+            self._tell_arrived()
+
+    def handle_events(self) -> None:
+        """Process frames; those of a connection that has been taken over by the shortest way."""
+        if self._receiver is None:
+            super().handle_events()
+            return
+        arrived = self._arrived
+        for event in self.conn.events_received():
+            if type(event) is not Frame:
+                continue
+            opcode = event.opcode
+            if opcode is Opcode.TEXT or opcode is Opcode.BINARY:
+                self._is_text = opcode is Opcode.TEXT
+                if event.fin:
+                    arrived.append(self._message(event.data))
+                else:
+                    self.frames = [bytes(event.data)]
+            elif opcode is Opcode.CONT:
+                self.frames.append(bytes(event.data))
+                if event.fin:
+                    arrived.append(self._message(b"".join(self.frames)))
+                    self.frames = []
+            elif opcode is Opcode.PING:
+                self.handle_ping()
+            elif opcode is Opcode.PONG:
+                self.handle_pong(event)
+            elif opcode is Opcode.CLOSE:
+                self._tell_arrived()
+                self.handle_close(event)
+
+    def _message(self, data: BytesLike) -> bytes | str:
+        """Return a message as the receiver wants it."""
+        if self._is_text and not self._takes_text_as_bytes:
+            return str(data, "utf-8", "replace")
+        return data if type(data) is bytes else bytes(data)
+
+    def _tell_arrived(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        if self._receiver is not None and arrived:
+            self._receiver.frames_received(arrived)
+
+    def resume_writing(self) -> None:
+        """Hear that most of what was written has left."""
+        super().resume_writing()
+        if self._receiver is not None:
+            self._receiver.writable()
+
+    # What the application asks (rpcshare.rpc.transport.DirectTransport).
+
+    def attach(self, receiver: Receiver, *, text: bool) -> None:
+        """Tell ``receiver`` of all that happens from now on; ``text``: of text as the bytes that it is."""
+        self._receiver = receiver
+        self._takes_text_as_bytes = text
+        early: list[bytes | str] = []
+        lost: TransportClosedError | None = None
+        while not self.queue.empty():
+            message: Any = self.queue.get_nowait()
+            if message["type"] == "websocket.receive":
+                said = message.get("text")
+                early.append(message["bytes"] if said is None else said)
+            else:
+                lost = _lost(message)
+        self._events.receiver = receiver
+        self.resume()
+        if early:
+            receiver.frames_received(early)
+        if lost is not None:
+            receiver.transport_lost(lost)
+
+    def write(self, frames: Sequence[bytes], *, text: bool) -> int:
+        """Send frames together; return how many bytes wait to leave."""
+        send = self.conn.send_text if text else self.conn.send_binary
+        try:
+            for frame in frames:
+                send(frame)
+        except InvalidState:
+            pass  # closed; whoever sends has been told, or will be
+        if self.transport.is_closing():
+            return 0
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        return 0 if self.writable.is_set() else self.transport.get_write_buffer_size()
+
+    def pause(self) -> None:
+        """Read no more for now."""
+        if not self.read_paused:
+            self.read_paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+
+    async def close(self, code: int, reason: str) -> None:
+        """End the connection; nothing to do if the peer has."""
+        with suppress(ClientDisconnected):
+            if not self.close_sent:
+                await self.send({"type": "websocket.close", "code": code, "reason": close_reason(reason)})
+
+
+class _Events(asyncio.Queue[Any]):
+    """The events of a connection: queued for ASGI, until there is a receiver to be told its end."""
+
+    receiver: Receiver | None = None
+
+    def put_nowait(self, item: Any) -> None:  # noqa: ANN401 -- an ASGI event
+        receiver = self.receiver
+        if receiver is None:
+            super().put_nowait(item)
+        elif item["type"] == "websocket.disconnect":
+            receiver.transport_lost(_lost(item))
+
+
+def _lost(message: Any) -> TransportClosedError:  # noqa: ANN401 -- an ASGI event
+    code = message.get("code", 1005)
+    return TransportClosedError(f"{code} {message.get('reason') or ''}".strip())

@@ -1,0 +1,157 @@
+"""Ours beside a server of npm's capnweb on Node, on the same work in the same run, in turn: A B A B.
+
+The load is npm's client for both. CPU is the server's alone, as the operating system counts it.
+"""
+
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.peers import Load, Peer, node, ours
+
+
+class Figure(NamedTuple):
+    """What was measured of both."""
+
+    name: str
+    unit: str
+    ours: float
+    node: float
+    target: float
+    """What ours/Node is to be at most."""
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.node
+
+
+Measure = Callable[[Peer, Load], float]
+_numbers = count()
+
+
+def fresh(prefix: str) -> str:
+    """Return a session ID that has not been used, nor has the end of it."""
+    return f"ses_{prefix}{next(_numbers):08d}"
+
+
+def calls(number: int) -> Measure:
+    """CPU of one of ``number`` calls, 64 of them under way at a time."""
+
+    def measure(peer: Peer, load: Load) -> float:
+        before = peer.cpu()
+        load("calls", number, 64)
+        return (peer.cpu() - before) / number * 1e6
+
+    return measure
+
+
+def round_trip(number: int, percentile: int) -> Measure:
+    """The time that one call takes after another, at a percentile."""
+
+    def measure(_peer: Peer, load: Load) -> float:
+        times = sorted(load("roundTrips", number))
+        return float(times[len(times) * percentile // 100]) * 1e3
+
+    return measure
+
+
+def event(subscribers: int, syncs: int) -> Measure:
+    """CPU of delivering one event of 1 kB to one of so many subscribers, the sync's own included."""
+
+    def measure(peer: Peer, _load: Load) -> float:
+        # Subscribers of its own, that are gone afterwards.
+        with Load(peer) as load:
+            load("subscribe", fresh("events"), subscribers, min(subscribers, 100))
+            load("publish", 5)
+            before = peer.cpu()
+            delivered = load("publish", syncs)
+            return (peer.cpu() - before) / float(delivered) * 1e6
+
+    return measure
+
+
+def sync_into(parts: int, syncs: int) -> Measure:
+    """The time of a sync of one part into a share of so many."""
+
+    def measure(peer: Peer, _load: Load) -> float:
+        with Load(peer) as load:
+            session = fresh("sync")
+            load("create", session, parts)
+            return statistics.median(load("syncs", session, syncs)) * 1e3
+
+    return measure
+
+
+def create(parts: int) -> Measure:
+    """The time of a create with so many parts in one message."""
+
+    def measure(_peer: Peer, load: Load) -> float:
+        return float(load("create", fresh("create"), parts))
+
+    return measure
+
+
+def many_shares(syncs: int) -> Measure:
+    """The time of one sync when 64 shares are synced at once."""
+
+    def measure(_peer: Peer, load: Load) -> float:
+        return float(load("manyShares", fresh("many"), 64, syncs)) / (64 * syncs) * 1e3
+
+    return measure
+
+
+def idle(connections: int) -> Measure:
+    """Memory of a connection with a session that does nothing."""
+
+    def measure(peer: Peer, load: Load) -> float:
+        before = peer.memory()
+        load("idle", connections)
+        return (peer.memory() - before) / connections / 1000
+
+    return measure
+
+
+class Bench(NamedTuple):
+    name: str
+    unit: str
+    target: float
+    measure: Measure
+    rounds: int
+
+
+def benches(*, quick: bool) -> list[Bench]:
+    """Return what is measured, in order."""
+    rounds = 2 if quick else 5
+    few = 1 if quick else 3
+    return [
+        Bench("server CPU per call, 64 in flight", "µs", 0.8, calls(4000 if quick else 20_000), rounds),
+        Bench("round trip of one call, p50", "µs", 1.0, round_trip(1000 if quick else 5000, 50), rounds),
+        Bench("round trip of one call, p99", "µs", 1.0, round_trip(1000 if quick else 5000, 99), rounds),
+        Bench("CPU per event, 100 subscribers", "µs", 0.3, event(100, 20 if quick else 100), few),
+        Bench("CPU per event, 1,000 subscribers", "µs", 0.3, event(1000, 3 if quick else 15), few),
+        Bench("one-part sync into 20,000 parts", "µs", 0.02, sync_into(20_000, 10 if quick else 60), few),
+        Bench("create with 20,000 parts", "ms", 1.0, create(20_000), few),
+        Bench("one sync, 64 shares at once", "µs", 1 / 3, many_shares(10 if quick else 60), rounds),
+        Bench("memory per idle connection", "kB", 20 / 17, idle(100 if quick else 500), 1),
+    ]
+
+
+def run(*, quick: bool, only: str = "") -> Iterator[Figure]:
+    """Yield the medians, as they are known."""
+    with tempfile.TemporaryDirectory() as name, ours(Path(name)) as own, node(Path(name)) as peer:
+        for bench in benches(quick=quick):
+            if only not in bench.name:
+                continue
+            results: dict[str, list[float]] = {"ours": [], "node": []}
+            with Load(own) as own_load, Load(peer) as peer_load:
+                for side, load in ((own, own_load), (peer, peer_load)):
+                    load("calls", 200, 16)  # both are warm before either is measured
+                    del side
+                for _ in range(bench.rounds):
+                    results["ours"].append(bench.measure(own, own_load))
+                    results["node"].append(bench.measure(peer, peer_load))
+            mine, theirs = (statistics.median(results[side]) for side in ("ours", "node"))
+            yield Figure(bench.name, bench.unit, mine, theirs, bench.target)
