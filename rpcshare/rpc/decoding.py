@@ -89,6 +89,22 @@ class Decoder:
             raise
         return payload
 
+    def arguments(self, expressions: list[object], depth: int) -> Payload:
+        """Return the payload of the arguments of a call.
+
+        Raises:
+            ProtocolError: as :meth:`decode`.
+        """
+        payload = Payload(
+            self._owner, expressions, stubs=self._stubs, promises=self._promises, private=True
+        )
+        try:
+            self._array(expressions, depth)
+        except Exception:
+            payload.dispose()
+            raise
+        return payload
+
     def reference(self, expression: object, depth: int = 0) -> Reference | None:
         """Return a hold on what ``expression`` refers to, or None if it is another expression.
 
@@ -96,7 +112,7 @@ class Decoder:
             ProtocolError: the expression is malformed.
         """
         if type(expression) is list and expression and expression[0] in ("pipeline", "import"):
-            return self._imported(expression, depth)
+            return self._imported(expression, depth, self)
         return None
 
     def _value(
@@ -358,8 +374,12 @@ class Decoder:
     def _pipeline(self, value: list[object], depth: int) -> object:
         return Promise(self._imported(value, depth))
 
-    def _imported(self, value: list[object], depth: int) -> Reference:
-        """Return a hold on what an ``import`` or ``pipeline`` expression refers to, calling it if asked."""
+    def _imported(self, value: list[object], depth: int, decoder: Decoder | None = None) -> Reference:
+        """Return a hold on what an ``import`` or ``pipeline`` expression refers to, calling it if asked.
+
+        The arguments are a payload of their own: the call owns them, not the message around it. So they
+        have a decoder of their own, too: ``decoder``, if there is one that nothing else needs.
+        """
         if not 2 <= len(value) <= 4 or type(value[1]) is not int:
             raise _malformed(value)
         reference = self._importer.exported(value[1])
@@ -368,9 +388,9 @@ class Decoder:
             return reference.get(path)
         if type(value[3]) is not list:
             raise _malformed(value)
-        # The arguments are a payload of their own: the call owns them, not the message around it.
-        arguments = Decoder(self._owner, self._importer).decode([value[3]], depth)
-        return reference.call(path, arguments)
+        if decoder is None:
+            decoder = Decoder(self._owner, self._importer)
+        return reference.call(path, decoder.arguments(value[3], depth))
 
 
 _DECODERS: dict[str, Callable[[Decoder, list[object], int], object]] = {

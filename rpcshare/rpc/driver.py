@@ -37,6 +37,9 @@ logger = logging.getLogger("rpcshare.rpc")
 # more. A few large results may wait; a peer that asks without ever reading what it gets may not.
 HIGH_WATER = 4 * 1024 * 1024
 
+# Results that are known at once to be no awaitables.
+PLAIN = frozenset({dict, list, str, int, float, bool, bytes, type(None)})
+
 # For how long a last frame (an abort, mostly) may take before the connection is cut.
 CLOSE_TIMEOUT = 5.0
 
@@ -215,10 +218,10 @@ class Driver(ABC):
             except Exception as exc:  # noqa: BLE001 -- it is the caller's
                 call.reject(exc)
                 continue
-            if isinstance(result, Awaitable) and not isinstance(result, Stub):
-                self._spawn(call, result)
-            else:
+            if type(result) in PLAIN or not isinstance(result, Awaitable) or isinstance(result, Stub):
                 call.resolve(result)
+            else:
+                self._spawn(call, result)
 
     def _spawn(self, call: Call, result: Awaitable[object] | None) -> None:
         self._not_begun += 1

@@ -165,14 +165,18 @@ class Encoder:
         return encode(self, value, depth)
 
     def _object(self, value: dict[str, object], depth: int) -> object:
+        depth += 1
         copied = dict(value)
+        is_shallow = depth < self._max_depth
         for key, item in value.items():
             if type(key) is not str:
                 key = self._key(key)  # noqa: PLW2901 -- or the error that says why not
             kind = type(item)
             if kind is str or kind is bool or item is None:
                 continue
-            encoded = self._encode(item, depth + 1)
+            if kind is int and is_shallow and -MAX_SAFE_INTEGER <= item <= MAX_SAFE_INTEGER:  # type: ignore[operator]
+                continue
+            encoded = self._encode(item, depth)
             if encoded is not item:
                 copied[key] = encoded
         return copied
@@ -184,8 +188,23 @@ class Encoder:
         raise EncodeError(f"a key of type {type(key).__name__} cannot be sent; keys are strings")
 
     def _array(self, value: list[object] | tuple[object, ...], depth: int) -> object:
+        depth += 1
+        encoded: list[object] = []
+        is_shallow = depth < self._max_depth
+        for item in value:
+            kind = type(item)
+            # What needs no call, for the kinds that are most frequent.
+            if is_shallow and (
+                kind is str
+                or (kind is int and -MAX_SAFE_INTEGER <= item <= MAX_SAFE_INTEGER)  # type: ignore[operator]
+                or kind is bool
+                or item is None
+            ):
+                encoded.append(item)
+            else:
+                encoded.append(self._encode(item, depth))
         # An array stands for an expression, so one that is meant literally is wrapped in another.
-        return [[self._encode(item, depth + 1) for item in value]]
+        return [encoded]
 
     def _integer(self, value: int, _depth: int) -> object:
         if -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:

@@ -185,6 +185,11 @@ class PendingReference(Reference):
 
     def settle(self, resolution: Reference) -> None:
         """Take over one hold on ``resolution`` and pass on to it whatever waited."""
+        if not self._waiting and not isinstance(resolution, PendingReference):
+            self._resolution = resolution
+            if self.holds == 0:
+                resolution.release()
+            return
         # What waited may settle in turn, in as long a chain as the peer cares to pipeline: longer than
         # Python's own stack is deep.
         stack = [self._settling(resolution)]

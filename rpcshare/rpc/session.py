@@ -122,7 +122,7 @@ class Session:
 
         # Bytes of the message that is being processed, and what its mapper functions may still take.
         self._size = 0
-        self._map_budget = MapBudget(limits.map_steps)
+        self._map_budget: MapBudget | None = None
 
         # References that only the garbage collector knew to be unused.
         self._abandoned: deque[Releasable] = deque()
@@ -139,7 +139,7 @@ class Session:
         if self.closed is not None:
             return
         self._size = size
-        self._map_budget = MapBudget(self.limits.map_steps)
+        self._map_budget = None
         try:
             self._dispatch(message)
         except ProtocolError as exc:
@@ -352,6 +352,8 @@ class Session:
 
     def map_budget(self) -> Budget:
         """Return how much the mapper functions of the message that is being processed may take."""
+        if self._map_budget is None:
+            self._map_budget = MapBudget(self.limits.map_steps)
         return self._map_budget
 
     def take_pipe(self, export_id: int) -> Pipe:

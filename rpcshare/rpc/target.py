@@ -168,6 +168,10 @@ def _converter(hint: object) -> Callable[[object], object]:
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if Stub in kinds:
         return functools.partial(_require_stub, optional=types.NoneType in kinds)
+    if hint is str:
+        return _convert_str
+    if typing.get_origin(hint) is dict and typing.get_args(hint) == (str, Any):
+        return _convert_dict
     return functools.partial(_convert, hint=hint)
 
 
@@ -178,6 +182,17 @@ def _convert(value: object, *, hint: object) -> object:
     elif type(value) is dict and UNDEFINED in value.values():
         value = {name: item for name, item in value.items() if item is not UNDEFINED}
     return msgspec.convert(value, hint)
+
+
+def _convert_str(value: object) -> object:
+    # What is ASCII holds no half of a surrogate pair either.
+    return value if type(value) is str and value.isascii() else _convert(value, hint=str)
+
+
+def _convert_dict(value: object) -> object:
+    if type(value) is dict and UNDEFINED not in value.values():
+        return value  # from the wire, whose keys are strings
+    return _convert(value, hint=dict[str, Any])
 
 
 def _accept(value: object) -> object:
