@@ -200,12 +200,14 @@ class Calls:
     def stream(
         self,
         reference: Reference,
-        method: str,
+        path: Path,
         arguments: tuple[object, ...],
         settled: Callable[[Exception | None], None],
+        *,
+        measure: bool,  # noqa: ARG002 -- nothing is sent
     ) -> int | None:
-        """Call a method of a stream's end that is on this side."""
-        result = reference.call((method,), Payload.lend(self, arguments))
+        """Call what is on this side, for how it goes."""
+        result = reference.call(path, Payload.lend(self, arguments))
 
         def observe(outcome: Payload | Exception) -> None:
             settled(outcome if isinstance(outcome, Exception) else None)

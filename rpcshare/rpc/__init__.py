@@ -31,7 +31,7 @@ from rpcshare.rpc.errors import (
 from rpcshare.rpc.fetch import URL, Blob, Headers, Request, Response
 from rpcshare.rpc.limits import Limits
 from rpcshare.rpc.local_owner import promise, stub
-from rpcshare.rpc.payload import on_settled
+from rpcshare.rpc.payload import notify
 from rpcshare.rpc.session import Session, Stats
 from rpcshare.rpc.streams import ReadableStream, Sink, WritableStream
 from rpcshare.rpc.stub import Promise, Stub
@@ -88,7 +88,7 @@ __all__ = [
     "WebSocketTransport",
     "WritableStream",
     "memory_pair",
-    "on_settled",
+    "notify",
     "promise",
     "rpc_method",
     "rpc_property",

@@ -95,9 +95,7 @@ class Decoder:
         Raises:
             ProtocolError: as :meth:`decode`.
         """
-        payload = Payload(
-            self._owner, expressions, stubs=self._stubs, promises=self._promises, private=True
-        )
+        payload = Payload(self._owner, expressions, stubs=self._stubs, promises=self._promises, private=True)
         try:
             self._array(expressions, depth)
         except Exception:

@@ -91,9 +91,9 @@ class ImportTable:
         return result
 
     def stream_call(
-        self, reference: FarReference, method: str, arguments: Payload
-    ) -> tuple[FarReference, int]:
-        """Call a method of a stream's end; return the result, which releases itself, and the message's size.
+        self, reference: FarReference, path: Path, arguments: Payload, *, measure: bool
+    ) -> tuple[FarReference, int | None]:
+        """Call something for how it goes; return the result, which releases itself, and the message's size.
 
         Raises:
             EncodeError: an argument has no form on the wire.
@@ -107,7 +107,12 @@ class ImportTable:
         result = self._add_pushed(is_promise=True)
         result.pulled = True
         result.introductions = 0
-        message: list[object] = ["stream", ["pipeline", reference.id, [method], encoded]]
+        message: list[object] = ["stream", ["pipeline", reference.id, list(path), encoded]]
+        if not measure:
+            session.send(message, encoder.exported)
+            if self._given_up is not None:
+                result.broken(self._given_up)
+            return result, None
         size = session.send_measured(message, encoder.exported)
         if self._given_up is not None:
             self._count_as_read(result, size)

@@ -111,12 +111,14 @@ class LocalOwner:
     def stream(
         self,
         reference: Reference,
-        method: str,
+        path: Path,
         arguments: tuple[object, ...],
         settled: Callable[[Exception | None], None],
+        *,
+        measure: bool,  # noqa: ARG002 -- nothing is sent
     ) -> int | None:
-        """Call a method of a stream's end, which is on this side."""
-        result = self.invoke(reference, (method,), arguments)
+        """Call what is on this side, for how it goes."""
+        result = self.invoke(reference, path, arguments)
 
         def observe(outcome: Payload | Exception) -> None:
             settled(outcome if isinstance(outcome, Exception) else None)

@@ -13,7 +13,7 @@ from rpcshare.rpc.target import RpcTarget, is_function
 if TYPE_CHECKING:
     from rpcshare.rpc.reference import Observer, Owner, Reference
 
-__all__ = ["Container", "Located", "Payload", "on_settled", "settle"]
+__all__ = ["Container", "Located", "Payload", "notify", "settle"]
 
 Container: TypeAlias = "list[object] | dict[str, object] | Payload"
 Located: TypeAlias = "tuple[Container, str | int, Promise]"
@@ -314,16 +314,14 @@ def _dispose_within(value: object, owner: Owner, seen: set[int]) -> None:
         owner.near(value).retain().release()
 
 
-def on_settled(promise: Promise, callback: Callable[[Exception | None], None]) -> None:
-    """Ask for what ``promise`` yields, and have ``callback`` called when it is there.
+def notify(stub: Stub, arguments: tuple[object, ...], settled: Callable[[Exception | None], None]) -> None:
+    """Call ``stub`` for how it goes, and have ``settled`` called with the error, or None, when it has.
 
-    For calls whose success is all that matters: no task waits, and the value is dropped. ``callback`` is
-    given the error, or None. It may be called before this returns.
+    For calls whose success is all that matters: one message each way, no task waits, and what the call
+    yields is dropped. ``settled`` may be called before this returns.
+
+    Raises:
+        EncodeError, DisposedError: as a call does.
     """
-    reference = reference_of(promise).get(path_of(promise))
-
-    def observe(outcome: Payload | Exception) -> None:
-        callback(outcome if isinstance(outcome, Exception) else None)
-        reference.release()
-
-    reference.when_settled(observe)
+    reference = reference_of(stub)
+    reference.owner.stream(reference, path_of(stub), arguments, settled, measure=False)

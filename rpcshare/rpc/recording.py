@@ -191,9 +191,11 @@ class Recorder:
     def stream(
         self,
         _reference: Reference,
-        _method: str,
+        _path: Path,
         _arguments: tuple[object, ...],
         _settled: Callable[[Exception | None], None],
+        *,
+        measure: bool,  # noqa: ARG002 -- nothing is sent
     ) -> NoReturn:
         """There are no streams in a recording."""
         raise _misused()

@@ -74,13 +74,16 @@ class Owner(Protocol):
     def stream(
         self,
         reference: Reference,
-        method: str,
+        path: Path,
         arguments: tuple[object, ...],
         settled: Callable[[Exception | None], None],
+        *,
+        measure: bool,
     ) -> int | None:
-        """Call a method of a stream's end, and have ``settled`` called with how it went.
+        """Call what ``path`` leads to, and have ``settled`` called with how it went; its result is dropped.
 
-        Returns the size of the message in bytes, or None if none was sent: the end is on this side.
+        Returns the size of the message in bytes if that is to be measured; None if no message was sent,
+        because what is called is on this side.
         """
         ...
 

@@ -288,11 +288,13 @@ class Session:
     def stream(
         self,
         reference: Reference,
-        method: str,
+        path: Path,
         arguments: tuple[object, ...],
         settled: Callable[[Exception | None], None],
+        *,
+        measure: bool,
     ) -> int | None:
-        """Call a method of a stream's end; return the size of the message, or None if none was sent.
+        """Call something for how it goes; return the size of the message if it was measured and sent.
 
         Raises:
             EncodeError: an argument has no form on the wire.
@@ -301,9 +303,9 @@ class Session:
         size = None
         result: Reference
         if isinstance(reference, FarReference) and reference.is_of(self):
-            result, size = self.imports.stream_call(reference, method, payload)
+            result, size = self.imports.stream_call(reference, path, payload, measure=measure)
         else:
-            result = reference.call((method,), payload)
+            result = reference.call(path, payload)
 
         def observe(outcome: Payload | Exception) -> None:
             settled(outcome if isinstance(outcome, Exception) else None)

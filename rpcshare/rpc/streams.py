@@ -286,7 +286,7 @@ class _RemoteSink:
                 callback()
 
         reference = reference_of(self._stub)
-        size = reference.owner.stream(reference, method, arguments, settled)
+        size = reference.owner.stream(reference, (method,), arguments, settled, measure=True)
         if size is None:
             waits = True  # what stays on this side has no size and no round trip: one at a time will do
         elif not answered:

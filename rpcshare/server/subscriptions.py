@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import structlog
 
 from rpcshare.auth.caller import Caller
-from rpcshare.rpc import Preencoded, RpcTarget, Stub, on_settled, rpc_method
+from rpcshare.rpc import Preencoded, RpcTarget, Stub, notify, rpc_method
 from rpcshare.shares.events import Event
 from rpcshare.shares.hub import Subscription
 from rpcshare.shares.service import ShareService
@@ -74,7 +74,7 @@ class CallbackSubscription(RpcTarget):
                         return
                     else:
                         self._in_flight += 1
-                        on_settled(self._on_event(preencoded(event)), self._answered)
+                        notify(self._on_event, (preencoded(event),), self._answered)
         finally:
             self._on_event.dispose()
 

@@ -11,6 +11,7 @@ from transcript import BareSession, Counter
 
 from rpcshare import rpc
 from rpcshare.rpc import Connection, Promise, RpcError, RpcTarget, SessionClosedError, Stub, rpc_method
+from rpcshare.rpc.payload import settle
 
 
 class TestAStub:
@@ -166,9 +167,9 @@ class TestAPromise:
         future = asyncio.get_running_loop().create_future()
         future.set_result({"deep": [counter]})
         promise = rpc.promise(future)
-        on_settled = asyncio.Event()
-        rpc.on_settled(promise, lambda _error: on_settled.set())
-        await on_settled.wait()
+        has_settled = asyncio.Event()
+        settle(promise, lambda _outcome: has_settled.set())
+        await has_settled.wait()
         assert counter.disposals == 0
         promise.dispose()
         assert counter.disposals == 1
