@@ -185,14 +185,20 @@ class PendingReference(Reference):
 
     def settle(self, resolution: Reference) -> None:
         """Take over one hold on ``resolution`` and pass on to it whatever waited."""
-        if not self._waiting and not isinstance(resolution, PendingReference):
-            self._resolution = resolution
-            if self.holds == 0:
-                resolution.release()
-            return
         # What waited may settle in turn, in as long a chain as the peer cares to pipeline: longer than
         # Python's own stack is deep.
-        stack = [self._settling(resolution)]
+        stack: list[Iterator[_Settled]] = []
+        if len(self._waiting) == 1 and not isinstance(resolution, PendingReference):
+            # As nearly always: there is one who waits to be told.
+            self._resolution = resolution
+            waiting, self._waiting = self._waiting, []
+            settled = waiting[0](resolution)
+            if self.holds == 0:
+                resolution.release()
+            if settled is not None:
+                stack.append(settled[0]._settling(settled[1]))  # noqa: SLF001 -- another of this class
+        else:
+            stack.append(self._settling(resolution))
         while stack:
             settled = next(stack[-1], None)
             if settled is None:
@@ -273,6 +279,10 @@ _Waiting = Callable[[Reference], _Settled | None]
 
 def _call_within(owner: Owner, value: object, path: Path, arguments: Payload) -> Reference:
     """Call what ``path`` of ``value`` leads to."""
+    if len(path) == 1 and isinstance(value, RpcTarget):
+        member = value.rpc_members.get(path[0])  # type: ignore[arg-type]  # a number is not found
+        if isinstance(member, Method):
+            return _ask(owner, functools.partial(member, value), arguments)
     try:
         found, rest = _follow(owner, value, path)
         if isinstance(found, Stub):
@@ -289,7 +299,15 @@ def _call_within(owner: Owner, value: object, path: Path, arguments: Payload) ->
         # Behind a property whose value was not known yet, nothing of the path is left.
         name = f"'{'.'.join(map(str, path))}'" if path else "This"
         return BrokenReference(owner, RpcError(f"{name} is not a function.", name="TypeError"))
-    call = Call(owner, found, arguments)  # type: ignore[arg-type]  # is_function() says it can be called
+    return _ask(owner, found, arguments)  # type: ignore[arg-type]  # is_function() says it can be called
+
+
+def _ask(owner: Owner, function: Callable[..., object], arguments: Payload) -> Reference:
+    """Have ``function`` called once the arguments are complete; return a hold on what it will yield."""
+    call = Call(owner, function, arguments)
+    if arguments.is_complete:
+        owner.ask(call)
+        return call.result
     arguments.own()
 
     def ready(error: Exception | None) -> None:

@@ -102,6 +102,11 @@ class Payload:
         self.lent = False
         self.private = True
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the value can be delivered as it is: it is the session's, and no promise in it is open."""
+        return self.private and not self.promises and self.delivery is None and self.failure is None
+
     def deliver(self, done: Callable[[Exception | None], None]) -> None:
         """Put the value of each promise in its place, then call ``done``, with the error if one failed.
 

@@ -90,9 +90,11 @@ class Fuzzer:
     Args:
         encoding: of the messages, by its name in ``ENCODINGS``.
         seed: the same one brings the same messages.
+        message_time: what one message may take, in seconds of processor time.
     """
 
-    def __init__(self, encoding: str, seed: int) -> None:
+    def __init__(self, encoding: str, seed: int, *, message_time: float = MESSAGE_TIME) -> None:
+        self._message_time = message_time
         self.findings = Findings()
         self.sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self._encoding = ENCODINGS[encoding]
@@ -148,7 +150,7 @@ class Fuzzer:
             self._note(f"{exc!r} after {peer.last!r}")
         self.findings.sessions += 1
         self.findings.aborted += peer.close_code == 3000
-        if peer.slowest > MESSAGE_TIME:
+        if peer.slowest > self._message_time:
             self._note(f"{peer.slowest:.3f} s for {peer.slowest_frame!r}")
         stats = connection.session.stats()
         if (stats.imports, stats.exports) != (0, 0):
