@@ -31,7 +31,7 @@ from rpcshare.shares.hub import Hub, Subscription
 from rpcshare.shares.journal import Journal, StoredHead
 from rpcshare.shares.node import Node
 from rpcshare.shares.objects import Head, LoggedSync
-from rpcshare.shares.older import OlderJournal, OlderShare
+from rpcshare.shares.older import OlderJournal, OlderShare, finish_upgrade
 from rpcshare.shares.replay import replay
 from rpcshare.shares.state import ShareState
 from rpcshare.shares.syncdata import Batch
@@ -70,6 +70,7 @@ class ShareLog:
         self._announced = 0  # the last entry that another node told of
         self._confirmed_at = monotonic()  # when _entry was the last in the store for certain
         self._is_unsure = False  # whether there may be entries that _announced does not tell of
+        self._is_as_installed = False  # and so may have been upgraded, but not to the end
         self._queue = WriteQueue(node.settings)
         self._writing: list[Request] = []  # those whose entry is being written
         self._writing_id = ""  # the id of that entry
@@ -87,6 +88,9 @@ class ShareLog:
         """
         log = cls(node, share_id, found.head, found.etag)
         await log._read()
+        if log._is_as_installed and not log.is_ended:
+            finish = partial(finish_upgrade, node.store, share_id, found.head.generation)
+            node.sweeper.later(share_id, finish)
         return log
 
     @classmethod
@@ -382,6 +386,7 @@ class ShareLog:
             self._end(found.tombstone)
             return
         self.state, self._entry = found.state, found.entry
+        self._is_as_installed = found.is_as_installed
         self._compactor.reset(found.tail_entries, found.tail_size, found.snapshot_size, found.snapshot_holds)
         self._hub.restart(found.state, found.recent)
         if found.superfluous_to is not None:

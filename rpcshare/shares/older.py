@@ -38,6 +38,7 @@ __all__ = [
     "decode_older",
     "decode_older_index",
     "find_older",
+    "finish_upgrade",
     "read_older",
     "upgrade",
 ]
@@ -180,6 +181,26 @@ async def upgrade(store: ObjectStore, share_id: str, older: OlderShare) -> None:
         await install_row(store, share_id, older.head, older.snapshot)
     if not older.faults:
         await store.delete([objects.aside_key(share_id)])
+
+
+async def finish_upgrade(store: ObjectStore, share_id: str, generation: str) -> None:
+    """Remove what an upgrade has left aside that was interrupted when the share stood already.
+
+    Nothing is done if none was, or if the share is not of ``generation`` any more.
+
+    Raises:
+        StoreError: the store failed.
+    """
+    key = objects.aside_key(share_id)
+    found = await store.get(key)
+    if found is None or _generation(share_id, found.body) != generation:
+        return
+    head = await read_head(store, share_id)
+    if head is None or head.head.deleted or head.head.generation != generation:
+        return
+    older = await asyncio.to_thread(decode_older, share_id, found.body)
+    if not older.faults:
+        await store.delete([key])
 
 
 async def _set_aside(store: ObjectStore, share_id: str, older: OlderShare) -> None:

@@ -33,6 +33,8 @@ class Replay(msgspec.Struct):
     """How many bytes the share had when it was made."""
     recent: Sequence[Sync] = ()
     """The last syncs, without a gap."""
+    is_as_installed: bool = False
+    """There is no snapshot but the one that it was installed with."""
     is_ended: bool = False
     """The share is deleted."""
     tombstone: int | None = None
@@ -67,6 +69,7 @@ async def _replay_once(journal: Journal, head: Head, head_etag: str | None) -> R
         return _ended(found, None)
     if survey.snapshots:
         number = survey.snapshots[-1]
+        found.is_as_installed = number == 0
         read = await journal.read_snapshot(number)
         if read is None:
             return await _ended_if_tombstone(journal, found, survey.last_entry)

@@ -5,7 +5,15 @@ import json
 
 import pytest
 from older_shares import SECRET, older_index, older_share, put_older
-from share_stores import DyingStore, FolderStore, RecordingStore, YieldingStore, contents
+from share_stores import (
+    DyingStore,
+    FailingStore,
+    FolderStore,
+    RecordingStore,
+    YieldingStore,
+    contents,
+    until,
+)
 
 from rpcshare import jsontext
 from rpcshare.broadcast import LocalBroadcaster
@@ -282,6 +290,22 @@ async def test_an_upgrade_may_be_interrupted_at_any_call(new_service, bob, alice
         if not dying.has_died:
             return
     pytest.fail("it makes more calls than were tried")
+
+
+@pytest.mark.parametrize(("unheard", "is_kept"), [({}, False), ({"unheard": "of"}, True)])
+async def test_what_an_interrupted_upgrade_left_aside_goes_unless_no_share_can_hold_it(
+    new_service, store, bob, unheard, is_kept
+):
+    await put_older(store, share=older_share(**unheard))
+    failing = FailingStore(lambda name, key: name == "put" and key.endswith("/head"), store, after=True)
+    assert await code_of(new_service(failing).sync(bob, ID, SECRET, [])) is ErrorCode.STORAGE_UNAVAILABLE
+    assert f"older/{ID}" in contents(store)
+    recording = RecordingStore(store)
+    service = new_service(recording, settings=LogSettings(grace=0.0))
+    assert await part_ids(service, bob) == ["prt_1"]
+    await until(lambda: ("get", f"older/{ID}") in recording.calls)
+    await service.close()
+    assert (f"older/{ID}" in contents(store)) == is_kept
 
 
 async def test_what_no_share_can_hold_stays_where_it_was(service, store, bob):
