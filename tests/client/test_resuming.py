@@ -46,6 +46,7 @@ async def test_a_server_killed_among_500_syncs_loses_none_and_repeats_no_event(
         share = await writer.create_share("ses_killed01")
         events: list[ShareEvent] = []
         reading = asyncio.create_task(collect(reader.subscribe(share.id), events))
+        await eventually(lambda: len(events) == 1)
         acked = 0
 
         async def sync(number: int) -> int:
@@ -71,8 +72,9 @@ async def test_a_server_killed_among_500_syncs_loses_none_and_repeats_no_event(
         seen_counts = [event.sync_count for event in events]
         assert seen_counts == sorted(set(seen_counts))
         assert list(dict.fromkeys(ids(events))) == expected
-        # What was durable and not acknowledged was sent again, and is a sync of its own.
-        assert len(ids(events)) == last
+        # What was durable and not acknowledged was sent again, and is a sync of its own. To a reader that
+        # has yet to hear of the first, both may come as one event, with the part in it once.
+        assert 500 <= len(ids(events)) <= last
 
         await writer.delete_share(share.id)
         await reading
