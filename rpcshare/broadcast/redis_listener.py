@@ -70,6 +70,8 @@ class RedisListener:
                 self.connected.clear()
                 self._uncertain.update(self._watched)
                 failures = 0
+            elif failures == 0:
+                logger.warning("Redis cannot be reached, and will be tried again: %s", self.failure)
             failures += 1
             await asyncio.sleep(retry_pause(failures))
 
