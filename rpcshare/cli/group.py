@@ -27,6 +27,7 @@ _COMMANDS = {
     "rm": "Take a share down.",
     "ls": "List your shares.",
     "credentials": "Print the id, the URL and the secret of a session's share.",
+    "keys": "Make, list, rotate and revoke API keys.",
     "doctor": "Verify the shares in a store, and put right what can be.",
     "export": "Back up shares as files.",
     "restore": "Bring shares back from a backup.",

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
+from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.handshake import Authenticator
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.config import Settings
@@ -27,6 +28,8 @@ def create_app(
     service: ShareService,
     authenticator: Authenticator,
     base_url: str,
+    *,
+    keys: ApiKeys | None = None,
 ) -> tuple[Starlette, RpcEndpoint]:
     """Return the application, and its RPC endpoint, which knows the sessions to be drained.
 
@@ -35,10 +38,11 @@ def create_app(
         service: the shares.
         authenticator: who is asking.
         base_url: under which the server is reached.
+        keys: the API keys that admins may manage over RPC.
     """
     limits = Limits(message_bytes=settings.max_message_size, calls_in_flight=settings.max_calls_in_flight)
     origins = OriginPolicy(base_url, settings.allowed_origins)
-    rpc = RpcEndpoint(service, authenticator, origins, limits, anonymous=settings.anonymous_create)
+    rpc = RpcEndpoint(service, authenticator, origins, limits, anonymous=settings.anonymous_create, keys=keys)
     rest = RestApi(service, authenticator, origins, settings.max_message_size)
 
     async def healthz(_request: Request) -> Response:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.handshake import Authenticator, select_subprotocol
 from rpcshare.auth.origin import OriginPolicy
@@ -79,12 +80,14 @@ class RpcEndpoint:
         limits: Limits,
         *,
         anonymous: bool,
+        keys: ApiKeys | None = None,
     ) -> None:
         self._service = service
         self._authenticator = authenticator
         self._origins = origins
         self._limits = limits
         self._anonymous = anonymous
+        self._keys = keys
         # Sessions by what they run over.
         self._connections: set[DirectConnection] = set()
         self._batches: set[Connection] = set()
@@ -166,7 +169,7 @@ class RpcEndpoint:
 
     def _main(self, caller: Caller) -> ShareRpc:
         """Return what the caller finds as its remote main."""
-        return ShareRpc(self._service, self._authenticator, caller)
+        return ShareRpc(self._service, self._authenticator, caller, keys=self._keys)
 
     def _require_credential(self, caller: Caller) -> None:
         """Refuse who has shown no credential, unless anybody may make shares here."""

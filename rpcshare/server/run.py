@@ -16,6 +16,8 @@ import structlog
 import uvicorn
 
 from rpcshare.auth.admin_token import AdminTokenVerifier
+from rpcshare.auth.api_key_verifier import ApiKeyVerifier
+from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.handshake import Authenticator
 from rpcshare.auth.secret_files import ADMIN_TOKEN_FILE, admin_token, shared_secret
 from rpcshare.broadcast import Broadcaster, open_broadcaster
@@ -123,8 +125,9 @@ async def _serve(settings: Settings) -> None:
             settings=LogSettings(max_share_size=settings.max_share_size),
         )
         stack.push_async_callback(service.close)
-        authenticator = Authenticator([AdminTokenVerifier(token)])
-        app, rpc = create_app(settings, service, authenticator, base_url)
+        api_keys = await stack.enter_async_context(ApiKeyVerifier(store).refreshing())
+        authenticator = Authenticator([AdminTokenVerifier(token), api_keys])
+        app, rpc = create_app(settings, service, authenticator, base_url, keys=ApiKeys(store))
         server = _Server(
             uvicorn.Config(
                 app,

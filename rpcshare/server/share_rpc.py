@@ -8,10 +8,12 @@ from typing import Any
 import msgspec
 
 from rpcshare import jsontext
+from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.handshake import Authenticator
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import UNDEFINED, Date, ReadableStream, RpcTarget, Stub, rpc_method
+from rpcshare.server.keys_rpc import KeysRpc
 from rpcshare.server.plain_json import iso_string, plain_json
 from rpcshare.server.subscriptions import CallbackSubscription, event_stream
 from rpcshare.shares.service import ShareService
@@ -30,10 +32,18 @@ class ListOptions(msgspec.Struct, forbid_unknown_fields=True):
 class ShareRpc(RpcTarget):
     """What one caller may do with shares, by name on the wire."""
 
-    def __init__(self, service: ShareService, authenticator: Authenticator, caller: Caller) -> None:
+    def __init__(
+        self,
+        service: ShareService,
+        authenticator: Authenticator,
+        caller: Caller,
+        *,
+        keys: ApiKeys | None = None,
+    ) -> None:
         self._service = service
         self._authenticator = authenticator
         self._caller = caller
+        self._keys = keys
 
     @rpc_method("createShare(sessionID, initialData?)")
     async def create_share(self, session_id: str, data: object = None) -> dict[str, Any]:
@@ -99,7 +109,14 @@ class ShareRpc(RpcTarget):
     async def authenticate(self, token: str) -> ShareRpc:
         """Return what the caller that ``token`` stands for would have found on connecting."""
         caller = await self._authenticator.caller_of_token(token, address=self._caller.address)
-        return ShareRpc(self._service, self._authenticator, caller)
+        return ShareRpc(self._service, self._authenticator, caller, keys=self._keys)
+
+    @rpc_method("keys()")
+    def keys(self) -> KeysRpc:
+        """Return the API keys of this server as a capability, for admins."""
+        if self._keys is None:
+            raise ShareError(ErrorCode.FORBIDDEN, "Forbidden: this server keeps no API keys")
+        return KeysRpc(self._keys, self._caller)
 
     @rpc_method("whoami()")
     def whoami(self) -> dict[str, Any]:

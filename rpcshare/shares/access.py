@@ -1,4 +1,4 @@
-"""Who may do what with which share: every decision about rights is made here.
+"""Who may do what, with which share: every decision about rights is made here.
 
 Each function returns if the caller may, and raises otherwise.
 """
@@ -8,7 +8,14 @@ from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares.credentials import Credentials, SecretKind, equal_secrets, secret_hash
 from rpcshare.shares.objects import Head
 
-__all__ = ["may_create", "may_list_all", "may_list_own", "may_read", "may_write"]
+__all__ = [
+    "may_create",
+    "may_list_all",
+    "may_list_own",
+    "may_manage_keys",
+    "may_read",
+    "may_write",
+]
 
 
 def may_create(caller: Caller, *, anonymous_create: bool) -> None:
@@ -77,6 +84,19 @@ def may_list_all(caller: Caller) -> None:
         raise _unauthorized()
     if not caller.has(Scope.ADMIN):
         raise _forbidden("only an admin may list the shares of others")
+
+
+def may_manage_keys(caller: Caller) -> None:
+    """Decide whether ``caller`` may make, list and revoke API keys.
+
+    Raises:
+        ShareError: UNAUTHORIZED, FORBIDDEN.
+    """
+    _require_standing(caller)
+    if caller.subject is None:
+        raise _unauthorized()
+    if not caller.has(Scope.ADMIN):
+        raise _forbidden("only an admin may manage API keys")
 
 
 def _require_standing(caller: Caller) -> None:

@@ -1,0 +1,165 @@
+"""``rpcshare keys``: API keys, managed in the store itself, whether or not a server runs on it."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import click
+
+from rpcshare.auth.api_keys import DEFAULT_SCOPES, ApiKey, ApiKeys, NewApiKey, UnknownApiKeyError
+from rpcshare.auth.caller import Scope
+from rpcshare.cli.options import with_settings
+from rpcshare.cli.store_access import STORE_SETTINGS, configured_store
+from rpcshare.cli.terminal import json_text, printable, standard_output
+from rpcshare.config import Settings
+from rpcshare.durations import parse_duration
+
+__all__ = ["keys"]
+
+T = TypeVar("T")
+
+# Columns, where the output is no terminal that could tell: nothing is to be cut.
+UNBOUNDED_WIDTH = 10_000
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def keys(ctx: click.Context) -> None:
+    """Make, list, rotate and revoke API keys."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+@keys.command(short_help="Make a key, and print it.")
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice([scope.value for scope in Scope]),
+    help=f"What the key may do; may be given more than once. [default: {DEFAULT_SCOPES[0]}]",
+)
+@click.option("--expires", metavar="DURATION", help="How long it lasts, such as 30d. [default: for ever]")
+@_json_option
+@with_settings(*STORE_SETTINGS)
+def create(
+    settings: Settings, name: str, scopes: tuple[str, ...], expires: str | None, as_json: bool
+) -> None:
+    """Make an API key for NAME, and print it: this one time, it is kept as a hash.
+
+    NAME is whom shares belong to that are made with it. Keys of one name own the same shares.
+    """
+    if expires is not None:
+        _check_duration(expires)
+    new = _with_keys(
+        settings,
+        lambda api_keys: api_keys.create(name, scopes or DEFAULT_SCOPES, expires),
+        must_exist=False,
+    )
+    _print_new(new, as_json=as_json)
+
+
+@keys.command("list", short_help="List all keys.")
+@_json_option
+@with_settings(*STORE_SETTINGS)
+def list_keys(settings: Settings, as_json: bool) -> None:
+    """List all keys, the oldest first: what they stand for, never the keys themselves."""
+    found = _with_keys(settings, lambda api_keys: api_keys.list())
+    if as_json:
+        click.echo(json_text([key.described() for key in found]))
+    elif found:
+        _print_table(found)
+
+
+@keys.command(short_help="Put a new key in the place of one.")
+@click.argument("key_id", metavar="ID")
+@_json_option
+@with_settings(*STORE_SETTINGS)
+def rotate(settings: Settings, key_id: str, as_json: bool) -> None:
+    """Put a new key in the place of the one with ID, which is revoked, and print it.
+
+    It has the same name and scopes, and lasts as long from now on as the old one did.
+    """
+    _print_new(_with_keys(settings, lambda api_keys: api_keys.rotate(key_id)), as_json=as_json)
+
+
+@keys.command(short_help="End a key.")
+@click.argument("key_id", metavar="ID")
+@with_settings(*STORE_SETTINGS)
+def revoke(settings: Settings, key_id: str) -> None:
+    """End the key with ID; running servers refuse it within 5 seconds, and close its connections."""
+    _with_keys(settings, lambda api_keys: api_keys.revoke(key_id))
+
+
+def _with_keys(settings: Settings, work: Callable[[ApiKeys], Awaitable[T]], *, must_exist: bool = True) -> T:
+    """Do ``work`` with the keys in the configured store."""
+    if settings.store_url.lower().startswith("memory:"):
+        raise click.UsageError("--store: memory:// is in the server alone; make keys over RPC, with keys()")
+
+    async def open_and_work() -> T:
+        async with configured_store(settings, must_exist=must_exist) as store:
+            return await work(ApiKeys(store))
+
+    try:
+        return asyncio.run(open_and_work())
+    except UnknownApiKeyError:
+        raise click.ClickException("there is no key of this id (see 'rpcshare keys list')") from None
+
+
+def _check_duration(text: str) -> None:
+    try:
+        parse_duration(text)
+    except ValueError as exc:
+        raise click.UsageError(f"--expires: {exc}") from None
+
+
+def _print_new(new: NewApiKey, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json_text(new.described()))
+        return
+    click.echo(new.key)
+    kept = new.kept
+    about = f"key {kept.id} of {printable(kept.name)} ({_listed(kept)}), {_end(kept)}; it is not shown again"
+    click.echo(about, err=True)
+
+
+def _print_table(found: list[ApiKey]) -> None:
+    # Not with the module: they take longer to import than most commands to run.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("id", "name", "scopes", "created", "state"):
+        table.add_column(heading, no_wrap=True)
+    for key in found:
+        table.add_row(key.id, Text(printable(key.name)), _listed(key), _date(key.created_at), _state(key))
+    out = standard_output()
+    Console(file=out, width=None if out.isatty() else UNBOUNDED_WIDTH).print(table)
+
+
+def _listed(key: ApiKey) -> str:
+    return ", ".join(sorted(key.scopes))
+
+
+def _state(key: ApiKey) -> str:
+    if key.rotated_at is not None:
+        return f"rotated {_date(key.rotated_at)}"
+    if key.revoked_at is not None:
+        return f"revoked {_date(key.revoked_at)}"
+    return _end(key)
+
+
+def _end(key: ApiKey) -> str:
+    if key.expires_at is None:
+        return "does not expire"
+    verb = "expires" if key.expires_at > time.time() * 1000 else "expired"
+    return f"{verb} {_date(key.expires_at)}"
+
+
+def _date(milliseconds: int) -> str:
+    return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,73 @@
+"""``ApiKeys``, the capability to manage API keys (PROTOCOL.md, "keys")."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from rpcshare.auth.api_keys import DEFAULT_SCOPES, ApiKeys
+from rpcshare.auth.caller import Caller
+from rpcshare.rpc import RpcTarget, rpc_method
+from rpcshare.shares.access import may_manage_keys
+from rpcshare.shares.failures import storage_unavailable
+from rpcshare.storage import StoreError
+
+__all__ = ["KeysRpc"]
+
+
+class KeyOptions(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """What ``create`` takes."""
+
+    scopes: list[str] | None = None
+    expires_in: float | str | None = None
+
+
+class KeysRpc(RpcTarget):
+    """The keys of this server, in the hands of an admin, for as long as that one's credential holds."""
+
+    def __init__(self, keys: ApiKeys, caller: Caller) -> None:
+        """Manage ``keys`` on behalf of ``caller``.
+
+        Raises:
+            ShareError: UNAUTHORIZED, FORBIDDEN.
+        """
+        may_manage_keys(caller)
+        self._keys = keys
+        self._caller = caller
+
+    @rpc_method("create(name, options?)")
+    async def create(self, name: str, options: KeyOptions | None = None) -> dict[str, Any]:
+        """Make a key; its text is in this answer, and nowhere else."""
+        wanted = options or KeyOptions()
+        scopes = DEFAULT_SCOPES if wanted.scopes is None else wanted.scopes
+        with self._permitted():
+            return (await self._keys.create(name, scopes, wanted.expires_in)).described()
+
+    @rpc_method("list()")
+    async def list(self) -> list[dict[str, Any]]:
+        """Return what is known of every key, the oldest first."""
+        with self._permitted():
+            return [key.described() for key in await self._keys.list()]
+
+    @rpc_method("rotate(id)")
+    async def rotate(self, key_id: str) -> dict[str, Any]:
+        """Put another key in the place of one, which is revoked."""
+        with self._permitted():
+            return (await self._keys.rotate(key_id)).described()
+
+    @rpc_method("revoke(id)")
+    async def revoke(self, key_id: str) -> dict[str, Any]:
+        """End a key."""
+        with self._permitted():
+            return (await self._keys.revoke(key_id)).described()
+
+    @contextlib.contextmanager
+    def _permitted(self) -> Iterator[None]:
+        may_manage_keys(self._caller)  # anew: a capability may outlive the credential that it was got with
+        try:
+            yield
+        except StoreError as exc:
+            raise storage_unavailable(exc) from exc
