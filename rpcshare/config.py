@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, Secret, ValidationError
@@ -22,6 +22,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from rpcshare.auth.caller import Scope
 from rpcshare.auth.credential import MAX_CREDENTIAL_LENGTH, Credential, CredentialKind
 from rpcshare.auth.origin import parse_origin
 
@@ -30,7 +31,9 @@ __all__ = ["ConfigError", "Settings", "environment_name", "load_settings", "opti
 _ENVIRONMENT_PREFIX = "RPCSHARE_"
 
 # Tokens, and URLs that may hold a password: an error names these settings but never their values.
-_NEVER_SHOWN = frozenset({"token", "shared_secret", "store", "broadcast", "public_url"})
+_NEVER_SHOWN = frozenset(
+    {"token", "shared_secret", "store", "broadcast", "public_url", "jwt_secret", "jwks_url"}
+)
 _LONGEST_SHOWN = 60
 
 # RFC 3986 section 3.3.
@@ -44,6 +47,9 @@ _REASONS = {
     "int_parsing": "must be a whole number",
     "int_type": "must be a whole number",
 }
+
+# RFC 7518 section 3.2: at least as long as what HS256 makes.
+_MIN_JWT_SECRET = 32
 
 _STORE_FILE = "store.sqlite3"
 
@@ -91,6 +97,36 @@ def _token(value: Secret[str]) -> Secret[str]:
             f"must be 1 to {MAX_CREDENTIAL_LENGTH} visible ASCII characters, none of them a space"
         )
     return value
+
+
+def _jwks_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment:
+        raise ValueError("must be an http(s) URL")
+    return value
+
+
+def _jwt_secret(value: Secret[str]) -> Secret[str]:
+    secret = value.get_secret_value()
+    if len(secret.encode("utf-8", "surrogatepass")) < _MIN_JWT_SECRET:
+        raise ValueError(f"must be {_MIN_JWT_SECRET} bytes or more")
+    if "-----BEGIN " in secret:
+        raise ValueError("must not be a key in PEM: anybody may have the public one")
+    return value
+
+
+def _role_map(value: object) -> object:
+    """Turn ``editor=create,auditor=read``, or a table of the file, into pairs."""
+    if isinstance(value, str):
+        return [part.strip().rpartition("=")[::2] for part in value.split(",") if part.strip()]
+    return list(value.items()) if isinstance(value, dict) else value
+
+
+def _role(value: tuple[str, str]) -> tuple[str, Scope]:
+    role, scope = value[0].strip(), value[1].strip()
+    if not role or scope not in set(Scope):
+        raise ValueError(f"must be ROLE=SCOPE,ROLE=SCOPE,... with the scopes {', '.join(Scope)}")
+    return role, Scope(scope)
 
 
 def _uuid(value: object) -> object:
@@ -170,6 +206,34 @@ class Settings(BaseSettings):
         description="The UUID that share secrets derive from. "
         "[default: made once and kept in the data directory]",
     )
+    signing_key: Annotated[Path, BeforeValidator(_path_text), AfterValidator(_path)] | None = Field(
+        None,
+        description="File with the Ed25519 private key for 'rpcshare token'; servers that share it "
+        "accept each other's tokens. [default: made once and kept in the data directory]",
+    )
+    jwt_issuer: Annotated[str, AfterValidator(_text)] | None = Field(
+        None, description="Whose signed tokens are accepted: exactly their claim iss."
+    )
+    jwt_audience: Annotated[str, AfterValidator(_text)] | None = Field(
+        None, description="Who they must be for: their claim aud, or one of it."
+    )
+    jwks_url: Annotated[str, AfterValidator(_text), AfterValidator(_jwks_url)] | None = Field(
+        None, repr=False, description="Where the public keys of --jwt-issuer are, as a JWKS."
+    )
+    jwt_key: Annotated[Path, BeforeValidator(_path_text), AfterValidator(_path)] | None = Field(
+        None, description="File with the public keys of --jwt-issuer: PEM, JWK or JWKS."
+    )
+    jwt_secret: Annotated[Secret[str], AfterValidator(_jwt_secret)] | None = Field(
+        None, description="Secret shared with --jwt-issuer, whose tokens are then HS256, HS384 or HS512."
+    )
+    jwt_role_claim: Annotated[str, AfterValidator(_text)] | None = Field(
+        None, description="Claim with the roles of a user, or the path to it, such as realm_access.roles."
+    )
+    jwt_role_map: Annotated[
+        tuple[Annotated[tuple[str, str], AfterValidator(_role)], ...],
+        BeforeValidator(_role_map),
+        NoDecode,
+    ] = Field((), description="What roles may do: ROLE=SCOPE,ROLE=SCOPE,...")
     anonymous_create: bool = Field(default=False, description="Let callers without a credential make shares.")
     allowed_origins: Annotated[
         tuple[Annotated[str, AfterValidator(_origin)], ...],

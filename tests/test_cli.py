@@ -152,6 +152,13 @@ OPTIONS = {
     "store": ("memory://", "memory://"),
     "broadcast": ("redis://h/0", "redis://h/0"),
     "public-url": ("share.example.com", "https://share.example.com"),
+    "signing-key": ("/k", Path("/k")),
+    "jwt-issuer": ("https://id.example", "https://id.example"),
+    "jwt-audience": ("share", "share"),
+    "jwks-url": ("https://id.example/jwks", "https://id.example/jwks"),
+    "jwt-key": ("/k", Path("/k")),
+    "jwt-role-claim": ("realm_access.roles", "realm_access.roles"),
+    "jwt-role-map": ("editor=create", (("editor", "create"),)),
     "allowed-origins": ("https://a,https://b", ("https://a", "https://b")),
     "max-message-size": ("1KiB", 1024),
     "max-share-size": ("1MiB", 1024**2),
@@ -210,7 +217,7 @@ def test_the_environment_may_name_the_file(server, monkeypatch, tmp_path):
 
 def test_serve_help_names_every_option_and_variable():
     words = run("serve", "--help").stdout.replace("\n", " ")
-    for option in (*OPTIONS, "token", "shared-secret", "anonymous-create", "config"):
+    for option in (*OPTIONS, "token", "shared-secret", "jwt-secret", "anonymous-create", "config"):
         assert f"--{option}" in words
         assert f"RPCSHARE_{option.replace('-', '_').upper()}" in words
 

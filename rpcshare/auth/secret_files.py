@@ -1,4 +1,4 @@
-"""The two secrets of a server that nobody configured: made once, kept in the data directory."""
+"""The secrets of a server that nobody configured: made once, kept in the data directory."""
 
 import os
 import secrets
@@ -12,14 +12,17 @@ from rpcshare.auth.credential import Credential, CredentialKind
 __all__ = [
     "ADMIN_TOKEN_FILE",
     "SHARED_SECRET_FILE",
+    "SIGNING_KEY_FILE",
     "SecretFileError",
     "admin_token",
     "kept_shared_secret",
     "shared_secret",
+    "signing_key",
 ]
 
 ADMIN_TOKEN_FILE = "admin-token"  # noqa: S105 -- a file's name
 SHARED_SECRET_FILE = "shared-secret"  # noqa: S105 -- a file's name
+SIGNING_KEY_FILE = "signing-key"
 
 _MAX_FILE_SIZE = 16 * 1024
 
@@ -63,6 +66,23 @@ def kept_shared_secret(data_dir: Path) -> UUID | None:
     path = data_dir / SHARED_SECRET_FILE
     text = _read(path)
     return None if text is None else _uuid(path, text)
+
+
+def signing_key(configured: Path | None, data_dir: Path, make: Callable[[], str]) -> tuple[Path, str]:
+    """Return the file with the key that tokens are signed with, and its content.
+
+    It is the file ``configured``, which has to be there, or one in ``data_dir``, whose content is made as the
+    admin token is, by ``make``.
+
+    Raises:
+        SecretFileError: it cannot be read, or cannot be written.
+    """
+    if configured is None:
+        return _keep(data_dir / SIGNING_KEY_FILE, make)
+    text = _read(configured)
+    if text is None:
+        raise SecretFileError(f"there is no signing key {configured}")
+    return configured, text
 
 
 def _token(path: Path, text: str) -> str:

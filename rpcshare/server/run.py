@@ -20,12 +20,14 @@ from rpcshare.auth.api_key_verifier import ApiKeyVerifier
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.handshake import Authenticator
 from rpcshare.auth.secret_files import ADMIN_TOKEN_FILE, admin_token, shared_secret
+from rpcshare.auth.signed_tokens import SignedTokenVerifier
 from rpcshare.broadcast import Broadcaster, open_broadcaster
 from rpcshare.config import ConfigError, Settings
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.server.app import create_app
 from rpcshare.server.logs import configure_logging
 from rpcshare.server.rpc_endpoint import RpcEndpoint
+from rpcshare.server.token_issuers import token_issuers
 from rpcshare.server.websocket_protocol import WebSocketProtocol
 from rpcshare.shares.credentials import Credentials
 from rpcshare.shares.node import LogSettings
@@ -125,8 +127,9 @@ async def _serve(settings: Settings) -> None:
             settings=LogSettings(max_share_size=settings.max_share_size),
         )
         stack.push_async_callback(service.close)
+        issuers = await stack.enter_async_context(token_issuers(settings))
         api_keys = await stack.enter_async_context(ApiKeyVerifier(store).refreshing())
-        authenticator = Authenticator([AdminTokenVerifier(token), api_keys])
+        authenticator = Authenticator([AdminTokenVerifier(token), api_keys, SignedTokenVerifier(issuers)])
         app, rpc = create_app(settings, service, authenticator, base_url, keys=ApiKeys(store))
         server = _Server(
             uvicorn.Config(

@@ -1,4 +1,4 @@
-"""Knowing API keys: at once when they are new, and no longer once they have ended, with or without the store."""
+"""Knowing API keys: at once when they are new, and no longer once they have ended."""
 
 import asyncio
 import time

@@ -1,0 +1,163 @@
+"""Where the keys of an issuer of tokens come from: a file, a secret, or a URL that is asked now and then."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import httpx
+
+from rpcshare import jsontext
+from rpcshare.auth.token_keys import TokenKey, keys_of_jwks
+from rpcshare.errors import ErrorCode, ShareError
+
+__all__ = ["FixedKeys", "KeySource", "RemoteKeys"]
+
+logger = logging.getLogger(__name__)
+
+# All in seconds.
+TIMEOUT = 5.0  # of one request
+MAX_AGE = 300.0  # after which the keys are fetched anew: so long may one be used that was taken back
+MIN_INTERVAL = 30.0  # between two requests, whatever tokens are shown
+MAX_STALE = 24 * 3600.0  # for which keys are used while they cannot be fetched
+
+MAX_SIZE = 256 * 1024  # bytes
+
+
+class KeySource(Protocol):
+    """Has the keys of an issuer."""
+
+    async def candidates(self, key_id: str | None, algorithm: str) -> Sequence[TokenKey]:
+        """Return the keys with which a token may have been signed whose header names these two.
+
+        Raises:
+            ShareError: STORAGE_UNAVAILABLE: it cannot be told now.
+        """
+        ...
+
+
+class FixedKeys:
+    """Keys that never change."""
+
+    def __init__(self, keys: Sequence[TokenKey]) -> None:
+        self._keys = tuple(keys)
+
+    async def candidates(self, key_id: str | None, algorithm: str) -> Sequence[TokenKey]:
+        """Return the keys that fit; one without an id, as PEM files have it, fits every id."""
+        return _fitting(self._keys, key_id, algorithm)
+
+
+class RemoteKeys:
+    """The keys of a JWKS at a URL, of which a copy is kept.
+
+    A copy is fetched anew when it is old, in the background, and when a token names a key that it does not
+    have: then at most every ``min_interval`` seconds, so that bad tokens make no requests.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        max_age: float = MAX_AGE,
+        min_interval: float = MIN_INTERVAL,
+        max_stale: float = MAX_STALE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._url = url
+        self._max_age = max_age
+        self._min_interval = min_interval
+        self._max_stale = max_stale
+        self._clock = clock
+        self._keys: list[TokenKey] = []
+        self._fetched_at: float | None = None  # None: never yet
+        self._tried_at: float | None = None
+        self._fetching: asyncio.Task[None] | None = None
+
+    async def candidates(self, key_id: str | None, algorithm: str) -> Sequence[TokenKey]:
+        """Return the keys that fit, after a look at the URL if that is due.
+
+        Raises:
+            ShareError: STORAGE_UNAVAILABLE: there is no copy that is young enough, and none can be had.
+        """
+        if self._age() > self._max_age:
+            fetching = self._fetch_if_due()
+            if fetching is not None and self._age() > self._max_stale:
+                await fetching
+        if self._age() > self._max_stale:
+            raise ShareError(
+                ErrorCode.STORAGE_UNAVAILABLE,
+                "The keys that tokens are verified with are not available",
+                retry_after=TIMEOUT,
+            )
+        found = _fitting(self._keys, key_id, algorithm)
+        if not found:
+            fetching = self._fetch_if_due()
+            if fetching is not None:
+                await fetching
+                found = _fitting(self._keys, key_id, algorithm)
+        return found
+
+    async def close(self) -> None:
+        """Give up a request that is under way."""
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.wait([self._fetching])
+
+    def _age(self) -> float:
+        return float("inf") if self._fetched_at is None else self._clock() - self._fetched_at
+
+    def _fetch_if_due(self) -> "asyncio.Future[None] | None":
+        """Return what to wait for until there is a new copy, or None if it is too early to ask for one.
+
+        Many may wait for one request, and any of them may give up waiting.
+        """
+        if self._fetching is None:
+            if self._tried_at is not None and self._clock() - self._tried_at < self._min_interval:
+                return None
+            self._tried_at = self._clock()
+            self._fetching = asyncio.create_task(self._fetch())
+        return asyncio.shield(self._fetching)
+
+    async def _fetch(self) -> None:
+        try:
+            keys = keys_of_jwks(jsontext.decode(await _get(self._url)))
+        except (httpx.HTTPError, ValueError, TimeoutError) as exc:
+            # Of what the other side sent, nothing is repeated.
+            reason = str(exc) if type(exc) is ValueError else type(exc).__name__
+            logger.warning("The keys that tokens are verified with cannot be fetched: %s", reason)
+        else:
+            self._keys = keys
+            self._fetched_at = self._clock()
+        finally:
+            self._fetching = None
+
+
+async def _get(url: str) -> bytes:
+    """Return what is at ``url``.
+
+    Raises:
+        httpx.HTTPError, TimeoutError: there was no answer.
+        ValueError: it was no success, or too large.
+    """
+    async with (
+        asyncio.timeout(TIMEOUT),
+        httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False) as client,
+        client.stream("GET", url, headers={"Accept": "application/json"}) as response,
+    ):
+        if response.status_code != httpx.codes.OK:
+            raise ValueError(f"the answer is {response.status_code}")
+        body = bytearray()
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > MAX_SIZE:
+                raise ValueError(f"the answer is larger than {MAX_SIZE:,} bytes")
+        return bytes(body)
+
+
+def _fitting(keys: Sequence[TokenKey], key_id: str | None, algorithm: str) -> list[TokenKey]:
+    return [
+        key
+        for key in keys
+        if algorithm in key.algorithms and (key_id is None or key.id is None or key.id == key_id)
+    ]
