@@ -8,10 +8,11 @@ which is never larger than the share.
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Self
 
+from rpcshare.auth.standing import Standing
 from rpcshare.shares.events import Deleted, Event, Snapshot, Sync
 from rpcshare.shares.state import Content, ShareState
 
@@ -39,6 +40,7 @@ class Subscription(AsyncIterator[Event]):
         self._merged_count = 0  # the syncCount of the last of them
         self._last: Deleted | None = None  # behind all others
         self._ended = False
+        self._forget_standing: Callable[[], None] | None = None
         self._wake_up: asyncio.Future[None] | None = None  # of a consumer that waits
 
     async def __anext__(self) -> Event:
@@ -67,6 +69,15 @@ class Subscription(AsyncIterator[Event]):
 
     async def aclose(self) -> None:
         """End the subscription now: what waits is dropped, and a waiting consumer let go."""
+        self._close()
+
+    def end_with(self, standing: Standing) -> None:
+        """End the subscription, as :meth:`aclose` does, when ``standing`` ends."""
+        self._forget_standing = standing.on_end(self._close)
+
+    def _close(self) -> None:
+        if self._forget_standing is not None:
+            self._forget_standing()
         self._hub.drop(self)
         self._events.clear()
         self._merged = self._last = None

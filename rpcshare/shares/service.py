@@ -171,6 +171,8 @@ class ShareService:
     ) -> Subscription:
         """Return the events of a share: see :class:`~rpcshare.shares.hub.Subscription`.
 
+        They end when the caller's standing does.
+
         Args:
             caller: who reads.
             share_id: what.
@@ -186,7 +188,10 @@ class ShareService:
         async with self._reading(caller, share_id) as log:
             if self._shared_store and self._poller is None:
                 self._poller = asyncio.create_task(self._poll())
-            return log.subscribe(from_sync_count)
+            subscription = log.subscribe(from_sync_count)
+        if caller.standing is not None:
+            subscription.end_with(caller.standing)
+        return subscription
 
     async def list_own(
         self, caller: Caller, *, cursor: object = None, limit: object = None, query: object = None

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from share_stores import FailingStore, RecordingStore, YieldingStore, contents
 
+from rpcshare.auth.standing import Standing
 from rpcshare.errors import ErrorCode, ShareError
 
 SESSION = "ses_e07c577c9ffeM4JP4I9eiXoPTK"
@@ -184,6 +185,18 @@ async def test_times_are_those_of_creation_and_of_the_last_sync(service, alice):
     await service.sync(alice, made.id, None, [])
     synced = (await read(service, alice, made.id))["metadata"]
     assert synced["createdAt"] == created["createdAt"] < synced["lastUpdated"]
+
+
+async def test_events_end_with_the_credential_that_they_were_got_with(service, alice):
+    made = await service.create(alice, SESSION, [part("a")])
+    standing = Standing()
+    subscription = await service.subscribe(msgspec.structs.replace(alice, standing=standing), made.id)
+    other = await service.subscribe(alice, made.id)
+    await anext(subscription)
+    standing.end()
+    await service.sync(alice, made.id, None, [part("b")])
+    assert [event async for event in subscription] == []
+    assert [(await anext(other)).value["type"] for _ in range(2)] == ["snapshot", "sync"]
 
 
 async def test_subscribers_get_the_share_then_its_syncs_then_its_end(service, alice, anonymous):
