@@ -33,6 +33,7 @@ from rpcshare.rpc.encoding import Encoder
 from rpcshare.rpc.messagepack import MESSAGEPACK
 from rpcshare.server.app import create_app
 from rpcshare.server.failures import STATUS, error_response, to_rpc_error
+from rpcshare.server.keys_rpc import KeysRpc
 from rpcshare.server.share_rpc import ShareRpc
 from rpcshare.shares.credentials import Credentials
 from rpcshare.shares.events import Deleted, Snapshot, Sync
@@ -335,12 +336,16 @@ def test_error_is_told_this_way_over_http(block: Block) -> None:
     assert jsontext.decode(bytes(response.body)) == shown
 
 
-def test_methods_are_those_of_share_rpc() -> None:
-    shown = {row[0] for row in table("| method | returns |")}
-    assert {name.partition("(")[0] for name in shown} == set(ShareRpc.rpc_members)
+@pytest.mark.parametrize(
+    ("heading", "target"),
+    [("| method | returns |", ShareRpc), ("| method of `ApiKeys` | returns |", KeysRpc)],
+)
+def test_methods_are_those_of_the_target(heading: str, target: type[rpc.RpcTarget]) -> None:
+    shown = {row[0] for row in table(heading)}
+    assert {name.partition("(")[0] for name in shown} == set(target.rpc_members)
     for signature in shown:
         name, _, parameters = signature.rstrip(")").partition("(")
-        method = ShareRpc.rpc_members[name]
+        method = target.rpc_members[name]
         names = [parameter.strip() for parameter in parameters.split(",") if parameter.strip()]
         assert [parameter.rstrip("?") for parameter in names] == method.parameters  # type: ignore[union-attr]
         assert sum(1 for parameter in names if parameter[-1] != "?") == method.required  # type: ignore[union-attr]

@@ -122,7 +122,7 @@ class RemoteKeys:
     async def _fetch(self) -> None:
         try:
             keys = keys_of_jwks(jsontext.decode(await _get(self._url)))
-        except (httpx.HTTPError, ValueError, TimeoutError) as exc:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, TimeoutError) as exc:
             # Of what the other side sent, nothing is repeated.
             reason = str(exc) if type(exc) is ValueError else type(exc).__name__
             logger.warning("The keys that tokens are verified with cannot be fetched: %s", reason)
@@ -137,18 +137,19 @@ async def _get(url: str) -> bytes:
     """Return what is at ``url``.
 
     Raises:
-        httpx.HTTPError, TimeoutError: there was no answer.
+        httpx.HTTPError, httpx.InvalidURL, TimeoutError: there was no answer.
         ValueError: it was no success, or too large.
     """
     async with (
         asyncio.timeout(TIMEOUT),
         httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False) as client,
-        client.stream("GET", url, headers={"Accept": "application/json"}) as response,
+        # Not compressed: a few bytes could become very many before they are counted.
+        client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response,
     ):
         if response.status_code != httpx.codes.OK:
             raise ValueError(f"the answer is {response.status_code}")
         body = bytearray()
-        async for chunk in response.aiter_bytes():
+        async for chunk in response.aiter_raw():
             body += chunk
             if len(body) > MAX_SIZE:
                 raise ValueError(f"the answer is larger than {MAX_SIZE:,} bytes")

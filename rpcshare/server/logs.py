@@ -51,8 +51,8 @@ def configure_logging(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    # What these say of each connection at info is noise to an operator.
-    for name in ("uvicorn", "uvicorn.error", "websockets"):
+    # What these say of each connection or request at info is noise to an operator.
+    for name in ("uvicorn", "uvicorn.error", "websockets", "httpx", "httpcore"):
         logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
 
 

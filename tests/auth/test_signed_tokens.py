@@ -16,6 +16,7 @@ from rpcshare.errors import ErrorCode, ShareError
 
 ALGORITHMS = ["EdDSA", "Ed25519", "ES256", "RS256"]
 KEYS = {algorithm: make_key(algorithm) for algorithm in ALGORITHMS}
+STRANGER = make_key("EdDSA")
 SECRET = "a secret that two servers share, 32 bytes or more"
 
 
@@ -201,6 +202,9 @@ FORGED = {
     "the same without the line's end": public_key_as_secret(pem(KEYS["RS256"]).strip()),
     "an HMAC with an empty secret": token(b"", "HS256"),
     "another key under the id of this": token(make_key("EdDSA"), "EdDSA", kid="EdDSA"),
+    "a key of one's own in the header": token(
+        STRANGER, "EdDSA", kid="stranger", jwk=jwk(STRANGER, "stranger"), jku="https://other.example/jwks"
+    ),
     "an id that no key has": good(kid="unknown"),
     "the id of a key of another type": good(kid="RS256"),
     "another algorithm of the same key": token(KEYS["RS256"], "RS512", kid="RS256"),
