@@ -7,6 +7,7 @@ environment and ``data_dir`` in the TOML file (where ``data-dir`` does too).
 import re
 import tomllib
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit
@@ -38,6 +39,18 @@ _LONGEST_SHOWN = 60
 
 # RFC 3986 section 3.3.
 _URL_PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
+
+# RFC 9110 section 5.6.2.
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+# A setting, and the one without which it means nothing.
+_NEEDS = {
+    "tls_cert": "tls_key",
+    "tls_key": "tls_cert",
+    "client_ca": "tls_cert",
+    "client_crl": "client_ca",
+    "proxy_subject_header": "trusted_proxy",
+}
 
 # Where pydantic speaks of its own types rather than of the setting.
 _REASONS = {
@@ -139,10 +152,13 @@ def _uuid(value: object) -> object:
         raise ValueError("must be a UUID") from None
 
 
-def _origins(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return [origin for origin in value.split(",") if origin.strip()]
+def _listed(value: object) -> object:
+    """Return a list's elements, where it or its elements may be text with commas."""
+    if isinstance(value, str):
+        return [element.strip() for element in value.split(",") if element.strip()]
+    if isinstance(value, list | tuple) and all(isinstance(element, str) for element in value):
+        return [element for text in value for element in text.split(",")]
+    return value
 
 
 def _origin(value: str) -> str:
@@ -150,6 +166,31 @@ def _origin(value: str) -> str:
     if origin is None:
         raise ValueError("must be origins such as https://example.com, separated by commas")
     return origin
+
+
+def _network(value: object) -> object:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    try:
+        return ip_network(value.strip() if isinstance(value, str) else "")
+    except ValueError:
+        raise ValueError("must be addresses or networks such as 10.0.0.0/8, separated by commas") from None
+
+
+def _scope(value: object) -> object:
+    if value not in list(Scope):
+        raise ValueError(f"must be one or more of {', '.join(Scope)}, separated by commas")
+    return value
+
+
+def _header_name(value: str) -> str:
+    if not _HEADER_NAME.fullmatch(value):
+        raise ValueError("must be the name of a header")
+    return value
+
+
+_Scopes = Annotated[tuple[Annotated[Scope, BeforeValidator(_scope)], ...], BeforeValidator(_listed), NoDecode]
+_File = Annotated[Path, BeforeValidator(_path_text), AfterValidator(_path)]
 
 
 def _lower(value: object) -> object:
@@ -196,7 +237,8 @@ class Settings(BaseSettings):
     )
     public_url: Annotated[str, AfterValidator(_public_url)] | None = Field(
         None,
-        description="Base of every share link; a bare host name means https://. [default: http://HOST:PORT]",
+        description="Base of every share link; a bare host name means https://. "
+        "[default: http://HOST:PORT, or https:// with --tls-cert]",
     )
     token: Annotated[Secret[str], AfterValidator(_token)] | None = Field(
         None, description="The admin token. [default: made once and kept in the data directory]"
@@ -234,10 +276,39 @@ class Settings(BaseSettings):
         BeforeValidator(_role_map),
         NoDecode,
     ] = Field((), description="What roles may do: ROLE=SCOPE,ROLE=SCOPE,...")
+    tls_cert: _File | None = Field(
+        None,
+        description="The server's certificate, in PEM, with those between it and its CA's: speaks https.",
+    )
+    tls_key: _File | None = Field(None, description="The key of --tls-cert, in PEM.")
+    client_ca: _File | None = Field(
+        None, description="CA certificates, in PEM: who shows a client certificate of theirs is its subject."
+    )
+    client_crl: _File | None = Field(
+        None, description="Revocation list of --client-ca, in PEM; read anew when it changes."
+    )
+    client_cert_scope: _Scopes = Field(
+        (Scope.CREATE,),
+        description="What client certificates allow: create, read, admin; several with commas.",
+    )
+    trusted_proxy: Annotated[
+        tuple[Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)], ...],
+        BeforeValidator(_listed),
+        NoDecode,
+    ] = Field(
+        (), description="Addresses or networks of proxies to be believed; several with commas or options."
+    )
+    proxy_subject_header: Annotated[str, AfterValidator(_header_name)] | None = Field(
+        None, description="Header in which a trusted proxy names the caller whom it has authenticated."
+    )
+    proxy_scope: _Scopes = Field(
+        (Scope.CREATE,),
+        description="What callers named by a proxy may: create, read, admin; several with commas.",
+    )
     anonymous_create: bool = Field(default=False, description="Let callers without a credential make shares.")
     allowed_origins: Annotated[
         tuple[Annotated[str, AfterValidator(_origin)], ...],
-        BeforeValidator(_origins),
+        BeforeValidator(_listed),
         NoDecode,
     ] = Field(
         (),
@@ -284,7 +355,8 @@ class Settings(BaseSettings):
         """
         if self.public_url is not None:
             return self.public_url
-        return f"http://{_bracketed(self.host)}:{self.port if port is None else port}"
+        scheme = "http" if self.tls_cert is None else "https"
+        return f"{scheme}://{_bracketed(self.host)}:{self.port if port is None else port}"
 
 
 def option_name(field: str) -> str:
@@ -313,7 +385,7 @@ def load_settings(
     environment = EnvSettingsSource(Settings)()
     file = {} if config_file is None else _read_file(config_file)
     try:
-        return Settings.model_validate({**file, **environment, **given})
+        return _coherent(Settings.model_validate({**file, **environment, **given}))
     except ValidationError as exc:
         error = exc.errors(include_url=False, include_context=True)[0]
     field = str(error["loc"][0])
@@ -326,6 +398,18 @@ def load_settings(
     raise ConfigError(f"{place}: {_reason(error)}{_shown(field, value)}")
 
 
+def _coherent(settings: Settings) -> Settings:
+    """Return ``settings``, of which none needs one that is not there.
+
+    Raises:
+        ConfigError: one does.
+    """
+    for field, needed in _NEEDS.items():
+        if getattr(settings, field) and not getattr(settings, needed):
+            raise ConfigError(f"{option_name(field)}: needs {option_name(needed)} too")
+    return settings
+
+
 def _reason(error: ErrorDetails) -> str:
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
@@ -335,7 +419,7 @@ def _reason(error: ErrorDetails) -> str:
 def _shown(field: str, value: object) -> str:
     if field in _NEVER_SHOWN or value == "":
         return ""
-    text = repr(value)
+    text = repr(",".join(value) if isinstance(value, tuple) else value)
     return f", not {text}" if len(text) <= _LONGEST_SHOWN else ""
 
 

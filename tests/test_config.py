@@ -1,12 +1,14 @@
 """The settings: where they come from, what wins, and what is said about a bad one."""
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 from pydantic import Secret
 
+from rpcshare.auth.caller import Scope
 from rpcshare.config import ConfigError, Settings, environment_name, load_settings, option_name
 
 TOKEN = "a-very-secret-token"
@@ -62,6 +64,10 @@ def plain(value: object) -> object:
         ("jwt_secret", None),
         ("jwt_role_claim", None),
         ("jwt_role_map", ()),
+        ("tls_cert", None),
+        ("client_cert_scope", (Scope.CREATE,)),
+        ("trusted_proxy", ()),
+        ("proxy_scope", (Scope.CREATE,)),
         ("anonymous_create", False),
         ("allowed_origins", ()),
         ("max_message_size", 16 * 1024 * 1024),
@@ -79,6 +85,20 @@ def test_a_setting_that_nobody_made_has_its_default(field, default):
 
 # For each setting: what it is in the environment and on the command line, the same in TOML, and
 # what that makes of it; three values, one for each place.
+SCOPES = [
+    ("read", '["read"]', (Scope.READ,)),
+    ("create, read", '["create", "read"]', (Scope.CREATE, Scope.READ)),
+    (["admin", "read,create"], '"admin"', (Scope.ADMIN, Scope.READ, Scope.CREATE)),
+]
+FILES = [("/a", '"/a"', Path("/a")), ("b", '"b"', Path("b")), ("c", '"c"', Path("c"))]
+# These do not stand alone.
+TOGETHER = {
+    "tls_cert": {"tls_key": "/k"},
+    "tls_key": {"tls_cert": "/c"},
+    "client_ca": {"tls_cert": "/c", "tls_key": "/k"},
+    "client_crl": {"tls_cert": "/c", "tls_key": "/k", "client_ca": "/ca"},
+    "proxy_subject_header": {"trusted_proxy": "10.0.0.1"},
+}
 EXAMPLES = {
     "host": [("a.example", '"a.example"', "a.example"), ("b", '"b"', "b"), ("c", '"c"', "c")],
     "port": [("1", "1", 1), ("2", "2", 2), ("0", "0", 0)],
@@ -93,7 +113,19 @@ EXAMPLES = {
         ("redis://a/0", '"redis://a/0"', "redis://a/0"),
         ("redis://b/0", '"redis://b/0"', "redis://b/0"),
     ],
-    "encryption_key_file": [("/a", '"/a"', Path("/a")), ("b", '"b"', Path("b")), ("c", '"c"', Path("c"))],
+    "encryption_key_file": FILES,
+    "tls_cert": FILES,
+    "tls_key": FILES,
+    "client_ca": FILES,
+    "client_crl": FILES,
+    "client_cert_scope": SCOPES,
+    "trusted_proxy": [
+        ("10.0.0.0/8", '["10.0.0.0/8"]', (ip_network("10.0.0.0/8"),)),
+        ("::1, 127.0.0.1", '"::1,127.0.0.1"', (ip_network("::1"), ip_network("127.0.0.1"))),
+        (("10.0.0.1", "::1"), "[]", (ip_network("10.0.0.1"), ip_network("::1"))),
+    ],
+    "proxy_subject_header": [("X-A", '"X-A"', "X-A"), ("b", '"b"', "b"), ("C", '"C"', "C")],
+    "proxy_scope": SCOPES,
     "encryption_allow_plain": [("1", "true", True), ("no", "false", False), ("on", "true", True)],
     "public_url": [
         ("https://a", '"https://a"', "https://a"),
@@ -148,7 +180,8 @@ def test_the_command_line_wins_over_the_environment_which_wins_over_the_file(fie
     path = write_file(f"{field} = {in_file[1]}")
 
     def value(command_line=None):
-        return plain(getattr(load_settings(command_line, path), field))
+        given = {**TOGETHER.get(field, {}), **(command_line or {})}
+        return plain(getattr(load_settings(given, path), field))
 
     assert value() == in_file[2]
     monkeypatch.setenv(environment_name(field), in_environment[0])
@@ -268,6 +301,16 @@ BAD = [
     ("jwt_role_map", "editor=write"),
     ("jwt_role_map", "=read"),
     ("anonymous_create", "perhaps"),
+    ("tls_cert", ""),
+    ("client_cert_scope", "everything"),
+    ("client_cert_scope", "create;read"),
+    ("trusted_proxy", "proxy.example"),
+    ("trusted_proxy", "10.0.0.1/8"),
+    ("trusted_proxy", "10.0.0.0/33"),
+    ("proxy_subject_header", ""),
+    ("proxy_subject_header", "X User"),
+    ("proxy_subject_header", "X-User:"),
+    ("proxy_scope", "root"),
     ("allowed_origins", "example.com"),
     ("allowed_origins", "https://a,https://b/path"),
     ("allowed_origins", "*"),
@@ -356,6 +399,20 @@ def test_no_cause_of_an_error_shows_a_secret():
     assert SECRET not in repr(caught.value.__context__)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"tls_cert": "c"}, "--tls-cert: needs --tls-key too"),
+        ({"tls_key": "k"}, "--tls-key: needs --tls-cert too"),
+        ({"client_ca": "ca"}, "--client-ca: needs --tls-cert too"),
+        ({"tls_cert": "c", "tls_key": "k", "client_crl": "l"}, "--client-crl: needs --client-ca too"),
+        ({"proxy_subject_header": "X-User"}, "--proxy-subject-header: needs --trusted-proxy too"),
+    ],
+)
+def test_a_setting_that_means_nothing_without_another_names_that(given, message):
+    assert error_of(given) == message
+
+
 # --- what values become -------------------------------------------------------------------------
 
 
@@ -387,6 +444,11 @@ def test_a_public_url_has_a_scheme_and_no_slash_at_its_end(given, base_url):
 )
 def test_without_a_public_url_links_name_host_and_port(host, base_url):
     assert load_settings({"host": host, "port": "1234"}).base_url() == base_url
+
+
+def test_links_are_https_where_the_server_speaks_it():
+    settings = load_settings({"tls_cert": "c", "tls_key": "k", "port": "1234"})
+    assert settings.base_url() == "https://127.0.0.1:1234"
 
 
 def test_links_name_the_port_that_was_found_where_any_would_do():

@@ -9,11 +9,15 @@ Nothing else in the server reads a credential from a request. The ways to show o
 
 A request that shows a credential means it. So a bad one is refused, even where none is needed and
 even beside a good one, and a request whose credentials stand for different callers is refused too.
+
+Some requests come with an identity that nobody chose to show: that of the TLS client's certificate, or
+the one that a trusted proxy puts into a header. It counts where no credential names the caller.
 """
 
 import base64
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -26,7 +30,7 @@ from rpcshare.auth.credential import (
 from rpcshare.auth.request_head import RequestHead
 from rpcshare.errors import ErrorCode, ShareError
 
-__all__ = ["SUBPROTOCOLS", "Authenticator", "select_subprotocol", "split_path_key"]
+__all__ = ["SUBPROTOCOLS", "Authenticator", "HeadVerifier", "select_subprotocol", "split_path_key"]
 
 SUBPROTOCOLS = ("rpcshare.json", "rpcshare.msgpack")
 """The WebSocket subprotocols that this server speaks."""
@@ -40,16 +44,32 @@ _AUTHORIZATION_SCHEMES = {"bearer": CredentialKind.TOKEN, "apikey": CredentialKi
 _BASE64URL = re.compile(r"(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-]{2,3})?")
 
 
-class Authenticator:
-    """Tells who a request comes from, by asking ``verifiers`` in their order."""
+class HeadVerifier(Protocol):
+    """Knows the callers that one sort of connection stands for, without a credential."""
 
-    def __init__(self, verifiers: Sequence[CredentialVerifier]) -> None:
+    async def verify(self, head: RequestHead) -> Caller | None:
+        """Return whom ``head`` comes from, or None if it does not tell in this verifier's way.
+
+        Raises:
+            ShareError: UNAUTHORIZED, for an identity that does not hold.
+        """
+        ...
+
+
+class Authenticator:
+    """Tells who a request comes from, by asking ``verifiers``, then ``head_verifiers``, in their order."""
+
+    def __init__(
+        self, verifiers: Sequence[CredentialVerifier], head_verifiers: Sequence[HeadVerifier] = ()
+    ) -> None:
         self._verifiers = tuple(verifiers)
+        self._head_verifiers = tuple(head_verifiers)
 
     async def caller(self, head: RequestHead) -> Caller:
         """Return the caller of a request, with the peer's address.
 
-        A request without a credential is :data:`~rpcshare.auth.caller.ANONYMOUS`'s.
+        A request without a credential is its connection's, and if that stands for nobody either it is
+        :data:`~rpcshare.auth.caller.ANONYMOUS`'s.
 
         Raises:
             ShareError: UNAUTHORIZED, for a credential that is malformed or that no verifier knows,
@@ -57,8 +77,10 @@ class Authenticator:
         """
         # All are read before any is verified: a malformed one costs no verifier any work.
         credentials = dict.fromkeys(_credentials(head))
-        callers = {await self._verified(credential) for credential in credentials}
-        return msgspec.structs.replace(_one(callers), address=head.address)
+        caller = _one({await self._verified(credential) for credential in credentials})
+        if caller.subject is None:
+            caller = _one((caller, await self._of_connection(head)))
+        return msgspec.structs.replace(caller, address=head.address)
 
     async def caller_of_token(self, token: str, *, address: str = "") -> Caller:
         """Return whom ``token`` stands for, when it is shown in-band: ``authenticate(token)``.
@@ -75,6 +97,13 @@ class Authenticator:
             if caller is not None:
                 return caller
         raise _unauthorized("the credential is not valid")
+
+    async def _of_connection(self, head: RequestHead) -> Caller:
+        for verifier in self._head_verifiers:
+            caller = await verifier.verify(head)
+            if caller is not None:
+                return caller
+        return ANONYMOUS
 
 
 def select_subprotocol(offered: Sequence[str], supported: Sequence[str] = SUBPROTOCOLS) -> str | None:

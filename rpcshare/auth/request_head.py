@@ -2,7 +2,19 @@
 
 import msgspec
 
-__all__ = ["RequestHead"]
+__all__ = ["ClientCertificate", "RequestHead"]
+
+
+class ClientCertificate(msgspec.Struct, frozen=True):
+    """What counts of the certificate that a TLS client has shown, and TLS has found valid."""
+
+    subject: str
+    """The name in it; empty if it has none."""
+    issuer: bytes
+    """The name of the CA that signed it, in DER: serial numbers are unique to that."""
+    serial: int
+    expires_at: float
+    """In seconds since the epoch."""
 
 
 class RequestHead(msgspec.Struct, frozen=True):
@@ -13,10 +25,14 @@ class RequestHead(msgspec.Struct, frozen=True):
     path: str = "/"
     """The whole path, percent-decoded, with its ``/k/KEY`` prefix if it has one; no query."""
     address: str = ""
-    """The peer's network address; empty where there is none."""
+    """Where the request came from, as far as proxies that are trusted tell; empty where there is none."""
     is_websocket: bool = False
     subprotocols: tuple[str, ...] = ()
     """What a WebSocket handshake offers, in its order of preference."""
+    peer_certificate: ClientCertificate | None = None
+    """Of the client, where TLS ends here and it has shown one."""
+    is_from_proxy: bool = False
+    """Whether a proxy that is trusted passed the request on."""
 
     def __repr__(self) -> str:
         """Return a form without headers and path: both may hold a credential."""

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_origin
 
 import click
 from pydantic import ByteSize
@@ -59,11 +60,22 @@ def _option(name: str) -> Callable[[_Command], _Command]:
     if field.annotation is bool:
         spelling = f"{option_name(name)}/{option_name(f'no_{name}')}"
         return click.option(spelling, name, default=None, help=help_text)
+    if get_origin(field.annotation) is tuple:
+        return click.option(
+            option_name(name), name, metavar="VALUE", multiple=True, callback=_if_given, help=help_text
+        )
     # Values go to the settings as they are: one place checks them, wherever they come from.
     return click.option(option_name(name), name, metavar="VALUE", help=help_text)
 
 
+def _if_given(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> object:
+    # click has no other way to say that an option which may be repeated was not given.
+    return values or None
+
+
 def _spelled(default: object) -> str:
+    if isinstance(default, tuple):
+        return ",".join(default)
     if isinstance(default, ByteSize):
         return default.human_readable(separator=" ").replace(".0 ", " ")
     if isinstance(default, bool):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Mapping
 from http import HTTPStatus
 from types import TracebackType
@@ -13,6 +14,7 @@ from rpcshare.client.connecting import (
     authorization,
     endpoint,
     place_of,
+    require_tls,
 )
 from rpcshare.client.posting import Exchange
 from rpcshare.errors import ErrorCode, ShareError
@@ -26,7 +28,13 @@ class Batch:
     """What :func:`batch` returns: enter it for the stub."""
 
     def __init__(
-        self, url: str, *, token: str | None, headers: Mapping[str, str] | None, timeout: float
+        self,
+        url: str,
+        *,
+        token: str | None,
+        headers: Mapping[str, str] | None,
+        timeout: float,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self.url = endpoint(url, {"http": "http", "https": "https", "ws": "http", "wss": "https"})
         self._headers = {
@@ -35,6 +43,8 @@ class Batch:
             **authorization(token),
         }
         self._timeout = timeout
+        self._ssl_context = ssl_context
+        require_tls(self.url, ssl_context)
         self._transport = BatchClientTransport(self._post)
         self._connection: Connection | None = None
         self._running: asyncio.Task[None] | None = None
@@ -84,7 +94,8 @@ class Batch:
         place = place_of(self.url)
         try:
             async with asyncio.timeout(self._timeout):
-                status, answer = await Exchange(self.url, self._headers, body, self._timeout).run()
+                exchange = Exchange(self.url, self._headers, body, self._timeout, self._ssl_context)
+                status, answer = await exchange.run()
         except TimeoutError:
             raise ConnectFailedError(f"{place} did not answer within {self._timeout:g} s") from None
         except OSError as exc:
@@ -104,6 +115,7 @@ def batch(
     token: str | None = None,
     headers: Mapping[str, str] | None = None,
     timeout: float = 60.0,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> Batch:
     """Make several calls in one HTTP request; enter the result for a stub of the server's main target.
 
@@ -124,10 +136,11 @@ def batch(
         token: sent as ``Authorization: Bearer``.
         headers: more headers for the request.
         timeout: in seconds, for the whole of the request and its answer.
+        ssl_context: which CAs are trusted, and the client certificate to be shown, for ``https``.
 
     Raises (where a result is awaited, or at the end of the block if none was):
         ShareError: ``UNAUTHORIZED`` or ``FORBIDDEN``: the server refused the batch.
         ConnectFailedError: there is no answer for any other reason.
         SessionClosedError: the call came too late to be in the batch, or the server did not answer it.
     """
-    return Batch(url, token=token, headers=headers, timeout=timeout)
+    return Batch(url, token=token, headers=headers, timeout=timeout, ssl_context=ssl_context)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from types import TracebackType
@@ -25,7 +26,12 @@ T = TypeVar("T")
 
 
 def connect_blocking(
-    url: str, *, token: Token | None = None, open_timeout: float = 10.0, reconnect: bool = False
+    url: str,
+    *,
+    token: Token | None = None,
+    open_timeout: float = 10.0,
+    reconnect: bool = False,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> BlockingShareClient:
     """Connect to a share server from a plain script.
 
@@ -36,7 +42,9 @@ def connect_blocking(
 
     Takes and raises what :class:`~rpcshare.client.share_client.ShareClient` does.
     """
-    return BlockingShareClient(url, token=token, open_timeout=open_timeout, reconnect=reconnect)
+    return BlockingShareClient(
+        url, token=token, open_timeout=open_timeout, reconnect=reconnect, ssl_context=ssl_context
+    )
 
 
 class BlockingShareClient:
@@ -53,11 +61,13 @@ class BlockingShareClient:
         token: Token | None = None,
         open_timeout: float = 10.0,
         reconnect: bool = False,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._url = url
         self._token = token
         self._open_timeout = open_timeout
         self._reconnect = reconnect
+        self._ssl_context = ssl_context
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rpcshare", daemon=True)
         self._client: ShareClient | None = None
@@ -150,7 +160,11 @@ class BlockingShareClient:
 
     async def _connect(self) -> ShareClient:
         client = ShareClient(
-            self._url, token=self._token, open_timeout=self._open_timeout, reconnect=self._reconnect
+            self._url,
+            token=self._token,
+            open_timeout=self._open_timeout,
+            reconnect=self._reconnect,
+            ssl_context=self._ssl_context,
         )
         return await client.__aenter__()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Literal, overload
@@ -17,7 +18,15 @@ from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import JSON, Codec, Connection, Limits, SessionClosedError, Stub, WebSocketTransport
 from rpcshare.rpc.messagepack import MESSAGEPACK
 
-__all__ = ["ConnectFailedError", "Connecting", "authorization", "connect", "endpoint", "place_of"]
+__all__ = [
+    "ConnectFailedError",
+    "Connecting",
+    "authorization",
+    "connect",
+    "endpoint",
+    "place_of",
+    "require_tls",
+]
 
 # What a server sends is as large as the shares that it keeps, and the caller chose the server.
 CLIENT_LIMITS = Limits(message_bytes=0)
@@ -61,6 +70,7 @@ class Connecting:
         limits: Limits,
         ping_interval: float = PING_INTERVAL,
         ping_timeout: float = PING_TIMEOUT,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self.url = endpoint(url, {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"})
         self.connection: Connection | None = None
@@ -70,6 +80,8 @@ class Connecting:
         self._limits = limits
         self._ping_interval = ping_interval
         self._ping_timeout = ping_timeout
+        self._ssl_context = ssl_context
+        require_tls(self.url, ssl_context)
 
     async def __aenter__(self) -> Stub:
         websocket = await self._open()
@@ -109,6 +121,7 @@ class Connecting:
                 ping_timeout=self._ping_timeout,
                 close_timeout=min(CLOSE_TIMEOUT, self._ping_timeout),
                 max_size=self._limits.message_bytes or None,
+                ssl=self._ssl_context or (True if self.url.startswith("wss:") else None),
             )
         except InvalidStatus as exc:
             status = exc.response.status_code
@@ -139,6 +152,7 @@ def connect(
     limits: Limits = CLIENT_LIMITS,
     ping_interval: float = PING_INTERVAL,
     ping_timeout: float = PING_TIMEOUT,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> Connecting: ...
 
 
@@ -154,6 +168,7 @@ def connect(
     limits: Limits = CLIENT_LIMITS,
     ping_interval: float = PING_INTERVAL,
     ping_timeout: float = PING_TIMEOUT,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> Reconnecting: ...
 
 
@@ -169,6 +184,7 @@ def connect(
     limits: Limits = CLIENT_LIMITS,
     ping_interval: float = PING_INTERVAL,
     ping_timeout: float = PING_TIMEOUT,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> Connecting | Reconnecting: ...
 
 
@@ -183,6 +199,7 @@ def connect(
     limits: Limits = CLIENT_LIMITS,
     ping_interval: float = PING_INTERVAL,
     ping_timeout: float = PING_TIMEOUT,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> Connecting | Reconnecting:
     """Connect to the RPC endpoint of a server; enter the result for a stub of its main target.
 
@@ -204,6 +221,7 @@ def connect(
         limits: how much the server may ask of this side.
         ping_interval: in seconds, from one sign of life that is asked for to the next.
         ping_timeout: for how many seconds the server may owe one before the connection counts as lost.
+        ssl_context: which CAs are trusted, and the client certificate to be shown, for ``https`` and ``wss``.
 
     Raises (on entering):
         ShareError: ``UNAUTHORIZED`` or ``FORBIDDEN``: the server refused the handshake.
@@ -221,6 +239,7 @@ def connect(
             limits=limits,
             ping_interval=ping_interval,
             ping_timeout=ping_timeout,
+            ssl_context=ssl_context,
         )
 
     if reconnect:
@@ -250,6 +269,16 @@ def endpoint(url: str, schemes: Mapping[str, str]) -> str:
     if not path or (path.startswith("/k/") and not is_endpoint):
         path += "/rpc"
     return urlunsplit((scheme, parts.netloc, path, parts.query, ""))
+
+
+def require_tls(url: str, ssl_context: ssl.SSLContext | None) -> None:
+    """Return if what ``ssl_context`` asks for can be had at ``url``.
+
+    Raises:
+        ValueError: no TLS is spoken there, so no certificate would be checked or shown.
+    """
+    if ssl_context is not None and urlsplit(url).scheme not in ("https", "wss"):
+        raise ValueError("an ssl_context is for https:// and wss://")
 
 
 def place_of(url: str) -> str:

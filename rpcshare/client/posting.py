@@ -27,13 +27,22 @@ class Exchange:
         headers: of the request, beside those that HTTP needs.
         body: of the request.
         timeout: in seconds, for each step of the exchange that waits for the network.
+        ssl_context: for https; None: the system's CAs are trusted, and no certificate is shown.
     """
 
-    def __init__(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        timeout: float,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
         self._request = urllib.request.Request(  # noqa: S310 -- there are handlers for http and https alone
             url, body, dict(headers), method="POST"
         )
         self._timeout = timeout
+        self._ssl_context = ssl_context
         # Guards what follows, which two threads use.
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
@@ -55,7 +64,11 @@ class Exchange:
         # No handler follows redirects, which would take the credential to wherever the answer says.
         opener = urllib.request.OpenerDirector()
         opener.addheaders = [("User-Agent", f"rpcshare/{__version__}")]
-        for handler in (urllib.request.ProxyHandler(), _HTTPHandler(self), _HTTPSHandler(self)):
+        for handler in (
+            urllib.request.ProxyHandler(),
+            _HTTPHandler(self),
+            _HTTPSHandler(self, self._ssl_context or ssl.create_default_context()),
+        ):
             opener.add_handler(handler)
         try:
             with opener.open(self._request, timeout=self._timeout) as response:
@@ -97,9 +110,8 @@ class _HTTPHandler(urllib.request.HTTPHandler):
 
 
 class _HTTPSHandler(urllib.request.HTTPSHandler):
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, context: ssl.SSLContext) -> None:
         super().__init__()
-        context = ssl.create_default_context()
         self._connection = functools.partial(_SecureConnection, exchange, context=context)
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -41,6 +42,7 @@ class ShareClient:
         token: the credential for the handshake; with ``reconnect`` it may be what returns a fresh one.
         open_timeout: in seconds, for the handshake.
         reconnect: make another connection when one is lost.
+        ssl_context: which CAs are trusted, and the client certificate to be shown.
     """
 
     def __init__(
@@ -50,8 +52,11 @@ class ShareClient:
         token: Token | None = None,
         open_timeout: float = 10.0,
         reconnect: bool = False,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        self._connecting = connect(url, token=token, open_timeout=open_timeout, reconnect=reconnect)
+        self._connecting = connect(
+            url, token=token, open_timeout=open_timeout, reconnect=reconnect, ssl_context=ssl_context
+        )
         self._api: Stub | None = None
 
     async def __aenter__(self) -> Self:

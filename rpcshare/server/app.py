@@ -12,10 +12,11 @@ from starlette.routing import Route, WebSocketRoute
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.handshake import Authenticator
 from rpcshare.auth.origin import OriginPolicy
+from rpcshare.auth.trusted_proxies import TrustedProxies
 from rpcshare.config import Settings
 from rpcshare.rpc import Limits
 from rpcshare.server.failures import error_response
-from rpcshare.server.request import PathKeyMiddleware
+from rpcshare.server.request import PathKeyMiddleware, ProxyMiddleware
 from rpcshare.server.rest import RestApi
 from rpcshare.server.rpc_endpoint import RpcEndpoint
 from rpcshare.shares.service import ShareService
@@ -34,7 +35,7 @@ def create_app(
     """Return the application, and its RPC endpoint, which knows the sessions to be drained.
 
     Args:
-        settings: limits and origins are taken from there.
+        settings: limits, origins and trusted proxies are taken from there.
         service: the shares.
         authenticator: who is asking.
         base_url: under which the server is reached.
@@ -65,7 +66,10 @@ def create_app(
             Route("/healthz", healthz, methods=["GET"]),
             Route("/readyz", readyz, methods=["GET"]),
         ],
-        middleware=[Middleware(PathKeyMiddleware)],
+        middleware=[
+            Middleware(ProxyMiddleware, proxies=TrustedProxies(settings.trusted_proxy)),
+            Middleware(PathKeyMiddleware),
+        ],
         exception_handlers={404: _not_found, 405: _method_not_allowed},
     )
     # A redirect would lead behind the key in the path, and to the wrong scheme behind a proxy.

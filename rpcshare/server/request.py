@@ -6,13 +6,16 @@ from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rpcshare.auth.caller import Caller
+from rpcshare.auth.client_certificates import parse_client_certificate
 from rpcshare.auth.handshake import Authenticator, split_path_key
-from rpcshare.auth.request_head import RequestHead
+from rpcshare.auth.request_head import ClientCertificate, RequestHead
+from rpcshare.auth.trusted_proxies import TrustedProxies
 from rpcshare.errors import ErrorCode, ShareError
 
-__all__ = ["PathKeyMiddleware", "authenticate", "read_body", "request_head"]
+__all__ = ["PathKeyMiddleware", "ProxyMiddleware", "authenticate", "read_body", "request_head"]
 
 _WHOLE_PATH = "rpcshare.path"
+_IS_FROM_PROXY = "rpcshare.is_from_proxy"
 
 
 class PathKeyMiddleware:
@@ -30,6 +33,30 @@ class PathKeyMiddleware:
         await self._app(scope, receive, send)
 
 
+class ProxyMiddleware:
+    """Gives requests that a trusted proxy passes on the address where they came from."""
+
+    def __init__(self, app: ASGIApp, proxies: TrustedProxies) -> None:
+        self._app = app
+        self._proxies = proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] in ("http", "websocket") and scope["client"] is not None:
+            peer, port = scope["client"]
+            if peer in self._proxies:
+                forwarded = [
+                    value.decode("latin-1")
+                    for name, value in scope["headers"]
+                    if name.lower() == b"x-forwarded-for"
+                ]
+                origin = self._proxies.origin_of(peer, forwarded)
+                # Which port that was is not known.
+                client = (peer, port) if origin == peer else (origin, 0)
+                scope = {**scope, "client": client, _IS_FROM_PROXY: True}
+        await self._app(scope, receive, send)
+
+
 def request_head(connection: HTTPConnection) -> RequestHead:
     """Return the head of a request, as authentication reads it."""
     scope = connection.scope
@@ -42,7 +69,17 @@ def request_head(connection: HTTPConnection) -> RequestHead:
         address=client.host if client is not None else "",
         is_websocket=scope["type"] == "websocket",
         subprotocols=tuple(scope.get("subprotocols", ())),
+        peer_certificate=_peer_certificate(scope),
+        is_from_proxy=_IS_FROM_PROXY in scope,
     )
+
+
+def _peer_certificate(scope: Scope) -> ClientCertificate | None:
+    # A proxy's own certificate says nothing of whoever asked the proxy.
+    tls = scope.get("extensions", {}).get("tls")
+    if tls is None or not tls["client_cert_chain"] or _IS_FROM_PROXY in scope:
+        return None
+    return parse_client_certificate(tls["client_cert_chain"][0])
 
 
 async def authenticate(authenticator: Authenticator, connection: HTTPConnection) -> Caller:

@@ -25,9 +25,12 @@ from rpcshare.broadcast import Broadcaster, open_broadcaster
 from rpcshare.config import ConfigError, Settings
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.server.app import create_app
+from rpcshare.server.connection_identity import head_verifiers
 from rpcshare.server.logs import configure_logging
 from rpcshare.server.rpc_endpoint import RpcEndpoint
 from rpcshare.server.token_issuers import token_issuers
+from rpcshare.server.tls import tls_context
+from rpcshare.server.tls_protocols import TlsHttpProtocol, TlsWebSocketProtocol
 from rpcshare.server.websocket_protocol import WebSocketProtocol
 from rpcshare.shares.credentials import Credentials
 from rpcshare.shares.node import LogSettings
@@ -78,6 +81,7 @@ def serve(settings: Settings) -> int:
         ShareError: the store or the broadcaster cannot be reached.
         OSError: the address cannot be listened on.
         SecretFileError: the data directory's secrets can be neither read nor made.
+        CertificateFileError: a certificate, a key or a revocation list is of no use.
     """
     configure_logging(settings)
     _tune_garbage_collection()
@@ -113,6 +117,8 @@ async def _serve(settings: Settings) -> None:
         settings.data_dir,
     )
     async with contextlib.AsyncExitStack() as stack:
+        tls = stack.enter_context(tls_context(settings))
+        verifiers_of_heads = stack.enter_context(head_verifiers(settings))
         listener = stack.enter_context(_listen(settings))
         base_url = settings.base_url(listener.getsockname()[1])
         store = await stack.enter_async_context(_opened_store(settings))
@@ -129,12 +135,16 @@ async def _serve(settings: Settings) -> None:
         stack.push_async_callback(service.close)
         issuers = await stack.enter_async_context(token_issuers(settings))
         api_keys = await stack.enter_async_context(ApiKeyVerifier(store).refreshing())
-        authenticator = Authenticator([AdminTokenVerifier(token), api_keys, SignedTokenVerifier(issuers)])
+        authenticator = Authenticator(
+            [AdminTokenVerifier(token), api_keys, SignedTokenVerifier(issuers)], verifiers_of_heads
+        )
         app, rpc = create_app(settings, service, authenticator, base_url, keys=ApiKeys(store))
         server = _Server(
             uvicorn.Config(
                 app,
-                ws=WebSocketProtocol,
+                http="httptools" if settings.client_ca is None else TlsHttpProtocol,
+                ws=WebSocketProtocol if settings.client_ca is None else TlsWebSocketProtocol,
+                ssl_context_factory=None if tls is None else lambda *_: tls,
                 # A message over the limit reaches the session, which names the limit when it ends.
                 ws_max_size=2 * settings.max_message_size or sys.maxsize,
                 ws_per_message_deflate=False,

@@ -1,0 +1,115 @@
+"""Callers by their TLS client certificates (RFC 5280)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Set as AbstractSet
+from functools import lru_cache
+from weakref import WeakValueDictionary
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from rpcshare.auth.caller import Caller, Scope
+from rpcshare.auth.certificate_files import CertificateFileError
+from rpcshare.auth.request_head import ClientCertificate, RequestHead
+from rpcshare.auth.revocation_list import RevocationList
+from rpcshare.auth.standing import Standing
+from rpcshare.auth.subject import check_subject
+from rpcshare.errors import ErrorCode, ShareError
+
+__all__ = ["ClientCertificateVerifier", "name_in", "parse_client_certificate"]
+
+logger = logging.getLogger(__name__)
+
+# How often it is looked whether there is another revocation list. PROTOCOL.md promises 5 s.
+CHECK_INTERVAL = 1.0
+
+
+class ClientCertificateVerifier:
+    """Knows the caller whom a client certificate names. That it is valid for its CA, TLS has checked.
+
+    Args:
+        scopes: of every caller with a certificate.
+        revoked: which certificates count no more; None: all of them do until they expire.
+    """
+
+    def __init__(self, scopes: AbstractSet[Scope], revoked: RevocationList | None = None) -> None:
+        self._scopes = frozenset(scopes)
+        self._revoked = revoked
+        # Those of callers that there are; a certificate has one, over all of its connections.
+        self._standings: WeakValueDictionary[tuple[bytes, int], Standing] = WeakValueDictionary()
+
+    async def verify(self, head: RequestHead) -> Caller | None:
+        """Return whom the certificate names, or None if there is none.
+
+        Raises:
+            ShareError: UNAUTHORIZED, for one that has been revoked or has expired, or that names nobody.
+        """
+        certificate = head.peer_certificate
+        if certificate is None:
+            return None
+        key = (certificate.issuer, certificate.serial)
+        if self._revoked is not None and key in self._revoked:
+            raise _unauthorized("the client certificate has been revoked")
+        # A connection may be older than the expiry of what opened it.
+        if certificate.expires_at <= time.time():
+            raise _unauthorized("the client certificate has expired")
+        subject = check_subject(certificate.subject, self._scopes, "the client certificate")
+        standing = self._standings.get(key)
+        if standing is None:
+            standing = self._standings[key] = Standing(certificate.expires_at)
+        return Caller(subject, self._scopes, standing=standing)
+
+    async def watch(self) -> None:
+        """Read the revocation list whenever it changes, and end what revoked certificates have opened.
+
+        Returns if there is no list; otherwise goes on until it is cancelled.
+        """
+        if self._revoked is None:
+            return
+        while True:
+            await asyncio.sleep(CHECK_INTERVAL)
+            try:
+                has_changed = await asyncio.to_thread(self._revoked.read_if_changed)
+            except CertificateFileError as exc:
+                logger.warning("%s; the revocation list that was read before it counts", exc)
+                continue
+            if has_changed:
+                for key, standing in list(self._standings.items()):
+                    if key in self._revoked:
+                        standing.end()
+
+
+# A connection shows the same certificate with each of its requests.
+@lru_cache(maxsize=1024)
+def parse_client_certificate(pem: str) -> ClientCertificate:
+    """Return what counts of a certificate that TLS has accepted."""
+    certificate = x509.load_pem_x509_certificate(pem.encode())
+    return ClientCertificate(
+        subject=name_in(certificate),
+        issuer=certificate.issuer.public_bytes(),
+        serial=certificate.serial_number,
+        expires_at=certificate.not_valid_after_utc.timestamp(),
+    )
+
+
+def name_in(certificate: x509.Certificate) -> str:
+    """Return the first URI, e-mail address or DNS name of ``certificate``, else its CN, else ``""``."""
+    try:
+        for name in certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value:
+            if isinstance(name, x509.UniformResourceIdentifier | x509.RFC822Name | x509.DNSName):
+                return name.value
+    except x509.ExtensionNotFound:
+        pass
+    except (x509.DuplicateExtension, ValueError):
+        return ""  # what cannot be read is no reason to take another name
+    for attribute in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME):
+        return attribute.value if isinstance(attribute.value, str) else ""
+    return ""
+
+
+def _unauthorized(reason: str) -> ShareError:
+    return ShareError(ErrorCode.UNAUTHORIZED, f"Unauthorized: {reason}")

@@ -1,0 +1,114 @@
+"""Requests that a proxy passes on: where they came from, and from whom, as far as it may be believed."""
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from rpcshare.auth.caller import Caller, Scope
+from rpcshare.auth.request_head import RequestHead
+from rpcshare.auth.subject import check_subject
+from rpcshare.errors import ErrorCode, ShareError
+
+__all__ = ["ProxySubjectVerifier", "TrustedProxies"]
+
+# What Apache httpd writes for a variable that is not set. It would be a name like any other.
+_NOBODY = "(null)"
+
+
+class TrustedProxies:
+    """The networks in which proxies are that may be believed."""
+
+    def __init__(self, networks: Sequence[IPv4Network | IPv6Network]) -> None:
+        self._networks = tuple(networks)
+
+    def __contains__(self, address: str) -> bool:
+        """Whether what comes straight from ``address`` comes from a trusted proxy."""
+        parsed = _parse(address)
+        return parsed is not None and self._trusts(parsed)
+
+    def origin_of(self, peer: str, forwarded: Sequence[str]) -> str:
+        """Return the address where a request came from.
+
+        Each proxy adds, at the right, the address that it was asked from. So the first from the right that
+        is no trusted proxy's is the one that a trusted proxy has seen; what stands left of it, anybody
+        may have written.
+
+        Args:
+            peer: the address at the other end of the connection; empty where there is none.
+            forwarded: the values of ``X-Forwarded-For``, in order.
+        """
+        if peer not in self:
+            return peer
+        origin = peer
+        for hop in reversed(",".join(forwarded).split(",")):
+            address = _parse(_without_port(hop.strip()))
+            if address is None:
+                return origin
+            origin = str(address)
+            if not self._trusts(address):
+                return origin
+        return origin
+
+    def _trusts(self, address: IPv4Address | IPv6Address) -> bool:
+        return any(address in network for network in self._networks)
+
+
+class ProxySubjectVerifier:
+    """Knows the caller whom a trusted proxy names in a header.
+
+    Args:
+        header: its name.
+        scopes: of every caller who is named so.
+    """
+
+    def __init__(self, header: str, scopes: AbstractSet[Scope]) -> None:
+        self._header = header.lower()
+        self._scopes = frozenset(scopes)
+
+    async def verify(self, head: RequestHead) -> Caller | None:
+        """Return whom the proxy names, or None if it names nobody or is not to be believed.
+
+        Raises:
+            ShareError: UNAUTHORIZED, for more than one name, or for what is none.
+        """
+        if not head.is_from_proxy:
+            return None
+        values = [value.strip() for value in head.header(self._header)]
+        if not any(values):
+            return None
+        # One that the client has sent may stand beside the proxy's, as a header or behind a comma.
+        if len(values) > 1 or "," in values[0]:
+            raise ShareError(
+                ErrorCode.UNAUTHORIZED,
+                f"Unauthorized: the proxy's header {self._header} has more than one value",
+            )
+        origin = f"the proxy's header {self._header}"
+        name = check_subject(_as_text(values[0]), self._scopes, origin)
+        if name == _NOBODY:
+            return None
+        return Caller(name, self._scopes)
+
+
+def _as_text(value: str) -> str:
+    """Return a header's value, decoded as Latin-1, as UTF-8, which it is meant to be; empty if it is not."""
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return ""
+
+
+def _parse(address: str) -> IPv4Address | IPv6Address | None:
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return None
+    # What a socket for both families calls an address of the older one.
+    return getattr(parsed, "ipv4_mapped", None) or parsed
+
+
+def _without_port(hop: str) -> str:
+    """Return the address of ``1.2.3.4:5678`` or ``[2001:db8::1]:5678``, forms that some proxies write."""
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    address, colon, port = hop.partition(":")
+    return address if colon and "." in address and port.isdecimal() else hop

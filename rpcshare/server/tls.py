@@ -1,0 +1,100 @@
+"""TLS as the settings have it: the server's certificate, and what it asks of its clients."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import structlog
+
+from rpcshare.auth.certificate_files import CertificateFileError, file_version, read_certificates, read_file
+from rpcshare.config import Settings
+
+__all__ = ["tls_context"]
+
+logger = structlog.get_logger("rpcshare.server")
+
+# How often, in seconds, it is looked whether the certificate has been renewed.
+RENEWAL_INTERVAL = 2.0
+
+
+@contextlib.contextmanager
+def tls_context(settings: Settings) -> Iterator[ssl.SSLContext | None]:
+    """Return how connections are encrypted; None: they are not.
+
+    A certificate that is renewed is shown to whoever connects after that. Needs a running event loop.
+
+    Raises:
+        CertificateFileError: a file is of no use.
+    """
+    certificate, key = settings.tls_cert, settings.tls_key
+    if certificate is None or key is None:
+        yield None
+        return
+    context = _made(certificate, key, settings.client_ca)
+    watching = asyncio.get_running_loop().create_task(_renew(context, certificate, key))
+    try:
+        yield context
+    finally:
+        watching.cancel()
+
+
+def _made(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    _load(context, certificate, key)
+    if client_ca is not None:
+        read_certificates(client_ca)
+        context.load_verify_locations(client_ca)
+        # Whoever shows none is asked for a credential; a certificate of another CA ends the handshake.
+        context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+async def _renew(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    """Have ``context`` show what is in the files, for as long as the task runs."""
+    loaded = file_version(certificate), file_version(key)
+    while True:
+        await asyncio.sleep(RENEWAL_INTERVAL)
+        found = file_version(certificate), file_version(key)
+        if found == loaded:
+            continue
+        loaded = found
+        try:
+            # Elsewhere first: a context that is given another's key has none.
+            _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), certificate, key)
+            _load(context, certificate, key)
+        except CertificateFileError as exc:
+            logger.warning("the server goes on with the certificate that it has", reason=str(exc))
+        else:
+            logger.info("the server shows another certificate")
+
+
+def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    """Have ``context`` show a certificate.
+
+    Raises:
+        CertificateFileError: a file is of no use, or the key is another's.
+    """
+
+    def refuse() -> NoReturn:
+        # Without this, OpenSSL would ask for the password on the terminal.
+        raise CertificateFileError(f"{key} is encrypted; a server needs its key without a password")
+
+    for path in (certificate, key):
+        read_file(path)
+    try:
+        context.load_cert_chain(certificate, key, refuse)
+    except CertificateFileError:
+        raise
+    except ssl.SSLError as exc:
+        if exc.reason == "KEY_VALUES_MISMATCH":
+            raise CertificateFileError(f"{key} is not the key of the certificate in {certificate}") from None
+        reason = (exc.reason or "no certificate there").lower().replace("_", " ")
+        raise CertificateFileError(
+            f"{certificate} and {key} are not a certificate and its key, in PEM: {reason}"
+        ) from None

@@ -1,0 +1,183 @@
+"""Callers by certificate: whom one names, when it counts no more, and lists of those that were revoked."""
+
+import datetime as dt
+import logging
+import os
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from authorities import DAY, Authority, common_name, now
+from rpcshare.auth.caller import Scope
+from rpcshare.auth.certificate_files import CertificateFileError
+from rpcshare.auth.client_certificates import ClientCertificateVerifier, name_in, parse_client_certificate
+from rpcshare.auth.request_head import RequestHead
+from rpcshare.auth.revocation_list import RevocationList
+from rpcshare.errors import ErrorCode, ShareError
+
+URI = x509.UniformResourceIdentifier("urn:uuid:1")
+EMAIL = x509.RFC822Name("me@example.com")
+DNS = x509.DNSName("build.example.com")
+OTHER = x509.RegisteredID(x509.ObjectIdentifier("1.2.3"))
+
+
+@pytest.fixture
+def authority(tmp_path) -> Authority:
+    return Authority(tmp_path / "ca")
+
+
+def head(certificate: x509.Certificate) -> RequestHead:
+    pem = certificate.public_bytes(serialization.Encoding.PEM).decode()
+    return RequestHead(peer_certificate=parse_client_certificate(pem))
+
+
+async def refusal(verifier: ClientCertificateVerifier, certificate: x509.Certificate) -> str:
+    with pytest.raises(ShareError) as caught:
+        await verifier.verify(head(certificate))
+    assert caught.value.code is ErrorCode.UNAUTHORIZED
+    return caught.value.message
+
+
+# --- names --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cn", "names", "subject"),
+    [
+        ("cn", [URI, EMAIL, DNS], "urn:uuid:1"),
+        ("cn", [EMAIL, URI, DNS], "me@example.com"),
+        ("cn", [DNS, EMAIL, URI], "build.example.com"),
+        ("cn", [OTHER, EMAIL], "me@example.com"),
+        ("cn", [OTHER], "cn"),
+        ("cn", [], "cn"),
+        ("", [DNS], "build.example.com"),
+        ("Jörg Ω", [], "Jörg Ω"),
+    ],
+)
+async def test_the_subject_is_the_first_uri_address_or_dns_name_else_the_cn(authority, cn, names, subject):
+    caller = await ClientCertificateVerifier({Scope.CREATE}).verify(head(authority.issue(cn, *names)))
+    assert caller is not None
+    assert (caller.subject, caller.scopes) == (subject, {Scope.CREATE})
+
+
+async def test_a_certificate_without_a_name_is_refused(authority):
+    message = await refusal(ClientCertificateVerifier({Scope.CREATE}), authority.issue("", OTHER))
+    assert "the client certificate does not hold a name" in message
+
+
+@pytest.mark.parametrize("cn", ["a\nb", " padded", "\u202egnidart"])
+async def test_a_certificate_whose_name_cannot_be_one_is_refused(authority, cn):
+    await refusal(ClientCertificateVerifier({Scope.CREATE}), authority.issue(cn))
+
+
+def test_a_certificate_whose_names_cannot_be_read_names_nobody(authority):
+    malformed = x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, b"\x30\x02\x82")
+    certificate = (
+        Authority._builder(
+            common_name("cn"), authority.certificate.subject, authority.key, now() - DAY, now() + DAY
+        )
+        .add_extension(malformed, critical=False)
+        .sign(authority.key, authority.certificate.signature_hash_algorithm)
+    )
+    assert name_in(certificate) == ""
+
+
+async def test_the_admins_name_is_for_certificates_that_make_an_admin(authority):
+    certificate = authority.issue("admin")
+    message = await refusal(ClientCertificateVerifier({Scope.CREATE}), certificate)
+    assert "the admin's name" in message
+    assert (await ClientCertificateVerifier({Scope.ADMIN}).verify(head(certificate))).subject == "admin"
+
+
+async def test_a_connection_without_a_certificate_is_nobody_s():
+    assert await ClientCertificateVerifier({Scope.CREATE}).verify(RequestHead()) is None
+
+
+# --- when a certificate counts no more ----------------------------------------------------------
+
+
+async def test_a_certificate_that_has_expired_since_the_handshake_is_refused(authority):
+    certificate = authority.issue("late", expires=now() - dt.timedelta(seconds=5))
+    assert "has expired" in await refusal(ClientCertificateVerifier({Scope.CREATE}), certificate)
+
+
+async def test_a_certificate_has_one_standing_however_often_it_is_shown(authority):
+    verifier = ClientCertificateVerifier({Scope.CREATE})
+    certificate, other = authority.issue("one"), authority.issue("one")
+    callers = [await verifier.verify(head(shown)) for shown in (certificate, certificate, other)]
+    assert callers[0].standing is callers[1].standing
+    assert callers[0].standing is not callers[2].standing
+
+
+async def test_a_revoked_certificate_is_refused_and_others_are_not(authority, tmp_path):
+    revoked, good = authority.issue("one"), authority.issue("one")
+    path = tmp_path / "crl.pem"
+    path.write_bytes(authority.revocation_list([revoked]))
+    verifier = ClientCertificateVerifier({Scope.CREATE}, RevocationList(path, [authority.certificate]))
+    assert "has been revoked" in await refusal(verifier, revoked)
+    assert (await verifier.verify(head(good))).subject == "one"
+
+
+async def test_a_serial_number_is_revoked_for_its_own_ca_alone(authority, tmp_path):
+    certificate = authority.issue("one")
+    other = Authority(tmp_path / "other", "another CA")
+    path = tmp_path / "crl.pem"
+    path.write_bytes(other.revocation_list([certificate]) + authority.revocation_list())
+    revoked = RevocationList(path, [authority.certificate, other.certificate])
+    assert (await ClientCertificateVerifier({Scope.CREATE}, revoked).verify(head(certificate))) is not None
+
+
+# --- revocation lists ---------------------------------------------------------------------------
+
+
+def key_of(certificate: x509.Certificate) -> tuple[bytes, int]:
+    return certificate.issuer.public_bytes(), certificate.serial_number
+
+
+def test_a_list_is_read_again_when_its_file_has_changed(authority, tmp_path):
+    certificate = authority.issue("one")
+    path = tmp_path / "crl.pem"
+    path.write_bytes(authority.revocation_list())
+    revoked = RevocationList(path, [authority.certificate])
+    assert not revoked.read_if_changed()
+    path.write_bytes(authority.revocation_list([certificate]))
+    assert revoked.read_if_changed()
+    assert key_of(certificate) in revoked
+
+
+@pytest.mark.parametrize("spoil", ["removed", "cut", "forged"])
+def test_a_list_that_is_of_no_use_is_told_of_once_and_the_one_before_it_counts(authority, tmp_path, spoil):
+    certificate = authority.issue("one")
+    path = tmp_path / "crl.pem"
+    path.write_bytes(authority.revocation_list([certificate]))
+    revoked = RevocationList(path, [authority.certificate])
+    match spoil:
+        case "removed":
+            path.unlink()
+        case "cut":
+            os.truncate(path, 50)
+        case "forged":
+            path.write_bytes(Authority(tmp_path / "forger").revocation_list())
+    with pytest.raises(CertificateFileError, match=r"crl\.pem"):
+        revoked.read_if_changed()
+    assert not revoked.read_if_changed()
+    assert key_of(certificate) in revoked
+
+
+@pytest.mark.parametrize("name", ["test CA", "another CA"])
+def test_a_list_that_the_ca_has_not_signed_is_refused(authority, tmp_path, name):
+    path = tmp_path / "crl.pem"
+    path.write_bytes(Authority(tmp_path / "other", name).revocation_list())
+    with pytest.raises(CertificateFileError, match="none of the CAs has signed"):
+        RevocationList(path, [authority.certificate])
+
+
+def test_a_list_that_is_overdue_counts_and_is_told_of(authority, tmp_path, caplog):
+    certificate = authority.issue("one")
+    path = tmp_path / "crl.pem"
+    path.write_bytes(authority.revocation_list([certificate], due=now() - DAY))
+    with caplog.at_level(logging.WARNING):
+        revoked = RevocationList(path, [authority.certificate])
+    assert "should have been renewed" in caplog.text
+    assert key_of(certificate) in revoked
