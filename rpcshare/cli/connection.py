@@ -3,6 +3,7 @@
 import functools
 import ipaddress
 import re
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from click.core import ParameterSource
 from rpcshare.auth.credential import Credential, CredentialKind
 from rpcshare.auth.handshake import split_path_key
 from rpcshare.auth.secret_files import ADMIN_TOKEN_FILE
+from rpcshare.cli.client_tls import TlsFiles, client_context
 from rpcshare.cli.terminal import printable
 from rpcshare.client import ShareClient
 from rpcshare.errors import ErrorCode, ShareError
@@ -35,6 +37,8 @@ class Server(msgspec.Struct, frozen=True):
 
     url: str
     token: str | None
+    ssl_context: ssl.SSLContext | None = None
+    shows_certificate: bool = False
 
     def __repr__(self) -> str:
         """Leave out the token, and the path, which may be one."""
@@ -50,11 +54,11 @@ class Server(msgspec.Struct, frozen=True):
             ConnectFailedError: there is no connection.
         """
         try:
-            async with ShareClient(self.url, token=self.token) as client:
+            async with ShareClient(self.url, token=self.token, ssl_context=self.ssl_context) as client:
                 yield client
         except ShareError as exc:
             message = printable(exc.message)
-            if exc.code is ErrorCode.UNAUTHORIZED and self.token is None:
+            if exc.code is ErrorCode.UNAUTHORIZED and self.token is None and not self.shows_certificate:
                 message += "; no token was sent (see --token)"
             raise ShareError(exc.code, message) from None
         except RpcError as exc:
@@ -72,8 +76,17 @@ def with_server(command: _Command) -> _Command:
     """Give a command the options for a server; its first argument is then the :class:`Server`."""
 
     @functools.wraps(command)
-    def run(url: str, token: str | None, data_dir: Path, **arguments: object) -> int | None:
-        return command(_server(url, url, token, data_dir), **arguments)
+    def run(
+        url: str,
+        token: str | None,
+        data_dir: Path,
+        ca: Path | None,
+        cert: Path | None,
+        cert_key: Path | None,
+        **arguments: object,
+    ) -> int | None:
+        files = TlsFiles(ca, cert, cert_key)
+        return command(_server(url, url, token, data_dir, files), **arguments)
 
     return _with_options(run)
 
@@ -86,10 +99,20 @@ def with_share(command: _Command) -> _Command:
     """
 
     @functools.wraps(command)
-    def run(url: str, token: str | None, data_dir: Path, share: str, **arguments: object) -> int | None:
+    def run(
+        url: str,
+        token: str | None,
+        data_dir: Path,
+        ca: Path | None,
+        cert: Path | None,
+        cert_key: Path | None,
+        share: str,
+        **arguments: object,
+    ) -> int | None:
         named, share_id = _parse_share(share)
         place = url if named is None or _is_typed("url") else named
-        return command(_server(place, url, token, data_dir), share_id, **arguments)
+        files = TlsFiles(ca, cert, cert_key)
+        return command(_server(place, url, token, data_dir, files), share_id, **arguments)
 
     return click.argument("share")(_with_options(run))
 
@@ -119,6 +142,30 @@ def _with_options(command: _Command) -> _Command:
             type=click.Path(path_type=Path),
             help="Data directory of a server on this machine. [default: .rpcshare] [env: RPCSHARE_DATA_DIR]",
         ),
+        *(
+            click.option(
+                name, envvar=variable, metavar="FILE", type=click.Path(path_type=Path), help=help_text
+            )
+            for name, variable, help_text in (
+                (
+                    "--ca",
+                    "RPCSHARE_CA",
+                    "CAs that the server's certificate may be of, in PEM, beside the "
+                    "system's. [env: RPCSHARE_CA]",
+                ),
+                (
+                    "--cert",
+                    "RPCSHARE_CERT",
+                    "Client certificate, in PEM, for the servers that a token would be "
+                    "sent to. [env: RPCSHARE_CERT]",
+                ),
+                (
+                    "--cert-key",
+                    "RPCSHARE_CERT_KEY",
+                    "Its key, where that is in a file of its own. [env: RPCSHARE_CERT_KEY]",
+                ),
+            )
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -130,23 +177,37 @@ def _is_typed(name: str) -> bool:
     return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
-def _server(url: str, configured: str, token: str | None, data_dir: Path) -> Server:
-    """Return the server at ``url`` with the credential that is meant for it, if there is one."""
+def _server(url: str, configured: str, token: str | None, data_dir: Path, files: TlsFiles) -> Server:
+    """Return the server at ``url`` with the credentials that are meant for it, if there are any."""
     parts = _checked(url)
-    if token is None:
+    # A certificate that was asked for is who is asking, and not the token that happens to lie around.
+    if token is None and (files.cert is None or _is_typed("data_dir")):
         token = _kept_token(data_dir)
-        source = click.get_current_context().get_parameter_source("data_dir")
+        is_token_meant = _is_meant_for(parts, configured, "data_dir")
     else:
-        source = click.get_current_context().get_parameter_source("token")
-    if source is not ParameterSource.COMMANDLINE:
-        # The URL of a share may come from anybody. What lies around in the environment or the
-        # working directory was meant for the user's own server, so another must not see it.
-        is_own = source is ParameterSource.ENVIRONMENT and _origin(parts) == _origin(_checked(configured))
-        if split_path_key(parts.path)[0] is not None or not (is_own or _is_loopback(parts.hostname or "")):
-            token = None
+        is_token_meant = _is_meant_for(parts, configured, "token")
+    if not is_token_meant:
+        token = None
     if token is not None and not Credential(CredentialKind.TOKEN, token).is_well_formed:
         raise click.UsageError("the token must be visible ASCII characters, none of them a space")
-    return Server(url, token)
+    if not _is_meant_for(parts, configured, "cert"):
+        files = TlsFiles(files.ca)
+    is_encrypted = _WEB_SCHEMES[parts.scheme] == "https"
+    if not is_encrypted and (_is_typed("ca") or _is_typed("cert")):
+        raise click.UsageError("--ca and --cert are for servers whose URL begins with https://")
+    return Server(url, token, client_context(files) if is_encrypted else None, files.cert is not None)
+
+
+def _is_meant_for(parts: SplitResult, configured: str, name: str) -> bool:
+    """Whether the credential that the parameter ``name`` gave may be shown to the server at ``parts``."""
+    source = click.get_current_context().get_parameter_source(name)
+    if source is ParameterSource.COMMANDLINE:
+        return True
+    # The URL of a share may come from anybody. What lies around in the environment or the
+    # working directory was meant for the user's own server, so another must not see it.
+    is_own = source is ParameterSource.ENVIRONMENT and _origin(parts) == _origin(_checked(configured))
+    has_key = split_path_key(parts.path)[0] is not None
+    return not has_key and (is_own or _is_loopback(parts.hostname or ""))
 
 
 def _checked(url: str) -> SplitResult:

@@ -29,6 +29,7 @@ _COMMANDS = {
     "credentials": "Print the id, the URL and the secret of a session's share.",
     "keys": "Make, list, rotate and revoke API keys.",
     "token": "Sign tokens with the server's own key.",
+    "certs": "Make certificates for your server and those who may use it.",
     "doctor": "Verify the shares in a store, and put right what can be.",
     "export": "Back up shares as files.",
     "restore": "Bring shares back from a backup.",

@@ -1,0 +1,237 @@
+"""``rpcshare certs``: a private CA, and certificates for the machines that use one's server."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rpcshare.cli.options import with_settings
+from rpcshare.cli.terminal import json_text, printable
+from rpcshare.config import Settings
+
+if TYPE_CHECKING:  # it takes longer to import than the other commands need to run
+    from rpcshare.auth.private_ca import IssuedCertificate, KeyPair, PrivateCA
+
+__all__ = ["certs"]
+
+DEFAULT_DAYS = 365
+
+_UNFIT_FOR_FILE_NAMES = re.compile(r"[^A-Za-z0-9._@-]+")
+
+
+@click.group()
+def certs() -> None:
+    """Make certificates for your server and for those who may use it.
+
+    They are kept in the directory certs of the data directory.
+    """
+
+
+@certs.command()
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Name or address under which the server is reached, beside localhost; may be repeated.",
+)
+@with_settings("data_dir")
+def init(settings: Settings, hosts: tuple[str, ...]) -> None:
+    """Make a private CA, and a certificate for the server.
+
+    What is there already stays as it is.
+    """
+    from rpcshare.auth.certificate_files import write_new_file  # noqa: PLC0415 -- as above
+    from rpcshare.auth.private_ca import PrivateCA, server_names  # noqa: PLC0415 -- as above
+
+    try:
+        names = server_names(hosts)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint="--host") from None
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory = _directory(settings)
+    if PrivateCA.is_in(directory):
+        ca = PrivateCA(directory)
+        click.echo(f"kept the CA in {directory}", err=True)
+    else:
+        ca = PrivateCA.make(directory)
+        click.echo(f"made a CA in {directory}", err=True)
+    certificate, key = directory / "server.pem", directory / "server-key.pem"
+    if certificate.exists():
+        click.echo(f"kept {certificate}; to have another made, remove it and {key.name}", err=True)
+    else:
+        pair = ca.issue_to_server(names)
+        write_new_file(key, pair.key_pem, mode=0o600)
+        write_new_file(certificate, pair.certificate_pem, mode=0o644)
+        click.echo(f"made {certificate}", err=True)
+    options = {"tls-cert": "server", "tls-key": "server-key", "client-ca": "ca", "client-crl": "crl"}
+    spelled = " ".join(f"--{name} {directory / f'{file}.pem'}" for name, file in options.items())
+    click.echo(f"rpcshare serve {spelled}")
+
+
+@certs.command()
+@click.argument("name")
+@click.option("--days", type=click.IntRange(1, 36_500), default=DEFAULT_DAYS, show_default=True, metavar="N")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where to write it. [default: certs/clients in the data directory]",
+)
+@click.option("--p12", is_flag=True, help="Make a PKCS#12 file too, for browsers; asks for its password.")
+@click.option(
+    "--p12-password",
+    envvar="RPCSHARE_P12_PASSWORD",
+    metavar="PASSWORD",
+    help="Make a PKCS#12 file with this password, which other users may see in the list of processes; "
+    "in the environment they cannot. [env: RPCSHARE_P12_PASSWORD]",
+)
+@with_settings("data_dir")
+def issue(
+    settings: Settings, name: str, days: int, out: Path | None, p12: bool, p12_password: str | None
+) -> None:
+    """Issue a client certificate: whoever shows it is NAME to the server.
+
+    NAME may be a URI, an e-mail address, a host's name, or a name of any other kind. The files are
+    NAME.pem and NAME-key.pem.
+    """
+    from rpcshare.auth.certificate_files import write_new_file  # noqa: PLC0415 -- as above
+
+    _check_name(name)
+    stem = _UNFIT_FOR_FILE_NAMES.sub("-", name).strip("-.") or "client"
+    directory = out or _directory(settings) / "clients"
+    paths = {suffix: directory / f"{stem}{suffix}" for suffix in (".pem", "-key.pem", ".p12")}
+    for path in paths.values():
+        if path.exists():
+            raise click.ClickException(f"{path} is there already: move it away, or give another --out")
+    ca = _opened(settings)
+    if p12_password == "":
+        raise click.BadParameter("must not be empty", param_hint="--p12-password")
+    if p12 and p12_password is None:
+        p12_password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    try:
+        pair = ca.issue_to_client(name, days)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint="NAME") from None
+    write_new_file(paths["-key.pem"], pair.key_pem, mode=0o600)
+    write_new_file(paths[".pem"], pair.certificate_pem, mode=0o644)
+    click.echo(paths[".pem"])
+    click.echo(paths["-key.pem"])
+    if p12_password is not None:
+        write_new_file(paths[".p12"], _as_p12(name, pair, ca, p12_password), mode=0o600)
+        click.echo(paths[".p12"])
+
+
+@certs.command()
+@click.argument("which", metavar="NAME|SERIAL")
+@with_settings("data_dir")
+def revoke(settings: Settings, which: str) -> None:
+    """Have a client certificate count no more: all those of a NAME, or the one of a SERIAL number.
+
+    A server that was started with --client-crl refuses it within 5 seconds, and ends its connections.
+    """
+    ca = _opened(settings)
+    issued = ca.issued()
+    found = [certificate for certificate in issued if certificate.name == which]
+    found = found or [certificate for certificate in issued if _serial(certificate) == which.lower()]
+    if not found:
+        raise click.ClickException("no client certificate of that name or serial number was issued")
+    valid = [certificate for certificate in found if certificate.revoked_at is None]
+    if valid:
+        ca.revoke(certificate.serial for certificate in valid)
+    for certificate in found:
+        state = "revoked" if certificate in valid else "was revoked before"
+        click.echo(f"{_serial(certificate)} {state}")
+
+
+@certs.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+@with_settings("data_dir")
+def list_issued(settings: Settings, as_json: bool) -> None:
+    """List the client certificates that were issued."""
+    issued = _opened(settings).issued()
+    if as_json:
+        click.echo(json_text([_described(certificate) for certificate in issued]))
+        return
+    rows = [("NAME", "STATE", "ISSUED", "EXPIRES", "SERIAL")]
+    rows += [
+        (
+            printable(certificate.name),
+            _state(certificate),
+            f"{certificate.issued_at:%Y-%m-%d}",
+            f"{certificate.expires_at:%Y-%m-%d}",
+            _serial(certificate),
+        )
+        for certificate in issued
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    for *cells, last in rows:
+        padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+        click.echo("  ".join([*padded, last]))
+
+
+def _directory(settings: Settings) -> Path:
+    return settings.data_dir / "certs"
+
+
+def _opened(settings: Settings) -> PrivateCA:
+    from rpcshare.auth.private_ca import PrivateCA  # noqa: PLC0415 -- as above
+
+    directory = _directory(settings)
+    if not PrivateCA.is_in(directory):
+        raise click.ClickException(f"there is no CA in {directory}: 'rpcshare certs init' makes one")
+    return PrivateCA(directory)
+
+
+def _check_name(name: str) -> None:
+    from rpcshare.auth.admin_token import ADMIN  # noqa: PLC0415 -- as above
+    from rpcshare.auth.subject import is_subject  # noqa: PLC0415 -- as above
+
+    if not is_subject(name):
+        raise click.BadParameter("must be 1 to 256 printable characters", param_hint="NAME")
+    if name == ADMIN.subject:
+        raise click.BadParameter("is whoever holds the admin token; take another", param_hint="NAME")
+
+
+def _as_p12(name: str, pair: KeyPair, ca: PrivateCA, password: str) -> bytes:
+    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 -- as above
+        BestAvailableEncryption,
+        pkcs12,
+    )
+
+    return pkcs12.serialize_key_and_certificates(
+        name.encode(),
+        pair.key,
+        pair.certificate,
+        [ca.certificate],
+        BestAvailableEncryption(password.encode()),
+    )
+
+
+def _serial(certificate: IssuedCertificate) -> str:
+    return f"{certificate.serial:x}"
+
+
+def _state(certificate: IssuedCertificate) -> str:
+    if certificate.revoked_at is not None:
+        return "revoked"
+    return "expired" if certificate.expires_at <= dt.datetime.now(dt.UTC) else "valid"
+
+
+def _described(certificate: IssuedCertificate) -> dict[str, object]:
+    return {
+        "name": certificate.name,
+        "serial": _serial(certificate),
+        "state": _state(certificate),
+        "issuedAt": _milliseconds(certificate.issued_at),
+        "expiresAt": _milliseconds(certificate.expires_at),
+        "revokedAt": None if certificate.revoked_at is None else _milliseconds(certificate.revoked_at),
+    }
+
+
+def _milliseconds(time: dt.datetime) -> int:
+    return round(time.timestamp() * 1000)
