@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
@@ -59,7 +60,8 @@ class ClientCertificateVerifier:
             raise _unauthorized("the client certificate has expired")
         subject = check_subject(certificate.subject, self._scopes, "the client certificate")
         standing = self._standings.get(key)
-        if standing is None:
+        # One that was only on hold has a new standing when it is taken from the list again.
+        if standing is None or standing.is_over:
             standing = self._standings[key] = Standing(certificate.expires_at)
         return Caller(subject, self._scopes, standing=standing)
 
@@ -87,7 +89,11 @@ class ClientCertificateVerifier:
 @lru_cache(maxsize=1024)
 def parse_client_certificate(pem: str) -> ClientCertificate:
     """Return what counts of a certificate that TLS has accepted."""
-    certificate = x509.load_pem_x509_certificate(pem.encode())
+    try:
+        certificate = x509.load_pem_x509_certificate(pem.encode())
+    except ValueError:
+        # OpenSSL is more lenient. It names nobody, and so it is refused.
+        return ClientCertificate(subject="", issuer=b"", serial=0, expires_at=math.inf)
     return ClientCertificate(
         subject=name_in(certificate),
         issuer=certificate.issuer.public_bytes(),

@@ -67,11 +67,14 @@ class RevocationList:
         return True
 
     def _read(self) -> frozenset[tuple[bytes, int]]:
-        return frozenset(
-            (crl.issuer.public_bytes(), entry.serial_number)
-            for crl in map(self._checked, read_revocation_lists(self._path))
-            for entry in crl
-        )
+        try:
+            return frozenset(
+                (crl.issuer.public_bytes(), entry.serial_number)
+                for crl in map(self._checked, read_revocation_lists(self._path))
+                for entry in crl
+            )
+        except ValueError:  # lists are parsed as they are looked at
+            raise CertificateFileError(f"{self._path} holds a malformed revocation list") from None
 
     def _checked(self, crl: x509.CertificateRevocationList) -> x509.CertificateRevocationList:
         signed = [

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import msgspec
 
-__all__ = ["TlsFiles", "client_context"]
+__all__ = ["TlsFiles", "client_context", "tls_files"]
 
 
 class TlsFiles(msgspec.Struct, frozen=True):
@@ -19,16 +19,29 @@ class TlsFiles(msgspec.Struct, frozen=True):
     cert_key: Path | None = None
     """Its key; None: it is in the same file."""
 
+    def without_certificate(self) -> "TlsFiles":
+        """Return what is left for a server that is not to see the certificate."""
+        return TlsFiles(self.ca)
+
+
+def tls_files(ca: Path | None, cert: Path | None, cert_key: Path | None) -> TlsFiles:
+    """Return the files.
+
+    Raises:
+        click.UsageError: there is a key, and no certificate.
+    """
+    if cert_key is not None and cert is None:
+        raise click.UsageError("--cert-key: needs --cert too")
+    return TlsFiles(ca, cert, cert_key)
+
 
 def client_context(files: TlsFiles) -> ssl.SSLContext:
     """Return how to connect.
 
     Raises:
-        click.ClickException: a file is of no use.
-        click.UsageError: there is a key, and no certificate.
+        click.ClickException: a file holds something else.
+        OSError: one cannot be read.
     """
-    if files.cert_key is not None and files.cert is None:
-        raise click.UsageError("--cert-key: needs --cert too")
     context = ssl.create_default_context()
     for path in (files.ca, files.cert, files.cert_key):
         _require_readable(path)

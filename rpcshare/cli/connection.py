@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from rpcshare.auth.credential import Credential, CredentialKind
 from rpcshare.auth.handshake import split_path_key
 from rpcshare.auth.secret_files import ADMIN_TOKEN_FILE
-from rpcshare.cli.client_tls import TlsFiles, client_context
+from rpcshare.cli.client_tls import TlsFiles, client_context, tls_files
 from rpcshare.cli.terminal import printable
 from rpcshare.client import ShareClient
 from rpcshare.errors import ErrorCode, ShareError
@@ -85,7 +85,7 @@ def with_server(command: _Command) -> _Command:
         cert_key: Path | None,
         **arguments: object,
     ) -> int | None:
-        files = TlsFiles(ca, cert, cert_key)
+        files = tls_files(ca, cert, cert_key)
         return command(_server(url, url, token, data_dir, files), **arguments)
 
     return _with_options(run)
@@ -111,7 +111,7 @@ def with_share(command: _Command) -> _Command:
     ) -> int | None:
         named, share_id = _parse_share(share)
         place = url if named is None or _is_typed("url") else named
-        files = TlsFiles(ca, cert, cert_key)
+        files = tls_files(ca, cert, cert_key)
         return command(_server(place, url, token, data_dir, files), share_id, **arguments)
 
     return click.argument("share")(_with_options(run))
@@ -180,6 +180,11 @@ def _is_typed(name: str) -> bool:
 def _server(url: str, configured: str, token: str | None, data_dir: Path, files: TlsFiles) -> Server:
     """Return the server at ``url`` with the credentials that are meant for it, if there are any."""
     parts = _checked(url)
+    is_encrypted = _WEB_SCHEMES[parts.scheme] == "https"
+    if not is_encrypted and (_is_typed("ca") or _is_typed("cert")):
+        raise click.UsageError("--ca and --cert are for servers whose URL begins with https://")
+    if not (is_encrypted and _is_meant_for(parts, configured, "cert")):
+        files = files.without_certificate()
     # A certificate that was asked for is who is asking, and not the token that happens to lie around.
     if token is None and (files.cert is None or _is_typed("data_dir")):
         token = _kept_token(data_dir)
@@ -190,11 +195,6 @@ def _server(url: str, configured: str, token: str | None, data_dir: Path, files:
         token = None
     if token is not None and not Credential(CredentialKind.TOKEN, token).is_well_formed:
         raise click.UsageError("the token must be visible ASCII characters, none of them a space")
-    if not _is_meant_for(parts, configured, "cert"):
-        files = TlsFiles(files.ca)
-    is_encrypted = _WEB_SCHEMES[parts.scheme] == "https"
-    if not is_encrypted and (_is_typed("ca") or _is_typed("cert")):
-        raise click.UsageError("--ca and --cert are for servers whose URL begins with https://")
     return Server(url, token, client_context(files) if is_encrypted else None, files.cert is not None)
 
 

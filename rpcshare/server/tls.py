@@ -46,12 +46,16 @@ def tls_context(settings: Settings) -> Iterator[ssl.SSLContext | None]:
 def _made(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Who is at the other end is settled once.
+    context.options |= ssl.OP_NO_RENEGOTIATION
     _load(context, certificate, key)
     if client_ca is not None:
         read_certificates(client_ca)
         context.load_verify_locations(client_ca)
         # Whoever shows none is asked for a credential; a certificate of another CA ends the handshake.
         context.verify_mode = ssl.CERT_OPTIONAL
+        # What is named is trusted, be it an intermediate CA.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
 
 

@@ -83,6 +83,13 @@ def test_a_certificate_whose_names_cannot_be_read_names_nobody(authority):
     assert name_in(certificate) == ""
 
 
+async def test_a_certificate_that_only_tls_can_read_is_refused():
+    pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    shown = RequestHead(peer_certificate=parse_client_certificate(pem))
+    with pytest.raises(ShareError, match="does not hold a name"):
+        await ClientCertificateVerifier({Scope.CREATE}).verify(shown)
+
+
 async def test_the_admins_name_is_for_certificates_that_make_an_admin(authority):
     certificate = authority.issue("admin")
     message = await refusal(ClientCertificateVerifier({Scope.CREATE}), certificate)
@@ -108,6 +115,14 @@ async def test_a_certificate_has_one_standing_however_often_it_is_shown(authorit
     callers = [await verifier.verify(head(shown)) for shown in (certificate, certificate, other)]
     assert callers[0].standing is callers[1].standing
     assert callers[0].standing is not callers[2].standing
+
+
+async def test_a_certificate_that_was_on_hold_has_a_new_standing(authority):
+    verifier = ClientCertificateVerifier({Scope.CREATE})
+    certificate = authority.issue("one")
+    held = await verifier.verify(head(certificate))
+    held.standing.end()
+    assert not (await verifier.verify(head(certificate))).has_lost_standing
 
 
 async def test_a_revoked_certificate_is_refused_and_others_are_not(authority, tmp_path):

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,6 +107,36 @@ def test_a_certificate_is_who_is_asking_over_http(tls_server: RunningServer, mac
     assert created.status_code == 200
     assert listed.json()["count"] == 1
     assert refused.status_code == 403
+
+
+def test_a_page_of_somebody_else_cannot_use_the_certificate_of_a_browser(
+    tls_server: RunningServer, machine: ssl.SSLContext
+) -> None:
+    answer = httpx.post(
+        f"{tls_server.url}/api/share",
+        verify=machine,
+        headers={"Origin": "https://evil.example"},
+        json={"sessionID": "ses_certificate_and_origin"},
+    )
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_tls_session_that_is_resumed_is_still_the_certificate_s(
+    tls_server: RunningServer, authority: Authority, version: ssl.TLSVersion
+) -> None:
+    context = client_context(authority, authority.pem(authority.issue("resumes")))
+    context.minimum_version = context.maximum_version = version
+    session: ssl.SSLSession | None = None
+    for is_resumed in (False, True):
+        with (
+            socket.create_connection(("127.0.0.1", tls_server.port)) as beneath,
+            context.wrap_socket(beneath, server_hostname="localhost", session=session) as secured,
+        ):
+            secured.sendall(b"GET /api/my-sessions HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            status = secured.recv(65536).split(b"\r\n")[0]
+            session = secured.session
+            assert (secured.session_reused, status) == (is_resumed, b"HTTP/1.1 200 OK")
 
 
 def test_a_token_takes_the_place_of_a_certificate(tls_server: RunningServer, machine: ssl.SSLContext) -> None:
@@ -235,17 +266,23 @@ def test_failed_handshakes_are_not_logged_as_errors(
     assert tls_server.log.read_text() == before
 
 
-async def test_a_stop_does_not_wait_for_idle_connections(authority: Authority, tmp_path: Path) -> None:
+async def test_a_stop_does_not_wait_for_connections_that_do_nothing(
+    authority: Authority, tmp_path: Path
+) -> None:
     path = tmp_path / "crl.pem"
     path.write_bytes(authority.revocation_list())
     context = client_context(authority)
     with RunningServer(tmp_path / "data", *tls_options(authority, path)) as server:
-        # One that has said nothing yet, and never agrees that the connection is over.
-        _, writer = await asyncio.open_connection("localhost", server.port, ssl=context)
-        async with rpcshare.connect(server.url, token=server.token, ssl_context=context) as api:
-            await api.whoami()
-            assert await asyncio.to_thread(server.stop) == 0
-        writer.transport.abort()
+        address = ("localhost", server.port)
+        # One that never begins the handshake, and one that never agrees that the connection is over.
+        with (
+            socket.create_connection(address),
+            socket.create_connection(address) as beneath,
+            context.wrap_socket(beneath, server_hostname="localhost"),
+        ):
+            async with rpcshare.connect(server.url, token=server.token, ssl_context=context) as api:
+                await api.whoami()
+                assert await asyncio.to_thread(server.stop) == 0
 
 
 async def test_a_certificate_that_is_renewed_is_shown_to_whoever_connects_next(
