@@ -36,6 +36,7 @@ def tls_options(authority: Authority, revocation_list: Path) -> list[str]:
         f"--tls-key={pem}",
         f"--client-ca={authority.path}",
         f"--client-crl={revocation_list}",
+        "--client-cert-scope=create,read",
     ]
 
 
@@ -74,7 +75,7 @@ async def test_a_certificate_is_who_is_asking_over_rpc(
     async with rpcshare.ShareClient(tls_server.url, ssl_context=machine) as client:
         me = await client.whoami()
         share = await client.create_share("ses_certificate_over_rpc_1")
-    assert (me.subject, set(me.scopes)) == ("urn:machine:build-1", {"create"})
+    assert (me.subject, set(me.scopes)) == ("urn:machine:build-1", {"create", "read"})
     assert share.url.startswith(f"{tls_server.url}/share/")
 
 
