@@ -153,12 +153,9 @@ def _uuid(value: object) -> object:
 
 
 def _listed(value: object) -> object:
-    """Return a list's elements, where it or its elements may be text with commas."""
-    if isinstance(value, str):
-        return [element.strip() for element in value.split(",") if element.strip()]
-    if isinstance(value, list | tuple) and all(isinstance(element, str) for element in value):
-        return [element for text in value for element in text.split(",")]
-    return value
+    if not isinstance(value, str):
+        return value
+    return [element.strip() for element in value.split(",") if element.strip()]
 
 
 def _origin(value: str) -> str:
@@ -419,7 +416,7 @@ def _reason(error: ErrorDetails) -> str:
 def _shown(field: str, value: object) -> str:
     if field in _NEVER_SHOWN or value == "":
         return ""
-    text = repr(",".join(value) if isinstance(value, tuple) else value)
+    text = repr(value)
     return f", not {text}" if len(text) <= _LONGEST_SHOWN else ""
 
 

@@ -18,7 +18,7 @@ from rpcshare.auth.certificate_files import CertificateFileError
 from rpcshare.auth.request_head import ClientCertificate, RequestHead
 from rpcshare.auth.revocation_list import RevocationList
 from rpcshare.auth.standing import Standing
-from rpcshare.auth.subject import check_subject
+from rpcshare.auth.subjects import fault_of_subject
 from rpcshare.errors import ErrorCode, ShareError
 
 __all__ = ["ClientCertificateVerifier", "name_in", "parse_client_certificate"]
@@ -58,12 +58,14 @@ class ClientCertificateVerifier:
         # A connection may be older than the expiry of what opened it.
         if certificate.expires_at <= time.time():
             raise _unauthorized("the client certificate has expired")
-        subject = check_subject(certificate.subject, self._scopes, "the client certificate")
+        fault = fault_of_subject(certificate.subject, self._scopes)
+        if fault is not None:
+            raise _unauthorized(f"the name in the client certificate {fault}")
         standing = self._standings.get(key)
         # One that was only on hold has a new standing when it is taken from the list again.
         if standing is None or standing.is_over:
             standing = self._standings[key] = Standing(certificate.expires_at)
-        return Caller(subject, self._scopes, standing=standing)
+        return Caller(certificate.subject, self._scopes, standing=standing)
 
     async def watch(self) -> None:
         """Read the revocation list whenever it changes, and end what revoked certificates have opened.

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.auth.request_head import RequestHead
-from rpcshare.auth.subject import check_subject
+from rpcshare.auth.subjects import fault_of_subject
 from rpcshare.errors import ErrorCode, ShareError
 
 __all__ = ["ProxySubjectVerifier", "TrustedProxies"]
@@ -78,15 +78,17 @@ class ProxySubjectVerifier:
             return None
         # One that the client has sent may stand beside the proxy's, as a header or behind a comma.
         if len(values) > 1 or "," in values[0]:
-            raise ShareError(
-                ErrorCode.UNAUTHORIZED,
-                f"Unauthorized: the proxy's header {self._header} has more than one value",
-            )
-        origin = f"the proxy's header {self._header}"
-        name = check_subject(_as_text(values[0]), self._scopes, origin)
+            raise self._refusal("has more than one value")
+        name = _as_text(values[0])
         if name == _NOBODY:
             return None
+        fault = fault_of_subject(name, self._scopes)
+        if fault is not None:
+            raise self._refusal(fault)
         return Caller(name, self._scopes)
+
+    def _refusal(self, fault: str) -> ShareError:
+        return ShareError(ErrorCode.UNAUTHORIZED, f"Unauthorized: the proxy's header {self._header} {fault}")
 
 
 def _as_text(value: str) -> str:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rpcshare.auth.caller import Scope
+from rpcshare.auth.subjects import fault_of_subject
 from rpcshare.cli.options import with_settings
 from rpcshare.cli.terminal import json_text, printable
 from rpcshare.config import Settings
@@ -188,13 +190,10 @@ def _opened(settings: Settings) -> PrivateCA:
 
 
 def _check_name(name: str) -> None:
-    from rpcshare.auth.admin_token import ADMIN  # noqa: PLC0415 -- as above
-    from rpcshare.auth.subject import is_subject  # noqa: PLC0415 -- as above
-
-    if not is_subject(name):
-        raise click.BadParameter("must be 1 to 256 printable characters", param_hint="NAME")
-    if name == ADMIN.subject:
-        raise click.BadParameter("is whoever holds the admin token; take another", param_hint="NAME")
+    # As a server takes it that gives certificates no more than the scope of its default.
+    fault = fault_of_subject(name, frozenset({Scope.CREATE}))
+    if fault is not None:
+        raise click.BadParameter(fault, param_hint="NAME")
 
 
 def _as_p12(name: str, pair: KeyPair, ca: PrivateCA, password: str) -> bytes:

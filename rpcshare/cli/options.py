@@ -62,15 +62,15 @@ def _option(name: str) -> Callable[[_Command], _Command]:
         return click.option(spelling, name, default=None, help=help_text)
     if get_origin(field.annotation) is tuple:
         return click.option(
-            option_name(name), name, metavar="VALUE", multiple=True, callback=_if_given, help=help_text
+            option_name(name), name, metavar="VALUE", multiple=True, callback=_joined, help=help_text
         )
     # Values go to the settings as they are: one place checks them, wherever they come from.
     return click.option(option_name(name), name, metavar="VALUE", help=help_text)
 
 
-def _if_given(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> object:
-    # click has no other way to say that an option which may be repeated was not given.
-    return values or None
+def _joined(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> str | None:
+    # Given several times it is as good as given once, with commas.
+    return ",".join(values) if values else None
 
 
 def _spelled(default: object) -> str:
