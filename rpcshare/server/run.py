@@ -28,9 +28,9 @@ from rpcshare.server.app import create_app
 from rpcshare.server.connection_identity import head_verifiers
 from rpcshare.server.logs import configure_logging
 from rpcshare.server.rpc_endpoint import RpcEndpoint
-from rpcshare.server.token_issuers import token_issuers
 from rpcshare.server.tls import tls_context
 from rpcshare.server.tls_protocols import TlsHttpProtocol, TlsWebSocketProtocol
+from rpcshare.server.token_issuers import token_issuers
 from rpcshare.server.websocket_protocol import WebSocketProtocol
 from rpcshare.shares.credentials import Credentials
 from rpcshare.shares.node import LogSettings
