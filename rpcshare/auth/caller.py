@@ -26,8 +26,13 @@ class View(msgspec.Struct, frozen=True):
     share_id: str
     generation: str
     """Of the share: one that is made anew under the same id is another."""
-    epoch: int
-    """Of the share's access settings: a token made before they changed opens nothing."""
+    epoch: int | None
+    """Of the share's access settings: a token made before they changed opens nothing. None is the view of
+    who may write the share, which they do not end."""
+
+    def opens(self, share_id: str, generation: str, epoch: int) -> bool:
+        """Whether this is the right to read a share as it is now."""
+        return (self.share_id, self.generation) == (share_id, generation) and self.epoch in (None, epoch)
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -42,6 +47,13 @@ class Caller(msgspec.Struct, frozen=True):
     """Shares that were opened to this caller, by view tokens."""
     standing: Standing | None = None
     """Whether what the caller has shown still holds; None: for ever."""
+    password: str | None = None
+    """Of a share, shown with a request to read it; not yet verified."""
+
+    def __repr__(self) -> str:
+        """Leave out the password."""
+        scopes = sorted(scope.value for scope in self.scopes)
+        return f"Caller(subject={self.subject!r}, scopes={scopes}, address={self.address!r})"
 
     def has(self, scope: Scope) -> bool:
         """Whether the caller holds ``scope``, by itself or as an admin."""

@@ -7,6 +7,8 @@ Nothing else in the server reads a credential from a request. The ways to show o
 - the WebSocket subprotocol ``bearer.<base64url(TOKEN)>``, offered beside the one to be spoken
 - the path prefix ``/k/KEY``
 
+``Authorization: Basic`` is no credential: it carries the password of a share that is to be read.
+
 A request that shows a credential means it. So a bad one is refused, even where none is needed and
 even beside a good one, and a request whose credentials stand for different callers is refused too.
 
@@ -38,6 +40,7 @@ SUBPROTOCOLS = ("rpcshare.json", "rpcshare.msgpack")
 _BEARER_SUBPROTOCOL = "bearer."
 _PATH_PREFIX = "/k/"
 
+_PASSWORD_SCHEME = "basic"  # noqa: S105 -- a scheme's name
 _AUTHORIZATION_SCHEMES = {"bearer": CredentialKind.TOKEN, "apikey": CredentialKind.API_KEY}
 
 # No padding, and no length that base64 cannot have.
@@ -80,7 +83,7 @@ class Authenticator:
         caller = _one({await self._verified(credential) for credential in credentials})
         if caller.subject is None:
             caller = _one((caller, await self._of_connection(head)))
-        return msgspec.structs.replace(caller, address=head.address)
+        return msgspec.structs.replace(caller, address=head.address, password=_password(head))
 
     async def caller_of_token(self, token: str, *, address: str = "") -> Caller:
         """Return whom ``token`` stands for, when it is shown in-band: ``authenticate(token)``.
@@ -150,9 +153,11 @@ def _credentials(head: RequestHead) -> Iterator[Credential]:
     """Yield what ``head`` shows, well-formed; raise UNAUTHORIZED for what is not."""
     for value in head.header("authorization"):
         scheme, _, token = value.strip().partition(" ")
+        if scheme.lower() == _PASSWORD_SCHEME:
+            continue
         kind = _AUTHORIZATION_SCHEMES.get(scheme.lower())
         if kind is None:
-            raise _unauthorized("the Authorization header must be 'Bearer TOKEN' or 'ApiKey KEY'")
+            raise _unauthorized("the Authorization header must be 'Bearer TOKEN', 'ApiKey KEY' or Basic")
         yield _well_formed(kind, token.strip())
     for value in head.header("x-opencode-share-key"):
         yield _well_formed(CredentialKind.TOKEN, value.strip())
@@ -164,6 +169,26 @@ def _credentials(head: RequestHead) -> Iterator[Credential]:
     key, _ = split_path_key(head.path)
     if key is not None:
         yield _well_formed(CredentialKind.PATH_KEY, key)
+
+
+def _password(head: RequestHead) -> str | None:
+    """Return the password of a share that ``head`` shows, under whatever user name (RFC 7617).
+
+    Raises:
+        ShareError: UNAUTHORIZED: it is malformed, or there are several.
+    """
+    passwords = set()
+    for value in head.header("authorization"):
+        scheme, _, encoded = value.strip().partition(" ")
+        if scheme.lower() == _PASSWORD_SCHEME:
+            try:
+                user_and_password = base64.b64decode(encoded.strip(), validate=True).decode()
+            except ValueError:
+                raise _unauthorized("the Basic credentials are malformed") from None
+            passwords.add(user_and_password.partition(":")[2])
+    if len(passwords) > 1:
+        raise _unauthorized("this request shows several passwords")
+    return next(iter(passwords), None)
 
 
 def _well_formed(kind: CredentialKind, value: str) -> Credential:

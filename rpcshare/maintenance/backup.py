@@ -23,7 +23,7 @@ import msgspec
 from rpcshare import jsontext
 from rpcshare.errors import ShareError
 from rpcshare.shares.credentials import SecretKind, is_session_id, is_share_id
-from rpcshare.shares.objects import LogSnapshot, SessionOwner
+from rpcshare.shares.objects import LogSnapshot, SessionOwner, Visibility
 from rpcshare.shares.state import Content
 from rpcshare.shares.syncdata import Item, Kind, parse_batch
 
@@ -69,10 +69,17 @@ class ShareRecord(msgspec.Struct, frozen=True, rename="camel"):
     if nobody was who has a name."""
     secret_kind: SecretKind
     secret_hash: str | None
-    visibility: str
+    visibility: Visibility
     created_at: int
     last_updated: int
     sync_count: int
+    password_hash: str | None = None
+    """Of the share's password, if it has one; see :mod:`rpcshare.auth.passwords`."""
+    expires_at: int | None = None
+
+    def __repr__(self) -> str:
+        """Leave out the hashes."""
+        return f"ShareRecord(id={self.id!r})"
 
 
 def write_share_files(folder: Path, record: ShareRecord, items: Iterable[Item]) -> dict[str, str]:

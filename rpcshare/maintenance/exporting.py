@@ -86,6 +86,8 @@ async def _record(store: ObjectStore, share_id: str, share: StoredShare) -> Shar
         secret_kind=head.secret_kind,
         secret_hash=head.secret_hash,
         visibility=head.visibility,
+        password_hash=head.password_hash,
+        expires_at=head.expires_at,
         created_at=head.created_at,
         last_updated=snapshot.last_updated,
         sync_count=snapshot.sync_count,

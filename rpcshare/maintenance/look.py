@@ -9,7 +9,9 @@ import msgspec
 from rpcshare.maintenance.findings import Finding, Problem
 from rpcshare.maintenance.shelf import Shelf
 from rpcshare.shares import objects
+from rpcshare.shares.expiry import schedule
 from rpcshare.shares.journal import Journal, StoredHead, read_head
+from rpcshare.shares.node import wall_clock
 from rpcshare.shares.objects import IndexRow, UnknownVersionError
 from rpcshare.shares.older import OlderShare, decode_older, decode_older_index, read_older
 from rpcshare.shares.replay import replay
@@ -124,12 +126,22 @@ async def _look_at_live(store: ObjectStore, shelf: Shelf, found: StoredHead, loo
         is_snapshot = key.startswith(objects.snapshot_prefix(shelf.share_id, head.generation))
         if objects.number_of(key) < newest + (not is_snapshot):
             look.superfluous.append(key)
-    row = IndexRow(objects.VERSION, head.generation, head.owner, replayed.state.index())
+    row = IndexRow.of(head, replayed.state.index())
     await _compare_row(store, row, look)
+    if head.expires_at is not None:
+        key = objects.expiry_key(shelf.share_id, head.expires_at)
+        if await store.get(key) is None:
+            finding = look.add(key, Problem.INDEX, "is missing, so the share would stay when it expires")
+            look.repairs.append((finding, partial(_schedule, store, shelf.share_id, head.expires_at)))
+
+
+async def _schedule(store: ObjectStore, share_id: str, expires_at: int) -> bool:
+    await schedule(store, share_id, expires_at)
+    return True
 
 
 async def _finish_removal(journal: Journal, tombstone: int) -> bool:
-    await journal.remove(tombstone)
+    await journal.remove(tombstone, now=wall_clock())
     return True
 
 

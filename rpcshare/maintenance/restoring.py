@@ -13,6 +13,7 @@ from rpcshare.maintenance.stored_share import StoredShare, read_share
 from rpcshare.shares import objects
 from rpcshare.shares.install import SessionTakenError, install
 from rpcshare.shares.journal import Journal, StoredHead, read_head
+from rpcshare.shares.node import wall_clock
 from rpcshare.shares.objects import Head
 from rpcshare.shares.older import read_older, upgrade
 from rpcshare.shares.replay import replay
@@ -100,13 +101,16 @@ def _head(record: ShareRecord) -> Head:
         secret_hash=record.secret_hash,
         created_at=record.created_at,
         visibility=record.visibility,
+        password_hash=record.password_hash,
+        expires_at=record.expires_at,
     )
 
 
 def _is_same(existing: StoredShare | None, backup: StoredShare) -> bool:
     if existing is None:
         return False
-    head = msgspec.structs.replace(existing.head, generation=backup.head.generation)
+    # What its settings are counts, and not how often they have changed.
+    head = msgspec.structs.replace(existing.head, generation=backup.head.generation, epoch=0, revision=0)
     return head == backup.head and existing.snapshot == backup.snapshot
 
 
@@ -144,7 +148,7 @@ async def _append_tombstone(journal: Journal, found: StoredHead) -> None:
             except PreconditionFailedError:
                 continue  # a server has written to it meanwhile
         if tombstone is not None:
-            await journal.remove(tombstone)
+            await journal.remove(tombstone, now=wall_clock())
         return
 
 

@@ -4,18 +4,27 @@ Each function returns if the caller may, and raises otherwise.
 """
 
 from rpcshare.auth.caller import Caller, Scope
+from rpcshare.auth.passwords import Passwords
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares.credentials import Credentials, SecretKind, equal_secrets, secret_hash
-from rpcshare.shares.objects import Head
+from rpcshare.shares.objects import Head, Visibility
 
 __all__ = [
+    "WrongGuessError",
     "may_create",
     "may_list_all",
     "may_list_own",
     "may_manage_keys",
     "may_read",
+    "may_unlock",
     "may_write",
+    "reads_without_password",
+    "refusal",
 ]
+
+
+class WrongGuessError(ShareError):
+    """A password or a share's secret that was shown is wrong: what guessing looks like."""
 
 
 def may_create(caller: Caller, *, anonymous_create: bool) -> None:
@@ -32,18 +41,59 @@ def may_create(caller: Caller, *, anonymous_create: bool) -> None:
         raise _forbidden("this caller may not create shares")
 
 
-def may_read(caller: Caller, head: Head) -> None:
+async def may_read(caller: Caller, share_id: str, head: Head, passwords: Passwords) -> None:
     """Decide whether ``caller`` may read a share: to know its id, the link, is enough for most.
 
     Raises:
-        ShareError: UNAUTHORIZED, FORBIDDEN.
+        ShareError: UNAUTHORIZED, FORBIDDEN; WrongGuessError.
+    """
+    if reads_without_password(caller, share_id, head):
+        return
+    if caller.password is None or head.visibility is not Visibility.LINK:
+        raise _no_reader(caller, head)
+    await _require_right(caller.password, head, passwords)
+
+
+async def may_unlock(caller: Caller, head: Head, password: str, passwords: Passwords) -> None:
+    """Decide whether ``password`` is a right to read a share.
+
+    Raises:
+        ShareError: UNAUTHORIZED, FORBIDDEN: the share is private. INVALID_ARGUMENT: it has no password;
+            WrongGuessError.
     """
     _require_standing(caller)
-    if head.visibility == "link" or caller.owns(head.owner) or caller.has(Scope.READ):
-        return
-    if caller.subject is None:
-        raise _unauthorized()
-    raise _forbidden("this share is private")
+    if head.visibility is not Visibility.LINK:
+        raise _no_reader(caller, head)
+    if head.password_hash is None:
+        raise ShareError(ErrorCode.INVALID_ARGUMENT, "password: this share has none")
+    await _require_right(password, head, passwords)
+
+
+def reads_without_password(caller: Caller, share_id: str, head: Head) -> bool:
+    """Whether ``caller`` may read a share without a password, for a right of its own or because none is set.
+
+    Raises:
+        ShareError: UNAUTHORIZED: a credential of the caller's holds no more.
+    """
+    _require_standing(caller)
+    return (
+        (head.visibility is Visibility.LINK and head.password_hash is None)
+        or caller.owns(head.owner)
+        or caller.has(Scope.READ)
+        or any(view.opens(share_id, head.generation, head.epoch) for view in caller.views)
+    )
+
+
+def refusal(caller: Caller, share_id: str, head: Head) -> ShareError | None:
+    """Return why ``caller``, who has been reading a share, may not go on now that its settings changed.
+
+    Who read it by a password has to show it again: it may be another.
+    """
+    try:
+        may = reads_without_password(caller, share_id, head)
+    except ShareError as exc:
+        return exc
+    return None if may else _no_reader(caller, head)
 
 
 def may_write(caller: Caller, head: Head, secret: str | None, credentials: Credentials) -> None:
@@ -56,7 +106,7 @@ def may_write(caller: Caller, head: Head, secret: str | None, credentials: Crede
     _require_standing(caller)
     if secret is not None:
         if not _is_right(secret, head, credentials):
-            raise ShareError(ErrorCode.INVALID_SECRET, "Invalid secret")
+            raise WrongGuessError(ErrorCode.INVALID_SECRET, "Invalid secret")
     elif not (_owns(caller, head) or caller.has(Scope.ADMIN)):
         raise _forbidden("only the owner of a share needs no secret")
 
@@ -108,6 +158,18 @@ def _require_standing(caller: Caller) -> None:
 def _owns(caller: Caller, head: Head) -> bool:
     # A credential of the owner's that may only read is no right to change anything.
     return caller.owns(head.owner) and caller.has(Scope.CREATE)
+
+
+async def _require_right(password: str, head: Head, passwords: Passwords) -> None:
+    if head.password_hash is None or not await passwords.is_right(password, head.password_hash):
+        raise WrongGuessError(ErrorCode.UNAUTHORIZED, "Unauthorized: the password is wrong")
+
+
+def _no_reader(caller: Caller, head: Head) -> ShareError:
+    what = "is private" if head.visibility is Visibility.PRIVATE else "has a password"
+    if caller.subject is None:
+        return ShareError(ErrorCode.UNAUTHORIZED, f"Unauthorized: this share {what}")
+    return _forbidden(f"this share {what}")
 
 
 def _is_right(secret: str, head: Head, credentials: Credentials) -> bool:

@@ -8,10 +8,12 @@ import asyncio
 import logging
 import time
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable
 from contextlib import suppress
 
 from rpcshare.shares import objects
 from rpcshare.shares.journal import Journal
+from rpcshare.shares.node import wall_clock
 from rpcshare.shares.objects import IndexRow
 from rpcshare.shares.older import decode_older_index
 from rpcshare.shares.page import Page, Query
@@ -45,8 +47,12 @@ class _Listed:
 class Catalogue:
     """All shares as a listing shows them. Methods raise StoreError unless they say otherwise."""
 
-    def __init__(self, store: ObjectStore, *, is_shared: bool) -> None:
-        """List what is in ``store``, which other nodes may write to if ``is_shared``."""
+    def __init__(self, store: ObjectStore, *, is_shared: bool, clock: Callable[[], int] = wall_clock) -> None:
+        """List what is in ``store``, which other nodes may write to if ``is_shared``.
+
+        ``clock`` returns the time in milliseconds since the epoch: what has expired is not listed.
+        """
+        self._clock = clock
         self._store = store
         self._is_shared = is_shared
         self._listed: dict[str, _Listed] = {}  # by share id
@@ -73,6 +79,9 @@ class Catalogue:
 
     def _matches(self, listed: _Listed, query: Query) -> bool:
         if query.owner is not None and listed.row.owner != query.owner:
+            return False
+        expires_at = listed.row.expires_at
+        if expires_at is not None and self._clock() >= expires_at:
             return False
         return not query.text or any(query.text in text for text in listed.texts)
 
@@ -124,7 +133,7 @@ class Catalogue:
         self._touched.add(share_id)
         listed = self._listed.get(share_id)
         if listed is not None and listed.row.generation == row.generation:
-            listed.set_row(row)
+            listed.set_row(row.merged_with(listed.row))
             listed.etag = etag or listed.etag
             return
         if listed is not None:
@@ -196,9 +205,10 @@ class Catalogue:
                 return
             listed.etag = found.etag
             theirs = _readable(key, found.body)
-            if theirs is not None and theirs.index.sync_count >= listed.row.index.sync_count:
-                listed.set_row(theirs)
-                return
+            if theirs is not None:
+                listed.set_row(theirs.merged_with(listed.row))
+                if listed.row == theirs:
+                    return
 
     # Reading what other nodes wrote
 
@@ -247,9 +257,9 @@ class Catalogue:
         listed = self._listed.get(row.index.id)
         if listed is not None and listed.row.generation == row.generation:
             listed.etag = etag
-            if listed.row.index.sync_count >= row.index.sync_count:
-                return  # this node has the share open
-        elif listed is not None and (
+            listed.set_row(listed.row.merged_with(row))  # this node may have the share open
+            return
+        if listed is not None and (
             row.generation == objects.OLDER or listed.row.index.created_at > row.index.created_at
         ):
             return  # what a crash has left of an older generation

@@ -8,6 +8,7 @@ import msgspec
 
 from rpcshare.auth.caller import Caller
 from rpcshare.shares import objects
+from rpcshare.shares.access_settings import AccessChange
 from rpcshare.shares.credentials import (
     Credentials,
     SecretKind,
@@ -15,6 +16,7 @@ from rpcshare.shares.credentials import (
     random_secret,
     secret_hash,
 )
+from rpcshare.shares.expiry import schedule
 from rpcshare.shares.journal import StoredHead, read_head
 from rpcshare.shares.objects import Head, SessionOwner
 from rpcshare.shares.older import find_older
@@ -34,11 +36,17 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 async def claim(
-    store: ObjectStore, credentials: Credentials, caller: Caller, session_id: str, now: int
+    store: ObjectStore,
+    credentials: Credentials,
+    caller: Caller,
+    session_id: str,
+    now: int,
+    access: AccessChange | None = None,
 ) -> Claim:
     """Return the caller's share of a session; make an empty one if there is none.
 
-    An anonymous caller always gets a new one.
+    An anonymous caller always gets a new one. The id of a share that was is its former owner's: links to it
+    must not show what somebody else has put there.
 
     Args:
         store: where heads are.
@@ -46,6 +54,7 @@ async def claim(
         caller: whose share it is.
         session_id: of what; checked.
         now: milliseconds since the epoch.
+        access: the settings of a share that is made.
 
     Raises:
         StoreError: the store failed. An empty share may have been made.
@@ -62,15 +71,19 @@ async def claim(
     older = await _in_older_layout(store, unclaimed)
     kind = await _secret_kind(store, caller, session_id, is_known=bool(older))
     new, secret = _new_head(credentials, caller, session_id, kind, now)
+    if access is not None:
+        new = access.applied_to(new)
     body = objects.encode_head(new)
     free = [
         (share_id, found)
         for share_id, found in zip(ids, heads, strict=True)
-        if share_id not in older and (found is None or found.head.deleted)
+        if share_id not in older and (found is None or _is_left_to(found, caller))
     ]
     free += [(credentials.random_share_id(session_id), None) for _ in range(_RANDOM_IDS)]
     for share_id, found in free:
         key = objects.head_key(share_id)
+        if new.expires_at is not None:
+            await schedule(store, share_id, new.expires_at)
         try:
             if found is None:
                 etag = await store.put(key, body, if_absent=True)
@@ -133,6 +146,11 @@ def _old(credentials: Credentials, share_id: str, head: Head) -> Claim:
     secret = credentials.secret(head.session_id, head.secret_kind, head.owner)
     made = ShareCredentials(share_id, credentials.url(share_id), secret)
     return Claim(made, None)
+
+
+def _is_left_to(found: StoredHead, caller: Caller) -> bool:
+    """Whether a share of the caller's was there."""
+    return found.head.deleted and caller.owns(found.head.owner)
 
 
 def _is_own(found: StoredHead, caller: Caller, session_id: str) -> bool:

@@ -15,6 +15,7 @@ from typing import TypeGuard
 
 import msgspec
 
+from rpcshare.auth.view_tokens import ViewTokens
 from rpcshare.errors import ErrorCode, ShareError
 
 __all__ = [
@@ -110,6 +111,10 @@ class Credentials:
     def random_share_id(self, session_id: str) -> str:
         """Return an id that nobody has, most likely."""
         return session_id + secrets.token_hex(_ADDED // 2)
+
+    def view_tokens(self) -> ViewTokens:
+        """Return what makes and reads the view tokens of this server's shares."""
+        return ViewTokens(self._shared_secret)
 
     def url(self, share_id: str) -> str:
         """Return the link to a share."""

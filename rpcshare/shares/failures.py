@@ -5,7 +5,7 @@ import logging
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.storage import StoreError
 
-__all__ = ["share_not_found", "storage_unavailable"]
+__all__ = ["share_gone", "share_not_found", "storage_unavailable"]
 
 logger = logging.getLogger(__name__)
 
@@ -15,6 +15,11 @@ _RETRY_AFTER = 2.0  # seconds
 def share_not_found() -> ShareError:
     """Return the error for an id that no share has. Its message is exact (PROTOCOL.md, "Errors")."""
     return ShareError(ErrorCode.SHARE_NOT_FOUND, "Share not found")
+
+
+def share_gone() -> ShareError:
+    """Return the error for a share whose time is over. Its message is exact, too."""
+    return ShareError(ErrorCode.SHARE_GONE, "Share expired")
 
 
 def storage_unavailable(cause: StoreError | None = None) -> ShareError:

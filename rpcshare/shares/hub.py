@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Self
 
-from rpcshare.auth.standing import Standing
+from rpcshare.auth.caller import ANONYMOUS, Caller
+from rpcshare.errors import ShareError
 from rpcshare.shares.events import Deleted, Event, Snapshot, Sync
 from rpcshare.shares.state import Content, ShareState
 
@@ -28,11 +29,13 @@ _BACKLOG_SIZE = 256 * 1024  # bytes
 class Subscription(AsyncIterator[Event]):
     """The events of one share for one consumer, from a first state on, without gap or repeat.
 
-    The iteration ends behind a :class:`~rpcshare.shares.events.Deleted`, and with :meth:`aclose`. A
-    snapshot that is not the first event replaces all before it.
+    The iteration ends behind a :class:`~rpcshare.shares.events.Deleted`, and with :meth:`aclose`; it
+    raises a ShareError when its reader may not read the share any longer. A snapshot that is not the
+    first event replaces all before it.
     """
 
-    def __init__(self, hub: "Hub", first: list[Event]) -> None:
+    def __init__(self, hub: "Hub", first: list[Event], reader: Caller = ANONYMOUS) -> None:
+        self.reader = reader
         self._hub = hub
         self._events = deque(first)
         self._size = sum(_size(event) for event in first)  # bytes of the syncs in _events
@@ -40,7 +43,8 @@ class Subscription(AsyncIterator[Event]):
         self._merged_count = 0  # the syncCount of the last of them
         self._last: Deleted | None = None  # behind all others
         self._ended = False
-        self._forget_standing: Callable[[], None] | None = None
+        self._error: ShareError | None = None  # why it has ended, if not by itself
+        self._on_end: list[Callable[[], None]] = []
         self._wake_up: asyncio.Future[None] | None = None  # of a consumer that waits
 
     async def __anext__(self) -> Event:
@@ -48,13 +52,19 @@ class Subscription(AsyncIterator[Event]):
             raise RuntimeError("a subscription has one consumer")
         while (event := self._take()) is None:
             if self._ended:
-                raise StopAsyncIteration
+                error, self._error = self._error, None
+                raise error or StopAsyncIteration
             self._wake_up = asyncio.get_running_loop().create_future()
             try:
                 await self._wake_up
             finally:
                 self._wake_up = None
         return event
+
+    @property
+    def share_id(self) -> str:
+        """Whose events these are."""
+        return self._hub.share_id
 
     async def __aenter__(self) -> Self:
         return self
@@ -69,19 +79,23 @@ class Subscription(AsyncIterator[Event]):
 
     async def aclose(self) -> None:
         """End the subscription now: what waits is dropped, and a waiting consumer let go."""
-        self._close()
+        self._drop_waiting()
+        self.end()
 
-    def end_with(self, standing: Standing) -> None:
-        """End the subscription, as :meth:`aclose` does, when ``standing`` ends."""
-        self._forget_standing = standing.on_end(self._close)
+    def fail(self, error: ShareError) -> None:
+        """Let the iteration raise ``error`` now: what waits is dropped."""
+        self._drop_waiting()
+        self._error = error
+        self.end()
 
-    def _close(self) -> None:
-        if self._forget_standing is not None:
-            self._forget_standing()
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Have ``callback`` called once there will be no more events."""
+        self._on_end.append(callback)
+
+    def _drop_waiting(self) -> None:
         self._hub.drop(self)
         self._events.clear()
         self._merged = self._last = None
-        self.end()
 
     def _take(self) -> Event | None:
         if self._events:
@@ -123,6 +137,9 @@ class Subscription(AsyncIterator[Event]):
         """Let the iteration end behind what waits."""
         self._ended = True
         self._wake()
+        callbacks, self._on_end = self._on_end, []
+        for callback in callbacks:
+            callback()
 
     def _merge_waiting(self) -> None:
         syncs = [event for event in self._events if isinstance(event, Sync)]
@@ -163,22 +180,31 @@ class Hub:
         """Bytes of the syncs that are remembered."""
         return self._recent_size
 
-    def subscribe(self, state: ShareState, from_sync_count: int | None) -> Subscription:
+    def subscribe(
+        self, state: ShareState, from_sync_count: int | None, reader: Caller = ANONYMOUS
+    ) -> Subscription:
         """Return a subscription that begins with the share as it is now.
 
         Args:
             state: the share.
             from_sync_count: the last sync that the subscriber has seen. If those behind it are still
                 remembered, they come instead of a snapshot.
+            reader: who gets them.
         """
         first = self._since(state.sync_count, from_sync_count)
-        subscription = Subscription(self, [self._snapshot_of(state)] if first is None else first)
+        subscription = Subscription(self, [self._snapshot_of(state)] if first is None else first, reader)
         self._subscriptions[subscription] = None
         return subscription
 
     def drop(self, subscription: Subscription) -> None:
         """Forget ``subscription``; one that is not there is no error."""
         self._subscriptions.pop(subscription, None)
+
+    def review(self, refusal: Callable[[Caller], ShareError | None]) -> None:
+        """End the subscriptions of those for whom ``refusal`` returns why."""
+        for subscription in list(self._subscriptions):
+            if (error := refusal(subscription.reader)) is not None:
+                subscription.fail(error)
 
     def sync(self, event: Sync) -> None:
         """Tell of the next sync, which is durable."""

@@ -4,6 +4,7 @@ from contextlib import suppress
 
 from rpcshare.shares import objects
 from rpcshare.shares.credentials import SecretKind
+from rpcshare.shares.expiry import schedule
 from rpcshare.shares.journal import Journal
 from rpcshare.shares.objects import Head, IndexRow, LogSnapshot, SessionOwner
 from rpcshare.shares.state import ShareState
@@ -46,6 +47,8 @@ async def install(
     if head.secret_kind is SecretKind.SESSION and (session is None or session.owner != head.owner):
         raise SessionTakenError(f"session {head.session_id} was first shared by another here")
     journal = Journal(store, share_id, head.generation)
+    if head.expires_at is not None:
+        await schedule(store, share_id, head.expires_at)
     await journal.write_snapshot(0, snapshot)
     key, body = objects.head_key(share_id), objects.encode_head(head)
     try:
@@ -65,7 +68,7 @@ async def install_row(store: ObjectStore, share_id: str, head: Head, snapshot: L
     """Write what a listing tells of a share whose head is there, unless that is there, too."""
     state = ShareState(share_id, head.session_id, head.created_at)
     state.restore(snapshot.items, snapshot.sync_count, snapshot.last_updated)
-    row = IndexRow(objects.VERSION, head.generation, head.owner, state.index())
+    row = IndexRow.of(head, state.index())
     key = objects.index_key(share_id, head.generation)
     with suppress(PreconditionFailedError):
         await store.put(key, objects.encode_index(row), if_absent=True)

@@ -10,6 +10,7 @@ What makes concurrent writers safe, here and in :mod:`~rpcshare.shares.log`:
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import msgspec
 
@@ -126,6 +127,21 @@ class Journal:
             return None
         return found
 
+    async def replace_head(self, head: Head, etag: str) -> str:
+        """Write ``head`` over the one that has ``etag``, and return its own.
+
+        Raises:
+            PreconditionFailedError: there is another by now.
+        """
+        return await self._store.put(self._head, objects.encode_head(head), if_match=etag)
+
+    async def prepare(self) -> None:
+        """Have a head in the store that can be replaced.
+
+        Raises:
+            PreconditionFailedError: the id is another share's by now, or the share is deleted.
+        """
+
     async def is_live(self, head_etag: str | None, after: int) -> bool:
         """Whether the share is not deleted: for who has written something that would outlive it."""
         survey = await self.survey(after)
@@ -154,11 +170,15 @@ class Journal:
         """Delete a snapshot that nobody needs: of a dead generation."""
         await self._store.delete([objects.numbered(self._snapshots, number)])
 
-    async def remove(self, tombstone: int) -> None:
+    async def remove(self, tombstone: int, *, now: int) -> None:
         """Remove the share, whose log ends with ``tombstone``. May be called again until it returns.
 
         The head stands until all content is gone, so that an interrupted removal is found and
         finished; the tombstone stays, for writers that have not heard of it.
+
+        Args:
+            tombstone: the number of the last entry.
+            now: milliseconds since the epoch, which decides whether the share has expired.
         """
         keep = objects.numbered(self._log, tombstone)
         keys = [
@@ -170,14 +190,17 @@ class Journal:
         # Where an upgrade was interrupted, or could not take over all, there still is what it was made of.
         await self._store.delete([*keys, objects.aside_key(self.share_id)])
         await self._store.delete([objects.index_key(self.share_id, self.generation)])
-        found = await self.live_head()
-        if found is None:
-            return
-        deleted = Head(objects.VERSION, self.generation, deleted=True)
-        try:
-            await self._store.put(self._head, objects.encode_head(deleted), if_match=found.etag)
-        except PreconditionFailedError:
-            return  # another node was quicker
+        # Until the head is that of a deleted share: another node may be changing a setting.
+        while (found := await self.live_head()) is not None:
+            deleted = Head(
+                objects.VERSION,
+                self.generation,
+                owner=found.head.owner,
+                deleted=True,
+                expired=found.head.has_expired(now),
+            )
+            with suppress(PreconditionFailedError):
+                await self.replace_head(deleted, found.etag)
 
 
 async def _decoded(body: bytes) -> LogEntry:

@@ -17,10 +17,11 @@ trusted for a fraction of that, and a write that took longer is checked (:meth:`
 import asyncio
 import logging
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from time import monotonic
 
+from rpcshare.auth.caller import ANONYMOUS, Caller
 from rpcshare.broadcast import LogAppended
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares import objects
@@ -42,6 +43,7 @@ __all__ = ["ShareLog"]
 
 logger = logging.getLogger(__name__)
 
+_ATTEMPTS = 10  # at replacing a head, which others hardly ever do at the same time
 _OVERHEAD = 6000  # bytes of memory that an empty share takes
 _PACK_IN_THREAD = 256 * 1024  # bytes of an entry that are not compressed on the event loop
 
@@ -185,7 +187,49 @@ class ShareLog:
         if self.is_ended:
             raise share_not_found()
 
-    def subscribe(self, from_sync_count: int | None) -> Subscription:
+    async def change_head(self, change: Callable[[Head], Head]) -> Head:
+        """Put in the head's place what ``change`` makes of it; return that, once it is durable.
+
+        When another node changes the head at the same time, ``change`` is asked again.
+
+        Raises:
+            ShareError: SHARE_NOT_FOUND: the share has been deleted. STORAGE_UNAVAILABLE: the store
+                failed; the change may have been written.
+        """
+        if not self._is_open and not self.is_ended:
+            raise storage_unavailable()  # the server is about to stop
+        async with self._lock:
+            try:
+                return await self._change_head(change)
+            except StoreError as exc:
+                self._is_unsure = True
+                raise storage_unavailable(exc) from exc
+
+    async def _change_head(self, change: Callable[[Head], Head]) -> Head:
+        for _ in range(_ATTEMPTS):
+            try:
+                await self._journal.prepare()
+                if self._head_etag is None or self._is_unsure:
+                    await self._catch_up()
+                if self.is_ended or self._head_etag is None:
+                    break
+                head = change(self.head)
+                if head != self.head:
+                    etag = await self._journal.replace_head(head, self._head_etag)
+                    self._set_head(head, etag, by_this_node=True)
+            except PreconditionFailedError:
+                await self._catch_up()
+            else:
+                return head
+        if self.is_ended:
+            raise share_not_found()
+        raise StoreError(f"the head of share {self.share_id} cannot be replaced")
+
+    def review_subscriptions(self, refusal: Callable[[Caller], ShareError | None]) -> None:
+        """End the subscriptions of those for whom ``refusal`` returns why."""
+        self._hub.review(refusal)
+
+    def subscribe(self, from_sync_count: int | None, reader: Caller = ANONYMOUS) -> Subscription:
         """Return a subscription that begins with what the share is now (see :class:`Hub`).
 
         Raises:
@@ -193,7 +237,7 @@ class ShareLog:
         """
         if self.is_ended:
             raise share_not_found()
-        return self._hub.subscribe(self.state, from_sync_count)
+        return self._hub.subscribe(self.state, from_sync_count, reader)
 
     async def finish_removal(self) -> None:
         """Remove what is left of a share that is ended: its removal may have been interrupted.
@@ -400,8 +444,14 @@ class ShareLog:
         if found is None:
             self._end(None)
             return False
-        self.head, self._head_etag = found.head, found.etag
+        self._set_head(found.head, found.etag, by_this_node=False)
         return True
+
+    def _set_head(self, head: Head, etag: str, *, by_this_node: bool) -> None:
+        is_changed = head.revision != self.head.revision
+        self.head, self._head_etag = head, etag
+        if is_changed:
+            self._node.observer.access_changed(self, by_this_node=by_this_node)
 
     def _apply(self, entry_id: str, syncs: Iterable[LoggedSync], size: int) -> None:
         """Take the next entry, which is durable, into the state; tell those who wait for it."""
@@ -449,6 +499,6 @@ class ShareLog:
         if self._tombstone is None:
             return  # another node has removed all
         await self._compactor.finish()
-        await self._journal.remove(self._tombstone)
+        await self._journal.remove(self._tombstone, now=self._node.clock())
         delete = partial(self._journal.delete_entry, self._tombstone)
         self._node.sweeper.later(self.share_id, delete)

@@ -1,18 +1,26 @@
 """What the open shares of a node have in common."""
 
+import time
 from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
+from rpcshare.auth.caller import Caller
 from rpcshare.broadcast import Broadcaster
+from rpcshare.errors import ShareError
 from rpcshare.shares.compaction import CompactionPolicy
 from rpcshare.shares.objects import Head
 from rpcshare.shares.state import ShareState
 from rpcshare.shares.sweeper import Sweeper
 from rpcshare.storage import ObjectStore
 
-__all__ = ["LogObserver", "LogSettings", "Node", "OpenLog"]
+__all__ = ["LogObserver", "LogSettings", "Node", "OpenLog", "wall_clock"]
+
+
+def wall_clock() -> int:
+    """Return the time in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,12 +52,20 @@ class OpenLog(Protocol):
         """About how many bytes of memory it takes."""
         ...
 
+    def review_subscriptions(self, refusal: Callable[[Caller], ShareError | None]) -> None:
+        """End the subscriptions of those for whom ``refusal`` returns why."""
+        ...
+
 
 class LogObserver(Protocol):
     """Who keeps the open shares."""
 
     def log_changed(self, log: OpenLog, *, by_this_node: bool) -> None:
         """Hear that ``log`` has a new state, and whether this node wrote what led to it."""
+        ...
+
+    def access_changed(self, log: OpenLog, *, by_this_node: bool) -> None:
+        """Hear that the settings in the head of ``log`` are others, and whether this node wrote them."""
         ...
 
     def log_ended(self, log: OpenLog) -> None:

@@ -6,6 +6,7 @@
 ``share/{id}/{generation}/snapshot/{n}``    all that entries 1…n make
 ``index/{id}/{generation}``                 what a listing tells of it
 ``session/{sessionID}``                     whose secret it is that follows from the session alone
+``expiry/{time}/{id}``                      that a share is due then: :mod:`~rpcshare.shares.expiry`
 ==========================================  ==========================================================
 
 ``share/{id}``, ``index/{id}`` and ``older/{id}`` are of an older layout: see
@@ -17,7 +18,8 @@ ignored; a body of a version that it does not know is refused.
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from enum import StrEnum
+from typing import Self, TypeVar
 
 import msgspec
 import zstandard
@@ -36,6 +38,7 @@ __all__ = [
     "LoggedSync",
     "SessionOwner",
     "UnknownVersionError",
+    "Visibility",
     "pack",
     "unpack",
 ]
@@ -45,6 +48,7 @@ T = TypeVar("T")
 VERSION = 1
 INDEX_PREFIX = "index/"
 ASIDE_PREFIX = "older/"
+EXPIRY_PREFIX = "expiry/"
 OLDER = ""
 """Stands for a generation in the older layout, which had none."""
 
@@ -91,6 +95,11 @@ def session_key(session_id: str) -> str:
     return f"session/{session_id}"
 
 
+def expiry_key(share_id: str, expires_at: int) -> str:
+    """Return the key of the object by which a share is found when its time is over."""
+    return f"{EXPIRY_PREFIX}{expires_at:015d}/{share_id}"
+
+
 def numbered(prefix: str, number: int) -> str:
     """Return the key of entry or snapshot ``number``: zero-padded, for listings to be in order."""
     return f"{prefix}{number:012d}"
@@ -105,8 +114,20 @@ class UnknownVersionError(StoreError):
     """An object is well, but of a version that this server does not read."""
 
 
+class Visibility(StrEnum):
+    """Who may read a share without being its owner."""
+
+    LINK = "link"
+    """Whoever has the link, and the password if there is one."""
+    PRIVATE = "private"
+    """Nobody without a right of their own, or a view token."""
+
+
 class Head(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """Says that a share exists, and what is known of it besides its log."""
+    """Says that a share exists, and what is known of it besides its log.
+
+    Of one that is deleted the place is left, and whose it was: nobody else gets its id.
+    """
 
     v: int
     generation: str
@@ -116,10 +137,28 @@ class Head(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     secret_kind: SecretKind = SecretKind.SESSION
     secret_hash: str | None = None
     created_at: int = 0
-    visibility: str = "link"
+    visibility: Visibility = Visibility.LINK
+    password_hash: str | None = None
+    """As :mod:`rpcshare.auth.passwords` makes it; None: no password is needed."""
+    expires_at: int | None = None
+    """When the share ends, in milliseconds since the epoch; None: never."""
+    epoch: int = 0
+    """How often visibility and password have changed: a view token is of one epoch."""
+    revision: int = 0
+    """How often any of the settings has changed."""
     deleted: bool = False
     """Only the place of a share is left: what was under this generation is gone. The head itself
     stays, because removing it could hit the head of a share made anew by another node."""
+    expired: bool = False
+    """It is gone because its time was over."""
+
+    def __repr__(self) -> str:
+        """Leave out the hashes."""
+        return f"Head(generation={self.generation!r}, deleted={self.deleted})"
+
+    def has_expired(self, now: int) -> bool:
+        """Whether its time is over, or was when it was removed."""
+        return self.expired or (self.expires_at is not None and now >= self.expires_at)
 
 
 class SessionOwner(msgspec.Struct, frozen=True):
@@ -211,6 +250,20 @@ class IndexRow(msgspec.Struct, frozen=True, rename="camel"):
     generation: str
     owner: str | None
     index: SessionIndex
+    expires_at: int | None = None
+    revision: int = 0
+    """Of the head that this was taken from."""
+
+    @classmethod
+    def of(cls, head: Head, index: SessionIndex) -> Self:
+        """Return the row of a share."""
+        return cls(VERSION, head.generation, head.owner, index, head.expires_at, head.revision)
+
+    def merged_with(self, other: Self) -> Self:
+        """Return the newest of both, which are rows of one share: nodes learn of its news in any order."""
+        index = self if self.index.sync_count >= other.index.sync_count else other
+        settings = self if self.revision >= other.revision else other
+        return msgspec.structs.replace(index, expires_at=settings.expires_at, revision=settings.revision)
 
 
 def encode_head(head: Head) -> bytes:

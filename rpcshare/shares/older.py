@@ -245,10 +245,18 @@ class OlderJournal(Journal):
         Raises:
             PreconditionFailedError: there is an entry of this number, or the share is deleted.
         """
+        await self.prepare()
+        await super().append(number, body)
+
+    async def prepare(self) -> None:
+        """Upgrade the share, unless this node has.
+
+        Raises:
+            PreconditionFailedError: the id is another share's by now, or the share is deleted.
+        """
         if self._older is not None:
             await upgrade(self._store, self.share_id, self._older)
             self._older = None
-        await super().append(number, body)
 
 
 def _items(kind: Kind, name: str, value: object, faults: list[str]) -> Iterable[Item]:

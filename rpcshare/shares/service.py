@@ -1,14 +1,15 @@
 """What callers can do with shares: the operations, whatever protocol they come by."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from rpcshare.auth.caller import Caller
+from rpcshare.auth.caller import Caller, View
+from rpcshare.auth.guesses import Guesses
 from rpcshare.broadcast import Broadcaster, BroadcastError
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares import access, objects
+from rpcshare.shares.access_settings import AccessOptions, AccessSettings, ViewToken, parse_expires_in
 from rpcshare.shares.catalogue import Catalogue
 from rpcshare.shares.claim import claim
 from rpcshare.shares.credentials import (
@@ -17,12 +18,14 @@ from rpcshare.shares.credentials import (
     check_session_id,
     is_share_id,
 )
-from rpcshare.shares.failures import share_not_found, storage_unavailable
+from rpcshare.shares.doorkeeper import Doorkeeper
+from rpcshare.shares.expiry import Expiry, schedule
+from rpcshare.shares.failures import share_gone, share_not_found, storage_unavailable
 from rpcshare.shares.hub import Subscription
 from rpcshare.shares.journal import read_head
 from rpcshare.shares.log import ShareLog
-from rpcshare.shares.node import LogSettings, Node, OpenLog
-from rpcshare.shares.objects import IndexRow
+from rpcshare.shares.node import LogSettings, Node, OpenLog, wall_clock
+from rpcshare.shares.objects import Head, IndexRow
 from rpcshare.shares.older import read_older
 from rpcshare.shares.open_shares import OpenShares
 from rpcshare.shares.page import Page, Query
@@ -35,11 +38,7 @@ __all__ = ["ShareService"]
 
 _POLL_EVERY = 1.5  # seconds: a lost message costs an event no more than two
 _CREATE_ATTEMPTS = 5
-
-
-def wall_clock() -> int:
-    """Return the time in milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
+_VIEW_LASTS = 7 * 86_400.0  # seconds, unless somebody says how long
 
 
 class ShareService:
@@ -62,6 +61,7 @@ class ShareService:
         shared_store: bool = False,
         memory_budget: int = 256 * 2**20,
         settings: LogSettings | None = None,
+        guesses: Guesses | None = None,
         clock: Callable[[], int] = wall_clock,
     ) -> None:
         """Serve the shares in ``store``.
@@ -75,6 +75,7 @@ class ShareService:
                 and so do subscriptions every few seconds, in case a message was lost.
             memory_budget: bytes of memory for open shares that are not in use.
             settings: how logs are kept.
+            guesses: counts wrong passwords and secrets.
             clock: returns the time in milliseconds since the epoch.
         """
         self._store = store
@@ -84,36 +85,43 @@ class ShareService:
         self._shared_store = shared_store
         self._settings = settings or LogSettings()
         self._clock = clock
+        self._door = Doorkeeper(credentials, clock, guesses)
         self._sweeper = Sweeper(self._settings.grace)
         self._node = Node(store, broadcaster, self._sweeper, self._settings, clock, observer=self)
-        self._catalogue = Catalogue(store, is_shared=shared_store)
+        self._catalogue = Catalogue(store, is_shared=shared_store, clock=clock)
+        self._expiry = Expiry(store, clock, self._remove_expired)
         self._shares = OpenShares(self._load, memory_budget)
         self._poller: asyncio.Task[None] | None = None
         self._is_closed = False
 
     # Operations
 
-    async def create(self, caller: Caller, session_id: object, data: object = None) -> ShareCredentials:
+    async def create(
+        self, caller: Caller, session_id: object, data: object = None, options: object = None
+    ) -> ShareCredentials:
         """Make a share of a session, or find the one that the caller made; return its credentials.
 
         Args:
             caller: whose share it is.
             session_id: the session: 1 to 256 letters, digits, ``_`` and ``-``.
             data: a batch that is applied as a sync, unless it is None or empty.
+            options: ``{visibility?, expiresIn?, password?}``. Of a share that is there already, what is
+                given is changed.
 
         Raises:
             ShareError: UNAUTHORIZED, FORBIDDEN, PAYLOAD_TOO_LARGE.
         """
         access.may_create(caller, anonymous_create=self._anonymous_create)
         session_id = check_session_id(session_id)
+        wanted = AccessOptions.parse(options)
         batch = self._parse(data if data is not None else [])
         for _ in range(_CREATE_ATTEMPTS):
             try:
-                return await self._create(caller, session_id, batch)
+                return await self._create(caller, session_id, batch, wanted)
             except ShareError as exc:
-                if exc.code is not ErrorCode.SHARE_NOT_FOUND:
+                if exc.code not in (ErrorCode.SHARE_NOT_FOUND, ErrorCode.SHARE_GONE):
                     raise
-                # It was deleted meanwhile, or its removal has just been finished: make it anew.
+                # It is gone meanwhile, or its removal has just been finished: make it anew.
         raise storage_unavailable()
 
     async def sync(self, caller: Caller, share_id: object, secret: object, data: object) -> int:
@@ -125,7 +133,7 @@ class ShareService:
             ShareError: SHARE_NOT_FOUND, INVALID_SECRET, FORBIDDEN, PAYLOAD_TOO_LARGE.
         """
         async with self._open(share_id) as log:
-            self._check_write(caller, log, secret)
+            self._door.may_write(caller, log, secret)
             return await log.append(self._parse(data))
 
     async def delete(self, caller: Caller, share_id: object, secret: object) -> None:
@@ -138,18 +146,68 @@ class ShareService:
                 share may be deleted, with its content not yet removed: then delete it again.
         """
         async with self._using(share_id) as log:
-            self._check_write(caller, log, secret)
+            self._door.may_write(caller, log, secret)
             if not await self._is_gone(log):
                 await log.delete()
 
-    async def check_write(self, caller: Caller, share_id: object, secret: object) -> None:
-        """Return if the caller may write a share, as :meth:`sync` decides it.
+    async def check_write(self, caller: Caller, share_id: object, secret: object) -> View:
+        """Return if the caller may write a share, as :meth:`sync` decides it: the right to read it, too.
 
         Raises:
             ShareError: SHARE_NOT_FOUND, INVALID_SECRET, FORBIDDEN.
         """
         async with self._open(share_id) as log:
-            self._check_write(caller, log, secret)
+            self._door.may_write(caller, log, secret)
+            return View(log.share_id, log.head.generation, None)
+
+    async def update(
+        self, caller: Caller, share_id: object, secret: object, options: object = None
+    ) -> AccessSettings:
+        """Change who may read a share, and until when; return how that is now.
+
+        Args:
+            caller: as for :meth:`sync`.
+            share_id: which share.
+            secret: as for :meth:`sync`.
+            options: ``{visibility?, expiresIn?, password?}``: what is not given stays as it is. None for
+                ``expiresIn`` and ``password`` takes them away.
+
+        Raises:
+            ShareError: SHARE_NOT_FOUND, INVALID_SECRET, FORBIDDEN.
+        """
+        async with self._open(share_id, is_fresh=True) as log:
+            self._door.may_write(caller, log, secret)
+            return AccessSettings.of(await self._change_access(log, AccessOptions.parse(options)))
+
+    async def create_view_token(
+        self, caller: Caller, share_id: object, secret: object, expires_in: object = None
+    ) -> ViewToken:
+        """Return a right to read a share, whatever its visibility, until that or its password changes.
+
+        Args:
+            caller: as for :meth:`sync`.
+            share_id: which share.
+            secret: as for :meth:`sync`.
+            expires_in: seconds, or text such as ``30d``, after which it ends; None: 7 days. It ends with
+                the share in any case.
+
+        Raises:
+            ShareError: SHARE_NOT_FOUND, INVALID_SECRET, FORBIDDEN.
+        """
+        async with self._open(share_id, is_fresh=True) as log:
+            self._door.may_write(caller, log, secret)
+            seconds = _VIEW_LASTS if expires_in is None else parse_expires_in(expires_in)
+            return self._door.view_token(log.share_id, log.head, seconds)
+
+    async def unlock(self, caller: Caller, share_id: object, password: object) -> ViewToken:
+        """Return a right to read a share for who knows its password.
+
+        Raises:
+            ShareError: SHARE_NOT_FOUND. UNAUTHORIZED: the password is wrong. UNAUTHORIZED, FORBIDDEN: the
+                share is private. INVALID_ARGUMENT: the share has no password.
+        """
+        async with self._open(share_id, is_fresh=True) as log:
+            return await self._door.unlock(caller, log, password, _VIEW_LASTS)
 
     async def agent_session(self, caller: Caller, share_id: object) -> bytes:
         """Return a share as AgentSession JSON. Raises SHARE_NOT_FOUND."""
@@ -188,9 +246,10 @@ class ShareService:
         async with self._reading(caller, share_id) as log:
             if self._shared_store and self._poller is None:
                 self._poller = asyncio.create_task(self._poll())
-            subscription = log.subscribe(from_sync_count)
+            subscription = log.subscribe(from_sync_count, caller)
         if caller.standing is not None:
-            subscription.end_with(caller.standing)
+            refusal = ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: the credential holds no more")
+            subscription.on_end(caller.standing.on_end(lambda: subscription.fail(refusal)))
         return subscription
 
     async def list_own(
@@ -224,6 +283,15 @@ class ShareService:
         with self._storing():
             return await self._catalogue.page(parsed)
 
+    def start_expiry(self) -> None:
+        """Begin to remove shares whose time is over, in the background: what a server does."""
+        self._expiry.start()
+
+    async def remove_expired(self) -> None:
+        """Remove the shares whose time is over. Raises STORAGE_UNAVAILABLE."""
+        with self._storing():
+            await self._expiry.remove_due()
+
     async def check(self) -> None:
         """Return if store and broadcaster answer now. Raises STORAGE_UNAVAILABLE."""
         with self._storing():
@@ -241,6 +309,7 @@ class ShareService:
         if self._poller is not None:
             self._poller.cancel()
             await asyncio.wait([self._poller])
+        await self._expiry.close()
         await self._shares.close()
         await self._catalogue.close()
         await self._sweeper.close()
@@ -251,6 +320,11 @@ class ShareService:
         """Keep listing and memory budget up to date."""
         self._catalogue.update(_row(log), is_written_here=by_this_node)
         self._shares.resized(log, log.share_id, log.footprint)
+
+    def access_changed(self, log: OpenLog, *, by_this_node: bool) -> None:
+        """End the subscriptions of those who may not read a share any longer."""
+        self._catalogue.update(_row(log), is_written_here=by_this_node)
+        log.review_subscriptions(lambda reader: access.refusal(reader, log.share_id, log.head))
 
     def log_ended(self, log: OpenLog) -> None:
         """Let go of a share that is deleted."""
@@ -268,22 +342,53 @@ class ShareService:
             raise share_not_found()
         with self._storing():
             async with self._shares.using(share_id) as log:
-                yield log
+                try:
+                    yield log
+                except ShareError as exc:
+                    if exc.code is ErrorCode.SHARE_NOT_FOUND and await self._is_expired_by_now(share_id):
+                        raise share_gone() from None
+                    raise
 
     @asynccontextmanager
-    async def _open(self, share_id: object) -> AsyncIterator[ShareLog]:
+    async def _open(self, share_id: object, *, is_fresh: bool = False) -> AsyncIterator[ShareLog]:
+        """Open a share that is there; with ``is_fresh``, as other nodes have left it."""
         async with self._using(share_id) as log:
             if await self._is_gone(log):
                 raise share_not_found()
+            # Another node may have put the expiry off.
+            if self._shared_store and (is_fresh or self._has_expired(log.head)):
+                await log.refresh()
+            if self._has_expired(log.head):
+                raise share_gone()
             yield log
 
     @asynccontextmanager
     async def _reading(self, caller: Caller, share_id: object) -> AsyncIterator[ShareLog]:
-        async with self._open(share_id) as log:
-            if self._shared_store:
-                await log.refresh()
-            access.may_read(caller, log.head)
+        async with self._open(share_id, is_fresh=True) as log:
+            await self._door.may_read(caller, log)
             yield log
+
+    def _has_expired(self, head: Head) -> bool:
+        return head.expires_at is not None and head.has_expired(self._clock())
+
+    async def _is_expired_by_now(self, share_id: str) -> bool:
+        """Whether a share that is gone had expired: then the store still knows."""
+        found = await read_head(self._store, share_id)
+        return found is not None and found.head.has_expired(self._clock())
+
+    async def _remove_expired(self, share_id: str) -> None:
+        """Remove a share if its time is over. Raises STORAGE_UNAVAILABLE."""
+        try:
+            async with self._using(share_id) as log:
+                if await self._is_gone(log):
+                    return
+                await log.refresh()
+                if self._has_expired(log.head):
+                    await log.delete()
+        except ShareError as exc:
+            if exc.code not in (ErrorCode.SHARE_NOT_FOUND, ErrorCode.SHARE_GONE):
+                raise
+            # Another node was quicker.
 
     async def _is_gone(self, log: ShareLog) -> bool:
         """Whether the share is deleted; then its removal, if it was interrupted, is finished."""
@@ -291,18 +396,48 @@ class ShareService:
             await log.finish_removal()
         return log.is_ended
 
-    async def _create(self, caller: Caller, session_id: str, batch: Batch) -> ShareCredentials:
+    async def _create(
+        self, caller: Caller, session_id: str, batch: Batch, wanted: AccessOptions
+    ) -> ShareCredentials:
+        now = self._clock()
         with self._storing():
-            made = await claim(self._store, self._credentials, caller, session_id, self._clock())
+            change = await self._door.change(wanted, None, now) if wanted.are_given else None
+            made = await claim(self._store, self._credentials, caller, session_id, now, change)
         share_id = made.credentials.id
         if (head := made.new_head) is not None:
             self._shares.add(share_id, lambda: ShareLog.new(self._node, share_id, head))
-        async with self._open(share_id) as log:
+        async with self._open_or_remove(share_id) as log:
             if head is not None:
                 await self._catalogue.add(_row(log))
+                if head.head.expires_at is not None:
+                    self._expiry.start()
+            elif wanted.are_given:
+                await self._change_access(log, wanted)
             if batch.items:
                 await log.append(batch)
         return made.credentials
+
+    @asynccontextmanager
+    async def _open_or_remove(self, share_id: str) -> AsyncIterator[ShareLog]:
+        """Open a share that its owner makes again: one that has expired is removed first."""
+        try:
+            async with self._open(share_id) as log:
+                yield log
+        except ShareError as exc:
+            if exc.code is ErrorCode.SHARE_GONE:
+                await self._remove_expired(share_id)
+            raise
+
+    async def _change_access(self, log: ShareLog, wanted: AccessOptions) -> Head:
+        if not wanted.are_given:
+            return log.head
+        change = await self._door.change(wanted, log.head, self._clock())
+        if isinstance(change.expires_at, int):
+            await schedule(self._store, log.share_id, change.expires_at)
+        head = await log.change_head(change.applied_to)
+        if head.expires_at is not None:
+            self._expiry.start()
+        return head
 
     async def _load(self, share_id: str) -> ShareLog:
         if self._is_closed:
@@ -320,7 +455,7 @@ class ShareService:
             # A head is written before its row: so one that was listed before is dead by now.
             await self._catalogue.forget(share_id, listed)
         if live is None:
-            raise share_not_found()
+            raise share_gone() if found is not None and found.head.expired else share_not_found()
         log = await ShareLog.open(self._node, share_id, live)
         try:
             if not log.is_ended:
@@ -338,11 +473,6 @@ class ShareService:
             raise ShareError(ErrorCode.PAYLOAD_TOO_LARGE, message)
         return batch
 
-    def _check_write(self, caller: Caller, log: ShareLog, secret: object) -> None:
-        if secret is not None and not isinstance(secret, str):
-            raise ShareError(ErrorCode.INVALID_ARGUMENT, "secret: must be a string")
-        access.may_write(caller, log.head, secret, self._credentials)
-
     @contextmanager
     def _storing(self) -> Iterator[None]:
         try:
@@ -358,11 +488,10 @@ class ShareService:
                 try:
                     await log.refresh()
                 except ShareError as exc:
-                    if exc.code is ErrorCode.SHARE_NOT_FOUND:
+                    if exc.code in (ErrorCode.SHARE_NOT_FOUND, ErrorCode.SHARE_GONE):
                         continue  # its subscribers have been told
                     break  # the store fails, which has been logged
 
 
 def _row(log: OpenLog) -> IndexRow:
-    head = log.head
-    return IndexRow(objects.VERSION, head.generation, head.owner, log.state.index())
+    return IndexRow.of(log.head, log.state.index())

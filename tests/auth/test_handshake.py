@@ -99,7 +99,7 @@ BAD_CREDENTIAL = {
     "bearer without a token": header("authorization", "Bearer"),
     "bearer with two": header("authorization", f"Bearer {TOKEN} {TOKEN}"),
     "empty authorization": header("authorization", ""),
-    "a scheme that nobody knows": header("authorization", "Basic YWRtaW46YWRtaW4="),
+    "a scheme that nobody knows": header("authorization", "Digest YWRtaW46YWRtaW4="),
     "a token without a scheme": header("authorization", TOKEN),
     "an API key that nobody knows": header("authorization", "ApiKey rsk_nobody"),
     "the admin token as an API key": header("authorization", f"ApiKey {TOKEN}"),
@@ -176,7 +176,7 @@ TWO_CREDENTIALS = {
         ("authorization", "Bearer wrong"),
     ),
     "an unknown scheme beside a good key": (
-        ("authorization", "Basic YWRtaW46YWRtaW4="),
+        ("authorization", "Digest YWRtaW46YWRtaW4="),
         ("x-opencode-share-key", TOKEN),
     ),
 }

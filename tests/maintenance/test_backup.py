@@ -81,6 +81,8 @@ async def test_the_rest_is_in_a_file_of_its_own(store, share, folder):
         "secretKind": "session",
         "secretHash": None,
         "visibility": "link",
+        "passwordHash": None,
+        "expiresAt": None,
         "createdAt": 1_700_000_000_000,
         "lastUpdated": 1_700_000_000_002,
         "syncCount": 2,

@@ -1,0 +1,105 @@
+"""Letting callers in to open shares: what :mod:`~rpcshare.shares.access` decides, with what that takes."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+
+from rpcshare.auth.caller import Caller, View
+from rpcshare.auth.guesses import Guesses
+from rpcshare.auth.passwords import Passwords, check_password
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.shares import access
+from rpcshare.shares.access_settings import AccessChange, AccessOptions, ViewToken
+from rpcshare.shares.credentials import Credentials
+from rpcshare.shares.log import ShareLog
+from rpcshare.shares.objects import Head
+
+__all__ = ["Doorkeeper"]
+
+
+class Doorkeeper:
+    """Verifies secrets and passwords of shares, and makes view tokens."""
+
+    def __init__(
+        self, credentials: Credentials, clock: Callable[[], int], guesses: Guesses | None = None
+    ) -> None:
+        """Take the time, in milliseconds since the epoch, from ``clock``; tell ``guesses`` what is wrong."""
+        self._credentials = credentials
+        self._clock = clock
+        self._guesses = guesses
+        self._passwords = Passwords()
+        self._view_tokens = credentials.view_tokens()
+
+    def may_write(self, caller: Caller, log: ShareLog, secret: object) -> None:
+        """Return if ``caller`` may write a share.
+
+        Raises:
+            ShareError: INVALID_ARGUMENT, and as :func:`~rpcshare.shares.access.may_write` does.
+        """
+        if secret is None:
+            access.may_write(caller, log.head, None, self._credentials)
+            return
+        if not isinstance(secret, str):
+            raise ShareError(ErrorCode.INVALID_ARGUMENT, "secret: must be a string")
+        with self._guessing(caller):
+            access.may_write(caller, log.head, secret, self._credentials)
+
+    async def may_read(self, caller: Caller, log: ShareLog) -> None:
+        """Return if ``caller`` may read a share.
+
+        Raises:
+            ShareError: as :func:`~rpcshare.shares.access.may_read` does.
+        """
+        decided_on = None
+        while decided_on is not log.head:  # to verify a password takes its time
+            decided_on = log.head
+            with nullcontext() if caller.password is None else self._guessing(caller):
+                await access.may_read(caller, log.share_id, log.head, self._passwords)
+
+    async def unlock(self, caller: Caller, log: ShareLog, password: object, seconds: float) -> ViewToken:
+        """Return a view token for who knows the password of a share.
+
+        Raises:
+            ShareError: INVALID_ARGUMENT, and as :func:`~rpcshare.shares.access.may_unlock` does.
+        """
+        password = check_password(password)
+        head = log.head
+        with self._guessing(caller):
+            await access.may_unlock(caller, head, password, self._passwords)
+        return self.view_token(log.share_id, head, seconds)
+
+    def view_token(self, share_id: str, head: Head, seconds: float) -> ViewToken:
+        """Return a view token that ends after ``seconds``, and with the share in any case."""
+        expires_at = self._clock() + round(seconds * 1000)
+        if head.expires_at is not None:
+            expires_at = min(expires_at, head.expires_at)
+        view = View(share_id, head.generation, head.epoch)
+        return ViewToken(self._view_tokens.issue(view, expires_at / 1000), expires_at)
+
+    async def change(self, wanted: AccessOptions, head: Head | None, now: int) -> AccessChange:
+        """Return what ``wanted`` changes about the share with ``head``, or makes of a new one.
+
+        Raises:
+            ShareError: RATE_LIMITED: too many passwords are being hashed.
+        """
+        expires_at = wanted.expires_in
+        if isinstance(expires_at, float | int):
+            expires_at = now + round(expires_at * 1000)
+        password = wanted.password
+        kept = head.password_hash if head is not None else None
+        if isinstance(password, str):
+            # The same password again is no change, which would end view tokens.
+            is_same = kept is not None and await self._passwords.is_right(password, kept)
+            password = kept if is_same else await self._passwords.hash(password)
+        return AccessChange(wanted.visibility, expires_at, password)
+
+    @contextmanager
+    def _guessing(self, caller: Caller) -> Iterator[None]:
+        """Let ``caller`` show a password or a secret: all that are wrong come through here."""
+        if self._guesses is not None:
+            self._guesses.admit(caller)
+        try:
+            yield
+        except access.WrongGuessError:
+            if self._guesses is not None:
+                self._guesses.failed(caller)
+            raise
