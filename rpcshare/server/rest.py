@@ -53,10 +53,12 @@ class RestApi:
             share = base + "/{share_id}"
             routes += [
                 Route(base, self._endpoint(self._create), methods=["POST"]),
-                # One route for both, or a refusal of a third method would not name them both.
-                Route(share, self._endpoint(self._read_or_delete), methods=["GET", "DELETE"]),
+                # One route for all, or a refusal of another method would not name them all.
+                Route(share, self._endpoint(self._read_or_change), methods=["GET", "DELETE", "PATCH"]),
                 Route(share + "/sync", self._endpoint(self._sync), methods=["POST"]),
                 Route(share + "/data", self._endpoint(self._data), methods=["GET"]),
+                Route(share + "/view-token", self._endpoint(self._create_view_token), methods=["POST"]),
+                Route(share + "/unlock", self._endpoint(self._unlock), methods=["POST"]),
                 Route(share + "/metadata", self._endpoint(self._metadata), methods=["GET"]),
             ]
         return routes
@@ -80,7 +82,8 @@ class RestApi:
 
     async def _create(self, request: Request, caller: Caller) -> object:
         body = await self._body(request)
-        created = await self._service.create(caller, _text(body, "sessionID"), body.get("data"))
+        options = {name: body[name] for name in ("visibility", "expiresIn", "password") if name in body}
+        created = await self._service.create(caller, _text(body, "sessionID"), body.get("data"), options)
         return {"id": created.id, "url": created.url, "secret": created.secret}
 
     async def _sync(self, request: Request, caller: Caller) -> object:
@@ -95,9 +98,28 @@ class RestApi:
         await self._service.delete(caller, request.path_params["share_id"], _secret(body))
         return {"success": True}
 
-    async def _read_or_delete(self, request: Request, caller: Caller) -> object:
-        handler = self._delete if request.method == "DELETE" else self._read
-        return await handler(request, caller)
+    async def _update(self, request: Request, caller: Caller) -> object:
+        body = await self._body(request)
+        # Any other member is refused: misspelt and ignored, it would leave a share open.
+        options = {name: value for name, value in body.items() if name != "secret"}
+        share_id = request.path_params["share_id"]
+        return msgspec.to_builtins(await self._service.update(caller, share_id, _secret(body), options))
+
+    async def _create_view_token(self, request: Request, caller: Caller) -> object:
+        body = await self._body(request, optional=True)
+        token = await self._service.create_view_token(
+            caller, request.path_params["share_id"], _secret(body), body.get("expiresIn")
+        )
+        return msgspec.to_builtins(token)
+
+    async def _unlock(self, request: Request, caller: Caller) -> object:
+        body = await self._body(request)
+        token = await self._service.unlock(caller, request.path_params["share_id"], body.get("password"))
+        return msgspec.to_builtins(token)
+
+    async def _read_or_change(self, request: Request, caller: Caller) -> object:
+        handlers = {"DELETE": self._delete, "PATCH": self._update}
+        return await handlers.get(request.method, self._read)(request, caller)
 
     async def _read(self, request: Request, caller: Caller) -> object:
         return await self._service.agent_session(caller, request.path_params["share_id"])

@@ -21,6 +21,7 @@ from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.handshake import Authenticator
 from rpcshare.auth.secret_files import ADMIN_TOKEN_FILE, admin_token, shared_secret
 from rpcshare.auth.signed_tokens import SignedTokenVerifier
+from rpcshare.auth.view_tokens import ViewTokenVerifier
 from rpcshare.broadcast import Broadcaster, open_broadcaster
 from rpcshare.config import ConfigError, Settings
 from rpcshare.errors import ErrorCode, ShareError
@@ -123,20 +124,24 @@ async def _serve(settings: Settings) -> None:
         base_url = settings.base_url(listener.getsockname()[1])
         store = await stack.enter_async_context(_opened_store(settings))
         broadcaster = await stack.enter_async_context(_opened_broadcaster(settings))
+        credentials = Credentials(secret, base_url)
         service = ShareService(
             store,
             broadcaster,
-            Credentials(secret, base_url),
+            credentials,
             anonymous_create=settings.anonymous_create,
             # A store that somebody named may have other servers; the embedded one is this server's.
             shared_store=_may_be_shared(settings),
             settings=LogSettings(max_share_size=settings.max_share_size),
         )
         stack.push_async_callback(service.close)
+        service.start_expiry()
         issuers = await stack.enter_async_context(token_issuers(settings))
         api_keys = await stack.enter_async_context(ApiKeyVerifier(store).refreshing())
+        view_tokens = ViewTokenVerifier(credentials.view_tokens())
         authenticator = Authenticator(
-            [AdminTokenVerifier(token), api_keys, SignedTokenVerifier(issuers)], verifiers_of_heads
+            [AdminTokenVerifier(token), api_keys, view_tokens, SignedTokenVerifier(issuers)],
+            verifiers_of_heads,
         )
         app, rpc = create_app(settings, service, authenticator, base_url, keys=ApiKeys(store))
         server = _Server(

@@ -29,6 +29,12 @@ class ListOptions(msgspec.Struct, forbid_unknown_fields=True):
     query: str | None = None
 
 
+class ViewTokenOptions(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """What ``createViewToken`` takes."""
+
+    expires_in: str | float | None = None
+
+
 class ShareRpc(RpcTarget):
     """What one caller may do with shares, by name on the wire."""
 
@@ -45,12 +51,14 @@ class ShareRpc(RpcTarget):
         self._caller = caller
         self._keys = keys
 
-    @rpc_method("createShare(sessionID, initialData?)")
-    async def create_share(self, session_id: str, data: object = None) -> dict[str, Any]:
+    @rpc_method("createShare(sessionID, initialData?, options?)")
+    async def create_share(
+        self, session_id: str, data: object = None, options: object = None
+    ) -> dict[str, Any]:
         """Share a session, or get the credentials of one's share of it again."""
         if data is not None:
             data = plain_json(data, "data")
-        created = await self._service.create(self._caller, session_id, data)
+        created = await self._service.create(self._caller, session_id, data, plain_json(options, "options"))
         return {"id": created.id, "url": created.url, "secret": created.secret}
 
     @rpc_method("syncShare(shareID, secret, data)")
@@ -64,6 +72,26 @@ class ShareRpc(RpcTarget):
         """Take a share down."""
         await self._service.delete(self._caller, share_id, secret)
         return {"success": True}
+
+    @rpc_method("updateShare(shareID, secret, options?)")
+    async def update_share(self, share_id: str, secret: str | None, options: object = None) -> object:
+        """Change who may read a share, and until when; return how that is now."""
+        settings = await self._service.update(self._caller, share_id, secret, plain_json(options, "options"))
+        return msgspec.to_builtins(settings)
+
+    @rpc_method("createViewToken(shareID, secret, options?)")
+    async def create_view_token(
+        self, share_id: str, secret: str | None, options: ViewTokenOptions | None = None
+    ) -> object:
+        """Return a right to read a share, to be passed on."""
+        expires_in = options.expires_in if options is not None else None
+        token = await self._service.create_view_token(self._caller, share_id, secret, expires_in)
+        return msgspec.to_builtins(token)
+
+    @rpc_method("unlockShare(shareID, password)")
+    async def unlock_share(self, share_id: str, password: str) -> object:
+        """Return a right to read a share for who knows its password."""
+        return msgspec.to_builtins(await self._service.unlock(self._caller, share_id, password))
 
     @rpc_method("getShare(shareID)")
     async def get_share(self, share_id: str) -> object:
@@ -101,9 +129,15 @@ class ShareRpc(RpcTarget):
 
     @rpc_method("openShare(shareID, secret)")
     async def open_share(self, share_id: str, secret: str | None) -> Share:
-        """Return a share as a capability: who holds it may write it."""
+        """Return a share as a capability: who holds it may write it, and read it."""
         await self._service.check_write(self._caller, share_id, secret)
         return Share(self, share_id, secret)
+
+    async def as_reader(self, share_id: str, secret: str | None) -> ShareRpc:
+        """Return what acts for the caller as one who may read the share, since it may write it."""
+        view = await self._service.check_write(self._caller, share_id, secret)
+        caller = msgspec.structs.replace(self._caller, views=self._caller.views | {view})
+        return ShareRpc(self._service, self._authenticator, caller)
 
     @rpc_method("authenticate(token)")
     async def authenticate(self, token: str) -> ShareRpc:
@@ -145,7 +179,7 @@ class ShareRpc(RpcTarget):
 
 
 class Share(RpcTarget):
-    """One share, with the right to write it. The secret stays here."""
+    """One share, with the right to write it, hence to read it. The secret stays here."""
 
     def __init__(self, api: ShareRpc, share_id: str, secret: str | None) -> None:
         self._api = api
@@ -160,12 +194,14 @@ class Share(RpcTarget):
     @rpc_method("snapshot()")
     async def snapshot(self) -> object:
         """Return the whole of the share: an AgentSession."""
-        return await self._api.get_share(self._share_id)
+        reader = await self._api.as_reader(self._share_id, self._secret)
+        return await reader.get_share(self._share_id)
 
     @rpc_method("subscribe(onEvent, fromSyncCount?)")
     async def subscribe(self, on_event: Stub, from_sync_count: int | None = None) -> CallbackSubscription:
         """Call ``onEvent`` with the events of the share until the subscription is disposed of."""
-        return await self._api.subscribe(self._share_id, on_event, from_sync_count)
+        reader = await self._api.as_reader(self._share_id, self._secret)
+        return await reader.subscribe(self._share_id, on_event, from_sync_count)
 
     @rpc_method("delete()")
     async def delete(self) -> dict[str, Any]:

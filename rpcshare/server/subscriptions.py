@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import structlog
 
 from rpcshare.auth.caller import Caller
+from rpcshare.errors import ShareError
 from rpcshare.rpc import Preencoded, RpcTarget, Stub, notify, rpc_method
 from rpcshare.shares.events import Event
 from rpcshare.shares.hub import Subscription
@@ -75,6 +76,15 @@ class CallbackSubscription(RpcTarget):
                     else:
                         self._in_flight += 1
                         notify(self._on_event, (preencoded(event),), self._answered)
+        except ShareError as exc:
+            # A call is all that a subscriber hears, so its last one says why there will be no other.
+            last = {
+                "type": "error",
+                "shareID": self._subscription.share_id,
+                "code": exc.code.value,
+                "message": exc.message,
+            }
+            notify(self._on_event, (last,), _ignore)
         finally:
             self._on_event.dispose()
 
@@ -94,3 +104,7 @@ class CallbackSubscription(RpcTarget):
         # Cancelled before its first step a task runs none, not even what lets go of the events.
         if self._has_begun:
             self._task.cancel()
+
+
+def _ignore(_error: Exception | None) -> None:
+    """Nothing follows, whatever a subscriber says to its last event."""

@@ -14,7 +14,7 @@ def test_a_method_that_a_share_does_not_have_is_answered_with_those_that_it_has(
 ) -> None:
     answer = httpx.put(f"{server.url}{base}/00000001")
     assert (answer.status_code, answer.json()["code"]) == (405, "METHOD_NOT_ALLOWED")
-    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD", "DELETE"}
+    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD", "DELETE", "PATCH"}
 
 
 def test_a_refused_handshake_is_no_error_in_the_log(server: RunningServer) -> None:
