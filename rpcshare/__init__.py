@@ -4,6 +4,7 @@ What a script needs is here; the server is :mod:`rpcshare.server`, the protocol 
 """
 
 from rpcshare.client import (
+    AccessSettings,
     BlockingShareClient,
     ConnectFailedError,
     ConnectionState,
@@ -15,6 +16,7 @@ from rpcshare.client import (
     ShareCredentials,
     ShareEvent,
     StateChange,
+    ViewToken,
     batch,
     connect,
     connect_blocking,
@@ -25,6 +27,7 @@ from rpcshare.version import __version__
 
 __all__ = [
     "UNDEFINED",
+    "AccessSettings",
     "BlockingShareClient",
     "ConnectFailedError",
     "ConnectionState",
@@ -42,6 +45,7 @@ __all__ = [
     "ShareEvent",
     "StateChange",
     "Stub",
+    "ViewToken",
     "__version__",
     "batch",
     "connect",

@@ -26,6 +26,7 @@ _COMMANDS = {
     "watch": "Follow a share as it changes.",
     "rm": "Take a share down.",
     "ls": "List your shares.",
+    "access": "Show or change who may read a share, and until when.",
     "credentials": "Print the id, the URL and the secret of a session's share.",
     "keys": "Make, list, rotate and revoke API keys.",
     "token": "Sign tokens with the server's own key.",

@@ -8,11 +8,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import click
 import msgspec
+from msgspec import UNSET, UnsetType
 
+from rpcshare.cli.access_options import DURATION, with_password
 from rpcshare.cli.connection import Server, with_server
 from rpcshare.cli.documents import DocumentError, SizedItem, read_items
 from rpcshare.cli.terminal import json_text, printable
 from rpcshare.client import ShareClient, ShareCredentials
+from rpcshare.client.share_client import Visibility
 from rpcshare.client.types import SyncData
 
 __all__ = ["push"]
@@ -33,19 +36,44 @@ class Batch(msgspec.Struct):
     """In bytes of JSON."""
 
 
+class Access(msgspec.Struct, frozen=True):
+    """Who may read the share, and until when, as far as the command line says."""
+
+    visibility: Visibility | UnsetType
+    expires_in: str | UnsetType
+    password: str | UnsetType
+
+    def __repr__(self) -> str:
+        """Leave out the password."""
+        return f"Access(visibility={self.visibility!r}, expires_in={self.expires_in!r})"
+
+
 @click.command()
 @click.argument("file")
 @click.argument("session_id")
+@click.option("--private", is_flag=True, help="Only for you, and by view tokens (rpcshare access).")
+@with_password
+@click.option("--expires", type=DURATION, metavar="TIME", help="Remove the share after TIME, such as 7d.")
 @click.option("--json", "as_json", is_flag=True, help="Print id, url and syncCount as a JSON object.")
 @click.option("--show-secret", is_flag=True, help="Print the share's secret too.")
 @with_server
-def push(server: Server, file: str, session_id: str, as_json: bool, show_secret: bool) -> None:
+def push(
+    server: Server,
+    file: str,
+    session_id: str,
+    private: bool,
+    password: str | UnsetType,
+    expires: str | None,
+    as_json: bool,
+    show_secret: bool,
+) -> None:
     """Share FILE as the session SESSION_ID, and print the URL of the share.
 
     FILE (- for standard input) holds a JSON list of SyncData, or one SyncData a line, or an
     AgentSession, which is what `rpcshare pull` fetches. If the session is shared already, what is in
     FILE is added to the share: messages, parts and models by their ids, diffs at the end.
     """
+    access = Access("private" if private else UNSET, UNSET if expires is None else expires, password)
     try:
         with click.open_file(file, "rb") as opened:
             batches = list(split_into_batches(read_items(opened.read())))
@@ -53,7 +81,7 @@ def push(server: Server, file: str, session_id: str, as_json: bool, show_secret:
         name = "standard input" if file == "-" else file
         raise click.ClickException(f"{name}: {exc}") from None
     with _progress(sum(batch.size for batch in batches)) as advance:
-        share, sync_count = asyncio.run(_push(server, session_id, batches, advance))
+        share, sync_count = asyncio.run(_push(server, session_id, batches, access, advance))
     if as_json:
         told = {"id": share.id, "url": share.url, "syncCount": sync_count}
         click.echo(json_text(told | {"secret": share.secret} if show_secret else told))
@@ -93,18 +121,30 @@ def _pieces(items: Iterable[SizedItem]) -> Iterator[tuple[SyncData, int]]:
 
 
 async def _push(
-    server: Server, session_id: str, batches: list[Batch], advance: Callable[[int], None]
+    server: Server, session_id: str, batches: list[Batch], access: Access, advance: Callable[[int], None]
 ) -> tuple[ShareCredentials, int]:
     """Make the share, send it all, and return what it is called and how many syncs it has seen."""
     async with server.connected() as client:
         first = batches[0].items if batches else None
-        share = await client.create_share(session_id, first)
+        share = await client.create_share(
+            session_id,
+            first,
+            visibility=access.visibility,
+            expires_in=access.expires_in,
+            password=access.password,
+        )
         if batches:
             advance(batches[0].size)
         async for size in _synced(client, share, batches[1:]):
             advance(size)
-        metadata = await client.get_share_metadata(share.id)
-        return share, metadata.sync_count
+        return share, await _sync_count(client, share)
+
+
+async def _sync_count(client: ShareClient, share: ShareCredentials) -> int:
+    # A caller without a name has made a share that it may not read by itself, perhaps.
+    view = await client.create_view_token(share.id, share.secret, expires_in=60)
+    metadata = await client.api.authenticate(view.token).getShareMetadata(share.id)
+    return int(metadata["syncCount"])
 
 
 async def _synced(client: ShareClient, share: ShareCredentials, batches: list[Batch]) -> AsyncIterator[int]:

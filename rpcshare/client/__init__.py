@@ -6,9 +6,18 @@ from rpcshare.client.connecting import ConnectFailedError, connect
 from rpcshare.client.events import EventStream
 from rpcshare.client.reconnecting import ConnectionState, Reconnecting, StateChange
 from rpcshare.client.share_client import ShareClient
-from rpcshare.client.types import Identity, SessionIndex, SessionPage, ShareCredentials, ShareEvent
+from rpcshare.client.types import (
+    AccessSettings,
+    Identity,
+    SessionIndex,
+    SessionPage,
+    ShareCredentials,
+    ShareEvent,
+    ViewToken,
+)
 
 __all__ = [
+    "AccessSettings",
     "Batch",
     "BlockingShareClient",
     "ConnectFailedError",
@@ -22,6 +31,7 @@ __all__ = [
     "ShareCredentials",
     "ShareEvent",
     "StateChange",
+    "ViewToken",
     "batch",
     "connect",
     "connect_blocking",

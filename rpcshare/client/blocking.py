@@ -9,15 +9,19 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from msgspec import UNSET, UnsetType
+
 from rpcshare.client.reconnecting import ConnectionState, Token
-from rpcshare.client.share_client import ShareClient
+from rpcshare.client.share_client import Duration, ShareClient, Visibility
 from rpcshare.client.types import (
+    AccessSettings,
     Identity,
     SessionIndex,
     SessionPage,
     ShareCredentials,
     ShareEvent,
     SyncData,
+    ViewToken,
 )
 
 __all__ = ["BlockingShareClient", "connect_blocking"]
@@ -94,9 +98,45 @@ class BlockingShareClient:
             finally:
                 self._stop()
 
-    def create_share(self, session_id: str, data: Sequence[SyncData] | None = None) -> ShareCredentials:
+    def create_share(
+        self,
+        session_id: str,
+        data: Sequence[SyncData] | None = None,
+        *,
+        visibility: Visibility | UnsetType = UNSET,
+        expires_in: Duration | UnsetType | None = UNSET,
+        password: str | UnsetType | None = UNSET,
+    ) -> ShareCredentials:
         """See :meth:`ShareClient.create_share`."""
-        return self._run(self._connected.create_share(session_id, data))
+        creating = self._connected.create_share(
+            session_id, data, visibility=visibility, expires_in=expires_in, password=password
+        )
+        return self._run(creating)
+
+    def update_share(
+        self,
+        share_id: str,
+        secret: str | None = None,
+        *,
+        visibility: Visibility | UnsetType = UNSET,
+        expires_in: Duration | UnsetType | None = UNSET,
+        password: str | UnsetType | None = UNSET,
+    ) -> AccessSettings:
+        """See :meth:`ShareClient.update_share`."""
+        updating = self._connected.update_share(
+            share_id, secret, visibility=visibility, expires_in=expires_in, password=password
+        )
+        return self._run(updating)
+
+    def create_view_token(
+        self, share_id: str, secret: str | None = None, *, expires_in: Duration | None = None
+    ) -> ViewToken:
+        """See :meth:`ShareClient.create_view_token`."""
+        return self._run(self._connected.create_view_token(share_id, secret, expires_in=expires_in))
+
+    def unlock_share(self, share_id: str, password: str) -> ViewToken:
+        """See :meth:`ShareClient.unlock_share`."""
+        return self._run(self._connected.unlock_share(share_id, password))
 
     def sync_share(self, share_id: str, secret: str | None, data: Sequence[SyncData]) -> int:
         """See :meth:`ShareClient.sync_share`."""

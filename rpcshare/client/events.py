@@ -10,7 +10,8 @@ from typing import Any, Self
 import msgspec
 
 from rpcshare.client.types import ShareEvent
-from rpcshare.rpc import Stub
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.rpc import RpcError, Stub
 
 __all__ = ["EventStream"]
 
@@ -60,6 +61,7 @@ class EventStream:
         Raises:
             StopAsyncIteration: the share has been deleted, or the stream closed.
             RpcError: the server refused the subscription, or the session has ended.
+            ShareError: the caller may not read the share any longer.
         """
         if self._subscription is None and not self._ended:
             await self._subscribe()
@@ -97,6 +99,9 @@ class EventStream:
         """Receive one event; answering it late is what slows the server down."""
         if self._ended:
             return
+        if event.get("type") == "error":
+            self._broken(_error_of(event))
+            return
         self._events.append(msgspec.convert(event, ShareEvent))
         self._arrived.set()
         if len(self._events) >= CAPACITY:
@@ -107,3 +112,10 @@ class EventStream:
         self._error = error
         self._arrived.set()
         self._has_room.set()
+
+
+def _error_of(event: dict[str, Any]) -> Exception:
+    """Return the failure that the last event of a subscription tells of."""
+    code, message = event.get("code"), str(event.get("message"))
+    known = ErrorCode.__members__.get(str(code))
+    return RpcError(message, code=str(code)) if known is None else ShareError(known, message)

@@ -29,6 +29,9 @@ Token: TypeAlias = str | Callable[[], str | Awaitable[str]]
 REPEATED: Mapping[str, Repetition] = {
     "createShare": RepeatedCall,
     "syncShare": RepeatedCall,
+    "updateShare": RepeatedCall,
+    "createViewToken": RepeatedCall,
+    "unlockShare": RepeatedCall,
     "getShare": RepeatedCall,
     "getShareMetadata": RepeatedCall,
     "listShares": RepeatedCall,

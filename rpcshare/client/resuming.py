@@ -96,7 +96,7 @@ class ResumedSubscription(RepeatedCall):
         kind, count = event.get("type"), event.get("syncCount")
         if kind == "sync" and isinstance(count, int) and self._last is not None and count <= self._last:
             return False
-        if kind == "deleted":
+        if kind in ("deleted", "error"):
             self._is_over = True
             if self._established:
                 self._calls.remove(self)

@@ -5,20 +5,33 @@ from __future__ import annotations
 import ssl
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeAlias, TypeVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from rpcshare.client.connecting import connect
 from rpcshare.client.events import EventStream
 from rpcshare.client.reconnecting import Reconnecting, Token
-from rpcshare.client.types import Identity, SessionIndex, SessionPage, ShareCredentials, SyncData
+from rpcshare.client.types import (
+    AccessSettings,
+    Identity,
+    SessionIndex,
+    SessionPage,
+    ShareCredentials,
+    SyncData,
+    ViewToken,
+)
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import Promise, RpcError, Stub
 
-__all__ = ["ShareClient"]
+__all__ = ["Duration", "ShareClient", "Visibility"]
 
 T = TypeVar("T")
+
+Visibility: TypeAlias = Literal["link", "private"]
+Duration: TypeAlias = float | str
+"""Seconds, or text such as ``30d``, ``12h``, ``90m``, ``45s``, ``2w``."""
 
 
 class ShareClient:
@@ -86,13 +99,60 @@ class ShareClient:
             raise TypeError("only a connection that heals has states: reconnect=True")
         return self._connecting
 
-    async def create_share(self, session_id: str, data: Sequence[SyncData] | None = None) -> ShareCredentials:
+    async def create_share(
+        self,
+        session_id: str,
+        data: Sequence[SyncData] | None = None,
+        *,
+        visibility: Visibility | UnsetType = UNSET,
+        expires_in: Duration | UnsetType | None = UNSET,
+        password: str | UnsetType | None = UNSET,
+    ) -> ShareCredentials:
         """Share a session, with its first sync if there is ``data``, in one round trip.
 
-        Creating a share again gives the same credentials, and applies ``data`` as a sync.
+        Creating a share again gives the same credentials, and applies ``data`` as a sync. The other
+        arguments are those of :meth:`update_share`.
         """
-        arguments = (session_id,) if data is None else (session_id, list(data))
+        items = None if data is None else list(data)
+        options = _given(visibility=visibility, expiresIn=expires_in, password=password)
+        arguments = (session_id, items, options) if options else (session_id, items)
         return await self._get(self.api.createShare(*arguments), ShareCredentials)
+
+    async def update_share(
+        self,
+        share_id: str,
+        secret: str | None = None,
+        *,
+        visibility: Visibility | UnsetType = UNSET,
+        expires_in: Duration | UnsetType | None = UNSET,
+        password: str | UnsetType | None = UNSET,
+    ) -> AccessSettings:
+        """Change who may read a share, and until when; return how that is now.
+
+        Args:
+            share_id: which share.
+            secret: of the share; its owner may leave it out.
+            visibility: ``link``: whoever has the link, and the password if there is one; ``private``: its
+                owner, and who has a view token or the scope ``read``.
+            expires_in: seconds, or text such as ``30d``, after which the share is removed; None: never.
+            password: without which the link opens nothing; None: none.
+        """
+        options = _given(visibility=visibility, expiresIn=expires_in, password=password)
+        return await self._get(self.api.updateShare(share_id, secret, options), AccessSettings)
+
+    async def create_view_token(
+        self, share_id: str, secret: str | None = None, *, expires_in: Duration | None = None
+    ) -> ViewToken:
+        """Return a token with which anybody may read a share, for 7 days unless ``expires_in`` says so.
+
+        It ends when the share's visibility or password changes. The owner may leave ``secret`` out.
+        """
+        options = {} if expires_in is None else {"expiresIn": expires_in}
+        return await self._get(self.api.createViewToken(share_id, secret, options), ViewToken)
+
+    async def unlock_share(self, share_id: str, password: str) -> ViewToken:
+        """Return a token with which to read a share that has a password."""
+        return await self._get(self.api.unlockShare(share_id, password), ViewToken)
 
     async def sync_share(self, share_id: str, secret: str | None, data: Sequence[SyncData]) -> int:
         """Add ``data`` to a share, durably, and return its new sync count.
@@ -150,3 +210,7 @@ class ShareClient:
                 raise
             raise ShareError(code, exc.message) from None
         return msgspec.convert(value, kind)
+
+
+def _given(**options: object) -> dict[str, object]:
+    return {name: value for name, value in options.items() if value is not UNSET}

@@ -6,7 +6,16 @@ from typing import Any, Literal
 
 import msgspec
 
-__all__ = ["Identity", "SessionIndex", "SessionPage", "ShareCredentials", "ShareEvent", "SyncData"]
+__all__ = [
+    "AccessSettings",
+    "Identity",
+    "SessionIndex",
+    "SessionPage",
+    "ShareCredentials",
+    "ShareEvent",
+    "SyncData",
+    "ViewToken",
+]
 
 SyncData = dict[str, Any]
 """One item of a sync: ``{"type": "session" | "message" | "part" | "session_diff" | "model", "data": …}``."""
@@ -21,6 +30,28 @@ class ShareCredentials(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"ShareCredentials(id={self.id!r}, url={self.url!r}, secret=…)"
+
+
+class AccessSettings(
+    msgspec.Struct, frozen=True, rename={"has_password": "hasPassword", "expires_at": "expiresAt"}
+):
+    """Who may read a share, and until when."""
+
+    visibility: Literal["link", "private"]
+    has_password: bool
+    expires_at: int | None
+    """In milliseconds since the epoch; None: it does not expire."""
+
+
+class ViewToken(msgspec.Struct, frozen=True, rename={"expires_at": "expiresAt"}):
+    """A right to read one share, to be passed on: who has it shows it as its token."""
+
+    token: str
+    expires_at: int
+    """In milliseconds since the epoch."""
+
+    def __repr__(self) -> str:
+        return f"ViewToken(token=…, expires_at={self.expires_at!r})"
 
 
 class SessionIndex(
