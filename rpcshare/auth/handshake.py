@@ -182,10 +182,10 @@ def _password(head: RequestHead) -> str | None:
         scheme, _, encoded = value.strip().partition(" ")
         if scheme.lower() == _PASSWORD_SCHEME:
             try:
-                user_and_password = base64.b64decode(encoded.strip(), validate=True).decode()
+                _, password = base64.b64decode(encoded.strip(), validate=True).decode().split(":", 1)
             except ValueError:
                 raise _unauthorized("the Basic credentials are malformed") from None
-            passwords.add(user_and_password.partition(":")[2])
+            passwords.add(password)
     if len(passwords) > 1:
         raise _unauthorized("this request shows several passwords")
     return next(iter(passwords), None)

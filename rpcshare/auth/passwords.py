@@ -11,6 +11,8 @@ import hmac
 import secrets
 import unicodedata
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from rpcshare.errors import ErrorCode, ShareError
 
@@ -24,7 +26,7 @@ MAX_PASSWORD_LENGTH = 256
 _N, _R, _P = 2**15, 8, 3
 _SALT_BYTES = 16
 _AT_ONCE = 2
-_MAX_WAITING = 32
+_MAX_WAITING = 16
 _REMEMBERED = 1024  # passwords that were right
 
 
@@ -48,7 +50,8 @@ class Passwords:
     """
 
     def __init__(self) -> None:
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        # Threads of its own: work whose caller has gone away goes on, and takes its place until it is done.
+        self._threads = ThreadPoolExecutor(_AT_ONCE, "rpcshare-passwords")
         self._waiting = 0
         self._key = secrets.token_bytes(32)
         self._right: OrderedDict[bytes, None] = OrderedDict()  # the least recently shown first
@@ -90,17 +93,10 @@ class Passwords:
             raise ShareError(ErrorCode.RATE_LIMITED, message, retry_after=5.0)
         self._waiting += 1
         try:
-            async with self._slots:
-                return await asyncio.to_thread(
-                    hashlib.scrypt,
-                    _bytes(password),
-                    salt=salt,
-                    n=n,
-                    r=r,
-                    p=p,
-                    maxmem=2 * 128 * n * r,
-                    dklen=32,
-                )
+            work = partial(
+                hashlib.scrypt, _bytes(password), salt=salt, n=n, r=r, p=p, maxmem=256 * n * r, dklen=32
+            )
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
             self._waiting -= 1
 

@@ -101,4 +101,5 @@ class Expiry:
                 if following is not None:
                     wait = min(max((following - self._clock()) / 1000, _SOONEST), wait)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._is_news.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._is_news.wait()

@@ -146,6 +146,7 @@ class ShareService:
                 share may be deleted, with its content not yet removed: then delete it again.
         """
         async with self._using(share_id) as log:
+            await self._refuse_expired(log)
             self._door.may_write(caller, log, secret)
             if not await self._is_gone(log):
                 await log.delete()
@@ -355,12 +356,15 @@ class ShareService:
         async with self._using(share_id) as log:
             if await self._is_gone(log):
                 raise share_not_found()
-            # Another node may have put the expiry off.
-            if self._shared_store and (is_fresh or self._has_expired(log.head)):
-                await log.refresh()
-            if self._has_expired(log.head):
-                raise share_gone()
+            await self._refuse_expired(log, is_fresh=is_fresh)
             yield log
+
+    async def _refuse_expired(self, log: ShareLog, *, is_fresh: bool = False) -> None:
+        # Another node may have put the end off.
+        if self._shared_store and (is_fresh or self._has_expired(log.head)):
+            await log.refresh()
+        if self._has_expired(log.head):
+            raise share_gone()
 
     @asynccontextmanager
     async def _reading(self, caller: Caller, share_id: object) -> AsyncIterator[ShareLog]:

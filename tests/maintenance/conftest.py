@@ -37,9 +37,8 @@ async def new_service(store):
     made = []
 
     def make(on=None, **options):
-        service = ShareService(
-            on or store, LocalBroadcaster(), credentials, clock=lambda: next(ticks), **options
-        )
+        options.setdefault("clock", lambda: next(ticks))
+        service = ShareService(on or store, LocalBroadcaster(), credentials, **options)
         made.append(service)
         return service
 
