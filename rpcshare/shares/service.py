@@ -410,7 +410,7 @@ class ShareService:
         share_id = made.credentials.id
         if (head := made.new_head) is not None:
             self._shares.add(share_id, lambda: ShareLog.new(self._node, share_id, head))
-        async with self._open_or_remove(share_id) as log:
+        async with self._open_or_remove(share_id, is_fresh=head is None and wanted.are_given) as log:
             if head is not None:
                 await self._catalogue.add(_row(log))
                 if head.head.expires_at is not None:
@@ -422,10 +422,10 @@ class ShareService:
         return made.credentials
 
     @asynccontextmanager
-    async def _open_or_remove(self, share_id: str) -> AsyncIterator[ShareLog]:
+    async def _open_or_remove(self, share_id: str, *, is_fresh: bool) -> AsyncIterator[ShareLog]:
         """Open a share that its owner makes again: one that has expired is removed first."""
         try:
-            async with self._open(share_id) as log:
+            async with self._open(share_id, is_fresh=is_fresh) as log:
                 yield log
         except ShareError as exc:
             if exc.code is ErrorCode.SHARE_GONE:

@@ -2,6 +2,7 @@
 
 import base64
 
+import msgspec
 import pytest
 
 from rpcshare.auth.admin_token import ADMIN, AdminTokenVerifier
@@ -92,6 +93,20 @@ async def test_without_a_credential_a_caller_is_anonymous(authenticator, head):
     assert await authenticator.caller(head) == ANONYMOUS
 
 
+def basic(text):
+    return header("authorization", "Basic " + base64.b64encode(text.encode()).decode())
+
+
+@pytest.mark.parametrize(
+    ("shown", "password"), [(":secret", "secret"), ("somebody:a:b", "a:b"), ("é:ü ✓", "ü ✓"), ("x:", "")]
+)
+async def test_basic_carries_a_password_and_names_nobody(authenticator, shown, password):
+    caller = await authenticator.caller(basic(shown))
+    assert caller == msgspec.structs.replace(ANONYMOUS, password=password)
+    assert caller.is_anonymous
+    assert "password" not in repr(caller)
+
+
 LONGEST = "x" * 8192
 BAD_CREDENTIAL = {
     "bearer": header("authorization", "Bearer wrong"),
@@ -100,6 +115,8 @@ BAD_CREDENTIAL = {
     "bearer with two": header("authorization", f"Bearer {TOKEN} {TOKEN}"),
     "empty authorization": header("authorization", ""),
     "a scheme that nobody knows": header("authorization", "Digest YWRtaW46YWRtaW4="),
+    "basic without a colon": basic("wrong"),
+    "basic that is no base64": header("authorization", "Basic wrong:wrong"),
     "a token without a scheme": header("authorization", TOKEN),
     "an API key that nobody knows": header("authorization", "ApiKey rsk_nobody"),
     "the admin token as an API key": header("authorization", f"ApiKey {TOKEN}"),

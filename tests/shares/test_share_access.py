@@ -225,6 +225,15 @@ async def test_two_changes_at_once_both_take_place(new_service, alice):
         assert settings.expires_at is not None
 
 
+async def test_creating_again_undoes_what_another_node_has_changed_meanwhile(new_service, alice):
+    node, other = (new_service(hearing=LocalBroadcaster(), shared_store=True) for _ in range(2))
+    options = {"visibility": "private"}
+    share = await node.create(alice, SESSION, None, options)
+    await other.update(alice, share.id, None, {"visibility": "link"})
+    await node.create(alice, SESSION, None, options)
+    assert await outcome(other.metadata(ANONYMOUS, share.id)) is UNAUTHORIZED
+
+
 # Passwords
 
 
