@@ -5,7 +5,7 @@ import json
 
 import msgspec
 import pytest
-from share_stores import contents
+from share_stores import YieldingStore, contents
 
 from rpcshare.auth.caller import ANONYMOUS, Caller, Scope, View
 from rpcshare.auth.credential import Credential, CredentialKind
@@ -232,6 +232,27 @@ async def test_creating_again_undoes_what_another_node_has_changed_meanwhile(new
     await other.update(alice, share.id, None, {"visibility": "link"})
     await node.create(alice, SESSION, None, options)
     assert await outcome(other.metadata(ANONYMOUS, share.id)) is UNAUTHORIZED
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_a_change_at_the_time_of_a_deletion_does_not_bring_the_share_back(
+    new_service, store, alice, seed
+):
+    node, other = (
+        new_service(YieldingStore(store, seed=2 * seed + n), LocalBroadcaster(), shared_store=True)
+        for n in range(2)
+    )
+    share = (await node.create(alice, SESSION, [part("a", text="the content")])).id
+    await other.metadata(alice, share)
+
+    async def change():
+        for n in range(5):
+            await outcome(other.update(alice, share, None, {"visibility": ("private", "link")[n % 2]}))
+
+    await asyncio.gather(node.delete(alice, share, None), change())
+    for one in (node, other, new_service()):
+        assert await outcome(one.metadata(alice, share)) is ErrorCode.SHARE_NOT_FOUND
+    assert not any(b"the content" in body for body in contents(store).values())
 
 
 # Passwords
