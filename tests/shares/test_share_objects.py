@@ -174,3 +174,25 @@ def test_bodies_are_in_no_repr():
     row = IndexRow(1, "00ff", None, ShareState("id", "ses_1", 5).index())
     assert "secret" not in repr(sync) + repr(LogSnapshot(1, 1, sync.items))
     assert "ses_1" not in repr(msgspec.structs.replace(row))
+
+
+def test_a_head_from_before_there_were_settings_is_that_of_a_share_for_all():
+    body = b'{"v":1,"generation":"0123456789abcdef","sessionID":"ses_1","owner":"alice","createdAt":1}'
+    head = objects.decode_head(body)
+    assert (head.visibility, head.password_hash, head.expires_at) == ("link", None, None)
+    assert (head.epoch, head.revision, head.expired) == (0, 0, False)
+    assert objects.encode_head(head) == body
+
+
+def test_a_head_does_not_print_its_hashes():
+    head = Head(1, "0" * 16, secret_hash="of the secret", password_hash="of the password")
+    assert "of the" not in repr(head)
+
+
+def test_rows_of_two_nodes_make_one_that_has_the_news_of_both():
+    index = objects.SessionIndex("id", "ses_1", "", "", 0, 0, 0, 0, 1, 1, 1)
+    synced = IndexRow(1, "0" * 16, "alice", msgspec.structs.replace(index, sync_count=2))
+    settled = IndexRow(1, "0" * 16, "alice", index, expires_at=7, revision=1)
+    for one, other in ((synced, settled), (settled, synced)):
+        merged = one.merged_with(other)
+        assert (merged.index.sync_count, merged.expires_at, merged.revision) == (2, 7, 1)
