@@ -1,0 +1,108 @@
+"""Redaction: what looks like a credential is replaced in what callers send, before anybody else sees it.
+
+It works on the JSON text of each item, so it finds credentials in every string, however deeply that is nested
+and even if it is JSON itself. What it replaces never begins or ends within an escape.
+
+Nearly all text holds no credential, and that has to be found out quickly: one expression looks for the marks
+of all shapes at once. Only text that has one is gone through shape by shape. No expression goes back over
+what it has taken for longer than a shape is, so none can be made slow.
+"""
+
+import re
+from functools import partial
+from itertools import groupby
+
+from rpcshare.shares.credential_shapes import SHAPES, Shape
+from rpcshare.shares.syncdata import Batch, Item
+
+__all__ = ["redact", "redact_batch"]
+
+_SEPARATORS = "-_."
+
+# What may be before a lead, though it is a letter, a digit or a hyphen: the end of an escape, of one in a
+# URL, of a terminal's colours; the sign of a line that a diff removes.
+_BEFORE = (
+    r"(?<=\\[bfnrt]{})",
+    r"(?<=\\u[0-9a-fA-F]{{4}}{})",
+    "(?<=%[0-9A-Fa-f]{{2}}{})",
+    *(rf"(?<=[\[;]{code}{{}})" for code in ("m", "[0-9]m", "[0-9][0-9]m", "K")),
+    r"(?<=\\[nr]-{})",
+    '(?<="-{})',
+)
+
+
+def _expression(shape: Shape) -> re.Pattern[bytes]:
+    lead = re.escape(shape.lead)
+    if not shape.lead[0].isalnum():
+        return re.compile((lead + shape.rest).encode())
+    # The lead comes first: an expression that begins with plain text is looked for quickly. A backslash
+    # before it might make its first letter an escape's.
+    before = "|".join([rf"(?<![\\A-Za-z0-9_-]{lead})", *(each.format(lead) for each in _BEFORE)])
+    return re.compile(f"{lead}(?:{before}){shape.rest}".encode())
+
+
+def _quick_look() -> re.Pattern[bytes]:
+    # Each alternative begins with one character: to those the search jumps.
+    alternatives = list(dict.fromkeys(shape.mark for shape in SHAPES if shape.mark is not None))
+    for separator in _SEPARATORS:
+        leads = {shape.lead for shape in SHAPES if shape.mark is None and shape.lead[-1] == separator}
+        # A look behind has one length.
+        by_length = (sorted(group) for _, group in groupby(sorted(leads, key=len), len))
+        behind = "|".join(f"(?<={'|'.join(map(re.escape, group))})" for group in by_length)
+        alternatives.append(rf"{re.escape(separator)}(?<![_.-].)(?=[A-Za-z0-9_+/=.%-]{{16}})(?:{behind})")
+    return re.compile("|".join(alternatives).encode())
+
+
+_EXPRESSIONS = [(shape.lead.encode(), shape.kind.encode(), _expression(shape)) for shape in SHAPES]
+_QUICK_LOOK = _quick_look()
+_PLAIN_MARKS = tuple(
+    shape.lead.encode() for shape in SHAPES if shape.mark is None and shape.lead[-1] not in _SEPARATORS
+)
+
+_PRIVATE_KEY = b"PRIVATE KEY"
+_KEY_BLOCK = re.compile(
+    rb"-----BEGIN (?:[A-Z0-9]{1,10}+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"
+    # To the end of the block, whatever stands at the beginning of its lines; or, of a block that has been
+    # cut, the lines that are there.
+    rb"(?:(?P<body>(?:[^\"\\-]++|\\.|-(?!----))*+)"
+    rb"-{5,6}END (?:[A-Z0-9]{1,10}+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"
+    rb"|(?:\\[\\nrt]|[ +>|])++[A-Za-z0-9+/=]{40,}+(?:(?:\\[\\nrt]|[ +>|])++[A-Za-z0-9+/=]{16,}+)*+)",
+    re.DOTALL,
+)
+# What tells a key from a program that mentions its first and last line.
+_KEY_MATERIAL = re.compile(rb"[A-Za-z0-9+/]{40}")
+
+
+def redact_batch(batch: Batch) -> Batch:
+    """Return ``batch`` with what looks like a credential replaced, in values and their keys alike."""
+    items = tuple(
+        Item(item.kind, tuple((redact(key), redact(body)) for key, body in item.values))
+        for item in batch.items
+    )
+    return Batch(items, sum(item.size for item in items))
+
+
+def redact(text: bytes) -> bytes:
+    """Return the JSON ``text`` with ``[redacted:KIND]`` in the place of all that looks like a credential."""
+    if _PRIVATE_KEY in text:
+        text = _KEY_BLOCK.sub(_without_key, text)
+    if _QUICK_LOOK.search(text) is None and not any(mark in text for mark in _PLAIN_MARKS):
+        return text
+    for lead, kind, expression in _EXPRESSIONS:
+        if lead in text:
+            text = expression.sub(partial(_without_secret, kind), text)
+    return text
+
+
+def _without_secret(kind: bytes, match: re.Match[bytes]) -> bytes:
+    # If a group is in the expression, the rest is what tells people what has been there.
+    start, end = match.span(match.re.groups)
+    before, after = match[0][: start - match.start()], match[0][end - match.start() :]
+    return b"%b[redacted:%b]%b" % (before, kind, after)
+
+
+def _without_key(match: re.Match[bytes]) -> bytes:
+    body = match["body"]
+    if body is not None and _KEY_MATERIAL.search(body) is None:
+        return match[0]
+    return b"[redacted:private-key]"
