@@ -1,0 +1,198 @@
+"""Limits on what one caller, or one address, may do: creates, failed authentications, connections.
+
+Each node counts for itself, in memory that is bounded: of too many callers at once the oldest is forgotten.
+"""
+
+import hashlib
+import ipaddress
+import secrets
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rpcshare.auth.caller import Caller
+from rpcshare.errors import ErrorCode, ShareError
+
+__all__ = ["CallerLimits", "ConnectionLimit", "FailureLimit", "RateLimit", "network_of"]
+
+WINDOW = 60.0
+"""Seconds in which is counted."""
+
+MAX_COUNTED = 100_000
+"""Callers or addresses that are counted at once, some 10 MB of them."""
+
+MAX_KNOWN = 10_000
+"""Credentials that are remembered, by a hash, as having been right."""
+
+_CONNECTION_PAUSE = 10.0  # seconds: one of so many connections ends sooner or later
+
+_FAILURES = frozenset({ErrorCode.UNAUTHORIZED, ErrorCode.INVALID_SECRET})
+
+Clock = Callable[[], float]
+
+
+class RateLimit:
+    """So many times a minute for each key. A minute begins with the first time."""
+
+    def __init__(self, limit: int, clock: Clock = time.monotonic, *, max_keys: int = MAX_COUNTED) -> None:
+        """Take the ``limit``; 0 is off. The clock tells seconds, and never goes back."""
+        self.limit = limit
+        self._clock = clock
+        self._max_keys = max_keys
+        # When the minute of each began, and the count: in the order in which they began.
+        self._counts: OrderedDict[str, tuple[float, int]] = OrderedDict()
+
+    def count(self, key: str) -> None:
+        """Count one more."""
+        if not self.limit:
+            return
+        began, count = self._current(key)
+        self._counts[key] = (began, count + 1)
+        if len(self._counts) > self._max_keys:
+            self._counts.popitem(last=False)
+
+    def wait(self, key: str) -> float:
+        """Return for how many seconds there may be no more; 0 if there may be one now."""
+        if not self.limit or key not in self._counts:
+            return 0.0
+        began, count = self._current(key)
+        return began + WINDOW - self._clock() if count >= self.limit else 0.0
+
+    def take(self, key: str, what: str) -> None:
+        """Count one more, if there may be.
+
+        Raises:
+            ShareError: RATE_LIMITED; ``what`` names in it what there have been too many of.
+        """
+        _refuse_until(self.wait(key), f"Too many {what}: {self.limit:,} a minute are allowed")
+        self.count(key)
+
+    def _current(self, key: str) -> tuple[float, int]:
+        now = self._clock()
+        while self._counts:
+            oldest = next(iter(self._counts))
+            if now - self._counts[oldest][0] < WINDOW:
+                break
+            del self._counts[oldest]
+        return self._counts.get(key, (now, 0))
+
+
+class FailureLimit:
+    """Makes guessing slow: so many wrong credentials and secrets a minute from one network.
+
+    After them, what is shown from there is refused unseen, right or wrong, or guessing would go on; but for
+    what has been right not long ago: whoever guesses may have honest neighbours behind the same address.
+    """
+
+    def __init__(self, limit: int, clock: Clock = time.monotonic) -> None:
+        """Allow ``limit`` failures a minute; 0 is off."""
+        self._failures = RateLimit(limit, clock)
+        # Keyed, so that what is kept tells nobody anything.
+        self._key = secrets.token_bytes(32)
+        self._known: OrderedDict[bytes, None] = OrderedDict()
+
+    @contextmanager
+    def attempt(self, address: str, shown: str) -> Iterator[None]:
+        """Verify in this context what is ``shown``; UNAUTHORIZED and INVALID_SECRET out of it count.
+
+        Raises:
+            ShareError: RATE_LIMITED, instead of entering the context.
+        """
+        if not self._failures.limit:
+            yield
+            return
+        network = network_of(address)
+        digest = hashlib.blake2b(
+            shown.encode("utf-8", "surrogatepass"), digest_size=16, key=self._key
+        ).digest()
+        if digest not in self._known:
+            _refuse_until(self._failures.wait(network), "Too many failed authentications from this address")
+        try:
+            yield
+        except ShareError as exc:
+            if exc.code in _FAILURES:
+                self._failures.count(network)
+                self._known.pop(digest, None)
+            raise
+        self._known[digest] = None
+        self._known.move_to_end(digest)
+        if len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
+
+
+class ConnectionLimit:
+    """So many connections of one caller at once."""
+
+    def __init__(self, limit: int) -> None:
+        """Take the ``limit``; 0 is off."""
+        self._limit = limit
+        self._open: Counter[str] = Counter()
+
+    @contextmanager
+    def hold(self, caller: Caller) -> Iterator[None]:
+        """Count a connection of ``caller`` while the context lasts.
+
+        Raises:
+            ShareError: RATE_LIMITED, instead of entering the context.
+        """
+        key = _key_of(caller)
+        if 0 < self._limit <= self._open[key]:
+            _refuse_until(_CONNECTION_PAUSE, f"Too many connections: {self._limit:,} are allowed at once")
+        self._open[key] += 1
+        try:
+            yield
+        finally:
+            self._open[key] -= 1
+            if not self._open[key]:
+                del self._open[key]
+
+
+class CallerLimits:
+    """The limits of one server. Off, as long as nobody says how many."""
+
+    def __init__(
+        self,
+        *,
+        creates: int = 0,
+        failed_authentications: int = 0,
+        connections: int = 0,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        """Take each limit; 0 is off.
+
+        Args:
+            creates: calls that make shares, a minute and caller.
+            failed_authentications: wrong credentials, secrets and passwords, a minute and network.
+            connections: open at once, of a caller.
+            clock: tells seconds, and never goes back.
+        """
+        self._creates = RateLimit(creates, clock)
+        self.failures = FailureLimit(failed_authentications, clock)
+        self.connections = ConnectionLimit(connections)
+
+    def take_create(self, caller: Caller) -> None:
+        """Count a share that ``caller`` makes. Raises RATE_LIMITED."""
+        self._creates.take(_key_of(caller), "shares made")
+
+
+def network_of(address: str) -> str:
+    """Return what is counted of an address: of IPv6, the /64 that one household or machine has."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((parsed, 64), strict=False))
+
+
+def _key_of(caller: Caller) -> str:
+    return f"subject {caller.subject}" if caller.subject is not None else network_of(caller.address)
+
+
+def _refuse_until(seconds: float, message: str) -> None:
+    if seconds > 0:
+        raise ShareError(ErrorCode.RATE_LIMITED, message, retry_after=seconds)
