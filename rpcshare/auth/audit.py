@@ -1,0 +1,130 @@
+"""The audit log: who did what with which share, a line each, and who was refused.
+
+A line has the fields ``time``, ``action``, ``outcome``, ``subject``, ``address`` and ``share``; what was
+refused or failed has a ``reason`` besides, which is an error's code. No token, secret, password or content is
+ever in it. Lines are events of the structlog logger ``rpcshare.audit``.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final
+
+import structlog
+
+from rpcshare.auth.caller import ANONYMOUS, Caller
+from rpcshare.auth.rate_limits import RateLimit, network_of
+from rpcshare.errors import ErrorCode, ShareError
+
+__all__ = ["LOGGER", "Action", "AuditLog"]
+
+LOGGER: Final = "rpcshare.audit"
+
+REFUSALS: Final = frozenset(
+    {ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.INVALID_SECRET, ErrorCode.RATE_LIMITED}
+)
+
+# Lines a minute that tell of refusals: from one network, and in all.
+REFUSALS_OF_ONE: Final = 30
+REFUSALS_IN_ALL: Final = 600
+
+_LONGEST = 200  # characters of a name that an identity provider or a proxy chose
+_SHARE_ID = re.compile(r"[A-Za-z0-9_-]{1,288}")
+
+
+class Action(StrEnum):
+    """What was done, or would have been."""
+
+    REFUSALS = "refusals"
+    """None of its own: tells how many refusals have not been told."""
+
+    AUTHENTICATE = "authenticate"
+    CONNECT = "connect"
+    SHARE_CREATE = "share.create"
+    SHARE_READ = "share.read"
+    SHARE_SYNC = "share.sync"
+    SHARE_UPDATE = "share.update"
+    SHARE_DELETE = "share.delete"
+    SHARE_EXPIRE = "share.expire"
+    SHARES_LIST = "shares.list"
+    VIEW_TOKEN_CREATE = "view_token.create"  # noqa: S105 -- an action's name
+    KEY_CREATE = "key.create"
+    KEY_ROTATE = "key.rotate"
+    KEY_REVOKE = "key.revoke"
+    TOKEN_CREATE = "token.create"  # noqa: S105 -- likewise
+    CERTIFICATE_ISSUE = "certificate.issue"
+    CERTIFICATE_REVOKE = "certificate.revoke"
+
+
+class AuditLog:
+    """Writes the lines. A flood of refusals is cut short, and the next line tells how many were left out."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take the clock for the limits on refusals: in seconds, and it never goes back."""
+        self._of_one = RateLimit(REFUSALS_OF_ONE, clock)
+        self._in_all = RateLimit(REFUSALS_IN_ALL, clock)
+        self._left_out = 0
+
+    def done(self, action: Action, caller: Caller = ANONYMOUS, *, share: str = "", **details: str) -> None:
+        """Tell of what has been done.
+
+        Args:
+            action: what.
+            caller: by whom; ANONYMOUS, where the server did it by itself.
+            share: the share's id, if it is about one.
+            details: names and ids, such as that of a key; nothing secret, and nothing that a share holds.
+        """
+        self._write(action, "ok", caller, share, **details)
+
+    def failed(self, action: Action, caller: Caller, reason: ErrorCode, *, share: str = "") -> None:
+        """Tell of what was allowed, and could not be done or not to its end."""
+        self._write(action, "failed", caller, share, reason=reason.value)
+
+    def refused(self, action: Action, caller: Caller, reason: ErrorCode, *, share: str = "") -> None:
+        """Tell of what a caller may not do, unless there has been too much of it."""
+        network = network_of(caller.address)
+        if self._of_one.wait(network) or self._in_all.wait(""):
+            self._left_out += 1
+            return
+        self._of_one.count(network)
+        self._in_all.count("")
+        self._write(action, "refused", caller, share, reason=reason.value)
+
+    @contextmanager
+    def refusals(self, action: Action, caller: Caller, *, share: str = "") -> Iterator[None]:
+        """Tell of what is refused in this context: UNAUTHORIZED, FORBIDDEN, INVALID_SECRET, RATE_LIMITED."""
+        try:
+            yield
+        except ShareError as exc:
+            if exc.code in REFUSALS:
+                self.refused(action, caller, exc.code, share=share)
+            raise
+
+    def close(self) -> None:
+        """Tell how many refusals were left out, if nothing has told it yet."""
+        if self._left_out:
+            self._write(Action.REFUSALS, "refused", ANONYMOUS, "")
+
+    def _write(self, action: Action, outcome: str, caller: Caller, share: str, **details: str) -> None:
+        left_out = {"leftOut": self._left_out} if self._left_out else {}
+        self._left_out = 0
+        structlog.get_logger(LOGGER).info(
+            "audit",
+            time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            action=action.value,
+            outcome=outcome,
+            subject=None if caller.subject is None else _shown(caller.subject),
+            address=_shown(caller.address),
+            # What is no id may be anything, put in the wrong place.
+            share=share if _SHARE_ID.fullmatch(share) else "",
+            **{name: _shown(value) for name, value in details.items()},
+            **left_out,
+        )
+
+
+def _shown(text: str) -> str:
+    """Return ``text`` as one short line."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text[:_LONGEST])
