@@ -320,6 +320,25 @@ class Settings(BaseSettings):
     max_calls_in_flight: int = Field(
         1024, ge=0, description="Calls that one connection may have under way; 0: any number."
     )
+    max_creates: int = Field(
+        300, ge=0, description="Shares that one caller may make in a minute; 0: any number."
+    )
+    max_failed_authentications: int = Field(
+        20,
+        ge=0,
+        description="Wrong credentials and secrets from one address in a minute, before more are refused; "
+        "0: any number.",
+    )
+    max_connections: int = Field(
+        2000, ge=0, description="WebSockets that one caller may have open; 0: any number."
+    )
+    redact: bool = Field(
+        default=True, description="Replace what looks like a provider's credential before it is stored."
+    )
+    audit_log: Annotated[Path, BeforeValidator(_path_text), AfterValidator(_path)] | None = Field(
+        None,
+        description="File to write the audit log to, as JSON lines. [default: standard error, with the log]",
+    )
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)
     ] = Field("info", description="Least severe messages to log.")

@@ -60,7 +60,9 @@ class RunningServer:
         self.data_dir = data_dir
         self.log = data_dir.with_name(f"{data_dir.name}.log")
         self._options = options
-        self._env = bare_environment(**(env or {}))
+        # All tests come from one address, and many of them are about what is refused.
+        unlimited = {"RPCSHARE_MAX_CREATES": "0", "RPCSHARE_MAX_FAILED_AUTHENTICATIONS": "0"}
+        self._env = bare_environment(**{**unlimited, **(env or {})})
         self.process, self.url = self._start(port=0)
         self.token = (data_dir / "admin-token").read_text().strip()
 

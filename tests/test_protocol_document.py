@@ -26,7 +26,7 @@ from rpcshare import jsontext, rpc
 from rpcshare.auth.admin_token import ADMIN, AdminTokenVerifier
 from rpcshare.auth.handshake import Authenticator
 from rpcshare.broadcast import LocalBroadcaster
-from rpcshare.config import Settings
+from rpcshare.config import Settings, option_name
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc.decoding import Decoder
 from rpcshare.rpc.encoding import Encoder
@@ -356,6 +356,12 @@ def test_limits_are_the_defaults() -> None:
     assert shown == list(msgspec.structs.astuple(rpc.Limits()))
     settings = Settings()
     assert [settings.max_message_size, settings.max_calls_in_flight] == [shown[0], shown[-1]]
+
+
+def test_limits_of_callers_are_the_defaults() -> None:
+    shown = {row[0].strip("`"): int(row[1].replace(",", "")) for row in table("| limit | default | bounds |")}
+    names = ("max_creates", "max_failed_authentications", "max_connections")
+    assert shown == {option_name(name): getattr(Settings(), name) for name in names}
 
 
 def test_codes_have_their_status() -> None:

@@ -47,10 +47,12 @@ class Action(StrEnum):
     SHARE_READ = "share.read"
     SHARE_SYNC = "share.sync"
     SHARE_UPDATE = "share.update"
+    SHARE_UNLOCK = "share.unlock"
     SHARE_DELETE = "share.delete"
     SHARE_EXPIRE = "share.expire"
     SHARES_LIST = "shares.list"
     VIEW_TOKEN_CREATE = "view_token.create"  # noqa: S105 -- an action's name
+    KEYS_LIST = "keys.list"
     KEY_CREATE = "key.create"
     KEY_ROTATE = "key.rotate"
     KEY_REVOKE = "key.revoke"

@@ -23,12 +23,14 @@ from typing import Protocol
 
 import msgspec
 
+from rpcshare.auth.audit import Action, AuditLog
 from rpcshare.auth.caller import ANONYMOUS, Caller
 from rpcshare.auth.credential import (
     Credential,
     CredentialKind,
     CredentialVerifier,
 )
+from rpcshare.auth.rate_limits import FailureLimit
 from rpcshare.auth.request_head import RequestHead
 from rpcshare.errors import ErrorCode, ShareError
 
@@ -63,10 +65,17 @@ class Authenticator:
     """Tells who a request comes from, by asking ``verifiers``, then ``head_verifiers``, in their order."""
 
     def __init__(
-        self, verifiers: Sequence[CredentialVerifier], head_verifiers: Sequence[HeadVerifier] = ()
+        self,
+        verifiers: Sequence[CredentialVerifier],
+        head_verifiers: Sequence[HeadVerifier] = (),
+        *,
+        failures: FailureLimit | None = None,
+        audit: AuditLog | None = None,
     ) -> None:
         self._verifiers = tuple(verifiers)
         self._head_verifiers = tuple(head_verifiers)
+        self._failures = failures or FailureLimit(0)
+        self._audit = audit or AuditLog()
 
     async def caller(self, head: RequestHead) -> Caller:
         """Return the caller of a request, with the peer's address.
@@ -76,14 +85,16 @@ class Authenticator:
 
         Raises:
             ShareError: UNAUTHORIZED, for a credential that is malformed or that no verifier knows,
-                or for credentials of different callers; and whatever a verifier raises.
+                or for credentials of different callers; RATE_LIMITED, after too many such failures
+                from the same network; and whatever a verifier raises.
         """
-        # All are read before any is verified: a malformed one costs no verifier any work.
-        credentials = dict.fromkeys(_credentials(head))
-        caller = _one({await self._verified(credential) for credential in credentials})
-        if caller.subject is None:
-            caller = _one((caller, await self._of_connection(head)))
-        return msgspec.structs.replace(caller, address=head.address, password=_password(head))
+        with self._audit.refusals(Action.AUTHENTICATE, Caller(None, address=head.address)):
+            # All are read before any is verified: a malformed one costs no verifier any work.
+            credentials = dict.fromkeys(_credentials(head))
+            caller = _one({await self._verified(credential, head.address) for credential in credentials})
+            if caller.subject is None:
+                caller = _one((caller, await self._of_connection(head)))
+            return msgspec.structs.replace(caller, address=head.address, password=_password(head))
 
     async def caller_of_token(self, token: str, *, address: str = "") -> Caller:
         """Return whom ``token`` stands for, when it is shown in-band: ``authenticate(token)``.
@@ -91,15 +102,17 @@ class Authenticator:
         Raises:
             ShareError: as :meth:`caller` does.
         """
-        caller = await self._verified(_well_formed(CredentialKind.TOKEN, token))
-        return msgspec.structs.replace(caller, address=address)
+        with self._audit.refusals(Action.AUTHENTICATE, Caller(None, address=address)):
+            caller = await self._verified(_well_formed(CredentialKind.TOKEN, token), address)
+            return msgspec.structs.replace(caller, address=address)
 
-    async def _verified(self, credential: Credential) -> Caller:
-        for verifier in self._verifiers:
-            caller = await verifier.verify(credential)
-            if caller is not None:
-                return caller
-        raise _unauthorized("the credential is not valid")
+    async def _verified(self, credential: Credential, address: str) -> Caller:
+        with self._failures.attempt(address, f"{credential.kind} {credential.value}"):
+            for verifier in self._verifiers:
+                caller = await verifier.verify(credential)
+                if caller is not None:
+                    return caller
+            raise _unauthorized("the credential is not valid")
 
     async def _of_connection(self, head: RequestHead) -> Caller:
         for verifier in self._head_verifiers:

@@ -7,6 +7,8 @@ who asks, and everything about whose page makes them ask.
 import re
 from collections.abc import Iterable
 
+from rpcshare.auth.audit import Action, AuditLog
+from rpcshare.auth.caller import Caller
 from rpcshare.auth.request_head import RequestHead
 from rpcshare.errors import ErrorCode, ShareError
 
@@ -24,12 +26,15 @@ _MAX_PORT = 65535
 class OriginPolicy:
     """The origins that may call, beside the one under which the request itself was addressed."""
 
-    def __init__(self, public_url: str | None = None, allowed: Iterable[str] = ()) -> None:
-        """Take the server's public URL, of which a path is ignored, and other origins.
+    def __init__(
+        self, public_url: str | None = None, allowed: Iterable[str] = (), audit: AuditLog | None = None
+    ) -> None:
+        """Take the server's public URL, of which a path is ignored, other origins, and who hears of refusals.
 
         Raises:
             ValueError: one of them is no origin.
         """
+        self._audit = audit or AuditLog()
         self._allowed = {_required(origin) for origin in allowed}
         if public_url is not None:
             scheme, _, rest = public_url.partition("://")
@@ -47,6 +52,7 @@ class OriginPolicy:
             return
         origin = parse_origin(origins[0]) if len(origins) == 1 else None
         if origin is None or not (origin in self._allowed or origin in _own_origins(head)):
+            self._audit.refused(Action.CONNECT, Caller(None, address=head.address), ErrorCode.FORBIDDEN)
             raise ShareError(
                 ErrorCode.FORBIDDEN, "Forbidden: this server does not accept calls from that origin"
             )

@@ -10,8 +10,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
 from rpcshare.auth.api_keys import ApiKeys
+from rpcshare.auth.audit import AuditLog
 from rpcshare.auth.handshake import Authenticator
 from rpcshare.auth.origin import OriginPolicy
+from rpcshare.auth.rate_limits import CallerLimits
 from rpcshare.auth.trusted_proxies import TrustedProxies
 from rpcshare.config import Settings
 from rpcshare.rpc import Limits
@@ -31,6 +33,8 @@ def create_app(
     base_url: str,
     *,
     keys: ApiKeys | None = None,
+    caller_limits: CallerLimits | None = None,
+    audit: AuditLog | None = None,
 ) -> tuple[Starlette, RpcEndpoint]:
     """Return the application, and its RPC endpoint, which knows the sessions to be drained.
 
@@ -40,10 +44,22 @@ def create_app(
         authenticator: who is asking.
         base_url: under which the server is reached.
         keys: the API keys that admins may manage over RPC.
+        caller_limits: on what one caller may do; None: none.
+        audit: is told of who is refused.
     """
     limits = Limits(message_bytes=settings.max_message_size, calls_in_flight=settings.max_calls_in_flight)
-    origins = OriginPolicy(base_url, settings.allowed_origins)
-    rpc = RpcEndpoint(service, authenticator, origins, limits, anonymous=settings.anonymous_create, keys=keys)
+    audit = audit or AuditLog()
+    origins = OriginPolicy(base_url, settings.allowed_origins, audit)
+    rpc = RpcEndpoint(
+        service,
+        authenticator,
+        origins,
+        limits,
+        (caller_limits or CallerLimits()).connections,
+        audit,
+        anonymous=settings.anonymous_create,
+        keys=keys,
+    )
     rest = RestApi(service, authenticator, origins, settings.max_message_size)
 
     async def healthz(_request: Request) -> Response:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from rpcshare.auth.api_keys import DEFAULT_SCOPES, ApiKeys
+from rpcshare.auth.audit import Action, AuditLog
 from rpcshare.auth.caller import Caller
 from rpcshare.rpc import RpcTarget, rpc_method
 from rpcshare.shares.access import may_manage_keys
@@ -28,45 +29,56 @@ class KeyOptions(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
 class KeysRpc(RpcTarget):
     """The keys of this server, in the hands of an admin, for as long as that one's credential holds."""
 
-    def __init__(self, keys: ApiKeys, caller: Caller) -> None:
-        """Manage ``keys`` on behalf of ``caller``.
+    def __init__(self, keys: ApiKeys, caller: Caller, audit: AuditLog) -> None:
+        """Manage ``keys`` on behalf of ``caller``, and tell ``audit`` of it.
 
         Raises:
             ShareError: UNAUTHORIZED, FORBIDDEN.
         """
-        may_manage_keys(caller)
+        with audit.refusals(Action.KEYS_LIST, caller):
+            may_manage_keys(caller)
         self._keys = keys
         self._caller = caller
+        self._audit = audit
 
     @rpc_method("create(name, options?)")
     async def create(self, name: str, options: KeyOptions | None = None) -> dict[str, Any]:
         """Make a key; its text is in this answer, and nowhere else."""
         wanted = options or KeyOptions()
         scopes = DEFAULT_SCOPES if wanted.scopes is None else wanted.scopes
-        with self._permitted():
-            return (await self._keys.create(name, scopes, wanted.expires_in)).described()
+        with self._permitted(Action.KEY_CREATE):
+            made = await self._keys.create(name, scopes, wanted.expires_in)
+        self._audit.done(Action.KEY_CREATE, self._caller, key=made.id)
+        return made.described()
 
     @rpc_method("list()")
     async def list(self) -> list[dict[str, Any]]:
         """Return what is known of every key, the oldest first."""
-        with self._permitted():
+        with self._permitted(Action.KEYS_LIST):
             return [key.described() for key in await self._keys.list()]
 
     @rpc_method("rotate(id)")
     async def rotate(self, key_id: str) -> dict[str, Any]:
         """Put another key in the place of one, which is revoked."""
-        with self._permitted():
-            return (await self._keys.rotate(key_id)).described()
+        with self._permitted(Action.KEY_ROTATE):
+            made = await self._keys.rotate(key_id)
+        self._audit.done(Action.KEY_ROTATE, self._caller, key=key_id, newKey=made.id)
+        return made.described()
 
     @rpc_method("revoke(id)")
     async def revoke(self, key_id: str) -> dict[str, Any]:
         """End a key."""
-        with self._permitted():
-            return (await self._keys.revoke(key_id)).described()
+        with self._permitted(Action.KEY_REVOKE):
+            revoked = await self._keys.revoke(key_id)
+        self._audit.done(Action.KEY_REVOKE, self._caller, key=key_id)
+        return revoked.described()
 
     @contextlib.contextmanager
-    def _permitted(self) -> Iterator[None]:
-        may_manage_keys(self._caller)  # anew: a capability may outlive the credential that it was got with
+    def _permitted(self, action: Action) -> Iterator[None]:
+        with self._audit.refusals(action, self._caller):
+            may_manage_keys(
+                self._caller
+            )  # anew: a capability may outlive the credential that it was got with
         try:
             yield
         except StoreError as exc:

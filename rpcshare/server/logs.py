@@ -7,7 +7,9 @@ import sys
 
 import structlog
 
+from rpcshare.auth.audit import LOGGER as AUDIT
 from rpcshare.config import Settings
+from rpcshare.server.audit_file import audit_file
 
 __all__ = ["configure_logging"]
 
@@ -51,6 +53,11 @@ def configure_logging(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
+    # The audit log is not for the log level to cut.
+    audit = logging.getLogger(AUDIT)
+    audit.setLevel(logging.INFO)
+    audit.handlers[:] = [] if settings.audit_log is None else [audit_file(settings.audit_log)]
+    audit.propagate = settings.audit_log is None
     # What these say of each connection or request at info is noise to an operator.
     for name in ("uvicorn", "uvicorn.error", "websockets", "httpx", "httpcore"):
         logging.getLogger(name).setLevel(max(root.level, logging.WARNING))

@@ -11,9 +11,11 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from rpcshare.auth.api_keys import ApiKeys
+from rpcshare.auth.audit import Action, AuditLog
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.handshake import Authenticator, select_subprotocol
 from rpcshare.auth.origin import OriginPolicy
+from rpcshare.auth.rate_limits import ConnectionLimit
 from rpcshare.auth.request_head import RequestHead
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import JSON, Codec, Connection, Limits
@@ -78,6 +80,8 @@ class RpcEndpoint:
         authenticator: Authenticator,
         origins: OriginPolicy,
         limits: Limits,
+        connections: ConnectionLimit,
+        audit: AuditLog,
         *,
         anonymous: bool,
         keys: ApiKeys | None = None,
@@ -86,6 +90,8 @@ class RpcEndpoint:
         self._authenticator = authenticator
         self._origins = origins
         self._limits = limits
+        self._open = connections
+        self._audit = audit
         self._anonymous = anonymous
         self._keys = keys
         # Sessions by what they run over.
@@ -106,12 +112,19 @@ class RpcEndpoint:
 
     async def _handle_websocket(self, websocket: WebSocket) -> None:
         head = request_head(websocket)
-        try:
-            caller = await self._admit(head)
-        except Exception as exc:  # noqa: BLE001 -- told in one place, whatever it is
-            await websocket.receive()  # the handshake, which is answered in its place
-            await websocket.send_denial_response(error_response(exc))
-            return
+        with contextlib.ExitStack() as held:
+            try:
+                caller = await self._admit(head)
+                with self._audit.refusals(Action.CONNECT, caller):
+                    held.enter_context(self._open.hold(caller))
+            except Exception as exc:  # noqa: BLE001 -- told in one place, whatever it is
+                await websocket.receive()  # the handshake, which is answered in its place
+                await websocket.send_denial_response(error_response(exc))
+                return
+            await self._run(websocket, head, caller)
+
+    async def _run(self, websocket: WebSocket, head: RequestHead, caller: Caller) -> None:
+        """Run the session of a WebSocket whose caller is admitted."""
         subprotocol = select_subprotocol(head.subprotocols)
         await websocket.accept(subprotocol)
         if self._draining:
@@ -164,7 +177,8 @@ class RpcEndpoint:
         """
         self._origins.check(head)
         caller = await self._authenticator.caller(head)
-        self._require_credential(caller)
+        with self._audit.refusals(Action.CONNECT, caller):
+            self._require_credential(caller)
         return caller
 
     def _main(self, caller: Caller) -> ShareRpc:

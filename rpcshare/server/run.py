@@ -18,7 +18,9 @@ import uvicorn
 from rpcshare.auth.admin_token import AdminTokenVerifier
 from rpcshare.auth.api_key_verifier import ApiKeyVerifier
 from rpcshare.auth.api_keys import ApiKeys
+from rpcshare.auth.audit import AuditLog
 from rpcshare.auth.handshake import Authenticator
+from rpcshare.auth.rate_limits import CallerLimits
 from rpcshare.auth.secret_files import ADMIN_TOKEN_FILE, admin_token, shared_secret
 from rpcshare.auth.signed_tokens import SignedTokenVerifier
 from rpcshare.auth.view_tokens import ViewTokenVerifier
@@ -125,6 +127,13 @@ async def _serve(settings: Settings) -> None:
         store = await stack.enter_async_context(_opened_store(settings))
         broadcaster = await stack.enter_async_context(_opened_broadcaster(settings))
         credentials = Credentials(secret, base_url)
+        audit = AuditLog()
+        stack.callback(audit.close)
+        limits = CallerLimits(
+            creates=settings.max_creates,
+            failed_authentications=settings.max_failed_authentications,
+            connections=settings.max_connections,
+        )
         service = ShareService(
             store,
             broadcaster,
@@ -132,6 +141,9 @@ async def _serve(settings: Settings) -> None:
             anonymous_create=settings.anonymous_create,
             # A store that somebody named may have other servers; the embedded one is this server's.
             shared_store=_may_be_shared(settings),
+            redact=settings.redact,
+            limits=limits,
+            audit=audit,
             settings=LogSettings(max_share_size=settings.max_share_size),
         )
         stack.push_async_callback(service.close)
@@ -142,8 +154,18 @@ async def _serve(settings: Settings) -> None:
         authenticator = Authenticator(
             [AdminTokenVerifier(token), api_keys, view_tokens, SignedTokenVerifier(issuers)],
             verifiers_of_heads,
+            failures=limits.failures,
+            audit=audit,
         )
-        app, rpc = create_app(settings, service, authenticator, base_url, keys=ApiKeys(store))
+        app, rpc = create_app(
+            settings,
+            service,
+            authenticator,
+            base_url,
+            keys=ApiKeys(store),
+            caller_limits=limits,
+            audit=audit,
+        )
         server = _Server(
             uvicorn.Config(
                 app,

@@ -150,7 +150,7 @@ class ShareRpc(RpcTarget):
         """Return the API keys of this server as a capability, for admins."""
         if self._keys is None:
             raise ShareError(ErrorCode.FORBIDDEN, "Forbidden: this server keeps no API keys")
-        return KeysRpc(self._keys, self._caller)
+        return KeysRpc(self._keys, self._caller, self._service.audit)
 
     @rpc_method("whoami()")
     def whoami(self) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from rpcshare.shares.credentials import Credentials, SecretKind, equal_secrets, 
 from rpcshare.shares.objects import Head, Visibility
 
 __all__ = [
-    "WrongGuessError",
     "may_create",
     "may_list_all",
     "may_list_own",
@@ -21,10 +20,6 @@ __all__ = [
     "reads_without_password",
     "refusal",
 ]
-
-
-class WrongGuessError(ShareError):
-    """A password or a share's secret that was shown is wrong: what guessing looks like."""
 
 
 def may_create(caller: Caller, *, anonymous_create: bool) -> None:
@@ -45,7 +40,7 @@ async def may_read(caller: Caller, share_id: str, head: Head, passwords: Passwor
     """Decide whether ``caller`` may read a share: to know its id, the link, is enough for most.
 
     Raises:
-        ShareError: UNAUTHORIZED, FORBIDDEN; WrongGuessError.
+        ShareError: UNAUTHORIZED, FORBIDDEN.
     """
     if reads_without_password(caller, share_id, head):
         return
@@ -58,8 +53,7 @@ async def may_unlock(caller: Caller, head: Head, password: str, passwords: Passw
     """Decide whether ``password`` is a right to read a share.
 
     Raises:
-        ShareError: UNAUTHORIZED, FORBIDDEN: the share is private. INVALID_ARGUMENT: it has no password;
-            WrongGuessError.
+        ShareError: UNAUTHORIZED, FORBIDDEN: the share is private. INVALID_ARGUMENT: it has no password.
     """
     _require_standing(caller)
     if head.visibility is not Visibility.LINK:
@@ -106,7 +100,7 @@ def may_write(caller: Caller, head: Head, secret: str | None, credentials: Crede
     _require_standing(caller)
     if secret is not None:
         if not _is_right(secret, head, credentials):
-            raise WrongGuessError(ErrorCode.INVALID_SECRET, "Invalid secret")
+            raise ShareError(ErrorCode.INVALID_SECRET, "Invalid secret")
     elif not (_owns(caller, head) or caller.has(Scope.ADMIN)):
         raise _forbidden("only the owner of a share needs no secret")
 
@@ -162,7 +156,7 @@ def _owns(caller: Caller, head: Head) -> bool:
 
 async def _require_right(password: str, head: Head, passwords: Passwords) -> None:
     if head.password_hash is None or not await passwords.is_right(password, head.password_hash):
-        raise WrongGuessError(ErrorCode.UNAUTHORIZED, "Unauthorized: the password is wrong")
+        raise ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: the password is wrong")
 
 
 def _no_reader(caller: Caller, head: Head) -> ShareError:

@@ -161,7 +161,7 @@ SHAPES: Final[tuple[Shape, ...]] = (
     *_any_lead(
         "planetscale-token",
         "pscale_tkn_ pscale_pw_ pscale_oauth_",
-        r"[A-Za-z0-9_.=-]{32,}+",
+        rf"{_DIGIT}[A-Za-z0-9_.=-]{{32,}}+",
         _gitleaks("planetscale-api-token", "planetscale-password"),
     ),
     *_any_lead(

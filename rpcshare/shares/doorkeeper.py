@@ -1,11 +1,11 @@
 """Letting callers in to open shares: what :mod:`~rpcshare.shares.access` decides, with what that takes."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from rpcshare.auth.caller import Caller, View
-from rpcshare.auth.guesses import Guesses
 from rpcshare.auth.passwords import Passwords, check_password
+from rpcshare.auth.rate_limits import FailureLimit
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares import access
 from rpcshare.shares.access_settings import AccessChange, AccessOptions, ViewToken
@@ -19,13 +19,11 @@ __all__ = ["Doorkeeper"]
 class Doorkeeper:
     """Verifies secrets and passwords of shares, and makes view tokens."""
 
-    def __init__(
-        self, credentials: Credentials, clock: Callable[[], int], guesses: Guesses | None = None
-    ) -> None:
-        """Take the time, in milliseconds since the epoch, from ``clock``; tell ``guesses`` what is wrong."""
+    def __init__(self, credentials: Credentials, clock: Callable[[], int], failures: FailureLimit) -> None:
+        """Take the time, in milliseconds since the epoch, from ``clock``; count what is wrong in ``failures``."""
         self._credentials = credentials
         self._clock = clock
-        self._guesses = guesses
+        self._failures = failures
         self._passwords = Passwords()
         self._view_tokens = credentials.view_tokens()
 
@@ -40,7 +38,7 @@ class Doorkeeper:
             return
         if not isinstance(secret, str):
             raise ShareError(ErrorCode.INVALID_ARGUMENT, "secret: must be a string")
-        with self._guessing(caller):
+        with self._failures.attempt(caller.address, f"secret {log.share_id} {secret}"):
             access.may_write(caller, log.head, secret, self._credentials)
 
     async def may_read(self, caller: Caller, log: ShareLog) -> None:
@@ -52,7 +50,8 @@ class Doorkeeper:
         decided_on = None
         while decided_on is not log.head:  # to verify a password takes its time
             decided_on = log.head
-            with nullcontext() if caller.password is None else self._guessing(caller):
+            shown = caller.password
+            with nullcontext() if shown is None else self._attempt_password(caller, log, shown):
                 await access.may_read(caller, log.share_id, log.head, self._passwords)
 
     async def unlock(self, caller: Caller, log: ShareLog, password: object, seconds: float) -> ViewToken:
@@ -63,7 +62,7 @@ class Doorkeeper:
         """
         password = check_password(password)
         head = log.head
-        with self._guessing(caller):
+        with self._attempt_password(caller, log, password):
             await access.may_unlock(caller, head, password, self._passwords)
         return self.view_token(log.share_id, head, seconds)
 
@@ -92,14 +91,5 @@ class Doorkeeper:
             password = kept if is_same else await self._passwords.hash(password)
         return AccessChange(wanted.visibility, expires_at, password)
 
-    @contextmanager
-    def _guessing(self, caller: Caller) -> Iterator[None]:
-        """Let ``caller`` show a password or a secret: all that are wrong come through here."""
-        if self._guesses is not None:
-            self._guesses.admit(caller)
-        try:
-            yield
-        except access.WrongGuessError:
-            if self._guesses is not None:
-                self._guesses.failed(caller)
-            raise
+    def _attempt_password(self, caller: Caller, log: ShareLog, password: str) -> AbstractContextManager[None]:
+        return self._failures.attempt(caller.address, f"password {log.share_id} {password}")

@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
+from rpcshare.auth.audit import Action, AuditLog
 from rpcshare.auth.caller import Caller, View
-from rpcshare.auth.guesses import Guesses
+from rpcshare.auth.rate_limits import CallerLimits
 from rpcshare.broadcast import Broadcaster, BroadcastError
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares import access, objects
 from rpcshare.shares.access_settings import AccessOptions, AccessSettings, ViewToken, parse_expires_in
+from rpcshare.shares.audited import audited
 from rpcshare.shares.catalogue import Catalogue
 from rpcshare.shares.claim import claim
 from rpcshare.shares.credentials import (
@@ -29,6 +31,7 @@ from rpcshare.shares.objects import Head, IndexRow
 from rpcshare.shares.older import read_older
 from rpcshare.shares.open_shares import OpenShares
 from rpcshare.shares.page import Page, Query
+from rpcshare.shares.redaction import redact_batch
 from rpcshare.shares.state import SessionIndex
 from rpcshare.shares.sweeper import Sweeper
 from rpcshare.shares.syncdata import Batch, parse_batch
@@ -59,9 +62,11 @@ class ShareService:
         *,
         anonymous_create: bool = False,
         shared_store: bool = False,
+        redact: bool = True,
+        limits: CallerLimits | None = None,
+        audit: AuditLog | None = None,
         memory_budget: int = 256 * 2**20,
         settings: LogSettings | None = None,
-        guesses: Guesses | None = None,
         clock: Callable[[], int] = wall_clock,
     ) -> None:
         """Serve the shares in ``store``.
@@ -73,9 +78,11 @@ class ShareService:
             anonymous_create: whether a caller without a subject may make shares.
             shared_store: whether other nodes write to ``store``. Then every read looks there first,
                 and so do subscriptions every few seconds, in case a message was lost.
+            redact: whether what looks like a credential is replaced before it is stored.
+            limits: on what one caller may do; None: none.
+            audit: is told of what is done, and refused.
             memory_budget: bytes of memory for open shares that are not in use.
             settings: how logs are kept.
-            guesses: counts wrong passwords and secrets.
             clock: returns the time in milliseconds since the epoch.
         """
         self._store = store
@@ -83,9 +90,12 @@ class ShareService:
         self._credentials = credentials
         self._anonymous_create = anonymous_create
         self._shared_store = shared_store
+        self._redact = redact
+        self._limits = limits or CallerLimits()
+        self.audit = audit or AuditLog()
         self._settings = settings or LogSettings()
         self._clock = clock
-        self._door = Doorkeeper(credentials, clock, guesses)
+        self._door = Doorkeeper(credentials, clock, self._limits.failures)
         self._sweeper = Sweeper(self._settings.grace)
         self._node = Node(store, broadcaster, self._sweeper, self._settings, clock, observer=self)
         self._catalogue = Catalogue(store, is_shared=shared_store, clock=clock)
@@ -96,6 +106,7 @@ class ShareService:
 
     # Operations
 
+    @audited(Action.SHARE_CREATE)
     async def create(
         self, caller: Caller, session_id: object, data: object = None, options: object = None
     ) -> ShareCredentials:
@@ -109,9 +120,10 @@ class ShareService:
                 given is changed.
 
         Raises:
-            ShareError: UNAUTHORIZED, FORBIDDEN, PAYLOAD_TOO_LARGE.
+            ShareError: UNAUTHORIZED, FORBIDDEN, RATE_LIMITED, PAYLOAD_TOO_LARGE.
         """
         access.may_create(caller, anonymous_create=self._anonymous_create)
+        self._limits.take_create(caller)
         session_id = check_session_id(session_id)
         wanted = AccessOptions.parse(options)
         batch = self._parse(data if data is not None else [])
@@ -124,6 +136,7 @@ class ShareService:
                 # It is gone meanwhile, or its removal has just been finished: make it anew.
         raise storage_unavailable()
 
+    @audited(Action.SHARE_SYNC, only_refusals=True)
     async def sync(self, caller: Caller, share_id: object, secret: object, data: object) -> int:
         """Apply a batch to a share and return its new syncCount, once that is durable.
 
@@ -136,6 +149,7 @@ class ShareService:
             self._door.may_write(caller, log, secret)
             return await log.append(self._parse(data))
 
+    @audited(Action.SHARE_DELETE)
     async def delete(self, caller: Caller, share_id: object, secret: object) -> None:
         """Delete a share, and return once all of its content is removed.
 
@@ -151,6 +165,7 @@ class ShareService:
             if not await self._is_gone(log):
                 await log.delete()
 
+    @audited(Action.SHARE_SYNC, only_refusals=True)
     async def check_write(self, caller: Caller, share_id: object, secret: object) -> View:
         """Return if the caller may write a share, as :meth:`sync` decides it: the right to read it, too.
 
@@ -161,6 +176,7 @@ class ShareService:
             self._door.may_write(caller, log, secret)
             return View(log.share_id, log.head.generation, None)
 
+    @audited(Action.SHARE_UPDATE)
     async def update(
         self, caller: Caller, share_id: object, secret: object, options: object = None
     ) -> AccessSettings:
@@ -180,6 +196,7 @@ class ShareService:
             self._door.may_write(caller, log, secret)
             return AccessSettings.of(await self._change_access(log, AccessOptions.parse(options)))
 
+    @audited(Action.VIEW_TOKEN_CREATE)
     async def create_view_token(
         self, caller: Caller, share_id: object, secret: object, expires_in: object = None
     ) -> ViewToken:
@@ -200,6 +217,7 @@ class ShareService:
             seconds = _VIEW_LASTS if expires_in is None else parse_expires_in(expires_in)
             return self._door.view_token(log.share_id, log.head, seconds)
 
+    @audited(Action.SHARE_UNLOCK)
     async def unlock(self, caller: Caller, share_id: object, password: object) -> ViewToken:
         """Return a right to read a share for who knows its password.
 
@@ -210,21 +228,25 @@ class ShareService:
         async with self._open(share_id, is_fresh=True) as log:
             return await self._door.unlock(caller, log, password, _VIEW_LASTS)
 
+    @audited(Action.SHARE_READ, only_refusals=True)
     async def agent_session(self, caller: Caller, share_id: object) -> bytes:
         """Return a share as AgentSession JSON. Raises SHARE_NOT_FOUND."""
         async with self._reading(caller, share_id) as log:
             return log.state.agent_session()
 
+    @audited(Action.SHARE_READ, only_refusals=True)
     async def sync_data(self, caller: Caller, share_id: object) -> bytes:
         """Return a share as a JSON list of SyncData. Raises SHARE_NOT_FOUND."""
         async with self._reading(caller, share_id) as log:
             return log.state.sync_data()
 
+    @audited(Action.SHARE_READ, only_refusals=True)
     async def metadata(self, caller: Caller, share_id: object) -> SessionIndex:
         """Return what a listing tells of a share. Raises SHARE_NOT_FOUND."""
         async with self._reading(caller, share_id) as log:
             return log.state.index()
 
+    @audited(Action.SHARE_READ, only_refusals=True)
     async def subscribe(
         self, caller: Caller, share_id: object, from_sync_count: object = None
     ) -> Subscription:
@@ -253,6 +275,7 @@ class ShareService:
             subscription.on_end(caller.standing.on_end(lambda: subscription.fail(refusal)))
         return subscription
 
+    @audited(Action.SHARES_LIST, only_refusals=True)
     async def list_own(
         self, caller: Caller, *, cursor: object = None, limit: object = None, query: object = None
     ) -> Page:
@@ -271,6 +294,7 @@ class ShareService:
         with self._storing():
             return await self._catalogue.page(parsed)
 
+    @audited(Action.SHARES_LIST, only_refusals=True)
     async def list_all(
         self, caller: Caller, *, cursor: object = None, limit: object = None, query: object = None
     ) -> Page:
@@ -389,6 +413,7 @@ class ShareService:
                 await log.refresh()
                 if self._has_expired(log.head):
                     await log.delete()
+                    self.audit.done(Action.SHARE_EXPIRE, share=share_id)
         except ShareError as exc:
             if exc.code not in (ErrorCode.SHARE_NOT_FOUND, ErrorCode.SHARE_GONE):
                 raise
@@ -471,6 +496,8 @@ class ShareService:
 
     def _parse(self, data: object) -> Batch:
         batch = parse_batch(data)
+        if self._redact:
+            batch = redact_batch(batch)
         limit = self._settings.max_share_size
         if 0 < limit < batch.size:
             message = f"A share may be at most {limit} bytes"

@@ -9,6 +9,7 @@ from share_stores import YieldingStore, contents
 
 from rpcshare.auth.caller import ANONYMOUS, Caller, Scope, View
 from rpcshare.auth.credential import Credential, CredentialKind
+from rpcshare.auth.rate_limits import CallerLimits
 from rpcshare.auth.view_tokens import ViewTokenVerifier
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.errors import ErrorCode, ShareError
@@ -278,48 +279,36 @@ async def test_the_old_password_opens_nothing_once_it_is_changed(service, alice)
     assert await outcome(service.metadata(Caller(None, password="new"), share)) is None
 
 
-class CountedGuesses:
-    def __init__(self):
-        self.wrong = []
-        self.is_full = False
-
-    def admit(self, caller):
-        if self.is_full:
-            raise ShareError(ErrorCode.RATE_LIMITED, "Too many wrong guesses", retry_after=60.0)
-
-    def failed(self, caller):
-        self.wrong.append(caller.address)
-
-
-async def test_every_wrong_password_and_secret_is_counted(new_service, alice):
-    guesses = CountedGuesses()
-    service = new_service(guesses=guesses)
+async def test_wrong_passwords_and_secrets_count_against_who_guesses(new_service, alice):
+    service = new_service(limits=CallerLimits(failed_authentications=4))
     share = await service.create(alice, SESSION, None, {"password": PASSWORD})
     guest = Caller(None, address="192.0.2.1", password="wrong")
+    right = Caller(None, address="192.0.2.1", password=PASSWORD)
     await outcome(service.agent_session(guest, share.id))
-    await outcome(service.unlock(guest, share.id, "wrong"))
+    await outcome(service.unlock(guest, share.id, "wrong too"))
     await outcome(service.sync(guest, share.id, "wrong", []))
-    await outcome(service.delete(guest, share.id, "wrong"))
-    assert guesses.wrong == ["192.0.2.1"] * 4
-    await service.sync(guest, share.id, share.secret, [])
-    await service.agent_session(Caller(None, password=PASSWORD), share.id)
-    await outcome(service.agent_session(ANONYMOUS, share.id))
-    assert len(guesses.wrong) == 4
-
-
-async def test_who_has_guessed_wrong_too_often_is_refused_before_anything_is_compared(new_service, alice):
-    guesses = CountedGuesses()
-    service = new_service(guesses=guesses)
-    share = await service.create(alice, SESSION, None, {"password": PASSWORD})
-    guesses.is_full = True
+    assert await outcome(service.delete(guest, share.id, "wrong too")) is ErrorCode.INVALID_SECRET
+    # From there on nothing is compared: right and wrong look alike.
     for call in (
-        service.agent_session(Caller(None, password=PASSWORD), share.id),
-        service.unlock(ANONYMOUS, share.id, PASSWORD),
-        service.sync(ANONYMOUS, share.id, share.secret, []),
+        service.agent_session(right, share.id),
+        service.unlock(guest, share.id, PASSWORD),
+        service.sync(guest, share.id, share.secret, []),
     ):
         assert await outcome(call) is ErrorCode.RATE_LIMITED
-    assert await outcome(service.agent_session(ANONYMOUS, share.id)) is UNAUTHORIZED
+    # Who shows nothing, is known, or comes from elsewhere goes on.
+    assert await outcome(service.agent_session(Caller(None, address="192.0.2.1"), share.id)) is UNAUTHORIZED
     assert await outcome(service.agent_session(alice, share.id)) is None
+    assert await outcome(service.unlock(Caller(None, address="198.51.100.7"), share.id, PASSWORD)) is None
+
+
+async def test_a_password_that_was_right_goes_on_beside_somebody_who_guesses(new_service, alice):
+    service = new_service(limits=CallerLimits(failed_authentications=1))
+    share = await service.create(alice, SESSION, None, {"password": PASSWORD})
+    reader = Caller(None, address="192.0.2.1", password=PASSWORD)
+    assert await outcome(service.agent_session(reader, share.id)) is None
+    await outcome(service.unlock(reader, share.id, "wrong"))
+    assert await outcome(service.unlock(reader, share.id, "wrong too")) is ErrorCode.RATE_LIMITED
+    assert await outcome(service.agent_session(reader, share.id)) is None
 
 
 # View tokens
