@@ -48,7 +48,7 @@ class KeysRpc(RpcTarget):
         scopes = DEFAULT_SCOPES if wanted.scopes is None else wanted.scopes
         with self._permitted(Action.KEY_CREATE):
             made = await self._keys.create(name, scopes, wanted.expires_in)
-        self._audit.done(Action.KEY_CREATE, self._caller, key=made.id)
+        self._audit.done(Action.KEY_CREATE, self._caller, key=made.kept.id)
         return made.described()
 
     @rpc_method("list()")
@@ -62,7 +62,7 @@ class KeysRpc(RpcTarget):
         """Put another key in the place of one, which is revoked."""
         with self._permitted(Action.KEY_ROTATE):
             made = await self._keys.rotate(key_id)
-        self._audit.done(Action.KEY_ROTATE, self._caller, key=key_id, newKey=made.id)
+        self._audit.done(Action.KEY_ROTATE, self._caller, key=key_id, newKey=made.kept.id)
         return made.described()
 
     @rpc_method("revoke(id)")
@@ -76,9 +76,7 @@ class KeysRpc(RpcTarget):
     @contextlib.contextmanager
     def _permitted(self, action: Action) -> Iterator[None]:
         with self._audit.refusals(action, self._caller):
-            may_manage_keys(
-                self._caller
-            )  # anew: a capability may outlive the credential that it was got with
+            may_manage_keys(self._caller)  # anew: a capability may outlive the credential that got it
         try:
             yield
         except StoreError as exc:
