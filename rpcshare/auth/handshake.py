@@ -34,7 +34,14 @@ from rpcshare.auth.rate_limits import FailureLimit
 from rpcshare.auth.request_head import RequestHead
 from rpcshare.errors import ErrorCode, ShareError
 
-__all__ = ["SUBPROTOCOLS", "Authenticator", "HeadVerifier", "select_subprotocol", "split_path_key"]
+__all__ = [
+    "SUBPROTOCOLS",
+    "Authenticator",
+    "HeadVerifier",
+    "select_subprotocol",
+    "shows_credential",
+    "split_path_key",
+]
 
 SUBPROTOCOLS = ("rpcshare.json", "rpcshare.msgpack")
 """The WebSocket subprotocols that this server speaks."""
@@ -128,6 +135,14 @@ def select_subprotocol(offered: Sequence[str], supported: Sequence[str] = SUBPRO
     A subprotocol that carries a token is never selected, hence never echoed.
     """
     return next((name for name in offered if name in supported), None)
+
+
+def shows_credential(head: RequestHead) -> bool:
+    """Whether a request shows a credential in any of the ways above, good or bad."""
+    try:
+        return next(_credentials(head), None) is not None
+    except ShareError:
+        return True  # one that is malformed
 
 
 def split_path_key(path: str) -> tuple[str | None, str]:

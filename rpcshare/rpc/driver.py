@@ -60,7 +60,12 @@ class Driver(ABC):
             wait for the other; it is the server's.
         call_grace: for how many seconds after the connection, or the peer's batch, has ended the calls of the
             peer may go on.
+
+    Attributes:
+        around_call: given the function that a call of the peer is about to run, returns the one to be run.
     """
+
+    around_call: Callable[[Callable[..., object]], Callable[..., object]] | None = None
 
     def __init__(
         self,
@@ -209,6 +214,8 @@ class Driver(ABC):
             call = self.session.next_call()
             if call is None:
                 return
+            if self.around_call is not None:
+                call.function = self.around_call(call.function)
             if self._not_begun:
                 # A call that arrived earlier has yet to begin, so this one waits for its turn as well.
                 self._spawn(call, None)

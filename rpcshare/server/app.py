@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+from urllib.parse import urlsplit
+
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute
 
+from rpcshare import jsontext
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.audit import AuditLog
 from rpcshare.auth.handshake import Authenticator
@@ -17,10 +22,21 @@ from rpcshare.auth.rate_limits import CallerLimits
 from rpcshare.auth.trusted_proxies import TrustedProxies
 from rpcshare.config import Settings
 from rpcshare.rpc import Limits
-from rpcshare.server.failures import error_response
+from rpcshare.server import api_types
+from rpcshare.server.answers import read_answer
+from rpcshare.server.cors import CorsMiddleware
+from rpcshare.server.event_socket import EventSocketEndpoint
+from rpcshare.server.failures import HttpError, error_response
+from rpcshare.server.intake import Intake, IntakeMiddleware
+from rpcshare.server.metrics import Metrics, MetricsMiddleware
+from rpcshare.server.open_connections import OpenConnections
+from rpcshare.server.openapi import openapi_document
+from rpcshare.server.operation import ApiRoute, Operation
 from rpcshare.server.request import PathKeyMiddleware, ProxyMiddleware
 from rpcshare.server.rest import RestApi
 from rpcshare.server.rpc_endpoint import RpcEndpoint
+from rpcshare.server.security_headers import SecurityHeadersMiddleware
+from rpcshare.server.viewers import Viewers
 from rpcshare.shares.service import ShareService
 
 __all__ = ["create_app"]
@@ -35,8 +51,8 @@ def create_app(
     keys: ApiKeys | None = None,
     caller_limits: CallerLimits | None = None,
     audit: AuditLog | None = None,
-) -> tuple[Starlette, RpcEndpoint]:
-    """Return the application, and its RPC endpoint, which knows the sessions to be drained.
+) -> tuple[Starlette, OpenConnections]:
+    """Return the application, and what knows the connections that are to be drained.
 
     Args:
         settings: limits, origins and trusted proxies are taken from there.
@@ -50,53 +66,125 @@ def create_app(
     limits = Limits(message_bytes=settings.max_message_size, calls_in_flight=settings.max_calls_in_flight)
     audit = audit or AuditLog()
     origins = OriginPolicy(base_url, settings.allowed_origins, audit)
+    metrics = Metrics(service)
+    held = (caller_limits or CallerLimits()).connections
     rpc = RpcEndpoint(
         service,
         authenticator,
         origins,
         limits,
-        (caller_limits or CallerLimits()).connections,
+        held,
         audit,
         anonymous=settings.anonymous_create,
+        metrics=metrics,
         keys=keys,
     )
-    rest = RestApi(service, authenticator, origins, settings.max_message_size)
+    viewers = Viewers(held)
+    rest = RestApi(service, authenticator, origins, settings.max_message_size, viewers)
+    events = EventSocketEndpoint(service, authenticator, origins, viewers)
+    connections = OpenConnections(rpc, viewers, Intake(), metrics)
+    routes: list[BaseRoute] = [
+        *rpc.routes("/rpc"),
+        *rpc.routes("/rpc/share"),
+        *events.routes("/ws/{share_id}"),
+        *rest.routes(),
+        *_health_routes(service, metrics),
+        _start_route(base_url),
+    ]
+    routes.append(_document_route(routes, base_url))
+    app = Starlette(
+        routes=routes,
+        middleware=[
+            Middleware(ProxyMiddleware, proxies=TrustedProxies(settings.trusted_proxy)),
+            Middleware(PathKeyMiddleware),
+            Middleware(MetricsMiddleware, metrics=metrics),
+            Middleware(SecurityHeadersMiddleware, base_url=base_url),
+            Middleware(CorsMiddleware, origins=origins),
+            Middleware(IntakeMiddleware, intake=connections.intake),
+        ],
+        exception_handlers={404: _not_found, 405: _method_not_allowed},
+    )
+    # A redirect would lead behind the key in the path, and to the wrong scheme behind a proxy.
+    app.router.redirect_slashes = False
+    return app, connections
 
+
+def _health_routes(service: ShareService, metrics: Metrics) -> list[ApiRoute]:
     async def healthz(_request: Request) -> Response:
-        return JSONResponse({"status": "ok"})
+        return _uncached({"status": "ok"})
 
     async def readyz(_request: Request) -> Response:
         try:
             await service.check()  # which asks the broadcaster as well
         except Exception as exc:  # noqa: BLE001 -- told in one place, whatever it is
             return error_response(exc)
-        return JSONResponse({"status": "ok"})
+        return _uncached({"status": "ok"})
 
-    app = Starlette(
-        routes=[
-            WebSocketRoute("/rpc", rpc),
-            Route("/rpc", rpc, methods=["POST"]),
-            WebSocketRoute("/rpc/share", rpc),
-            Route("/rpc/share", rpc, methods=["POST"]),
-            *rest.routes(),
-            Route("/healthz", healthz, methods=["GET"]),
-            Route("/readyz", readyz, methods=["GET"]),
-        ],
-        middleware=[
-            Middleware(ProxyMiddleware, proxies=TrustedProxies(settings.trusted_proxy)),
-            Middleware(PathKeyMiddleware),
-        ],
-        exception_handlers={404: _not_found, 405: _method_not_allowed},
+    async def text(_request: Request) -> Response:
+        headers = {"Cache-Control": "no-store"}
+        return Response(metrics.text(), headers=headers, media_type=CONTENT_TYPE_LATEST)
+
+    health, unready = api_types.Health, {503: "The store or the broadcaster does not answer."}
+    return [
+        ApiRoute("/healthz", healthz, {"GET": Operation(summary="The server runs", answer=health)}),
+        ApiRoute(
+            "/readyz",
+            readyz,
+            {
+                "GET": Operation(
+                    summary="The store and the broadcaster answer", answer=health, answers=unready
+                )
+            },
+        ),
+        ApiRoute(
+            "/metrics",
+            text,
+            {
+                "GET": Operation(
+                    summary="What this server does, in numbers",
+                    answers={200: "In Prometheus' text format."},
+                    media_type="text/plain",
+                )
+            },
+        ),
+    ]
+
+
+def _start_route(base_url: str) -> ApiRoute:
+    # Only of the server's own path: a key in the path of the request is to stay out of what browsers show.
+    location = urlsplit(base_url).path.rstrip("/") + "/sessions"
+
+    async def start(_request: Request) -> Response:
+        return RedirectResponse(location, 302, {"Cache-Control": "no-store"})
+
+    return ApiRoute(
+        "/", start, {"GET": Operation(summary="The page of shares", answers={302: "It is there."})}
     )
-    # A redirect would lead behind the key in the path, and to the wrong scheme behind a proxy.
-    app.router.redirect_slashes = False
-    return app, rpc
+
+
+def _document_route(routes: list[BaseRoute], base_url: str) -> ApiRoute:
+    async def document(request: Request) -> Response:
+        answer = await read_answer(request, body)
+        answer.headers["Access-Control-Allow-Origin"] = "*"  # anybody's tools may read it
+        return answer
+
+    route = ApiRoute(
+        "/openapi.json",
+        document,
+        {"GET": Operation(summary="This document", answer=dict[str, Any], has_etag=True)},
+    )
+    body = jsontext.encode(openapi_document([*routes, route], base_url))
+    return route
+
+
+def _uncached(value: object) -> Response:
+    return JSONResponse(value, headers={"Cache-Control": "no-store"})
 
 
 async def _not_found(_request: Request, _exc: Exception) -> Response:
-    return JSONResponse({"error": "Not found", "code": "NOT_FOUND"}, 404)
+    return error_response(HttpError(404, "NOT_FOUND", "Not found"))
 
 
 async def _method_not_allowed(_request: Request, exc: Exception) -> Response:
     headers = exc.headers if isinstance(exc, HTTPException) else None
-    return JSONResponse({"error": "Method not allowed", "code": "METHOD_NOT_ALLOWED"}, 405, headers)
+    return error_response(HttpError(405, "METHOD_NOT_ALLOWED", "Method not allowed", headers))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import traceback
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import structlog
@@ -13,7 +14,7 @@ from rpcshare import jsontext
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import RpcError, SessionClosedError
 
-__all__ = ["error_response", "explain", "to_rpc_error"]
+__all__ = ["HttpError", "error_response", "explain", "to_rpc_error"]
 
 logger = structlog.get_logger("rpcshare.server")
 
@@ -29,6 +30,19 @@ STATUS: dict[ErrorCode, HTTPStatus] = {
     ErrorCode.STORAGE_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     ErrorCode.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
+
+
+class HttpError(Exception):
+    """A refusal that only HTTP has, with a code of its own (PROTOCOL.md, "HTTP API")."""
+
+    def __init__(
+        self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.headers = headers or {}
 
 
 def explain(error: BaseException) -> ShareError:
@@ -57,11 +71,18 @@ def error_response(error: BaseException) -> Response:
     """Return the HTTP answer for ``error``."""
     if isinstance(error, SessionClosedError):
         error = ShareError(ErrorCode.INVALID_ARGUMENT, error.message)
+    if isinstance(error, HttpError):
+        return _answer(error.message, error.code, error.status, error.headers)
     told = explain(error)
     headers = {}
     if told.code is ErrorCode.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     if told.retry_after is not None:
         headers["Retry-After"] = str(math.ceil(told.retry_after))
-    body = jsontext.encode({"error": told.message, "code": told.code})
-    return Response(body, STATUS[told.code], headers, "application/json")
+    return _answer(told.message, told.code, STATUS[told.code], headers)
+
+
+def _answer(message: str, code: str, status: int, headers: Mapping[str, str]) -> Response:
+    body = jsontext.encode({"error": message, "code": code})
+    # What is refused now may be allowed, or there, a moment later.
+    return Response(body, status, {**headers, "Cache-Control": "no-store"}, "application/json")

@@ -2,30 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import contextlib
+import re
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from rpcshare import jsontext
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.handshake import Authenticator
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.server import api_types
+from rpcshare.server.admission import READS, admit
+from rpcshare.server.answers import (
+    document_answer,
+    has_newest,
+    json_answer,
+    read_answer,
+    unchanged_answer,
+)
 from rpcshare.server.failures import error_response
-from rpcshare.server.request import read_body, request_head
+from rpcshare.server.json_body import JsonBody, read_json_body
+from rpcshare.server.operation import ApiRoute, Needs, Operation, Parameter
+from rpcshare.server.request import request_head
+from rpcshare.server.viewers import EventStream, Viewers
+from rpcshare.shares.access_settings import AccessSettings, ViewToken
+from rpcshare.shares.document import Form
+from rpcshare.shares.page import CURSOR_PATTERN
 from rpcshare.shares.service import ShareService
 
-__all__ = ["RestApi"]
+__all__ = ["FROM_SYNC_COUNT", "RestApi", "from_sync_count"]
 
-# Arrays and objects in one body. To decode a megabyte of text costs little, but three of "[],[],…" are a
-# million objects, and whoever sends them has not been asked for a secret yet. A session of 20,000 parts has
-# 100,000.
-MAX_CONTAINERS = 1_000_000
+# Groups have no names in the patterns of JSON Schema.
+_CURSOR = re.sub(r"\?P<\w+>", "", CURSOR_PATTERN)
 
-Handler = Callable[[Request, Caller], Awaitable[object]]
+_PAGING = (
+    Parameter(
+        name="cursor",
+        place="query",
+        schema={"type": "string", "pattern": f"^({_CURSOR})?$"},
+        description="The `cursor` of the page before.",
+    ),
+    Parameter(
+        name="limit",
+        place="query",
+        schema={"type": "integer", "minimum": 1, "maximum": 200},
+        description="How many; 50 unless said.",
+    ),
+    Parameter(
+        name="q",
+        place="query",
+        schema={"type": "string"},
+        description="What a title, directory, id or session ID must contain.",
+    ),
+)
+
+_MAX_COUNT = 2**53 - 1  # the greatest integer that JavaScript has
+
+FROM_SYNC_COUNT = Parameter(
+    name="fromSyncCount",
+    place="query",
+    schema={"type": "integer", "minimum": 0, "maximum": _MAX_COUNT},
+    description="The `syncCount` of the last event that the client has: what came after it is sent.",
+)
+_LAST_EVENT_ID = Parameter(
+    name="Last-Event-ID",
+    place="header",
+    schema=FROM_SYNC_COUNT.schema,
+    description="The same, as browsers send it when they come back; counts before `fromSyncCount`.",
+)
 
 
 class RestApi:
@@ -37,78 +85,164 @@ class RestApi:
         authenticator: Authenticator,
         origins: OriginPolicy,
         max_body: int,
+        viewers: Viewers,
     ) -> None:
         self._service = service
         self._authenticator = authenticator
         self._origins = origins
         self._max_body = max_body
+        self._viewers = viewers
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[ApiRoute]:
         """Return the routes under ``/api``; ``/api/shares`` is opencode's other name for ``/api/share``."""
         routes = [
-            Route("/api/sessions", self._endpoint(self._list_all), methods=["GET"]),
-            Route("/api/my-sessions", self._endpoint(self._list_own), methods=["GET"]),
+            self._route(
+                "/api/sessions", GET=_listing("The shares of everybody, newest first", self._list_all)
+            ),
+            self._route("/api/my-sessions", GET=_listing("The caller's shares", self._list_own)),
         ]
         for base in ("/api/share", "/api/shares"):
             share = base + "/{share_id}"
             routes += [
-                Route(base, self._endpoint(self._create), methods=["POST"]),
-                # One route for all, or a refusal of another method would not name them all.
-                Route(share, self._endpoint(self._read_or_change), methods=["GET", "DELETE", "PATCH"]),
-                Route(share + "/sync", self._endpoint(self._sync), methods=["POST"]),
-                Route(share + "/data", self._endpoint(self._data), methods=["GET"]),
-                Route(share + "/view-token", self._endpoint(self._create_view_token), methods=["POST"]),
-                Route(share + "/unlock", self._endpoint(self._unlock), methods=["POST"]),
-                Route(share + "/metadata", self._endpoint(self._metadata), methods=["GET"]),
+                self._route(
+                    base,
+                    POST=Operation(
+                        summary="Make a share, or get the credentials of one's own again",
+                        handler=self._create,
+                        needs=Needs.CREDENTIAL,
+                        body=api_types.CreateBody,
+                        answer=api_types.Created,
+                    ),
+                ),
+                self._route(
+                    share,
+                    GET=_reading("All of a share", self._agent_session, api_types.AgentSession),
+                    PATCH=Operation(
+                        summary="Change who may read a share, and until when",
+                        handler=self._update,
+                        needs=Needs.LINK,
+                        body=api_types.UpdateBody,
+                        answer=AccessSettings,
+                    ),
+                    DELETE=Operation(
+                        summary="Take a share down",
+                        handler=self._delete,
+                        needs=Needs.LINK,
+                        body=api_types.DeleteBody,
+                        body_required=False,
+                        answer=api_types.Success,
+                    ),
+                ),
+                self._route(
+                    share + "/sync",
+                    POST=Operation(
+                        summary="Add a batch to a share",
+                        handler=self._sync,
+                        needs=Needs.LINK,
+                        body=api_types.SyncBody,
+                        answer=api_types.Synced,
+                    ),
+                ),
+                self._route(
+                    share + "/view-token",
+                    POST=Operation(
+                        summary="Make a token that reads a share, whatever its visibility",
+                        handler=self._create_view_token,
+                        needs=Needs.LINK,
+                        body=api_types.ViewTokenBody,
+                        body_required=False,
+                        answer=ViewToken,
+                    ),
+                ),
+                self._route(
+                    share + "/unlock",
+                    POST=Operation(
+                        summary="Get such a token for the password of a share",
+                        handler=self._unlock,
+                        needs=Needs.LINK,
+                        body=api_types.UnlockBody,
+                        answer=ViewToken,
+                    ),
+                ),
+                self._route(
+                    share + "/data",
+                    GET=_reading("A share as SyncData", self._sync_data, list[api_types.SyncData]),
+                ),
+                self._route(
+                    share + "/metadata",
+                    GET=_reading("What a listing tells of a share", self._metadata, api_types.SessionIndex),
+                ),
+                self._route(
+                    share + "/events",
+                    GET=Operation(
+                        summary="A share, and what happens to it from now on, as Server-Sent Events",
+                        handler=self._events,
+                        needs=Needs.LINK,
+                        parameters=(FROM_SYNC_COUNT, _LAST_EVENT_ID),
+                        answers={200: "One event after the other, until the share is deleted."},
+                        media_type="text/event-stream",
+                        events=api_types.Event,
+                        codes=(ErrorCode.INVALID_ARGUMENT, ErrorCode.RATE_LIMITED),
+                    ),
+                ),
             ]
         return routes
 
-    def _endpoint(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-        """Return ``handler`` as Starlette calls it: with a caller, and with failures as answers."""
+    def _route(self, path: str, **operations: Operation) -> ApiRoute:
+        return ApiRoute(path, self._endpoint(operations), operations)
+
+    def _endpoint(self, operations: Mapping[str, Operation]) -> Callable[[Request], Awaitable[Response]]:
+        """Return handlers as Starlette calls them: with a caller, and with failures as answers."""
 
         async def endpoint(request: Request) -> Response:
+            method = "GET" if request.method == "HEAD" else request.method
+            handler = operations[method].handler
             try:
-                head = request_head(request)
-                self._origins.check(head)
-                caller = await self._authenticator.caller(head)
-                answer = await handler(request, caller)
+                caller = await admit(
+                    request_head(request), request.method, self._authenticator, self._origins
+                )
+                answer = await handler(request, caller) if handler is not None else None
+                if isinstance(answer, Response):
+                    return answer
+                body = jsontext.encode(answer)
+                return await read_answer(request, body) if method in READS else json_answer(body)
             except Exception as exc:  # noqa: BLE001 -- told in one place, whatever it is
                 return error_response(exc)
-            body = answer if isinstance(answer, bytes) else jsontext.encode(answer)
-            # Shares change while they are looked at, and some are private.
-            return Response(body, headers={"Cache-Control": "no-cache"}, media_type="application/json")
 
         return endpoint
 
+    # Writes
+
     async def _create(self, request: Request, caller: Caller) -> object:
         body = await self._body(request)
-        options = {name: body[name] for name in ("visibility", "expiresIn", "password") if name in body}
-        created = await self._service.create(caller, _text(body, "sessionID"), body.get("data"), options)
+        options = body.members("visibility", "expiresIn", "password")
+        created = await self._service.create(caller, body.text("sessionID"), body.get("data"), options)
         return {"id": created.id, "url": created.url, "secret": created.secret}
 
     async def _sync(self, request: Request, caller: Caller) -> object:
         body = await self._body(request)
-        count = await self._service.sync(
-            caller, request.path_params["share_id"], _secret(body), body.get("data")
-        )
+        share_id, secret = request.path_params["share_id"], body.secret
+        # Who may not write costs no more than that: the data are decoded after.
+        await self._service.check_write(caller, share_id, secret)
+        count = await self._service.sync(caller, share_id, secret, body.get("data"))
         return {"success": True, "syncCount": count}
 
     async def _delete(self, request: Request, caller: Caller) -> object:
         body = await self._body(request, optional=True)
-        await self._service.delete(caller, request.path_params["share_id"], _secret(body))
+        await self._service.delete(caller, request.path_params["share_id"], body.secret)
         return {"success": True}
 
     async def _update(self, request: Request, caller: Caller) -> object:
         body = await self._body(request)
         # Any other member is refused: misspelt and ignored, it would leave a share open.
-        options = {name: value for name, value in body.items() if name != "secret"}
+        options = body.all_but("secret")
         share_id = request.path_params["share_id"]
-        return msgspec.to_builtins(await self._service.update(caller, share_id, _secret(body), options))
+        return msgspec.to_builtins(await self._service.update(caller, share_id, body.secret, options))
 
     async def _create_view_token(self, request: Request, caller: Caller) -> object:
         body = await self._body(request, optional=True)
         token = await self._service.create_view_token(
-            caller, request.path_params["share_id"], _secret(body), body.get("expiresIn")
+            caller, request.path_params["share_id"], body.secret, body.get("expiresIn")
         )
         return msgspec.to_builtins(token)
 
@@ -117,19 +251,27 @@ class RestApi:
         token = await self._service.unlock(caller, request.path_params["share_id"], body.get("password"))
         return msgspec.to_builtins(token)
 
-    async def _read_or_change(self, request: Request, caller: Caller) -> object:
-        handlers = {"DELETE": self._delete, "PATCH": self._update}
-        return await handlers.get(request.method, self._read)(request, caller)
+    async def _body(self, request: Request, *, optional: bool = False) -> JsonBody:
+        return await read_json_body(request, self._max_body, optional=optional)
 
-    async def _read(self, request: Request, caller: Caller) -> object:
-        return await self._service.agent_session(caller, request.path_params["share_id"])
+    # Reads
 
-    async def _data(self, request: Request, caller: Caller) -> object:
-        return await self._service.sync_data(caller, request.path_params["share_id"])
+    async def _agent_session(self, request: Request, caller: Caller) -> object:
+        return await self._document(request, caller, Form.AGENT_SESSION)
+
+    async def _sync_data(self, request: Request, caller: Caller) -> object:
+        return await self._document(request, caller, Form.SYNC_DATA)
 
     async def _metadata(self, request: Request, caller: Caller) -> object:
-        index = await self._service.metadata(caller, request.path_params["share_id"])
-        return msgspec.to_builtins(index)
+        return await self._document(request, caller, Form.METADATA)
+
+    async def _document(self, request: Request, caller: Caller, form: Form) -> Response:
+        share_id = request.path_params["share_id"]
+        if "if-none-match" in request.headers:
+            version = await self._service.version(caller, share_id)
+            if has_newest(request, version):
+                return unchanged_answer(version)
+        return await document_answer(request, await self._service.document(caller, share_id, form))
 
     async def _list_all(self, request: Request, caller: Caller) -> object:
         page = await self._service.list_all(caller, **_paging(request))
@@ -139,46 +281,60 @@ class RestApi:
         page = await self._service.list_own(caller, **_paging(request))
         return msgspec.to_builtins(page)
 
-    async def _body(self, request: Request, *, optional: bool = False) -> dict[str, object]:
-        """Return the JSON object that a request carries.
-
-        Raises:
-            ShareError: it is too large, or is none.
-        """
-        data = await read_body(request, self._max_body)
-        if not data and optional:
-            return {}
-        if data.count(b"[") + data.count(b"{") > MAX_CONTAINERS:
-            raise ShareError(
-                ErrorCode.PAYLOAD_TOO_LARGE, f"the body holds more than {MAX_CONTAINERS:,} arrays and objects"
-            )
-        try:
-            body = jsontext.decode(data)
-        except jsontext.JSONDecodeError as exc:
-            raise ShareError(ErrorCode.INVALID_ARGUMENT, f"the body is not JSON: {exc}") from None
-        if not isinstance(body, dict):
-            raise ShareError(ErrorCode.INVALID_ARGUMENT, "the body is not a JSON object")
-        return body
+    async def _events(self, request: Request, caller: Caller) -> Response:
+        count = from_sync_count(request.query_params.get("fromSyncCount"))
+        # A browser that comes back asks for the address that it was given at first, with this beside it.
+        last = from_sync_count(request.headers.get("last-event-id") or None, "Last-Event-ID")
+        count = count if last is None else last
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._viewers.connections.hold(caller))
+            subscription = await self._service.subscribe(caller, request.path_params["share_id"], count)
+            return EventStream(self._viewers, caller, subscription, stack.pop_all())
 
 
-def _text(body: dict[str, object], name: str) -> str:
-    value = body.get(name)
-    if not isinstance(value, str):
-        raise ShareError(ErrorCode.INVALID_ARGUMENT, f"{name}: expected a string")
-    return value
+def from_sync_count(text: str | None, name: str = "fromSyncCount") -> int | None:
+    """Return the number of a sync, as a request names it.
+
+    Raises:
+        ShareError: INVALID_ARGUMENT.
+    """
+    if text is None:
+        return None
+    count = _whole_number(text, name)
+    if count > _MAX_COUNT:
+        raise ShareError(ErrorCode.INVALID_ARGUMENT, f"{name}: must be at most {_MAX_COUNT}")
+    return count
 
 
-def _secret(body: dict[str, object]) -> str | None:
-    return None if body.get("secret") is None else _text(body, "secret")
+def _reading(
+    summary: str, handler: Callable[[Request, Caller], Awaitable[object]], answer: object
+) -> Operation:
+    return Operation(summary=summary, handler=handler, needs=Needs.LINK, answer=answer, has_etag=True)
+
+
+def _listing(summary: str, handler: Callable[[Request, Caller], Awaitable[object]]) -> Operation:
+    return Operation(
+        summary=summary,
+        handler=handler,
+        needs=Needs.CREDENTIAL,
+        parameters=_PAGING,
+        answer=api_types.Page,
+        codes=(ErrorCode.INVALID_ARGUMENT,),
+        has_etag=True,
+    )
+
+
+def _whole_number(text: str, name: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+        raise ShareError(ErrorCode.INVALID_ARGUMENT, f"{name}: expected a whole number")
+    return int(text)
 
 
 def _paging(request: Request) -> dict[str, object]:
     query = request.query_params
     limit = query.get("limit")
-    if limit is not None and not (limit.isascii() and limit.isdecimal() and len(limit) < 10):
-        raise ShareError(ErrorCode.INVALID_ARGUMENT, "limit: expected a whole number")
     return {
         "cursor": query.get("cursor") or None,
-        "limit": None if limit is None else int(limit),
+        "limit": None if limit is None else _whole_number(limit, "limit"),
         "query": query.get("q") or None,
     }

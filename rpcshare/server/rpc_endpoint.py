@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Iterator
 
 from starlette.requests import Request
+from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
@@ -22,8 +23,11 @@ from rpcshare.rpc import JSON, Codec, Connection, Limits
 from rpcshare.rpc.batch import BatchServerTransport
 from rpcshare.rpc.direct import DirectConnection
 from rpcshare.rpc.messagepack import MESSAGEPACK
+from rpcshare.server.content_coding import read_decoded_body
 from rpcshare.server.failures import error_response, to_rpc_error
-from rpcshare.server.request import read_body, request_head
+from rpcshare.server.metrics import Metrics
+from rpcshare.server.operation import ApiRoute, ApiSocket, Needs, Operation
+from rpcshare.server.request import request_head
 from rpcshare.server.share_rpc import ShareRpc
 from rpcshare.server.websocket_protocol import DIRECT
 from rpcshare.shares.service import ShareService
@@ -84,6 +88,7 @@ class RpcEndpoint:
         audit: AuditLog,
         *,
         anonymous: bool,
+        metrics: Metrics,
         keys: ApiKeys | None = None,
     ) -> None:
         self._service = service
@@ -94,6 +99,7 @@ class RpcEndpoint:
         self._audit = audit
         self._anonymous = anonymous
         self._keys = keys
+        self._metrics = metrics
         # Sessions by what they run over.
         self._connections: set[DirectConnection] = set()
         self._batches: set[Connection] = set()
@@ -102,6 +108,22 @@ class RpcEndpoint:
     def __len__(self) -> int:
         """How many sessions there are."""
         return len(self._connections) + len(self._batches)
+
+    def routes(self, path: str) -> list[BaseRoute]:
+        """Return what answers handshakes, and what answers batches."""
+        session = Operation(
+            summary='A Cap\'n Web session whose main target is ShareRpc (PROTOCOL.md, "Transport")',
+            needs=Needs.CREDENTIAL,
+        )
+        batch = Operation(
+            summary='An HTTP batch of Cap\'n Web messages, one a line (PROTOCOL.md, "HTTP batch")',
+            needs=Needs.CREDENTIAL,
+            body=str,
+            body_required=False,
+            media_type="text/plain",
+            answers={200: "The messages that answer it, one a line."},
+        )
+        return [ApiSocket(path, self, session), ApiRoute(path, self, {"POST": batch})]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one WebSocket, from its handshake to its end, or one batch."""
@@ -139,6 +161,7 @@ class RpcEndpoint:
             throttle=True,
             call_grace=CALL_GRACE,
         )
+        connection.around_call = self._metrics.around_call
         self._connections.add(connection)
         try:
             with _ended_with(caller, connection):
@@ -149,7 +172,7 @@ class RpcEndpoint:
     async def _handle_batch(self, request: Request, send: Send) -> None:
         try:
             caller = await self._admit(request_head(request))
-            body = await read_body(request, MESSAGES_IN_A_BATCH * self._limits.message_bytes)
+            body = await read_decoded_body(request, MESSAGES_IN_A_BATCH * self._limits.message_bytes)
         except Exception as exc:  # noqa: BLE001 -- told in one place, whatever it is
             await error_response(exc)(request.scope, request.receive, send)
             return
@@ -162,6 +185,7 @@ class RpcEndpoint:
             throttle=True,
             call_grace=BATCH_GRACE,
         )
+        batch.around_call = self._metrics.around_call
         self._batches.add(batch)
         try:
             await batch.run()

@@ -30,7 +30,7 @@ from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.server.app import create_app
 from rpcshare.server.connection_identity import head_verifiers
 from rpcshare.server.logs import configure_logging
-from rpcshare.server.rpc_endpoint import RpcEndpoint
+from rpcshare.server.open_connections import OpenConnections
 from rpcshare.server.tls import tls_context
 from rpcshare.server.tls_protocols import TlsHttpProtocol, TlsWebSocketProtocol
 from rpcshare.server.token_issuers import token_issuers
@@ -48,6 +48,9 @@ logger = structlog.get_logger("rpcshare.server")
 # How long a stop may take, which is 10 s in all: for sessions to end, and then for what else is open.
 DRAIN_SECONDS = 7.0
 CLOSE_SECONDS = 2
+
+# Of the latter, how long requests may take whose bodies are still arriving.
+BODY_SECONDS = 1.0
 
 PING_INTERVAL = 15.0
 PING_TIMEOUT = 10.0
@@ -157,7 +160,7 @@ async def _serve(settings: Settings) -> None:
             failures=limits.failures,
             audit=audit,
         )
-        app, rpc = create_app(
+        app, connections = create_app(
             settings,
             service,
             authenticator,
@@ -166,6 +169,7 @@ async def _serve(settings: Settings) -> None:
             caller_limits=limits,
             audit=audit,
         )
+        stack.enter_context(connections.metrics.measuring_lag())
         server = _Server(
             uvicorn.Config(
                 app,
@@ -185,12 +189,12 @@ async def _serve(settings: Settings) -> None:
                 timeout_graceful_shutdown=CLOSE_SECONDS,
             )
         )
-        await _run_until_signal(server, rpc, listener, _announcement(settings, base_url))
+        await _run_until_signal(server, connections, listener, _announcement(settings, base_url))
         logger.info("stopped")
 
 
 async def _run_until_signal(
-    server: _Server, rpc: RpcEndpoint, listener: socket.socket, announcement: str
+    server: _Server, connections: OpenConnections, listener: socket.socket, announcement: str
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -208,9 +212,10 @@ async def _run_until_signal(
     for listening in server.servers:
         listening.close()
     try:
-        await asyncio.wait_for(rpc.drain(), DRAIN_SECONDS)
+        await asyncio.wait_for(connections.drain(), DRAIN_SECONDS)
     except TimeoutError:
-        logger.warning("calls were still under way when the server stopped", sessions=len(rpc))
+        logger.warning("calls were still under way when the server stopped", sessions=len(connections))
+    loop.call_later(BODY_SECONDS, connections.intake.end)
     server.should_exit = True
     await running
 

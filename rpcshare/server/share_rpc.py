@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from rpcshare import jsontext
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.handshake import Authenticator
@@ -16,6 +15,7 @@ from rpcshare.rpc import UNDEFINED, Date, ReadableStream, RpcTarget, Stub, rpc_m
 from rpcshare.server.keys_rpc import KeysRpc
 from rpcshare.server.plain_json import iso_string, plain_json
 from rpcshare.server.subscriptions import CallbackSubscription, event_stream
+from rpcshare.shares.document import Form
 from rpcshare.shares.service import ShareService
 
 __all__ = ["Share", "ShareRpc"]
@@ -96,7 +96,9 @@ class ShareRpc(RpcTarget):
     @rpc_method("getShare(shareID)")
     async def get_share(self, share_id: str) -> object:
         """Return the whole of a share: an AgentSession."""
-        return jsontext.decode(await self._service.agent_session(self._caller, share_id))
+        document = await self._service.document(self._caller, share_id, Form.AGENT_SESSION)
+        value: object = document.value
+        return value
 
     @rpc_method("getShareMetadata(shareID)")
     async def get_share_metadata(self, share_id: str) -> object:

@@ -10,7 +10,7 @@ import structlog
 from rpcshare.auth.caller import Caller
 from rpcshare.errors import ShareError
 from rpcshare.rpc import Preencoded, RpcTarget, Stub, notify, rpc_method
-from rpcshare.shares.events import Event
+from rpcshare.shares.events import Event, Refused
 from rpcshare.shares.hub import Subscription
 from rpcshare.shares.service import ShareService
 
@@ -78,13 +78,8 @@ class CallbackSubscription(RpcTarget):
                         notify(self._on_event, (preencoded(event),), self._answered)
         except ShareError as exc:
             # A call is all that a subscriber hears, so its last one says why there will be no other.
-            last = {
-                "type": "error",
-                "shareID": self._subscription.share_id,
-                "code": exc.code.value,
-                "message": exc.message,
-            }
-            notify(self._on_event, (last,), _ignore)
+            last = Refused.because(exc, self._subscription.share_id)
+            notify(self._on_event, (preencoded(last),), _ignore)
         finally:
             self._on_event.dispose()
 

@@ -17,11 +17,13 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
 from websockets.frames import Frame, Opcode
+from websockets.server import ServerProtocol
 
 from rpcshare.rpc.transport import Receiver, TransportClosedError
 from rpcshare.rpc.websocket import close_reason
 
 if TYPE_CHECKING:
+    from websockets.datastructures import Headers
     from websockets.http11 import Request
     from websockets.typing import BytesLike
 
@@ -31,11 +33,29 @@ DIRECT = "rpcshare.direct"
 """The name of the extension."""
 
 
+# For how long, in seconds, what waits to be sent may hold up the end of a connection whose peer answers no
+# pings.
+CLOSE_TIMEOUT = 1.0
+
+
+class _Handshake(ServerProtocol):
+    """A handshake in which subprotocols are the application's business.
+
+    One that is no token in the sense of HTTP, such as base64 with padding, would be refused here as a bad
+    request, and not there as a bad credential.
+    """
+
+    def process_subprotocol(self, headers: Headers) -> None:
+        """Select none: the application does."""
+
+
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """A WebSocket of the server."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 -- whatever uvicorn passes
         super().__init__(*args, **kwargs)
+        # Made anew, of this module's class.
+        self.conn = _Handshake(extensions=[], max_size=self.config.ws_max_size, logger=self.conn.logger)
         self._events = self.queue = _Events()
         self._receiver: Receiver | None = None
         self._takes_text_as_bytes = False
@@ -104,6 +124,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().resume_writing()
         if self._receiver is not None:
             self._receiver.writable()
+
+    def keepalive_timeout(self) -> None:
+        """End a connection whose peer is gone, and what waits for the peer with it."""
+        super().keepalive_timeout()
+        self.loop.call_later(CLOSE_TIMEOUT, self.transport.abort)
 
     # What the application asks (rpcshare.rpc.transport.DirectTransport).
 

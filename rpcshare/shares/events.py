@@ -1,14 +1,15 @@
 """What happens to a share, as its viewers are told (PROTOCOL.md, "Events")."""
 
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import msgspec
 
 from rpcshare import jsontext
+from rpcshare.errors import ShareError
 from rpcshare.shares.syncdata import Item, json_pieces
 
-__all__ = ["Deleted", "Event", "Snapshot", "Sync"]
+__all__ = ["Deleted", "Event", "Refused", "Snapshot", "Sync"]
 
 
 class Event(msgspec.Struct, frozen=True, dict=True, weakref=True):
@@ -62,3 +63,22 @@ class Deleted(Event, frozen=True, dict=True, weakref=True):
     """The share is gone. The last event."""
 
     type = "deleted"
+
+
+class Refused(Event, frozen=True, dict=True, weakref=True):
+    """The subscriber may not read the share any longer. Its last event, and nobody else's."""
+
+    type = "error"
+    code: str
+    message: str
+
+    @classmethod
+    def because(cls, error: ShareError, share_id: str) -> Self:
+        """Return what ``error``, with which a subscription has ended, means to its subscriber."""
+        return cls(share_id, error.code.value, error.message)
+
+    @cached_property
+    def json(self) -> bytes:
+        """The event as JSON text."""
+        told = {"type": self.type, "shareID": self.share_id, "code": self.code, "message": self.message}
+        return jsontext.encode(told)

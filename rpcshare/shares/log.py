@@ -26,6 +26,7 @@ from rpcshare.broadcast import LogAppended
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares import objects
 from rpcshare.shares.compaction import Compactor
+from rpcshare.shares.document import Document, Documents, Form, Version
 from rpcshare.shares.events import Sync
 from rpcshare.shares.failures import share_not_found, storage_unavailable
 from rpcshare.shares.hub import Hub, Subscription
@@ -66,6 +67,7 @@ class ShareLog:
         self._head_etag = head_etag  # None: there is no head in the store yet
         self._journal = journal or Journal(node.store, share_id, head.generation)
         self._hub = Hub(share_id)
+        self._documents = Documents()
         self._compactor = Compactor(self._journal, node.sweeper, node.settings.compaction)
         self._entry = 0  # the last one that the state holds
         self._tombstone: int | None = None  # the entry behind it that ended the share, if known
@@ -142,7 +144,17 @@ class ShareLog:
     @property
     def is_watched(self) -> bool:
         """Whether there are subscribers."""
-        return len(self._hub) > 0
+        return self.subscribers > 0
+
+    @property
+    def subscribers(self) -> int:
+        """How many there are."""
+        return len(self._hub)
+
+    @property
+    def version(self) -> Version:
+        """Which state the share is in."""
+        return Version(self.head.generation, self.state.sync_count, self.state.last_updated)
 
     @property
     def footprint(self) -> int:
@@ -238,6 +250,10 @@ class ShareLog:
         if self.is_ended:
             raise share_not_found()
         return self._hub.subscribe(self.state, from_sync_count, reader)
+
+    def document(self, form: Form) -> Document:
+        """Return what the share is now."""
+        return self._documents.get(form, self.version, self.state)
 
     async def finish_removal(self) -> None:
         """Remove what is left of a share that is ended: its removal may have been interrupted.

@@ -28,6 +28,20 @@ class OpenShares:
         self._queued: Counter[str] = Counter()  # callers at each of these locks
         self._users: Counter[str] = Counter()  # callers that use each, or wait for it to load
 
+    def __len__(self) -> int:
+        """How many shares are open."""
+        return len(self._logs)
+
+    @property
+    def footprint(self) -> int:
+        """About how many bytes of memory they take."""
+        return self._total
+
+    @property
+    def subscribers(self) -> int:
+        """How many subscriptions there are to all of them."""
+        return sum(log.subscribers for log in self._logs.values())
+
     def watched(self) -> list[ShareLog]:
         """Return the open shares that have subscribers."""
         return [log for log in self._logs.values() if log.is_watched]

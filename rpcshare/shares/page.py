@@ -1,6 +1,6 @@
 """What a caller asks of a listing, and what it gets."""
 
-import base64
+import re
 from typing import Self
 
 import msgspec
@@ -8,11 +8,15 @@ import msgspec
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares.state import SessionIndex
 
-__all__ = ["Page", "Query"]
+__all__ = ["CURSOR_PATTERN", "Page", "Query"]
 
 _DEFAULT_LIMIT = 50
 _MAX_LIMIT = 200
-_MAX_CURSOR = 1000  # characters
+
+CURSOR_PATTERN = r"(?P<order>-?[0-9]{1,16})\.(?P<share_id>[A-Za-z0-9_-]{1,288})"
+"""What a cursor looks like. What it says is nobody's business but the server's."""
+
+_CURSOR = re.compile(CURSOR_PATTERN)
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -58,16 +62,14 @@ class Query(msgspec.Struct, frozen=True):
     def cursor_behind(place: tuple[int, str]) -> str:
         """Return the cursor for what comes behind ``place``."""
         order, share_id = place
-        return base64.urlsafe_b64encode(f"{order} {share_id}".encode()).decode().rstrip("=")
+        return f"{order}.{share_id}"
 
 
 def _place(cursor: str) -> tuple[int, str]:
-    try:
-        padded = cursor[:_MAX_CURSOR].encode("ascii") + b"=" * (-len(cursor) % 4)
-        order, share_id = base64.b64decode(padded, altchars=b"-_", validate=True).decode().split()
-        return int(order), share_id
-    except ValueError:
-        raise _invalid("cursor: is not one that this server gave") from None
+    match = _CURSOR.fullmatch(cursor)
+    if match is None:
+        raise _invalid("cursor: is not one that this server gave")
+    return int(match["order"]), match["share_id"]
 
 
 def _invalid(message: str) -> ShareError:

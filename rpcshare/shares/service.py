@@ -11,6 +11,7 @@ from rpcshare.broadcast import Broadcaster, BroadcastError
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares import access, objects
 from rpcshare.shares.access_settings import AccessOptions, AccessSettings, ViewToken, parse_expires_in
+from rpcshare.shares.activity import Activity
 from rpcshare.shares.audited import audited
 from rpcshare.shares.catalogue import Catalogue
 from rpcshare.shares.claim import claim
@@ -20,6 +21,7 @@ from rpcshare.shares.credentials import (
     check_session_id,
     is_share_id,
 )
+from rpcshare.shares.document import Document, Form, Version
 from rpcshare.shares.doorkeeper import Doorkeeper
 from rpcshare.shares.expiry import Expiry, schedule
 from rpcshare.shares.failures import share_gone, share_not_found, storage_unavailable
@@ -103,6 +105,7 @@ class ShareService:
         self._shares = OpenShares(self._load, memory_budget)
         self._poller: asyncio.Task[None] | None = None
         self._is_closed = False
+        self.activity = Activity()
 
     # Operations
 
@@ -129,11 +132,14 @@ class ShareService:
         batch = self._parse(data if data is not None else [])
         for _ in range(_CREATE_ATTEMPTS):
             try:
-                return await self._create(caller, session_id, batch, wanted)
+                created = await self._create(caller, session_id, batch, wanted)
             except ShareError as exc:
                 if exc.code not in (ErrorCode.SHARE_NOT_FOUND, ErrorCode.SHARE_GONE):
                     raise
                 # It is gone meanwhile, or its removal has just been finished: make it anew.
+            else:
+                self.activity.created += 1
+                return created
         raise storage_unavailable()
 
     @audited(Action.SHARE_SYNC, only_refusals=True)
@@ -147,7 +153,7 @@ class ShareService:
         """
         async with self._open(share_id) as log:
             self._door.may_write(caller, log, secret)
-            return await log.append(self._parse(data))
+            return await self._append(log, self._parse(data))
 
     @audited(Action.SHARE_DELETE)
     async def delete(self, caller: Caller, share_id: object, secret: object) -> None:
@@ -164,6 +170,7 @@ class ShareService:
             self._door.may_write(caller, log, secret)
             if not await self._is_gone(log):
                 await log.delete()
+        self.activity.deleted += 1
 
     @audited(Action.SHARE_SYNC, only_refusals=True)
     async def check_write(self, caller: Caller, share_id: object, secret: object) -> View:
@@ -231,14 +238,22 @@ class ShareService:
     @audited(Action.SHARE_READ, only_refusals=True)
     async def agent_session(self, caller: Caller, share_id: object) -> bytes:
         """Return a share as AgentSession JSON. Raises SHARE_NOT_FOUND."""
-        async with self._reading(caller, share_id) as log:
-            return log.state.agent_session()
+        return (await self.document(caller, share_id, Form.AGENT_SESSION)).body
 
     @audited(Action.SHARE_READ, only_refusals=True)
     async def sync_data(self, caller: Caller, share_id: object) -> bytes:
         """Return a share as a JSON list of SyncData. Raises SHARE_NOT_FOUND."""
+        return (await self.document(caller, share_id, Form.SYNC_DATA)).body
+
+    async def document(self, caller: Caller, share_id: object, form: Form) -> Document:
+        """Return a share in one of its forms, and its version. Raises SHARE_NOT_FOUND."""
         async with self._reading(caller, share_id) as log:
-            return log.state.sync_data()
+            return log.document(form)
+
+    async def version(self, caller: Caller, share_id: object) -> Version:
+        """Return which version of a share :meth:`document` would be of. Raises SHARE_NOT_FOUND."""
+        async with self._reading(caller, share_id) as log:
+            return log.version
 
     @audited(Action.SHARE_READ, only_refusals=True)
     async def metadata(self, caller: Caller, share_id: object) -> SessionIndex:
@@ -307,6 +322,11 @@ class ShareService:
         parsed = Query.parse(None, cursor, limit, query)
         with self._storing():
             return await self._catalogue.page(parsed)
+
+    @property
+    def open_shares(self) -> OpenShares:
+        """The shares that are in memory."""
+        return self._shares
 
     def start_expiry(self) -> None:
         """Begin to remove shares whose time is over, in the background: what a server does."""
@@ -443,8 +463,14 @@ class ShareService:
             elif wanted.are_given:
                 await self._change_access(log, wanted)
             if batch.items:
-                await log.append(batch)
+                await self._append(log, batch)
         return made.credentials
+
+    async def _append(self, log: ShareLog, batch: Batch) -> int:
+        count = await log.append(batch)
+        self.activity.synced += 1
+        self.activity.synced_bytes += batch.size
+        return count
 
     @asynccontextmanager
     async def _open_or_remove(self, share_id: str, *, is_fresh: bool) -> AsyncIterator[ShareLog]:
@@ -509,7 +535,11 @@ class ShareService:
         try:
             yield
         except StoreError as exc:
+            self.activity.store_errors += 1
             raise storage_unavailable(exc) from exc
+        except ShareError as exc:
+            self.activity.store_errors += exc.code is ErrorCode.STORAGE_UNAVAILABLE
+            raise
 
     async def _poll(self) -> None:
         """Look for what other nodes wrote to watched shares, should their messages be lost."""

@@ -1,0 +1,98 @@
+"""Answers in JSON: which version they are of, whether the client has that, and in what coding they leave."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable
+from email.utils import formatdate
+from hashlib import blake2b
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from rpcshare.server.content_coding import CODINGS, choose_coding, compress
+from rpcshare.shares.document import Document, Version
+
+__all__ = ["document_answer", "has_newest", "json_answer", "read_answer", "unchanged_answer"]
+
+# Below this, in bytes, compression gains nothing; above that it is kept off the event loop.
+_COMPRESSED_FROM = 1024
+_IN_THREAD_FROM = 64 * 1024
+
+# Shares change while they are looked at, and some are not for everybody.
+_READ_HEADERS = {
+    "Cache-Control": "private, no-cache",
+    "Vary": "Accept-Encoding, Authorization, Cookie, X-Opencode-Share-Key",
+}
+
+_TAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e]*)"')
+
+
+def json_answer(body: bytes) -> Response:
+    """Return the answer to a request that has changed something. It may hold a secret."""
+    return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
+
+
+async def document_answer(request: Request, document: Document) -> Response:
+    """Return a share."""
+    version = document.version
+    return await _answer(request, document.body, _tag(version), _last_modified(version))
+
+
+async def read_answer(request: Request, body: bytes) -> Response:
+    """Return what has no version of its own, such as a page of a listing: its content stands for that."""
+    tag = blake2b(body, digest_size=16).hexdigest()
+    if _knows(request, tag):
+        return _unchanged(tag, {})
+    return await _answer(request, body, tag, {})
+
+
+def has_newest(request: Request, version: Version) -> bool:
+    """Whether the client says that it has this version."""
+    return _knows(request, _tag(version))
+
+
+def unchanged_answer(version: Version) -> Response:
+    """Return the answer to a client that has the newest version."""
+    return _unchanged(_tag(version), _last_modified(version))
+
+
+async def _answer(request: Request, body: bytes, tag: str, more_headers: dict[str, str]) -> Response:
+    headers = {**_READ_HEADERS, **more_headers}
+    # A request may name codings in more than one line.
+    accept = ", ".join(request.headers.getlist("accept-encoding"))
+    coding = choose_coding(accept) if len(body) >= _COMPRESSED_FROM else None
+    if coding is not None:
+        if len(body) < _IN_THREAD_FROM:
+            body = compress(body, coding)
+        else:
+            body = await asyncio.to_thread(compress, body, coding)
+        headers["Content-Encoding"] = coding
+        tag = f"{tag}-{coding}"  # other bytes, so another tag (RFC 9110, section 8.8.3.3)
+    headers["ETag"] = f'"{tag}"'
+    return Response(body, headers=headers, media_type="application/json")
+
+
+def _unchanged(tag: str, more_headers: dict[str, str]) -> Response:
+    return Response(status_code=304, headers={**_READ_HEADERS, **more_headers, "ETag": f'"{tag}"'})
+
+
+def _tag(version: Version) -> str:
+    return f"{version.generation}-{version.sync_count}"
+
+
+def _last_modified(version: Version) -> dict[str, str]:
+    return {"Last-Modified": formatdate(version.last_updated / 1000, usegmt=True)}
+
+
+def _knows(request: Request, tag: str) -> bool:
+    """Whether ``If-None-Match`` names a tag, in whatever coding that was."""
+    value = ", ".join(request.headers.getlist("if-none-match"))
+    return value.strip() == "*" or tag in _without_codings(_TAG.findall(value))
+
+
+def _without_codings(tags: Iterable[str]) -> set[str]:
+    return {
+        tag.removesuffix(suffix) for tag in tags for suffix in ("", *(f"-{coding}" for coding in CODINGS))
+    }

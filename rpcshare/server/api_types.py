@@ -1,0 +1,210 @@
+"""The shapes of the JSON that the HTTP API takes and gives, for its document (PROTOCOL.md, "Data")."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+from rpcshare.shares.objects import Visibility
+from rpcshare.shares.page import Page
+from rpcshare.shares.state import SessionIndex
+
+__all__ = [
+    "AgentSession",
+    "CreateBody",
+    "Created",
+    "DeleteBody",
+    "Error",
+    "Event",
+    "Health",
+    "Page",
+    "SessionIndex",
+    "Success",
+    "SyncBody",
+    "SyncData",
+    "Synced",
+    "UnlockBody",
+    "UpdateBody",
+    "ViewTokenBody",
+]
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Duration = (
+    Annotated[float, msgspec.Meta(gt=0, description="seconds")]
+    | Annotated[str, msgspec.Meta(pattern="^[0-9]+[smhdw]$", description="such as 30d")]
+)
+Password = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+
+
+class Identified(msgspec.Struct):
+    """A message, a part or a model: what is in it beside its id is the client's."""
+
+    id: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class SessionItem(msgspec.Struct, tag_field="type", tag="session"):
+    """The session, which replaces the one before."""
+
+    data: dict[str, Any]
+
+
+class MessageItem(msgspec.Struct, tag_field="type", tag="message"):
+    """A message: new, or in the place of the one with its id."""
+
+    data: Identified
+
+
+class PartItem(msgspec.Struct, tag_field="type", tag="part"):
+    """A part, likewise."""
+
+    data: Identified
+
+
+class DiffItem(msgspec.Struct, tag_field="type", tag="session_diff"):
+    """Diffs, which are added."""
+
+    data: list[Any]
+
+
+class ModelItem(msgspec.Struct, tag_field="type", tag="model"):
+    """Models, each in the place of the one with its id and provider."""
+
+    data: list[Identified]
+
+
+SyncData = SessionItem | MessageItem | PartItem | DiffItem | ModelItem
+
+
+class CreateBody(msgspec.Struct):
+    """What makes a share."""
+
+    session_id: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{1,256}$")] = msgspec.field(
+        name="sessionID"
+    )
+    data: list[SyncData] | None = None
+    visibility: Visibility = Visibility.LINK
+    expires_in: Duration | None = msgspec.field(name="expiresIn", default=None)
+    password: Password | None = None
+
+
+class UpdateBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    """Who may read a share, and until when: what is left out stays as it is; null takes it away."""
+
+    secret: str | None = None
+    visibility: Visibility = Visibility.LINK
+    expires_in: Duration | None = None
+    password: Password | None = None
+
+
+class ViewTokenBody(msgspec.Struct, rename="camel"):
+    """How long a view token lasts."""
+
+    secret: str | None = None
+    expires_in: Duration | None = None
+
+
+class UnlockBody(msgspec.Struct):
+    """The password of a share."""
+
+    password: Password
+
+
+class Created(msgspec.Struct):
+    """The credentials of a share."""
+
+    id: str
+    url: str
+    secret: str
+
+
+class SyncBody(msgspec.Struct):
+    """A batch for a share; without a secret as its owner, or as an admin."""
+
+    data: list[SyncData]
+    secret: str | None = None
+
+
+class Synced(msgspec.Struct, rename="camel"):
+    """The batch is durable."""
+
+    success: bool
+    sync_count: Count
+
+
+class DeleteBody(msgspec.Struct):
+    """What takes a share down; none is needed as its owner, or as an admin."""
+
+    secret: str | None = None
+
+
+class Success(msgspec.Struct):
+    """It is done."""
+
+    success: bool
+
+
+class ShareMetadata(msgspec.Struct, rename="camel"):
+    """What is known of a share beside its content. Times are milliseconds since the epoch."""
+
+    created_at: int
+    last_updated: int
+    sync_count: Count
+    session_id: str = msgspec.field(name="sessionID")
+
+
+class AgentSession(msgspec.Struct):
+    """The whole of a share."""
+
+    session: dict[str, Any]
+    messages: list[Identified]
+    parts: list[Identified]
+    diffs: list[Any]
+    models: list[Identified]
+    metadata: ShareMetadata
+
+
+class SnapshotEvent(msgspec.Struct, tag_field="type", tag="snapshot", rename="camel"):
+    """All that the share holds. It replaces what came before."""
+
+    sync_count: Count
+    data: list[SyncData]
+    share_id: str = msgspec.field(name="shareID")
+
+
+class SyncEvent(msgspec.Struct, tag_field="type", tag="sync", rename="camel"):
+    """What has come since the event before."""
+
+    sync_count: Count
+    data: list[SyncData]
+    share_id: str = msgspec.field(name="shareID")
+
+
+class DeletedEvent(msgspec.Struct, tag_field="type", tag="deleted"):
+    """The share is gone. The last event."""
+
+    share_id: str = msgspec.field(name="shareID")
+
+
+class RefusedEvent(msgspec.Struct, tag_field="type", tag="error"):
+    """The share may not be read any longer. The last event."""
+
+    code: str
+    message: str
+    share_id: str = msgspec.field(name="shareID")
+
+
+Event = SnapshotEvent | SyncEvent | DeletedEvent | RefusedEvent
+
+
+class Health(msgspec.Struct):
+    """All is well."""
+
+    status: str
+
+
+class Error(msgspec.Struct):
+    """What went wrong: for people, and for programs."""
+
+    error: str
+    code: str

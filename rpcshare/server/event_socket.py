@@ -1,0 +1,73 @@
+"""``/ws/{share_id}``: the handshake of a WebSocket that has a share's events, and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from rpcshare.auth.handshake import SUBPROTOCOLS, Authenticator, select_subprotocol
+from rpcshare.auth.origin import OriginPolicy
+from rpcshare.errors import ErrorCode
+from rpcshare.server.failures import HttpError, error_response
+from rpcshare.server.operation import ApiSocket, Needs, Operation
+from rpcshare.server.request import request_head
+from rpcshare.server.rest import FROM_SYNC_COUNT, from_sync_count
+from rpcshare.server.viewers import EventSocket, Viewers
+from rpcshare.shares.service import ShareService
+
+__all__ = ["EventSocketEndpoint"]
+
+_JSON = SUBPROTOCOLS[0]
+
+_UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade"}
+
+
+class EventSocketEndpoint:
+    """Sends the events of a share over each WebSocket whose handshake it accepts."""
+
+    def __init__(
+        self, service: ShareService, authenticator: Authenticator, origins: OriginPolicy, viewers: Viewers
+    ) -> None:
+        self._service = service
+        self._authenticator = authenticator
+        self._origins = origins
+        self._viewers = viewers
+
+    def routes(self, path: str) -> list[BaseRoute]:
+        """Return what answers handshakes, and what answers requests that are none."""
+        operation = Operation(
+            summary="The events of a share, one JSON text message each",
+            needs=Needs.LINK,
+            parameters=(FROM_SYNC_COUNT,),
+            codes=(ErrorCode.INVALID_ARGUMENT,),
+        )
+        return [ApiSocket(path, self, operation), Route(path, _no_handshake, include_in_schema=False)]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one WebSocket, from its handshake to its end."""
+        websocket = WebSocket(scope, receive, send)
+        head = request_head(websocket)
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                self._origins.check(head)
+                caller = await self._authenticator.caller(head)
+                stack.enter_context(self._viewers.connections.hold(caller))
+                count = from_sync_count(websocket.query_params.get("fromSyncCount"))
+                share_id = websocket.path_params["share_id"]
+                subscription = await self._service.subscribe(caller, share_id, count)
+                await stack.enter_async_context(subscription)
+            except Exception as exc:  # noqa: BLE001 -- told in one place, whatever it is
+                await websocket.receive()  # the handshake, which is answered in its place
+                await websocket.send_denial_response(error_response(exc))
+                return
+            await websocket.accept(select_subprotocol(head.subprotocols, (_JSON,)))
+            await EventSocket(self._viewers, caller, subscription).run(receive, send)
+
+
+async def _no_handshake(_request: Request) -> Response:
+    return error_response(HttpError(426, "UPGRADE_REQUIRED", "This is the address of a WebSocket", _UPGRADE))

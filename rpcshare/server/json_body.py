@@ -1,0 +1,91 @@
+"""The JSON object that a request carries, of which each member is decoded only when it is needed.
+
+Who sends a body has not been asked for a secret yet. So at first it is looked through, not made into objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from starlette.requests import Request
+
+from rpcshare import jsontext
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.server.content_coding import read_decoded_body
+
+__all__ = ["JsonBody", "read_json_body"]
+
+# Arrays and objects in one body. Three bytes of "[],[],…" are an object of 56. A session of 20,000 parts has
+# 100,000 of them.
+MAX_CONTAINERS = 1_000_000
+
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class JsonBody:
+    """The members of the object, by name."""
+
+    def __init__(self, members: Mapping[str, object]) -> None:
+        self._members = members
+
+    def get(self, name: str) -> object:
+        """Return a member decoded; None if there is none."""
+        value = self._members.get(name)
+        return jsontext.decode(bytes(value)) if isinstance(value, msgspec.Raw) else value
+
+    def members(self, *names: str) -> dict[str, object]:
+        """Return those of the members that there are, decoded."""
+        return {name: self.get(name) for name in names if name in self._members}
+
+    def all_but(self, *names: str) -> dict[str, object]:
+        """Return all members but these, decoded."""
+        return self.members(*(name for name in self._members if name not in names))
+
+    def text(self, name: str) -> str:
+        """Return a member that has to be a string."""
+        value = self.get(name)
+        if not isinstance(value, str):
+            raise ShareError(ErrorCode.INVALID_ARGUMENT, f"{name}: expected a string")
+        return value
+
+    @property
+    def secret(self) -> str | None:
+        """The share's secret; None if there is none."""
+        return None if self.get("secret") is None else self.text("secret")
+
+
+async def read_json_body(request: Request, bound: int, *, optional: bool = False) -> JsonBody:
+    """Return what a request carries, of at most ``bound`` bytes when it is not compressed.
+
+    Args:
+        request: whose body it is.
+        bound: 0 for any length.
+        optional: whether an empty body is as good as an empty object.
+
+    Raises:
+        ShareError: PAYLOAD_TOO_LARGE; INVALID_ARGUMENT, if it is no JSON object.
+        HttpError: UNSUPPORTED_MEDIA_TYPE.
+    """
+    data = await read_decoded_body(request, bound)
+    if not data and optional:
+        return JsonBody({})
+    if data.count(b"[") + data.count(b"{") > MAX_CONTAINERS:
+        raise ShareError(
+            ErrorCode.PAYLOAD_TOO_LARGE, f"the body holds more than {MAX_CONTAINERS:,} arrays and objects"
+        )
+    return JsonBody(_members(data))
+
+
+def _members(data: bytes) -> Mapping[str, object]:
+    try:
+        return _MEMBERS.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass  # what msgspec cannot look through may be read all the same: see jsontext
+    try:
+        members = jsontext.decode(data)
+    except jsontext.JSONDecodeError as exc:
+        raise ShareError(ErrorCode.INVALID_ARGUMENT, f"the body is not JSON: {exc}") from None
+    if not isinstance(members, dict):
+        raise ShareError(ErrorCode.INVALID_ARGUMENT, "the body is not a JSON object")
+    return members

@@ -1,0 +1,225 @@
+"""What this server does, in numbers, for Prometheus.
+
+Each node tells of itself. Labels are from small sets that are known beforehand: routes, methods, codes.
+No id, subject, address or token is in any.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from time import perf_counter
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.rpc import RpcError, Stub
+from rpcshare.rpc.target import Method
+from rpcshare.shares.service import ShareService
+
+__all__ = ["Metrics", "MetricsMiddleware"]
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_CODES = frozenset(ErrorCode)
+_LAG_EVERY = 0.5  # seconds
+
+Function = Callable[..., object]
+
+
+class Metrics:
+    """The numbers of one application."""
+
+    def __init__(self, service: ShareService) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._requests = Counter(
+            "rpcshare_http_requests",
+            "Requests answered; an accepted WebSocket has the status 101.",
+            ["route", "method", "status"],
+            registry=registry,
+        )
+        self._durations = Histogram(
+            "rpcshare_http_request_seconds",
+            "From the head of a request to the head of its answer.",
+            ["route", "method"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._auth_failures = Counter(
+            "rpcshare_auth_failures",
+            "Requests and calls refused as UNAUTHORIZED: a credential is bad, or is needed and missing.",
+            ["over"],
+            registry=registry,
+        )
+        self._calls = Counter(
+            "rpcshare_rpc_calls",
+            "Calls of exported methods that have ended: ok, or the code they failed with.",
+            ["method", "outcome"],
+            registry=registry,
+        )
+        self._call_durations = Histogram(
+            "rpcshare_rpc_call_seconds",
+            "From the begin of a call to its end.",
+            ["method"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        # By method and outcome: to look labels up costs more than to count.
+        self._ended: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+        self._sessions = Gauge("rpcshare_rpc_sessions", "RPC sessions that are open.", registry=registry)
+        self._viewers = Gauge(
+            "rpcshare_event_streams", "Event streams and event sockets that are open.", registry=registry
+        )
+        self._lag = Gauge(
+            "rpcshare_event_loop_lag_seconds",
+            "By how much the event loop was late at most since this was last read.",
+            registry=registry,
+        )
+        self._worst_lag = 0.0
+        self._lag.set_function(self._take_worst_lag)
+        registry.register(_ServiceCollector(service))
+
+    def text(self) -> bytes:
+        """Return all of them in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def count_sessions(self, count: Callable[[], int]) -> None:
+        """Have ``count`` asked for how many RPC sessions are open."""
+        self._sessions.set_function(count)
+
+    def count_viewers(self, count: Callable[[], int]) -> None:
+        """Have ``count`` asked for how many event streams are open."""
+        self._viewers.set_function(count)
+
+    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count a request."""
+        method = method if method in _METHODS else "other"
+        self._requests.labels(route, method, str(status)).inc()
+        self._durations.labels(route, method).observe(seconds)
+        if status == 401:
+            self._auth_failures.labels("http").inc()
+
+    # RPC
+
+    def around_call(self, function: Function) -> Function:
+        """Return ``function``, which a peer calls, counted if it is an exported method."""
+        method = function.func if isinstance(function, functools.partial) else None
+        if not isinstance(method, Method):
+            return function
+        return functools.partial(self._call, method.name, function)
+
+    def _call(self, name: str, function: Function, *arguments: object) -> object:
+        began_at = perf_counter()
+        try:
+            result = function(*arguments)
+        except Exception as exc:
+            self._called(name, began_at, exc)
+            raise
+        if isinstance(result, Awaitable) and not isinstance(result, Stub):
+            return self._awaited(name, began_at, result)
+        self._called(name, began_at, None)
+        return result
+
+    async def _awaited(self, name: str, began_at: float, result: Awaitable[object]) -> object:
+        try:
+            value = await result
+        except BaseException as exc:
+            self._called(name, began_at, exc)
+            raise
+        self._called(name, began_at, None)
+        return value
+
+    def _called(self, name: str, began_at: float, error: BaseException | None) -> None:
+        outcome = "ok" if error is None else _outcome(error)
+        ended = self._ended.get((name, outcome))
+        if ended is None:
+            ended = self._calls.labels(name, outcome), self._call_durations.labels(name)
+            self._ended[name, outcome] = ended
+        calls, durations = ended
+        calls.inc()
+        durations.observe(perf_counter() - began_at)
+        if outcome == ErrorCode.UNAUTHORIZED:
+            self._auth_failures.labels("rpc").inc()
+
+    # The event loop
+
+    @contextlib.contextmanager
+    def measuring_lag(self) -> Iterator[None]:
+        """Measure meanwhile how late the running event loop is."""
+        measuring = asyncio.get_running_loop().create_task(self._measure_lag())
+        try:
+            yield
+        finally:
+            measuring.cancel()
+
+    async def _measure_lag(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            due = clock() + _LAG_EVERY
+            await asyncio.sleep(_LAG_EVERY)
+            self._worst_lag = max(self._worst_lag, clock() - due)
+
+    def _take_worst_lag(self) -> float:
+        lag, self._worst_lag = self._worst_lag, 0.0
+        return lag
+
+
+def _outcome(error: BaseException) -> str:
+    code = error.code if isinstance(error, ShareError | RpcError) else None
+    if code in _CODES:
+        return str(code)
+    return "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
+
+
+class _ServiceCollector(Collector):
+    """Reads the numbers of the shares when they are asked for."""
+
+    def __init__(self, service: ShareService) -> None:
+        self._service = service
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield them."""
+        done, shares = self._service.activity, self._service.open_shares
+        yield CounterMetricFamily("rpcshare_shares_created", "Calls that made a share.", done.created)
+        yield CounterMetricFamily("rpcshare_shares_deleted", "Calls that deleted one.", done.deleted)
+        yield CounterMetricFamily("rpcshare_syncs", "Syncs made durable.", done.synced)
+        yield CounterMetricFamily("rpcshare_synced_bytes", "Bytes of their items.", done.synced_bytes)
+        yield CounterMetricFamily(
+            "rpcshare_store_errors", "Operations that failed because the store did.", done.store_errors
+        )
+        yield GaugeMetricFamily("rpcshare_open_shares", "Shares kept in memory.", len(shares))
+        yield GaugeMetricFamily(
+            "rpcshare_open_share_bytes", "Memory that they take, about.", shares.footprint
+        )
+        yield GaugeMetricFamily("rpcshare_subscribers", "Subscriptions to shares.", shares.subscribers)
+
+
+class MetricsMiddleware:
+    """Counts requests by the template of their route."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        began_at = perf_counter()
+
+        async def counting_send(message: Message) -> None:
+            status = message.get("status", 101) if message["type"] in _ANSWERS else None
+            if status is not None:
+                # The router has noted it by now, if there is any.
+                route = getattr(scope.get("route"), "path", "none")
+                seconds = perf_counter() - began_at
+                self._metrics.answered(route, scope.get("method", "GET"), status, seconds)
+            await send(message)
+
+        await self._app(scope, receive, counting_send)
+
+
+_ANSWERS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})

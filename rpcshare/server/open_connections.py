@@ -1,0 +1,32 @@
+"""What a server that stops has to bring to an end."""
+
+from __future__ import annotations
+
+import asyncio
+
+from rpcshare.server.intake import Intake
+from rpcshare.server.metrics import Metrics
+from rpcshare.server.rpc_endpoint import RpcEndpoint
+from rpcshare.server.viewers import Viewers
+
+__all__ = ["OpenConnections"]
+
+
+class OpenConnections:
+    """The RPC sessions, the readers of events, and the requests that are still arriving."""
+
+    def __init__(self, rpc: RpcEndpoint, viewers: Viewers, intake: Intake, metrics: Metrics) -> None:
+        self.intake = intake
+        self.metrics = metrics
+        self._rpc = rpc
+        self._viewers = viewers
+        metrics.count_sessions(lambda: len(rpc))
+        metrics.count_viewers(lambda: len(viewers))
+
+    def __len__(self) -> int:
+        """How many sessions and readers there are."""
+        return len(self._rpc) + len(self._viewers)
+
+    async def drain(self) -> None:
+        """End readers at once, and RPC sessions when the calls that are under way have returned."""
+        await asyncio.gather(self._rpc.drain(), self._viewers.drain())

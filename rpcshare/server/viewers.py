@@ -1,0 +1,260 @@
+"""Readers of a share's events over plain HTTP: Server-Sent Events, and a WebSocket that only the server uses.
+
+Both get what ``subscribe`` gives (PROTOCOL.md, "Events"), each event encoded once for all of them. What a
+reader does not take waits, and is merged, in its subscription.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine
+from enum import Enum
+from functools import partial
+
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from rpcshare.auth.caller import Caller
+from rpcshare.auth.rate_limits import ConnectionLimit
+from rpcshare.errors import ShareError
+from rpcshare.shares.events import Deleted, Event, Refused, Snapshot, Sync
+from rpcshare.shares.hub import Subscription
+
+__all__ = ["Ending", "EventSocket", "EventStream", "Viewers"]
+
+HEARTBEAT = 15.0
+"""After so many seconds without an event a stream has a comment: nobody on the way is to take it for dead."""
+
+RETRY = 2000
+"""After how many milliseconds a browser comes back when a stream has ended."""
+
+# A stream is written in parts of this size, in bytes: each waits until most of what is before it has been
+# taken, so that a reader of a large share costs the server one part at a time.
+PART = 64 * 1024
+
+# What a client may send on an event socket, in bytes: it is not looked at.
+MAX_CHATTER = 64 * 1024
+
+# How long the last words to a reader may take, in seconds.
+CLOSE_TIMEOUT = 1.0
+
+
+class Ending(Enum):
+    """Why a reader gets no more: a WebSocket's close code, and what is said with it."""
+
+    COMPLETE = (1000, "the share has been deleted")
+    STOPPED = (1001, "the server is being stopped")
+    NO_STANDING = (1008, "the credential has expired or been revoked")
+    REFUSED = (1008, "the share may not be read any longer")
+    CHATTER = (1008, "this WebSocket is for reading")
+    GONE = (1006, "")
+
+
+class Viewers:
+    """Those who read events, and what ends it."""
+
+    def __init__(self, connections: ConnectionLimit) -> None:
+        """Count those who read among the ``connections`` of each caller."""
+        self.connections = connections
+        self._ends: set[Callable[[Ending], None]] = set()
+        self._nobody = asyncio.Event()
+        self._nobody.set()
+        self._is_draining = False
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._ends)
+
+    async def drain(self) -> None:
+        """End all of them, and all that come, and wait until they are gone."""
+        self._is_draining = True
+        for end in tuple(self._ends):
+            end(Ending.STOPPED)
+        await self._nobody.wait()
+
+    async def serve(
+        self,
+        caller: Caller,
+        deliver: Coroutine[object, object, Ending],
+        listen: Coroutine[object, object, Ending],
+    ) -> Ending:
+        """Run ``deliver`` until it is through, or something else ends it; return what did.
+
+        Args:
+            caller: who reads; whose standing may end.
+            deliver: sends the events.
+            listen: returns when the client wants no more of them.
+        """
+        loop = asyncio.get_running_loop()
+        ordered: asyncio.Future[Ending] = loop.create_future()
+
+        def end(ending: Ending) -> None:
+            if not ordered.done():
+                ordered.set_result(ending)
+
+        standing = caller.standing
+        take_back = None if standing is None else standing.on_end(partial(end, Ending.NO_STANDING))
+        self._ends.add(end)
+        self._nobody.clear()
+        if self._is_draining:
+            end(Ending.STOPPED)
+        tasks = [loop.create_task(deliver), loop.create_task(listen)]
+        try:
+            done, _ = await asyncio.wait([ordered, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            return (ordered if ordered in done else done.pop()).result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            # Cancelled, they end; how else they end is told above.
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if take_back is not None:
+                take_back()
+            self._ends.discard(end)
+            if not self._ends:
+                self._nobody.set()
+
+
+class EventStream(Response):
+    """The answer with a share's events as Server-Sent Events."""
+
+    media_type = "text/event-stream"
+    charset = "utf-8"
+
+    def __init__(
+        self,
+        viewers: Viewers,
+        caller: Caller,
+        subscription: Subscription,
+        held: contextlib.AbstractContextManager[object],
+    ) -> None:
+        """Send the events of ``subscription`` to ``caller``, and exit ``held`` after the last."""
+        self._viewers = viewers
+        self._caller = caller
+        self._subscription = subscription
+        self._held = held
+        self.status_code = 200
+        self.background = None
+        # Some proxies gather what they pass on, unless they are told.
+        self.init_headers({"Cache-Control": "private, no-store", "X-Accel-Buffering": "no"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send all events."""
+
+        async def write(body: bytes, *, is_last: bool = False) -> None:
+            await send({"type": "http.response.body", "body": body, "more_body": not is_last})
+
+        start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        with self._held:
+            await self._send_all(scope, start, receive, send, write)
+
+    async def _send_all(
+        self,
+        scope: Scope,
+        start: Message,
+        receive: Receive,
+        send: Send,
+        write: Callable[..., Awaitable[None]],
+    ) -> None:
+        async with self._subscription as events:
+            await send(start)
+            if scope["method"] == "HEAD":
+                await write(b"", is_last=True)
+                return
+            delivering = _stream(events, write)
+            ending = await self._viewers.serve(self._caller, delivering, _until_disconnected(receive))
+        if ending is not Ending.GONE:
+            with contextlib.suppress(TimeoutError):  # then it is cut off without
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await write(b"", is_last=True)
+
+
+async def _stream(events: Subscription, write: Callable[[bytes], Awaitable[None]]) -> Ending:
+    await write(b"retry: %d\n\n" % RETRY)
+    event: Event | None = None
+    while True:
+        try:
+            async with asyncio.timeout(HEARTBEAT):
+                event = await anext(events)
+        except TimeoutError:
+            await write(b":\n\n")
+            continue
+        except StopAsyncIteration:
+            return Ending.COMPLETE if isinstance(event, Deleted) else Ending.STOPPED
+        except ShareError as exc:
+            await write(_server_sent(Refused.because(exc, events.share_id)))
+            return Ending.REFUSED
+        text = _server_sent(event)
+        for start in range(0, len(text), PART):
+            await write(text[start : start + PART])
+
+
+def _server_sent(event: Event) -> bytes:
+    """Return an event as a stream has it, made once for however many there are."""
+    forms = event.__dict__
+    form = forms.get("server_sent")
+    if not isinstance(form, bytes):
+        number = b"id: %d\n" % event.sync_count if isinstance(event, Snapshot | Sync) else b""
+        # JSON has no line breaks, as it is written here, that could end the line.
+        form = forms["server_sent"] = b"%bdata: %b\n\n" % (number, event.json)
+    return form
+
+
+async def _until_disconnected(receive: Receive) -> Ending:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    return Ending.GONE
+
+
+class EventSocket:
+    """Sends a share's events over a WebSocket that has been accepted, one text message each."""
+
+    def __init__(self, viewers: Viewers, caller: Caller, subscription: Subscription) -> None:
+        self._viewers = viewers
+        self._caller = caller
+        self._subscription = subscription
+
+    async def run(self, receive: Receive, send: Send) -> None:
+        """Send all events, then close."""
+        async with self._subscription as events:
+            try:
+                ending = await self._viewers.serve(
+                    self._caller, _send_all(events, send), _until_closed(receive)
+                )
+            except OSError:  # how a server tells of a peer that is gone
+                return
+        if ending is not Ending.GONE:
+            code, reason = ending.value
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await send({"type": "websocket.close", "code": code, "reason": reason})
+
+
+async def _send_all(events: Subscription, send: Send) -> Ending:
+    event: Event | None = None
+    try:
+        async for event in events:
+            await send({"type": "websocket.send", "text": _text(event)})
+    except ShareError as exc:
+        refused = Refused.because(exc, events.share_id)
+        await send({"type": "websocket.send", "text": _text(refused)})
+        return Ending.REFUSED
+    return Ending.COMPLETE if isinstance(event, Deleted) else Ending.STOPPED
+
+
+def _text(event: Event) -> str:
+    """Return an event as text, decoded once for however many messages."""
+    forms = event.__dict__
+    form = forms.get("text")
+    if not isinstance(form, str):
+        form = forms["text"] = event.json.decode()
+    return form
+
+
+async def _until_closed(receive: Receive) -> Ending:
+    chatter = 0
+    while (message := await receive())["type"] == "websocket.receive":
+        chatter += len(message.get("text") or message.get("bytes") or "")
+        if chatter > MAX_CHATTER:
+            return Ending.CHATTER
+    return Ending.GONE
