@@ -1,0 +1,111 @@
+"""The numbers that a server gives to Prometheus."""
+
+import asyncio
+import time
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+import rpcshare
+from rpcshare.broadcast import LocalBroadcaster
+from rpcshare.server import metrics
+from rpcshare.shares.credentials import Credentials
+from rpcshare.shares.service import ShareService
+from rpcshare.storage import MemoryStore
+from running_server import RunningServer
+
+
+def numbers(server: RunningServer) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    answer = httpx.get(f"{server.url}/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def number(server: RunningServer, name: str, **labels: str) -> float:
+    return numbers(server).get((name, frozenset(labels.items())), 0)
+
+
+@pytest.fixture
+def busy(tmp_path: Path):
+    with RunningServer(tmp_path / "data") as server:
+        yield server
+
+
+async def test_calls_are_counted_by_method_and_outcome(busy: RunningServer) -> None:
+    async with rpcshare.connect(busy.url, token=busy.token) as api:
+        share = await api.createShare("ses_metrics_00000001", [])
+        await api.syncShare(share["id"], share["secret"], [{"type": "part", "data": {"id": "prt_1"}}])
+        for secret, code in [("wrong", "INVALID_SECRET"), (5, "INVALID_ARGUMENT")]:
+            with pytest.raises(rpcshare.RpcError):
+                await api.syncShare(share["id"], secret, [])
+            assert number(busy, "rpcshare_rpc_calls_total", method="syncShare", outcome=code) == 1
+        with pytest.raises(rpcshare.RpcError):
+            await api.noSuchMethod(share["id"])
+        with pytest.raises(rpcshare.RpcError):
+            await api.authenticate("wrong")
+        await api.subscribe(share["id"], print)
+        assert number(busy, "rpcshare_rpc_sessions") == 1
+        assert number(busy, "rpcshare_subscribers") == 1
+    assert number(busy, "rpcshare_rpc_calls_total", method="syncShare", outcome="ok") == 1
+    assert number(busy, "rpcshare_rpc_call_seconds_count", method="createShare") == 1
+    assert number(busy, "rpcshare_auth_failures_total", over="rpc") == 1
+    assert number(busy, "rpcshare_shares_created_total") == 1
+    assert number(busy, "rpcshare_syncs_total") == 1
+    assert number(busy, "rpcshare_synced_bytes_total") > 0
+    methods = {dict(labels).get("method") for _, labels in numbers(busy)}
+    assert "noSuchMethod" not in methods
+
+
+def test_requests_are_counted_by_route_and_not_by_path(busy: RunningServer) -> None:
+    for _ in range(2):
+        httpx.get(f"{busy.url}/k/{busy.token}/api/share/nowhere0/data")
+    httpx.request("BREW", f"{busy.url}/healthz")
+    httpx.get(f"{busy.url}/api/sessions")
+    route = "/api/share/{share_id}/data"
+    assert number(busy, "rpcshare_http_requests_total", route=route, method="GET", status="404") == 2
+    assert number(busy, "rpcshare_http_request_seconds_count", route=route, method="GET") == 2
+    assert number(busy, "rpcshare_auth_failures_total", over="http") == 1
+    shown = str(numbers(busy))
+    assert "nowhere0" not in shown
+    assert busy.token not in shown
+    assert "BREW" not in shown
+
+
+async def test_sockets_are_counted_by_how_their_handshakes_end(busy: RunningServer) -> None:
+    async with rpcshare.connect(busy.url, token=busy.token) as api:
+        await api.whoami()
+    with pytest.raises(Exception, match="Unauthorized"):
+        async with rpcshare.connect(busy.url) as api:
+            await api.whoami()
+    for status in ("101", "401"):
+        assert number(busy, "rpcshare_http_requests_total", route="/rpc", method="GET", status=status) == 1
+
+
+async def test_an_event_loop_that_was_late_is_seen_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_LAG_EVERY", 0.01)
+    service = ShareService(
+        MemoryStore(), LocalBroadcaster(), Credentials(UUID(int=7), "http://share.example")
+    )
+    measured = metrics.Metrics(service)
+    with measured.measuring_lag():
+        await asyncio.sleep(0)
+        time.sleep(0.2)  # noqa: ASYNC251 -- this is what is to be seen
+        await asyncio.sleep(0.05)
+        seen = [lag(measured.text().decode()), lag(measured.text().decode())]
+    await service.close()
+    assert seen[0] > 0.1
+    assert seen[1] < seen[0]
+
+
+def lag(text: str) -> float:
+    found = (
+        family for family in text_string_to_metric_families(text) if family.name.endswith("_lag_seconds")
+    )
+    return next(found).samples[0].value
