@@ -13,7 +13,7 @@ from enum import Enum
 from functools import partial
 
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.rate_limits import ConnectionLimit
@@ -145,28 +145,17 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": body, "more_body": not is_last})
 
         start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        ending = Ending.COMPLETE
         with self._held:
-            await self._send_all(scope, start, receive, send, write)
-
-    async def _send_all(
-        self,
-        scope: Scope,
-        start: Message,
-        receive: Receive,
-        send: Send,
-        write: Callable[..., Awaitable[None]],
-    ) -> None:
-        async with self._subscription as events:
-            await send(start)
-            if scope["method"] == "HEAD":
-                await write(b"", is_last=True)
-                return
-            delivering = _stream(events, write)
-            ending = await self._viewers.serve(self._caller, delivering, _until_disconnected(receive))
-        if ending is not Ending.GONE:
-            with contextlib.suppress(TimeoutError):  # then it is cut off without
-                async with asyncio.timeout(CLOSE_TIMEOUT):
-                    await write(b"", is_last=True)
+            async with self._subscription as events:
+                await send(start)
+                if scope["method"] != "HEAD":
+                    delivering = _stream(events, write)
+                    ending = await self._viewers.serve(self._caller, delivering, _until_disconnected(receive))
+            if ending is not Ending.GONE:
+                with contextlib.suppress(TimeoutError):  # then it is cut off without
+                    async with asyncio.timeout(CLOSE_TIMEOUT):
+                        await write(b"", is_last=True)
 
 
 async def _stream(events: Subscription, write: Callable[[bytes], Awaitable[None]]) -> Ending:

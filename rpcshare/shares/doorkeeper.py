@@ -20,7 +20,7 @@ class Doorkeeper:
     """Verifies secrets and passwords of shares, and makes view tokens."""
 
     def __init__(self, credentials: Credentials, clock: Callable[[], int], failures: FailureLimit) -> None:
-        """Take the time, in milliseconds since the epoch, from ``clock``; count wrong guesses in ``failures``."""
+        """Count wrong guesses in ``failures``. The ``clock`` tells milliseconds since the epoch."""
         self._credentials = credentials
         self._clock = clock
         self._failures = failures
