@@ -2,13 +2,16 @@
 
 import re
 
-__all__ = ["MAX_DURATION", "parse_duration"]
+__all__ = ["DURATION_PATTERN", "MAX_DURATION", "parse_duration"]
 
-MAX_DURATION = 100 * 365 * 86_400
-"""In seconds: a hundred years, so that what ends after it is still a date."""
+MAX_DURATION = 200 * 365 * 86_400
+"""In seconds: two hundred years, so that what ends after it is still a date."""
+
+DURATION_PATTERN = "([1-9][0-9]{0,8}s|[1-9][0-9]{0,7}m|[1-9][0-9]{0,5}h|[1-9][0-9]{0,3}[dw])"
+"""How one is written. Nothing of this form is too long."""
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
-_WRITTEN = re.compile(r"([0-9]{1,12})([smhdw])")
+_WRITTEN = re.compile(DURATION_PATTERN)
 
 
 def parse_duration(value: object) -> float:
@@ -17,15 +20,15 @@ def parse_duration(value: object) -> float:
     Units are ``s``, ``m`` (minutes), ``h``, ``d`` and ``w``.
 
     Raises:
-        ValueError: it is neither, or not above 0, or over a hundred years. The message does not name what it
-            was given for, and does not repeat it.
+        ValueError: it is neither, or not above 0, or over two hundred years. The message does not name what
+            it was given for, and does not repeat it.
     """
     seconds: float
     if isinstance(value, str):
         match = _WRITTEN.fullmatch(value.strip())
         if match is None:
             raise ValueError("must be a duration such as 30d, 12h, 90m, 45s or 2w")
-        seconds = int(match[1]) * _SECONDS[match[2]]
+        seconds = int(match[1][:-1]) * _SECONDS[match[1][-1]]
     elif isinstance(value, int | float) and not isinstance(value, bool):
         seconds = value
     else:
@@ -34,5 +37,5 @@ def parse_duration(value: object) -> float:
         )
     # Written so that NaN, which compares with nothing, is refused.
     if not 0 < seconds <= MAX_DURATION:
-        raise ValueError("must be longer than nothing and at most a hundred years")
+        raise ValueError("must be longer than nothing and at most two hundred years")
     return seconds

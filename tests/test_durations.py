@@ -37,7 +37,7 @@ def test_what_is_neither_text_nor_a_number_is_refused(value):
         parse_duration(value)
 
 
-@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), MAX_DURATION + 1, "0s", "5300w"])
-def test_nothing_and_more_than_a_hundred_years_are_refused(value):
-    with pytest.raises(ValueError, match="a hundred years"):
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), MAX_DURATION + 1])
+def test_nothing_and_more_than_two_hundred_years_are_refused(value):
+    with pytest.raises(ValueError, match="two hundred years"):
         parse_duration(value)

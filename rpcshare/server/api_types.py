@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from rpcshare.durations import DURATION_PATTERN, MAX_DURATION
 from rpcshare.shares.objects import Visibility
 from rpcshare.shares.page import Page
 from rpcshare.shares.state import SessionIndex
@@ -31,8 +32,8 @@ __all__ = [
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Duration = (
-    Annotated[float, msgspec.Meta(gt=0, description="seconds")]
-    | Annotated[str, msgspec.Meta(pattern="^[0-9]+[smhdw]$", description="such as 30d")]
+    Annotated[float, msgspec.Meta(gt=0, le=MAX_DURATION, description="seconds")]
+    | Annotated[str, msgspec.Meta(pattern=f"^{DURATION_PATTERN}$", description="such as 30d")]
 )
 Password = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 

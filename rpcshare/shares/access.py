@@ -53,13 +53,13 @@ async def may_unlock(caller: Caller, head: Head, password: str, passwords: Passw
     """Decide whether ``password`` is a right to read a share.
 
     Raises:
-        ShareError: UNAUTHORIZED, FORBIDDEN: the share is private. INVALID_ARGUMENT: it has no password.
+        ShareError: UNAUTHORIZED, FORBIDDEN: the share is private, or has no password.
     """
     _require_standing(caller)
     if head.visibility is not Visibility.LINK:
         raise _no_reader(caller, head)
     if head.password_hash is None:
-        raise ShareError(ErrorCode.INVALID_ARGUMENT, "password: this share has none")
+        raise _forbidden("this share has no password")
     await _require_right(password, head, passwords)
 
 

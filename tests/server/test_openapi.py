@@ -1,5 +1,6 @@
 """The OpenAPI document against the application: the same routes, and Schemathesis finds nothing."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,23 +48,40 @@ def test_operations_have_ids_of_their_own(document: dict) -> None:
     assert len(ids) == len(set(ids))
 
 
-@pytest.mark.timeout(120)  # it takes 15 s on a machine with nothing else to do
+@pytest.mark.timeout(200)
 def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
     with RunningServer(tmp_path / "data") as server:
-        finished = subprocess.run(
-            [
-                *(SCHEMATHESIS, "run", f"{server.url}/openapi.json", "--no-color", "--seed=1"),
-                # Both are sent, since a generated one in either place would be refused before anything else.
-                *("-H", f"Authorization: Bearer {server.token}"),
-                *("-H", f"x-opencode-share-key: {server.token}"),
-                # Event streams do not end by themselves: what has come by then is what is checked.
-                *("--max-examples=5", "--request-timeout=0.4"),
-            ],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=110,
-            check=False,
+        # To hash a password takes its time on a machine that has other things to do.
+        examine(server, tmp_path, "--exclude-path-regex=/events$", "--max-examples=5")
+        # Event streams do not end by themselves: what has come by then is what is checked.
+        examine(
+            server, tmp_path, "--include-path-regex=/events$", "--max-examples=3", "--request-timeout=0.4"
         )
+
+
+# What it makes expires, and then there is no better answer than that. By default it would take that for a
+# refusal of what was sent, or for a failure to refuse it.
+CONFIG = """
+[checks]
+positive_data_acceptance.expected-statuses = ["2xx", "3xx", 401, 403, 404, 409, 410, 429, "5xx"]
+negative_data_rejection.expected-statuses = [400, 401, 403, 404, 405, 406, 409, 410, 415, 422, 428, 429, "5xx"]
+"""
+
+
+def examine(server: RunningServer, folder: Path, *options: str) -> None:
+    (folder / "schemathesis.toml").write_text(CONFIG)
+    finished = subprocess.run(
+        [
+            *(SCHEMATHESIS, "run", f"{server.url}/openapi.json", "--no-color", "--seed=1", *options),
+            # Both are sent, since a generated one in either place would be refused before anything else.
+            *("-H", f"Authorization: Bearer {server.token}"),
+            *("-H", f"x-opencode-share-key: {server.token}"),
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
     assert finished.returncode == 0, finished.stdout
-    assert "No issues found" in finished.stdout
+    assert re.search(r"^ +[1-9][0-9]+ generated, ", finished.stdout, re.MULTILINE)

@@ -192,7 +192,7 @@ async def test_creating_again_changes_what_is_given_and_nothing_else(service, al
         ({"visibility": "public"}, "visibility: must be one of link, private"),
         ({"visibility": None}, "visibility: must be one of link, private"),
         ({"visibility": ["link"]}, "visibility: must be one of link, private"),
-        ({"expiresIn": 0}, "expiresIn: must be longer than nothing and at most a hundred years"),
+        ({"expiresIn": 0}, "expiresIn: must be longer than nothing and at most two hundred years"),
         ({"expiresIn": "soon"}, "expiresIn: must be a duration such as 30d, 12h, 90m, 45s or 2w"),
         ({"expiresIn": True}, "expiresIn: must be a number of seconds or a duration such as 30d"),
         ({"password": ""}, "password: must be a string of 1 to 256 characters"),
@@ -339,8 +339,8 @@ async def test_whoever_knows_the_password_gets_a_view_token(service, alice, bear
 async def test_there_is_nothing_to_unlock_without_a_password_or_in_private(service, alice, bob):
     share = (await service.create(alice, SESSION)).id
     assert await refused(service.unlock(ANONYMOUS, share, PASSWORD)) == (
-        ErrorCode.INVALID_ARGUMENT,
-        "password: this share has none",
+        FORBIDDEN,
+        "Forbidden: this share has no password",
     )
     await service.update(alice, share, None, {"visibility": "private", "password": PASSWORD})
     assert await outcome(service.unlock(ANONYMOUS, share, PASSWORD)) is UNAUTHORIZED
