@@ -1,0 +1,162 @@
+// What an rpcshare server takes and answers (PROTOCOL.md). tests/clients_ts/test_types.py holds this file
+// against the server's definitions.
+
+/** A value that JSON has a form for. */
+export type Json = null | boolean | number | string | Json[] | { [name: string]: Json };
+
+/** An object of opencode's, kept as it is. What is not named here is there all the same. */
+export type Item = { [name: string]: Json };
+
+/** A session, message, part or model of opencode's. */
+export type Identified = Item & { id: string };
+
+/** One element of a `session_diff`. */
+export type FileDiff = Item;
+
+/** One item of a sync. */
+export type SyncData =
+  | { type: "session"; data: Item }
+  | { type: "message"; data: Identified }
+  | { type: "part"; data: Identified }
+  | { type: "session_diff"; data: FileDiff[] }
+  | { type: "model"; data: Identified[] };
+
+/** What `createShare` gives to the caller that may write the share. */
+export interface ShareCredentials {
+  id: string;
+  url: string;
+  /** Who holds it may sync and delete the share. */
+  secret: string;
+}
+
+export interface SyncResult {
+  success: boolean;
+  syncCount: number;
+}
+
+/** A whole share. */
+export interface AgentSession {
+  session: Item;
+  messages: Identified[];
+  parts: Identified[];
+  diffs: FileDiff[];
+  models: Identified[];
+  metadata: ShareMetadata;
+}
+
+/** Times are milliseconds since the epoch. */
+export interface ShareMetadata {
+  createdAt: number;
+  lastUpdated: number;
+  syncCount: number;
+  sessionID: string;
+}
+
+/** What a listing tells of a share. Times are milliseconds since the epoch. */
+export interface SessionIndex {
+  id: string;
+  sessionID: string;
+  title: string;
+  directory: string;
+  messageCount: number;
+  partCount: number;
+  diffCount: number;
+  modelCount: number;
+  lastUpdated: number;
+  syncCount: number;
+  createdAt: number;
+}
+
+export interface ListOptions {
+  /** Of the page before. */
+  cursor?: string;
+  /** 1 to 200; 50 if it is not given. */
+  limit?: number;
+  /** What the title, the directory, the id or the session ID must contain. */
+  query?: string;
+}
+
+export interface SessionPage {
+  sessions: SessionIndex[];
+  /** Of all that was found, on this page or not. */
+  count: number;
+  /** Where the next page begins; null on the last. */
+  cursor: string | null;
+}
+
+export interface Identity {
+  subject: string | null;
+  scopes: string[];
+}
+
+/** All that a share holds; it replaces whatever the viewer has. */
+export interface SnapshotEvent {
+  type: "snapshot";
+  shareID: string;
+  syncCount: number;
+  data: SyncData[];
+}
+
+/** What has come since the event before. */
+export interface SyncEvent {
+  type: "sync";
+  shareID: string;
+  syncCount: number;
+  data: SyncData[];
+}
+
+/** The share is gone; no event follows. */
+export interface DeletedEvent {
+  type: "deleted";
+  shareID: string;
+}
+
+export type ShareEvent = SnapshotEvent | SyncEvent | DeletedEvent;
+
+/** The `code` of an error. There may come more. */
+export type ErrorCode =
+  | "SHARE_NOT_FOUND"
+  | "INVALID_SECRET"
+  | "INVALID_ARGUMENT"
+  | "UNAUTHORIZED"
+  | "FORBIDDEN"
+  | "SHARE_GONE"
+  | "PAYLOAD_TOO_LARGE"
+  | "RATE_LIMITED"
+  | "STORAGE_UNAVAILABLE"
+  | "INTERNAL";
+
+/** A subscription; disposing of it unsubscribes too. */
+export interface Subscription {
+  unsubscribe(): null;
+}
+
+/** One share, with the right to write it. */
+export interface Share {
+  sync(data: SyncData[]): SyncResult;
+  snapshot(): AgentSession;
+  subscribe(onEvent: (event: ShareEvent) => void, fromSyncCount?: number): Subscription;
+  delete(): { success: boolean };
+}
+
+/** The main target of a session with the server, as the server implements it. A stub of it returns promises. */
+export interface ShareRpc {
+  createShare(sessionID: string, initialData?: SyncData[] | null): ShareCredentials;
+  syncShare(shareID: string, secret: string | null, data: SyncData[]): SyncResult;
+  deleteShare(shareID: string, secret?: string | null): { success: boolean };
+  getShare(shareID: string): AgentSession;
+  getShareMetadata(shareID: string): SessionIndex;
+  listShares(options?: ListOptions | null): SessionPage;
+  subscribe(shareID: string, onEvent: (event: ShareEvent) => void, fromSyncCount?: number): Subscription;
+  watch(shareID: string, fromSyncCount?: number): ReadableStream<ShareEvent>;
+  openShare(shareID: string, secret: string | null): Share;
+  authenticate(token: string): ShareRpc;
+  whoami(): Identity;
+  probeValue(value: { when: Date; bytes: Uint8Array; nested?: unknown }): {
+    when: string | null;
+    bytes: number[];
+    size: number;
+    nested?: unknown;
+  };
+  probeCallback(callback: (text: string) => unknown): unknown;
+}
