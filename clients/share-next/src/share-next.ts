@@ -106,10 +106,20 @@ export class ShareNext {
     if (share !== null) share.addSnapshot(await this.#snapshot(sessionID));
   }
 
+  /** Whether any session is shared, or about to be. */
+  get isInUse(): boolean {
+    return [...this.#shares.values()].some((share) => share !== null);
+  }
+
   /** Which sessions have changes that the server has not acknowledged. */
   get behind(): string[] {
-    const open = [...this.#shares.values()].filter((share) => share instanceof SharedSession);
-    return open.filter((share) => share.isBehind).map((share) => share.sessionID);
+    return this.recordsBehind().map(([sessionID]) => sessionID);
+  }
+
+  /** The same, with what the store should have of them if the process ended now. */
+  recordsBehind(): [sessionID: string, record: ShareRecord][] {
+    const behind = this.#open().filter((share) => share.isBehind);
+    return behind.map(({ sessionID, record }) => [sessionID, { ...record, behind: true }]);
   }
 
   /**
@@ -123,10 +133,10 @@ export class ShareNext {
     const end = Date.now() + timeout;
     const unknown = [...this.#shares.values()].filter((share) => share instanceof Promise);
     await within(Promise.allSettled(unknown), timeout);
-    const open = [...this.#shares.values()].filter((share) => share instanceof SharedSession);
-    await within(Promise.all(open.map((share) => share.flush())), end - Date.now());
+    await within(Promise.all(this.#open().map((share) => share.flush())), end - Date.now());
     const { behind } = this;
     for (const sessionID of behind) await this.#markBehind(sessionID);
+    for (const [sessionID, share] of this.#shares) if (share instanceof Promise) behind.push(sessionID);
     if (behind.length > 0) {
       this.host.logger.warn("not all of what is shared could be sent in time; it will be later", {
         sessions: behind.join(" "),
@@ -140,8 +150,7 @@ export class ShareNext {
     const sent = await this.flush(timeout);
     this.#unsubscribe();
     this.#connection.close();
-    const open = [...this.#shares.values()].filter((share) => share instanceof SharedSession);
-    await Promise.all(open.map((share) => share.end()));
+    await Promise.all(this.#open().map((share) => share.end()));
     return sent;
   }
 
@@ -181,7 +190,7 @@ export class ShareNext {
       this.#early.delete(sessionID);
       return null;
     }
-    const share = this.#open(sessionID, record);
+    const share = this.#begin(sessionID, record);
     if (record.behind === true) share.addSnapshot(await this.#snapshot(sessionID));
     return share;
   }
@@ -199,7 +208,7 @@ export class ShareNext {
           const share = api.createShare(sessionID);
           return Promise.all([share, api.syncShare(share.id, share.secret, first)]);
         });
-        const share = this.#open(sessionID, await this.#keep(sessionID, made));
+        const share = this.#begin(sessionID, await this.#keep(sessionID, made));
         share.acknowledged(synced.syncCount);
         share.adopt(snapshot);
         // They follow at once: whether the share had them already, only the answer could tell.
@@ -214,6 +223,10 @@ export class ShareNext {
     }
   }
 
+  #open(): SharedSession[] {
+    return [...this.#shares.values()].filter((share) => share instanceof SharedSession);
+  }
+
   async #recreate(share: SharedSession): Promise<void> {
     const { sessionID, record } = share;
     const made = await this.#connection.call((api) => Promise.resolve(api.createShare(sessionID)));
@@ -221,7 +234,7 @@ export class ShareNext {
     if (made.id !== record.id) share.addSnapshot(await this.#snapshot(sessionID));
   }
 
-  #open(sessionID: string, record: ShareRecord): SharedSession {
+  #begin(sessionID: string, record: ShareRecord): SharedSession {
     const share = new SharedSession(sessionID, record, this.#owner, this.#options);
     this.#shares.set(sessionID, share);
     const early = this.#early.get(sessionID);

@@ -1,0 +1,40 @@
+import type { PluginOptions } from "@opencode-ai/plugin";
+
+export interface Settings {
+  /** Of the server, such as `https://share.example`. */
+  readonly url: string;
+  readonly token: string | undefined;
+  /** Whether new sessions are shared unasked; undefined: as opencode's own configuration says. */
+  readonly auto: boolean | undefined;
+  /** Where the credentials of shares are kept. */
+  readonly directory: string | undefined;
+}
+
+/**
+ * What the plugin's options say and, where they are silent, the environment. Undefined if no server is named.
+ *
+ * Throws if there is a server whose settings are no good.
+ */
+export function readSettings(options: PluginOptions, env: NodeJS.ProcessEnv): Settings | undefined {
+  const url = text(options, "url") ?? (env["RPCSHARE_URL"] || undefined);
+  if (url === undefined || url === "") return undefined;
+  if (!/^https?:\/\/[^/]/.test(url)) throw new TypeError("the URL of the share server must begin with http:// or https://");
+  return {
+    url: url.replace(/\/+$/, ""),
+    token: text(options, "token") ?? (env["RPCSHARE_TOKEN"] || undefined),
+    auto: flag(options["auto"] ?? env["RPCSHARE_AUTO"]),
+    directory: text(options, "directory") ?? (env["RPCSHARE_DIRECTORY"] || undefined),
+  };
+}
+
+function text(options: PluginOptions, name: string): string | undefined {
+  const value = options[name];
+  if (value === undefined) return undefined;
+  if (typeof value !== "string") throw new TypeError(`the option ${name} of the share plugin must be a string`);
+  return value.trim();
+}
+
+function flag(value: unknown): boolean | undefined {
+  if (value === undefined || value === "") return undefined;
+  return value === true || value === "1" || value === "true";
+}
