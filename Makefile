@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-NODE_DIRS := tests/node clients/messagepack
+NODE_DIRS := tests/node tests/opencode clients/messagepack clients
 NODE_PEERS := $(NODE_DIRS:%=%/node_modules/.installed)
 
 .PHONY: install serve test lint format bench fuzz crash clean
@@ -48,4 +48,4 @@ crash: install
 	@$(BIN)/python -m tests.crash
 
 clean:
-	rm -rf $(VENV) $(NODE_DIRS:%=%/node_modules) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(NODE_DIRS:%=%/node_modules) clients/*/dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

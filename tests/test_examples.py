@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 from uuid import uuid4
 
+import httpx
 import pytest
+from npm_packages import built, needs_packages
 
 import rpcshare
 from running_server import bare_environment
@@ -21,6 +23,18 @@ needs_node = pytest.mark.skipif(
     NODE is None or not (NODE_MODULES / "capnweb").is_dir(),
     reason="needs node, and the packages of tests/node",
 )
+
+
+def with_marks(*marks):
+    """Give a test several marks."""
+
+    def mark(test):
+        for each in marks:
+            test = each(test)
+        return test
+
+    return mark
+
 
 TIMEOUT = 20  # seconds, for a program that takes less than one
 
@@ -70,6 +84,13 @@ def start(env):
     for process in processes:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def with_packages(tmp_path):
+    """A project that has the packages of clients/ installed."""
+    (tmp_path / "node_modules").symlink_to(built() / "node_modules")
+    return tmp_path
 
 
 @pytest.fixture
@@ -179,3 +200,27 @@ def test_share_session_from_javascript(run_node, client, session_id):
     share = client.create_share(session_id)
     assert output == f"{share.url} has seen 1 sync"
     assert client.get_share(share.id)["session"]["title"] == "Shared from JavaScript"
+
+
+@with_marks(*needs_packages)
+def test_share_next(run, client, session_id, with_packages):
+    (with_packages / "script.mjs").write_text((EXAMPLES / "share_next.mjs").read_text())
+    output = run(NODE, "script.mjs", session_id, cwd=with_packages)
+    share = client.create_share(session_id)
+    assert output == [share.url, "all of it has arrived"]
+    assert [part["text"] for part in client.get_share(share.id)["parts"]] == ["Hello"]
+
+
+@with_marks(*needs_packages)
+def test_watch_page(env, client, session_id, with_packages):
+    share = client.create_share(session_id)
+    (with_packages / "script.mjs").write_text((EXAMPLES / "watch_page.mjs").read_text())
+    command = [NODE, "script.mjs", share.url]
+    with subprocess.Popen(command, cwd=with_packages, env=env, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            url = process.stdout.readline().strip()
+            page = httpx.get(url, timeout=TIMEOUT)
+            assert share.url in page.text
+            assert httpx.get(f"{url}index.js", timeout=TIMEOUT).text.startswith("// Watches a share")
+        finally:
+            process.kill()

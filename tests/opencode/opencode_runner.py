@@ -164,6 +164,22 @@ class Opencode:
             check=False,
         )
 
+    def node(self, script: Path, *arguments: str, timeout: float = 100) -> str:
+        """Run a script that runs ``opencode``, and return what it printed."""
+        binary_first = f"{Path(self._binary()[0]).parent}:{self._env['PATH']}"
+        finished = subprocess.run(
+            ["node", script, *arguments],
+            cwd=self.project,
+            env={**self._env, "PATH": binary_first},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=True,
+        )
+        return finished.stdout
+
     @contextmanager
     def serve(self) -> Iterator[Api]:
         """Run ``opencode serve`` on a free port; it is stopped at the end."""
