@@ -24,18 +24,6 @@ needs_node = pytest.mark.skipif(
     reason="needs node, and the packages of tests/node",
 )
 
-
-def with_marks(*marks):
-    """Give a test several marks."""
-
-    def mark(test):
-        for each in marks:
-            test = each(test)
-        return test
-
-    return mark
-
-
 TIMEOUT = 20  # seconds, for a program that takes less than one
 
 
@@ -108,8 +96,8 @@ def run_node(run, tmp_path):
 PROGRAMS = [path for path in EXAMPLES.iterdir() if path.suffix in {".py", ".mjs"}]
 
 
-def test_every_example_is_tested_here():
-    tested = Path(__file__).read_text()
+def test_every_example_is_tested():
+    tested = Path(__file__).read_text() + (ROOT / "tests/opencode/test_opencode_plugin.py").read_text()
     assert [path.name for path in PROGRAMS if f'"{path.name}"' not in tested] == []
 
 
@@ -202,7 +190,8 @@ def test_share_session_from_javascript(run_node, client, session_id):
     assert client.get_share(share.id)["session"]["title"] == "Shared from JavaScript"
 
 
-@with_marks(*needs_packages)
+@pytest.mark.node
+@needs_packages
 def test_share_next(run, client, session_id, with_packages):
     (with_packages / "script.mjs").write_text((EXAMPLES / "share_next.mjs").read_text())
     output = run(NODE, "script.mjs", session_id, cwd=with_packages)
@@ -211,7 +200,8 @@ def test_share_next(run, client, session_id, with_packages):
     assert [part["text"] for part in client.get_share(share.id)["parts"]] == ["Hello"]
 
 
-@with_marks(*needs_packages)
+@pytest.mark.node
+@needs_packages
 def test_watch_page(env, client, session_id, with_packages):
     share = client.create_share(session_id)
     (with_packages / "script.mjs").write_text((EXAMPLES / "watch_page.mjs").read_text())
@@ -221,6 +211,6 @@ def test_watch_page(env, client, session_id, with_packages):
             url = process.stdout.readline().strip()
             page = httpx.get(url, timeout=TIMEOUT)
             assert share.url in page.text
-            assert httpx.get(f"{url}index.js", timeout=TIMEOUT).text.startswith("// Watches a share")
+            assert "export function watch" in httpx.get(f"{url}index.js", timeout=TIMEOUT).text
         finally:
             process.kill()

@@ -139,6 +139,43 @@ export interface Share {
   delete(): { success: boolean };
 }
 
+export interface KeyOptions {
+  /** `create` if none are given. */
+  scopes?: string[] | null;
+  /** Seconds, or a duration such as `30d`. */
+  expiresIn?: number | string | null;
+}
+
+/** What is known of a key. Times are milliseconds since the epoch; null is never, or not yet. */
+export interface ApiKey {
+  id: string;
+  name: string;
+  scopes: string[];
+  createdAt: number;
+  expiresAt: number | null;
+  rotatedAt: number | null;
+  revokedAt: number | null;
+}
+
+/** A key that has just been made. */
+export interface NewApiKey {
+  id: string;
+  name: string;
+  /** The key itself: it is in this answer, and nowhere else. */
+  key: string;
+  scopes: string[];
+  createdAt: number;
+  expiresAt: number | null;
+}
+
+/** The API keys of the server, in the hands of an admin. */
+export interface ApiKeys {
+  create(name: string, options?: KeyOptions | null): NewApiKey;
+  list(): ApiKey[];
+  rotate(id: string): NewApiKey;
+  revoke(id: string): ApiKey;
+}
+
 /** The main target of a session with the server, as the server implements it. A stub of it returns promises. */
 export interface ShareRpc {
   createShare(sessionID: string, initialData?: SyncData[] | null): ShareCredentials;
@@ -151,6 +188,7 @@ export interface ShareRpc {
   watch(shareID: string, fromSyncCount?: number): ReadableStream<ShareEvent>;
   openShare(shareID: string, secret: string | null): Share;
   authenticate(token: string): ShareRpc;
+  keys(): ApiKeys;
   whoami(): Identity;
   probeValue(value: { when: Date; bytes: Uint8Array; nested?: unknown }): {
     when: string | null;

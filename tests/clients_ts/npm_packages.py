@@ -16,13 +16,10 @@ PLUGIN = CLIENTS / "opencode-plugin" / "dist" / "index.js"
 BUN = CLIENTS / "node_modules" / ".bin" / "bun"
 NPM = shutil.which("npm")
 
-needs_packages = [
-    pytest.mark.node,
-    pytest.mark.skipif(
-        NPM is None or not (CLIENTS / "node_modules" / "typescript").is_dir(),
-        reason="needs node, and clients/node_modules as `make test` installs them",
-    ),
-]
+needs_packages = pytest.mark.skipif(
+    NPM is None or not (CLIENTS / "node_modules" / "typescript").is_dir(),
+    reason="needs node, and clients/node_modules as `make test` installs them",
+)
 
 
 def run_in(directory: Path, *command: str | Path, timeout: float = 150) -> str:

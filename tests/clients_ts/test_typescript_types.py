@@ -1,4 +1,4 @@
-"""clients/types says what the server's definitions say: names of methods, parameters and members, codes, kinds."""
+"""clients/types says what the server's definitions say: its methods, parameters, members, codes and kinds."""
 
 import functools
 import json
@@ -14,6 +14,7 @@ import rpcshare
 from rpcshare.errors import ErrorCode
 from rpcshare.rpc import RpcTarget
 from rpcshare.rpc.target import Method
+from rpcshare.server.keys_rpc import KeyOptions, KeysRpc
 from rpcshare.server.share_rpc import ListOptions, Share, ShareRpc
 from rpcshare.server.subscriptions import CallbackSubscription
 from rpcshare.shares import events
@@ -22,7 +23,7 @@ from rpcshare.shares.state import SessionIndex
 from rpcshare.shares.syncdata import Kind
 from running_server import RunningServer
 
-pytestmark = needs_packages
+pytestmark = [pytest.mark.node, needs_packages]
 
 
 @functools.cache
@@ -39,7 +40,8 @@ def signature(method: Method) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "target"), [("ShareRpc", ShareRpc), ("Share", Share), ("Subscription", CallbackSubscription)]
+    ("name", "target"),
+    [("ShareRpc", ShareRpc), ("Share", Share), ("Subscription", CallbackSubscription), ("ApiKeys", KeysRpc)],
 )
 def test_a_target_has_the_methods_that_its_interface_declares(name: str, target: type[RpcTarget]) -> None:
     exported = {signature(member) for member in target.rpc_members.values() if isinstance(member, Method)}
@@ -47,7 +49,13 @@ def test_a_target_has_the_methods_that_its_interface_declares(name: str, target:
 
 
 @pytest.mark.parametrize(
-    ("name", "struct"), [("SessionIndex", SessionIndex), ("SessionPage", Page), ("ListOptions", ListOptions)]
+    ("name", "struct"),
+    [
+        ("SessionIndex", SessionIndex),
+        ("SessionPage", Page),
+        ("ListOptions", ListOptions),
+        ("KeyOptions", KeyOptions),
+    ],
 )
 def test_a_struct_has_the_members_that_its_interface_declares(
     name: str, struct: type[msgspec.Struct]
@@ -61,12 +69,15 @@ async def test_an_answer_has_the_members_that_its_interface_declares(server: Run
     async with rpcshare.connect(server.url, token=server.token) as api:
         share = await api.createShare(f"ses_{uuid4().hex}")
         session = await api.getShare(share["id"])
+        key = await api.keys().create("types")
         answers = {
             "ShareCredentials": share,
             "SyncResult": await api.syncShare(share["id"], share["secret"], []),
             "AgentSession": session,
             "ShareMetadata": session["metadata"],
             "Identity": await api.whoami(),
+            "NewApiKey": key,
+            "ApiKey": await api.keys().revoke(key["id"]),
         }
     assert {name: set(answer) for name, answer in answers.items()} == {
         name: set(interfaces[name]) for name in answers

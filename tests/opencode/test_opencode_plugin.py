@@ -19,7 +19,8 @@ from running_server import RunningServer
 RUNS = int(os.environ.get("RPCSHARE_TEST_RUNS", "2"))
 
 pytestmark = [
-    *needs_packages,
+    pytest.mark.node,
+    needs_packages,
     pytest.mark.skipif(not AVAILABLE, reason=MISSING),
     pytest.mark.timeout(240),  # opencode takes seconds to start, and a minute on a busy machine
 ]
@@ -107,7 +108,7 @@ def test_all_has_arrived_when_a_run_has_ended(
 def test_all_has_arrived_after_every_turn(opencode: Callable[..., Opencode], server: RunningServer) -> None:
     with opencode(auto=True).serve() as api:
         session_id = api.post("/session", {})["id"]
-        for scenario in ("hello", "edit", "reason", "fail", "unicode"):
+        for scenario in ("edit", "reason", "fail"):
             api.post(f"/session/{session_id}/message", prompt(f"Please [scenario:{scenario}]"))
             settle(lambda: assert_equal(server, api, session_id))
 
@@ -146,7 +147,7 @@ def test_a_server_that_is_killed_in_mid_session_loses_nothing(
             session_id = api.post("/session", {})["id"]
             api.post(f"/session/{session_id}/message", prompt("Please [scenario:hello]"))
             server.kill()
-            api.post(f"/session/{session_id}/message", prompt("Please [scenario:edit]"))
+            api.post(f"/session/{session_id}/message", prompt("Please [scenario:unicode]"))
             server.restart()
             settle(lambda: assert_equal(server, api, session_id))
 
