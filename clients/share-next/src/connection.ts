@@ -148,7 +148,7 @@ export class Connection {
       if (codeOf(error) !== undefined && error instanceof Error && !isSystemError(error)) throw error;
       const refused = /^RPC request failed: (401|403)/.exec(messageOf(error));
       if (refused !== null) throw refusal(refused[1] === "401" ? "UNAUTHORIZED" : "FORBIDDEN");
-      throw new Unreachable(messageOf(error), true);
+      throw new Unreachable(`the share server cannot be reached: ${messageOf(error)}`, true);
     }
   }
 

@@ -131,23 +131,20 @@ export class ShareNext {
    */
   async flush(timeout = 10_000): Promise<boolean> {
     const end = Date.now() + timeout;
+    this.#connection.wake();
     const unknown = [...this.#shares.values()].filter((share) => share instanceof Promise);
     await within(Promise.allSettled(unknown), timeout);
     await within(Promise.all(this.#open().map((share) => share.flush())), end - Date.now());
     const { behind } = this;
     for (const sessionID of behind) await this.#markBehind(sessionID);
     for (const [sessionID, share] of this.#shares) if (share instanceof Promise) behind.push(sessionID);
-    if (behind.length > 0) {
-      this.host.logger.warn("not all of what is shared could be sent in time; it will be later", {
-        sessions: behind.join(" "),
-      });
-    }
     return behind.length === 0;
   }
 
   /** Flushes, and disconnects. */
   async close(timeout = 10_000): Promise<boolean> {
     const sent = await this.flush(timeout);
+    if (!sent) this.host.logger.warn("not all of what is shared could be sent in time; it will be later");
     this.#unsubscribe();
     this.#connection.close();
     await Promise.all(this.#open().map((share) => share.end()));
@@ -190,8 +187,9 @@ export class ShareNext {
       this.#early.delete(sessionID);
       return null;
     }
+    const items = record.behind === true ? await this.#snapshot(sessionID) : undefined;
     const share = this.#begin(sessionID, record);
-    if (record.behind === true) share.addSnapshot(await this.#snapshot(sessionID));
+    if (items !== undefined) share.addSnapshot(items);
     return share;
   }
 
@@ -230,8 +228,9 @@ export class ShareNext {
   async #recreate(share: SharedSession): Promise<void> {
     const { sessionID, record } = share;
     const made = await this.#connection.call((api) => Promise.resolve(api.createShare(sessionID)));
+    const items = made.id === record.id ? undefined : await this.#snapshot(sessionID);
     share.record = await this.#keep(sessionID, made);
-    if (made.id !== record.id) share.addSnapshot(await this.#snapshot(sessionID));
+    if (items !== undefined) share.addSnapshot(items);
   }
 
   #begin(sessionID: string, record: ShareRecord): SharedSession {

@@ -99,11 +99,17 @@ export class SharedSession {
   }
 
   #start(): void {
-    this.#sending ??= this.#send().finally(() => {
-      this.#sending = undefined;
-      if (!this.isBehind) this.owner.caughtUp(this.sessionID);
-      else this.#start();
-    });
+    this.#sending ??= this.#send().then(
+      () => {
+        this.#sending = undefined;
+        if (this.isBehind) this.#start();
+        else this.owner.caughtUp(this.sessionID);
+      },
+      (error: unknown) => {
+        this.#sending = undefined; // until there is something new
+        this.owner.logger.error("sharing a session failed", { sessionID: this.sessionID, error: messageOf(error) });
+      },
+    );
   }
 
   async #send(): Promise<void> {

@@ -184,6 +184,21 @@ describe("sharing a session", () => {
     assert.equal((await server.metadata(made.id)).diffCount >= 1, true);
   });
 
+  it("does not forget what is behind when the host cannot tell of it at first", async () => {
+    const made = await client.create(id);
+    const next = share(server.url, server.token);
+    next.host.records.set(id, { ...made, behind: true });
+    const { session: ask } = next.host.sessions;
+    next.host.sessions.session = async () => Promise.reject(new Error("not now"));
+    await assert.rejects(next.client.get(id), /not now/);
+    assert.equal(next.host.records.get(id).behind, true);
+    next.host.sessions.session = ask;
+    next.host.change(id, message("m1", "from before"));
+    await next.client.close();
+    assert.equal((await held(made.id)).session.id, id);
+    assert.equal((await held(made.id)).messages.length, 1);
+  });
+
   it("leaves out what the server refuses, and says so", async () => {
     const made = await client.create(id);
     let deep = "bottom";
