@@ -139,6 +139,36 @@ export interface Share {
   delete(): { success: boolean };
 }
 
+export type Visibility = "link" | "private";
+
+/** Who may read a share, and until when. What is left out stays as it is. */
+export interface AccessOptions {
+  visibility?: Visibility;
+  /** From now on: seconds, or a duration such as `30d`; null: for ever. */
+  expiresIn?: number | string | null;
+  /** Null: none. */
+  password?: string | null;
+}
+
+export interface AccessSettings {
+  visibility: Visibility;
+  hasPassword: boolean;
+  /** In milliseconds since the epoch; null: it does not. */
+  expiresAt: number | null;
+}
+
+/** A right to read one share, to be passed on: who has it shows it as its token. */
+export interface ViewToken {
+  token: string;
+  /** In milliseconds since the epoch. */
+  expiresAt: number;
+}
+
+export interface ViewTokenOptions {
+  /** Seconds, or a duration such as `30d`. */
+  expiresIn?: number | string | null;
+}
+
 export interface KeyOptions {
   /** `create` if none are given. */
   scopes?: string[] | null;
@@ -178,9 +208,12 @@ export interface ApiKeys {
 
 /** The main target of a session with the server, as the server implements it. A stub of it returns promises. */
 export interface ShareRpc {
-  createShare(sessionID: string, initialData?: SyncData[] | null): ShareCredentials;
+  createShare(sessionID: string, initialData?: SyncData[] | null, options?: AccessOptions | null): ShareCredentials;
   syncShare(shareID: string, secret: string | null, data: SyncData[]): SyncResult;
   deleteShare(shareID: string, secret?: string | null): { success: boolean };
+  updateShare(shareID: string, secret: string | null, options?: AccessOptions | null): AccessSettings;
+  createViewToken(shareID: string, secret: string | null, options?: ViewTokenOptions | null): ViewToken;
+  unlockShare(shareID: string, password: string): ViewToken;
   getShare(shareID: string): AgentSession;
   getShareMetadata(shareID: string): SessionIndex;
   listShares(options?: ListOptions | null): SessionPage;

@@ -15,9 +15,11 @@ from rpcshare.errors import ErrorCode
 from rpcshare.rpc import RpcTarget
 from rpcshare.rpc.target import Method
 from rpcshare.server.keys_rpc import KeyOptions, KeysRpc
-from rpcshare.server.share_rpc import ListOptions, Share, ShareRpc
+from rpcshare.server.share_rpc import ListOptions, Share, ShareRpc, ViewTokenOptions
 from rpcshare.server.subscriptions import CallbackSubscription
 from rpcshare.shares import events
+from rpcshare.shares.access_settings import AccessOptions, AccessSettings, ViewToken
+from rpcshare.shares.objects import Visibility
 from rpcshare.shares.page import Page
 from rpcshare.shares.state import SessionIndex
 from rpcshare.shares.syncdata import Kind
@@ -55,6 +57,9 @@ def test_a_target_has_the_methods_that_its_interface_declares(name: str, target:
         ("SessionPage", Page),
         ("ListOptions", ListOptions),
         ("KeyOptions", KeyOptions),
+        ("AccessSettings", AccessSettings),
+        ("ViewToken", ViewToken),
+        ("ViewTokenOptions", ViewTokenOptions),
     ],
 )
 def test_a_struct_has_the_members_that_its_interface_declares(
@@ -84,7 +89,14 @@ async def test_an_answer_has_the_members_that_its_interface_declares(server: Run
     }
 
 
+def test_options_that_are_declared_are_the_servers() -> None:
+    options = {name.rstrip("?"): None for name in declared()["interfaces"]["AccessOptions"]}
+    assert AccessOptions.parse({**options, "visibility": "link"}).are_given
+    assert len(options) == len(msgspec.structs.fields(AccessOptions))
+
+
 def test_codes_kinds_and_events_are_the_servers() -> None:
+    assert declared()["unions"]["Visibility"] == list(Visibility)
     assert declared()["unions"]["ErrorCode"] == list(ErrorCode)
     assert declared()["unions"]["SyncData"] == list(Kind)
     assert declared()["events"] == [event.type for event in (events.Snapshot, events.Sync, events.Deleted)]

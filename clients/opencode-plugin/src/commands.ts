@@ -1,5 +1,5 @@
 // What a user can type.
-import type { ShareNext } from "@rpcshare/share-next";
+import type { AccessOptions, ShareNext } from "@rpcshare/share-next";
 
 const DESCRIPTIONS = {
   share: "Share this session, and show the link",
@@ -20,11 +20,16 @@ export function commandConfig(): Record<CommandName, { template: string; descrip
 }
 
 /** Does what a command says, and returns one line for the user. */
-export async function run(name: CommandName, share: ShareNext, sessionID: string): Promise<string> {
+export async function run(
+  name: CommandName,
+  share: ShareNext,
+  sessionID: string,
+  access: AccessOptions | undefined,
+): Promise<string> {
   try {
     switch (name) {
       case "share":
-        return `This session is shared: ${(await share.create(sessionID)).url}`;
+        return `This session is shared: ${(await share.create(sessionID, { access })).url}`;
       case "unshare":
         return (await share.remove(sessionID)) ? "This session is no longer shared." : "This session is not shared.";
       case "share-status": {

@@ -23,7 +23,7 @@ const rpcshare: Plugin = async ({ client }, options = {}) => {
   }
   if (settings === undefined) return {};
 
-  const { url, token } = settings;
+  const { url, token, access } = settings;
   const store = new FileStore(settings.directory ?? defaultDirectory(), url);
   const opencode = new Opencode(client, { url, token }, store, screen);
   const share = new ShareNext(opencode);
@@ -31,7 +31,7 @@ const rpcshare: Plugin = async ({ client }, options = {}) => {
 
   const begin = async (sessionID: string) => {
     try {
-      const made = await share.create(sessionID, { keepTrying: true });
+      const made = await share.create(sessionID, { keepTrying: true, access });
       screen.show(`~  ${made.url}`);
     } catch (error) {
       opencode.logger.error("a session cannot be shared", { sessionID, error: String(error) });
@@ -62,7 +62,7 @@ const rpcshare: Plugin = async ({ client }, options = {}) => {
 
     "command.execute.before": async ({ command, sessionID }, output) => {
       if (!isCommand(command)) return;
-      const line = await run(command, share, sessionID);
+      const line = await run(command, share, sessionID, access);
       screen.show(line);
       // A command is a message to the model, which cannot be held back; so it has the answer in it.
       const text = `${line}\n\n(Repeat this line to me, and do nothing else.)`;

@@ -1,4 +1,5 @@
 import type { PluginOptions } from "@opencode-ai/plugin";
+import type { AccessOptions } from "@rpcshare/share-next";
 
 export interface Settings {
   /** Of the server, such as `https://share.example`. */
@@ -6,6 +7,8 @@ export interface Settings {
   readonly token: string | undefined;
   /** Whether new sessions are shared unasked; undefined: as opencode's own configuration says. */
   readonly auto: boolean | undefined;
+  /** Who may read what is shared, and for how long. */
+  readonly access: AccessOptions | undefined;
   /** Where the credentials of shares are kept. */
   readonly directory: string | undefined;
 }
@@ -23,8 +26,19 @@ export function readSettings(options: PluginOptions, env: NodeJS.ProcessEnv): Se
     url: url.replace(/\/+$/, ""),
     token: text(options, "token") ?? (env["RPCSHARE_TOKEN"] || undefined),
     auto: flag(options["auto"] ?? env["RPCSHARE_AUTO"]),
+    access: accessOptions(options),
     directory: text(options, "directory") ?? (env["RPCSHARE_DIRECTORY"] || undefined),
   };
+}
+
+function accessOptions(options: PluginOptions): AccessOptions | undefined {
+  const access: AccessOptions = {};
+  const visibility = text(options, "visibility");
+  if (visibility === "link" || visibility === "private") access.visibility = visibility;
+  else if (visibility !== undefined) throw new TypeError("the option visibility of the share plugin must be link or private");
+  const expiresIn = text(options, "expiresIn");
+  if (expiresIn !== undefined) access.expiresIn = expiresIn;
+  return Object.keys(access).length > 0 ? access : undefined;
 }
 
 function text(options: PluginOptions, name: string): string | undefined {

@@ -12,13 +12,13 @@ import { readSettings } from "../dist/settings.js";
 describe("settings", () => {
   it("come from the environment", () => {
     const env = { RPCSHARE_URL: "https://share.example/", RPCSHARE_TOKEN: "t", RPCSHARE_AUTO: "1" };
-    const expected = { url: "https://share.example", token: "t", auto: true, directory: undefined };
+    const expected = { url: "https://share.example", token: "t", auto: true, access: undefined, directory: undefined };
     assert.deepEqual(readSettings({}, env), expected);
   });
 
   it("come from the options first", () => {
     const settings = readSettings({ url: "http://a", token: "b\n", auto: false }, { RPCSHARE_URL: "http://c", RPCSHARE_AUTO: "1" });
-    assert.deepEqual(settings, { url: "http://a", token: "b", auto: false, directory: undefined });
+    assert.deepEqual(settings, { url: "http://a", token: "b", auto: false, access: undefined, directory: undefined });
   });
 
   it("are none where no server is named", () => {
@@ -27,6 +27,7 @@ describe("settings", () => {
 
   it("are refused with what is wrong with them", () => {
     assert.throws(() => readSettings({ url: "share.example" }, {}), /must begin with http/);
+    assert.throws(() => readSettings({ url: "http://a", visibility: "public" }, {}), /must be link or private/);
     assert.throws(() => readSettings({ url: "http://a", token: 5 }, {}), /token .* must be a string/);
   });
 });
@@ -120,6 +121,14 @@ describe("the plugin", () => {
     assert.equal(await command("share"), `This session is shared: ${server.url}/share/${shareID()}`);
     assert.equal((await server.share(shareID())).session.title, "Fake");
     assert.match(opencode.toasts[0], /is shared: http/);
+  });
+
+  it("shares for those alone whom its settings name", async () => {
+    await start({ visibility: "private", expiresIn: "1h" });
+    await command("share");
+    const { status } = await fetch(`${server.url}/api/share/${shareID()}`);
+    assert.equal(status, 401);
+    assert.equal((await server.share(shareID())).session.title, "Fake");
   });
 
   it("tells how things stand, and takes the share down", async () => {

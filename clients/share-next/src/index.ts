@@ -1,4 +1,4 @@
-export { ShareNext, type Options } from "./share-next.js";
+export { ShareNext, type CreateOptions, type Options } from "./share-next.js";
 export type {
   Details,
   Host,

@@ -1,5 +1,5 @@
 // The sharing of a program's sessions.
-import type { ShareCredentials, SyncData } from "@rpcshare/types";
+import type { AccessOptions, ShareCredentials, SyncData } from "@rpcshare/types";
 import { Connection } from "./connection.js";
 import { codeOf, mayHaveRun, messageOf, remedyFor, Unreachable } from "./failure.js";
 import type { Host, Loose, ShareRecord } from "./host.js";
@@ -20,6 +20,11 @@ export interface Options {
   readonly batchSize?: number;
   /** Characters of JSON that one item may have; longer ones are not shared: 15 Mi. */
   readonly itemSize?: number;
+}
+
+export interface CreateOptions {
+  readonly keepTrying?: boolean;
+  readonly access?: AccessOptions | undefined;
 }
 
 /** Shares sessions of a host: creates shares, keeps them up to date, removes them. */
@@ -56,14 +61,15 @@ export class ShareNext {
    * Shares a session, with all that is in it, and keeps it up to date from then on. For a session that is shared it
    * returns what is there.
    *
-   * @param options `keepTrying`: wait for a server that cannot be reached, instead of failing.
+   * @param options `keepTrying`: wait for a server that cannot be reached, instead of failing. `access`: who may read
+   *     the share, and until when.
    */
-  async create(sessionID: string, options: { keepTrying?: boolean } = {}): Promise<ShareCredentials> {
+  async create(sessionID: string, options: CreateOptions = {}): Promise<ShareCredentials> {
     const known = await this.#find(sessionID);
     if (known !== null) return credentials(known);
     const making = this.#shares.get(sessionID);
     if (making instanceof Promise) return await this.create(sessionID, options); // another call was quicker
-    const creating = this.#create(sessionID, options.keepTrying ?? false);
+    const creating = this.#create(sessionID, options);
     this.#shares.set(sessionID, creating);
     try {
       return credentials(await creating);
@@ -193,7 +199,7 @@ export class ShareNext {
     return share;
   }
 
-  async #create(sessionID: string, keepTrying: boolean): Promise<SharedSession> {
+  async #create(sessionID: string, { keepTrying = false, access }: CreateOptions): Promise<SharedSession> {
     this.#early.set(sessionID, new Outbox()); // newer than the snapshot
     for (let attempt = 1; ; attempt++) {
       const items = await this.#snapshot(sessionID);
@@ -203,7 +209,7 @@ export class ShareNext {
       const first = syncData(snapshot.take(this.#options.batchSize));
       try {
         const [made, synced] = await this.#connection.call((api) => {
-          const share = api.createShare(sessionID);
+          const share = access === undefined ? api.createShare(sessionID) : api.createShare(sessionID, null, access);
           return Promise.all([share, api.syncShare(share.id, share.secret, first)]);
         });
         const share = this.#begin(sessionID, await this.#keep(sessionID, made));
