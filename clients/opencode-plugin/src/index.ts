@@ -1,10 +1,10 @@
 // opencode's sessions, shared to a server of one's own.
 import { homedir } from "node:os";
 import path from "node:path";
-import type { Config, Hooks, Plugin } from "@opencode-ai/plugin";
 import { ShareNext } from "@rpcshare/share-next";
 import { commandConfig, isCommand, run } from "./commands.js";
 import { FileStore } from "./file-store.js";
+import type { Hooks, Plugin } from "./hooks.js";
 import { Opencode, Screen } from "./opencode.js";
 import { readSettings, type Settings } from "./settings.js";
 
@@ -45,7 +45,7 @@ const rpcshare: Plugin = async ({ client }, options = {}) => {
   process.on("exit", markBehind);
 
   const hooks: Hooks = {
-    config: async (config: Config) => {
+    config: async (config) => {
       isAutomatic = settings.auto ?? (config.share === "auto" || (isRun && process.argv.includes("--share")));
       // opencode's own sharing would send the same sessions elsewhere.
       config.share = "disabled";

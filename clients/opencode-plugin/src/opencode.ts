@@ -1,5 +1,4 @@
 // opencode, as a host of the sharing client.
-import type { PluginInput } from "@opencode-ai/plugin";
 import {
   chosenModel,
   tell,
@@ -11,8 +10,7 @@ import {
   type SessionListener,
   type ShareStore,
 } from "@rpcshare/share-next";
-
-type Client = PluginInput["client"];
+import type { Client } from "./hooks.js";
 
 export class Opencode implements Host {
   #listener: SessionListener | undefined;

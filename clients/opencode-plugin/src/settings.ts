@@ -1,5 +1,5 @@
-import type { PluginOptions } from "@opencode-ai/plugin";
 import type { AccessOptions } from "@rpcshare/share-next";
+import type { PluginOptions } from "./hooks.js";
 
 export interface Settings {
   /** Of the server, such as `https://share.example`. */
