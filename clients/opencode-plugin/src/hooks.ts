@@ -6,7 +6,7 @@ export type Client = ReturnType<typeof createOpencodeClient>;
 export type PluginOptions = Record<string, unknown>;
 
 export interface Hooks {
-  config?: (config: Config) => Promise<void>;
+  config?: (config: Pick<Config, "share" | "command">) => Promise<void>;
   event?: (input: { event: Event }) => Promise<void>;
   "command.execute.before"?: (
     input: { command: string; sessionID: string; arguments: string },
