@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-import httpx
 import pytest
 from npm_packages import built, needs_packages
 from playwright.sync_api import Browser, Page, Route, sync_playwright
@@ -30,13 +29,6 @@ window.begin = (link, options = {}) => {
 };
 window.ready = true;
 </script>"""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _events_over_http(server: RunningServer) -> None:
-    answer = httpx.get(f"{server.url}/api/share/nowhere0/events")
-    if answer.json()["code"] != "SHARE_NOT_FOUND":
-        pytest.skip("the server has no events over HTTP")
 
 
 @pytest.fixture(scope="module")
