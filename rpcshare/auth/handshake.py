@@ -6,11 +6,14 @@ Nothing else in the server reads a credential from a request. The ways to show o
 - ``x-opencode-share-key: TOKEN``
 - the WebSocket subprotocol ``bearer.<base64url(TOKEN)>``, offered beside the one to be spoken
 - the path prefix ``/k/KEY``
+- cookies of pages of our own (:mod:`rpcshare.auth.cookies`)
 
 ``Authorization: Basic`` is no credential: it carries the password of a share that is to be read.
 
 A request that shows a credential means it. So a bad one is refused, even where none is needed and
 even beside a good one, and a request whose credentials stand for different callers is refused too.
+A cookie is shown by nobody in particular: one that stands for nobody, or for somebody else than a
+credential that is shown, is as if it were not there.
 
 Some requests come with an identity that nobody chose to show: that of the TLS client's certificate, or
 the one that a trusted proxy puts into a header. It counts where no credential names the caller.
@@ -25,6 +28,7 @@ import msgspec
 
 from rpcshare.auth.audit import Action, AuditLog
 from rpcshare.auth.caller import ANONYMOUS, Caller
+from rpcshare.auth.cookies import CookieReader
 from rpcshare.auth.credential import (
     Credential,
     CredentialKind,
@@ -78,11 +82,13 @@ class Authenticator:
         *,
         failures: FailureLimit | None = None,
         audit: AuditLog | None = None,
+        cookies: CookieReader | None = None,
     ) -> None:
         self._verifiers = tuple(verifiers)
         self._head_verifiers = tuple(head_verifiers)
         self._failures = failures or FailureLimit(0)
         self._audit = audit or AuditLog()
+        self._cookies = cookies
 
     async def caller(self, head: RequestHead) -> Caller:
         """Return the caller of a request, with the peer's address.
@@ -99,6 +105,7 @@ class Authenticator:
             # All are read before any is verified: a malformed one costs no verifier any work.
             credentials = dict.fromkeys(_credentials(head))
             caller = _one({await self._verified(credential, head.address) for credential in credentials})
+            caller = await self._with_cookies(caller, head)
             if caller.subject is None:
                 caller = _one((caller, await self._of_connection(head)))
             return msgspec.structs.replace(caller, address=head.address, password=_password(head))
@@ -115,11 +122,29 @@ class Authenticator:
 
     async def _verified(self, credential: Credential, address: str) -> Caller:
         with self._failures.attempt(address, f"{credential.kind} {credential.value}"):
-            for verifier in self._verifiers:
-                caller = await verifier.verify(credential)
-                if caller is not None:
-                    return caller
-            raise _unauthorized("the credential is not valid")
+            caller = await self._known(credential)
+            if caller is None:
+                raise _unauthorized("the credential is not valid")
+            return caller
+
+    async def _with_cookies(self, caller: Caller, head: RequestHead) -> Caller:
+        """Return the caller with what cookies add; one that has ended is nobody's attempt at anything."""
+        if self._cookies is None:
+            return caller
+        for credential in self._cookies.credentials(head):
+            kept = await self._known(credential)
+            if kept is None or kept.has_lost_standing:
+                continue
+            if kept.subject is None or caller.subject is None:
+                caller = _one((caller, kept))
+        return caller
+
+    async def _known(self, credential: Credential) -> Caller | None:
+        for verifier in self._verifiers:
+            caller = await verifier.verify(credential)
+            if caller is not None:
+                return caller
+        return None
 
     async def _of_connection(self, head: RequestHead) -> Caller:
         for verifier in self._head_verifiers:

@@ -36,9 +36,11 @@ class OriginPolicy:
         """
         self._audit = audit or AuditLog()
         self._allowed = {_required(origin) for origin in allowed}
+        self._public: str | None = None
         if public_url is not None:
             scheme, _, rest = public_url.partition("://")
-            self._allowed.add(_required(f"{scheme}://{rest.partition('/')[0]}"))
+            self._public = _required(f"{scheme}://{rest.partition('/')[0]}")
+            self._allowed.add(self._public)
 
     def check(self, head: RequestHead) -> None:
         """Return if the request may be made from where it was made.
@@ -56,6 +58,17 @@ class OriginPolicy:
             raise ShareError(
                 ErrorCode.FORBIDDEN, "Forbidden: this server does not accept calls from that origin"
             )
+
+    def is_own(self, head: RequestHead) -> bool:
+        """Whether the request comes from one of the server's own pages, and a browser says so.
+
+        A page that is merely allowed to call is not one of them.
+        """
+        origins = head.header("origin")
+        if not origins:
+            return head.header("sec-fetch-site") == ["same-origin"]
+        origin = parse_origin(origins[0]) if len(origins) == 1 else None
+        return origin is not None and (origin == self._public or origin in _own_origins(head))
 
 
 def parse_origin(text: str) -> str | None:

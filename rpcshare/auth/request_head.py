@@ -27,6 +27,7 @@ class RequestHead(msgspec.Struct, frozen=True):
     address: str = ""
     """Where the request came from, as far as proxies that are trusted tell; empty where there is none."""
     is_websocket: bool = False
+    method: str = "GET"
     subprotocols: tuple[str, ...] = ()
     """What a WebSocket handshake offers, in its order of preference."""
     peer_certificate: ClientCertificate | None = None

@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute
 from rpcshare import jsontext
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.audit import AuditLog
+from rpcshare.auth.cookies import SessionSeal
 from rpcshare.auth.handshake import Authenticator
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.rate_limits import CallerLimits
@@ -32,6 +33,7 @@ from rpcshare.server.metrics import Metrics, MetricsMiddleware
 from rpcshare.server.open_connections import OpenConnections
 from rpcshare.server.openapi import openapi_document
 from rpcshare.server.operation import ApiRoute, Operation
+from rpcshare.server.pages import PageSite
 from rpcshare.server.request import PathKeyMiddleware, ProxyMiddleware
 from rpcshare.server.rest import RestApi
 from rpcshare.server.rpc_endpoint import RpcEndpoint
@@ -51,6 +53,7 @@ def create_app(
     keys: ApiKeys | None = None,
     caller_limits: CallerLimits | None = None,
     audit: AuditLog | None = None,
+    seal: SessionSeal | None = None,
 ) -> tuple[Starlette, OpenConnections]:
     """Return the application, and what knows the connections that are to be drained.
 
@@ -62,6 +65,7 @@ def create_app(
         keys: the API keys that admins may manage over RPC.
         caller_limits: on what one caller may do; None: none.
         audit: is told of who is refused.
+        seal: for the cookie of who signs in; without it, nobody can.
     """
     limits = Limits(message_bytes=settings.max_message_size, calls_in_flight=settings.max_calls_in_flight)
     audit = audit or AuditLog()
@@ -82,12 +86,14 @@ def create_app(
     viewers = Viewers(held)
     rest = RestApi(service, authenticator, origins, settings.max_message_size, viewers)
     events = EventSocketEndpoint(service, authenticator, origins, viewers)
-    connections = OpenConnections(rpc, viewers, Intake(), metrics)
+    site = PageSite(service, authenticator, origins, base_url, seal)
+    connections = OpenConnections(rpc, viewers, site, Intake(), metrics)
     routes: list[BaseRoute] = [
         *rpc.routes("/rpc"),
         *rpc.routes("/rpc/share"),
         *events.routes("/ws/{share_id}"),
         *rest.routes(),
+        *site.routes(),
         *_health_routes(service, metrics),
         _start_route(base_url),
     ]
@@ -106,6 +112,7 @@ def create_app(
     )
     # A redirect would lead behind the key in the path, and to the wrong scheme behind a proxy.
     app.router.redirect_slashes = False
+    app.state.pages = site
     return app, connections
 
 
@@ -181,7 +188,10 @@ def _uncached(value: object) -> Response:
     return JSONResponse(value, headers={"Cache-Control": "no-store"})
 
 
-async def _not_found(_request: Request, _exc: Exception) -> Response:
+async def _not_found(request: Request, _exc: Exception) -> Response:
+    if "text/html" in request.headers.get("accept", "") and not request.scope["path"].startswith("/api/"):
+        site: PageSite = request.app.state.pages
+        return await site.refuse_address(request)
     return error_response(HttpError(404, "NOT_FOUND", "Not found"))
 
 

@@ -6,6 +6,7 @@ import asyncio
 
 from rpcshare.server.intake import Intake
 from rpcshare.server.metrics import Metrics
+from rpcshare.server.pages import PageSite
 from rpcshare.server.rpc_endpoint import RpcEndpoint
 from rpcshare.server.viewers import Viewers
 
@@ -13,13 +14,16 @@ __all__ = ["OpenConnections"]
 
 
 class OpenConnections:
-    """The RPC sessions, the readers of events, and the requests that are still arriving."""
+    """The RPC sessions, the readers of events and of pages, and the requests that are still arriving."""
 
-    def __init__(self, rpc: RpcEndpoint, viewers: Viewers, intake: Intake, metrics: Metrics) -> None:
+    def __init__(
+        self, rpc: RpcEndpoint, viewers: Viewers, site: PageSite, intake: Intake, metrics: Metrics
+    ) -> None:
         self.intake = intake
         self.metrics = metrics
         self._rpc = rpc
         self._viewers = viewers
+        self._site = site
         metrics.count_sessions(lambda: len(rpc))
         metrics.count_viewers(lambda: len(viewers))
 
@@ -29,4 +33,5 @@ class OpenConnections:
 
     async def drain(self) -> None:
         """End readers at once, and RPC sessions when the calls that are under way have returned."""
+        self._site.close()
         await asyncio.gather(self._rpc.drain(), self._viewers.drain())

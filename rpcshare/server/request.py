@@ -68,6 +68,7 @@ def request_head(connection: HTTPConnection) -> RequestHead:
         path=scope.get(_WHOLE_PATH) or scope["path"],
         address=client.host if client is not None else "",
         is_websocket=scope["type"] == "websocket",
+        method=scope.get("method", "GET"),
         subprotocols=tuple(scope.get("subprotocols", ())),
         peer_certificate=_peer_certificate(scope),
         is_from_proxy=_IS_FROM_PROXY in scope,

@@ -19,7 +19,9 @@ from rpcshare.auth.admin_token import AdminTokenVerifier
 from rpcshare.auth.api_key_verifier import ApiKeyVerifier
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.audit import AuditLog
+from rpcshare.auth.cookies import CookieReader, SessionSeal
 from rpcshare.auth.handshake import Authenticator
+from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.rate_limits import CallerLimits
 from rpcshare.auth.secret_files import ADMIN_TOKEN_FILE, admin_token, shared_secret
 from rpcshare.auth.signed_tokens import SignedTokenVerifier
@@ -154,11 +156,13 @@ async def _serve(settings: Settings) -> None:
         issuers = await stack.enter_async_context(token_issuers(settings))
         api_keys = await stack.enter_async_context(ApiKeyVerifier(store).refreshing())
         view_tokens = ViewTokenVerifier(credentials.view_tokens())
+        seal = SessionSeal(secret)
         authenticator = Authenticator(
             [AdminTokenVerifier(token), api_keys, view_tokens, SignedTokenVerifier(issuers)],
             verifiers_of_heads,
             failures=limits.failures,
             audit=audit,
+            cookies=CookieReader(seal, OriginPolicy(base_url)),
         )
         app, connections = create_app(
             settings,
@@ -168,6 +172,7 @@ async def _serve(settings: Settings) -> None:
             keys=ApiKeys(store),
             caller_limits=limits,
             audit=audit,
+            seal=seal,
         )
         stack.enter_context(connections.metrics.measuring_lag())
         server = _Server(

@@ -10,6 +10,7 @@ from rpcshare.shares.credentials import Credentials, SecretKind, equal_secrets, 
 from rpcshare.shares.objects import Head, Visibility
 
 __all__ = [
+    "is_public",
     "may_create",
     "may_list_all",
     "may_list_own",
@@ -34,6 +35,11 @@ def may_create(caller: Caller, *, anonymous_create: bool) -> None:
             raise _unauthorized()
     elif not caller.has(Scope.CREATE):
         raise _forbidden("this caller may not create shares")
+
+
+def is_public(head: Head) -> bool:
+    """Whether whoever has the link may read a share."""
+    return head.visibility is Visibility.LINK and head.password_hash is None
 
 
 async def may_read(caller: Caller, share_id: str, head: Head, passwords: Passwords) -> None:
@@ -71,7 +77,7 @@ def reads_without_password(caller: Caller, share_id: str, head: Head) -> bool:
     """
     _require_standing(caller)
     return (
-        (head.visibility is Visibility.LINK and head.password_hash is None)
+        is_public(head)
         or caller.owns(head.owner)
         or caller.has(Scope.READ)
         or any(view.opens(share_id, head.generation, head.epoch) for view in caller.views)

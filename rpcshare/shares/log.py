@@ -24,7 +24,7 @@ from time import monotonic
 from rpcshare.auth.caller import ANONYMOUS, Caller
 from rpcshare.broadcast import LogAppended
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.shares import objects
+from rpcshare.shares import access, objects
 from rpcshare.shares.compaction import Compactor
 from rpcshare.shares.document import Document, Documents, Form, Version
 from rpcshare.shares.events import Sync
@@ -34,6 +34,7 @@ from rpcshare.shares.journal import Journal, StoredHead
 from rpcshare.shares.node import Node
 from rpcshare.shares.objects import Head, LoggedSync
 from rpcshare.shares.older import OlderJournal, OlderShare, finish_upgrade
+from rpcshare.shares.outline import Transcript
 from rpcshare.shares.replay import replay
 from rpcshare.shares.state import ShareState
 from rpcshare.shares.syncdata import Batch
@@ -254,6 +255,24 @@ class ShareLog:
     def document(self, form: Form) -> Document:
         """Return what the share is now."""
         return self._documents.get(form, self.version, self.state)
+
+    def transcript(self) -> Transcript:
+        """Return the share as it is read from top to bottom."""
+        state, outline = self.state, self.state.outline
+        return Transcript(
+            share_id=self.share_id,
+            session_id=state.session_id,
+            generation=self.head.generation,
+            is_public=access.is_public(self.head),
+            created_at=state.created_at,
+            last_updated=state.last_updated,
+            sync_count=state.sync_count,
+            known_since=outline.known_since,
+            session=state.session,
+            entries=outline.entries,
+            files=outline.files,
+            models=tuple(state.content.models.values()),
+        )
 
     async def finish_removal(self) -> None:
         """Remove what is left of a share that is ended: its removal may have been interrupted.

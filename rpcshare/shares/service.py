@@ -32,6 +32,7 @@ from rpcshare.shares.node import LogSettings, Node, OpenLog, wall_clock
 from rpcshare.shares.objects import Head, IndexRow
 from rpcshare.shares.older import read_older
 from rpcshare.shares.open_shares import OpenShares
+from rpcshare.shares.outline import Transcript
 from rpcshare.shares.page import Page, Query
 from rpcshare.shares.redaction import redact_batch
 from rpcshare.shares.state import SessionIndex
@@ -254,6 +255,12 @@ class ShareService:
         """Return which version of a share :meth:`document` would be of. Raises SHARE_NOT_FOUND."""
         async with self._reading(caller, share_id) as log:
             return log.version
+
+    @audited(Action.SHARE_READ, only_refusals=True)
+    async def transcript(self, caller: Caller, share_id: object) -> Transcript:
+        """Return a share as it is read from top to bottom. Raises SHARE_NOT_FOUND."""
+        async with self._reading(caller, share_id) as log:
+            return log.transcript()
 
     @audited(Action.SHARE_READ, only_refusals=True)
     async def metadata(self, caller: Caller, share_id: object) -> SessionIndex:

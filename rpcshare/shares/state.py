@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from rpcshare import jsontext
+from rpcshare.shares.outline import Outline
 from rpcshare.shares.syncdata import Item, Kind, joined, json_pieces
 
 __all__ = ["Content", "SessionIndex", "ShareState", "listing_text"]
@@ -149,20 +150,31 @@ class ShareState:
         self.last_updated = created_at  # ms
         self.sync_count = 0
         self.content = Content()
+        self._outline: Outline | None = None  # made when somebody asks for it
         self._titled: tuple[bytes, str, str] | None = None  # of the session that titles() read last
 
     def apply(self, items: Iterable[Item], at: int) -> None:
         """Merge the items of one sync, made ``at`` milliseconds since the epoch."""
         self.content.apply(items)
         self.sync_count += 1
+        if self._outline is not None:
+            self._outline.apply(items, self.sync_count)
         self.last_updated = at
 
     def restore(self, items: Iterable[Item], sync_count: int, last_updated: int) -> None:
         """Take the state that :meth:`items` of another instance has described."""
         self.content = Content()
         self.content.apply(items)
+        self._outline = None
         self.sync_count = sync_count
         self.last_updated = last_updated
+
+    @property
+    def outline(self) -> Outline:
+        """The order of what the share holds: made once, and from then on kept up to date."""
+        if self._outline is None:
+            self._outline = Outline(self.content.items(), self.sync_count)
+        return self._outline
 
     @property
     def session(self) -> bytes:

@@ -1,0 +1,271 @@
+"""What the body of a part is made of: the few forms in which everything in a session is shown.
+
+A template has one macro for each ``form``.
+"""
+
+import re
+from typing import ClassVar
+
+import msgspec
+from markupsafe import Markup
+
+from rpcshare.pages import figures
+from rpcshare.pages.fields import Fields, plain
+from rpcshare.pages.highlighting import highlighted
+from rpcshare.pages.markdown import markdown
+
+__all__ = [
+    "NORMAL",
+    "WHOLE",
+    "Block",
+    "Bounds",
+    "Checklist",
+    "Code",
+    "Fold",
+    "Note",
+    "Picture",
+    "Prose",
+    "Table",
+    "Text",
+    "code",
+    "json_code",
+    "note",
+    "picture",
+    "prose",
+    "text",
+]
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """How much of one thing is shown before it is cut."""
+
+    lines: int
+    characters: int
+    prose: int
+    """Characters of text and markdown."""
+    image: int
+    """Characters of a data URL."""
+
+
+NORMAL = Bounds(lines=60, characters=6_000, prose=16_000, image=128_000)
+"""On a page with others."""
+
+WHOLE = Bounds(lines=50_000, characters=2_000_000, prose=1_000_000, image=12_000_000)
+"""On a page of its own."""
+
+
+class Block(msgspec.Struct, frozen=True):
+    """A piece of a part's body."""
+
+    form: ClassVar[str]
+
+
+class Prose(Block, frozen=True):
+    """Markdown."""
+
+    form = "prose"
+    html: Markup
+    cut: str = ""
+    """How much there is in all, where not all is shown."""
+
+
+class Text(Block, frozen=True):
+    """What somebody typed, as it was typed."""
+
+    form = "text"
+    text: str
+    cut: str = ""
+
+
+class Code(Block, frozen=True):
+    """Code, output, or anything else of fixed width."""
+
+    form = "code"
+    html: Markup
+    label: str = ""
+    command: str = ""
+    """What was typed into a shell to get this."""
+    is_output: bool = False
+    first_line: int = 0
+    """Its number, where the lines are a file's; 0 otherwise."""
+    cut: str = ""
+
+
+class Checklist(Block, frozen=True):
+    """Things to do: (text, state)."""
+
+    form = "checklist"
+    items: list[tuple[str, str]]
+
+
+class Table(Block, frozen=True):
+    """Names and values."""
+
+    form = "table"
+    rows: list[tuple[str, str]]
+
+
+class Picture(Block, frozen=True):
+    """An image, held by the page itself."""
+
+    form = "picture"
+    source: str
+    alternative: str
+
+
+class Note(Block, frozen=True):
+    """A sentence about something: of tone ``error``, ``warning`` or none."""
+
+    form = "note"
+    text: str
+    tone: str = ""
+    cut: str = ""
+
+
+class Fold(Block, frozen=True):
+    """Blocks that are read only by who asks for them."""
+
+    form = "fold"
+    summary: str
+    blocks: list[Block]
+
+
+def prose(written: str, bounds: Bounds) -> list[Block]:
+    """Return markdown; nothing for none."""
+    if not written.strip():
+        return []
+    shown, cut = _cut_characters(written, bounds.prose)
+    return [Prose(markdown(shown), cut)]
+
+
+def text(written: str, bounds: Bounds) -> list[Block]:
+    """Return text as it was typed; nothing for none."""
+    if not written.strip():
+        return []
+    shown, cut = _cut_characters(written, bounds.prose)
+    return [Text(shown.strip("\n"), cut)]
+
+
+def note(written: str, bounds: Bounds, tone: str = "") -> list[Block]:
+    """Return a message, such as that of an error; nothing for none."""
+    if not written.strip():
+        return []
+    shown, cut = _cut_characters(plain(written), bounds.characters)
+    return [Note(shown.strip(), tone, cut)]
+
+
+def code(
+    written: str,
+    bounds: Bounds,
+    *,
+    language: str = "",
+    label: str = "",
+    command: str = "",
+    is_output: bool = False,
+    first_line: int = 0,
+) -> list[Block]:
+    """Return text of fixed width; nothing for none."""
+    if not written.strip() and not command:
+        return []
+    shown, cut = _cut_lines(written, bounds)
+    shown_command, cut_command = _cut_lines(command, bounds)
+    body = highlighted(plain(shown).strip("\n") if is_output else plain(shown).rstrip("\n"), language)
+    return [Code(body, label, plain(shown_command).strip(), is_output, first_line, cut or cut_command)]
+
+
+def json_code(value: object, bounds: Bounds, label: str = "") -> list[Block]:
+    """Return a JSON value, laid out for reading."""
+    return code(_laid_out(value, bounds.characters * 2), bounds, language="json", label=label)
+
+
+_PICTURE = re.compile(r"data:image/(?:png|jpeg|gif|webp|avif);base64,[A-Za-z0-9+/\s]*={0,2}", re.IGNORECASE)
+
+
+def picture(url: str, name: str, bounds: Bounds) -> list[Block]:
+    """Return the image in a ``data:`` URL of a format that holds no script; a note where it is too large."""
+    if url[:11].lower() != "data:image/":
+        return []
+    if len(url) > bounds.image:
+        size = figures.size(len(url) * 3 // 4)
+        return [Note(f"An image of {size}.", cut="image")]
+    if not _PICTURE.fullmatch(url):
+        return []
+    return [Picture("".join(url.split()), name or "image")]
+
+
+def _cut_characters(written: str, limit: int) -> tuple[str, str]:
+    if len(written) <= limit:
+        return written, ""
+    end = written.rfind("\n", limit // 2, limit)
+    return written[: end if end > 0 else limit], figures.size(len(written))
+
+
+def _cut_lines(written: str, bounds: Bounds) -> tuple[str, str]:
+    """Return the beginning of a text, and how much there is in all if that is more."""
+    end = -1
+    for _ in range(bounds.lines):
+        end = written.find("\n", end + 1)
+        if end < 0 or end > bounds.characters:
+            break
+    else:
+        if written[end:].strip():
+            return written[: min(end, bounds.characters)], _extent(written)
+    if len(written) > bounds.characters:
+        return written[: bounds.characters], _extent(written)
+    return written, ""
+
+
+def _extent(written: str) -> str:
+    lines = figures.plural(written.count("\n") + 1, "line")
+    return f"{lines}, {figures.size(len(written))}" if len(written) > 10_000 else lines
+
+
+def _laid_out(value: object, room: int, indent: str = "") -> str:
+    """Return JSON over several lines, no longer than about ``room``; what goes in one line does."""
+    if room <= 0:
+        return "…"
+    if isinstance(value, dict | list) and value:
+        inner = indent + "  "
+        pieces: list[str] = []
+        used = 0
+        items = value.items() if isinstance(value, dict) else (("", each) for each in value)
+        for name, item in items:
+            if used > room or len(indent) > 120:
+                pieces.append(f"{inner}…")
+                break
+            start = f"{_scalar(name)}: " if isinstance(value, dict) else ""
+            pieces.append(f"{inner}{start}{_laid_out(item, room - used, inner)}")
+            used += len(pieces[-1])
+        body = ",\n".join(pieces)
+        return f"{{\n{body}\n{indent}}}" if isinstance(value, dict) else f"[\n{body}\n{indent}]"
+    return _scalar(value)
+
+
+def _scalar(value: object) -> str:
+    if isinstance(value, dict):
+        return "{}"
+    if isinstance(value, list):
+        return "[]"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
+        return f'"{escaped}"'
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int) and value.bit_length() > 4000:  # more digits than Python turns into text
+        return "…"
+    return str(value)
+
+
+def rows_of(fields: Fields) -> list[tuple[str, str]] | None:
+    """Return short values under their names, or None if there are others among them."""
+    rows = []
+    for name, value in fields.whole.items():
+        if isinstance(value, dict | list):
+            return None
+        shown = value if isinstance(value, str) else _scalar(value)
+        if len(shown) > 400 or "\n" in shown:
+            return None
+        rows.append((plain(name[:80]), plain(shown)))
+    return rows

@@ -1,0 +1,340 @@
+"""The pages themselves: views into templates."""
+
+from collections.abc import Callable
+from urllib.parse import quote
+
+import msgspec
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from rpcshare.pages import figures
+from rpcshare.pages.assets import Assets
+from rpcshare.pages.blocks import NORMAL, WHOLE
+from rpcshare.pages.chunks import Chunk, Place, Run, chunk_of, place_of
+from rpcshare.pages.drawn_parts import DrawnParts
+from rpcshare.pages.fields import Fields
+from rpcshare.pages.messages import MessageView, anchor_of, facts_of, prompt_of, view_of_message
+from rpcshare.pages.parts import PartView, anchor, view_of_part
+from rpcshare.pages.sessions import Prompt, directory_of, prompts_of, view_of_changes, view_of_session
+from rpcshare.shares.outline import Entry, PartEntry, Transcript
+from rpcshare.shares.page import Page
+from rpcshare.shares.state import SessionIndex
+
+__all__ = ["Frame", "Listing", "Pages", "Update"]
+
+_KEPT = 24 * 2**20  # bytes of drawn parts
+_MAX_UPDATE = 150  # parts; whoever has missed more loads what it shows anew
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """What is around every page."""
+
+    root: str
+    """From the page's own address to the root of the site, such as ``../``: nothing else is known of how the
+    browser reached it, and so links lead nowhere else."""
+    title: str
+    description: str = ""
+    canonical: str = ""
+    is_public: bool = False
+    """Whether search engines may list it."""
+    subject: str = ""
+    """Who has signed in."""
+    home: str = "sessions"
+
+
+class Update(msgspec.Struct, frozen=True, rename="camel"):
+    """What has changed on a page since some sync, as HTML; each element replaces the one of its id."""
+
+    sync_count: int
+    messages: str = ""
+    summary: str = ""
+    prompts: str = ""
+    tabs: str = ""
+    is_reset: bool = False
+    """There is too much to tell: what is shown is to be loaded anew."""
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """A page of the list of sessions."""
+
+    page: Page
+    query: str
+    cursor: str
+    address: str
+    """Of the list itself, from the page's own."""
+    may_delete: bool
+    notice: str = ""
+
+
+class Pages:
+    """Draws pages. One thread at a time may use it."""
+
+    def __init__(self) -> None:
+        self.assets = Assets()
+        self._drawn = DrawnParts(_KEPT)
+        environment = Environment(
+            loader=PackageLoader("rpcshare.pages"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.globals["assets"] = self.assets
+        self._environment = environment
+        parts = environment.get_template("parts.html").module
+        messages = environment.get_template("messages.html").module
+        self._draw_part: Callable[[PartView, int, str], Markup] = parts.draw  # type: ignore[attr-defined]  # macros
+        self._draw_messages: Callable[..., Markup] = messages.messages  # type: ignore[attr-defined]
+        self._draw_prompts: Callable[..., Markup] = messages.prompts  # type: ignore[attr-defined]
+        self._draw_summary: Callable[..., Markup] = messages.summary  # type: ignore[attr-defined]
+        self._draw_tabs: Callable[..., Markup] = messages.tabs  # type: ignore[attr-defined]
+
+    # A share
+
+    def share(self, frame: Frame, transcript: Transcript, *, at: str, until: str, is_end: bool) -> str | None:
+        """Return the page of a share.
+
+        Args:
+            frame: what is around it; its title and description are filled in.
+            transcript: the share.
+            at: the cursor at which to begin, or empty.
+            until: the cursor before which to end, or empty.
+            is_end: whether to show the end of the session.
+
+        Returns:
+            None if a cursor is nowhere in the share.
+        """
+        chunk = self._chunk(transcript, at=at, until=until, is_end=is_end)
+        if chunk is None:
+            return None
+        session = view_of_session(transcript)
+        prompts, more = prompts_of(transcript)
+        return self._render(
+            "share.html",
+            frame=msgspec.structs.replace(frame, title=session.title, description=session.description),
+            session=session,
+            share_id=transcript.share_id,
+            sync_count=transcript.sync_count,
+            prompts=prompts,
+            more_prompts=more,
+            chunk=chunk,
+            views=self._views(transcript, chunk),
+        )
+
+    def chunk(self, transcript: Transcript, *, at: str, until: str, is_end: bool) -> str | None:
+        """Return the messages of such a page alone."""
+        chunk = self._chunk(transcript, at=at, until=until, is_end=is_end)
+        if chunk is None:
+            return None
+        return self._render("chunk.html", chunk=chunk, views=self._views(transcript, chunk))
+
+    def part(self, frame: Frame, transcript: Transcript, part_anchor: str) -> str | None:
+        """Return the page of one part, of which all is shown; None if there is none."""
+        found = _find_part(transcript, part_anchor)
+        if found is None:
+            return None
+        entry, index, part = found
+        session = view_of_session(transcript)
+        role = facts_of(entry).role
+        view = view_of_part(Fields.decode(part.body), role, directory_of(transcript), WHOLE)
+        view = msgspec.structs.replace(view, is_open=True)
+        back = f"../../{transcript.share_id}?at={anchor_of(entry)}#p-{view.anchor}"
+        return self._render(
+            "part.html",
+            frame=msgspec.structs.replace(frame, title=session.title, description=session.description),
+            part=self._draw_part(view, index, ""),
+            role=role if role in ("user", "assistant") else "other",
+            back=back,
+        )
+
+    def changes(
+        self, frame: Frame, transcript: Transcript, *, is_split: bool, file: int | None
+    ) -> str | None:
+        """Return the page of what the session's files have become.
+
+        Args:
+            frame: as for :meth:`share`.
+            transcript: the share.
+            is_split: whether old and new stand side by side.
+            file: the number of the one file of which all is asked for, from 1.
+
+        Returns:
+            None if there is no such file.
+        """
+        session = view_of_session(transcript)
+        if file is not None and not 1 <= file <= session.files:
+            return None
+        bounds = NORMAL if file is None else WHOLE
+        only = None if file is None else file - 1
+        files, more = view_of_changes(transcript, bounds, is_split=is_split, only=only)
+        return self._render(
+            "changes.html",
+            frame=msgspec.structs.replace(frame, title=session.title, description=session.description),
+            session=session,
+            share_id=transcript.share_id,
+            sync_count=transcript.sync_count,
+            files=files,
+            more_files=more,
+            offset=only or 0,
+            is_split=is_split,
+            is_whole=file is not None,
+        )
+
+    def update(self, transcript: Transcript, since: int) -> Update:
+        """Return what has changed since sync number ``since``."""
+        if since < transcript.known_since or since > transcript.sync_count:
+            return Update(transcript.sync_count, is_reset=True)
+        changed = [(index, entry) for index, entry in enumerate(transcript.entries) if entry.since > since]
+        if sum(part.since > since for _, entry in changed for part in entry.parts) > _MAX_UPDATE:
+            return Update(transcript.sync_count, is_reset=True)
+        session = view_of_session(transcript)
+        views = [self._changed(transcript, index, entry, since) for index, entry in changed]
+        prompts = [
+            Prompt(anchor_of(entry), text) for _, entry in changed if (text := prompt_of(entry)) is not None
+        ]
+        return Update(
+            transcript.sync_count,
+            messages=self._draw_messages(views),
+            summary=self._draw_summary(session),
+            prompts=self._draw_prompts(prompts),
+            tabs=self._draw_tabs(session, transcript.share_id, "session"),
+        )
+
+    def _chunk(self, transcript: Transcript, *, at: str, until: str, is_end: bool) -> Chunk | None:
+        start = place_of(transcript, at) if at else None
+        end = place_of(transcript, until) if until else None
+        if (at and start is None) or (until and end is None):
+            return None
+        if is_end:
+            return chunk_of(transcript, end=Place(len(transcript.entries)))
+        return chunk_of(transcript, start, end)
+
+    def _views(self, transcript: Transcript, chunk: Chunk) -> list[MessageView]:
+        return [self._view(transcript, run) for run in chunk.runs]
+
+    def _view(self, transcript: Transcript, run: Run) -> MessageView:
+        parts = [(index, run.entry.parts[index]) for index in range(run.first, run.last)]
+        return self._message(transcript, run.index, run.entry, parts, run.first, run.last)
+
+    def _changed(self, transcript: Transcript, index: int, entry: Entry, since: int) -> MessageView:
+        parts = [(place, part) for place, part in enumerate(entry.parts) if part.since > since]
+        return self._message(transcript, index, entry, parts, 0, len(entry.parts))
+
+    def _message(
+        self,
+        transcript: Transcript,
+        index: int,
+        entry: Entry,
+        parts: list[tuple[int, PartEntry]],
+        first: int,
+        last: int,
+    ) -> MessageView:
+        role = facts_of(entry).role
+        drawn = [(place, self._part(transcript, role, place, part)) for place, part in parts]
+        return view_of_message(
+            entry,
+            drawn,
+            first=first,
+            is_end=last >= len(entry.parts),
+            after=anchor_of(transcript.entries[index - 1]) if index else "",
+        )
+
+    def _part(self, transcript: Transcript, role: str, index: int, part: PartEntry) -> Markup:
+        directory = directory_of(transcript)
+
+        def draw() -> Markup:
+            view = view_of_part(Fields.decode(part.body), role, directory, NORMAL)
+            return self._draw_part(view, index, f"{transcript.share_id}/part/{view.anchor}")
+
+        return self._drawn.get(part, role, directory, index, draw)
+
+    # The list of sessions
+
+    def sessions(self, frame: Frame, listing: Listing) -> str:
+        """Return the list of sessions as a page."""
+        return self._render("sessions.html", **self._listed(frame, listing))
+
+    def session_list(self, frame: Frame, listing: Listing) -> str:
+        """Return the list alone."""
+        return self._render("list.html", **self._listed(frame, listing))
+
+    def delete(self, frame: Frame, index: SessionIndex) -> str:
+        """Return the page that asks whether to delete a share."""
+        return self._render("delete.html", frame=frame, row=_row(index))
+
+    def _listed(self, frame: Frame, listing: Listing) -> dict[str, object]:
+        page = listing.page
+        query = f"q={quote(listing.query)}&" if listing.query else ""
+        return {
+            "frame": frame,
+            "rows": [_row(index) for index in page.sessions],
+            "count": page.count,
+            "query": listing.query,
+            "own_address": listing.address,
+            "first_page": f"{listing.address}?{query}".rstrip("?&"),
+            "next_page": f"{listing.address}?{query}cursor={page.cursor}" if page.cursor else "",
+            "is_later": bool(listing.cursor),
+            "may_delete": listing.may_delete,
+            "notice": listing.notice,
+        }
+
+    # All others
+
+    def notice(
+        self,
+        frame: Frame,
+        *lines: str,
+        code: int = 0,
+        problem: str = "",
+        has_sign_in: bool = False,
+        next_address: str = "",
+        unlock_address: str = "",
+        links: tuple[tuple[str, str], ...] = (),
+    ) -> str:
+        """Return a page that says something and, perhaps, asks for a token or a password.
+
+        Args:
+            frame: what is around it, with its title.
+            lines: what it says.
+            code: the HTTP status to be shown; 0 for none.
+            problem: what was wrong with what was entered.
+            has_sign_in: whether it asks for a token.
+            next_address: where to go on from there, from the root of the site.
+            unlock_address: where a password is sent to, from the root; empty to ask for none.
+            links: (text, address from the root) of what else there is.
+        """
+        return self._render(
+            "message_page.html",
+            frame=frame,
+            lines=lines,
+            code=code,
+            problem=problem,
+            has_sign_in=has_sign_in,
+            next_address=next_address,
+            unlock_address=unlock_address,
+            links=links,
+        )
+
+    def _render(self, template: str, **values: object) -> str:
+        return self._environment.get_template(template).render(**values)
+
+
+def _find_part(transcript: Transcript, part_anchor: str) -> tuple[Entry, int, PartEntry] | None:
+    for entry in transcript.entries:
+        for index, part in enumerate(entry.parts):
+            if part.id == part_anchor or (part_anchor.startswith("-") and anchor(part.id) == part_anchor):
+                return entry, index, part
+    return None
+
+
+def _row(index: SessionIndex) -> dict[str, str]:
+    fields = Fields({"title": index.title, "directory": index.directory})
+    return {
+        "id": index.id,
+        "title": fields.line("title") or "Untitled session",
+        "directory": fields.line("directory"),
+        "updated": figures.moment(index.last_updated),
+        "updated_iso": figures.iso_time(index.last_updated),
+        "messages": figures.plural(index.message_count, "message"),
+        "parts": figures.plural(index.part_count, "part"),
+    }

@@ -1,0 +1,206 @@
+"""A message, from its JSON to what is seen around its parts."""
+
+import msgspec
+from markupsafe import Markup
+
+from rpcshare.pages import blocks, figures
+from rpcshare.pages.blocks import NORMAL, Block
+from rpcshare.pages.fields import Fields
+from rpcshare.pages.parts import anchor
+from rpcshare.shares.outline import Entry
+
+__all__ = ["MessageFacts", "MessageView", "anchor_of", "facts_of", "prompt_of", "view_of_message"]
+
+_PROMPT = 90  # characters in the table of contents
+
+
+class MessageFacts(msgspec.Struct, frozen=True):
+    """What is summed up over all messages of a session."""
+
+    role: str
+    cost: float = 0.0
+    input: int = 0
+    """Tokens, those out of a cache not counted."""
+    output: int = 0
+    reasoning: int = 0
+    cached: int = 0
+    model: str = ""
+    completed: float = 0.0
+    """Milliseconds since the epoch; 0 for what is not completed."""
+
+
+class MessageView(msgspec.Struct, frozen=True):
+    """How a message is shown, or a run of its parts."""
+
+    anchor: str
+    role: str
+    name: str
+    """Who speaks."""
+    parts: list[tuple[int, Markup]]
+    """Those that are seen, drawn, with their place in the message."""
+    first: int
+    """The place of the first part that this run covers."""
+    is_end: bool
+    """Whether the run goes to the end of the message."""
+    after: str
+    """The anchor of the message before; empty for the first."""
+    agent: str = ""
+    model: str = ""
+    time: str = ""
+    iso_time: str = ""
+    figures: list[str] = []
+    """Tokens, cost, duration."""
+    trouble: list[Block] = []
+    is_stopped: bool = False
+    """Whether it ended because somebody stopped it."""
+    is_summary: bool = False
+    is_running: bool = False
+
+
+class _Message(msgspec.Struct, rename={"model_id": "modelID", "provider_id": "providerID"}):
+    """The fields that are looked at: a user's message may hold all diffs of its turn beside them."""
+
+    role: object = None
+    cost: object = None
+    tokens: object = None
+    time: object = None
+    agent: object = None
+    mode: object = None
+    model_id: object = None
+    provider_id: object = None
+    model: object = None
+    error: object = None
+    finish: object = None
+
+
+class _Summary(msgspec.Struct):
+    summary: bool = False
+
+
+_decode = msgspec.json.Decoder(_Message).decode
+_decode_summary = msgspec.json.Decoder(_Summary).decode
+
+
+def anchor_of(entry: Entry) -> str:
+    """Return what stands for a message in links."""
+    known = entry.__dict__.get("anchor")
+    if known is None:
+        known = entry.__dict__["anchor"] = anchor(entry.id)
+    return str(known)
+
+
+def facts_of(entry: Entry) -> MessageFacts:
+    """Return what is summed up, decoded once for each version of a message."""
+    known = entry.__dict__.get("facts")
+    if not isinstance(known, MessageFacts):
+        known = entry.__dict__["facts"] = _facts(_fields(entry))
+    return known
+
+
+def view_of_message(
+    entry: Entry, parts: list[tuple[int, Markup]], *, first: int, is_end: bool, after: str
+) -> MessageView:
+    """Return how a message is shown with some of its parts, drawn."""
+    fields = _fields(entry)
+    facts = _facts(fields)
+    time = fields.fields("time")
+    error = fields.fields("error")
+    is_assistant = facts.role == "assistant"
+    is_stopped = error.raw("name") == "MessageAbortedError"
+    completed = time.number("completed")
+    return MessageView(
+        anchor=anchor_of(entry),
+        role=facts.role if facts.role in ("user", "assistant") else "other",
+        name={"user": "User", "assistant": "Assistant"}.get(facts.role) or facts.role.title() or "Message",
+        parts=parts,
+        first=first,
+        is_end=is_end,
+        after=after,
+        agent=fields.line("agent", "mode", limit=60),
+        model=facts.model if is_assistant else "",
+        time=figures.moment(time.number("created")),
+        iso_time=figures.iso_time(time.number("created")),
+        figures=_figures(facts, figures.duration(time.number("created"), completed)) if is_assistant else [],
+        trouble=[] if is_stopped else _trouble(error),
+        is_stopped=is_stopped,
+        is_summary=is_assistant and _is_summary(entry),
+        is_running=is_assistant and completed is None and not error and bool(time.number("created")),
+    )
+
+
+def prompt_of(entry: Entry) -> str | None:
+    """Return the beginning of what a user said, for a table of contents; None for another's message."""
+    if facts_of(entry).role != "user":
+        return None
+    for part in entry.parts:
+        fields = Fields.decode(part.body)
+        if fields.raw("type") == "text" and not fields.flag("synthetic"):
+            line = fields.line("text", limit=_PROMPT)
+            if line:
+                return line
+        if fields.raw("type") == "compaction":
+            return None
+    return "…" if entry.parts else None
+
+
+def _fields(entry: Entry) -> Fields:
+    if entry.body is None:
+        return Fields()
+    try:
+        message = _decode(entry.body)
+    except (msgspec.DecodeError, UnicodeDecodeError):  # half a surrogate pair somewhere
+        return Fields.decode(entry.body)
+    return Fields(
+        msgspec.structs.asdict(message) | {"modelID": message.model_id, "providerID": message.provider_id}
+    )
+
+
+def _facts(fields: Fields) -> MessageFacts:
+    tokens = fields.fields("tokens")
+    cache = tokens.fields("cache")
+    model = fields.fields("model")
+    return MessageFacts(
+        role=fields.line("role", limit=40),
+        cost=max(0.0, fields.number("cost") or 0.0),
+        input=tokens.natural("input"),
+        output=tokens.natural("output"),
+        reasoning=tokens.natural("reasoning"),
+        cached=cache.natural("read") + cache.natural("write"),
+        model=fields.line("modelID", limit=80) or model.line("modelID", "id", limit=80),
+        completed=fields.fields("time").number("completed") or 0.0,
+    )
+
+
+def _figures(facts: MessageFacts, took: str) -> list[str]:
+    said = []
+    if taken := facts.input + facts.cached:
+        said.append(f"{figures.tokens(taken)} in")
+    if made := facts.output + facts.reasoning:
+        said.append(f"{figures.tokens(made)} out")
+    return [*said, *(each for each in (figures.money(facts.cost), took) if each)]
+
+
+_ERRORS = {
+    "ProviderAuthError": "The provider refused the credentials",
+    "MessageOutputLengthError": "The answer grew too long",
+    "ContextOverflowError": "The context is full",
+    "APIError": "The provider answered with an error",
+    "UnknownError": "Something failed",
+}
+
+
+def _trouble(error: Fields) -> list[Block]:
+    if not error:
+        return []
+    name = error.line("name", limit=80)
+    message = error.fields("data").raw("message") or error.raw("message")
+    status = error.fields("data").number("statusCode")
+    said = _ERRORS.get(name, name or "Something failed") + (f" ({int(status)})" if status else "")
+    return blocks.note(f"{said}: {message}" if message else f"{said}.", NORMAL, "error")
+
+
+def _is_summary(entry: Entry) -> bool:
+    try:
+        return _decode_summary(entry.body or b"{}").summary
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False

@@ -1,0 +1,262 @@
+"""A part of a message, from its JSON to what is seen of it."""
+
+import hashlib
+import re
+from collections.abc import Callable
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from rpcshare.pages import blocks, figures
+from rpcshare.pages.blocks import Block, Bounds, Note
+from rpcshare.pages.fields import Fields
+from rpcshare.pages.highlighting import language_of
+from rpcshare.pages.tools import ToolCall, view_of_tool
+
+__all__ = ["PartView", "anchor", "view_of_part"]
+
+_ANCHOR = re.compile(r"[A-Za-z0-9_-]{1,100}")
+
+
+def anchor(item_id: str) -> str:
+    """Return what stands for an id in links and in the ``id`` of an element."""
+    if _ANCHOR.fullmatch(item_id):
+        return item_id
+    return "-" + hashlib.sha256(item_id.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+
+
+class PartView(msgspec.Struct, frozen=True):
+    """How a part is shown.
+
+    ``form`` is ``bare`` (its blocks and nothing else), ``card`` (foldable, under a heading), ``line``, or
+    ``divider``; ``none`` for what is not seen.
+    """
+
+    anchor: str
+    form: str
+    blocks: list[Block] = []
+    icon: str = ""
+    label: str = ""
+    title: str = ""
+    is_code: bool = False
+    """Whether the title is a name out of a file system or a program."""
+    link: str = ""
+    """Where the title leads; http or https."""
+    detail: str = ""
+    status: str = ""
+    """``pending``, ``running``, ``error``; empty for what is done."""
+    duration: str = ""
+    is_open: bool = False
+
+
+def view_of_part(part: Fields, role: str, directory: str, bounds: Bounds) -> PartView:
+    """Return how a part of a message is shown.
+
+    Args:
+        part: its JSON.
+        role: its message's: ``user``, ``assistant`` or something else.
+        directory: where the session works.
+        bounds: how much of it is shown.
+    """
+    draw = _PARTS.get(part.raw("type"), _unknown)
+    return draw(_Part(part, anchor(part.raw("id")), role, directory, bounds))
+
+
+class _Part(msgspec.Struct, frozen=True):
+    fields: Fields
+    anchor: str
+    role: str
+    directory: str
+    bounds: Bounds
+
+
+def _text(part: _Part) -> PartView:
+    written = part.fields.text("text")
+    if part.fields.flag("synthetic") or part.fields.flag("ignored"):
+        shown = blocks.text(written, part.bounds)
+        if not shown:
+            return PartView(part.anchor, "none")
+        return PartView(part.anchor, "card", shown, "file", "Context", "added to the prompt")
+    draw = blocks.text if part.role == "user" else blocks.prose
+    shown = draw(written, part.bounds)
+    return PartView(part.anchor, "bare" if shown else "none", shown)
+
+
+def _reasoning(part: _Part) -> PartView:
+    shown = blocks.prose(part.fields.text("text"), part.bounds)
+    if not shown:
+        return PartView(part.anchor, "none")
+    time = part.fields.fields("time")
+    took = figures.duration(time.number("start"), time.number("end"))
+    label = "Thought" if time.number("end") else "Thinking"
+    return PartView(part.anchor, "card", shown, "thought", label, duration=took)
+
+
+_STATUSES = {"pending": "pending", "running": "running", "error": "error"}
+
+
+def _tool(part: _Part) -> PartView:
+    state = part.fields.fields("state")
+    status = state.line("status")
+    time = state.fields("time")
+    call = ToolCall(
+        name=part.fields.line("tool", limit=80),
+        status=status,
+        title=state.line("title"),
+        input=state.fields("input"),
+        metadata=state.fields("metadata"),
+        output=state.raw("output"),
+        directory=part.directory,
+        bounds=part.bounds,
+    )
+    view = view_of_tool(call)
+    error = blocks.note(state.raw("error"), part.bounds, "error")
+    files = [block for each in state.all_fields("attachments")[:20] for block in _content(each, part.bounds)]
+    return PartView(
+        part.anchor,
+        "card",
+        [*view.blocks, *files, *error],
+        view.icon,
+        view.label,
+        view.title,
+        is_code=view.icon in ("file", "pencil", "search"),
+        link=view.link,
+        detail=view.detail,
+        status=_STATUSES.get(status, ""),
+        duration=figures.duration(time.number("start"), time.number("end")),
+        is_open=view.is_open or status == "error",
+    )
+
+
+def _file(part: _Part) -> PartView:
+    fields = part.fields
+    name = fields.line("filename") or fields.fields("source").line("path") or "File"
+    url = fields.raw("url")
+    link = url if re.match(r"https?://[^\s]{1,2000}$", url) else ""
+    shown = _content(fields, part.bounds)
+    is_picture = any(block.form == "picture" for block in shown)
+    return PartView(
+        part.anchor,
+        "card",
+        shown,
+        "image" if is_picture else "file",
+        "Image" if is_picture else "File",
+        name,
+        is_code=True,
+        link=link,
+        detail=fields.line("mime", limit=80),
+        is_open=is_picture,
+    )
+
+
+def _content(file: Fields, bounds: Bounds) -> list[Block]:
+    """Return what a file part holds in its ``data:`` URL."""
+    url = file.raw("url")
+    name = file.line("filename")
+    if url.startswith("data:text/") and "," in url[:200]:
+        kind, _, data = url.partition(",")
+        if ";base64" not in kind:
+            text = unquote_to_bytes(data[: bounds.characters * 3]).decode("utf-8", "replace")
+            return blocks.code(text, bounds, language=language_of(name))
+    return blocks.picture(url, name, bounds)
+
+
+def _step_finish(part: _Part) -> PartView:
+    reason = part.fields.line("reason", limit=40)
+    if reason in ("length", "content-filter", "error"):
+        said = {"length": "The answer was cut off at the limit of its length."}
+        return PartView(
+            part.anchor, "bare", [Note(said.get(reason, f"The step ended: {reason}."), "warning")]
+        )
+    return PartView(part.anchor, "none")
+
+
+def _snapshot(part: _Part) -> PartView:
+    return PartView(
+        part.anchor, "line", icon="snapshot", label="Snapshot", detail=part.fields.line("snapshot")[:10]
+    )
+
+
+def _patch(part: _Part) -> PartView:
+    files = [_short(file, part.directory) for file in part.fields.lines("files")]
+    shown = ", ".join(files[:6]) + (f" and {len(files) - 6} more" if len(files) > 6 else "")
+    return PartView(
+        part.anchor,
+        "line",
+        icon="snapshot",
+        label=f"{figures.plural(len(files), 'file')} changed",
+        title=shown,
+        is_code=True,
+    )
+
+
+def _short(path: str, directory: str) -> str:
+    return path.removeprefix(directory.rstrip("/") + "/") if len(directory) > 1 else path
+
+
+def _agent(part: _Part) -> PartView:
+    return PartView(
+        part.anchor, "line", icon="agent", label="Agent", title="@" + part.fields.line("name", limit=80)
+    )
+
+
+def _subtask(part: _Part) -> PartView:
+    return PartView(
+        part.anchor,
+        "card",
+        blocks.text(part.fields.text("prompt"), part.bounds),
+        "agent",
+        "Sub-task",
+        part.fields.line("description", "command"),
+        detail=part.fields.line("agent", limit=80),
+        is_open=True,
+    )
+
+
+def _retry(part: _Part) -> PartView:
+    attempt = part.fields.natural("attempt")
+    error = part.fields.fields("error")
+    said = error.fields("data").raw("message") or error.raw("message", "name")
+    return PartView(
+        part.anchor,
+        "card",
+        blocks.note(said, part.bounds, "warning"),
+        "retry",
+        "Retry",
+        f"attempt {attempt}" if attempt else "",
+        is_open=True,
+    )
+
+
+def _compaction(part: _Part) -> PartView:
+    how = "automatically" if part.fields.flag("auto") else "on request"
+    why = ", because the context was full" if part.fields.flag("overflow") else ""
+    return PartView(part.anchor, "divider", icon="fold", label=f"Context compacted {how}{why}")
+
+
+def _nothing(part: _Part) -> PartView:
+    return PartView(part.anchor, "none")
+
+
+def _unknown(part: _Part) -> PartView:
+    kind = part.fields.line("type", limit=80) or "no type"
+    known = ("id", "messageID", "sessionID", "type")
+    rest = {name: value for name, value in part.fields.whole.items() if name not in known}
+    shown = blocks.json_code(rest, part.bounds) if rest else []
+    return PartView(part.anchor, "card", shown, "tool", "Part", kind)
+
+
+_PARTS: dict[str, Callable[[_Part], PartView]] = {
+    "text": _text,
+    "reasoning": _reasoning,
+    "tool": _tool,
+    "file": _file,
+    "step-start": _nothing,
+    "step-finish": _step_finish,
+    "snapshot": _snapshot,
+    "patch": _patch,
+    "agent": _agent,
+    "subtask": _subtask,
+    "retry": _retry,
+    "compaction": _compaction,
+}

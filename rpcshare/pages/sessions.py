@@ -1,0 +1,186 @@
+"""A session as a whole: what stands above its messages, and what its files have become."""
+
+import msgspec
+
+from rpcshare.pages import figures
+from rpcshare.pages.blocks import Bounds
+from rpcshare.pages.diffs import DiffBlock, diff_of_file
+from rpcshare.pages.fields import Fields
+from rpcshare.pages.messages import MessageFacts, anchor_of, facts_of, prompt_of
+from rpcshare.shares.outline import FileEntry, Transcript
+
+__all__ = ["Prompt", "SessionView", "directory_of", "prompts_of", "view_of_changes", "view_of_session"]
+
+_MAX_PROMPTS = 300
+_MAX_FILES = 300
+
+
+class SessionView(msgspec.Struct, frozen=True):
+    """What stands above the messages."""
+
+    title: str
+    description: str
+    """One sentence, for whoever previews a link."""
+    directory: str
+    models: list[str]
+    messages: int
+    cost: str
+    input: str
+    output: str
+    cached: str
+    created: str
+    created_iso: str
+    updated: str
+    updated_iso: str
+    files: int
+    additions: int
+    deletions: int
+    version: str
+
+
+class Prompt(msgspec.Struct, frozen=True):
+    """An entry of the table of contents."""
+
+    anchor: str
+    text: str
+
+
+class _Counts(msgspec.Struct):
+    additions: object = None
+    deletions: object = None
+
+
+_decode_counts = msgspec.json.Decoder(_Counts).decode
+
+
+def view_of_session(transcript: Transcript) -> SessionView:
+    """Return what stands above the messages."""
+    session = Fields.decode(transcript.session)
+    facts = [facts_of(entry) for entry in transcript.entries]
+    time = session.fields("time")
+    created = time.number("created") or transcript.created_at
+    updated = max(time.number("updated") or 0.0, transcript.last_updated)
+    models = list(dict.fromkeys(each.model for each in facts if each.model and each.role == "assistant"))
+    total = _total(session, facts)
+    counts = [_counts(file) for file in transcript.files]
+    title = session.line("title") or "Untitled session"
+    directory = session.line("directory")
+    said = [figures.plural(len(facts), "message")]
+    if models:
+        said.append("with " + _names(transcript, models[:2]))
+    if directory:
+        said.append(f"in {directory}")
+    return SessionView(
+        title=title,
+        description=f"A coding session: {' '.join(said)}.",
+        directory=directory,
+        models=[_name(transcript, model) for model in models[:6]],
+        messages=len(facts),
+        cost=figures.money(total.cost),
+        input=figures.tokens(total.input) if total.input else "",
+        output=figures.tokens(total.output + total.reasoning) if total.output + total.reasoning else "",
+        cached=figures.tokens(total.cached) if total.cached else "",
+        created=figures.moment(created),
+        created_iso=figures.iso_time(created),
+        updated=figures.moment(updated),
+        updated_iso=figures.iso_time(updated),
+        files=len(counts),
+        additions=sum(additions for additions, _ in counts),
+        deletions=sum(deletions for _, deletions in counts),
+        version=session.line("version", limit=20),
+    )
+
+
+def prompts_of(transcript: Transcript) -> tuple[list[Prompt], int]:
+    """Return the table of contents, and how many more prompts there are than are in it."""
+    prompts: list[Prompt] = []
+    more = 0
+    for entry in transcript.entries:
+        if facts_of(entry).role != "user":
+            continue
+        if len(prompts) >= _MAX_PROMPTS:
+            more += 1
+            continue
+        if "prompt" not in entry.__dict__:
+            entry.__dict__["prompt"] = prompt_of(entry)
+        if text := entry.__dict__["prompt"]:
+            prompts.append(Prompt(anchor_of(entry), text))
+    return prompts, more
+
+
+def view_of_changes(
+    transcript: Transcript, bounds: Bounds, *, is_split: bool, only: int | None = None
+) -> tuple[list[DiffBlock], int]:
+    """Return the newest diff of each file, and how many more files there are.
+
+    Args:
+        transcript: the share.
+        bounds: how much of each file is shown.
+        is_split: whether old and new stand side by side.
+        only: the number of the one file that is asked for.
+    """
+    directory = directory_of(transcript)
+    files = transcript.files if only is None else transcript.files[only : only + 1]
+    shown = [diff_of_file(Fields.decode(file.body), bounds, is_split=is_split) for file in files[:_MAX_FILES]]
+    if len(directory) > 1:
+        prefix = directory.rstrip("/") + "/"
+        shown = [msgspec.structs.replace(diff, file=diff.file.removeprefix(prefix)) for diff in shown]
+    return shown, max(0, len(files) - _MAX_FILES)
+
+
+def directory_of(transcript: Transcript) -> str:
+    """Return where the session works."""
+    known = transcript.__dict__.get("directory")
+    if known is None:
+        known = transcript.__dict__["directory"] = Fields.decode(transcript.session).line("directory")
+    return str(known)
+
+
+def _total(session: Fields, facts: list[MessageFacts]) -> MessageFacts:
+    """Return what the session says that it took, or what its messages do where it says nothing."""
+    summed = MessageFacts(
+        role="",
+        cost=sum(each.cost for each in facts),
+        input=sum(each.input for each in facts),
+        output=sum(each.output for each in facts),
+        reasoning=sum(each.reasoning for each in facts),
+        cached=sum(each.cached for each in facts),
+    )
+    tokens = session.fields("tokens")
+    if not tokens.natural("input") and not tokens.natural("output"):
+        return summed
+    cache = tokens.fields("cache")
+    return MessageFacts(
+        role="",
+        cost=max(0.0, session.number("cost") or summed.cost),
+        input=tokens.natural("input"),
+        output=tokens.natural("output"),
+        reasoning=tokens.natural("reasoning"),
+        cached=cache.natural("read") + cache.natural("write"),
+    )
+
+
+def _counts(file: FileEntry) -> tuple[int, int]:
+    known: tuple[int, int] | None = file.__dict__.get("counts")
+    if known is None:
+        try:
+            counts = _decode_counts(file.body)
+            fields = Fields({"+": counts.additions, "-": counts.deletions})
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            diff = Fields.decode(file.body)
+            fields = Fields({"+": diff.value("additions"), "-": diff.value("deletions")})
+        known = file.__dict__["counts"] = (fields.natural("+"), fields.natural("-"))
+    return known
+
+
+def _names(transcript: Transcript, models: list[str]) -> str:
+    return " and ".join(_name(transcript, model) for model in models)
+
+
+def _name(transcript: Transcript, model: str) -> str:
+    """Return a model's name as people know it, where the session tells it."""
+    for body in transcript.models[:50]:
+        fields = Fields.decode(body)
+        if fields.line("id", limit=80) == model:
+            return fields.line("name", limit=80) or model
+    return model

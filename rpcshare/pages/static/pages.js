@@ -1,0 +1,480 @@
+// What pages do beyond being read: they follow a session live, load what is further down as one scrolls, copy
+// code, search as one types. Everything here has a link or a form that does without.
+
+/** @param {string} id @returns {HTMLElement | null} */
+const byId = (id) => document.getElementById(id);
+
+/** @param {string} html @returns {DocumentFragment} */
+function parse(html) {
+  const template = document.createElement("template");
+  template.innerHTML = html;
+  return template.content;
+}
+
+// Copying
+
+/** @param {ParentNode} root */
+function addCopyButtons(root) {
+  for (const block of root.querySelectorAll(".code")) {
+    if (block.querySelector(":scope > .copy")) continue;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "copy";
+    button.textContent = "Copy";
+    button.setAttribute("aria-label", "Copy this block");
+    block.append(button);
+  }
+}
+
+document.addEventListener("click", async (event) => {
+  const button = event.target instanceof Element && event.target.closest(".copy");
+  if (!button) return;
+  const text = button.parentElement?.querySelector("code")?.textContent ?? "";
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch {
+    button.textContent = "Not copied";
+  }
+  setTimeout(() => (button.textContent = "Copy"), 1500);
+});
+
+// Merging: one rule for all that arrives. An article holds a message's head, some of its parts and, if it goes
+// to the message's end, its foot. What is on the page is replaced; what is new is put where it belongs, if what
+// comes before it is on the page.
+
+/** Replaces an element by a newer form of it, in which what the reader has opened stays open.
+ * @param {Element} held @param {Element} newer */
+function replace(held, newer) {
+  if (held.isEqualNode(newer)) return;
+  const opened = [...held.querySelectorAll("details")].map((details) => details.open);
+  const said = [...held.querySelectorAll("summary")].map((summary) => summary.textContent);
+  newer.querySelectorAll("details").forEach((details, index) => {
+    const summary = details.querySelector("summary")?.textContent;
+    if (index < opened.length && (index === 0 || said[index] === summary)) details.open = opened[index];
+  });
+  const focused = held.contains(document.activeElement);
+  const scrolled = [...held.querySelectorAll("pre")].map((pre) => [pre, pre.scrollTop, isAtEnd(pre)]);
+  held.replaceWith(newer);
+  addCopyButtons(newer);
+  newer.querySelectorAll("pre").forEach((pre, index) => {
+    const [, top, wasAtEnd] = scrolled[index] ?? [null, 0, false];
+    if (top) pre.scrollTop = wasAtEnd ? pre.scrollHeight : top;
+  });
+  if (focused) newer.querySelector("summary")?.focus({ preventScroll: true });
+}
+
+/** @param {Element} pre */
+const isAtEnd = (pre) => pre.scrollTop > 0 && pre.scrollHeight - pre.scrollTop - pre.clientHeight < 8;
+
+/** @param {HTMLElement} messages @param {HTMLElement} article */
+function merge(messages, article) {
+  const message = article.dataset.message ?? "";
+  const selector = `.message[data-message="${CSS.escape(message)}"]`;
+  const runs = [...messages.querySelectorAll(selector)];
+  if (!runs.length) {
+    insertMessage(messages, article);
+    return;
+  }
+  for (const run of runs) {
+    if (!(run instanceof HTMLElement) || run.dataset.first !== article.dataset.first) continue;
+    const head = run.querySelector(".message-head");
+    const newerHead = article.querySelector(".message-head");
+    if (head && newerHead) replace(head, newerHead.cloneNode(true));
+    run.className = article.className;
+  }
+  for (const part of [...article.querySelectorAll(":scope > .parts > .part")]) {
+    const held = byId(part.id);
+    if (held) replace(held, part);
+    else insertPart(runs, part);
+  }
+  const foot = article.querySelector(".message-foot");
+  const heldFoot = foot && byId(foot.id);
+  if (heldFoot) replace(heldFoot, foot);
+}
+
+/** @param {Element[]} runs @param {Element} part */
+function insertPart(runs, part) {
+  const place = Number(part.dataset.index);
+  for (const run of runs) {
+    const parts = [...run.querySelectorAll(":scope > .parts > .part")];
+    const isEnd = run.querySelector(":scope > .message-foot") !== null;
+    const next = parts.find((other) => Number(other.dataset.index) > place);
+    if (place < Number(run.dataset.first) || (!next && !isEnd)) continue;
+    const list = run.querySelector(":scope > .parts");
+    list?.insertBefore(part, next ?? null);
+    addCopyButtons(part);
+    return;
+  }
+}
+
+/** @param {HTMLElement} messages @param {HTMLElement} article */
+function insertMessage(messages, article) {
+  const after = article.dataset.after;
+  byId("empty")?.remove();
+  if (!after) {
+    if (!messages.querySelector("[data-load=earlier]")) firstChunk(messages).prepend(article);
+  } else {
+    const foot = byId(`mf-${after}`);
+    if (!foot) return; // further down than what has been loaded
+    foot.closest(".message")?.after(article);
+  }
+  addCopyButtons(article);
+}
+
+/** @param {HTMLElement} messages */
+function firstChunk(messages) {
+  let chunk = messages.querySelector(".chunk");
+  if (!chunk) {
+    chunk = document.createElement("div");
+    chunk.className = "chunk";
+    messages.prepend(chunk);
+  }
+  return chunk;
+}
+
+/** Changes the page without moving what is being read.
+ * @param {() => void} change */
+function inPlace(change) {
+  const bar = document.querySelector(".bar")?.getBoundingClientRect().bottom ?? 0;
+  const candidates = document.querySelectorAll(".part, .message-head");
+  let anchor = null;
+  for (const element of candidates) {
+    const box = element.getBoundingClientRect();
+    if (box.height && box.bottom > bar) {
+      anchor = { id: element.id, top: box.top };
+      break;
+    }
+  }
+  change();
+  const moved = anchor && byId(anchor.id);
+  // Browsers that anchor by themselves have nothing left to be corrected.
+  if (moved && window.scrollY > 0) {
+    const by = moved.getBoundingClientRect().top - anchor.top;
+    if (Math.abs(by) >= 1) window.scrollBy({ top: by, behavior: "instant" });
+  }
+}
+
+// Loading what is further up or down
+
+/** @param {HTMLElement} messages */
+function loadAsOneScrolls(messages) {
+  const observer = new IntersectionObserver(
+    (entries) => {
+      for (const entry of entries) if (entry.isIntersecting) load(entry.target);
+    },
+    { rootMargin: "1200px 0px" },
+  );
+  const watch = () => {
+    for (const link of messages.querySelectorAll("[data-load]")) observer.observe(link);
+  };
+
+  /** @param {Element} link */
+  async function load(link) {
+    observer.unobserve(link);
+    const nav = link.closest(".more");
+    if (!nav || nav.classList.contains("loading")) return;
+    nav.classList.add("loading");
+    const isEarlier = link.getAttribute("data-load") === "earlier";
+    try {
+      const fragment = parse(await fetchText(`${link.getAttribute("href")}&fragment=1`));
+      // The other end of what has been loaded is on the page.
+      fragment.querySelector(isEarlier ? "[data-load=later]" : "[data-load=earlier]")?.closest(".more")?.remove();
+      addCopyButtons(fragment);
+      inPlace(() => nav.replaceWith(fragment));
+      watch();
+    } catch {
+      nav.classList.remove("loading"); // the link still leads there
+    }
+  }
+  // Not before the reader has moved: then what is shown first has been drawn.
+  window.addEventListener("scroll", watch, { once: true, passive: true });
+  setTimeout(watch, 1500);
+}
+
+/** @param {string} address */
+async function fetchText(address) {
+  const answer = await fetch(address, { credentials: "same-origin" });
+  if (!answer.ok) throw new Error(`status ${answer.status}`);
+  return answer.text();
+}
+
+// Live
+
+/** @param {HTMLElement} shown @param {(update: object) => void} apply */
+function follow(shown, apply) {
+  const mark = byId("live");
+  if (!mark) return;
+  /** @param {string} text @param {string} kind */
+  const tell = (text, kind) => {
+    mark.hidden = false;
+    mark.className = `live ${kind}`;
+    if (mark.textContent !== text) mark.textContent = text;
+  };
+  const base = `${shown.dataset.share}/live?after=`;
+  let source = null;
+  let pause = 1000;
+  const connect = () => {
+    source = new EventSource(base + shown.dataset.syncCount);
+    source.onmessage = (event) => {
+      const update = JSON.parse(event.data);
+      pause = 1000;
+      tell("Live", "on");
+      shown.dataset.syncCount = String(update.syncCount);
+      apply(update);
+    };
+    source.addEventListener("ended", (event) => {
+      source.close();
+      const { reason } = JSON.parse(event.data);
+      tell(reason === "deleted" ? "Ended: removed" : "Ended", "");
+    });
+    source.onerror = () => {
+      tell("Reconnecting", "off");
+      // A browser comes back by itself unless it was refused; a server that starts again may refuse for a while.
+      if (source.readyState !== EventSource.CLOSED) return;
+      source.close();
+      setTimeout(connect, pause);
+      pause = Math.min(pause * 2, 30000);
+    };
+  };
+  connect();
+  window.addEventListener("pagehide", () => source.close());
+  window.addEventListener("pageshow", (event) => {
+    if (event.persisted) connect();
+  });
+}
+
+/** @param {HTMLElement} messages */
+function sharePage(messages) {
+  const button = byId("follow");
+  let isFollowing = false;
+  const toEnd = () => {
+    if (isFollowing) window.scrollTo({ top: document.documentElement.scrollHeight, behavior: "instant" });
+  };
+  if (button) {
+    button.hidden = false;
+    button.addEventListener("click", () => {
+      if (messages.querySelector("[data-load=later]") && !isFollowing) {
+        location.href = "?end=1#follow";
+        return;
+      }
+      setFollowing(!isFollowing);
+    });
+    if (location.hash === "#follow" && !messages.querySelector("[data-load=later]")) setFollowing(true);
+  }
+
+  /** @param {boolean} on */
+  function setFollowing(on) {
+    isFollowing = on;
+    button?.setAttribute("aria-pressed", String(on));
+    toEnd();
+  }
+  // Whoever scrolls up wants to read.
+  window.addEventListener("wheel", (event) => event.deltaY < 0 && setFollowing(false), { passive: true });
+
+  follow(messages, (update) => {
+    if (update.isReset) {
+      reload(messages).then(toEnd);
+      return;
+    }
+    const fragment = parse(update.messages);
+    inPlace(() => {
+      for (const article of [...fragment.querySelectorAll(".message")]) merge(messages, article);
+    });
+    for (const [id, html] of [["summary", update.summary], ["tabs", update.tabs]]) {
+      const newer = html && parse(html).firstElementChild;
+      const held = byId(id);
+      if (newer && held) inPlace(() => replace(held, newer));
+    }
+    addPrompts(update.prompts);
+    toEnd();
+  });
+  loadAsOneScrolls(messages);
+  markPrompts();
+}
+
+/** Loads what is on the page anew, where the server cannot tell what has changed.
+ * @param {HTMLElement} messages */
+async function reload(messages) {
+  for (const chunk of [...messages.querySelectorAll(".chunk")]) {
+    const address = chunk.getAttribute("data-source") || "?";
+    try {
+      const fragment = parse(await fetchText(`${address}${address.endsWith("?") ? "" : "&"}fragment=1`));
+      inPlace(() => {
+        for (const article of [...fragment.querySelectorAll(".message")]) merge(messages, article);
+      });
+    } catch {
+      return; // the stream will come back, and this with it
+    }
+  }
+}
+
+/** @param {string} html */
+function addPrompts(html) {
+  const toc = byId("toc");
+  if (!toc || !html) return;
+  for (const item of [...parse(html).children]) {
+    const held = byId(item.id);
+    if (held) replace(held, item);
+    else toc.append(item);
+  }
+  toc.closest(".toc")?.classList.toggle("short", toc.children.length < 2);
+}
+
+/** Marks the prompt that is being read about. */
+function markPrompts() {
+  const toc = byId("toc");
+  if (!toc) return;
+  let waiting = false;
+  const mark = () => {
+    waiting = false;
+    let current = null;
+    for (const message of document.querySelectorAll(".message.user")) {
+      if (message.getBoundingClientRect().top > window.innerHeight / 3) break;
+      current = message;
+    }
+    const link = current && byId(`t-${current.dataset.message}`)?.querySelector("a");
+    for (const held of toc.querySelectorAll("[aria-current]")) if (held !== link) held.removeAttribute("aria-current");
+    link?.setAttribute("aria-current", "true");
+  };
+  window.addEventListener(
+    "scroll",
+    () => {
+      if (!waiting) requestAnimationFrame(mark);
+      waiting = true;
+    },
+    { passive: true },
+  );
+  mark();
+}
+
+// A prompt or a permalink whose message is on the page needs no other page.
+document.addEventListener("click", (event) => {
+  const link = event.target instanceof Element && event.target.closest("a[href*='?at=']");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  const id = decodeURIComponent(new URL(link.href).hash.slice(1));
+  const target = byId(id);
+  if (!target || !link.getAttribute("href")?.startsWith("?")) return;
+  event.preventDefault();
+  history.pushState(null, "", link.href);
+  target.scrollIntoView({ behavior: "instant" });
+});
+
+// More of a part, in its place
+document.addEventListener("click", async (event) => {
+  const link = event.target instanceof Element && event.target.closest("a.show-all");
+  const part = link && link.closest("#messages .part");
+  if (!part || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  try {
+    const whole = parse(await fetchText(link.href)).querySelector(".part");
+    if (whole) inPlace(() => replace(part, whole));
+  } catch {
+    location.href = link.href;
+  }
+});
+
+// Changes
+
+/** @param {HTMLElement} changes */
+function changesPage(changes) {
+  let waiting = 0;
+  follow(changes, (update) => {
+    const tabs = update.tabs && parse(update.tabs).firstElementChild;
+    if (!tabs && !update.isReset) return;
+    clearTimeout(waiting);
+    waiting = setTimeout(async () => {
+      try {
+        const newer = new DOMParser().parseFromString(await fetchText(location.href), "text/html");
+        const list = newer.getElementById("changes");
+        const closed = new Set([...document.querySelectorAll(".file-diff details:not([open])")].map((each) => each.querySelector("h2")?.textContent));
+        for (const each of list?.querySelectorAll(".file-diff details") ?? []) each.open = !closed.has(each.querySelector("h2")?.textContent);
+        if (list && list.innerHTML !== changes.innerHTML) inPlace(() => changes.replaceChildren(...list.childNodes));
+      } catch {
+        // the next update brings it
+      }
+    }, 300);
+  });
+}
+
+// The list of sessions
+
+/** @param {HTMLElement} list */
+function sessionsPage(list) {
+  const form = document.querySelector("form.search");
+  const input = byId("q");
+  if (!(form instanceof HTMLFormElement) || !(input instanceof HTMLInputElement)) return;
+  let latest = 0;
+  let typing = 0;
+  const address = () => {
+    const query = new URLSearchParams(location.search);
+    query.delete("notice");
+    return query;
+  };
+  const refresh = async () => {
+    const number = ++latest;
+    const query = address();
+    query.set("fragment", "1");
+    try {
+      const html = await fetchText(`?${query}`);
+      if (number !== latest || list.contains(document.activeElement)) return;
+      const newer = document.createElement("div");
+      newer.append(parse(html));
+      if (newer.innerHTML !== list.innerHTML) list.replaceChildren(...newer.childNodes);
+    } catch {
+      // it is tried again
+    }
+  };
+  input.addEventListener("input", () => {
+    clearTimeout(typing);
+    typing = setTimeout(() => {
+      const query = new URLSearchParams();
+      if (input.value.trim()) query.set("q", input.value.trim());
+      history.replaceState(null, "", query.size ? `?${query}` : location.pathname);
+      refresh();
+    }, 150);
+  });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    refresh();
+  });
+  setInterval(() => {
+    if (document.visibilityState === "visible") refresh();
+  }, 4000);
+  byId("content")?.querySelector(".search button")?.classList.add("hidden");
+}
+
+// Keys: j and k go from message to message, / to the search, ? is left to the browser
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const target = event.target;
+  if (target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName))) return;
+  if (event.key === "/" && byId("q")) {
+    event.preventDefault();
+    byId("q")?.focus();
+    return;
+  }
+  if (event.key !== "j" && event.key !== "k") return;
+  const stops = [...document.querySelectorAll(".message:not(.continued), .file-diff, .rows .row")];
+  const edge = 90;
+  const active = document.activeElement instanceof Element ? stops.indexOf(document.activeElement) : -1;
+  let next;
+  if (active >= 0) next = stops[active + (event.key === "j" ? 1 : -1)];
+  else if (event.key === "j") next = stops.find((stop) => stop.getBoundingClientRect().top > edge);
+  else next = stops.findLast((stop) => stop.getBoundingClientRect().top < edge - 40);
+  if (!(next instanceof HTMLElement)) return;
+  if (!next.matches("a")) next.tabIndex = -1;
+  next.focus({ preventScroll: true });
+  next.scrollIntoView({ block: next.matches("a") ? "nearest" : "start", behavior: "instant" });
+});
+
+// Beginning
+
+const messages = byId("messages");
+const changes = byId("changes");
+const list = byId("list");
+addCopyButtons(document);
+if (messages) sharePage(messages);
+if (changes) changesPage(changes);
+if (list) sessionsPage(list);

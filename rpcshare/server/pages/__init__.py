@@ -1,0 +1,5 @@
+"""The HTML pages, over HTTP: routes, forms, cookies and live updates."""
+
+from rpcshare.server.pages.site import PageSite
+
+__all__ = ["PageSite"]

@@ -1,0 +1,127 @@
+"""Pages that change while they are looked at: fragments of them as Server-Sent Events.
+
+The events are not those of the API. Each holds the HTML of what has changed since the one before, drawn once
+for all who have seen the same until then; its id is the syncCount, so that a browser that was away resumes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from rpcshare import jsontext
+from rpcshare.auth.caller import Caller
+from rpcshare.errors import ShareError
+from rpcshare.pages.drawing import Update
+from rpcshare.server.pages.answers import HEADERS
+from rpcshare.shares.events import Deleted, Event
+from rpcshare.shares.hub import Subscription
+from rpcshare.shares.outline import Transcript
+
+if TYPE_CHECKING:
+    from rpcshare.server.pages.site import PageSite
+
+__all__ = ["LiveStreams"]
+
+_HEARTBEAT = 15.0  # seconds
+_PAUSE = 0.08  # seconds between two updates of one page: syncs in between make one
+_KEPT = 64  # updates
+_RETRY = b"retry: 1500\n\n"
+
+
+class LiveStreams:
+    """The open streams, and the updates that they share."""
+
+    def __init__(self, site: PageSite) -> None:
+        self._site = site
+        self._updates: OrderedDict[tuple[str, str, int, int], asyncio.Task[bytes]] = OrderedDict()
+        self._ends: set[asyncio.Event] = set()  # one for each open stream, to be set when it must end
+        self._is_over = False
+
+    def end(self) -> None:
+        """Let all streams end; their browsers will come back."""
+        self._is_over = True
+        for end in self._ends:
+            end.set()
+
+    async def stream(self, request: Request, caller: Caller) -> Response:
+        """Return the updates of a page that shows a share as it was after ``?after=`` syncs."""
+        share_id = request.path_params["share_id"]
+        seen = request.headers.get("last-event-id") or request.query_params.get("after") or ""
+        since = int(seen) if seen.isascii() and seen.isdecimal() and len(seen) < 16 else 0
+        subscription = await self._site.service.subscribe(caller, share_id, since)
+        headers = {**HEADERS, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        events = self._events(caller, share_id, subscription, since)
+        return StreamingResponse(events, headers=headers, media_type="text/event-stream")
+
+    async def _events(
+        self, caller: Caller, share_id: str, subscription: Subscription, since: int
+    ) -> AsyncIterator[bytes]:
+        end = asyncio.Event()
+        if self._is_over:
+            end.set()
+        self._ends.add(end)
+        take_back = caller.standing.on_end(end.set) if caller.standing is not None else None
+        waiting: set[asyncio.Task[object]] = set()
+        try:
+            async with subscription as events:
+                yield _RETRY
+                next_event = asyncio.create_task(_next(events))
+                ending = asyncio.create_task(end.wait())
+                waiting = {next_event, ending}
+                is_first = True
+                while not end.is_set():
+                    if not is_first:
+                        await asyncio.wait(waiting, timeout=_HEARTBEAT, return_when=asyncio.FIRST_COMPLETED)
+                        if not next_event.done():
+                            yield b": still here\n\n"
+                            continue
+                        if (event := next_event.result()) is None:
+                            return  # the server stops
+                        if isinstance(event, Deleted):
+                            yield b'event: ended\ndata: {"reason":"deleted"}\n\n'
+                            return
+                        waiting.discard(next_event)
+                        next_event = asyncio.create_task(_next(events))
+                        waiting.add(next_event)
+                    transcript = await self._site.service.transcript(caller, share_id)
+                    if is_first or transcript.sync_count != since:
+                        yield await self._update(transcript, since)
+                        since = transcript.sync_count
+                        await asyncio.sleep(_PAUSE)
+                    is_first = False
+        except ShareError as exc:
+            yield b"event: ended\ndata: " + jsontext.encode({"reason": exc.code}) + b"\n\n"
+        finally:
+            for task in waiting:
+                task.cancel()
+            if take_back is not None:
+                take_back()
+            self._ends.discard(end)
+
+    async def _update(self, transcript: Transcript, since: int) -> bytes:
+        """Return the event that leads from ``since`` to ``transcript``."""
+        key = (transcript.share_id, transcript.generation, since, transcript.sync_count)
+        task = self._updates.get(key)
+        if task is None:
+            task = self._updates[key] = asyncio.create_task(self._drawn(transcript, since))
+            while len(self._updates) > _KEPT:
+                self._updates.popitem(last=False)
+        # The one that began it may be gone before the others have it.
+        return await asyncio.shield(task)
+
+    async def _drawn(self, transcript: Transcript, since: int) -> bytes:
+        if since == transcript.sync_count:
+            update = Update(since)
+        else:
+            update = await self._site.draw(lambda: self._site.pages.update(transcript, since))
+        return b"id: %d\ndata: %b\n\n" % (update.sync_count, jsontext.encode(update))
+
+
+async def _next(events: Subscription) -> Event | None:
+    return await anext(events, None)

@@ -1,0 +1,102 @@
+"""What a person is told when a page cannot be shown."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import msgspec
+
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.server.failures import STATUS, explain
+
+__all__ = ["Refusal", "refusal"]
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A page that says why there is no other."""
+
+    status: int
+    title: str
+    lines: tuple[str, ...] = ()
+    problem: str = ""
+    has_sign_in: bool = False
+    next_address: str = ""
+    unlock_address: str = ""
+    links: tuple[tuple[str, str], ...] = ()
+    headers: dict[str, str] = {}
+
+
+_SAID: dict[ErrorCode, tuple[str, str]] = {
+    ErrorCode.SHARE_NOT_FOUND: (
+        "There is no such session",
+        "It may have been removed by whoever shared it, or the link may not be complete.",
+    ),
+    ErrorCode.SHARE_GONE: (
+        "This session has expired",
+        "It was shared for a limited time, which is over. Its content has been removed.",
+    ),
+    ErrorCode.RATE_LIMITED: ("Too many attempts", "Please wait a little, and try again."),
+    ErrorCode.STORAGE_UNAVAILABLE: (
+        "The sessions cannot be reached at the moment",
+        "Nothing is lost. Please try again in a few seconds.",
+    ),
+    ErrorCode.INTERNAL: ("Something went wrong", "It is not your fault. Please try again."),
+}
+
+# Where a visitor may be led after signing in: nothing but pages of this site.
+_NEXT = re.compile(r"/((?:my-)?sessions|share/[A-Za-z0-9_-]{1,300})")
+
+
+def refusal(error: Exception, share_id: str, problem: str, path: str) -> Refusal:
+    """Return what is said of ``error``.
+
+    Args:
+        error: why there is no page.
+        share_id: the share that was asked for; empty for none.
+        problem: what was wrong with what the visitor entered.
+        path: of the page that was asked for.
+    """
+    told = explain(error)
+    headers = {}
+    if told.retry_after is not None:
+        headers["Retry-After"] = str(math.ceil(told.retry_after))
+    status = int(STATUS[told.code])
+    if told.code is ErrorCode.UNAUTHORIZED:
+        return _sign_in(told, share_id, problem, path)
+    if told.code is ErrorCode.FORBIDDEN:
+        return _forbidden(told, share_id)
+    title, line = _SAID.get(told.code, ("That cannot be done", told.message))
+    return Refusal(status, title, (line,), problem, headers=headers)
+
+
+def _sign_in(told: ShareError, share_id: str, problem: str, path: str) -> Refusal:
+    match = _NEXT.fullmatch(path)
+    next_address = match[1] if match else f"share/{share_id}" if share_id else "sessions"
+    headers = {"WWW-Authenticate": "Bearer"}
+    if not share_id:
+        title, line = "Sign in", "The list of shared sessions is for whoever runs this server."
+    elif "password" in told.message:
+        title, line = "This session has a password", "Whoever gave you the link can tell it to you."
+    else:
+        title, line = "This session is private", "Sign in with a token that may read it."
+    return Refusal(
+        int(STATUS[told.code]),
+        title,
+        (line,),
+        problem,
+        has_sign_in=True,
+        next_address=next_address,
+        unlock_address=f"share/{share_id}/unlock" if share_id and "password" in told.message else "",
+        headers=headers,
+    )
+
+
+def _forbidden(told: ShareError, share_id: str) -> Refusal:
+    reason = told.message.removeprefix("Forbidden: ")
+    line = reason[:1].upper() + reason[1:] + "."
+    if "password" in told.message and share_id:
+        title = "This session has a password"
+        return Refusal(int(STATUS[told.code]), title, (line,), unlock_address=f"share/{share_id}/unlock")
+    links = () if share_id else (("Your own sessions", "my-sessions"),)
+    return Refusal(int(STATUS[told.code]), "This is not open to you", (line,), links=links)

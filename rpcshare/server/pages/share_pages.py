@@ -1,0 +1,86 @@
+"""The pages of one share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from rpcshare.auth.caller import Caller
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.pages.drawing import Frame
+from rpcshare.server.pages.answers import etag, html_answer, not_modified
+from rpcshare.shares.outline import Transcript
+
+if TYPE_CHECKING:
+    from rpcshare.server.pages.site import PageSite
+
+__all__ = ["SharePages"]
+
+
+class SharePages:
+    """A session, its changes, and single parts of it."""
+
+    def __init__(self, site: PageSite) -> None:
+        self._site = site
+
+    async def share(self, request: Request, caller: Caller) -> Response:
+        """Return a page of a session, or its messages alone, or what its files have become.
+
+        The query tells where it begins (``at`` or ``from``, with a cursor), before which it ends (``until``),
+        or that it shows the end (``end``); ``view=changes`` shows files, ``layout=split`` in two columns.
+        """
+        transcript = await self._site.service.transcript(caller, request.path_params["share_id"])
+        frame = self._frame(request, caller, transcript)
+        tag = self._tag(transcript, frame)
+        if (answer := not_modified(request, tag)) is not None:
+            return answer
+        html = await self._site.draw(lambda: self._drawn(request, frame, transcript))
+        return html_answer(request, html, tag=tag)
+
+    async def part(self, request: Request, caller: Caller) -> Response:
+        """Return the page of one part, of which all is shown."""
+        transcript = await self._site.service.transcript(caller, request.path_params["share_id"])
+        frame = self._frame(request, caller, transcript)
+        tag = self._tag(transcript, frame)
+        if (answer := not_modified(request, tag)) is not None:
+            return answer
+        anchor = request.path_params["part"]
+        html = await self._site.draw(lambda: self._site.pages.part(frame, transcript, anchor))
+        if html is None:
+            raise ShareError(ErrorCode.SHARE_NOT_FOUND, "There is no such part")
+        return html_answer(request, html, tag=tag)
+
+    def _drawn(self, request: Request, frame: Frame, transcript: Transcript) -> str:
+        query, pages = request.query_params, self._site.pages
+        if query.get("view") == "changes":
+            number = query.get("file", "")
+            file = int(number) if number.isascii() and number.isdecimal() and len(number) < 6 else None
+            is_split = query.get("layout") == "split"
+            drawn = pages.changes(frame, transcript, is_split=is_split, file=file)
+            return drawn or pages.changes(frame, transcript, is_split=is_split, file=None) or ""
+        at = query.get("at") or query.get("from") or ""
+        until, is_end = query.get("until", ""), "end" in query
+        # A message may be gone that a link leads to: then the session is shown from its start.
+        if "fragment" in query:
+            drawn = pages.chunk(transcript, at=at, until=until, is_end=is_end)
+            return drawn or pages.chunk(transcript, at="", until="", is_end=False) or ""
+        drawn = pages.share(frame, transcript, at=at, until=until, is_end=is_end)
+        return drawn or pages.share(frame, transcript, at="", until="", is_end=False) or ""
+
+    def _frame(self, request: Request, caller: Caller, transcript: Transcript) -> Frame:
+        frame = self._site.frame(request, caller)
+        canonical = f"{self._site.base_url}/share/{transcript.share_id}"
+        return Frame(
+            root=frame.root,
+            title="",
+            canonical=canonical,
+            is_public=transcript.is_public,
+            subject=frame.subject,
+            home=frame.home,
+        )
+
+    def _tag(self, transcript: Transcript, frame: Frame) -> str:
+        assets = self._site.pages.assets
+        return etag(transcript.generation, transcript.sync_count, frame, assets.style, assets.script)

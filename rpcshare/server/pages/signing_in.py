@@ -1,0 +1,119 @@
+"""Signing in and out, and opening a share by its password: what leaves a cookie with the browser."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from rpcshare.auth.caller import Caller
+from rpcshare.auth.cookies import MAX_AGE, SESSION_COOKIE, VIEW_COOKIE
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.server.pages.answers import redirect
+from rpcshare.server.pages.forms import check_own_form, read_form
+
+if TYPE_CHECKING:
+    from rpcshare.server.pages.site import PageSite
+
+__all__ = ["SigningIn"]
+
+_NEXT = re.compile(r"(?:my-)?sessions|share/[A-Za-z0-9_-]{1,300}")
+
+
+class ViewToken(Protocol):
+    """A right to read one share, for some time."""
+
+    token: str
+    expires_at: int
+    """Milliseconds since the epoch."""
+
+
+@runtime_checkable
+class Unlocks(Protocol):
+    """A service whose shares may have passwords."""
+
+    async def unlock(self, caller: Caller, share_id: object, password: object) -> ViewToken:
+        """Return a view token for who knows the password."""
+        ...
+
+
+class SigningIn:
+    """The forms that ask for a token or a password."""
+
+    def __init__(self, site: PageSite) -> None:
+        self._site = site
+
+    async def sign_in(self, request: Request, caller: Caller) -> Response:
+        """Take a token, and leave it with the browser in a cookie."""
+        check_own_form(request, self._site.origins)
+        form = await read_form(request)
+        token, next_address = form.get("token", "").strip(), form.get("next", "")
+        if self._site.seal is None:
+            raise ShareError(ErrorCode.FORBIDDEN, "Forbidden: signing in is not possible here")
+        try:
+            known = await self._site.authenticator.caller_of_token(token, address=caller.address)
+            if known.subject is None:
+                raise ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: the token is nobody's")
+        except ShareError as exc:
+            if exc.code is not ErrorCode.UNAUTHORIZED:
+                raise
+            return await self._site.refuse(request, caller, exc, "That token is not valid.")
+        if not _NEXT.fullmatch(next_address):
+            next_address = self._site.frame(request, known).home
+        answer = redirect(next_address)
+        answer.set_cookie(
+            SESSION_COOKIE,
+            self._site.seal.seal(token),
+            max_age=MAX_AGE,
+            path=self._site.path_of_cookies(),
+            secure=self._is_secure,
+            httponly=True,
+            samesite="lax",
+        )
+        return answer
+
+    async def sign_out(self, request: Request, _caller: Caller) -> Response:
+        """Take the cookie away."""
+        check_own_form(request, self._site.origins)
+        answer = redirect("sessions")
+        answer.delete_cookie(
+            SESSION_COOKIE,
+            path=self._site.path_of_cookies(),
+            secure=self._is_secure,
+            httponly=True,
+            samesite="lax",
+        )
+        return answer
+
+    async def unlock(self, request: Request, caller: Caller) -> Response:
+        """Take a share's password, and leave a right to read it with the browser in a cookie."""
+        check_own_form(request, self._site.origins)
+        share_id = request.path_params["share_id"]
+        form = await read_form(request)
+        service: object = self._site.service
+        if not isinstance(service, Unlocks):
+            raise ShareError(ErrorCode.SHARE_NOT_FOUND, "Share not found")
+        try:
+            view = await service.unlock(caller, share_id, form.get("password", ""))
+        except ShareError as exc:
+            if exc.code is not ErrorCode.UNAUTHORIZED:
+                raise
+            return await self._site.refuse(request, caller, exc, "That password is not right.")
+        answer = redirect(f"../{share_id}")
+        answer.set_cookie(
+            f"{VIEW_COOKIE}_{share_id}",
+            view.token,
+            max_age=max(1, view.expires_at // 1000 - int(time.time())),
+            path=self._site.path_of_cookies(share_id),
+            secure=self._is_secure,
+            httponly=True,
+            samesite="lax",
+        )
+        return answer
+
+    @property
+    def _is_secure(self) -> bool:
+        return self._site.base_url.startswith("https:")

@@ -1,0 +1,158 @@
+"""The pages as one site: their routes, and what each of them needs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from rpcshare.auth.caller import ANONYMOUS, Caller, Scope
+from rpcshare.auth.cookies import SESSION_COOKIE, SessionSeal
+from rpcshare.auth.handshake import Authenticator
+from rpcshare.auth.origin import OriginPolicy
+from rpcshare.pages.drawing import Frame, Pages
+from rpcshare.server.pages.answers import html_answer, static_answer
+from rpcshare.server.pages.live import LiveStreams
+from rpcshare.server.pages.refusals import refusal
+from rpcshare.server.pages.session_pages import SessionPages
+from rpcshare.server.pages.share_pages import SharePages
+from rpcshare.server.pages.signing_in import SigningIn
+from rpcshare.server.request import request_head
+from rpcshare.shares.service import ShareService
+
+__all__ = ["PageSite"]
+
+T = TypeVar("T")
+Handler = Callable[[Request, Caller], Awaitable[Response]]
+
+
+class PageSite:
+    """What pages are made of, and who may see them."""
+
+    def __init__(
+        self,
+        service: ShareService,
+        authenticator: Authenticator,
+        origins: OriginPolicy,
+        base_url: str,
+        seal: SessionSeal | None,
+    ) -> None:
+        """Serve pages of ``service``; without a ``seal``, nobody can sign in."""
+        self.service = service
+        self.authenticator = authenticator
+        self.origins = origins
+        self.base_url = base_url
+        self.seal = seal
+        self.pages = Pages()
+        # Drawing is work for one core: a thread of its own leaves the event loop its turns.
+        self._thread = ThreadPoolExecutor(1, "rpcshare-pages")
+        self.live = LiveStreams(self)
+        self._shares = SharePages(self)
+        self._sessions = SessionPages(self)
+        self._signing_in = SigningIn(self)
+
+    def routes(self) -> list[Route]:
+        """Return the routes of all pages."""
+        routes = [
+            Route("/share/{share_id}", self._page(self._shares.share), methods=["GET"]),
+            Route("/share/{share_id}/part/{part}", self._page(self._shares.part), methods=["GET"]),
+            Route("/share/{share_id}/live", self._page(self.live.stream), methods=["GET"]),
+            Route("/share/{share_id}/unlock", self._form(self._signing_in.unlock), methods=["POST"]),
+            Route("/sessions", self._page(self._sessions.everybody), methods=["GET"]),
+            Route("/my-sessions", self._page(self._sessions.own), methods=["GET"]),
+            Route("/sessions/{share_id}/delete", self._page(self._sessions.delete), methods=["GET", "POST"]),
+            Route("/sign-in", self._form(self._signing_in.sign_in), methods=["POST"]),
+            Route("/sign-out", self._form(self._signing_in.sign_out), methods=["POST"]),
+            Route("/static/{name}", self._static, methods=["GET"]),
+        ]
+        for route in routes:
+            route.include_in_schema = False  # the document is of what programs use
+        return routes
+
+    def close(self) -> None:
+        """Let all live streams end, for the server stops."""
+        self.live.end()
+
+    async def draw(self, draw: Callable[[], T]) -> T:
+        """Return what ``draw`` does, beside the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, draw)
+
+    def frame(self, request: Request, caller: Caller, title: str = "") -> Frame:
+        """Return what is around a page for ``caller``."""
+        is_signed_in = SESSION_COOKIE in request.cookies and caller.subject is not None
+        is_admin = caller.subject is None or caller.has(Scope.ADMIN)
+        return Frame(
+            root="../" * (request.scope["path"].count("/") - 1),
+            title=title,
+            subject=caller.subject or "" if is_signed_in else "",
+            home="sessions" if is_admin else "my-sessions",
+        )
+
+    def path_of_cookies(self, share_id: str = "") -> str:
+        """Return where a browser is to send a cookie: everywhere, or to one share's pages."""
+        base = urlsplit(self.base_url).path.rstrip("/")
+        return f"{base}/share/{share_id}" if share_id else f"{base}/"
+
+    async def refuse(self, request: Request, caller: Caller, error: Exception, problem: str = "") -> Response:
+        """Return the page for what could not be done."""
+        told = refusal(error, request.path_params.get("share_id", ""), problem, request.scope["path"])
+        frame = self.frame(request, caller, told.title)
+        html = await self.draw(
+            lambda: self.pages.notice(
+                frame,
+                *told.lines,
+                code=told.status,
+                problem=told.problem,
+                has_sign_in=told.has_sign_in and self.seal is not None,
+                next_address=told.next_address,
+                unlock_address=told.unlock_address,
+                links=told.links,
+            )
+        )
+        answer = html_answer(request, html, told.status)
+        answer.headers.update(told.headers)
+        return answer
+
+    async def refuse_address(self, request: Request) -> Response:
+        """Return the page for an address at which there is nothing."""
+        frame = self.frame(request, ANONYMOUS, "There is nothing here")
+        line = "The address may be mistyped, or what was here is gone."
+        html = await self.draw(lambda: self.pages.notice(frame, line, code=404))
+        return html_answer(request, html, 404)
+
+    def _page(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        """Return ``handler`` as Starlette calls it: with a caller, and with failures as pages."""
+
+        async def endpoint(request: Request) -> Response:
+            caller = ANONYMOUS
+            try:
+                caller = await self.authenticator.caller(request_head(request))
+                return await handler(request, caller)
+            except Exception as exc:  # noqa: BLE001 -- told in one place, whatever it is
+                return await self.refuse(request, caller, exc)
+
+        return endpoint
+
+    def _form(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        """Return ``handler`` for a form of somebody who may have nothing to show yet, or something old."""
+
+        async def endpoint(request: Request) -> Response:
+            caller = Caller(subject=None, address=request.client.host if request.client else "")
+            try:
+                return await handler(request, caller)
+            except Exception as exc:  # noqa: BLE001 -- told in one place, whatever it is
+                return await self.refuse(request, caller, exc)
+
+        return endpoint
+
+    async def _static(self, request: Request) -> Response:
+        asset = self.pages.assets.by_name.get(request.path_params["name"])
+        if asset is None:
+            return Response("Not found", 404, {"Cache-Control": "no-store"}, "text/plain")
+        return static_answer(request, asset.content, asset.media_type)
