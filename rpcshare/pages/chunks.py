@@ -9,8 +9,8 @@ from rpcshare.shares.outline import Entry, Transcript
 
 __all__ = ["Chunk", "Place", "Run", "chunk_of", "place_of"]
 
-MAX_PARTS = 80
-MAX_WEIGHT = 90_000  # bytes, of each part no more than are drawn
+MAX_PARTS = 50
+MAX_WEIGHT = 60_000  # bytes, of each part no more than are drawn
 _PART_WEIGHT = 300  # bytes, of the smallest
 _PART_DRAWN = 12_000  # bytes, of the largest
 

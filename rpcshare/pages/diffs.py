@@ -95,10 +95,8 @@ def patched(file: str, patch: str, bounds: Bounds, *, is_split: bool = False) ->
 
 def compared(file: str, before: str, after: str, bounds: Bounds, *, is_split: bool = False) -> DiffBlock:
     """Return how ``after`` differs from ``before``."""
-    old, new = before.split("\n") if before else [], after.split("\n") if after else []
-    hunks = []
-    for old_start, new_start, lines in _hunks(old, new):
-        hunks.append(("", old_start, new_start, lines))
+    old, new = _lines(before), _lines(after)
+    hunks = [("", *hunk) for hunk in _hunks(old, new)]
     return _block(file, hunks, bounds, is_split=is_split)
 
 
@@ -141,6 +139,10 @@ def _block(
         remark="" if total else "No lines changed.",
         cut=plural(total, "line") if kept_lines < total else "",
     )
+
+
+def _lines(text: str) -> list[str]:
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _hunks(old: list[str], new: list[str]) -> Iterator[tuple[int, int, list[Line]]]:

@@ -81,6 +81,8 @@ class Pages:
         )
         environment.globals["assets"] = self.assets
         self._environment = environment
+        for name in environment.list_templates():
+            environment.get_template(name)  # compiled now, not when somebody waits for it
         parts = environment.get_template("parts.html").module
         messages = environment.get_template("messages.html").module
         self._draw_part: Callable[[PartView, int, str], Markup] = parts.draw  # type: ignore[attr-defined]  # macros

@@ -11,6 +11,8 @@ from rpcshare.shares.outline import Entry
 
 __all__ = ["MessageFacts", "MessageView", "anchor_of", "facts_of", "prompt_of", "view_of_message"]
 
+_USUAL_ROLES = frozenset({"user", "assistant"})
+_MAX_MODEL = 80  # characters
 _PROMPT = 90  # characters in the table of contents
 
 
@@ -73,11 +75,38 @@ class _Message(msgspec.Struct, rename={"model_id": "modelID", "provider_id": "pr
     finish: object = None
 
 
+class _Cached(msgspec.Struct):
+    read: float = 0
+    write: float = 0
+
+
+class _Tokens(msgspec.Struct):
+    input: float = 0
+    output: float = 0
+    reasoning: float = 0
+    cache: _Cached = msgspec.field(default_factory=_Cached)
+
+
+class _Time(msgspec.Struct):
+    completed: float = 0
+
+
+class _Usual(msgspec.Struct, rename={"model_id": "modelID"}):
+    """A message as opencode writes it. Any other is read field by field, which takes ten times as long."""
+
+    role: str
+    cost: float = 0
+    tokens: _Tokens = msgspec.field(default_factory=_Tokens)
+    time: _Time = msgspec.field(default_factory=_Time)
+    model_id: str = ""
+
+
 class _Summary(msgspec.Struct):
     summary: bool = False
 
 
 _decode = msgspec.json.Decoder(_Message).decode
+_decode_usual = msgspec.json.Decoder(_Usual).decode
 _decode_summary = msgspec.json.Decoder(_Summary).decode
 
 
@@ -93,7 +122,7 @@ def facts_of(entry: Entry) -> MessageFacts:
     """Return what is summed up, decoded once for each version of a message."""
     known = entry.__dict__.get("facts")
     if not isinstance(known, MessageFacts):
-        known = entry.__dict__["facts"] = _facts(_fields(entry))
+        known = entry.__dict__["facts"] = _usual_facts(entry.body) or _facts(_fields(entry))
     return known
 
 
@@ -155,6 +184,30 @@ def _fields(entry: Entry) -> Fields:
     )
 
 
+def _usual_facts(body: bytes | None) -> MessageFacts | None:
+    try:
+        message = _decode_usual(body or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    tokens, model = message.tokens, message.model_id
+    is_plain = model.isascii() and model.isprintable() and len(model) <= _MAX_MODEL
+    numbers = (tokens.input, tokens.output, tokens.reasoning, tokens.cache.read, tokens.cache.write)
+    if message.role not in _USUAL_ROLES or not (model or message.role == "user") or not is_plain:
+        return None
+    if message.cost < 0 or min(numbers) < 0:
+        return None
+    return MessageFacts(
+        message.role,
+        message.cost,
+        int(tokens.input),
+        int(tokens.output),
+        int(tokens.reasoning),
+        int(tokens.cache.read + tokens.cache.write),
+        model,
+        message.time.completed,
+    )
+
+
 def _facts(fields: Fields) -> MessageFacts:
     tokens = fields.fields("tokens")
     cache = tokens.fields("cache")
@@ -166,7 +219,7 @@ def _facts(fields: Fields) -> MessageFacts:
         output=tokens.natural("output"),
         reasoning=tokens.natural("reasoning"),
         cached=cache.natural("read") + cache.natural("write"),
-        model=fields.line("modelID", limit=80) or model.line("modelID", "id", limit=80),
+        model=fields.line("modelID", limit=_MAX_MODEL) or model.line("modelID", "id", limit=_MAX_MODEL),
         completed=fields.fields("time").number("completed") or 0.0,
     )
 

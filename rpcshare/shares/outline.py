@@ -4,7 +4,7 @@ Kept up to date sync by sync, so that a page of a session with 20,000 parts cost
 a body is decoded than the one field that says where it belongs.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 
 import msgspec
 
@@ -14,8 +14,8 @@ from rpcshare.shares.syncdata import Item, Kind
 __all__ = ["Entry", "FileEntry", "Outline", "PartEntry", "Transcript"]
 
 
-class PartEntry(msgspec.Struct, frozen=True, eq=False, dict=True, weakref=True):
-    """One version of a part. What is derived from it may be kept in its ``__dict__``."""
+class PartEntry(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """One version of a part."""
 
     id: str
     body: bytes
@@ -28,7 +28,7 @@ class PartEntry(msgspec.Struct, frozen=True, eq=False, dict=True, weakref=True):
         return f"{type(self).__name__}({self.id!r})"
 
 
-class Entry(msgspec.Struct, frozen=True, eq=False, dict=True, weakref=True):
+class Entry(msgspec.Struct, frozen=True, eq=False, dict=True):
     """One version of a message with its parts. What is derived from it may be kept in its ``__dict__``."""
 
     id: str
@@ -45,7 +45,7 @@ class Entry(msgspec.Struct, frozen=True, eq=False, dict=True, weakref=True):
         return f"{type(self).__name__}({self.id!r}, <{len(self.parts)} parts>)"
 
 
-class FileEntry(msgspec.Struct, frozen=True, eq=False, dict=True, weakref=True):
+class FileEntry(msgspec.Struct, frozen=True, eq=False, dict=True):
     """The newest FileDiff of a file. What is derived from it may be kept in its ``__dict__``."""
 
     body: bytes
@@ -80,12 +80,12 @@ class Transcript(msgspec.Struct, frozen=True, eq=False, dict=True):
         return f"{type(self).__name__}({self.share_id!r}, sync_count={self.sync_count})"
 
 
-class _Belonging(msgspec.Struct):
-    message: object = msgspec.field(name="messageID", default=None)
+class _Belonging(msgspec.Struct, gc=False):
+    message: str = msgspec.field(name="messageID", default="")
 
 
-class _OfFile(msgspec.Struct):
-    file: object = None
+class _OfFile(msgspec.Struct, gc=False):
+    file: str = ""
 
 
 _belonging = msgspec.json.Decoder(_Belonging).decode
@@ -150,7 +150,10 @@ class Outline:
 
     def _apply_part(self, part: PartEntry) -> None:
         part_id = part.id
-        message_id = _field(part.body, _belonging, "message", "messageID")
+        try:
+            message_id = _belonging(part.body).message
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            message_id = _field(part.body, "messageID")
         before = self._message_of.get(part_id)
         if before is not None and before != message_id:
             self._changed(before)
@@ -166,7 +169,11 @@ class Outline:
     def _apply_diff(self, body: bytes, sync_count: int) -> None:
         file = self._file_of.get(body)
         if file is None:
-            file = self._file_of[body] = _field(body, _of_file, "file", "file") or body
+            try:
+                file = _of_file(body).file
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                file = _field(body, "file")
+            file = self._file_of[body] = file or body
         held = self._files.get(file)
         if held is None or held.body != body:
             self._files[file] = FileEntry(body, sync_count)
@@ -177,15 +184,14 @@ class Outline:
 
 
 def _text(key: bytes) -> str:
+    if b"\\" not in key:
+        return key[1:-1].decode()
     text: str = jsontext.decode(key)
     return text
 
 
-def _field(body: bytes, decode: Callable[[bytes], object], attribute: str, name: str) -> str:
-    """Return a string at the top of a body; empty where there is none."""
-    try:
-        value = getattr(decode(body), attribute)
-    except (msgspec.DecodeError, UnicodeDecodeError):  # not an object, or half a surrogate pair somewhere
-        whole = jsontext.decode(body)
-        value = whole.get(name) if isinstance(whole, Mapping) else None
+def _field(body: bytes, name: str) -> str:
+    """Return a string at the top of a body that is not as usual; empty where there is none."""
+    whole = jsontext.decode(body)
+    value = whole.get(name) if isinstance(whole, dict) else None
     return value if isinstance(value, str) else ""

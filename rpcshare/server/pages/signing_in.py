@@ -55,12 +55,15 @@ class SigningIn:
             raise ShareError(ErrorCode.FORBIDDEN, "Forbidden: signing in is not possible here")
         try:
             known = await self._site.authenticator.caller_of_token(token, address=caller.address)
-            if known.subject is None:
-                raise ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: the token is nobody's")
         except ShareError as exc:
             if exc.code is not ErrorCode.UNAUTHORIZED:
                 raise
             return await self._site.refuse(request, caller, exc, "That token is not valid.")
+        if known.subject is None:
+            error = ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: the token is nobody's")
+            return await self._site.refuse(
+                request, caller, error, "That token opens a session, not the list."
+            )
         if not _NEXT.fullmatch(next_address):
             next_address = self._site.frame(request, known).home
         answer = redirect(next_address)

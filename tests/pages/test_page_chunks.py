@@ -1,0 +1,125 @@
+"""Long sessions, a page at a time."""
+
+import re
+
+from drawing_shares import FRAME, page_of, state_of, transcript_of
+from sample_session import message, part
+
+from rpcshare.pages.chunks import MAX_PARTS, Place, chunk_of, place_of
+from rpcshare.pages.drawing import Pages
+from rpcshare.shares.syncdata import parse_batch
+
+
+def long_session(messages: int, parts: int, text: str = "hello") -> list[object]:
+    items: list[object] = []
+    for number in range(messages):
+        items.append(message(f"m{number}", "user" if number % 2 == 0 else "assistant"))
+        items += [part(f"m{number}", f"p{number}-{index}", "text", text=text) for index in range(parts)]
+    return items
+
+
+def walk(items: list[object], direction: str) -> list[str]:
+    """Return the ids of all parts in the order in which following the links shows them."""
+    pages = Pages()
+    transcript = transcript_of(state_of(items))
+    pieces: list[list[str]] = []
+    at = until = ""
+    is_end = direction == "earlier"
+    while True:
+        html = pages.chunk(transcript, at=at, until=until, is_end=is_end)
+        assert html is not None
+        pieces.append(re.findall(r'id="p-([^"]+)"', html))
+        assert len(pieces[-1]) <= MAX_PARTS
+        name = "from" if direction == "later" else "until"
+        link = re.search(rf'href="\?{name}=([^"&]+)" data-load="{direction}"', html)
+        is_end = False
+        if link is None:
+            break
+        at, until = (link[1], "") if direction == "later" else ("", link[1])
+    if direction == "earlier":
+        pieces.reverse()
+    return [each for piece in pieces for each in piece]
+
+
+def test_following_the_links_shows_every_part_once_in_order() -> None:
+    items = long_session(40, 7)
+    expected = [item["data"]["id"] for item in items if item["type"] == "part"]  # type: ignore[index]
+    assert walk(items, "later") == expected
+    assert walk(items, "earlier") == expected
+
+
+def test_one_message_of_very_many_parts_is_split_too() -> None:
+    items = long_session(1, 333)
+    expected = [f"p0-{index}" for index in range(333)]
+    assert walk(items, "later") == expected
+    assert walk(items, "earlier") == expected
+
+
+def test_large_parts_make_short_pages() -> None:
+    html = page_of(long_session(50, 1, text="word " * 3000))
+    assert len(re.findall(r'id="p-', html)) < 10
+    assert len(html) < 300_000
+
+
+def test_a_permalink_begins_at_its_message() -> None:
+    items = long_session(100, 3)
+    html = Pages().chunk(transcript_of(state_of(items)), at="m60", until="", is_end=False)
+    assert html is not None
+    assert re.findall(r'id="(m-[^"]+)"', html)[0] == "m-m60"
+    assert 'data-load="earlier"' in html
+
+
+def test_a_place_that_is_not_there_is_none() -> None:
+    transcript = transcript_of(state_of(long_session(3, 1)))
+    assert place_of(transcript, "m1") == Place(1, 0)
+    assert place_of(transcript, "m1.1") == Place(1, 1)
+    assert place_of(transcript, "m1.99") == Place(1, 1)
+    for cursor in ("nowhere", "m1.x", "", ".", "m1.", "m" * 5000):
+        assert place_of(transcript, cursor) is None
+
+
+def test_an_empty_share_has_an_empty_chunk() -> None:
+    chunk = chunk_of(transcript_of(state_of([])))
+    assert (chunk.runs, chunk.earlier, chunk.later) == ([], "", "")
+    assert "Nothing has been said yet." in page_of([])
+
+
+def test_an_update_holds_what_changed_and_no_more() -> None:
+    state = state_of(long_session(100, 3))
+    before = transcript_of(state)
+    state.apply(parse_batch([part("m50", "p50-1", "text", text="newer"), message("m100", "user")]).items, 1)
+    update = Pages().update(transcript_of(state), before.sync_count)
+    assert re.findall(r'id="(p-[^"]+)"', update.messages) == ["p-p50-1"]
+    assert re.findall(r'<article[^>]* id="(m-[^"]+)"', update.messages) == ["m-m50", "m-m100"]
+    assert 'data-after="m99"' in update.messages
+    assert not update.is_reset
+
+
+def test_an_update_since_nobody_knows_when_is_a_reset() -> None:
+    state = state_of(long_session(3, 1))
+    assert transcript_of(state).known_since == 1
+    assert Pages().update(transcript_of(state), 0).is_reset
+    assert Pages().update(transcript_of(state), 99).is_reset
+
+
+def test_an_update_of_very_much_is_a_reset() -> None:
+    state = state_of([])
+    before = transcript_of(state).sync_count
+    state.apply(parse_batch(long_session(100, 5)).items, 1)
+    assert Pages().update(transcript_of(state), before).is_reset
+
+
+def test_parts_are_drawn_once() -> None:
+    pages = Pages()
+    state = state_of(long_session(10, 2))
+    drawn = []
+    original = pages._draw_part
+
+    def counting(*arguments: object) -> object:
+        drawn.append(arguments)
+        return original(*arguments)  # type: ignore[arg-type]
+
+    pages._draw_part = counting  # type: ignore[assignment]
+    for _ in range(3):
+        pages.share(FRAME, transcript_of(state), at="", until="", is_end=False)
+    assert len(drawn) == 20
