@@ -196,10 +196,10 @@ class Pages:
         ]
         return Update(
             transcript.sync_count,
-            messages=self._draw_messages(views),
-            summary=self._draw_summary(session),
-            prompts=self._draw_prompts(prompts),
-            tabs=self._draw_tabs(session, transcript.share_id, "session"),
+            messages=str(self._draw_messages(views)),
+            summary=str(self._draw_summary(session)),
+            prompts=str(self._draw_prompts(prompts)),
+            tabs=str(self._draw_tabs(session, transcript.share_id, "session")),
         )
 
     def _chunk(self, transcript: Transcript, *, at: str, until: str, is_end: bool) -> Chunk | None:

@@ -196,8 +196,9 @@ SAMPLE: list[dict[str, object]] = [
         "prt_0208",
         "read",
         {"filePath": f"{DIRECTORY}/src/ledger.py", "offset": 9},
-        "<file>\n00010|     def __init__(self) -> None:\n00011|         self.entries: list[Entry] = []\n00012| \n"
-        "00013|     def total(self):\n00014|         return sum(entry.amount for entry in self.entries)\n</file>",
+        "<file>\n00010|     def __init__(self) -> None:\n00011|         self.entries: list[Entry] = []\n"
+        "00012| \n00013|     def total(self):\n"
+        "00014|         return sum(entry.amount for entry in self.entries)\n</file>",
     ),
     part(
         "msg_02", "prt_0209", "step-finish", reason="tool-calls", cost=0.01, tokens={"input": 10, "output": 5}

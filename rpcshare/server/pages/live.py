@@ -16,8 +16,9 @@ from starlette.responses import Response, StreamingResponse
 
 from rpcshare import jsontext
 from rpcshare.auth.caller import Caller
-from rpcshare.errors import ShareError
+from rpcshare.errors import ErrorCode
 from rpcshare.pages.drawing import Update
+from rpcshare.server.failures import explain
 from rpcshare.server.pages.answers import HEADERS
 from rpcshare.shares.events import Deleted, Event
 from rpcshare.shares.hub import Subscription
@@ -31,6 +32,7 @@ __all__ = ["LiveStreams"]
 _HEARTBEAT = 15.0  # seconds
 _PAUSE = 0.08  # seconds between two updates of one page: syncs in between make one
 _KEPT = 64  # updates
+_PASSING = (ErrorCode.STORAGE_UNAVAILABLE, ErrorCode.INTERNAL)  # failures after which to come back
 _RETRY = b"retry: 1500\n\n"
 
 
@@ -84,7 +86,7 @@ class LiveStreams:
                         if (event := next_event.result()) is None:
                             return  # the server stops
                         if isinstance(event, Deleted):
-                            yield b'event: ended\ndata: {"reason":"deleted"}\n\n'
+                            yield _ended("deleted")
                             return
                         waiting.discard(next_event)
                         next_event = asyncio.create_task(_next(events))
@@ -95,8 +97,11 @@ class LiveStreams:
                         since = transcript.sync_count
                         await asyncio.sleep(_PAUSE)
                     is_first = False
-        except ShareError as exc:
-            yield b"event: ended\ndata: " + jsontext.encode({"reason": exc.code}) + b"\n\n"
+                if caller.has_lost_standing:
+                    yield _ended(ErrorCode.UNAUTHORIZED)
+        except Exception as exc:  # noqa: BLE001 -- told in one place, whatever it is
+            if (code := explain(exc).code) not in _PASSING:
+                yield _ended(code)
         finally:
             for task in waiting:
                 task.cancel()
@@ -121,6 +126,10 @@ class LiveStreams:
         else:
             update = await self._site.draw(lambda: self._site.pages.update(transcript, since))
         return b"id: %d\ndata: %b\n\n" % (update.sync_count, jsontext.encode(update))
+
+
+def _ended(reason: str) -> bytes:
+    return b"event: ended\ndata: " + jsontext.encode({"reason": reason}) + b"\n\n"
 
 
 async def _next(events: Subscription) -> Event | None:

@@ -1,0 +1,143 @@
+"""Credentials in cookies: when they count, and what of them is believed."""
+
+import time
+from uuid import UUID
+
+import pytest
+
+from rpcshare.auth.admin_token import AdminTokenVerifier
+from rpcshare.auth.caller import ANONYMOUS, Caller, View
+from rpcshare.auth.cookies import CookieReader, SessionSeal
+from rpcshare.auth.credential import Credential
+from rpcshare.auth.handshake import Authenticator
+from rpcshare.auth.origin import OriginPolicy
+from rpcshare.auth.request_head import RequestHead
+from rpcshare.auth.standing import Standing
+from rpcshare.errors import ErrorCode, ShareError
+
+SECRET = UUID("2c1f6f0e-5d3a-4b0c-9a57-0f6f6f2b8e11")
+TOKEN = "the-admin-token"
+SEAL = SessionSeal(SECRET)
+ORIGIN = "https://share.example"
+VIEW = View("share123", "g1", 0)
+
+
+class Verifier:
+    """Knows a few tokens by heart."""
+
+    async def verify(self, credential: Credential) -> Caller | None:
+        match credential.value:
+            case "rsv_view":
+                return Caller(subject=None, views=frozenset({VIEW}))
+            case "ann":
+                return Caller(subject="ann")
+            case "expired":
+                return Caller(subject="old", standing=Standing(time.time() - 1))
+        return None
+
+
+@pytest.fixture
+def authenticator() -> Authenticator:
+    origins = OriginPolicy(ORIGIN, ["https://friend.example"])
+    return Authenticator([AdminTokenVerifier(TOKEN), Verifier()], cookies=CookieReader(SEAL, origins))
+
+
+def session(token: str = TOKEN) -> str:
+    return f"rpcshare_session={SEAL.seal(token)}"
+
+
+def head(cookie: str, *more: tuple[str, str], method: str = "GET", is_websocket: bool = False) -> RequestHead:
+    headers = (("host", "share.example"), ("cookie", cookie), *more)
+    return RequestHead(headers, "/sessions", "127.0.0.1", is_websocket=is_websocket, method=method)
+
+
+async def test_what_was_signed_in_with_is_shown_again(authenticator: Authenticator) -> None:
+    caller = await authenticator.caller(head(session()))
+    assert caller.subject == "admin"
+
+
+async def test_the_cookie_does_not_tell_the_token() -> None:
+    assert TOKEN not in SEAL.seal(TOKEN)
+    assert SessionSeal(UUID(int=1)).open(SEAL.seal(TOKEN)) is None
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        "rpcshare_session=",
+        "rpcshare_session=nonsense",
+        "rpcshare_session=\xff\xfe",
+        session("unknown"),
+        session("expired"),
+        "rpcshare_session",
+        "a=b; =; ;;; rpcshare_view=x",
+        f"RPCSHARE_SESSION={SEAL.seal(TOKEN)}",
+    ],
+)
+async def test_a_cookie_that_is_not_valid_is_as_if_it_were_not_there(
+    authenticator: Authenticator, cookie: str
+) -> None:
+    caller = await authenticator.caller(head(cookie))
+    assert caller.subject is None
+
+
+async def test_a_cookie_among_others_that_cannot_be_read_is_found(authenticator: Authenticator) -> None:
+    cookie = f'strange={{"a":1}}; b@d=1; {session()}'
+    assert (await authenticator.caller(head(cookie))).subject == "admin"
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE", "PATCH", "PUT"])
+async def test_what_changes_something_must_come_from_our_own_page(
+    authenticator: Authenticator, method: str
+) -> None:
+    own = [("origin", ORIGIN)], [("sec-fetch-site", "same-origin")]
+    for headers in own:
+        assert (await authenticator.caller(head(session(), *headers, method=method))).subject == "admin"
+    others = (
+        [],
+        [("origin", "https://friend.example")],
+        [("origin", "null")],
+        [("origin", "https://evil.example")],
+        [("sec-fetch-site", "same-site")],
+        [("sec-fetch-site", "cross-site")],
+        [("origin", "https://evil.example"), ("sec-fetch-site", "same-origin")],
+    )
+    for foreign in others:
+        assert (await authenticator.caller(head(session(), *foreign, method=method))).subject is None
+
+
+async def test_a_websocket_needs_our_own_origin(authenticator: Authenticator) -> None:
+    assert (await authenticator.caller(head(session(), is_websocket=True))).subject is None
+    own = head(session(), ("origin", ORIGIN), is_websocket=True)
+    assert (await authenticator.caller(own)).subject == "admin"
+
+
+async def test_a_read_from_another_s_page_is_nobody_s(authenticator: Authenticator) -> None:
+    caller = await authenticator.caller(head(session(), ("origin", "https://friend.example")))
+    assert caller.subject is None
+
+
+async def test_a_credential_that_is_shown_comes_first(authenticator: Authenticator) -> None:
+    caller = await authenticator.caller(head(session(), ("authorization", "Bearer ann")))
+    assert caller.subject == "ann"
+    assert not caller.scopes
+
+
+async def test_a_bad_credential_is_refused_beside_a_good_cookie(authenticator: Authenticator) -> None:
+    with pytest.raises(ShareError) as caught:
+        await authenticator.caller(head(session(), ("authorization", "Bearer nobody")))
+    assert caught.value.code is ErrorCode.UNAUTHORIZED
+
+
+async def test_views_add_up(authenticator: Authenticator) -> None:
+    caller = await authenticator.caller(head(f"rpcshare_view_share123=rsv_view; {session()}"))
+    assert caller.subject == "admin"
+    assert caller.views == {VIEW}
+    caller = await authenticator.caller(head("rpcshare_view_share123=rsv_view"))
+    assert caller.subject is None
+    assert caller.views == {VIEW}
+
+
+async def test_without_a_reader_cookies_are_nothing() -> None:
+    authenticator = Authenticator([AdminTokenVerifier(TOKEN)])
+    assert (await authenticator.caller(head(session()))).subject == ANONYMOUS.subject

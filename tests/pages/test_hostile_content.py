@@ -1,0 +1,113 @@
+"""Hostile content in every place of a page: what pages are made of (tests/browser: what happens then)."""
+
+import pytest
+from drawing_shares import FRAME, Document, state_of, transcript_of
+from hostile_strings import HOSTILE, hostile_session
+
+from rpcshare.pages.drawing import Listing, Pages
+from rpcshare.shares.page import Page
+
+TAGS = frozenset(
+    [
+        "html",
+        "head",
+        "meta",
+        "title",
+        "link",
+        "script",
+        "body",
+        "a",
+        "svg",
+        "symbol",
+        "path",
+        "use",
+        "header",
+        "form",
+        "span",
+        "button",
+        "nav",
+        "ol",
+        "li",
+        "div",
+        "main",
+        "h1",
+        "dl",
+        "dt",
+        "dd",
+        "time",
+        "article",
+        "h2",
+        "details",
+        "summary",
+        "p",
+        "ul",
+        "pre",
+        "code",
+        "table",
+        "tbody",
+        "thead",
+        "colgroup",
+        "col",
+        "tr",
+        "td",
+        "th",
+        "mark",
+        "strong",
+        "em",
+        "s",
+        "blockquote",
+        "hr",
+        "br",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "figure",
+        "img",
+        "footer",
+        "section",
+        "input",
+        "label",
+        "aside",
+    ]
+)
+ADDRESSES = ("href", "src", "action")
+
+
+@pytest.fixture(scope="module")
+def pages() -> Pages:
+    return Pages()
+
+
+def test_the_corpus_is_large_enough() -> None:
+    assert len(set(HOSTILE)) >= 100
+
+
+@pytest.mark.parametrize("number", range(len(HOSTILE)))
+def test_no_place_of_a_page_is_careless(pages: Pages, number: int) -> None:
+    state = state_of(hostile_session(HOSTILE[number], number))
+    transcript = transcript_of(state)
+    listing = Listing(Page([state.index()], 1, None), HOSTILE[number], "", "sessions", may_delete=True)
+    drawn = [
+        pages.share(FRAME, transcript, at="", until="", is_end=False),
+        pages.part(FRAME, transcript, f"prt_{number}_1"),
+        pages.changes(FRAME, transcript, is_split=False, file=None),
+        pages.changes(FRAME, transcript, is_split=True, file=None),
+        pages.sessions(FRAME, listing),
+        pages.delete(FRAME, state.index()),
+    ]
+    for html in drawn:
+        assert html is not None
+        page = Document(html)
+        scripts = [attributes for tag, attributes in page.elements if tag == "script"]
+        assert [attributes["src"] for attributes in scripts] == [f"../static/{pages.assets.script}"]
+        for tag, attributes in page.elements:
+            assert tag in TAGS
+            assert not [name for name in attributes if name.startswith("on") or name in ("style", "srcset")]
+            for name in ADDRESSES:
+                address = attributes.get(name, "").strip().lower()
+                if tag in ("img", "script", "link", "form", "use"):
+                    assert "evil.example" not in address
+                assert not address.startswith(("javascript:", "vbscript:", "data:text", "data:,", "//"))
+                if tag == "a" and address.startswith("http"):
+                    assert attributes["rel"] == "noopener noreferrer nofollow"
