@@ -107,7 +107,7 @@ class PageSite:
             lambda: self.pages.notice(
                 frame,
                 *told.lines,
-                code=told.status,
+                code=0 if told.has_sign_in else told.status,
                 problem=told.problem,
                 has_sign_in=told.has_sign_in and self.seal is not None,
                 next_address=told.next_address,
