@@ -1,6 +1,7 @@
 """Long sessions, a page at a time."""
 
 import re
+import tracemalloc
 
 from drawing_shares import FRAME, page_of, state_of, transcript_of
 from sample_session import message, part
@@ -123,3 +124,21 @@ def test_parts_are_drawn_once() -> None:
     for _ in range(3):
         pages.share(FRAME, transcript_of(state), at="", until="", is_end=False)
     assert len(drawn) == 20
+
+
+def test_twenty_thousand_parts_cost_what_is_shown_of_them() -> None:
+    state = state_of(long_session(4000, 5, text="A sentence of some length, and another. " * 5))
+    pages = Pages()
+    tracemalloc.start()
+    try:
+        html = pages.share(FRAME, transcript_of(state), at="", until="", is_end=False)
+        end = pages.chunk(transcript_of(state), at="", until="", is_end=True)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert html is not None
+    assert end is not None
+    assert len(re.findall(r'id="p-', html)) == MAX_PARTS
+    assert "p3999-4" in end
+    assert len(html) < 300_000
+    assert peak < 30_000_000
