@@ -9,7 +9,7 @@ from typing import ClassVar
 import msgspec
 from markupsafe import Markup, escape
 
-from rpcshare.pages.blocks import Block, Bounds
+from rpcshare.pages.blocks import NORMAL, Block, Bounds
 from rpcshare.pages.fields import Fields, plain
 from rpcshare.pages.figures import plural
 
@@ -17,6 +17,7 @@ __all__ = ["DiffBlock", "Hunk", "Row", "compared", "diff_of_file", "patched"]
 
 _MAX_COMPARED = 800  # differing lines on each side; comparing may take quadratic time
 _CONTEXT = 3
+_LARGEST = 100  # times as many characters as are shown of it: what is looked at
 _MAX_MARKED = 400  # characters of a line in which the changed words are marked
 
 _HUNK = re.compile(r"@@ -(\d{1,9})(?:,\d{1,9})? \+(\d{1,9})(?:,\d{1,9})? @@ ?(.*)")
@@ -63,10 +64,16 @@ def diff_of_file(diff: Fields, bounds: Bounds, *, is_split: bool = False) -> Dif
     """Return a FileDiff, of which opencode has had two shapes: with a patch, or with the whole file twice."""
     file = diff.line("file", "path", "filePath")
     patch = diff.raw("patch", "diff")
-    if patch:
+    before, after = diff.raw("before"), diff.raw("after")
+    if max(len(patch), len(before), len(after)) > bounds.characters * _LARGEST:
+        remark = "Too large to be shown among others." if bounds is NORMAL else "Too large to be shown."
+        block = DiffBlock(
+            file, "modified", 0, 0, [], is_split, remark, cut="whole" if bounds is NORMAL else ""
+        )
+    elif patch:
         block = patched(file, patch, bounds, is_split=is_split)
     else:
-        block = compared(file, diff.raw("before"), diff.raw("after"), bounds, is_split=is_split)
+        block = compared(file, before, after, bounds, is_split=is_split)
     additions, deletions = diff.number("additions"), diff.number("deletions")
     status = diff.line("status")
     return msgspec.structs.replace(

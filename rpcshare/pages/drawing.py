@@ -15,7 +15,14 @@ from rpcshare.pages.drawn_parts import DrawnParts
 from rpcshare.pages.fields import Fields
 from rpcshare.pages.messages import MessageView, anchor_of, facts_of, prompt_of, view_of_message
 from rpcshare.pages.parts import PartView, anchor, view_of_part
-from rpcshare.pages.sessions import Prompt, directory_of, prompts_of, view_of_changes, view_of_session
+from rpcshare.pages.sessions import (
+    FILES_PER_PAGE,
+    Prompt,
+    directory_of,
+    prompts_of,
+    view_of_changes,
+    view_of_session,
+)
 from rpcshare.shares.outline import Entry, PartEntry, Transcript
 from rpcshare.shares.page import Page
 from rpcshare.shares.state import SessionIndex
@@ -150,7 +157,7 @@ class Pages:
         )
 
     def changes(
-        self, frame: Frame, transcript: Transcript, *, is_split: bool, file: int | None
+        self, frame: Frame, transcript: Transcript, *, is_split: bool, file: int | None, start: int = 1
     ) -> str | None:
         """Return the page of what the session's files have become.
 
@@ -159,16 +166,18 @@ class Pages:
             transcript: the share.
             is_split: whether old and new stand side by side.
             file: the number of the one file of which all is asked for, from 1.
+            start: the number of the first file, where some are asked for.
 
         Returns:
             None if there is no such file.
         """
         session = view_of_session(transcript)
-        if file is not None and not 1 <= file <= session.files:
+        first, number = (start, FILES_PER_PAGE) if file is None else (file, 1)
+        if not 1 <= first <= max(1, session.files):
             return None
         bounds = NORMAL if file is None else WHOLE
-        only = None if file is None else file - 1
-        files, more = view_of_changes(transcript, bounds, is_split=is_split, only=only)
+        files = view_of_changes(transcript, bounds, is_split=is_split, start=first - 1, number=number)
+        more = session.files - (first - 1) - len(files) if file is None else 0
         return self._render(
             "changes.html",
             frame=msgspec.structs.replace(frame, title=session.title, description=session.description),
@@ -177,7 +186,8 @@ class Pages:
             sync_count=transcript.sync_count,
             files=files,
             more_files=more,
-            offset=only or 0,
+            offset=first - 1,
+            next_start=first + len(files),
             is_split=is_split,
             is_whole=file is not None,
         )

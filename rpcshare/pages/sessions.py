@@ -9,10 +9,18 @@ from rpcshare.pages.fields import Fields
 from rpcshare.pages.messages import MessageFacts, anchor_of, facts_of, prompt_of
 from rpcshare.shares.outline import FileEntry, Transcript
 
-__all__ = ["Prompt", "SessionView", "directory_of", "prompts_of", "view_of_changes", "view_of_session"]
+__all__ = [
+    "FILES_PER_PAGE",
+    "Prompt",
+    "SessionView",
+    "directory_of",
+    "prompts_of",
+    "view_of_changes",
+    "view_of_session",
+]
 
 _MAX_PROMPTS = 300
-_MAX_FILES = 300
+FILES_PER_PAGE = 60
 
 
 class SessionView(msgspec.Struct, frozen=True):
@@ -109,23 +117,24 @@ def prompts_of(transcript: Transcript) -> tuple[list[Prompt], int]:
 
 
 def view_of_changes(
-    transcript: Transcript, bounds: Bounds, *, is_split: bool, only: int | None = None
-) -> tuple[list[DiffBlock], int]:
-    """Return the newest diff of each file, and how many more files there are.
+    transcript: Transcript, bounds: Bounds, *, is_split: bool, start: int, number: int
+) -> list[DiffBlock]:
+    """Return the newest diff of some files.
 
     Args:
         transcript: the share.
         bounds: how much of each file is shown.
         is_split: whether old and new stand side by side.
-        only: the number of the one file that is asked for.
+        start: of which file on, from 0.
+        number: of how many.
     """
     directory = directory_of(transcript)
-    files = transcript.files if only is None else transcript.files[only : only + 1]
-    shown = [diff_of_file(Fields.decode(file.body), bounds, is_split=is_split) for file in files[:_MAX_FILES]]
+    files = transcript.files[start : start + number]
+    shown = [diff_of_file(Fields.decode(file.body), bounds, is_split=is_split) for file in files]
     if len(directory) > 1:
         prefix = directory.rstrip("/") + "/"
         shown = [msgspec.structs.replace(diff, file=diff.file.removeprefix(prefix)) for diff in shown]
-    return shown, max(0, len(files) - _MAX_FILES)
+    return shown
 
 
 def directory_of(transcript: Transcript) -> str:

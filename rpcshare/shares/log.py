@@ -160,7 +160,7 @@ class ShareLog:
     @property
     def footprint(self) -> int:
         """About how many bytes of memory it takes."""
-        return _OVERHEAD + self.state.content.footprint + self._hub.size
+        return _OVERHEAD + self.state.footprint + self._hub.size
 
     # What callers ask for
 

@@ -14,6 +14,9 @@ from rpcshare.shares.syncdata import Item, Kind
 __all__ = ["Entry", "FileEntry", "Outline", "PartEntry", "Transcript"]
 
 
+_ITEM_OVERHEAD = 350  # bytes of memory for each message, part and diff
+
+
 class PartEntry(msgspec.Struct, frozen=True, eq=False, gc=False):
     """One version of a part."""
 
@@ -137,6 +140,11 @@ class Outline:
     def files(self) -> tuple[FileEntry, ...]:
         """The newest diff of each file; one that has not changed is the same object as before."""
         return tuple(self._files.values())
+
+    @property
+    def footprint(self) -> int:
+        """About how many bytes of memory this takes, beside the bodies, which it shares."""
+        return _ITEM_OVERHEAD * (len(self._messages) + len(self._parts) + len(self._file_of))
 
     def _entry(self, message_id: str) -> Entry:
         entry = self._entries.get(message_id)

@@ -260,7 +260,9 @@ class ShareService:
     async def transcript(self, caller: Caller, share_id: object) -> Transcript:
         """Return a share as it is read from top to bottom. Raises SHARE_NOT_FOUND."""
         async with self._reading(caller, share_id) as log:
-            return log.transcript()
+            transcript = log.transcript()
+            self._shares.resized(log, log.share_id, log.footprint)  # which it has made larger, the first time
+            return transcript
 
     @audited(Action.SHARE_READ, only_refusals=True)
     async def metadata(self, caller: Caller, share_id: object) -> SessionIndex:

@@ -170,6 +170,11 @@ class ShareState:
         self.last_updated = last_updated
 
     @property
+    def footprint(self) -> int:
+        """About how many bytes of memory this takes."""
+        return self.content.footprint + (self._outline.footprint if self._outline is not None else 0)
+
+    @property
     def outline(self) -> Outline:
         """The order of what the share holds: made once, and from then on kept up to date."""
         if self._outline is None:

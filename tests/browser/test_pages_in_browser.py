@@ -139,6 +139,27 @@ async def test_the_mark_says_what_is_true(page: Page, tmp_path: Path) -> None:
         await expect(mark).to_have_text("Ended: removed")
 
 
+async def test_a_page_that_missed_more_than_can_be_told_loads_it(page: Page, tmp_path: Path) -> None:
+    items = long_session(90)
+    with RunningServer(tmp_path / "data") as server:
+        share = Share(server, items[:6])
+        await page.goto(share.url)
+        await expect(page.locator("#live")).to_have_text("Live")
+        server.restart()
+        share.sync(*items[6:])
+        await expect(page.locator("#p-p040")).to_be_attached(timeout=15000)
+        for _ in range(30):
+            await page.mouse.wheel(0, 4000)
+            if await page.locator("#p-p089").count():
+                break
+            await page.wait_for_load_state("networkidle")
+        await expect(page.locator("#p-p089")).to_be_attached()
+        ids = await page.locator(".part").evaluate_all("parts => parts.map(part => part.id)")
+        assert ids == [f"p-p{number:03}" for number in range(90)]
+        share.sync(message("last", "user"), part("last", "last", "text", text="one more"))
+        await expect(page.locator("#p-last")).to_have_text("one more")
+
+
 async def test_changes_to_files_appear_too(page: Page, server: RunningServer) -> None:
     share = Share(server, SAMPLE)
     await page.goto(f"{share.url}?view=changes")

@@ -142,3 +142,16 @@ def test_twenty_thousand_parts_cost_what_is_shown_of_them() -> None:
     assert "p3999-4" in end
     assert len(html) < 300_000
     assert peak < 30_000_000
+
+
+def test_many_files_are_turned_over() -> None:
+    diffs = [{"file": f"f{number}.py", "patch": "@@ -1 +1 @@\n-a\n+b"} for number in range(150)]
+    transcript = transcript_of(state_of([{"type": "session_diff", "data": diffs}]))
+    pages, seen, start = Pages(), [], 1
+    while start:
+        html = pages.changes(FRAME, transcript, is_split=False, file=None, start=start)
+        assert html is not None
+        seen += re.findall(r'id="fh-\d+">(f\d+\.py)<', html)
+        link = re.search(r"start=(\d+)", html)
+        start = int(link[1]) if link else 0
+    assert seen == [f"f{number}.py" for number in range(150)]

@@ -82,3 +82,11 @@ def test_what_is_no_patch_breaks_nothing(patch: str) -> None:
 def test_content_is_escaped() -> None:
     block = compared("x", "<b>one</b>\n", "<b>two</b>\n", NORMAL)
     assert "&lt;b&gt;<mark>" in rows(block)[0][3]
+
+
+def test_a_huge_file_is_not_read_among_others() -> None:
+    block = diff_of_file(
+        Fields({"file": "x", "before": "", "after": "line\n" * 500_000, "additions": 500_000}), NORMAL
+    )
+    assert block.remark == "Too large to be shown among others."
+    assert block.additions == 500_000

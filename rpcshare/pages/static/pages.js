@@ -157,7 +157,7 @@ function inPlace(change) {
 
 // Loading what is further up or down
 
-/** @param {HTMLElement} messages */
+/** @param {HTMLElement} messages @returns {() => void} what is to be called when there are new links */
 function loadAsOneScrolls(messages) {
   const observer = new IntersectionObserver(
     (entries) => {
@@ -180,6 +180,12 @@ function loadAsOneScrolls(messages) {
       const fragment = parse(await fetchText(`${link.getAttribute("href")}&fragment=1`));
       // The other end of what has been loaded is on the page.
       fragment.querySelector(isEarlier ? "[data-load=later]" : "[data-load=earlier]")?.closest(".more")?.remove();
+      // What came live may be part of what is loaded now.
+      for (const article of [...fragment.querySelectorAll(".message")]) {
+        if (![article, ...article.querySelectorAll(".part")].some((each) => each.id && byId(each.id))) continue;
+        inPlace(() => merge(messages, article));
+        article.remove();
+      }
       addCopyButtons(fragment);
       inPlace(() => nav.replaceWith(fragment));
       watch();
@@ -190,6 +196,7 @@ function loadAsOneScrolls(messages) {
   // Not before the reader has moved: then what is shown first has been drawn.
   window.addEventListener("scroll", watch, { once: true, passive: true });
   setTimeout(watch, 1500);
+  return watch;
 }
 
 /** @param {string} address */
@@ -272,9 +279,10 @@ function sharePage(messages) {
   // Whoever scrolls up wants to read.
   window.addEventListener("wheel", (event) => event.deltaY < 0 && setFollowing(false), { passive: true });
 
+  const watch = loadAsOneScrolls(messages);
   follow(messages, (update) => {
     if (update.isReset) {
-      reload(messages).then(toEnd);
+      reload(messages).then(watch).then(toEnd);
       return;
     }
     const fragment = parse(update.messages);
@@ -289,7 +297,6 @@ function sharePage(messages) {
     addPrompts(update.prompts);
     toEnd();
   });
-  loadAsOneScrolls(messages);
   markPrompts();
 }
 
@@ -300,9 +307,13 @@ async function reload(messages) {
     const address = chunk.getAttribute("data-source") || "?";
     try {
       const fragment = parse(await fetchText(`${address}${address.endsWith("?") ? "" : "&"}fragment=1`));
+      const later = fragment.querySelector("[data-load=later]")?.closest(".more");
       inPlace(() => {
         for (const article of [...fragment.querySelectorAll(".message")]) merge(messages, article);
       });
+      if (later && !messages.querySelector("[data-load=later]") && chunk === messages.querySelector(".chunk:last-of-type")) {
+        messages.append(later);
+      }
     } catch {
       return; // the stream will come back, and this with it
     }

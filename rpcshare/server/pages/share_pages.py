@@ -55,10 +55,9 @@ class SharePages:
     def _drawn(self, request: Request, frame: Frame, transcript: Transcript) -> str:
         query, pages = request.query_params, self._site.pages
         if query.get("view") == "changes":
-            number = query.get("file", "")
-            file = int(number) if number.isascii() and number.isdecimal() and len(number) < 6 else None
+            file, start = _number(query.get("file", "")), _number(query.get("start", ""))
             is_split = query.get("layout") == "split"
-            drawn = pages.changes(frame, transcript, is_split=is_split, file=file)
+            drawn = pages.changes(frame, transcript, is_split=is_split, file=file, start=start or 1)
             return drawn or pages.changes(frame, transcript, is_split=is_split, file=None) or ""
         at = query.get("at") or query.get("from") or ""
         until, is_end = query.get("until", ""), "end" in query
@@ -84,3 +83,7 @@ class SharePages:
     def _tag(self, transcript: Transcript, frame: Frame) -> str:
         assets = self._site.pages.assets
         return etag(transcript.generation, transcript.sync_count, frame, assets.style, assets.script)
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 7 else None
