@@ -3,6 +3,8 @@
 import asyncio
 import json
 import re
+import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
@@ -13,7 +15,7 @@ import pytest
 from drawing_shares import Document
 from sample_session import SAMPLE, message, part
 
-from running_server import RunningServer
+from running_server import RPCSHARE, RunningServer, bare_environment
 
 SESSIONS = count()
 PATHS = ["/share/{}", "/share/{}?view=changes&layout=split", "/share/{}/part/prt_0304"]
@@ -208,6 +210,97 @@ def test_signing_in_leads_nowhere_else(browser: httpx.Client, server: RunningSer
 def test_a_body_that_is_no_form_is_refused(browser: httpx.Client, server: RunningServer) -> None:
     answer = browser.post("/sign-in", json={"token": server.token}, headers={"Origin": server.url})
     assert answer.status_code == 400
+
+
+# Shares that are not open to all
+
+
+def closed_share(owner: httpx.Client, **options: object) -> str:
+    body = {"sessionID": f"ses_pages_{next(SESSIONS):08}", "data": SAMPLE, **options}
+    share_id: str = owner.post("/api/share", json=body).json()["id"]
+    return share_id
+
+
+def test_a_password_opens_a_share_for_this_browser(
+    browser: httpx.Client, server: RunningServer, owner: httpx.Client
+) -> None:
+    share_id = closed_share(owner, password="open sesame")
+    asked = browser.get(f"/share/{share_id}")
+    assert asked.status_code == 401
+    assert "This session has a password" in asked.text
+    assert "Totals of several currencies" not in asked.text
+    headers = {"Origin": server.url}
+    wrong = browser.post(f"/share/{share_id}/unlock", data={"password": "0pen"}, headers=headers)
+    assert wrong.status_code == 401
+    assert "That password is not right." in wrong.text
+    right = browser.post(f"/share/{share_id}/unlock", data={"password": "open sesame"}, headers=headers)
+    assert (right.status_code, right.headers["location"]) == (303, f"../{share_id}")
+    cookie = right.headers["set-cookie"]
+    assert f"Path=/share/{share_id}" in cookie
+    assert "HttpOnly" in cookie
+    opened = browser.get(f"/share/{share_id}")
+    assert "Totals of several currencies" in opened.text
+    assert 'content="noindex, nofollow"' in opened.text
+
+
+def test_a_password_that_has_changed_is_asked_for_again(
+    browser: httpx.Client, server: RunningServer, owner: httpx.Client
+) -> None:
+    share_id = closed_share(owner, password="one")
+    headers = {"Origin": server.url}
+    browser.post(f"/share/{share_id}/unlock", data={"password": "one"}, headers=headers)
+    assert browser.get(f"/share/{share_id}").status_code == 200
+    owner.patch(f"/api/share/{share_id}", json={"password": "two"})
+    assert browser.get(f"/share/{share_id}").status_code == 401
+
+
+def test_a_private_share_asks_who_one_is_and_leads_back(
+    browser: httpx.Client, server: RunningServer, owner: httpx.Client
+) -> None:
+    share_id = closed_share(owner, visibility="private")
+    asked = browser.get(f"/share/{share_id}")
+    assert asked.status_code == 401
+    assert "This session is private" in asked.text
+    assert f'name="next" value="share/{share_id}"' in asked.text
+    assert "unlock" not in asked.text
+    answer = sign_in(browser, server, next=f"share/{share_id}")
+    landed = browser.get(answer.url.join(answer.headers["location"]))
+    assert "Totals of several currencies" in landed.text
+
+
+def test_an_expired_share_is_explained(browser: httpx.Client, owner: httpx.Client) -> None:
+    share_id = closed_share(owner, expiresIn=0.05)
+    for _ in range(200):
+        answer = browser.get(f"/share/{share_id}")
+        if answer.status_code != 200:
+            break
+    assert answer.status_code == 410
+    assert "This session has expired" in answer.text
+
+
+def test_who_is_no_admin_is_led_to_their_own_list(
+    browser: httpx.Client, server: RunningServer, owner: httpx.Client
+) -> None:
+    made = subprocess.run(
+        [RPCSHARE, "keys", "create", "pages-reader", f"--data-dir={server.data_dir}"],
+        env=bare_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    key = re.search(r"rsk_\S+", made.stdout)
+    assert key
+    share(owner)
+    for _ in range(100):  # a server learns of a new key within seconds
+        answer = sign_in(browser, server, token=key[0], next="")
+        if answer.status_code == 303:
+            break
+        time.sleep(0.1)
+    assert answer.headers["location"] == "my-sessions"
+    refused = browser.get("/sessions")
+    assert refused.status_code == 403
+    assert 'href="my-sessions"' in refused.text
+    assert "No session has been shared yet." in browser.get("/my-sessions").text
 
 
 # The list

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,23 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["SigningIn"]
 
 _NEXT = re.compile(r"(?:my-)?sessions|share/[A-Za-z0-9_-]{1,300}")
-
-
-class ViewToken(Protocol):
-    """A right to read one share, for some time."""
-
-    token: str
-    expires_at: int
-    """Milliseconds since the epoch."""
-
-
-@runtime_checkable
-class Unlocks(Protocol):
-    """A service whose shares may have passwords."""
-
-    async def unlock(self, caller: Caller, share_id: object, password: object) -> ViewToken:
-        """Return a view token for who knows the password."""
-        ...
 
 
 class SigningIn:
@@ -96,11 +79,8 @@ class SigningIn:
         check_own_form(request, self._site.origins)
         share_id = request.path_params["share_id"]
         form = await read_form(request)
-        service: object = self._site.service
-        if not isinstance(service, Unlocks):
-            raise ShareError(ErrorCode.SHARE_NOT_FOUND, "Share not found")
         try:
-            view = await service.unlock(caller, share_id, form.get("password", ""))
+            view = await self._site.service.unlock(caller, share_id, form.get("password", ""))
         except ShareError as exc:
             if exc.code is not ErrorCode.UNAUTHORIZED:
                 raise
