@@ -132,7 +132,12 @@ class Authenticator:
         if self._cookies is None:
             return caller
         for credential in self._cookies.credentials(head):
-            kept = await self._known(credential)
+            try:
+                kept = await self._known(credential)
+            except ShareError as exc:
+                if exc.code is not ErrorCode.UNAUTHORIZED:
+                    raise
+                continue  # a browser keeps what has expired; nobody shows it on purpose
             if kept is None or kept.has_lost_standing:
                 continue
             if kept.subject is None or caller.subject is None:

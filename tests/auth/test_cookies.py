@@ -33,6 +33,10 @@ class Verifier:
                 return Caller(subject="ann")
             case "expired":
                 return Caller(subject="old", standing=Standing(time.time() - 1))
+            case "refused":
+                raise ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: the token has expired")
+            case "unavailable":
+                raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, "Storage unavailable", retry_after=1.0)
         return None
 
 
@@ -79,6 +83,19 @@ async def test_a_cookie_that_is_not_valid_is_as_if_it_were_not_there(
 ) -> None:
     caller = await authenticator.caller(head(cookie))
     assert caller.subject is None
+
+
+async def test_a_cookie_whose_token_is_refused_is_as_if_it_were_not_there(
+    authenticator: Authenticator,
+) -> None:
+    caller = await authenticator.caller(head(session("refused")))
+    assert caller.subject is None
+
+
+async def test_what_cannot_be_verified_now_is_not_taken_for_nobody_s(authenticator: Authenticator) -> None:
+    with pytest.raises(ShareError) as refused:
+        await authenticator.caller(head(session("unavailable")))
+    assert refused.value.code is ErrorCode.STORAGE_UNAVAILABLE
 
 
 async def test_a_cookie_among_others_that_cannot_be_read_is_found(authenticator: Authenticator) -> None:
