@@ -10,26 +10,14 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.peers import Load, Peer, node, ours
-
-
-class Figure(NamedTuple):
-    """What was measured of both."""
-
-    name: str
-    unit: str
-    ours: float
-    node: float
-    target: float
-    """What ours/Node is to be at most."""
-
-    @property
-    def ratio(self) -> float:
-        return self.ours / self.node
-
+from bench.figures import Figure
+from bench.peers import Load, Peer, Start, node, ours
 
 Measure = Callable[[Peer, Load], float]
 _numbers = count()
+
+# Calls to a server before anything is measured: a compiler that learns from what runs has learned by then.
+WARM_UP = 20_000
 
 
 def fresh(prefix: str) -> str:
@@ -103,10 +91,21 @@ def many_shares(syncs: int) -> Measure:
     return measure
 
 
-def idle(connections: int) -> Measure:
-    """Memory of a connection with a session that does nothing."""
+def create_peak(parts: int) -> Measure:
+    """The most memory that a new server has had, once it has made a share of so many parts."""
 
     def measure(peer: Peer, load: Load) -> float:
+        load("create", fresh("peak"), parts)
+        return peer.memory("VmHWM") / 1e6
+
+    return measure
+
+
+def idle(connections: int) -> Measure:
+    """Memory of a connection that has made one call, and does nothing."""
+
+    def measure(peer: Peer, load: Load) -> float:
+        load("idle", 50)  # what the process has not given back, others will use first
         before = peer.memory()
         load("idle", connections)
         return (peer.memory() - before) / connections / 1000
@@ -120,6 +119,8 @@ class Bench(NamedTuple):
     target: float
     measure: Measure
     rounds: int
+    is_of_new: bool = False
+    """Whether each round is of a server that has done nothing before."""
 
 
 def benches(*, quick: bool) -> list[Bench]:
@@ -134,24 +135,43 @@ def benches(*, quick: bool) -> list[Bench]:
         Bench("CPU per event, 1,000 subscribers", "µs", 0.3, event(1000, 3 if quick else 15), few),
         Bench("one-part sync into 20,000 parts", "µs", 0.02, sync_into(20_000, 10 if quick else 60), few),
         Bench("create with 20,000 parts", "ms", 1.0, create(20_000), few),
+        Bench("peak memory of that create", "MB", 1.0, create_peak(20_000), few, is_of_new=True),
         Bench("one sync, 64 shares at once", "µs", 1 / 3, many_shares(10 if quick else 60), rounds),
-        Bench("memory per idle connection", "kB", 20 / 17, idle(100 if quick else 500), 1),
+        Bench("memory per idle connection", "kB", 20 / 17, idle(250), few, is_of_new=True),
     ]
 
 
 def run(*, quick: bool, only: str = "") -> Iterator[Figure]:
     """Yield the medians, as they are known."""
-    with tempfile.TemporaryDirectory() as name, ours(Path(name)) as own, node(Path(name)) as peer:
-        for bench in benches(quick=quick):
-            if only not in bench.name:
-                continue
-            results: dict[str, list[float]] = {"ours": [], "node": []}
-            with Load(own) as own_load, Load(peer) as peer_load:
-                for side, load in ((own, own_load), (peer, peer_load)):
-                    load("calls", 200, 16)  # both are warm before either is measured
-                    del side
-                for _ in range(bench.rounds):
-                    results["ours"].append(bench.measure(own, own_load))
-                    results["node"].append(bench.measure(peer, peer_load))
-            mine, theirs = (statistics.median(results[side]) for side in ("ours", "node"))
-            yield Figure(bench.name, bench.unit, mine, theirs, bench.target)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with ours(folder) as own, node(folder) as peer:
+            for side in (own, peer):
+                with Load(side) as load:
+                    load("calls", WARM_UP // 4 if quick else WARM_UP, 64)
+            for bench in benches(quick=quick):
+                if only not in bench.name:
+                    continue
+                if bench.is_of_new:
+                    results = [
+                        [_of_new(start, folder, bench.measure) for start in (ours, node)]
+                        for _ in range(bench.rounds)
+                    ]
+                else:
+                    results = _in_turn(own, peer, bench)
+                mine, theirs = (statistics.median(values) for values in zip(*results, strict=True))
+                yield Figure(bench.name, bench.unit, mine, theirs, bench.target)
+
+
+def _in_turn(own: Peer, peer: Peer, bench: Bench) -> list[list[float]]:
+    """Return what was measured of both, round by round."""
+    with Load(own) as own_load, Load(peer) as peer_load:
+        loads = ((own, own_load), (peer, peer_load))
+        for _, load in loads:
+            load("calls", 1000, 64)  # so is the client, which is a new one
+        return [[bench.measure(side, load) for side, load in loads] for _ in range(bench.rounds)]
+
+
+def _of_new(start: Start, folder: Path, measure: Measure) -> float:
+    with start(folder) as side, Load(side) as load:
+        return measure(side, load)

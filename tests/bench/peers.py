@@ -1,53 +1,72 @@
-"""The servers that are compared, and the load that npm's client puts on them: each a process of its own."""
+"""The servers that are compared, and the clients that put load on them: each a process of its own."""
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
 from running_server import RunningServer
 
-NODE = Path(__file__).parents[1] / "node"
+__all__ = ["NODE_CLIENT", "PYTHON_CLIENT", "Load", "Peer", "Start", "node", "ours"]
+
+TESTS = Path(__file__).parents[1]
+NODE = TESTS / "node"
+NODE_CLIENT = ("node", str(NODE / "bench_load.mjs"))
+PYTHON_CLIENT = (sys.executable, str(TESTS / "bench" / "python_load.py"))
 TICKS = os.sysconf("SC_CLK_TCK")
 
+_numbers = count()
 
-class Peer:
-    """A server under load."""
 
-    def __init__(self, name: str, url: str, token: str, pid: int) -> None:
-        self.name = name
-        self.url = url
-        self.token = token
-        self._pid = pid
+class Process:
+    """A process, as the operating system sees it."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
 
     def cpu(self) -> float:
         """Return the seconds of CPU that the process has used, in user and system mode."""
-        fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS
 
     def memory(self, what: str = "VmRSS") -> float:
         """Return how many bytes of memory it has, or with VmHWM: has had at most."""
-        for line in Path(f"/proc/{self._pid}/status").read_text().splitlines():
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
             if line.startswith(what):
                 return int(line.split()[1]) * 1024
         raise RuntimeError(f"the system does not tell {what}")
 
 
-class Load:
-    """npm's client, driven line by line (see tests/node/bench_load.mjs)."""
+class Peer(Process):
+    """A server under load."""
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, name: str, url: str, token: str, pid: int) -> None:
+        super().__init__(pid)
+        self.name = name
+        self.url = url
+        self.token = token
+
+
+Start = Callable[[Path], AbstractContextManager[Peer]]
+
+
+class Load(Process):
+    """A client, driven line by line (see tests/node/bench_load.mjs)."""
+
+    def __init__(self, peer: Peer, client: tuple[str, ...] = NODE_CLIENT) -> None:
         self._process = subprocess.Popen(
-            ["node", "bench_load.mjs", peer.url.replace("http", "ws", 1) + "/rpc", peer.token],
+            [*client, peer.url.replace("http", "ws", 1) + "/rpc", peer.token],
             cwd=NODE,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
+        super().__init__(self._process.pid)
 
     def __enter__(self) -> Self:
         return self
@@ -70,16 +89,17 @@ class Load:
 
 @contextmanager
 def ours(folder: Path) -> Iterator[Peer]:
-    """Run our server."""
-    with RunningServer(folder / "ours", "--max-share-size=0") as server:
+    """Run our server, with its data in a new directory in ``folder``."""
+    with RunningServer(folder / f"ours{next(_numbers)}", "--max-share-size=0") as server:
         yield Peer("ours", server.url, server.token, server.process.pid)
 
 
 @contextmanager
 def node(folder: Path) -> Iterator[Peer]:
-    """Run the server made with npm's capnweb."""
+    """Run the server made with npm's capnweb, likewise."""
+    data = folder / f"node{next(_numbers)}"
     process = subprocess.Popen(
-        ["node", "bench_server.mjs", folder / "node"], cwd=NODE, stdout=subprocess.PIPE, text=True
+        ["node", "bench_server.mjs", data], cwd=NODE, stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None
