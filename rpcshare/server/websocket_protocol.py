@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.exceptions import InvalidState
 from websockets.frames import Frame, Opcode
+from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from rpcshare.rpc.frames import FrameReader, frames_of
 from rpcshare.rpc.transport import Receiver, TransportClosedError
 from rpcshare.rpc.websocket import close_reason
 
@@ -57,6 +58,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         # Made anew, of this module's class.
         self.conn = _Handshake(extensions=[], max_size=self.config.ws_max_size, logger=self.conn.logger)
         self._events = self.queue = _Events()
+        self._frames = FrameReader(masked=True, max_size=self.config.ws_max_size)
         self._receiver: Receiver | None = None
         self._takes_text_as_bytes = False
         # Whether the message whose frames are arriving is text.
@@ -75,12 +77,34 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Process what has arrived; messages that came together are told together."""
-        super().data_received(data)
+        if self.conn.state is State.OPEN:
+            for part in self._frames.read(data):
+                if isinstance(part, tuple):
+                    self._whole_message(*part)
+                else:
+                    super().data_received(part)
+                    if self._is_ending():
+                        break
+        else:
+            super().data_received(self._frames.take_rest() + data)
         if self._arrived:
             self._tell_arrived()
 
+    def _is_ending(self) -> bool:
+        return self.conn.state is not State.OPEN
+
+    def _whole_message(self, is_text: bool, data: bytes) -> None:
+        if self._receiver is None:
+            if is_text:
+                self.handle_text(Frame(Opcode.TEXT, data))
+            else:
+                self.handle_bytes(Frame(Opcode.BINARY, data))
+        else:
+            self._is_text = is_text
+            self._arrived.append(self._message(data))
+
     def handle_events(self) -> None:
-        """Process frames; those of a connection that has been taken over by the shortest way."""
+        """Process frames that are no whole messages; of a connection that has been taken over, here."""
         if self._receiver is None:
             super().handle_events()
             return
@@ -154,15 +178,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def write(self, frames: Sequence[bytes], *, text: bool) -> int:
         """Send frames together; return how many bytes wait to leave."""
-        send = self.conn.send_text if text else self.conn.send_binary
-        try:
-            for frame in frames:
-                send(frame)
-        except InvalidState:
-            pass  # closed; whoever sends has been told, or will be
-        if self.transport.is_closing():
-            return 0
-        self.transport.write(b"".join(self.conn.data_to_send()))
+        if self.conn.state is not State.OPEN or self.transport.is_closing():
+            return 0  # whoever sends has been told, or will be
+        self.transport.write(frames_of(frames, text=text, masked=False))
         return 0 if self.writable.is_set() else self.transport.get_write_buffer_size()
 
     def pause(self) -> None:

@@ -1,0 +1,129 @@
+"""WebSocket frames, as nearly all of them are: one message each, whole.
+
+``websockets`` has the protocol: the handshake, fragments, pings, the end, and what is wrong with a frame. It
+makes an object of each frame, which costs more than the message in it does. So a connection that is open
+takes whole messages straight from its data, and leaves every other frame to ``websockets``, in order.
+"""
+
+from __future__ import annotations
+
+import secrets
+import struct
+from collections.abc import Iterator, Sequence
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:
+    from websockets.utils import apply_mask
+
+__all__ = ["FrameReader", "frames_of"]
+
+# RFC 6455 section 5.2: the first byte of a frame that is a whole message of text, or of bytes.
+TEXT = 0x81
+BINARY = 0x82
+_WHOLE = (TEXT, BINARY)
+
+_FINAL = 0x80
+_OPCODE = 0x0F
+_CONTINUATION = 0
+_MASKED = 0x80
+_LENGTH = 0x7F
+_LENGTH_OF_16_BITS = 126
+_LENGTH_OF_64_BITS = 127
+
+
+class FrameReader:
+    """Finds the frames in what arrives; to be asked from the first byte behind the handshake on.
+
+    Args:
+        masked: whether the peer masks, as clients have to.
+        max_size: bytes of a frame that is waited for; one that says it is longer is not this reader's.
+    """
+
+    __slots__ = ("_held", "_held_size", "_is_within_message", "_masked", "_max_size", "_wanted")
+
+    def __init__(self, *, masked: bool, max_size: int | None) -> None:
+        self._masked = masked
+        self._max_size = max_size
+        # What has arrived of a frame, and how many bytes are needed to say more of it.
+        self._held: list[bytes] = []
+        self._held_size = 0
+        self._wanted = 0
+        # Whether frames of a message have arrived, and not the last.
+        self._is_within_message = False
+
+    def read(self, data: bytes) -> Iterator[tuple[bool, bytes] | bytes]:
+        """Yield each message, and whether it is text; and, as bytes, frames that are for others to read."""
+        if self._held:
+            self._held.append(data)
+            self._held_size += len(data)
+            if self._held_size < self._wanted:
+                return
+            data = self.take_rest()
+        at, end = 0, len(data)
+        while at < end:
+            start = at + 6 if self._masked else at + 2
+            if start > end:
+                self._hold(data[at:], start - at)
+                return
+            first, second = data[at], data[at + 1]
+            length = second & _LENGTH
+            if length >= _LENGTH_OF_16_BITS:
+                extension = 2 if length == _LENGTH_OF_16_BITS else 8
+                start += extension
+                if start > end:
+                    self._hold(data[at:], start - at)
+                    return
+                length = int.from_bytes(data[at + 2 : at + 2 + extension], "big")
+                if self._max_size is not None and length > self._max_size:
+                    yield data[at:]
+                    return
+            stop = start + length
+            if stop > end:
+                self._hold(data[at:], stop - at)
+                return
+            is_whole = first in _WHOLE and not self._is_within_message
+            if is_whole and (second >= _MASKED) == self._masked:
+                payload = data[start:stop]
+                yield first == TEXT, apply_mask(payload, data[start - 4 : start]) if self._masked else payload
+            else:
+                if (opcode := first & _OPCODE) == _CONTINUATION:
+                    self._is_within_message = first < _FINAL
+                elif first < _FINAL and opcode <= BINARY & _OPCODE:
+                    self._is_within_message = True
+                yield data[at:stop]
+            at = stop
+
+    def take_rest(self) -> bytes:
+        """Return what has arrived of a frame, and forget it."""
+        rest = b"".join(self._held)
+        self._held = []
+        self._held_size = 0
+        return rest
+
+    def _hold(self, begun: bytes, wanted: int) -> None:
+        self._held = [begun]
+        self._held_size = len(begun)
+        self._wanted = wanted
+
+
+def frames_of(messages: Sequence[bytes], *, text: bool, masked: bool) -> bytes:
+    """Return the frames of ``messages``, one behind the other."""
+    first = TEXT if text else BINARY
+    bit = _MASKED if masked else 0
+    parts: list[bytes] = []
+    for message in messages:
+        length = len(message)
+        if length < _LENGTH_OF_16_BITS:
+            parts.append(bytes((first, bit | length)))
+        elif length < 1 << 16:
+            parts.append(struct.pack("!BBH", first, bit | _LENGTH_OF_16_BITS, length))
+        else:
+            parts.append(struct.pack("!BBQ", first, bit | _LENGTH_OF_64_BITS, length))
+        if masked:
+            mask = secrets.token_bytes(4)
+            parts.append(mask)
+            parts.append(apply_mask(message, mask))
+        else:
+            parts.append(message)
+    return b"".join(parts)
