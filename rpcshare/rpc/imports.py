@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from rpcshare.rpc.encoding import Preencoded
 from rpcshare.rpc.errors import (
     EncodeError,
     LimitExceededError,
@@ -34,6 +36,8 @@ class ImportTable:
         self._session = session
         self.main = FarReference(session, 0, is_promise=False)
         self._entries: dict[int, FarReference] = {0: self.main}
+        # Of calls whose success is all that matters: who is told of it, or of the error.
+        self._notices: dict[int, Callable[[Exception | None], None]] = {}
         # The number that the peer gives to what is pushed to it next.
         self._next_pushed = 1
         # Why nothing is asked of the peer any longer, if it is not, and bytes of streams sent to it since.
@@ -41,13 +45,16 @@ class ImportTable:
         self._unanswered = 0
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) + len(self._notices)
 
     def close(self, error: SessionClosedError) -> None:
         """Break every entry: the session is over."""
         entries, self._entries = self._entries, {}
         for reference in entries.values():
             reference.broken(error)
+        notices, self._notices = self._notices, {}
+        for settled in notices.values():
+            settled(error)
 
     # As the references in the table use it.
 
@@ -90,9 +97,36 @@ class ImportTable:
         session.send(["push", ["remap", reference.id, list(path), encoded, passed_on]], exported)
         return result
 
+    def notify(
+        self,
+        reference: FarReference,
+        path: Path,
+        arguments: tuple[object, ...],
+        settled: Callable[[Exception | None], None],
+    ) -> None:
+        """Call something with arguments that the application keeps, and have ``settled`` told how it went.
+
+        Raises:
+            EncodeError: an argument has no form on the wire.
+        """
+        session = self._session
+        encoded: list[object]
+        exported: Sequence[int] = ()
+        if all(type(argument) is Preencoded for argument in arguments):
+            encoded = list(arguments)
+        else:
+            encoder = session.encoder(Payload.lend(session, arguments))
+            encoded, exported = encoder.encode_arguments(arguments), encoder.exported
+        if self._given_up is None:
+            self._notices[self._next_pushed] = settled
+        self._next_pushed += 1
+        session.send(["stream", ["pipeline", reference.id, list(path), encoded]], exported)
+        if self._given_up is not None:
+            settled(self._given_up)
+
     def stream_call(
-        self, reference: FarReference, path: Path, arguments: Payload, *, measure: bool
-    ) -> tuple[FarReference, int | None]:
+        self, reference: FarReference, path: Path, arguments: Payload
+    ) -> tuple[FarReference, int]:
         """Call something for how it goes; return the result, which releases itself, and the message's size.
 
         Raises:
@@ -108,11 +142,6 @@ class ImportTable:
         result.pulled = True
         result.introductions = 0
         message: list[object] = ["stream", ["pipeline", reference.id, list(path), encoded]]
-        if not measure:
-            session.send(message, encoder.exported)
-            if self._given_up is not None:
-                result.broken(self._given_up)
-            return result, None
         size = session.send_measured(message, encoder.exported)
         if self._given_up is not None:
             self._count_as_read(result, size)
@@ -150,6 +179,9 @@ class ImportTable:
                     reference.broken(error)
                 else:
                     self._count_as_read(reference, 0)
+        notices, self._notices = self._notices, {}
+        for settled in notices.values():
+            settled(None)
 
     def _count_as_read(self, result: FarReference, size: int) -> None:
         """Settle what was written to a stream of a peer that does not answer any longer."""
@@ -170,12 +202,25 @@ class ImportTable:
 
     # As messages of the peer change it.
 
+    def succeeded(self, import_id: int) -> bool:
+        """Take note that a call yielded nothing; return whether success was all that mattered of it."""
+        settled = self._notices.pop(import_id, None)
+        if settled is None:
+            return False
+        settled(None)
+        return True
+
     def settle(self, import_id: int, payload: Payload, *, rejected: bool) -> None:
         """Take over the outcome of a promise of the peer.
 
         Raises:
             ProtocolError: the import is no promise.
         """
+        settled = self._notices.pop(import_id, None)
+        if settled is not None:
+            payload.dispose()
+            settled(as_error(payload.value) if rejected else None)
+            return
         reference = self._entries.get(import_id)
         if reference is None:
             # Released while the result was on its way; what came with it is released in turn.

@@ -59,6 +59,9 @@ logger = logging.getLogger("rpcshare.rpc")
 
 DEFAULT_LIMITS = Limits()
 
+# The expression for what a function returns that returns nothing.
+_UNDEFINED = ["undefined"]
+
 
 class Stats(msgspec.Struct, frozen=True):
     """How much a session holds. A fresh one has one import and one export: the main targets."""
@@ -202,6 +205,8 @@ class Session:
         elif kind == "pull" and len(message) == 2:
             self.exports.pull(_entry_id(message))
         elif kind in ("resolve", "reject") and len(message) == 3:
+            if message[2] == _UNDEFINED and kind == "resolve" and self.imports.succeeded(_entry_id(message)):
+                return
             payload = Decoder(self, self).decode(message[2])
             self.imports.settle(_entry_id(message), payload, rejected=kind == "reject")
         elif kind == "release" and len(message) == 3 and type(message[2]) is int:
@@ -299,11 +304,15 @@ class Session:
         Raises:
             EncodeError: an argument has no form on the wire.
         """
+        far = reference if isinstance(reference, FarReference) and reference.is_of(self) else None
+        if far is not None and not measure:
+            self.imports.notify(far, path, arguments, settled)
+            return None
         payload = Payload.lend(self, arguments)
         size = None
         result: Reference
-        if isinstance(reference, FarReference) and reference.is_of(self):
-            result, size = self.imports.stream_call(reference, path, payload, measure=measure)
+        if far is not None:
+            result, size = self.imports.stream_call(far, path, payload)
         else:
             result = reference.call(path, payload)
 

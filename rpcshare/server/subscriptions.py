@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import structlog
 
 from rpcshare.auth.caller import Caller
-from rpcshare.errors import ShareError
-from rpcshare.rpc import Preencoded, RpcTarget, Stub, notify, rpc_method
+from rpcshare.rpc import Preencoded, RpcError, RpcTarget, Stub, notify, rpc_method
 from rpcshare.shares.events import Event, Refused
 from rpcshare.shares.hub import Subscription
 from rpcshare.shares.service import ShareService
@@ -48,11 +47,10 @@ class CallbackSubscription(RpcTarget):
         self._subscription = subscription
         self._on_event = on_event.dup()
         self._in_flight = 0
-        self._room = asyncio.Event()
-        self._has_begun = False
         self._is_over = False
-        self._task = asyncio.get_running_loop().create_task(self._deliver())
         self._on_event.on_broken(self._break)
+        # The first event follows what `subscribe` returns.
+        asyncio.get_running_loop().call_soon(self._begin)
 
     @rpc_method("unsubscribe()")
     def unsubscribe(self) -> None:
@@ -63,42 +61,49 @@ class CallbackSubscription(RpcTarget):
         """The subscriber has let go of the subscription."""
         self._end()
 
-    async def _deliver(self) -> None:
-        self._has_begun = True
+    def _begin(self) -> None:
+        if not self._is_over:
+            self._subscription.call_when_ready(self._deliver)
+            self._deliver()
+
+    def _deliver(self) -> None:
+        """Send what there is, as far as there is room for it on the way."""
+        while not self._is_over and self._in_flight < WINDOW:
+            event = self._subscription.take()
+            if event is not None:
+                self._in_flight += 1
+                self._send(event, self._answered)
+                continue
+            if self._subscription.is_over:
+                if (error := self._subscription.error) is not None:
+                    # A call is all that a subscriber hears, so its last one says why there will be no other.
+                    self._send(Refused.because(error, self._subscription.share_id), _ignore)
+                self._end()
+            return
+
+    def _send(self, event: Event, answered: Callable[[Exception | None], None]) -> None:
         try:
-            async with self._subscription as events:
-                while not self._is_over:
-                    if self._in_flight >= WINDOW:
-                        self._room.clear()
-                        await self._room.wait()
-                    elif (event := await anext(events, None)) is None:
-                        return
-                    else:
-                        self._in_flight += 1
-                        notify(self._on_event, (preencoded(event),), self._answered)
-        except ShareError as exc:
-            # A call is all that a subscriber hears, so its last one says why there will be no other.
-            last = Refused.because(exc, self._subscription.share_id)
-            notify(self._on_event, (preencoded(last),), _ignore)
-        finally:
-            self._on_event.dispose()
+            notify(self._on_event, (preencoded(event),), answered)
+        except RpcError as exc:
+            logger.warning("an event cannot be sent", share=event.share_id, error=exc.message)
+            self._end()
 
     def _answered(self, error: Exception | None) -> None:
         self._in_flight -= 1
         if error is not None:
             # A subscriber that fails once has missed an event, and would go on with a gap.
             self._end()
-        else:
-            self._room.set()
+        elif self._in_flight == WINDOW - 1:
+            self._deliver()
 
     def _break(self, _error: Exception) -> None:
         self._end()
 
     def _end(self) -> None:
-        self._is_over = True
-        # Cancelled before its first step a task runs none, not even what lets go of the events.
-        if self._has_begun:
-            self._task.cancel()
+        if not self._is_over:
+            self._is_over = True
+            self._subscription.close()
+            self._on_event.dispose()
 
 
 def _ignore(_error: Exception | None) -> None:

@@ -46,11 +46,12 @@ class Subscription(AsyncIterator[Event]):
         self._error: ShareError | None = None  # why it has ended, if not by itself
         self._on_end: list[Callable[[], None]] = []
         self._wake_up: asyncio.Future[None] | None = None  # of a consumer that waits
+        self._ready: Callable[[], None] | None = None  # of a consumer that is called
 
     async def __anext__(self) -> Event:
         if self._wake_up is not None:
             raise RuntimeError("a subscription has one consumer")
-        while (event := self._take()) is None:
+        while (event := self.take()) is None:
             if self._ended:
                 error, self._error = self._error, None
                 raise error or StopAsyncIteration
@@ -79,6 +80,10 @@ class Subscription(AsyncIterator[Event]):
 
     async def aclose(self) -> None:
         """End the subscription now: what waits is dropped, and a waiting consumer let go."""
+        self.close()
+
+    def close(self) -> None:
+        """End the subscription, as :meth:`aclose` does."""
         self._drop_waiting()
         self.end()
 
@@ -97,7 +102,26 @@ class Subscription(AsyncIterator[Event]):
         self._events.clear()
         self._merged = self._last = None
 
-    def _take(self) -> Event | None:
+    def call_when_ready(self, ready: Callable[[], None]) -> None:
+        """Call ``ready`` each time that there may be more to :meth:`take`, and at the end.
+
+        For a consumer that never waits, and so costs no task. It is called where the event is made: it
+        raises nothing, and is quick.
+        """
+        self._ready = ready
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will come behind what can be taken now."""
+        return self._ended
+
+    @property
+    def error(self) -> ShareError | None:
+        """Why it is over, if not by itself."""
+        return self._error
+
+    def take(self) -> Event | None:
+        """Return the next event if there is one."""
         if self._events:
             event = self._events.popleft()
             self._size -= _size(event)
@@ -110,6 +134,8 @@ class Subscription(AsyncIterator[Event]):
 
     def push_sync(self, event: Sync) -> None:
         """Add a sync to what waits. For the hub, like all that follows."""
+        if self._ended:
+            return
         if self._merged is None:
             self._events.append(event)
             self._size += event.size
@@ -153,7 +179,9 @@ class Subscription(AsyncIterator[Event]):
         self._size = 0
 
     def _wake(self) -> None:
-        if self._wake_up is not None and not self._wake_up.done():
+        if self._ready is not None:
+            self._ready()
+        elif self._wake_up is not None and not self._wake_up.done():
             self._wake_up.set_result(None)
 
 
@@ -209,7 +237,7 @@ class Hub:
     def sync(self, event: Sync) -> None:
         """Tell of the next sync, which is durable."""
         self._remember(event)
-        for subscription in self._subscriptions:
+        for subscription in tuple(self._subscriptions):  # some may end because of it
             subscription.push_sync(event)
 
     def restart(self, state: ShareState, recent: Iterable[Sync] = ()) -> None:
@@ -225,19 +253,19 @@ class Hub:
             self._remember(event)
         if self._subscriptions:
             snapshot = self._snapshot_of(state)
-            for subscription in self._subscriptions:
+            for subscription in tuple(self._subscriptions):
                 subscription.push_snapshot(snapshot)
 
     def delete(self) -> None:
         """Tell that the share is gone."""
         event = Deleted(self.share_id)
-        for subscription in self._subscriptions:
+        for subscription in tuple(self._subscriptions):
             subscription.push_deleted(event)
         self._subscriptions.clear()
 
     def close(self) -> None:
         """End all subscriptions, the share being as it was."""
-        for subscription in self._subscriptions:
+        for subscription in tuple(self._subscriptions):
             subscription.end()
         self._subscriptions.clear()
 
