@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import ssl
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Literal, overload
 from urllib.parse import urlsplit, urlunsplit
 
-from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
 from rpcshare.client.reconnecting import Reconnecting, Token
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.rpc import JSON, Codec, Connection, Limits, SessionClosedError, Stub, WebSocketTransport
+from rpcshare.rpc import JSON, Codec, Limits, SessionClosedError, Stub
+from rpcshare.rpc.direct import DirectConnection
 from rpcshare.rpc.messagepack import MESSAGEPACK
+from rpcshare.rpc.websocket import DirectWebSocket
 
 __all__ = [
     "ConnectFailedError",
@@ -73,7 +75,7 @@ class Connecting:
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self.url = endpoint(url, {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"})
-        self.connection: Connection | None = None
+        self.connection: DirectConnection | None = None
         self._headers = {**(headers or {}), **authorization(token)}
         self._main = main
         self._open_timeout = open_timeout
@@ -85,8 +87,8 @@ class Connecting:
 
     async def __aenter__(self) -> Stub:
         websocket = await self._open()
-        self.connection = Connection(
-            WebSocketTransport(websocket),
+        self.connection = DirectConnection(
+            websocket,
             self._main,
             codec=CODECS.get(websocket.subprotocol, JSON),
             limits=self._limits,
@@ -108,11 +110,13 @@ class Connecting:
         """Why the session is over; None before it is."""
         return self.connection.session.closed if self.connection is not None else None
 
-    async def _open(self) -> ClientConnection:
+    async def _open(self) -> DirectWebSocket:
         place = place_of(self.url)
+        max_size = self._limits.message_bytes or None
         try:
-            return await connect_websocket(
+            return await connect_websocket(  # type: ignore[return-value]  # what create_connection makes
                 self.url,
+                create_connection=functools.partial(DirectWebSocket, max_size=max_size),  # type: ignore[arg-type]
                 additional_headers=self._headers,
                 subprotocols=[Subprotocol(codec.subprotocol) for codec in CODECS.values()],
                 compression=None,
@@ -120,7 +124,7 @@ class Connecting:
                 ping_interval=self._ping_interval,
                 ping_timeout=self._ping_timeout,
                 close_timeout=min(CLOSE_TIMEOUT, self._ping_timeout),
-                max_size=self._limits.message_bytes or None,
+                max_size=max_size,
                 ssl=self._ssl_context or (True if self.url.startswith("wss:") else None),
             )
         except InvalidStatus as exc:

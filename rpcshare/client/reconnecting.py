@@ -18,7 +18,8 @@ from rpcshare.client.calls import Calls
 from rpcshare.client.reissuing import MainReference, RepeatedCall, Repetition
 from rpcshare.client.resuming import subscribe
 from rpcshare.errors import ShareError
-from rpcshare.rpc import Connection, SessionClosedError, Stub
+from rpcshare.rpc import SessionClosedError, Stub
+from rpcshare.rpc.direct import DirectConnection
 
 __all__ = ["Attempt", "ConnectionState", "Reconnecting", "StateChange", "Token"]
 
@@ -69,7 +70,7 @@ class StateChange(msgspec.Struct, frozen=True):
 class Attempt(Protocol):
     """One connection, entered to make it (:class:`~rpcshare.client.connecting.Connecting`)."""
 
-    connection: Connection | None
+    connection: DirectConnection | None
 
     async def __aenter__(self) -> Stub:
         """Make it. Raises OSError if that may go better another time."""

@@ -19,6 +19,7 @@ import logging
 import secrets
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import count
 from time import monotonic
 
 from rpcshare.auth.caller import ANONYMOUS, Caller
@@ -79,6 +80,8 @@ class ShareLog:
         self._queue = WriteQueue(node.settings)
         self._writing: list[Request] = []  # those whose entry is being written
         self._writing_id = ""  # the id of that entry
+        self._ids = count()
+        self._ids_prefix = secrets.token_hex(8)  # which no other writer of the share has
         self._lock = asyncio.Lock()  # of whoever reads or writes the store to change the state
         self._worker: asyncio.Task[None] | None = None
         self._is_open = False
@@ -358,8 +361,11 @@ class ShareLog:
         is_old = len(self._queue) > 0 and age > self._node.settings.trusted_for
         return self._is_unsure or self._announced > self._entry or is_old
 
+    def _new_entry_id(self) -> str:
+        return f"{self._ids_prefix}{next(self._ids):x}"
+
     async def _write_entry(self) -> None:
-        self._writing_id = secrets.token_hex(8)
+        self._writing_id = self._new_entry_id()
         now = self._node.clock()
         syncs = [LoggedSync(now, request.batch.items) for request in self._writing if request.batch]
         while self._writing and not self.is_ended:
@@ -379,7 +385,7 @@ class ShareLog:
         fail_all(self._writing, share_not_found())
 
     async def _write_tombstone(self, request: Request) -> None:
-        self._writing_id = secrets.token_hex(8)
+        self._writing_id = self._new_entry_id()
         body = objects.encode_tombstone(self._writing_id)
         while not self.is_ended:
             if await self._written(body):
