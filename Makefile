@@ -6,13 +6,18 @@ NODE_PEERS := $(NODE_DIRS:%=%/node_modules/.installed)
 
 .PHONY: install serve test lint format bench bench-quick fuzz crash clean
 
-install: $(VENV)/.installed
+install: $(VENV)/.installed build/.compiled
 
 $(VENV)/.installed: pyproject.toml .ci/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("rpcshare needs Python 3.11 or newer; this is %d.%d. Name another: make PYTHON=python3.12 …" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[server,s3,redis,dev]'
 	@touch $@
+
+# Nothing needs it: a machine that cannot compile says so and goes on.
+build/.compiled: rpcshare/rpc/encoding.py rpcshare/rpc/decoding.py .packaging/compiling.py $(VENV)/.installed
+	@$(BIN)/python .packaging/compiling.py
+	@mkdir -p build && touch $@
 
 # The peers of the interoperability tests. Where node is missing, those tests are skipped.
 %/node_modules/.installed: %/package.json %/package-lock.json
@@ -25,6 +30,7 @@ serve: install
 
 test: install $(NODE_PEERS)
 	@$(BIN)/pytest
+	@if ls rpcshare/rpc/*.so >/dev/null 2>&1; then PURE_PYTHON=1 $(BIN)/pytest tests/rpc; fi
 
 lint: install
 	@$(BIN)/ruff check .
@@ -52,4 +58,5 @@ crash: install
 	@$(BIN)/python -m tests.crash
 
 clean:
-	rm -rf $(VENV) $(NODE_DIRS:%=%/node_modules) clients/*/dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) build rpcshare/rpc/*.so $(NODE_DIRS:%=%/node_modules) clients/*/dist
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,10 +1,49 @@
 """Fixtures for every test."""
 
+import os
+import sys
 from collections.abc import Iterator
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_file_location
+from pathlib import Path
 
 import pytest
 
 from running_server import RunningServer
+
+CORE = Path(__file__).parents[1] / "rpcshare" / "rpc"
+COMPILED = ("encoding", "decoding")
+PURE = os.environ.get("PURE_PYTHON") == "1"
+
+
+class PurePython(MetaPathFinder):
+    """Finds the sources of modules that are compiled as well."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        package, _, module = name.rpartition(".")
+        if package != "rpcshare.rpc" or module not in COMPILED:
+            return None
+        return spec_from_file_location(name, CORE / f"{module}.py")
+
+
+if PURE:
+    sys.meta_path.insert(0, PurePython())
+
+
+def pytest_configure() -> None:
+    for module in COMPILED:
+        source = CORE / f"{module}.py"
+        for made in CORE.glob(f"{module}*.so"):
+            if made.stat().st_mtime < source.stat().st_mtime:
+                pytest.exit(f"{made.name} is older than {source.name}: run `make install`", returncode=4)
+
+
+def pytest_report_header() -> str:
+    from rpcshare.rpc import encoding
+
+    compiled = not str(encoding.__file__).endswith(".py")
+    return f"value codec: {'compiled' if compiled else 'pure Python'}"
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from rpcshare.rpc.errors import AggregateError, LimitExceededError, ProtocolError, RpcError
 from rpcshare.rpc.fetch import URL, Body, Headers, Request, Response, header_pairs
+from rpcshare.rpc.limits import MAX_DEPTH
 from rpcshare.rpc.payload import Container, Located, Payload
 from rpcshare.rpc.streams import ReadableStream, stream_from_pipe, stream_to
 from rpcshare.rpc.stub import Disposable, Promise, Stub
@@ -71,7 +72,7 @@ class Decoder:
     def __init__(self, owner: Owner, importer: Importer) -> None:
         self._owner = owner
         self._importer = importer
-        self._max_depth = importer.limits.depth or math.inf
+        self._max_depth = min(importer.limits.depth or MAX_DEPTH, MAX_DEPTH)
         self._stubs: list[Disposable] = []
         self._promises: list[Located] = []
 
@@ -154,7 +155,7 @@ class Decoder:
 
     def _check_depth(self, depth: int) -> None:
         if depth >= self._max_depth:
-            raise LimitExceededError("nesting depth", self._importer.limits.depth)
+            raise LimitExceededError("nesting depth", self._max_depth)
 
     def _expression(
         self,

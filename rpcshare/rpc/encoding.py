@@ -5,14 +5,15 @@ from __future__ import annotations
 import base64
 import math
 from array import array
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from datetime import datetime
 from enum import Enum
 from types import AsyncGeneratorType
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from rpcshare.rpc.errors import AggregateError, DisposedError, EncodeError, RpcError
 from rpcshare.rpc.fetch import URL, Blob, Body, Headers, Request, Response
+from rpcshare.rpc.limits import MAX_DEPTH
 from rpcshare.rpc.streams import ReadableStream, WritableStream
 from rpcshare.rpc.stub import Disposable, Promise, Stub
 from rpcshare.rpc.target import RpcTarget, is_function
@@ -98,7 +99,7 @@ class Encoder:
         payload: Payload | None = None,
     ) -> None:
         self._exporter = exporter
-        self._max_depth = max_depth or math.inf
+        self._max_depth = min(max_depth or MAX_DEPTH, MAX_DEPTH)
         self._raw_bytes = raw_bytes
         self._payload = payload
         # The numbers of the exports that the expression introduces, one for each time.
@@ -164,7 +165,7 @@ class Encoder:
                 raise EncodeError(f"a value of type {kind.__name__} cannot be sent")
         return encode(self, value, depth)
 
-    def _object(self, value: dict[str, object], depth: int) -> object:
+    def _object(self, value: dict[object, object], depth: int) -> object:
         depth += 1
         copied = dict(value)
         is_shallow = depth < self._max_depth
@@ -264,7 +265,7 @@ class Encoder:
         return self._encode(bytes(body) if isinstance(body, bytes) else body, depth)
 
     def _with_options(
-        self, described: dict[str, object], options: dict[str, object], depth: int
+        self, described: dict[str, object], options: Mapping[Any, object], depth: int
     ) -> dict[str, object]:
         for name, value in options.items():
             described[self._key(name)] = self._plain(value, depth + 1)

@@ -31,6 +31,8 @@ _LENGTH = 0x7F
 _LENGTH_OF_16_BITS = 126
 _LENGTH_OF_64_BITS = 127
 
+_LONG = 16 * 1024
+
 
 class FrameReader:
     """Finds the frames in what arrives; to be asked from the first byte behind the handshake on.
@@ -84,8 +86,12 @@ class FrameReader:
                 return
             is_whole = first in _WHOLE and not self._is_within_message
             if is_whole and (second >= _MASKED) == self._masked:
-                payload = data[start:stop]
-                yield first == TEXT, apply_mask(payload, data[start - 4 : start]) if self._masked else payload
+                if not self._masked:
+                    yield first == TEXT, data[start:stop]
+                else:
+                    # A slice of bytes is a copy, and quicker than a view as long as it is short.
+                    masked = data[start:stop] if length < _LONG else memoryview(data)[start:stop]
+                    yield first == TEXT, apply_mask(masked, data[start - 4 : start])
             else:
                 if (opcode := first & _OPCODE) == _CONTINUATION:
                     self._is_within_message = first < _FINAL

@@ -2,7 +2,10 @@
 
 import msgspec
 
-__all__ = ["Limits"]
+__all__ = ["MAX_DEPTH", "Limits"]
+
+MAX_DEPTH = 1000
+"""Of nesting, however high :attr:`Limits.depth` is: the codec, which may be compiled, recurses so far."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,7 +19,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Of one message in its encoded form."""
 
     depth: int = 256
-    """Of nested arrays and objects in one message: npm capnweb's own bound, in both directions."""
+    """Of nested arrays and objects in one message: npm capnweb's own bound, in both directions.
+
+    With 0 it is ``MAX_DEPTH``, which nothing is above.
+    """
 
     bigint_digits: int = 16_384
     """Of one bigint: parsing takes more than linear time (npm capnweb has the same bound)."""

@@ -351,7 +351,7 @@ def _stored(item: Item, numbers: Mapping[bytes, int], new: dict[bytes, int]) -> 
     stored.values = [msgspec.Raw(body) for _, body in values]
     if item.kind not in (Kind.SESSION, Kind.DIFF):
         stored.keys = [msgspec.Raw(key) for key, _ in values]
-    stored.quoted = [place for place, (_, body) in enumerate(values) if b"\\ud" in body]
+    stored.quoted = [place for place, (_, body) in enumerate(values) if _has_half_pair(body)]
     for place in stored.quoted:
         stored.values[place] = msgspec.Raw(_quote(values[place][1]))
         if stored.keys:
@@ -379,6 +379,11 @@ def _restored_item(stored: _StoredItem, distinct: Sequence[bytes], new: list[byt
         bodies = [distinct[n] if n < known else new[n - known] for n in stored.order]
         keys = [b""] * len(bodies)
     return Item(stored.kind, tuple(zip(keys, bodies, strict=True)))
+
+
+def _has_half_pair(body: bytes) -> bool:
+    # A search for one byte first, which is many times as fast as one for three.
+    return b"\\" in body and b"\\ud" in body
 
 
 def _quote(text: bytes) -> bytes:

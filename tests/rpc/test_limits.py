@@ -163,6 +163,11 @@ class TestWhatCounts:
         with pytest.raises(TypeError, match="nested too deeply"):
             client.main.f(JSON.decode("[" * 255 + "1" + "]" * 255))
 
+    def test_depth_has_a_bound_of_its_own_where_none_is_set(self) -> None:
+        server = BareSession(Api(), limits=Limits(depth=0))
+        server.session.receive(depth(1001)[0])
+        assert isinstance(server.session.closed, LimitExceededError)
+
     async def test_a_message_counts_in_bytes_as_it_arrives(self) -> None:
         near, far = memory_pair()
         text = "é" * 50  # 100 bytes
