@@ -6,19 +6,17 @@ import functools
 import ssl
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 from urllib.parse import urlsplit, urlunsplit
-
-from websockets.asyncio.client import connect as connect_websocket
-from websockets.exceptions import InvalidStatus, WebSocketException
-from websockets.typing import Subprotocol
 
 from rpcshare.client.reconnecting import Reconnecting, Token
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import JSON, Codec, Limits, SessionClosedError, Stub
 from rpcshare.rpc.direct import DirectConnection
 from rpcshare.rpc.messagepack import MESSAGEPACK
-from rpcshare.rpc.websocket import DirectWebSocket
+
+if TYPE_CHECKING:
+    from rpcshare.rpc.websocket import DirectWebSocket
 
 __all__ = [
     "ConnectFailedError",
@@ -111,6 +109,13 @@ class Connecting:
         return self.connection.session.closed if self.connection is not None else None
 
     async def _open(self) -> DirectWebSocket:
+        # A third of the time that `import rpcshare` would take, and not every script connects.
+        from websockets.asyncio.client import connect as connect_websocket  # noqa: PLC0415
+        from websockets.exceptions import InvalidStatus, WebSocketException  # noqa: PLC0415
+        from websockets.typing import Subprotocol  # noqa: PLC0415
+
+        from rpcshare.rpc.websocket import DirectWebSocket  # noqa: PLC0415
+
         place = place_of(self.url)
         max_size = self._limits.message_bytes or None
         try:

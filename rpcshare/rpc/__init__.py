@@ -15,6 +15,8 @@ application handles), :mod:`~rpcshare.rpc.session` (the rules, without input or 
 :mod:`~rpcshare.rpc.connection` (what drives it all on asyncio). PROTOCOL.md describes the wire.
 """
 
+from typing import TYPE_CHECKING
+
 from rpcshare.rpc.codec import JSON, Codec, JSONCodec
 from rpcshare.rpc.connection import Connection
 from rpcshare.rpc.encoding import Preencoded
@@ -46,7 +48,9 @@ from rpcshare.rpc.values import (
     Uint8ClampedArray,
     Undefined,
 )
-from rpcshare.rpc.websocket import WebSocketTransport
+
+if TYPE_CHECKING:
+    from rpcshare.rpc.websocket import WebSocketTransport
 
 __all__ = [
     "JSON",
@@ -94,3 +98,12 @@ __all__ = [
     "rpc_property",
     "stub",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # The package `websockets` takes longer to import than all of this.
+    if name == "WebSocketTransport":
+        from rpcshare.rpc.websocket import WebSocketTransport  # noqa: PLC0415
+
+        return WebSocketTransport
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
