@@ -25,6 +25,7 @@ __all__ = ["SqliteStore"]
 T = TypeVar("T")
 
 _READERS = 2  # so that a small read need not wait for a large one
+_INSERT = "INSERT INTO objects (key, body) VALUES (?, ?) ON CONFLICT (key) DO NOTHING"
 _PAGE_OBJECTS = 500
 _PAGE_BYTES = 4 * 2**20  # of bodies; the one that reaches this is the last of its page
 
@@ -170,11 +171,15 @@ def _put(
     if_match: str | None,
     connection: sqlite3.Connection,
 ) -> str:
-    if if_absent or if_match is not None:
-        row = connection.execute("SELECT id FROM objects WHERE key = ?", (key,)).fetchone()
-        if if_absent and row is not None:
+    if if_absent:
+        # One statement: with each the thread waits for its turn at the interpreter.
+        cursor = connection.execute(_INSERT, (key, body))
+        if cursor.rowcount == 0:
             raise PreconditionFailedError(f"there is an object at {key}")
-        if if_match is not None and (row is None or str(row[0]) != if_match):
+        return str(cursor.lastrowid)
+    if if_match is not None:
+        row = connection.execute("SELECT id FROM objects WHERE key = ?", (key,)).fetchone()
+        if row is None or str(row[0]) != if_match:
             raise PreconditionFailedError(f"the object at {key} is not the expected one")
     # REPLACE takes the old row away and inserts a new one: a new id, hence a new etag.
     cursor = connection.execute("REPLACE INTO objects (key, body) VALUES (?, ?)", (key, body))
