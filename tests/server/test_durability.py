@@ -54,10 +54,18 @@ async def test_recorded_traffic_equals_a_plain_merge_before_and_after_a_kill(
         assert (await client.list_shares()).count == 4
 
 
+# More than a writer gets to before its server is killed, so that what is written later is always greater.
+ROUND = 100_000
+
+
 async def write_until_cut_off(
-    client: rpcshare.ShareClient, share: rpcshare.ShareCredentials, writer: int, acked: dict[str, str]
+    client: rpcshare.ShareClient,
+    share: rpcshare.ShareCredentials,
+    writer: int,
+    first: int,
+    acked: dict[str, str],
 ) -> None:
-    for number in range(100_000):
+    for number in range(first, first + ROUND):
         part = {"id": f"prt_{writer}_{number % 50}", "text": f"{number}"}
         try:
             await client.sync_share(share.id, share.secret, [{"type": "part", "data": part}])
@@ -69,7 +77,7 @@ async def write_until_cut_off(
 async def test_a_kill_under_load_loses_no_acknowledged_sync(own_server: RunningServer) -> None:
     randomness = random.Random(20)
     acked: dict[str, dict[str, str]] = {}
-    for _ in range(4):
+    for turn in range(4):
         async with rpcshare.ShareClient(own_server.url, token=own_server.token) as client:
             shares = [await client.create_share(f"ses_killed_{number:08d}") for number in range(4)]
             for share in shares:
@@ -80,7 +88,7 @@ async def test_a_kill_under_load_loses_no_acknowledged_sync(own_server: RunningS
                     assert int(held[part_id]) >= int(text)
                 acked[share.id] = held
             writers = [
-                asyncio.create_task(write_until_cut_off(client, share, writer, acked[share.id]))
+                asyncio.create_task(write_until_cut_off(client, share, writer, turn * ROUND, acked[share.id]))
                 for share in shares
                 for writer in range(3)
             ]
