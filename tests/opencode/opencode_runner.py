@@ -17,14 +17,15 @@ import re
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.request import Request, urlopen
 
-__all__ = ["AVAILABLE", "MISSING", "Api", "Opencode", "Provider", "prompt"]
+__all__ = ["AVAILABLE", "MISSING", "Api", "Opencode", "Provider", "link_in", "prompt", "settle"]
 
 HERE = Path(__file__).parent
 
@@ -39,13 +40,31 @@ BINARY = _binary()
 AVAILABLE = BINARY is not None
 """Whether there is an opencode to run."""
 
-MISSING = "needs node, and tests/opencode/node_modules as `make test` installs them"
+MISSING = "needs node, Linux on x64, and tests/opencode/node_modules as `make test` installs them"
 """The reason to skip a test where there is none."""
 
 
 def prompt(text: str) -> dict[str, Any]:
     """Return a message of the user's, as opencode's HTTP API takes it."""
     return {"parts": [{"type": "text", "text": text}]}
+
+
+def link_in(text: str, url: str) -> str:
+    """Return the one link to a share on the server at ``url`` in what opencode printed."""
+    (link,) = {word for word in text.split() if word.startswith(f"{url}/share/")}
+    return link
+
+
+def settle(check: Callable[[], None]) -> None:
+    """Return once ``check`` passes; its last failure is the test's."""
+    end = time.monotonic() + 20
+    while True:
+        try:
+            return check()
+        except AssertionError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(0.1)
 
 
 class Provider:

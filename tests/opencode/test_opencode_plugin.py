@@ -4,14 +4,13 @@
 """
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from npm_packages import PLUGIN, built, needs_packages
-from opencode_runner import AVAILABLE, MISSING, Api, Opencode, Provider, prompt
+from opencode_runner import AVAILABLE, MISSING, Api, Opencode, Provider, link_in, prompt, settle
 
 import rpcshare
 from running_server import RunningServer
@@ -69,26 +68,9 @@ def assert_equal(server: RunningServer, api: Api, session_id: str) -> None:
     assert share["diffs"][len(share["diffs"]) - len(diffs) :] == diffs
 
 
-def settle(check: Callable[[], None]) -> None:
-    """Return once ``check`` passes; its last failure is the test's."""
-    end = time.monotonic() + 20
-    while True:
-        try:
-            return check()
-        except AssertionError:
-            if time.monotonic() > end:
-                raise
-        time.sleep(0.1)
-
-
 def shared_session(server: RunningServer, link: str) -> str:
     with rpcshare.connect_blocking(server.url, token=server.token) as client:
         return client.get_share_metadata(link.rpartition("/")[2]).session_id
-
-
-def link_in(text: str, server: RunningServer) -> str:
-    (link,) = {word for word in text.split() if word.startswith(f"{server.url}/share/")}
-    return link
 
 
 @pytest.mark.timeout(60 + 60 * RUNS)
@@ -99,7 +81,7 @@ def test_all_has_arrived_when_a_run_has_ended(
     for number in range(RUNS):
         finished = opencode(auto=True).run(f"Please [scenario:{('hello', 'edit')[number % 2]}]")
         assert finished.returncode == 0, finished.stderr
-        sessions.append(shared_session(server, link_in(finished.stderr, server)))
+        sessions.append(shared_session(server, link_in(finished.stderr, server.url)))
     with opencode(auto=False).serve() as api:
         for session_id in sessions:
             assert_equal(server, api, session_id)
@@ -125,7 +107,7 @@ def test_a_session_is_shared_and_unshared_by_commands(
             asked = api.get(f"/session/{session_id}/message")[-2]
             return str(asked["parts"][0]["text"])
 
-        link = link_in(type_command("share"), server)
+        link = link_in(type_command("share"), server.url)
         assert shared_session(server, link) == session_id
         settle(lambda: assert_equal(server, api, session_id))
         assert "all of it has arrived" in type_command("share-status")
@@ -160,5 +142,5 @@ def test_the_example_shares_a_session(
     script.write_text((Path(__file__).parents[2] / "examples" / "opencode_plugin.mjs").read_text())
     env = {"RPCSHARE_URL": server.url, "RPCSHARE_TOKEN": server.token}
     output = Opencode(home, provider, env=env).node(script, "Please [scenario:hello]")
-    session_id = shared_session(server, link_in(output, server))
+    session_id = shared_session(server, link_in(output, server.url))
     assert "Hello from the fake model" in str(held(server, session_id)["parts"])
