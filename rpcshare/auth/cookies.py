@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from rpcshare.auth.credential import Credential, CredentialKind
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.request_head import RequestHead
+from rpcshare.auth.view_tokens import VIEW_TOKEN_PREFIX
 
 __all__ = ["MAX_AGE", "SESSION_COOKIE", "VIEW_COOKIE", "CookieReader", "SessionSeal"]
 
@@ -76,7 +77,8 @@ class CookieReader:
         for name, value in _cookies("; ".join(headers)):
             if name == SESSION_COOKIE:
                 token = self._seal.open(value)
-            elif _VIEW_NAME.fullmatch(name) and views < _MAX_VIEWS:
+            elif _VIEW_NAME.fullmatch(name) and value.startswith(VIEW_TOKEN_PREFIX) and views < _MAX_VIEWS:
+                # No other sort of token: guesses at cookies are not counted, and only these cannot be guessed.
                 views += 1
                 token = value
             else:

@@ -236,21 +236,21 @@ class ShareService:
         async with self._open(share_id, is_fresh=True) as log:
             return await self._door.unlock(caller, log, password, _VIEW_LASTS)
 
-    @audited(Action.SHARE_READ, only_refusals=True)
     async def agent_session(self, caller: Caller, share_id: object) -> bytes:
         """Return a share as AgentSession JSON. Raises SHARE_NOT_FOUND."""
         return (await self.document(caller, share_id, Form.AGENT_SESSION)).body
 
-    @audited(Action.SHARE_READ, only_refusals=True)
     async def sync_data(self, caller: Caller, share_id: object) -> bytes:
         """Return a share as a JSON list of SyncData. Raises SHARE_NOT_FOUND."""
         return (await self.document(caller, share_id, Form.SYNC_DATA)).body
 
+    @audited(Action.SHARE_READ, only_refusals=True)
     async def document(self, caller: Caller, share_id: object, form: Form) -> Document:
         """Return a share in one of its forms, and its version. Raises SHARE_NOT_FOUND."""
         async with self._reading(caller, share_id) as log:
             return log.document(form)
 
+    @audited(Action.SHARE_READ, only_refusals=True)
     async def version(self, caller: Caller, share_id: object) -> Version:
         """Return which version of a share :meth:`document` would be of. Raises SHARE_NOT_FOUND."""
         async with self._reading(caller, share_id) as log:
