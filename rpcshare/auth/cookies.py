@@ -78,7 +78,7 @@ class CookieReader:
             if name == SESSION_COOKIE:
                 token = self._seal.open(value)
             elif _VIEW_NAME.fullmatch(name) and value.startswith(VIEW_TOKEN_PREFIX) and views < _MAX_VIEWS:
-                # No other sort of token: guesses at cookies are not counted, and only these cannot be guessed.
+                # No other sort of token: guesses at cookies are not counted, and these cannot be guessed.
                 views += 1
                 token = value
             else:

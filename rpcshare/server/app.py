@@ -86,7 +86,7 @@ def create_app(
     viewers = Viewers(held)
     rest = RestApi(service, authenticator, origins, settings.max_message_size, viewers)
     events = EventSocketEndpoint(service, authenticator, origins, viewers)
-    site = PageSite(service, authenticator, origins, base_url, seal)
+    site = PageSite(service, authenticator, origins, base_url, seal, held)
     connections = OpenConnections(rpc, viewers, site, Intake(), metrics)
     routes: list[BaseRoute] = [
         *rpc.routes("/rpc"),

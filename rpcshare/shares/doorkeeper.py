@@ -48,7 +48,7 @@ class Doorkeeper:
             ShareError: as :func:`~rpcshare.shares.access.may_read` does.
         """
         if access.reads_without_password(caller, log.share_id, log.head):
-            return  # a password that nothing depends on is not verified, and must not count as one that was right
+            return  # a password that nothing depends on is not verified: it has not been right
         decided_on = None
         while decided_on is not log.head:  # to verify a password takes its time
             decided_on = log.head

@@ -311,6 +311,16 @@ async def test_a_password_that_was_right_goes_on_beside_somebody_who_guesses(new
     assert await outcome(service.agent_session(reader, share.id)) is None
 
 
+async def test_a_password_that_nothing_depended_on_was_not_right(new_service, alice):
+    service = new_service(limits=CallerLimits(failed_authentications=1))
+    share = await service.create(alice, SESSION)
+    guesser = Caller(None, address="192.0.2.1", password="guess")
+    assert await outcome(service.agent_session(guesser, share.id)) is None
+    await service.update(alice, share.id, None, {"password": PASSWORD})
+    await outcome(service.unlock(guesser, share.id, "wrong"))
+    assert await outcome(service.agent_session(guesser, share.id)) is ErrorCode.RATE_LIMITED
+
+
 # View tokens
 
 

@@ -7,12 +7,14 @@ for all who have seen the same until then; its id is the syncCount, so that a br
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from rpcshare import jsontext
 from rpcshare.auth.caller import Caller
@@ -56,10 +58,11 @@ class LiveStreams:
         share_id = request.path_params["share_id"]
         seen = request.headers.get("last-event-id") or request.query_params.get("after") or ""
         since = int(seen) if seen.isascii() and seen.isdecimal() and len(seen) < 16 else 0
-        subscription = await self._site.service.subscribe(caller, share_id, since)
-        headers = {**HEADERS, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        events = self._events(caller, share_id, subscription, since)
-        return StreamingResponse(events, headers=headers, media_type="text/event-stream")
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._site.connections.hold(caller))
+            subscription = await self._site.service.subscribe(caller, share_id, since)
+            events = self._events(caller, share_id, subscription, since)
+            return _LiveAnswer(events, subscription, stack.pop_all())
 
     async def _events(
         self, caller: Caller, share_id: str, subscription: Subscription, since: int
@@ -71,34 +74,33 @@ class LiveStreams:
         take_back = caller.standing.on_end(end.set) if caller.standing is not None else None
         waiting: set[asyncio.Task[object]] = set()
         try:
-            async with subscription as events:
-                yield _RETRY
-                next_event = asyncio.create_task(_next(events))
-                ending = asyncio.create_task(end.wait())
-                waiting = {next_event, ending}
-                is_first = True
-                while not end.is_set():
-                    if not is_first:
-                        await asyncio.wait(waiting, timeout=_HEARTBEAT, return_when=asyncio.FIRST_COMPLETED)
-                        if not next_event.done():
-                            yield b": still here\n\n"
-                            continue
-                        if (event := next_event.result()) is None:
-                            return  # the server stops
-                        if isinstance(event, Deleted):
-                            yield _ended("deleted")
-                            return
-                        waiting.discard(next_event)
-                        next_event = asyncio.create_task(_next(events))
-                        waiting.add(next_event)
-                    transcript = await self._site.service.transcript(caller, share_id)
-                    if is_first or transcript.sync_count != since:
-                        yield await self._update(transcript, since)
-                        since = transcript.sync_count
-                        await asyncio.sleep(_PAUSE)
-                    is_first = False
-                if caller.has_lost_standing:
-                    yield _ended(ErrorCode.UNAUTHORIZED)
+            yield _RETRY
+            next_event = asyncio.create_task(_next(subscription))
+            ending = asyncio.create_task(end.wait())
+            waiting = {next_event, ending}
+            is_first = True
+            while not end.is_set():
+                if not is_first:
+                    await asyncio.wait(waiting, timeout=_HEARTBEAT, return_when=asyncio.FIRST_COMPLETED)
+                    if not next_event.done():
+                        yield b": still here\n\n"
+                        continue
+                    if (event := next_event.result()) is None:
+                        return  # the server stops
+                    if isinstance(event, Deleted):
+                        yield _ended("deleted")
+                        return
+                    waiting.discard(next_event)
+                    next_event = asyncio.create_task(_next(subscription))
+                    waiting.add(next_event)
+                transcript = await self._site.service.transcript(caller, share_id)
+                if is_first or transcript.sync_count != since:
+                    yield await self._update(transcript, since)
+                    since = transcript.sync_count
+                    await asyncio.sleep(_PAUSE)
+                is_first = False
+            if caller.has_lost_standing:
+                yield _ended(ErrorCode.UNAUTHORIZED)
         except Exception as exc:  # noqa: BLE001 -- told in one place, whatever it is
             if (code := explain(exc).code) not in _PASSING:
                 yield _ended(code)
@@ -126,6 +128,29 @@ class LiveStreams:
         else:
             update = await self._site.draw(lambda: self._site.pages.update(transcript, since))
         return b"id: %d\ndata: %b\n\n" % (update.sync_count, jsontext.encode(update))
+
+
+class _LiveAnswer(StreamingResponse):
+    """A stream that lets go of its subscription even if its browser is gone before it has begun."""
+
+    def __init__(
+        self,
+        events: AsyncIterator[bytes],
+        subscription: Subscription,
+        held: contextlib.AbstractContextManager[object],
+    ) -> None:
+        headers = {**HEADERS, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(events, headers=headers, media_type="text/event-stream")
+        self._subscription = subscription
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._held:
+            async with self._subscription:
+                if scope["method"] == "HEAD":
+                    await Response(headers=dict(self.headers))(scope, receive, send)
+                else:
+                    await super().__call__(scope, receive, send)
 
 
 def _ended(reason: str) -> bytes:

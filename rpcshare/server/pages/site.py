@@ -16,6 +16,7 @@ from rpcshare.auth.caller import ANONYMOUS, Caller, Scope
 from rpcshare.auth.cookies import SESSION_COOKIE, SessionSeal
 from rpcshare.auth.handshake import Authenticator
 from rpcshare.auth.origin import OriginPolicy
+from rpcshare.auth.rate_limits import ConnectionLimit
 from rpcshare.pages.drawing import Frame, Pages
 from rpcshare.server.pages.answers import html_answer, static_answer
 from rpcshare.server.pages.live import LiveStreams
@@ -42,13 +43,18 @@ class PageSite:
         origins: OriginPolicy,
         base_url: str,
         seal: SessionSeal | None,
+        connections: ConnectionLimit,
     ) -> None:
-        """Serve pages of ``service``; without a ``seal``, nobody can sign in."""
+        """Serve pages of ``service``; without a ``seal``, nobody can sign in.
+
+        Live pages count among the ``connections`` of their callers.
+        """
         self.service = service
         self.authenticator = authenticator
         self.origins = origins
         self.base_url = base_url
         self.seal = seal
+        self.connections = connections
         self.pages = Pages()
         # Drawing is work for one core: a thread of its own leaves the event loop its turns.
         self._thread = ThreadPoolExecutor(1, "rpcshare-pages")
