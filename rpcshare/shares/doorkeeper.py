@@ -1,5 +1,6 @@
 """Letting callers in to open shares: what :mod:`~rpcshare.shares.access` decides, with what that takes."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -15,6 +16,8 @@ from rpcshare.shares.objects import Head
 
 __all__ = ["Doorkeeper"]
 
+_CHANGES_WAITING = 8
+
 
 class Doorkeeper:
     """Verifies secrets and passwords of shares, and makes view tokens."""
@@ -25,6 +28,9 @@ class Doorkeeper:
         self._clock = clock
         self._failures = failures
         self._passwords = Passwords()
+        # One password at a time is set: who sets many holds up no reader who shows one.
+        self._setting = asyncio.Lock()
+        self._changes_waiting = 0
         self._view_tokens = credentials.view_tokens()
 
     def may_write(self, caller: Caller, log: ShareLog, secret: object) -> None:
@@ -88,10 +94,21 @@ class Doorkeeper:
         password = wanted.password
         kept = head.password_hash if head is not None else None
         if isinstance(password, str):
-            # The same password again is no change, which would end view tokens.
-            is_same = kept is not None and await self._passwords.is_right(password, kept)
-            password = kept if is_same else await self._passwords.hash(password)
+            password = await self._hashed(password, kept)
         return AccessChange(wanted.visibility, expires_at, password)
+
+    async def _hashed(self, password: str, kept: str | None) -> str:
+        if self._changes_waiting >= _CHANGES_WAITING:
+            raise ShareError(ErrorCode.RATE_LIMITED, "Too many passwords are being set", retry_after=5.0)
+        self._changes_waiting += 1
+        try:
+            async with self._setting:
+                # The same password again is no change, which would end view tokens.
+                if kept is not None and await self._passwords.is_right(password, kept):
+                    return kept
+                return await self._passwords.hash(password)
+        finally:
+            self._changes_waiting -= 1
 
     def _attempt_password(self, caller: Caller, log: ShareLog, password: str) -> AbstractContextManager[None]:
         return self._failures.attempt(caller.address, f"password {log.share_id} {password}")

@@ -321,6 +321,20 @@ async def test_a_password_that_nothing_depended_on_was_not_right(new_service, al
     assert await outcome(service.agent_session(guesser, share.id)) is ErrorCode.RATE_LIMITED
 
 
+async def test_who_sets_many_passwords_holds_up_no_reader(service, alice, bob):
+    share = await service.create(alice, SESSION, None, {"password": PASSWORD})
+    other = await service.create(bob, "ses_another_00000002")
+    changes = [
+        asyncio.create_task(outcome(service.update(bob, other.id, None, {"password": f"p{n}"})))
+        for n in range(20)
+    ]
+    await asyncio.sleep(0)
+    readers = [Caller(None, address="192.0.2.1", password=f"wrong {n}") for n in range(3)]
+    seen = await asyncio.gather(*(outcome(service.metadata(reader, share.id)) for reader in readers))
+    assert seen == [UNAUTHORIZED] * 3
+    assert ErrorCode.RATE_LIMITED in await asyncio.gather(*changes)
+
+
 # View tokens
 
 
