@@ -17,7 +17,8 @@ from rpcshare.server.failures import HttpError, error_response
 from rpcshare.server.operation import ApiSocket, Needs, Operation
 from rpcshare.server.request import request_head
 from rpcshare.server.rest import FROM_SYNC_COUNT, from_sync_count
-from rpcshare.server.viewers import EventSocket, Viewers
+from rpcshare.server.viewers import MAX_CHATTER, EventSocket, Viewers
+from rpcshare.server.websocket_protocol import DIRECT
 from rpcshare.shares.service import ShareService
 
 __all__ = ["EventSocketEndpoint"]
@@ -65,6 +66,8 @@ class EventSocketEndpoint:
                 await websocket.receive()  # the handshake, which is answered in its place
                 await websocket.send_denial_response(error_response(exc))
                 return
+            # Whoever has the link is here: what they send must not fill the memory before it is counted.
+            scope["extensions"][DIRECT].limit_messages(2 * MAX_CHATTER)
             await websocket.accept(select_subprotocol(head.subprotocols, (_JSON,)))
             await EventSocket(self._viewers, caller, subscription).run(receive, send)
 

@@ -21,7 +21,7 @@ from rpcshare.errors import ShareError
 from rpcshare.shares.events import Deleted, Event, Refused, Snapshot, Sync
 from rpcshare.shares.hub import Subscription
 
-__all__ = ["Ending", "EventSocket", "EventStream", "Viewers"]
+__all__ = ["MAX_CHATTER", "Ending", "EventSocket", "EventStream", "Viewers"]
 
 HEARTBEAT = 15.0
 """After so many seconds without an event a stream has a comment: nobody on the way is to take it for dead."""

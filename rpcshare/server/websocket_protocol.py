@@ -73,6 +73,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             extensions: dict[str, object] = self.scope["extensions"]  # type: ignore[assignment]  # uvicorn's
             extensions[DIRECT] = self
 
+    def limit_messages(self, size: int) -> None:
+        """Take no message of more than ``size`` bytes from now on: 1009 ends the connection."""
+        self.conn.max_message_size = size
+
     # What the network brings.
 
     def data_received(self, data: bytes) -> None:

@@ -1,6 +1,7 @@
 """Server-Sent Events and event sockets, as their readers see them."""
 
 import asyncio
+import contextlib
 import json
 import socket
 from base64 import urlsafe_b64encode
@@ -262,6 +263,16 @@ async def test_what_a_reader_says_is_ignored_up_to_a_limit(server: RunningServer
             await connection.recv()
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1008
+
+
+async def test_a_large_message_is_refused_before_it_is_there(server: RunningServer) -> None:
+    share = Share(server, "ses_events_socket_large_1")
+    async with websockets.connect(share.socket_url) as connection:
+        await connection.recv()
+        with contextlib.suppress(ConnectionClosed):
+            await connection.send(iter(["x" * 65_536, "x" * 65_536, "x"]))  # one message, a byte too long
+        await asyncio.wait_for(connection.wait_closed(), 5)
+        assert connection.close_code == 1009
 
 
 def test_a_request_that_is_no_handshake_is_told_to_be_one(server: RunningServer) -> None:
