@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -13,6 +15,14 @@ from rpcshare.auth.trusted_proxies import TrustedProxies
 from rpcshare.errors import ErrorCode, ShareError
 
 __all__ = ["PathKeyMiddleware", "ProxyMiddleware", "authenticate", "read_body", "request_head"]
+
+BODY_PATIENCE = 60.0
+"""How long, in seconds, a body may take however small it is, and one of any size may stand still.
+
+What has arrived of it is kept in memory."""
+
+SLOWEST_BODY = 2048
+"""Bytes for which it may take a second longer."""
 
 _WHOLE_PATH = "rpcshare.path"
 _IS_FROM_PROXY = "rpcshare.is_from_proxy"
@@ -96,18 +106,28 @@ async def read_body(request: Request, bound: int) -> bytes:
     """Return the body of a request, of at most ``bound`` bytes; 0 for any number.
 
     Raises:
-        ShareError: PAYLOAD_TOO_LARGE; or INVALID_ARGUMENT, if the client went away in the middle of it.
+        ShareError: PAYLOAD_TOO_LARGE; or INVALID_ARGUMENT, if the client went away in the middle of it, or
+            takes too long.
     """
     length = request.headers.get("content-length", "")
     _check_length(int(length) if length.isdecimal() else 0, bound)
     body = bytearray()
+    begun = asyncio.get_running_loop().time()
     try:
-        async for chunk in request.stream():
-            body += chunk
-            _check_length(len(body), bound)
-    except ClientDisconnect:
+        async with asyncio.timeout_at(_latest(begun, 0)) as patience:
+            async for chunk in request.stream():
+                body += chunk
+                _check_length(len(body), bound)
+                patience.reschedule(_latest(begun, len(body)))
+    except (ClientDisconnect, TimeoutError):
         raise ShareError(ErrorCode.INVALID_ARGUMENT, "the body is not complete") from None
     return bytes(body)
+
+
+def _latest(begun: float, length: int) -> float:
+    """Return until when there must be more of a body of which ``length`` bytes have come since ``begun``."""
+    now = asyncio.get_running_loop().time()
+    return min(now, begun + length / SLOWEST_BODY) + BODY_PATIENCE
 
 
 def _check_length(length: int, bound: int) -> None:

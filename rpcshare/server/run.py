@@ -31,6 +31,7 @@ from rpcshare.config import ConfigError, Settings
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.server.app import create_app
 from rpcshare.server.connection_identity import head_verifiers
+from rpcshare.server.http_protocol import HttpProtocol
 from rpcshare.server.logs import configure_logging
 from rpcshare.server.open_connections import OpenConnections
 from rpcshare.server.tls import tls_context
@@ -178,7 +179,7 @@ async def _serve(settings: Settings) -> None:
         server = _Server(
             uvicorn.Config(
                 app,
-                http="httptools" if settings.client_ca is None else TlsHttpProtocol,
+                http=HttpProtocol if settings.client_ca is None else TlsHttpProtocol,
                 ws=WebSocketProtocol if settings.client_ca is None else TlsWebSocketProtocol,
                 ssl_context_factory=None if tls is None else lambda *_: tls,
                 # A message over the limit reaches the session, which names the limit when it ends.

@@ -11,8 +11,8 @@ import ssl
 from typing import cast
 
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from rpcshare.server.http_protocol import HttpProtocol
 from rpcshare.server.websocket_protocol import WebSocketProtocol
 
 __all__ = ["TlsHttpProtocol", "TlsWebSocketProtocol"]
@@ -29,7 +29,7 @@ class _TellsCertificate(asyncio.Protocol):
         self.app = _telling_certificate(self.app, transport)
 
 
-class TlsHttpProtocol(_TellsCertificate, HttpToolsProtocol):
+class TlsHttpProtocol(_TellsCertificate, HttpProtocol):
     """HTTP/1.1; it hands a connection over to :class:`TlsWebSocketProtocol` when that is asked for."""
 
 
