@@ -1,0 +1,252 @@
+"""Every operation on every entry point, and the right that it takes: a row each."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from access_matrix.deployments import PASSWORD, Made
+
+__all__ = ["CALLS", "REQUESTS", "Asked", "Call", "Messages", "Request"]
+
+Expression = object
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one cell is about."""
+
+    share: Made
+    secret: str | None
+    """What the caller shows as the share's secret."""
+    session_id: str
+    """Of a session that nobody has shared."""
+    token: str
+    """Somebody's, to authenticate with in-band."""
+
+
+class Messages:
+    """Messages of one session, as a client sends them."""
+
+    def __init__(self) -> None:
+        self._lines: list[Expression] = []
+        self._pushed = 0
+        self._exported = 0
+
+    def call(self, method: str, *arguments: Expression, on: int = 0) -> int:
+        """Call a method of the main target, or of what an earlier call returns; return the call's id."""
+        self._lines.append(["push", ["pipeline", on, [method], list(arguments)]])
+        self._pushed += 1
+        return self._pushed
+
+    def callback(self) -> Expression:
+        """Return a function of the client's, to be an argument."""
+        self._exported -= 1
+        return ["export", self._exported]
+
+    def pulling(self, call: int) -> list[str]:
+        """Return what is to be sent for all calls up to now, and for the outcome of one of them."""
+        lines, self._lines = [*self._lines, ["pull", call]], []
+        return [json.dumps(line) for line in lines]
+
+
+@dataclass(frozen=True)
+class Call:
+    """An operation over RPC."""
+
+    right: str
+    make: Callable[[Messages, Asked], int]
+    """Calls it, and returns the id of the call whose outcome counts."""
+    of_share: bool = False
+    ends_share: bool = False
+    is_stream: bool = False
+    """Whether a batch that is allowed it is answered no earlier than 30 s later (PROTOCOL.md, P-6)."""
+    calls_back: bool = False
+    """Whether it awaits an answer of its client, which a batch has no way to give."""
+    hands_out: str = ""
+    """The member of the answer that is a credential."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A method of a path."""
+
+    right: str
+    body: Callable[[Asked], object] | None = None
+    """What is sent, as JSON, or as a form to a page."""
+    share: str = ""
+    """``of``: it is about one; ``ends``: and is the end of it."""
+    status: int = 200
+    """When it is done."""
+    kind: str = "json"
+    """``json``, ``page``, ``form``, ``stream`` (which goes on for as long as somebody listens), ``socket``
+    (of events) or ``rpc``."""
+    sees_credentials: bool = True
+    """Whether it matters who is asking. A form to sign in or to unlock looks at what is entered alone."""
+    hands_out: str = ""
+    """The member of the answer, or the cookie, that is a credential."""
+
+
+DATA = [[{"type": "part", "data": {"id": "prt_1", "messageID": "msg_1", "text": "said in public"}}]]
+PROBE = {"when": ["date", 0], "bytes": ["bytes", "AAEC"], "nested": None}
+
+
+def _share_rpc(right: str, method: str, *arguments: str, **options: object) -> Call:
+    """Return a call of the main target; arguments are attributes of what is asked."""
+    return Call(
+        right,
+        lambda messages, asked: messages.call(
+            method, *(_argument(messages, asked, name) for name in arguments)
+        ),
+        of_share="id" in arguments,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def _held(method: str, *arguments: str, ends_share: bool = False) -> Call:
+    """Return a call of a share that is held, opened in the same round trip."""
+    return Call(
+        "write",
+        lambda messages, asked: messages.call(
+            method,
+            *(_argument(messages, asked, name) for name in arguments),
+            on=messages.call("openShare", asked.share.id, asked.secret),
+        ),
+        of_share=True,
+        ends_share=ends_share,
+    )
+
+
+def _keys(method: str, *arguments: Expression) -> Call:
+    """Return a call about keys: of a new one, where it is about one."""
+
+    def make(messages: Messages, _asked: Asked) -> int:
+        keys = messages.call("keys")
+        if method in ("rotate", "revoke"):
+            made = messages.call("create", "dave", on=keys)
+            return messages.call(method, ["pipeline", made, ["id"]], on=keys)
+        return messages.call(method, *arguments, on=keys)
+
+    return Call("keys", make, hands_out="key" if method in ("create", "rotate") else "")
+
+
+def _argument(messages: Messages, asked: Asked, name: str) -> Expression:
+    match name:
+        case "id":
+            return asked.share.id
+        case "secret":
+            return asked.secret
+        case "session":
+            return asked.session_id
+        case "token":
+            return asked.token
+        case "password":
+            return PASSWORD
+        case "callback":
+            return messages.callback()
+        case "data":
+            return DATA
+        case "probe":
+            return PROBE
+        case _:
+            raise ValueError(name)
+
+
+CALLS: dict[str, Call] = {
+    "ShareRpc.createShare": _share_rpc("create", "createShare", "session", "data", hands_out="secret"),
+    "ShareRpc.syncShare": _share_rpc("write", "syncShare", "id", "secret", "data"),
+    "ShareRpc.deleteShare": _share_rpc("write", "deleteShare", "id", "secret", ends_share=True),
+    "ShareRpc.updateShare": _share_rpc("write", "updateShare", "id", "secret"),
+    "ShareRpc.createViewToken": _share_rpc("write", "createViewToken", "id", "secret", hands_out="token"),
+    "ShareRpc.unlockShare": _share_rpc("unlock", "unlockShare", "id", "password", hands_out="token"),
+    "ShareRpc.getShare": _share_rpc("read", "getShare", "id"),
+    "ShareRpc.getShareMetadata": _share_rpc("read", "getShareMetadata", "id"),
+    "ShareRpc.subscribe": _share_rpc("read", "subscribe", "id", "callback"),
+    "ShareRpc.watch": _share_rpc("read", "watch", "id", is_stream=True),
+    "ShareRpc.listShares": _share_rpc("list-own", "listShares"),
+    "ShareRpc.openShare": _share_rpc("write", "openShare", "id", "secret"),
+    "ShareRpc.authenticate": _share_rpc("connect", "authenticate", "token"),
+    "ShareRpc.keys": _share_rpc("keys", "keys"),
+    "ShareRpc.whoami": _share_rpc("connect", "whoami"),
+    "ShareRpc.probeValue": _share_rpc("connect", "probeValue", "probe"),
+    "ShareRpc.probeCallback": _share_rpc("connect", "probeCallback", "callback", calls_back=True),
+    "Share.sync": _held("sync", "data"),
+    "Share.snapshot": _held("snapshot"),
+    "Share.subscribe": _held("subscribe", "callback"),
+    "Share.delete": _held("delete", ends_share=True),
+    "KeysRpc.create": _keys("create", "dave"),
+    "KeysRpc.list": _keys("list"),
+    "KeysRpc.rotate": _keys("rotate"),
+    "KeysRpc.revoke": _keys("revoke"),
+    "CallbackSubscription.unsubscribe": Call(
+        "read",
+        lambda messages, asked: messages.call(
+            "unsubscribe", on=messages.call("subscribe", asked.share.id, messages.callback())
+        ),
+        of_share=True,
+    ),
+}
+
+
+def _secret(asked: Asked, **members: object) -> dict[str, object]:
+    return members if asked.secret is None else {"secret": asked.secret, **members}
+
+
+_API_OF_SHARES = {
+    "POST /api/share": Request("create", lambda asked: {"sessionID": asked.session_id}, hands_out="secret"),
+    "GET /api/share/{share_id}": Request("read", share="of"),
+    "PATCH /api/share/{share_id}": Request("write", _secret, share="of"),
+    "DELETE /api/share/{share_id}": Request("write", _secret, share="ends"),
+    "POST /api/share/{share_id}/sync": Request(
+        "write", lambda asked: _secret(asked, data=DATA[0]), share="of"
+    ),
+    "POST /api/share/{share_id}/view-token": Request("write", _secret, share="of", hands_out="token"),
+    "POST /api/share/{share_id}/unlock": Request(
+        "unlock", lambda _asked: {"password": PASSWORD}, share="of", hands_out="token"
+    ),
+    "GET /api/share/{share_id}/data": Request("read", share="of"),
+    "GET /api/share/{share_id}/metadata": Request("read", share="of"),
+    "GET /api/share/{share_id}/events": Request("read", share="of", kind="stream"),
+}
+
+REQUESTS: dict[str, Request] = {
+    "WEBSOCKET /rpc": Request("connect", kind="rpc"),
+    "WEBSOCKET /rpc/share": Request("connect", kind="rpc"),
+    "POST /rpc": Request("connect"),
+    "POST /rpc/share": Request("connect"),
+    "WEBSOCKET /ws/{share_id}": Request("read", share="of", kind="socket"),
+    "GET /ws/{share_id}": Request("nothing", share="of", status=426),
+    "GET /api/sessions": Request("list-all"),
+    "GET /api/my-sessions": Request("list-own"),
+    **_API_OF_SHARES,
+    **{name.replace("/api/share", "/api/shares"): request for name, request in _API_OF_SHARES.items()},
+    "GET /share/{share_id}": Request("read", share="of", kind="page"),
+    "GET /share/{share_id}/part/{part}": Request("read", share="of", kind="page"),
+    "GET /share/{share_id}/live": Request("read", share="of", kind="stream"),
+    "POST /share/{share_id}/unlock": Request(
+        "unlock",
+        lambda _asked: {"password": PASSWORD},
+        share="of",
+        status=303,
+        kind="form",
+        sees_credentials=False,
+        hands_out="rpcshare_view",
+    ),
+    "GET /sessions": Request("list-all", kind="page"),
+    "GET /my-sessions": Request("list-own", kind="page"),
+    "GET /sessions/{share_id}/delete": Request("write by name", share="of", kind="page"),
+    "POST /sessions/{share_id}/delete": Request("write by name", share="ends", status=303, kind="form"),
+    "POST /sign-in": Request(
+        "nothing",
+        lambda asked: {"token": asked.token, "next": "sessions"},
+        status=303,
+        kind="form",
+        hands_out="rpcshare_session",
+    ),
+    "POST /sign-out": Request("nothing", status=303, kind="form"),
+    "GET /static/{name}": Request("nothing"),
+    "GET /": Request("nothing", status=302),
+    "GET /healthz": Request("nothing"),
+    "GET /readyz": Request("nothing"),
+    "GET /metrics": Request("nothing"),
+    "GET /openapi.json": Request("nothing"),
+}

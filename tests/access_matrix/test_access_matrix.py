@@ -1,0 +1,68 @@
+"""Who may do what: every kind of caller, every operation, every entry point (:mod:`access_matrix.rights`)."""
+
+from uuid import UUID
+
+import pytest
+from starlette.routing import Route, WebSocketRoute
+
+import rpcshare.server.keys_rpc
+import rpcshare.server.share_rpc
+import rpcshare.server.subscriptions
+from access_matrix.operations import CALLS, REQUESTS
+from access_matrix.rights import CALLERS
+from access_matrix.runs import ENTRIES, MatrixRun
+from rpcshare.auth.handshake import Authenticator
+from rpcshare.broadcast import LocalBroadcaster
+from rpcshare.config import Settings
+from rpcshare.rpc import RpcTarget
+from rpcshare.server.app import create_app
+from rpcshare.shares.credentials import Credentials
+from rpcshare.shares.service import ShareService
+from rpcshare.storage import MemoryStore
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+@pytest.mark.parametrize("caller", CALLERS)
+def test_each_caller_is_answered_as_the_table_says(run: MatrixRun, caller: str, entry: str) -> None:
+    answers = run.answers(entry, caller)
+    assert answers
+    expected = {operation: cell for operation, (cell, _) in answers.items()}
+    assert {operation: answered for operation, (_, answered) in answers.items()} == expected
+
+
+def test_each_call_has_a_row() -> None:
+    modules = (rpcshare.server.share_rpc, rpcshare.server.keys_rpc, rpcshare.server.subscriptions)
+    targets = {
+        each
+        for module in modules
+        for each in vars(module).values()
+        if isinstance(each, type) and issubclass(each, RpcTarget) and each is not RpcTarget
+    }
+    members = {f"{target.__name__}.{name}" for target in targets for name in target.rpc_members}
+    assert set(CALLS) == members
+
+
+def test_each_target_that_the_server_has_is_looked_at() -> None:
+    """No class of targets is anywhere else, whose calls would have no row."""
+    server = {each.__name__ for each in _subclasses(RpcTarget) if each.__module__.startswith("rpcshare.server")}
+    assert server == {name.partition(".")[0] for name in CALLS}
+
+
+async def test_each_method_of_each_path_has_a_row() -> None:
+    service = ShareService(MemoryStore(), LocalBroadcaster(), Credentials(UUID(int=7), "http://share.example"))
+    app, _ = create_app(Settings(), service, Authenticator([]), "http://share.example")
+    await service.close()
+    there = set()
+    for route in app.routes:
+        if isinstance(route, WebSocketRoute):
+            there.add(f"WEBSOCKET {route.path}")
+        else:
+            assert isinstance(route, Route)
+            # HEAD is asked beside each GET.
+            there |= {f"{method} {route.path}" for method in (route.methods or {"GET"}) if method != "HEAD"}
+    assert set(REQUESTS) == there
+
+
+def _subclasses(target: type[RpcTarget]) -> set[type[RpcTarget]]:
+    found = set(target.__subclasses__())
+    return found.union(*(_subclasses(each) for each in found))
