@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rpcshare.auth.audit import Action
 from rpcshare.auth.caller import Scope
 from rpcshare.auth.subjects import fault_of_subject
+from rpcshare.cli.auditing import tell_audit_log
 from rpcshare.cli.options import with_settings
 from rpcshare.cli.terminal import json_text, printable
 from rpcshare.config import Settings
@@ -92,7 +94,7 @@ def init(settings: Settings, hosts: tuple[str, ...]) -> None:
     help="Make a PKCS#12 file with this password, which other users may see in the list of processes; "
     "in the environment they cannot. [env: RPCSHARE_P12_PASSWORD]",
 )
-@with_settings("data_dir")
+@with_settings("data_dir", "audit_log")
 def issue(
     settings: Settings, name: str, days: int, out: Path | None, p12: bool, p12_password: str | None
 ) -> None:
@@ -126,11 +128,14 @@ def issue(
     if p12_password is not None:
         write_new_file(paths[".p12"], _as_p12(name, pair, ca, p12_password), mode=0o600)
         click.echo(paths[".p12"])
+    tell_audit_log(
+        settings, Action.CERTIFICATE_ISSUE, name=name, serial=f"{pair.certificate.serial_number:x}"
+    )
 
 
 @certs.command()
 @click.argument("which", metavar="NAME|SERIAL")
-@with_settings("data_dir")
+@with_settings("data_dir", "audit_log")
 def revoke(settings: Settings, which: str) -> None:
     """Have a client certificate count no more: all those of a NAME, or the one of a SERIAL number.
 
@@ -148,6 +153,10 @@ def revoke(settings: Settings, which: str) -> None:
     for certificate in found:
         state = "revoked" if certificate in valid else "was revoked before"
         click.echo(f"{_serial(certificate)} {state}")
+    for certificate in valid:
+        tell_audit_log(
+            settings, Action.CERTIFICATE_REVOKE, name=certificate.name, serial=_serial(certificate)
+        )
 
 
 @certs.command("list")

@@ -9,7 +9,9 @@ from typing import TypeVar
 import click
 
 from rpcshare.auth.api_keys import DEFAULT_SCOPES, ApiKey, ApiKeys, NewApiKey, UnknownApiKeyError
+from rpcshare.auth.audit import Action
 from rpcshare.auth.caller import Scope
+from rpcshare.cli.auditing import tell_audit_log
 from rpcshare.cli.options import with_settings
 from rpcshare.cli.store_access import STORE_SETTINGS, configured_store
 from rpcshare.cli.terminal import json_text, printable, standard_output
@@ -45,7 +47,7 @@ def keys(ctx: click.Context) -> None:
 )
 @click.option("--expires", metavar="DURATION", help="How long it lasts, such as 30d. [default: for ever]")
 @_json_option
-@with_settings(*STORE_SETTINGS)
+@with_settings(*STORE_SETTINGS, "audit_log")
 def create(
     settings: Settings, name: str, scopes: tuple[str, ...], expires: str | None, as_json: bool
 ) -> None:
@@ -61,6 +63,7 @@ def create(
         must_exist=False,
     )
     _print_new(new, as_json=as_json)
+    tell_audit_log(settings, Action.KEY_CREATE, key=new.kept.id)
 
 
 @keys.command("list", short_help="List all keys.")
@@ -78,21 +81,24 @@ def list_keys(settings: Settings, as_json: bool) -> None:
 @keys.command(short_help="Put a new key in the place of one.")
 @click.argument("key_id", metavar="ID")
 @_json_option
-@with_settings(*STORE_SETTINGS)
+@with_settings(*STORE_SETTINGS, "audit_log")
 def rotate(settings: Settings, key_id: str, as_json: bool) -> None:
     """Put a new key in the place of the one with ID, which is revoked, and print it.
 
     It has the same name and scopes, and lasts as long from now on as the old one did.
     """
-    _print_new(_with_keys(settings, lambda api_keys: api_keys.rotate(key_id)), as_json=as_json)
+    new = _with_keys(settings, lambda api_keys: api_keys.rotate(key_id))
+    _print_new(new, as_json=as_json)
+    tell_audit_log(settings, Action.KEY_ROTATE, key=key_id, newKey=new.kept.id)
 
 
 @keys.command(short_help="End a key.")
 @click.argument("key_id", metavar="ID")
-@with_settings(*STORE_SETTINGS)
+@with_settings(*STORE_SETTINGS, "audit_log")
 def revoke(settings: Settings, key_id: str) -> None:
     """End the key with ID; running servers refuse it within 5 seconds, and close its connections."""
     _with_keys(settings, lambda api_keys: api_keys.revoke(key_id))
+    tell_audit_log(settings, Action.KEY_REVOKE, key=key_id)
 
 
 def _with_keys(settings: Settings, work: Callable[[ApiKeys], Awaitable[T]], *, must_exist: bool = True) -> T:

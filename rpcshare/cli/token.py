@@ -3,7 +3,9 @@
 import click
 
 from rpcshare.auth.api_keys import DEFAULT_SCOPES
+from rpcshare.auth.audit import Action
 from rpcshare.auth.caller import Scope
+from rpcshare.cli.auditing import tell_audit_log
 from rpcshare.cli.options import with_settings
 from rpcshare.config import Settings
 
@@ -34,7 +36,7 @@ def token(ctx: click.Context) -> None:
     metavar="DURATION",
     help="How long it is valid, at most 366d; it cannot be revoked.",
 )
-@with_settings("data_dir", "signing_key")
+@with_settings("data_dir", "signing_key", "audit_log")
 def create(settings: Settings, subject: str, scopes: tuple[str, ...], expires: str) -> None:
     """Sign a token (JWT) with the server's own key, and print it.
 
@@ -46,3 +48,4 @@ def create(settings: Settings, subject: str, scopes: tuple[str, ...], expires: s
 
     key = SigningKey.kept(settings.signing_key, settings.data_dir)
     click.echo(key.sign(subject, scopes or DEFAULT_SCOPES, expires))
+    tell_audit_log(settings, Action.TOKEN_CREATE, name=subject)

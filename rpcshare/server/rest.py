@@ -76,6 +76,10 @@ _LAST_EVENT_ID = Parameter(
 )
 
 
+# Beside a token, what helps is the password of the share (RFC 7617): browsers and curl can ask for it.
+_PASSWORD_CHALLENGE = 'Bearer, Basic realm="password of the share", charset="UTF-8"'  # noqa: S105 -- none is in it
+
+
 class RestApi:
     """The routes, each of which is one operation of the service."""
 
@@ -207,7 +211,10 @@ class RestApi:
                 body = jsontext.encode(answer)
                 return await read_answer(request, body) if method in READS else json_answer(body)
             except Exception as exc:  # noqa: BLE001 -- told in one place, whatever it is
-                return error_response(exc)
+                answer = error_response(exc)
+                if method == "GET" and _is_for_want_of_a_password(exc):
+                    answer.headers["WWW-Authenticate"] = _PASSWORD_CHALLENGE
+                return answer
 
         return endpoint
 
@@ -321,6 +328,12 @@ def _listing(summary: str, handler: Callable[[Request, Caller], Awaitable[object
         answer=api_types.Page,
         codes=(ErrorCode.INVALID_ARGUMENT,),
         has_etag=True,
+    )
+
+
+def _is_for_want_of_a_password(error: Exception) -> bool:
+    return (
+        isinstance(error, ShareError) and error.code is ErrorCode.UNAUTHORIZED and "password" in error.message
     )
 
 

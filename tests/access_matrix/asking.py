@@ -205,9 +205,7 @@ def entry_of(operation: str, request: Request) -> str:
     return "HTTP API" if path.startswith(("/api", "/rpc", "/ws")) or request.kind == "json" else "pages"
 
 
-def _request(
-    asker: Asker, client: httpx.Client, operation: str, request: Request, share: str | None
-) -> None:
+def _request(asker: Asker, client: httpx.Client, operation: str, request: Request, share: str | None) -> None:
     cell = expected(request.right, _row(asker.caller, request), share)
     made = asker.share_of(share, ends=request.share == "ends", cell=cell)
     asked = asker.asked(made)
@@ -265,7 +263,7 @@ def _handshake(asker: Asker, operation: str, path: str, share: str | None, cell:
 
 
 def _refusal(body: bytes, status: int) -> str:
-    """Return in the words of the table what was refused: by the code, whose status has to be the right one."""
+    """Return the cell for what was refused: by its code, which has to come with its own status."""
     if not body.startswith(b"{"):
         return str(status)
     code = json.loads(body)["code"]

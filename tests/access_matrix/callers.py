@@ -35,7 +35,7 @@ class Caller:
         return share.secret if self.shows_secret else None
 
 
-def caller(name: str, deployment: Deployment) -> Caller:
+def caller(name: str, deployment: Deployment) -> Caller:  # noqa: C901, PLR0911, PLR0912 -- a table, one case a row
     """Return the caller of a row of :mod:`access_matrix.rights`."""
     keys, secret = deployment.keys, deployment.handed.secret
 

@@ -20,7 +20,10 @@ __all__ = ["PASSWORD", "PROXY", "Deployment", "Handed", "Made"]
 PASSWORD = "the password of Alice's share, 5f1c0d7e"
 PROXY = "127.0.0.3"
 ITEMS = [
-    {"type": "message", "data": {"id": "msg_1", "role": "assistant", "sessionID": "s", "time": {"created": 1}}},
+    {
+        "type": "message",
+        "data": {"id": "msg_1", "role": "assistant", "sessionID": "s", "time": {"created": 1}},
+    },
     {"type": "part", "data": {"id": "prt_1", "messageID": "msg_1", "type": "text", "text": "said in public"}},
 ]
 
@@ -52,8 +55,8 @@ class Handed:
 class Made:
     """A share, as the one who made it knows it."""
 
-    def __init__(self, id: str, secret: str) -> None:
-        self.id, self.secret = id, secret
+    def __init__(self, share_id: str, secret: str) -> None:
+        self.id, self.secret = share_id, secret
 
 
 class Deployment:

@@ -26,9 +26,7 @@ class MatrixRun:
     def __init__(self, paths: pytest.TempPathFactory, stack: ExitStack) -> None:
         self.handed = Handed()
         self.closed = stack.enter_context(Deployment(paths.mktemp("closed"), self.handed))
-        self.open = stack.enter_context(
-            Deployment(paths.mktemp("open"), self.handed, "--anonymous-create")
-        )
+        self.open = stack.enter_context(Deployment(paths.mktemp("open"), self.handed, "--anonymous-create"))
         self._callers: dict[str, Caller] = {}
         self._answers: dict[tuple[str, str], Answers] = {}
 

@@ -44,12 +44,16 @@ def test_each_call_has_a_row() -> None:
 
 def test_each_target_that_the_server_has_is_looked_at() -> None:
     """No class of targets is anywhere else, whose calls would have no row."""
-    server = {each.__name__ for each in _subclasses(RpcTarget) if each.__module__.startswith("rpcshare.server")}
+    server = {
+        each.__name__ for each in _subclasses(RpcTarget) if each.__module__.startswith("rpcshare.server")
+    }
     assert server == {name.partition(".")[0] for name in CALLS}
 
 
 async def test_each_method_of_each_path_has_a_row() -> None:
-    service = ShareService(MemoryStore(), LocalBroadcaster(), Credentials(UUID(int=7), "http://share.example"))
+    service = ShareService(
+        MemoryStore(), LocalBroadcaster(), Credentials(UUID(int=7), "http://share.example")
+    )
     app, _ = create_app(Settings(), service, Authenticator([]), "http://share.example")
     await service.close()
     there = set()

@@ -20,7 +20,12 @@ KEEPERS = {"admin-token", "shared-secret", "signing-key"}
 
 def disguises(credential: str) -> Iterator[bytes]:
     """Yield the forms in which a credential could be written down."""
-    plain = {credential.encode(), quote(credential).encode(), quote(credential, safe="").encode(), credential.encode("utf-16-le")}
+    plain = {
+        credential.encode(),
+        quote(credential).encode(),
+        quote(credential, safe="").encode(),
+        credential.encode("utf-16-le"),
+    }
     try:
         value = UUID(credential)
     except ValueError:
@@ -79,7 +84,9 @@ def test_no_answer_holds_a_credential_but_the_one_that_hands_it_out(whole: Matri
         for form in set(disguises(credential)):
             if everything.count(form) > sum(answer.count(form) for answer in handed_out & answers.keys()):
                 given_away += [
-                    (asked, answer[:80]) for answer, asked in answers.items() if form in answer and answer not in handed_out
+                    (asked, answer[:80])
+                    for answer, asked in answers.items()
+                    if form in answer and answer not in handed_out
                 ]
     assert given_away == []
 

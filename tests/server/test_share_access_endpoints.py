@@ -51,12 +51,29 @@ def test_basic_carries_the_password_of_a_share(
     path = f"/api/share/{made['id']}{what}"
     without = http.get(path)
     assert (without.status_code, without.json()["code"]) == (401, "UNAUTHORIZED")
-    assert without.headers["www-authenticate"] == "Bearer"
+    challenge = 'Bearer, Basic realm="password of the share", charset="UTF-8"'
+    assert without.headers["www-authenticate"] == challenge
     assert http.get(path, auth=("whoever", PASSWORD)).status_code == 200
     assert http.get(path, auth=("", PASSWORD)).status_code == 200
     wrong = http.get(path, auth=("whoever", "wrong"))
     assert (wrong.status_code, wrong.json()["error"]) == (401, "Unauthorized: the password is wrong")
+    assert wrong.headers["www-authenticate"] == challenge
     assert http.get(path, headers=owner).status_code == 200
+
+
+def test_basic_is_offered_only_where_a_password_would_help(
+    http: httpx.Client, owner: dict[str, str], session_id: str
+) -> None:
+    private = {"sessionID": session_id, "visibility": "private"}
+    made = http.post("/api/share", headers=owner, json=private).json()
+    path = f"/api/share/{made['id']}"
+    wrong = {"Authorization": "Bearer wrong"}
+    refused = [http.get(path), http.get(path, auth=("", "a guess")), http.get(path, headers=wrong)]
+    http.patch(path, headers=owner, json={"visibility": "link", "password": PASSWORD})
+    refused += [http.post(f"{path}/unlock", json={"password": "wrong"})]
+    assert [(answer.status_code, answer.headers["www-authenticate"]) for answer in refused] == [
+        (401, "Bearer")
+    ] * 4
 
 
 def test_a_password_gives_no_right_but_to_read(

@@ -1,0 +1,82 @@
+"""What is done on the command line is in the audit log, if there is a file for it."""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+from click.testing import CliRunner
+
+from rpcshare.cli import main
+
+
+@pytest.fixture(autouse=True)
+def log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOGNAME", "operator")
+    monkeypatch.setenv("RPCSHARE_AUDIT_LOG", "audit.log")
+    return tmp_path / "audit.log"
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in ("", "rpcshare.audit")]
+    before = [(each.handlers[:], each.level, each.propagate) for each in loggers]
+    yield
+    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        logger.handlers[:], logger.level, logger.propagate = handlers, level, propagate
+    structlog.reset_defaults()
+
+
+def run(*arguments: str, status: int = 0) -> str:
+    result = CliRunner().invoke(main, arguments, prog_name="rpcshare")
+    assert result.exit_code == status, result.output
+    return result.stdout.strip()
+
+
+def test_each_change_is_a_line_by_the_user_of_the_machine(log: Path) -> None:
+    key = run("keys", "create", "ci")
+    key_id = key.split("_")[1]
+    rotated = run("keys", "rotate", key_id)
+    new_id = rotated.split("_")[1]
+    run("keys", "revoke", new_id)
+    token = run("token", "create", "--subject", "alice")
+    run("certs", "init")
+    run("certs", "issue", "laptop")
+    serial = run("certs", "revoke", "laptop").split()[0]
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    common = {"outcome": "ok", "subject": "operator", "address": "", "share": ""}
+    for line in lines:
+        del line["time"]
+    assert lines == [
+        {"action": "key.create", **common, "key": key_id},
+        {"action": "key.rotate", **common, "key": key_id, "newKey": new_id},
+        {"action": "key.revoke", **common, "key": new_id},
+        {"action": "token.create", **common, "name": "alice"},
+        {"action": "certificate.issue", **common, "name": "laptop", "serial": serial},
+        {"action": "certificate.revoke", **common, "name": "laptop", "serial": serial},
+    ]
+    assert not any(credential in log.read_text() for credential in (key, rotated, token))
+
+
+def test_what_changes_nothing_is_no_line(log: Path) -> None:
+    run("keys", "create", "ci")
+    run("keys", "list")
+    assert len(log.read_text().splitlines()) == 1
+
+
+def test_without_a_file_nothing_is_told(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RPCSHARE_AUDIT_LOG")
+    result = CliRunner().invoke(main, ["keys", "create", "ci"], prog_name="rpcshare")
+    assert result.exit_code == 0
+    assert "audit" not in result.output
+    assert not log.exists()
+
+
+def test_a_file_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RPCSHARE_AUDIT_LOG", "missing/audit.log")
+    result = CliRunner().invoke(main, ["keys", "create", "ci"], prog_name="rpcshare")
+    assert result.exit_code == 1
+    assert "cannot be written: No such file or directory" in result.stderr
