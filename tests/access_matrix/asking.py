@@ -1,5 +1,6 @@
 """Asking a running server, as one caller, for everything that there is; all answers are kept."""
 
+import base64
 import contextlib
 import json
 import re
@@ -8,7 +9,6 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
-from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from access_matrix.callers import Caller
@@ -90,27 +90,27 @@ class Asker:
 def ask_over_websocket(caller: Caller) -> Answers:
     """Call everything over one session."""
     asker = Asker(caller, "WebSocket")
-    try:
-        with asker.websocket("/rpc") as websocket:
-            messages = Messages()
-            for operation, call, share in _calls():
-
-                def exchange(lines: list[str]) -> Generator[bytes]:
-                    for line in lines:
-                        websocket.send(line)
-                    while True:
-                        raw = websocket.recv(10, decode=False)
-                        yield raw
-                        match json.loads(raw):
-                            case ["pull", number]:
-                                websocket.send(json.dumps(["resolve", number, "heard"]))
-
-                _call(asker, messages, operation, call, share, exchange)
-    except InvalidStatus as refused:
-        raw = bytes(refused.response.body or b"")
+    if expected("connect", caller.name, None) != "ok":
+        with asker.client() as client:
+            answered, raw = _refused_handshake(client, f"{caller.prefix}/rpc")
         for operation, call, share in _calls():
-            cell = _cell(caller, call, share)
-            asker.note(operation, share, cell, _refusal(raw, refused.response.status_code), raw)
+            asker.note(operation, share, _cell(caller, call, share), answered, raw)
+        return asker.answers
+    with asker.websocket("/rpc") as websocket:
+
+        def exchange(lines: list[str]) -> Generator[bytes]:
+            for line in lines:
+                websocket.send(line)
+            while True:
+                raw = websocket.recv(10, decode=False)
+                yield raw
+                match json.loads(raw):
+                    case ["pull", number]:
+                        websocket.send(json.dumps(["resolve", number, "heard"]))
+
+        messages = Messages()
+        for operation, call, share in _calls():
+            _call(asker, messages, operation, call, share, exchange)
     return asker.answers
 
 
@@ -212,7 +212,7 @@ def _request(asker: Asker, client: httpx.Client, operation: str, request: Reques
     method, path = operation.split()
     path = path.format(share_id=made.id, part="prt_1", name=_ASSET)
     if method == "WEBSOCKET":
-        _handshake(asker, operation, path, share, cell)
+        _handshake(asker, client, operation, path, share, cell)
         return
     options: dict[str, Any] = {}
     if request.body is not None:
@@ -252,14 +252,27 @@ def _row(caller: Caller, request: Request) -> str:
     return caller.name
 
 
-def _handshake(asker: Asker, operation: str, path: str, share: str | None, cell: str) -> None:
-    try:
-        with asker.websocket(path) as websocket:
-            raw = b"" if share is None else websocket.recv(10, decode=False)
-            asker.note(operation, share, cell, "ok", raw)
-    except InvalidStatus as refused:
-        body = bytes(refused.response.body or b"")
-        asker.note(operation, share, cell, _refusal(body, refused.response.status_code), body)
+def _handshake(
+    asker: Asker, client: httpx.Client, operation: str, path: str, share: str | None, cell: str
+) -> None:
+    if cell != "ok":
+        asker.note(operation, share, cell, *_refused_handshake(client, asker.caller.prefix + path))
+        return
+    with asker.websocket(path) as websocket:
+        raw = b"" if share is None else websocket.recv(10, decode=False)
+    asker.note(operation, share, cell, "ok", raw)
+
+
+def _refused_handshake(client: httpx.Client, path: str) -> tuple[str, bytes]:
+    """Return what a handshake is answered that is not to succeed."""
+    key = base64.b64encode(bytes(16)).decode()
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket"}
+    sec = {"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": key}
+    with client.stream("GET", path, headers=upgrade | sec) as answer:
+        if answer.status_code == 101:
+            return "ok", b""
+        body = answer.read()
+    return _refusal(body, answer.status_code), body
 
 
 def _refusal(body: bytes, status: int) -> str:
