@@ -43,6 +43,9 @@ from rpcshare.shares.service import ShareService
 
 __all__ = ["create_app"]
 
+# Of so many messages of the greatest length the bodies may be held at a time for one network.
+BODIES_AT_ONCE = 16
+
 
 def create_app(
     settings: Settings,
@@ -87,7 +90,9 @@ def create_app(
     rest = RestApi(service, authenticator, origins, settings.max_message_size, viewers)
     events = EventSocketEndpoint(service, authenticator, origins, viewers)
     site = PageSite(service, authenticator, origins, base_url, seal, held)
-    connections = OpenConnections(rpc, viewers, site, Intake(), metrics)
+    connections = OpenConnections(
+        rpc, viewers, site, Intake(BODIES_AT_ONCE * settings.max_message_size), metrics
+    )
     routes: list[BaseRoute] = [
         *rpc.routes("/rpc"),
         *rpc.routes("/rpc/share"),

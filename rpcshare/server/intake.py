@@ -1,18 +1,31 @@
-"""An end to waiting for bodies: a server that stops does not wait for a request that is half there."""
+"""Bodies on their way in: how much of them is held for one network, and an end to waiting for them.
+
+Who sends a body has often not shown yet that it may, and a server that stops does not wait for a request
+that is half there.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rpcshare.auth.rate_limits import network_of
+from rpcshare.errors import ErrorCode, ShareError
+
 __all__ = ["Intake", "IntakeMiddleware"]
+
+_PAUSE = 1.0  # seconds: most bodies are dealt with in less
 
 
 class Intake:
-    """The requests whose bodies are being waited for."""
+    """The requests whose bodies are being waited for, and how many bytes of them have come."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: int = 0) -> None:
+        """Hold at most ``budget`` bytes of bodies for one network at a time; 0 for any number."""
+        self._budget = budget
+        self._held: Counter[str] = Counter()
         self._waiting: set[asyncio.Task[object]] = set()
         self._is_over = False
 
@@ -20,6 +33,23 @@ class Intake:
     def is_over(self) -> bool:
         """Whether nothing is waited for any more."""
         return self._is_over
+
+    def hold(self, network: str, size: int) -> None:
+        """Count bytes that have come from ``network``, until they are released.
+
+        Raises:
+            ShareError: RATE_LIMITED: there are too many. They are counted all the same.
+        """
+        self._held[network] += size
+        if 0 < self._budget < self._held[network]:
+            message = f"Too many bodies at once: {self._budget:,} bytes are taken from one address"
+            raise ShareError(ErrorCode.RATE_LIMITED, message, retry_after=_PAUSE)
+
+    def release(self, network: str, size: int) -> None:
+        """Count them no longer: their request has been answered."""
+        self._held[network] -= size
+        if not self._held[network]:
+            del self._held[network]
 
     def end(self) -> None:
         """Have every request that waits for more of its body hear that its client is gone."""
@@ -57,7 +87,19 @@ class IntakeMiddleware:
             await self._app(scope, receive, send)
             return
 
-        async def receive_while_open() -> Message:
-            return await self._intake.receive(receive)
+        client = scope.get("client")
+        network = network_of(client[0] if client is not None else "")
+        held = 0
 
-        await self._app(scope, receive_while_open, send)
+        async def receive_while_open() -> Message:
+            nonlocal held
+            message = await self._intake.receive(receive)
+            size = len(message.get("body", b""))
+            held += size
+            self._intake.hold(network, size)
+            return message
+
+        try:
+            await self._app(scope, receive_while_open, send)
+        finally:
+            self._intake.release(network, held)

@@ -96,7 +96,7 @@ async def test_fifty_shares_are_a_page_unless_told_otherwise(service, alice):
 async def test_a_query_is_looked_for_in_all_texts_in_any_case(new_service, alice, query, found):
     service = new_service()
     await service.create(alice, "ses_alph0000", session("Alpha", "/Work/a"))
-    await service.create(alice, "ses_beta0000", session("Straße", "/work/b"))
+    await service.create(alice, "ses_beta0000", session("Straße", "/homework/b"))
     page = await service.list_own(alice, query=query)
     assert [index.directory[-1] for index in page.sessions] == found
     assert page.count == len(found)
