@@ -170,12 +170,17 @@ class RpcEndpoint:
             self._connections.discard(connection)
 
     async def _handle_batch(self, request: Request, send: Send) -> None:
-        try:
-            caller = await self._admit(request_head(request))
-            body = await read_decoded_body(request, MESSAGES_IN_A_BATCH * self._limits.message_bytes)
-        except Exception as exc:  # noqa: BLE001 -- told in one place, whatever it is
-            await error_response(exc)(request.scope, request.receive, send)
-            return
+        with contextlib.ExitStack() as held:
+            try:
+                caller = await self._admit(request_head(request))
+                held.enter_context(self._open.hold(caller))
+                body = await read_decoded_body(request, MESSAGES_IN_A_BATCH * self._limits.message_bytes)
+            except Exception as exc:  # noqa: BLE001 -- told in one place, whatever it is
+                await error_response(exc)(request.scope, request.receive, send)
+                return
+            await self._run_batch(caller, body, send)
+
+    async def _run_batch(self, caller: Caller, body: bytes, send: Send) -> None:
         answer = BatchAnswer(send)
         batch = Connection(
             BatchServerTransport(body, answer.write),

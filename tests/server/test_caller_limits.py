@@ -48,6 +48,8 @@ def test_what_was_too_much_is_answered_429_and_told_to_the_audit_log(limited: Ru
             stack.enter_context(connect(websocket, additional_headers=headers, proxy=None))
         with pytest.raises(InvalidStatus) as refused:
             stack.enter_context(connect(websocket, additional_headers=headers, proxy=None))
+        batch = httpx.post(f"{limited.url}/rpc", content='["push",1]', headers=headers)
+        assert (batch.status_code, batch.json()["code"]) == (429, "RATE_LIMITED")
     assert refused.value.response.status_code == 429
     assert refused.value.response.headers["Retry-After"] == "10"
 

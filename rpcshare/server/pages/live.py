@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
@@ -117,10 +118,16 @@ class LiveStreams:
         task = self._updates.get(key)
         if task is None:
             task = self._updates[key] = asyncio.create_task(self._drawn(transcript, since))
+            task.add_done_callback(partial(self._forget_failed, key))
             while len(self._updates) > _KEPT:
                 self._updates.popitem(last=False)
         # The one that began it may be gone before the others have it.
         return await asyncio.shield(task)
+
+    def _forget_failed(self, key: tuple[str, str, int, int], task: asyncio.Task[bytes]) -> None:
+        """Let the next who wants it try again."""
+        if (task.cancelled() or task.exception() is not None) and self._updates.get(key) is task:
+            del self._updates[key]
 
     async def _drawn(self, transcript: Transcript, since: int) -> bytes:
         if since == transcript.sync_count:
