@@ -1,6 +1,6 @@
 """The objects of one share in the store: reading, appending, trimming, removing.
 
-What makes concurrent writers safe, here and in :mod:`~rpcshare.shares.log`:
+What makes concurrent writers safe, here and in :mod:`~rpcshare.shares.replica`:
 
 - An entry is written only if there is none of its number, so the store orders all writers.
 - Entries up to n are deleted only once snapshot n is there, and only after a grace period.

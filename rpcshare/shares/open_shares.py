@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from rpcshare.shares.log import ShareLog
+from rpcshare.shares.node import OpenLog
 
 __all__ = ["OpenShares"]
 
@@ -40,11 +41,11 @@ class OpenShares:
     @property
     def subscribers(self) -> int:
         """How many subscriptions there are to all of them."""
-        return sum(log.subscribers for log in self._logs.values())
+        return sum(log.replica.subscribers for log in self._logs.values())
 
     def watched(self) -> list[ShareLog]:
         """Return the open shares that have subscribers."""
-        return [log for log in self._logs.values() if log.is_watched]
+        return [log for log in self._logs.values() if log.replica.subscribers]
 
     @asynccontextmanager
     async def using(self, share_id: str) -> AsyncIterator[ShareLog]:
@@ -68,16 +69,15 @@ class OpenShares:
         if share_id not in self._logs and share_id not in self._opening:
             self._keep(share_id, make())
 
-    def resized(self, log: object, share_id: str, footprint: int) -> None:
-        """Take note of the memory that ``log`` takes now."""
-        if self._logs.get(share_id) is log:
-            self._total += footprint - self._weights[share_id]
-            self._weights[share_id] = footprint
+    def resized(self, replica: OpenLog) -> None:
+        """Take note of the memory that an open share takes now."""
+        if self._is_kept(replica):
+            self._weigh(replica)
 
-    def discard(self, log: object, share_id: str) -> None:
-        """Forget ``log``, which has ended."""
-        if self._logs.get(share_id) is log:
-            self._remove(share_id)
+    def discard(self, replica: OpenLog) -> None:
+        """Forget a share that is deleted."""
+        if self._is_kept(replica):
+            self._remove(replica.share_id)
 
     async def close(self) -> None:
         """Close all shares: what waits to be written is written first."""
@@ -113,7 +113,17 @@ class OpenShares:
     def _keep(self, share_id: str, log: ShareLog) -> None:
         self._logs[share_id] = log
         self._weights[share_id] = 0
-        self.resized(log, share_id, log.footprint)
+        self._weigh(log.replica)
+
+    def _is_kept(self, replica: OpenLog) -> bool:
+        # There may be another of the same id by now.
+        log = self._logs.get(replica.share_id)
+        return log is not None and log.replica is replica
+
+    def _weigh(self, replica: OpenLog) -> None:
+        weight = replica.footprint
+        self._total += weight - self._weights[replica.share_id]
+        self._weights[replica.share_id] = weight
 
     def _evict(self) -> None:
         if self._total <= self._budget:

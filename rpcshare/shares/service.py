@@ -1,48 +1,39 @@
-"""What callers can do with shares: the operations, whatever protocol they come by."""
+"""What callers can do with shares: the operations, whatever protocol they come by.
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+Who may, and what is told of it, is settled here; how it is done, in :mod:`~rpcshare.shares.node_shares`.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from rpcshare.auth.audit import Action, AuditLog
 from rpcshare.auth.caller import Caller, View
 from rpcshare.auth.rate_limits import CallerLimits
-from rpcshare.broadcast import Broadcaster, BroadcastError
+from rpcshare.broadcast import Broadcaster
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.shares import access, objects
+from rpcshare.shares import access
 from rpcshare.shares.access_settings import AccessOptions, AccessSettings, ViewToken, parse_expires_in
 from rpcshare.shares.activity import Activity
 from rpcshare.shares.audited import audited
-from rpcshare.shares.catalogue import Catalogue
-from rpcshare.shares.claim import claim
-from rpcshare.shares.credentials import (
-    Credentials,
-    ShareCredentials,
-    check_session_id,
-    is_share_id,
-)
+from rpcshare.shares.credentials import Credentials, ShareCredentials, check_session_id
 from rpcshare.shares.document import Document, Form, Version
 from rpcshare.shares.doorkeeper import Doorkeeper
-from rpcshare.shares.expiry import Expiry, schedule
-from rpcshare.shares.failures import share_gone, share_not_found, storage_unavailable
+from rpcshare.shares.failures import storage_unavailable
 from rpcshare.shares.hub import Subscription
-from rpcshare.shares.journal import read_head
 from rpcshare.shares.log import ShareLog
-from rpcshare.shares.node import LogSettings, Node, OpenLog, wall_clock
-from rpcshare.shares.objects import Head, IndexRow
-from rpcshare.shares.older import read_older
+from rpcshare.shares.node import LogSettings, wall_clock
+from rpcshare.shares.node_shares import NodeShares
+from rpcshare.shares.objects import Head
 from rpcshare.shares.open_shares import OpenShares
 from rpcshare.shares.outline import Transcript
 from rpcshare.shares.page import Page, Query
 from rpcshare.shares.redaction import redact_batch
 from rpcshare.shares.state import SessionIndex
-from rpcshare.shares.sweeper import Sweeper
 from rpcshare.shares.syncdata import Batch, parse_batch
-from rpcshare.storage import ObjectStore, StoreError
+from rpcshare.storage import ObjectStore
 
 __all__ = ["ShareService"]
 
-_POLL_EVERY = 1.5  # seconds: a lost message costs an event no more than two
 _CREATE_ATTEMPTS = 5
 _VIEW_LASTS = 7 * 86_400.0  # seconds, unless somebody says how long
 
@@ -88,25 +79,28 @@ class ShareService:
             settings: how logs are kept.
             clock: returns the time in milliseconds since the epoch.
         """
-        self._store = store
-        self._broadcaster = broadcaster
+        settings = settings or LogSettings()
+        limits = limits or CallerLimits()
+        self.audit = audit or AuditLog()
+        self.activity = Activity()
         self._credentials = credentials
         self._anonymous_create = anonymous_create
-        self._shared_store = shared_store
         self._redact = redact
-        self._limits = limits or CallerLimits()
-        self.audit = audit or AuditLog()
-        self._settings = settings or LogSettings()
+        self._limits = limits
+        self._max_share_size = settings.max_share_size
         self._clock = clock
-        self._door = Doorkeeper(credentials, clock, self._limits.failures)
-        self._sweeper = Sweeper(self._settings.grace)
-        self._node = Node(store, broadcaster, self._sweeper, self._settings, clock, observer=self)
-        self._catalogue = Catalogue(store, is_shared=shared_store, clock=clock)
-        self._expiry = Expiry(store, clock, self._remove_expired)
-        self._shares = OpenShares(self._load, memory_budget)
-        self._poller: asyncio.Task[None] | None = None
-        self._is_closed = False
-        self.activity = Activity()
+        self._door = Doorkeeper(credentials, clock, limits.failures)
+        self._shares = NodeShares(
+            store,
+            broadcaster,
+            is_shared=shared_store,
+            memory_budget=memory_budget,
+            settings=settings,
+            clock=clock,
+            activity=self.activity,
+            refusal=access.refusal,
+            on_expired=self._tell_of_expiry,
+        )
 
     # Operations
 
@@ -152,9 +146,9 @@ class ShareService:
         Raises:
             ShareError: SHARE_NOT_FOUND, INVALID_SECRET, FORBIDDEN, PAYLOAD_TOO_LARGE.
         """
-        async with self._open(share_id) as log:
+        async with self._shares.opened(share_id) as log:
             self._door.may_write(caller, log, secret)
-            return await self._append(log, self._parse(data))
+            return await self._shares.append(log, self._parse(data))
 
     @audited(Action.SHARE_DELETE)
     async def delete(self, caller: Caller, share_id: object, secret: object) -> None:
@@ -166,11 +160,9 @@ class ShareService:
             ShareError: SHARE_NOT_FOUND, INVALID_SECRET, FORBIDDEN. After STORAGE_UNAVAILABLE the
                 share may be deleted, with its content not yet removed: then delete it again.
         """
-        async with self._using(share_id) as log:
-            await self._refuse_expired(log)
+        async with self._shares.opened_to_delete(share_id) as log:
             self._door.may_write(caller, log, secret)
-            if not await self._is_gone(log):
-                await log.delete()
+            await self._shares.delete(log)
         self.activity.deleted += 1
 
     @audited(Action.SHARE_SYNC, only_refusals=True)
@@ -180,7 +172,7 @@ class ShareService:
         Raises:
             ShareError: SHARE_NOT_FOUND, INVALID_SECRET, FORBIDDEN.
         """
-        async with self._open(share_id) as log:
+        async with self._shares.opened(share_id) as log:
             self._door.may_write(caller, log, secret)
             return View(log.share_id, log.head.generation, None)
 
@@ -200,7 +192,7 @@ class ShareService:
         Raises:
             ShareError: SHARE_NOT_FOUND, INVALID_SECRET, FORBIDDEN.
         """
-        async with self._open(share_id, is_fresh=True) as log:
+        async with self._shares.opened(share_id, is_fresh=True) as log:
             self._door.may_write(caller, log, secret)
             return AccessSettings.of(await self._change_access(log, AccessOptions.parse(options)))
 
@@ -220,7 +212,7 @@ class ShareService:
         Raises:
             ShareError: SHARE_NOT_FOUND, INVALID_SECRET, FORBIDDEN.
         """
-        async with self._open(share_id, is_fresh=True) as log:
+        async with self._shares.opened(share_id, is_fresh=True) as log:
             self._door.may_write(caller, log, secret)
             seconds = _VIEW_LASTS if expires_in is None else parse_expires_in(expires_in)
             return self._door.view_token(log.share_id, log.head, seconds)
@@ -233,7 +225,7 @@ class ShareService:
             ShareError: SHARE_NOT_FOUND. UNAUTHORIZED: the password is wrong. UNAUTHORIZED, FORBIDDEN: the
                 share is private. INVALID_ARGUMENT: the share has no password.
         """
-        async with self._open(share_id, is_fresh=True) as log:
+        async with self._shares.opened(share_id, is_fresh=True) as log:
             return await self._door.unlock(caller, log, password, _VIEW_LASTS)
 
     async def agent_session(self, caller: Caller, share_id: object) -> bytes:
@@ -248,27 +240,25 @@ class ShareService:
     async def document(self, caller: Caller, share_id: object, form: Form) -> Document:
         """Return a share in one of its forms, and its version. Raises SHARE_NOT_FOUND."""
         async with self._reading(caller, share_id) as log:
-            return log.document(form)
+            return log.replica.document(form)
 
     @audited(Action.SHARE_READ, only_refusals=True)
     async def version(self, caller: Caller, share_id: object) -> Version:
         """Return which version of a share :meth:`document` would be of. Raises SHARE_NOT_FOUND."""
         async with self._reading(caller, share_id) as log:
-            return log.version
+            return log.replica.version
 
     @audited(Action.SHARE_READ, only_refusals=True)
     async def transcript(self, caller: Caller, share_id: object) -> Transcript:
         """Return a share as it is read from top to bottom. Raises SHARE_NOT_FOUND."""
         async with self._reading(caller, share_id) as log:
-            transcript = log.transcript()
-            self._shares.resized(log, log.share_id, log.footprint)  # which it has made larger, the first time
-            return transcript
+            return self._shares.transcript(log)
 
     @audited(Action.SHARE_READ, only_refusals=True)
     async def metadata(self, caller: Caller, share_id: object) -> SessionIndex:
         """Return what a listing tells of a share. Raises SHARE_NOT_FOUND."""
         async with self._reading(caller, share_id) as log:
-            return log.state.index()
+            return log.replica.state.index()
 
     @audited(Action.SHARE_READ, only_refusals=True)
     async def subscribe(
@@ -291,9 +281,7 @@ class ShareService:
             message = "fromSyncCount: must be a whole number that is not negative"
             raise ShareError(ErrorCode.INVALID_ARGUMENT, message)
         async with self._reading(caller, share_id) as log:
-            if self._shared_store and self._poller is None:
-                self._poller = asyncio.create_task(self._poll())
-            subscription = log.subscribe(from_sync_count, caller)
+            subscription = self._shares.subscribe(log, from_sync_count, caller)
         if caller.standing is not None:
             refusal = ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: the credential holds no more")
             subscription.on_end(caller.standing.on_end(lambda: subscription.fail(refusal)))
@@ -315,8 +303,7 @@ class ShareService:
             ShareError: UNAUTHORIZED.
         """
         parsed = Query.parse(access.may_list_own(caller), cursor, limit, query)
-        with self._storing():
-            return await self._catalogue.page(parsed)
+        return await self._shares.page(parsed)
 
     @audited(Action.SHARES_LIST, only_refusals=True)
     async def list_all(
@@ -329,239 +316,65 @@ class ShareService:
         """
         access.may_list_all(caller)
         parsed = Query.parse(None, cursor, limit, query)
-        with self._storing():
-            return await self._catalogue.page(parsed)
+        return await self._shares.page(parsed)
 
     @property
     def open_shares(self) -> OpenShares:
         """The shares that are in memory."""
-        return self._shares
+        return self._shares.open_shares
 
     def start_expiry(self) -> None:
         """Begin to remove shares whose time is over, in the background: what a server does."""
-        self._expiry.start()
+        self._shares.start_expiry()
 
     async def remove_expired(self) -> None:
         """Remove the shares whose time is over. Raises STORAGE_UNAVAILABLE."""
-        with self._storing():
-            await self._expiry.remove_due()
+        await self._shares.remove_expired()
 
     async def check(self) -> None:
         """Return if store and broadcaster answer now. Raises STORAGE_UNAVAILABLE."""
-        with self._storing():
-            await self._store.check()
-        try:
-            await self._broadcaster.check()
-        except BroadcastError as exc:
-            raise ShareError(
-                ErrorCode.STORAGE_UNAVAILABLE, "Broadcaster unavailable", retry_after=2.0
-            ) from exc
+        await self._shares.check()
 
     async def close(self) -> None:
         """Write what waits to be written, and end all subscriptions. No call may follow."""
-        self._is_closed = True
-        if self._poller is not None:
-            self._poller.cancel()
-            await asyncio.wait([self._poller])
-        await self._expiry.close()
         await self._shares.close()
-        await self._catalogue.close()
-        await self._sweeper.close()
-
-    # Open shares, as their logs tell of them (LogObserver)
-
-    def log_changed(self, log: OpenLog, *, by_this_node: bool) -> None:
-        """Keep listing and memory budget up to date."""
-        self._catalogue.update(_row(log), is_written_here=by_this_node)
-        self._shares.resized(log, log.share_id, log.footprint)
-
-    def access_changed(self, log: OpenLog, *, by_this_node: bool) -> None:
-        """End the subscriptions of those who may not read a share any longer."""
-        self._catalogue.update(_row(log), is_written_here=by_this_node)
-        log.review_subscriptions(lambda reader: access.refusal(reader, log.share_id, log.head))
-
-    def log_ended(self, log: OpenLog) -> None:
-        """Let go of a share that is deleted."""
-        self._catalogue.remove(log.share_id, log.head.generation)
-        self._shares.discard(log, log.share_id)
 
     # What operations are made of
 
     @asynccontextmanager
-    async def _using(self, share_id: object) -> AsyncIterator[ShareLog]:
-        """Open a share, which may turn out to be ended."""
-        if not isinstance(share_id, str):
-            raise ShareError(ErrorCode.INVALID_ARGUMENT, "shareID: must be a string")
-        if not is_share_id(share_id):
-            raise share_not_found()
-        with self._storing():
-            async with self._shares.using(share_id) as log:
-                try:
-                    yield log
-                except ShareError as exc:
-                    if exc.code is ErrorCode.SHARE_NOT_FOUND and await self._is_expired_by_now(share_id):
-                        raise share_gone() from None
-                    raise
-
-    @asynccontextmanager
-    async def _open(self, share_id: object, *, is_fresh: bool = False) -> AsyncIterator[ShareLog]:
-        """Open a share that is there; with ``is_fresh``, as other nodes have left it."""
-        async with self._using(share_id) as log:
-            if await self._is_gone(log):
-                raise share_not_found()
-            await self._refuse_expired(log, is_fresh=is_fresh)
-            yield log
-
-    async def _refuse_expired(self, log: ShareLog, *, is_fresh: bool = False) -> None:
-        # Another node may have put the end off.
-        if self._shared_store and (is_fresh or self._has_expired(log.head)):
-            await log.refresh()
-        if self._has_expired(log.head):
-            raise share_gone()
-
-    @asynccontextmanager
     async def _reading(self, caller: Caller, share_id: object) -> AsyncIterator[ShareLog]:
-        async with self._open(share_id, is_fresh=True) as log:
+        async with self._shares.opened(share_id, is_fresh=True) as log:
             await self._door.may_read(caller, log)
             yield log
-
-    def _has_expired(self, head: Head) -> bool:
-        return head.expires_at is not None and head.has_expired(self._clock())
-
-    async def _is_expired_by_now(self, share_id: str) -> bool:
-        """Whether a share that is gone had expired: then the store still knows."""
-        found = await read_head(self._store, share_id)
-        return found is not None and found.head.has_expired(self._clock())
-
-    async def _remove_expired(self, share_id: str) -> None:
-        """Remove a share if its time is over. Raises STORAGE_UNAVAILABLE."""
-        try:
-            async with self._using(share_id) as log:
-                if await self._is_gone(log):
-                    return
-                await log.refresh()
-                if self._has_expired(log.head):
-                    await log.delete()
-                    self.audit.done(Action.SHARE_EXPIRE, share=share_id)
-        except ShareError as exc:
-            if exc.code not in (ErrorCode.SHARE_NOT_FOUND, ErrorCode.SHARE_GONE):
-                raise
-            # Another node was quicker.
-
-    async def _is_gone(self, log: ShareLog) -> bool:
-        """Whether the share is deleted; then its removal, if it was interrupted, is finished."""
-        if log.is_ended:
-            await log.finish_removal()
-        return log.is_ended
 
     async def _create(
         self, caller: Caller, session_id: str, batch: Batch, wanted: AccessOptions
     ) -> ShareCredentials:
         now = self._clock()
-        with self._storing():
-            change = await self._door.change(wanted, None, now) if wanted.are_given else None
-            made = await claim(self._store, self._credentials, caller, session_id, now, change)
-        share_id = made.credentials.id
-        if (head := made.new_head) is not None:
-            self._shares.add(share_id, lambda: ShareLog.new(self._node, share_id, head))
-        async with self._open_or_remove(share_id, is_fresh=head is None and wanted.are_given) as log:
-            if head is not None:
-                await self._catalogue.add(_row(log))
-                if head.head.expires_at is not None:
-                    self._expiry.start()
-            elif wanted.are_given:
+        change = await self._door.change(wanted, None, now) if wanted.are_given else None
+        claimed = self._shares.claimed(self._credentials, caller, session_id, change, now)
+        async with claimed as (log, credentials, is_new):
+            if not is_new:
                 await self._change_access(log, wanted)
             if batch.items:
-                await self._append(log, batch)
-        return made.credentials
-
-    async def _append(self, log: ShareLog, batch: Batch) -> int:
-        count = await log.append(batch)
-        self.activity.synced += 1
-        self.activity.synced_bytes += batch.size
-        return count
-
-    @asynccontextmanager
-    async def _open_or_remove(self, share_id: str, *, is_fresh: bool) -> AsyncIterator[ShareLog]:
-        """Open a share that its owner makes again: one that has expired is removed first."""
-        try:
-            async with self._open(share_id, is_fresh=is_fresh) as log:
-                yield log
-        except ShareError as exc:
-            if exc.code is ErrorCode.SHARE_GONE:
-                await self._remove_expired(share_id)
-            raise
+                await self._shares.append(log, batch)
+        return credentials
 
     async def _change_access(self, log: ShareLog, wanted: AccessOptions) -> Head:
         if not wanted.are_given:
             return log.head
         change = await self._door.change(wanted, log.head, self._clock())
-        if isinstance(change.expires_at, int):
-            await schedule(self._store, log.share_id, change.expires_at)
-        head = await log.change_head(change.applied_to)
-        if head.expires_at is not None:
-            self._expiry.start()
-        return head
-
-    async def _load(self, share_id: str) -> ShareLog:
-        if self._is_closed:
-            raise storage_unavailable()
-        listed = self._catalogue.generation_of(share_id)
-        found = await read_head(self._store, share_id)
-        if found is None:
-            older = await read_older(self._store, share_id)
-            if older is not None:
-                return await ShareLog.open_older(self._node, share_id, older)
-            found = await read_head(self._store, share_id)  # it may just have been upgraded
-        live = found if found is not None and not found.head.deleted else None
-        is_dead = live is None or live.head.generation != listed
-        if is_dead and listed is not None and listed != objects.OLDER:
-            # A head is written before its row: so one that was listed before is dead by now.
-            await self._catalogue.forget(share_id, listed)
-        if live is None:
-            raise share_gone() if found is not None and found.head.expired else share_not_found()
-        log = await ShareLog.open(self._node, share_id, live)
-        try:
-            if not log.is_ended:
-                await self._catalogue.repair(_row(log))
-        except BaseException:
-            log.detach()  # nobody will close it
-            raise
-        return log
+        return await self._shares.change_access(log, change)
 
     def _parse(self, data: object) -> Batch:
         batch = parse_batch(data)
         if self._redact:
             batch = redact_batch(batch)
-        limit = self._settings.max_share_size
+        limit = self._max_share_size
         if 0 < limit < batch.size:
             message = f"A share may be at most {limit} bytes"
             raise ShareError(ErrorCode.PAYLOAD_TOO_LARGE, message)
         return batch
 
-    @contextmanager
-    def _storing(self) -> Iterator[None]:
-        try:
-            yield
-        except StoreError as exc:
-            self.activity.store_errors += 1
-            raise storage_unavailable(exc) from exc
-        except ShareError as exc:
-            self.activity.store_errors += exc.code is ErrorCode.STORAGE_UNAVAILABLE
-            raise
-
-    async def _poll(self) -> None:
-        """Look for what other nodes wrote to watched shares, should their messages be lost."""
-        while True:
-            await asyncio.sleep(_POLL_EVERY)
-            for log in self._shares.watched():
-                try:
-                    await log.refresh()
-                except ShareError as exc:
-                    if exc.code in (ErrorCode.SHARE_NOT_FOUND, ErrorCode.SHARE_GONE):
-                        continue  # its subscribers have been told
-                    break  # the store fails, which has been logged
-
-
-def _row(log: OpenLog) -> IndexRow:
-    return IndexRow.of(log.head, log.state.index())
+    def _tell_of_expiry(self, share_id: str) -> None:
+        self.audit.done(Action.SHARE_EXPIRE, share=share_id)

@@ -9,7 +9,7 @@ from rpcshare.shares.node import LogSettings
 from rpcshare.shares.state import Content
 from rpcshare.shares.syncdata import Batch
 
-__all__ = ["Request", "WriteQueue", "fail_all"]
+__all__ = ["OwnEntry", "Request", "WriteQueue"]
 
 
 class Request:
@@ -31,10 +31,18 @@ class Request:
             self.done.set_exception(error)
 
 
-def fail_all(requests: Iterable[Request], error: ShareError) -> None:
-    """Tell all callers of ``requests`` what went wrong."""
-    for request in requests:
-        request.fail(error)
+class OwnEntry:
+    """An entry that this node writes, and the callers who wait for it to be durable."""
+
+    def __init__(self, entry_id: str, requests: list[Request]) -> None:
+        """Write ``requests`` as the entry that is recognised by ``entry_id``."""
+        self.id = entry_id
+        self.requests = requests  # none once their callers know
+
+    def fail(self, error: ShareError) -> None:
+        """Tell the callers who still wait what went wrong."""
+        _fail_all(self.requests, error)
+        self.requests = []
 
 
 class WriteQueue:
@@ -55,7 +63,7 @@ class WriteQueue:
 
     def fail(self, error: ShareError) -> None:
         """Tell all callers what went wrong, and forget them."""
-        fail_all(self._requests, error)
+        _fail_all(self._requests, error)
         self._requests.clear()
 
     def take(self, content: Content) -> list[Request]:
@@ -85,3 +93,8 @@ class WriteQueue:
             size += request.batch.size
             group.append(request)
         return group
+
+
+def _fail_all(requests: Iterable[Request], error: ShareError) -> None:
+    for request in requests:
+        request.fail(error)

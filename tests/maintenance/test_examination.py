@@ -53,7 +53,7 @@ def compacting():
 
 
 async def compact(service, share_id):
-    async with service._shares.using(share_id) as log:
+    async with service.open_shares.using(share_id) as log:
         await log._compactor.finish()
 
 

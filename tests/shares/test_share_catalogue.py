@@ -135,7 +135,7 @@ async def test_a_row_is_written_while_the_server_runs(new_service, store, alice,
     monkeypatch.setattr("rpcshare.shares.catalogue._WRITE_EVERY", 0.0)
     service = new_service()
     await service.create(alice, "ses_1", session("x"))
-    await until(lambda: service._catalogue._writer is None)
+    await until(lambda: service._shares._catalogue._writer is None)
     assert any(b'"title":"x"' in body for body in contents(store).values())
 
 
@@ -150,7 +150,7 @@ async def test_a_row_that_could_not_be_written_is_written_later(
 
     service = new_service(FailingStore(fails, store))
     await service.create(alice, "ses_1", session("x"))
-    await until(lambda: service._catalogue._writer is None)
+    await until(lambda: service._shares._catalogue._writer is None)
     assert "Could not write the index" in caplog.text
     assert any(b'"title":"x"' in body for body in contents(store).values())
 
@@ -275,7 +275,7 @@ async def test_a_node_that_finds_a_newer_row_when_it_writes_its_own_lists_it(new
     made = await first.create(alice, "ses_1", session("old"))  # its row is not written yet
     await second.sync(alice, made.id, None, session("new"))
     await second.close()
-    await first._catalogue._write(made.id)
+    await first._shares._catalogue._write(made.id)
     assert titles(await first.list_own(alice)) == ["new"]
 
 

@@ -29,9 +29,9 @@ def numbers(store, kind):
 
 async def settled(service, share_id):
     """Wait until nothing is being compacted or trimmed."""
-    async with service._shares.using(share_id) as log:
+    async with service.open_shares.using(share_id) as log:
         await log._compactor.finish()
-    await until(lambda: not (service._sweeper._waiting or service._sweeper._running))
+    await until(lambda: not (service._shares._sweeper._waiting or service._shares._sweeper._running))
 
 
 async def parts_of(service, caller, share_id):
@@ -117,7 +117,7 @@ async def test_too_many_entries_are_compacted_whatever_it_costs(new_service, sto
 async def test_entries_stay_for_the_grace_period(new_service, store, alice):
     service = new_service(settings=LogSettings(compaction=AT_ONCE, grace=3600.0))
     share = await service.create(alice, "ses_1", [part("a")])
-    async with service._shares.using(share.id) as log:
+    async with service.open_shares.using(share.id) as log:
         await log._compactor.finish()
     assert (numbers(store, "log"), numbers(store, "snapshot")) == ([1], [1])
 

@@ -167,7 +167,7 @@ async def test_syncing_and_compacting(new_service, alice, after):
             if not await try_to(first.sync(alice, made.id, None, batch)):
                 break
             acknowledged += 1
-            async with first._shares.using(made.id) as log:
+            async with first.open_shares.using(made.id) as log:
                 await log._compactor.finish()
         await first.close()
 

@@ -138,7 +138,7 @@ async def test_a_write_overtaken_by_a_deletion_is_refused_and_leaves_nothing(new
     _, share, write, gated = await slow_writer_overtaken(new_node, store, alice)
     other = new_node(alone=True, settings=UNTRUSTING)
     await other.delete(alice, share, None)
-    await until(lambda: not (other._sweeper._waiting or other._sweeper._running))
+    await until(lambda: not (other._shares._sweeper._waiting or other._shares._sweeper._running))
     gated.open()
     with pytest.raises(ShareError, match="Share not found"):
         await write
@@ -218,7 +218,7 @@ async def test_subscribers_on_all_nodes_get_every_sync_once_and_in_order(new_nod
 
 
 async def test_a_watched_share_is_followed_though_messages_are_lost(new_node, alice, monkeypatch):
-    monkeypatch.setattr("rpcshare.shares.service._POLL_EVERY", 0.01)
+    monkeypatch.setattr("rpcshare.shares.node_shares._POLL_EVERY", 0.01)
     first, second = new_node(alone=True), new_node(alone=True)
     share = (await first.create(alice, "ses_1")).id
     subscription = await second.subscribe(alice, share, 0)
@@ -269,7 +269,7 @@ async def test_a_share_deleted_while_it_is_opened_is_not_mistaken_for_an_empty_o
     reading = asyncio.create_task(read(new_service(gated, LocalBroadcaster()), alice, share))
     await gated.reached.wait()  # it has read the head
     await writer.delete(alice, share, None)
-    await until(lambda: not (writer._sweeper._waiting or writer._sweeper._running))
+    await until(lambda: not (writer._shares._sweeper._waiting or writer._shares._sweeper._running))
     await writer.create(alice, "ses_1", [part("new")])
     gated.open()
     with pytest.raises(ShareError, match="Share not found"):
@@ -293,13 +293,13 @@ async def test_what_a_slow_writer_put_where_entries_were_deleted_is_not_read(new
     share = (await asleep.create(alice, "ses_1", [part("0")])).id
     at_once = CompactionPolicy(tail_size=0, tail_ratio=0.0, tail_entries=0)
     awake = new_node(alone=True, settings=LogSettings(grace=0.0, compaction=at_once))
-    async with awake._shares.using(share) as log:
+    async with awake.open_shares.using(share) as log:
         for number in range(1, 6):
             await awake.sync(alice, share, None, [part(str(number))])
             await log._compactor.finish()
-        await until(lambda: not (awake._sweeper._waiting or awake._sweeper._running))
+        await until(lambda: not (awake._shares._sweeper._waiting or awake._shares._sweeper._running))
         stray = objects.encode_entry("stray", [LoggedSync(1, parse_batch([part("stray")]).items)], {})
-        await log._journal.append(2, stray)
+        await log.replica._journal.append(2, stray)
     for node in (asleep, awake, new_node()):
         merged = await read(node, alice, share)
         assert [part["id"] for part in merged["parts"]] == list("012345")
@@ -331,7 +331,7 @@ async def test_a_message_about_an_entry_that_is_not_there_is_followed_up_once(ne
     messages = LocalBroadcaster()
     service = new_service(None, messages)
     share = (await service.create(alice, "ses_1", [part("a")])).id
-    async with service._shares.using(share) as log:
+    async with service.open_shares.using(share) as log:
         message = LogAppended(share, log.head.generation, 99, b"")
         await messages.publish(message)
         await until(lambda: not log.is_busy)

@@ -1,0 +1,340 @@
+"""The shares of one node: found in the store, opened, written, listed, and let go of.
+
+Nothing here asks who may, or tells what was done: that is :mod:`~rpcshare.shares.service`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from rpcshare.auth.caller import Caller
+from rpcshare.broadcast import Broadcaster, BroadcastError
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.shares import objects
+from rpcshare.shares.access_settings import AccessChange
+from rpcshare.shares.activity import Activity
+from rpcshare.shares.catalogue import Catalogue
+from rpcshare.shares.claim import claim
+from rpcshare.shares.credentials import Credentials, ShareCredentials, is_share_id
+from rpcshare.shares.expiry import Expiry, schedule
+from rpcshare.shares.failures import share_gone, share_not_found, storage_unavailable
+from rpcshare.shares.hub import Subscription
+from rpcshare.shares.journal import read_head
+from rpcshare.shares.log import ShareLog
+from rpcshare.shares.node import LogSettings, Node, OpenLog
+from rpcshare.shares.objects import Head, IndexRow
+from rpcshare.shares.older import read_older
+from rpcshare.shares.open_shares import OpenShares
+from rpcshare.shares.outline import Transcript
+from rpcshare.shares.page import Page, Query
+from rpcshare.shares.sweeper import Sweeper
+from rpcshare.shares.syncdata import Batch
+from rpcshare.storage import ObjectStore, StoreError
+
+__all__ = ["NodeShares"]
+
+_POLL_EVERY = 1.5  # seconds: a lost message costs an event no more than two
+
+
+class NodeShares:
+    """Shares by id. Needs a running event loop.
+
+    Every operation raises :class:`~rpcshare.errors.ShareError`: besides what its docstring says,
+    STORAGE_UNAVAILABLE when the store fails.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        broadcaster: Broadcaster,
+        *,
+        is_shared: bool,
+        memory_budget: int,
+        settings: LogSettings,
+        clock: Callable[[], int],
+        activity: Activity,
+        refusal: Callable[[Caller, str, Head], ShareError | None],
+        on_expired: Callable[[str], None],
+    ) -> None:
+        """Keep the shares in ``store``.
+
+        Args:
+            store: where they are. Not closed.
+            broadcaster: tells other nodes of writes, and this one of theirs. Not closed either.
+            is_shared: whether other nodes write to ``store``. Then subscribed shares are looked for there
+                every few seconds, in case a message was lost.
+            memory_budget: bytes of memory for open shares that are not in use.
+            settings: how logs are kept.
+            clock: returns the time in milliseconds since the epoch.
+            activity: counts syncs, and failures of the store.
+            refusal: why a subscriber may not read a share of an id any longer, now that its head is this.
+            on_expired: hears the id of each share that is removed because its time is over.
+        """
+        self._store = store
+        self._broadcaster = broadcaster
+        self._is_shared = is_shared
+        self._clock = clock
+        self._activity = activity
+        self._refusal = refusal
+        self._on_expired = on_expired
+        self._sweeper = Sweeper(settings.grace)
+        self._node = Node(store, broadcaster, self._sweeper, settings, clock, observer=self)
+        self._catalogue = Catalogue(store, is_shared=is_shared, clock=clock)
+        self._expiry = Expiry(store, clock, self._remove_if_expired)
+        self.open_shares = OpenShares(self._load, memory_budget)
+        """Those that are in memory."""
+        self._poller: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    # Opening
+
+    @asynccontextmanager
+    async def opened(self, share_id: object, *, is_fresh: bool = False) -> AsyncIterator[ShareLog]:
+        """Open a share that is there; with ``is_fresh``, as other nodes have left it.
+
+        Raises:
+            ShareError: SHARE_NOT_FOUND. SHARE_GONE: its time is over. INVALID_ARGUMENT: that is no id.
+        """
+        async with self._using(share_id) as log:
+            if await self._is_gone(log):
+                raise share_not_found()
+            await self._refuse_expired(log, is_fresh=is_fresh)
+            yield log
+
+    @asynccontextmanager
+    async def opened_to_delete(self, share_id: object) -> AsyncIterator[ShareLog]:
+        """Open a share as :meth:`opened` does, or one that is deleted, but not removed to the end."""
+        async with self._using(share_id) as log:
+            await self._refuse_expired(log)
+            yield log
+
+    @asynccontextmanager
+    async def claimed(
+        self,
+        credentials: Credentials,
+        caller: Caller,
+        session_id: str,
+        access: AccessChange | None,
+        now: int,
+    ) -> AsyncIterator[tuple[ShareLog, ShareCredentials, bool]]:
+        """Open the caller's share of a session, which is made with ``access`` if there is none.
+
+        Yields:
+            The share, its credentials, and whether it has just been made.
+
+        Raises:
+            ShareError: SHARE_NOT_FOUND: it has been deleted meanwhile. SHARE_GONE: its time was over, and
+                it has been removed.
+        """
+        with self._storing():
+            made = await claim(self._store, credentials, caller, session_id, now, access)
+        share_id = made.credentials.id
+        if (head := made.new_head) is not None:
+            self.open_shares.add(share_id, lambda: ShareLog.new(self._node, share_id, head))
+        try:
+            async with self.opened(share_id, is_fresh=head is None and access is not None) as log:
+                if head is not None:
+                    await self._catalogue.add(_row(log.replica))
+                    if head.head.expires_at is not None:
+                        self._expiry.start()
+                yield log, made.credentials, head is not None
+        except ShareError as exc:
+            if exc.code is ErrorCode.SHARE_GONE:
+                await self._remove_if_expired(share_id)
+            raise
+
+    @asynccontextmanager
+    async def _using(self, share_id: object) -> AsyncIterator[ShareLog]:
+        """Open a share, which may turn out to be ended."""
+        if not isinstance(share_id, str):
+            raise ShareError(ErrorCode.INVALID_ARGUMENT, "shareID: must be a string")
+        if not is_share_id(share_id):
+            raise share_not_found()
+        with self._storing():
+            async with self.open_shares.using(share_id) as log:
+                try:
+                    yield log
+                except ShareError as exc:
+                    if exc.code is ErrorCode.SHARE_NOT_FOUND and await self._is_expired_by_now(share_id):
+                        raise share_gone() from None
+                    raise
+
+    async def _load(self, share_id: str) -> ShareLog:
+        if self._is_closed:
+            raise storage_unavailable()
+        listed = self._catalogue.generation_of(share_id)
+        found = await read_head(self._store, share_id)
+        if found is None:
+            older = await read_older(self._store, share_id)
+            if older is not None:
+                return await ShareLog.open_older(self._node, share_id, older)
+            found = await read_head(self._store, share_id)  # it may just have been upgraded
+        live = found if found is not None and not found.head.deleted else None
+        is_dead = live is None or live.head.generation != listed
+        if is_dead and listed is not None and listed != objects.OLDER:
+            # A head is written before its row: so one that was listed before is dead by now.
+            await self._catalogue.forget(share_id, listed)
+        if live is None:
+            raise share_gone() if found is not None and found.head.expired else share_not_found()
+        log = await ShareLog.open(self._node, share_id, live)
+        try:
+            if not log.is_ended:
+                await self._catalogue.repair(_row(log.replica))
+        except BaseException:
+            log.detach()  # nobody will close it
+            raise
+        return log
+
+    # What is done with an open share
+
+    async def append(self, log: ShareLog, batch: Batch) -> int:
+        """Apply ``batch`` to a share, as :meth:`ShareLog.append` does."""
+        count = await log.append(batch)
+        self._activity.synced += 1
+        self._activity.synced_bytes += batch.size
+        return count
+
+    async def change_access(self, log: ShareLog, change: AccessChange) -> Head:
+        """Apply ``change`` to the head of a share, and return that."""
+        if isinstance(change.expires_at, int):
+            await schedule(self._store, log.share_id, change.expires_at)
+        head = await log.change_head(change.applied_to)
+        if head.expires_at is not None:
+            self._expiry.start()
+        return head
+
+    async def delete(self, log: ShareLog) -> None:
+        """Delete a share, and return once all of its content is removed."""
+        if not await self._is_gone(log):
+            await log.delete()
+
+    def subscribe(self, log: ShareLog, from_sync_count: int | None, reader: Caller) -> Subscription:
+        """Return the events of a share, as :meth:`Replica.subscribe` does, whatever messages are lost."""
+        if self._is_shared and self._poller is None:
+            self._poller = asyncio.create_task(self._poll())
+        return log.replica.subscribe(from_sync_count, reader)
+
+    def transcript(self, log: ShareLog) -> Transcript:
+        """Return a share as it is read from top to bottom."""
+        transcript = log.replica.transcript()
+        self.open_shares.resized(log.replica)  # which it has made larger, the first time
+        return transcript
+
+    # All shares
+
+    async def page(self, query: Query) -> Page:
+        """Return what a listing shows."""
+        with self._storing():
+            return await self._catalogue.page(query)
+
+    def start_expiry(self) -> None:
+        """Begin to remove shares whose time is over, in the background."""
+        self._expiry.start()
+
+    async def remove_expired(self) -> None:
+        """Remove the shares whose time is over."""
+        with self._storing():
+            await self._expiry.remove_due()
+
+    async def check(self) -> None:
+        """Return if store and broadcaster answer now."""
+        with self._storing():
+            await self._store.check()
+        try:
+            await self._broadcaster.check()
+        except BroadcastError as exc:
+            raise ShareError(
+                ErrorCode.STORAGE_UNAVAILABLE, "Broadcaster unavailable", retry_after=2.0
+            ) from exc
+
+    async def close(self) -> None:
+        """Write what waits to be written, and end all subscriptions. No call may follow."""
+        self._is_closed = True
+        if self._poller is not None:
+            self._poller.cancel()
+            await asyncio.wait([self._poller])
+        await self._expiry.close()
+        await self.open_shares.close()
+        await self._catalogue.close()
+        await self._sweeper.close()
+
+    # Open shares, as they tell of themselves (LogObserver)
+
+    def log_changed(self, log: OpenLog, *, by_this_node: bool) -> None:
+        """Keep listing and memory budget up to date."""
+        self._catalogue.update(_row(log), is_written_here=by_this_node)
+        self.open_shares.resized(log)
+
+    def access_changed(self, log: OpenLog, *, by_this_node: bool) -> None:
+        """End the subscriptions of those who may not read a share any longer."""
+        self._catalogue.update(_row(log), is_written_here=by_this_node)
+        log.review_subscriptions(lambda reader: self._refusal(reader, log.share_id, log.head))
+
+    def log_ended(self, log: OpenLog) -> None:
+        """Let go of a share that is deleted."""
+        self._catalogue.remove(log.share_id, log.head.generation)
+        self.open_shares.discard(log)
+
+    # The end of shares
+
+    async def _is_gone(self, log: ShareLog) -> bool:
+        """Whether the share is deleted; then its removal, if it was interrupted, is finished."""
+        if log.is_ended:
+            await log.finish_removal()
+        return log.is_ended
+
+    async def _refuse_expired(self, log: ShareLog, *, is_fresh: bool = False) -> None:
+        # Another node may have put the end off.
+        if self._is_shared and (is_fresh or self._has_expired(log.head)):
+            await log.replica.refresh()
+        if self._has_expired(log.head):
+            raise share_gone()
+
+    def _has_expired(self, head: Head) -> bool:
+        return head.expires_at is not None and head.has_expired(self._clock())
+
+    async def _is_expired_by_now(self, share_id: str) -> bool:
+        """Whether a share that is gone had expired: then the store still knows."""
+        found = await read_head(self._store, share_id)
+        return found is not None and found.head.has_expired(self._clock())
+
+    async def _remove_if_expired(self, share_id: str) -> None:
+        try:
+            async with self._using(share_id) as log:
+                if await self._is_gone(log):
+                    return
+                await log.replica.refresh()
+                if self._has_expired(log.head):
+                    await log.delete()
+                    self._on_expired(share_id)
+        except ShareError as exc:
+            if exc.code not in (ErrorCode.SHARE_NOT_FOUND, ErrorCode.SHARE_GONE):
+                raise
+            # Another node was quicker.
+
+    @contextmanager
+    def _storing(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreError as exc:
+            self._activity.store_errors += 1
+            raise storage_unavailable(exc) from exc
+        except ShareError as exc:
+            self._activity.store_errors += exc.code is ErrorCode.STORAGE_UNAVAILABLE
+            raise
+
+    async def _poll(self) -> None:
+        """Look for what other nodes wrote to watched shares, should their messages be lost."""
+        while True:
+            await asyncio.sleep(_POLL_EVERY)
+            for log in self.open_shares.watched():
+                try:
+                    await log.replica.refresh()
+                except ShareError as exc:
+                    if exc.code in (ErrorCode.SHARE_NOT_FOUND, ErrorCode.SHARE_GONE):
+                        continue  # its subscribers have been told
+                    break  # the store fails, which has been logged
+
+
+def _row(log: OpenLog) -> IndexRow:
+    return IndexRow.of(log.head, log.state.index())
