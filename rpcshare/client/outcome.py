@@ -51,11 +51,6 @@ class Outcome(PendingReference):
         self.wanted = False
         self.pipelined = False
 
-    @property
-    def resolution(self) -> Reference | None:
-        """What has come, if something has."""
-        return self._resolution
-
     def drop(self) -> None:
         """Withdraw what was waited for and is not any longer; what nobody ever waited for is still done."""
         super().drop()
@@ -97,10 +92,6 @@ class _Part(PendingReference):
         super().__init__(origin.owner)
         self.origin = origin.retain()
         self.path = path
-
-    @property
-    def resolution(self) -> Reference | None:
-        return self._resolution
 
     def drop(self) -> None:
         super().drop()

@@ -14,6 +14,7 @@ from rpcshare.rpc.errors import (
     RpcError,
     SessionClosedError,
 )
+from rpcshare.rpc.limits import MAX_CHAIN
 from rpcshare.rpc.local import BrokenReference, NearReference
 from rpcshare.rpc.local_owner import LocalOwner
 from rpcshare.rpc.payload import Payload
@@ -219,17 +220,25 @@ class ExportTable:
                 # Not before now: the peer has to hear of it first.
                 self.pull(export_id)
 
-    def _send_outcome(self, export_id: int, entry: Export, outcome: Payload | Exception) -> None:
+    def _send_outcome(
+        self, export_id: int, entry: Export, outcome: Payload | Exception, chain: int = 0
+    ) -> None:
         session = self._session
         if self._entries.get(export_id) is not entry:
             return  # released in the meantime
+        if (
+            not isinstance(outcome, Exception)
+            and isinstance(outcome.value, Promise)
+            and self._is_of_this_side(outcome.value)
+        ):
+            # The peer could only wait for it; better to wait here.
+            if chain < MAX_CHAIN:
+                self._follow(export_id, entry, outcome.value, chain + 1)
+                return
+            outcome = RpcError("promises of promises are nested too deeply")
         if isinstance(outcome, Exception):
             session.send(["reject", export_id, session.encode_error(outcome)])
             self._answered(export_id, entry)
-            return
-        if isinstance(outcome.value, Promise) and self._is_of_this_side(outcome.value):
-            # The peer could only wait for it; better to wait here.
-            self._follow(export_id, entry, outcome.value)
             return
         encoder = session.encoder(outcome)
         try:
@@ -246,11 +255,11 @@ class ExportTable:
             self._unread -= entry.stream_size
             self._unintroduce(export_id, 1)
 
-    def _follow(self, export_id: int, entry: Export, promise: Promise) -> None:
+    def _follow(self, export_id: int, entry: Export, promise: Promise, chain: int) -> None:
         reference = reference_of(promise).get(path_of(promise))
 
         def settled(outcome: Payload | Exception) -> None:
-            self._send_outcome(export_id, entry, outcome)
+            self._send_outcome(export_id, entry, outcome, chain)
             reference.release()
 
         reference.when_settled(settled)
@@ -275,8 +284,8 @@ class ExportTable:
     def export_stub(self, stub: Stub, exported: list[int]) -> list[object]:
         """Return the expression for ``stub``: the peer's own by its number, any other as an export."""
         reference, path = reference_of(stub), path_of(stub)
-        while isinstance(reference, FarReference) and reference.resolution is not None:
-            reference = reference.resolution
+        while isinstance(reference, FarReference) and (resolution := reference.resolution) is not None:
+            reference = resolution
         if isinstance(reference, FarReference) and reference.session is self._session:
             if not isinstance(stub, Promise):
                 return ["import", reference.id]

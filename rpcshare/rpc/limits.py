@@ -2,10 +2,14 @@
 
 import msgspec
 
-__all__ = ["MAX_DEPTH", "Limits"]
+__all__ = ["MAX_CHAIN", "MAX_DEPTH", "Limits"]
 
 MAX_DEPTH = 1000
 """Of nesting, however high :attr:`Limits.depth` is: the codec, which may be compiled, recurses so far."""
+
+
+MAX_CHAIN = 64
+"""Of promises of promises: how many have to be waited for, one within the other, to have one value."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

@@ -150,6 +150,10 @@ class ValueReference(Reference):
         super().__init__(owner)
         self.payload = payload
 
+    @property
+    def is_settled(self) -> bool:
+        return True
+
     def drop(self) -> None:
         self.payload.dispose()
 
@@ -169,7 +173,10 @@ class ValueReference(Reference):
 
     def on_broken(self, callback: Callable[[Exception], None]) -> None:
         if isinstance(self.payload.value, Stub):
-            self.payload.value.on_broken(callback)
+            _, found, _ = _trace(self.owner, self.payload.value, ())
+            if isinstance(found, Reference):
+                found.on_broken(callback)
+                found.release()
 
 
 class PendingReference(Reference):
@@ -182,6 +189,10 @@ class PendingReference(Reference):
         # Never another of this class: that one is waited for instead.
         self._resolution: Reference | None = None
         self._waiting: list[_Waiting] = []
+
+    @property
+    def resolution(self) -> Reference | None:
+        return self._resolution
 
     def settle(self, resolution: Reference) -> None:
         """Take over one hold on ``resolution`` and pass on to it whatever waited."""
@@ -284,13 +295,11 @@ def _call_within(owner: Owner, value: object, path: Path, arguments: Payload) ->
         if isinstance(member, Method):
             return _ask(owner, functools.partial(member, value), arguments)
     try:
-        found, rest = _follow(owner, value, path)
-        if isinstance(found, Stub):
-            return reference_of(found).call((*path_of(found), *rest), arguments)
+        _, found, rest = _trace(owner, value, path, reader=owner)
     except RpcError as exc:
         arguments.dispose()
         return BrokenReference(owner, exc)
-    if isinstance(found, PendingReference):
+    if isinstance(found, Reference):
         result = found.call(rest, arguments)
         found.release()
         return result
@@ -327,13 +336,11 @@ def _fail(error: Exception, *_arguments: object) -> NoReturn:
 def _get_within(owner: Owner, value: object, path: Path) -> Reference:
     """Return a reference to what ``path`` of ``value`` leads to."""
     try:
-        found, rest = _follow(owner, value, path)
-        if isinstance(found, PendingReference):
+        owner, found, rest = _trace(owner, value, path, keep=True)
+        if isinstance(found, Reference):
             result = found.get(rest)
             found.release()
             return result
-        if isinstance(found, Stub):
-            return reference_of(found).get((*path_of(found), *rest))
         return ValueReference(owner, Payload.copy_of(owner, found))
     except RpcError as exc:
         return BrokenReference(owner, exc)
@@ -349,19 +356,42 @@ def _map_within(
 ) -> Reference:
     """Apply a mapper function to what ``path`` of ``value`` leads to."""
     try:
-        found, rest = _follow(owner, value, path)
-        if isinstance(found, PendingReference):
-            result = found.map(rest, captures, instructions, budget)
-            found.release()
-            return result
-        if isinstance(found, Stub):
-            path = (*path_of(found), *rest)
-            return reference_of(found).map(path, captures, instructions, budget)
+        owner, found, rest = _trace(owner, value, path)
     except RpcError as exc:
         for capture in captures:
             capture.release()
         return BrokenReference(owner, exc)
+    if isinstance(found, Reference):
+        result = found.map(rest, captures, instructions, budget)
+        found.release()
+        return result
     return owner.apply_map(found, captures, instructions, budget)
+
+
+def _trace(
+    owner: Owner, value: object, path: Path, *, reader: Owner | None = None, keep: bool = False
+) -> tuple[Owner, object, Path]:
+    """Walk along ``path`` of ``value``, which ``owner`` has, and through stubs of values that are here too.
+
+    Return what it leads to and who has that; or, with a hold on it, the reference that is to be asked and the
+    path from there. Exported properties are read by ``reader``, or else by who has the target. A stub that
+    is all that is asked for is looked into as well, unless ``keep``.
+
+    Raises:
+        RpcError: as :func:`_follow`.
+    """
+    # A loop, since a peer may give a promise a promise as its value, and so on for as long as it likes.
+    while True:
+        found, rest = _follow(reader or owner, value, path)
+        if not isinstance(found, Stub):
+            return owner, found, rest
+        path = (*path_of(found), *rest)
+        reference = reference_of(found)
+        while (resolution := reference.resolution) is not None:
+            reference = resolution
+        if not isinstance(reference, ValueReference) or (keep and not path):
+            return owner, reference.retain(), path
+        owner, value = reference.owner, reference.payload.value
 
 
 def _follow(owner: Owner, value: object, path: Path) -> tuple[object, Path]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 from rpcshare.rpc.errors import EncodeError, RpcError
-from rpcshare.rpc.stub import Disposable, Promise, Shared, Stub, path_of, reference_of
+from rpcshare.rpc.limits import MAX_CHAIN, MAX_DEPTH
+from rpcshare.rpc.stub import Disposable, Promise, Shared, Stub, path_of, reference_of, take_reference
 from rpcshare.rpc.target import RpcTarget, is_function
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Payload:
         original = self.value
         self._fill(original)
         if not self.lent:
-            _dispose_within(original, self.owner, set())
+            _dispose_within(original, self.owner)
         self.lent = False
         self.private = True
 
@@ -107,10 +108,11 @@ class Payload:
         """Whether the value can be delivered as it is: it is the session's, and no promise in it is open."""
         return self.private and not self.promises and self.delivery is None and self.failure is None
 
-    def deliver(self, done: Callable[[Exception | None], None]) -> None:
+    def deliver(self, done: Callable[[Exception | None], None], chain: int = 0) -> None:
         """Put the value of each promise in its place, then call ``done``, with the error if one failed.
 
-        Several may wait for the delivery of one payload; it takes place once.
+        Several may wait for the delivery of one payload; it takes place once. ``chain`` is how many
+        deliveries wait for this one, each for the next.
         """
         if self.failure is None:
             try:
@@ -118,7 +120,10 @@ class Payload:
             except RpcError as exc:
                 self.failure = exc
         if self.failure is None and self.promises:
-            _Delivery(self).begin()
+            if chain >= MAX_CHAIN:
+                self.failure = RpcError("promises of promises are nested too deeply")
+            else:
+                _Delivery(self, chain).begin()
         if self.delivery is not None:
             self.delivery.waiting.append(done)
         else:
@@ -140,9 +145,9 @@ class Payload:
         """Dispose of the stubs that the payload owns. Again is no error."""
         if self.stubs is not None:
             for stub in self.stubs:
-                stub.dispose()
+                _let_go(stub)
         elif not self.lent:
-            _dispose_within(self.value, self.owner, set())
+            _dispose_within(self.value, self.owner)
         self.stubs = []
         self.promises = []
         holds, self.holds = self.holds, []
@@ -152,29 +157,33 @@ class Payload:
     def _fill(self, value: object) -> None:
         before, self.stubs = self.stubs, []
         try:
-            self.value = self._copy(value, self, "value")
+            self.value = self._copy(value, self, "value", 0)
         except (RecursionError, RpcError) as exc:
             for stub in self.stubs:
                 stub.dispose()
             self.stubs, self.promises = before, []
             if isinstance(exc, RpcError):
                 raise
-            raise EncodeError("nested too deeply (does it hold itself?)") from None
+            raise _too_deep() from None
 
-    def _copy(self, value: object, container: Container, key: str | int) -> object:
+    def _copy(self, value: object, container: Container, key: str | int, depth: int) -> object:
         """Return a copy of ``value`` for ``container[key]``, noting the stubs that it holds."""
         kind = type(value)
         if kind in _SCALARS:
             return value
         if isinstance(value, dict):
+            if depth >= MAX_DEPTH:
+                raise _too_deep()
             copied: dict[str, object] = {}
             for name, item in value.items():
-                copied[name] = self._copy(item, copied, name)
+                copied[name] = self._copy(item, copied, name, depth + 1)
             return copied
         if isinstance(value, list | tuple):
+            if depth >= MAX_DEPTH:
+                raise _too_deep()
             items: list[object] = [None] * len(value)
             for index, item in enumerate(value):
-                items[index] = self._copy(item, items, index)
+                items[index] = self._copy(item, items, index, depth + 1)
             return items
         if isinstance(value, Stub):
             return self._adopt(_duplicate(value), container, key)
@@ -202,10 +211,11 @@ class Payload:
 class _Delivery:
     """Waits for the promises in one payload. Lives in the observers that it leaves with them."""
 
-    __slots__ = ("missing", "payload", "waiting")
+    __slots__ = ("chain", "missing", "payload", "waiting")
 
-    def __init__(self, payload: Payload) -> None:
+    def __init__(self, payload: Payload, chain: int) -> None:
         self.payload = payload
+        self.chain = chain
         # How many promises have no value yet, and who is to be told when there are none.
         self.missing = len(payload.promises)
         self.waiting: list[Callable[[Exception | None], None]] = []
@@ -239,7 +249,7 @@ class _Delivery:
                 if self.missing == 0:
                     self._end(None)
 
-            copied.deliver(placed)
+            copied.deliver(placed, self.chain + 1)
 
         return observe
 
@@ -282,9 +292,23 @@ def _duplicate(stub: Stub) -> Stub:
     return Promise(held) if isinstance(stub, Promise) else Stub(held)
 
 
-def _disposables_within(value: object) -> set[int]:
-    """Return the identities of what can be disposed of in ``value``, which may hold itself."""
-    found: set[int] = set()
+def _let_go(stub: Disposable) -> None:
+    """Dispose of ``stub``; later, if it stands for a value: in that may be a stub of another, and so on."""
+    reference = take_reference(stub) if isinstance(stub, Stub) else None
+    if reference is None:
+        stub.dispose()
+    elif reference.is_settled:
+        reference.owner.abandon(reference)
+    else:
+        reference.release()
+
+
+def _too_deep() -> EncodeError:
+    return EncodeError("nested too deeply (does it hold itself?)")
+
+
+def _leaves(value: object) -> Iterator[object]:
+    """Yield, once each and in order, what is in ``value``, which may hold itself, that is no container."""
     seen: set[int] = set()
     left = [value]
     while left:
@@ -292,31 +316,27 @@ def _disposables_within(value: object) -> set[int]:
         if type(item) in _SCALARS or id(item) in seen:
             continue
         seen.add(id(item))
-        if isinstance(item, Disposable):
-            found.add(id(item))
-        elif isinstance(item, dict):
-            left.extend(item.values())
+        if isinstance(item, dict):
+            left.extend(reversed(item.values()))
         elif isinstance(item, list | tuple):
-            left.extend(item)
-    return found
+            left.extend(reversed(item))
+        else:
+            yield item
 
 
-def _dispose_within(value: object, owner: Owner, seen: set[int]) -> None:
-    """Dispose, once each, of what the application gave away in ``value``; ``seen`` has what was met by id."""
-    if type(value) in _SCALARS or id(value) in seen:
-        return
-    seen.add(id(value))
-    if isinstance(value, dict):
-        for item in value.values():
-            _dispose_within(item, owner, seen)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            _dispose_within(item, owner, seen)
-    elif isinstance(value, Disposable):
-        value.dispose()
-    elif isinstance(value, RpcTarget):
-        # Disposes of the target unless something else, such as an export, still refers to it.
-        owner.near(value).retain().release()
+def _disposables_within(value: object) -> set[int]:
+    """Return the identities of what can be disposed of in ``value``."""
+    return {id(item) for item in _leaves(value) if isinstance(item, Disposable)}
+
+
+def _dispose_within(value: object, owner: Owner) -> None:
+    """Dispose of what the application gave away in ``value``."""
+    for item in _leaves(value):
+        if isinstance(item, Disposable):
+            item.dispose()
+        elif isinstance(item, RpcTarget):
+            # Disposes of the target unless something else, such as an export, still refers to it.
+            owner.near(item).retain().release()
 
 
 def notify(stub: Stub, arguments: tuple[object, ...], settled: Callable[[Exception | None], None]) -> None:

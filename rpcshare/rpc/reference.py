@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol, Self
 
+
 if TYPE_CHECKING:
     from rpcshare.rpc.local import Call
     from rpcshare.rpc.payload import Payload
@@ -123,6 +124,16 @@ class Reference(ABC):
         self.holds -= 1
         if self.holds == 0:
             self.drop()
+
+    @property
+    def resolution(self) -> Reference | None:
+        """What has come in place of this, if something has."""
+        return None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether this is a value, or has turned out to be one."""
+        return self.resolution is not None
 
     @abstractmethod
     def drop(self) -> None:

@@ -47,7 +47,6 @@ class FarReference(Reference):
 
     @property
     def resolution(self) -> Reference | None:
-        """What has come in place of the entry, if something has."""
         return self._resolution
 
     def is_of(self, session: object) -> bool:

@@ -12,7 +12,7 @@ from rpcshare.rpc.reference import recording
 if TYPE_CHECKING:
     from rpcshare.rpc.reference import Path, Reference
 
-__all__ = ["Disposable", "Promise", "Shared", "Stub", "path_of", "reference_of"]
+__all__ = ["Disposable", "Promise", "Shared", "Stub", "path_of", "reference_of", "take_reference"]
 
 
 class Disposable:
@@ -188,6 +188,12 @@ def reference_of(stub: Stub) -> Reference:
     reference = stub._reference  # noqa: SLF001 -- kept off the public names, which are the peer's
     if reference is None:
         raise DisposedError
+    return reference
+
+
+def take_reference(stub: Stub) -> Reference | None:
+    """Dispose of ``stub``, and return what stood behind it with the hold that it had, if it had one still."""
+    reference, stub._reference = stub._reference, None  # noqa: SLF001 -- as above
     return reference
 
 
