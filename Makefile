@@ -15,7 +15,7 @@ $(VENV)/.installed: pyproject.toml .ci/constraints.txt
 	@touch $@
 
 # Nothing needs it: a machine that cannot compile says so and goes on.
-build/.compiled: rpcshare/rpc/encoding.py rpcshare/rpc/decoding.py .packaging/compiling.py $(VENV)/.installed
+build/.compiled: $(wildcard rpcshare/rpc/*.py) .packaging/compiling.py $(VENV)/.installed
 	@$(BIN)/python .packaging/compiling.py
 	@mkdir -p build && touch $@
 

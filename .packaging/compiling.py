@@ -1,74 +1,87 @@
-"""Compiles the value codec of the RPC core with mypyc, if this machine has what that takes.
+"""Compiles the RPC core with mypyc, if this machine has what that takes.
 
 Run it (``make install`` does) to have the compiled modules beside their sources, where Python prefers them.
 They are the same modules: nothing needs them, and the tests of the core run on both.
 
-Only modules in which every recursion has a bound of its own are compiled: compiled code does not look after
-the C stack, as Python's interpreter does.
+Compiled code does not look after the C stack, as Python's interpreter does. So a module belongs here only if
+every recursion through it that a peer can bring about has a bound (``rpcshare/rpc/limits.py``), or goes
+through a function that is interpreted, as those of a stub are.
 """
 
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-MODULES = ("rpcshare/rpc/encoding.py", "rpcshare/rpc/decoding.py")
+PACKAGE = Path("rpcshare/rpc")
+MODULES = (
+    "decoding",
+    "encoding",
+    "exports",
+    "imports",
+    "local",
+    "payload",
+    "reference",
+    "remote",
+    "session",
+)
+# One library, in which they call each other directly, with a small module for each of them that loads it.
+LIBRARY = "core"
+
+_BUILD = f"""
+from mypyc.build import mypycify
+from setuptools import setup
+
+sources = {[str(PACKAGE / f"{module}.py") for module in MODULES]!r}
+name = {".".join((*PACKAGE.parts, LIBRARY))!r}
+setup(name=name, ext_modules=mypycify(sources, group_name=name), script_args=["-q", "build_ext", "--inplace"])
+"""
 
 
-def compiled(root: Path, module: str) -> list[Path]:
-    """Return what there is beside ``module`` that was compiled from it."""
-    source = root / module
-    return sorted(
-        path
-        for name in (source.stem, f"{source.stem}__mypyc")
-        for suffix in ("so", "pyd")
-        for path in source.parent.glob(f"{name}.*.{suffix}")
-    )
+def compiled(root: Path) -> list[Path]:
+    """Return what there is in the checkout ``root`` that was compiled."""
+    return sorted(path for suffix in ("so", "pyd") for path in (root / PACKAGE).glob(f"*.{suffix}"))
 
 
-def is_up_to_date(root: Path, module: str) -> bool:
-    """Whether ``module`` is compiled as it is now."""
-    made = compiled(root, module)
-    changed = (root / module).stat().st_mtime
-    return bool(made) and all(path.stat().st_mtime >= changed for path in made)
+def is_up_to_date(root: Path) -> bool:
+    """Whether the core is compiled as it is now."""
+    made = compiled(root)
+    changed = max((root / PACKAGE / f"{module}.py").stat().st_mtime for module in MODULES)
+    return len(made) == len(MODULES) + 1 and all(path.stat().st_mtime >= changed for path in made)
 
 
-def compile_modules(root: Path, modules: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
-    """Compile ``modules`` and yield what came of it, by the place where it belongs.
-
-    It is done in a copy: mypyc leaves much behind. Each module is compiled alone, or they would share a
-    library outside the package.
+def compile_core(root: Path, into: Path) -> list[Path]:
+    """Compile the core of the checkout ``root``, in a copy within ``into``; return what came of it.
 
     Raises:
         RuntimeError: this machine cannot; the message has the last line of what was said.
     """
-    with tempfile.TemporaryDirectory() as name:
-        copy = Path(name)
-        shutil.copytree(root / "rpcshare", copy / "rpcshare", ignore=shutil.ignore_patterns("*.so", "*.pyd"))
-        for module in modules:
-            command = [sys.executable, "-m", "mypyc", module]
-            done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
-            if done.returncode:
-                said = (done.stderr or done.stdout).strip().splitlines() or ["mypyc failed"]
-                raise RuntimeError(said[-1])
-            for made in compiled(copy, module):
-                yield str(made.relative_to(copy)), made
+    shutil.copytree(
+        root / PACKAGE.parts[0],
+        into / PACKAGE.parts[0],
+        ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"),
+    )
+    command = [sys.executable, "-c", _BUILD]
+    done = subprocess.run(command, cwd=into, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines() or ["mypyc failed"]
+        raise RuntimeError(said[-1])
+    return compiled(into)
 
 
 def main() -> None:
     root = Path(__file__).parents[1]
-    modules = tuple(module for module in MODULES if not is_up_to_date(root, module))
-    for module in modules:
-        for path in compiled(root, module):
-            path.unlink()
-    if not modules:
+    if is_up_to_date(root):
         return
-    print("Compiling the value codec ...", flush=True)
+    # All or none: each of them counts on the others being of the same make.
+    for path in compiled(root):
+        path.unlink()
+    print("Compiling the RPC core ...", flush=True)
     try:
-        for place, made in compile_modules(root, modules):
-            shutil.copy(made, root / place)
+        with tempfile.TemporaryDirectory() as name:
+            for made in compile_core(root, Path(name)):
+                shutil.copy(made, root / PACKAGE)
     except RuntimeError as exc:
         print(f"It stays Python, which is slower and otherwise the same: {exc}")
 

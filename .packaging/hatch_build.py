@@ -1,20 +1,19 @@
-"""With RPCSHARE_COMPILE=1 in the environment, a wheel has the compiled codec too, for its platform alone."""
+"""With RPCSHARE_COMPILE=1 in the environment, a wheel has the compiled core too, for its platform alone."""
 
 import os
 import sys
 import tempfile
 from pathlib import Path
-from shutil import copy
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from compiling import MODULES, compile_modules
+from compiling import PACKAGE, compile_core
 
 
-class CompiledCodec(BuildHookInterface[Any]):
+class CompiledCore(BuildHookInterface[Any]):
     """Adds what mypyc makes."""
 
     def dependencies(self) -> list[str]:
@@ -26,10 +25,8 @@ class CompiledCodec(BuildHookInterface[Any]):
         if not self._is_wanted() or version == "editable":
             return
         self._folder = tempfile.TemporaryDirectory()
-        for place, made in compile_modules(Path(self.root), MODULES):
-            kept = Path(self._folder.name) / made.name
-            copy(made, kept)
-            build_data["force_include"][str(kept)] = place
+        for made in compile_core(Path(self.root), Path(self._folder.name)):
+            build_data["force_include"][str(made)] = str(PACKAGE / made.name)
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
 

@@ -1,6 +1,7 @@
 """Fixtures for every test."""
 
 import os
+import runpy
 import sys
 from collections.abc import Iterator
 from importlib.abc import MetaPathFinder
@@ -12,8 +13,10 @@ import pytest
 
 from running_server import RunningServer
 
-CORE = Path(__file__).parents[1] / "rpcshare" / "rpc"
-COMPILED = ("encoding", "decoding")
+ROOT = Path(__file__).parents[1]
+compiling = runpy.run_path(str(ROOT / ".packaging" / "compiling.py"))
+CORE = ROOT / compiling["PACKAGE"]
+COMPILED = compiling["MODULES"]
 PURE = os.environ.get("PURE_PYTHON") == "1"
 
 
@@ -32,18 +35,15 @@ if PURE:
 
 
 def pytest_configure() -> None:
-    for module in COMPILED:
-        source = CORE / f"{module}.py"
-        for made in CORE.glob(f"{module}*.so"):
-            if made.stat().st_mtime < source.stat().st_mtime:
-                pytest.exit(f"{made.name} is older than {source.name}: run `make install`", returncode=4)
+    if not PURE and compiling["compiled"](ROOT) and not compiling["is_up_to_date"](ROOT):
+        pytest.exit("what is compiled of the core is older than its source: run `make install`", returncode=4)
 
 
 def pytest_report_header() -> str:
-    from rpcshare.rpc import encoding
+    from rpcshare.rpc import session
 
-    compiled = not str(encoding.__file__).endswith(".py")
-    return f"value codec: {'compiled' if compiled else 'pure Python'}"
+    compiled = not str(session.__file__).endswith(".py")
+    return f"RPC core: {'compiled' if compiled else 'pure Python'}"
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from rpcshare.rpc.errors import RpcError
+from rpcshare.rpc.native import mypyc_attr
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.reference import Budget, Instructions, Observer, Owner, Path, Reference
 from rpcshare.rpc.stub import Stub, path_of, reference_of
@@ -101,6 +102,7 @@ class BrokenReference(Reference):
             logger.exception("an on_broken callback failed")
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class NearReference(Reference):
     """A target or a function of this side. There is one for each, however often it is exported."""
 
@@ -179,6 +181,7 @@ class ValueReference(Reference):
                 found.release()
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class PendingReference(Reference):
     """What a call under way will yield. What is asked of it before waits in order of arrival."""
 

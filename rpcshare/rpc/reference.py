@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol, Self
 
+from rpcshare.rpc.native import mypyc_attr
 
 if TYPE_CHECKING:
     from rpcshare.rpc.local import Call
@@ -99,6 +100,7 @@ class Owner(Protocol):
         ...
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Reference(ABC):
     """Something that can be called, or will be.
 

@@ -16,7 +16,7 @@ import msgpack
 
 from fuzz.dialogues import DIALOGUES, Bait, Message, later
 from fuzz.mutations import Mutator
-from rpcshare.rpc import Connection, Limits, RpcError, Session, TransportClosedError
+from rpcshare.rpc import Connection, Limits, RpcError, Stub, TransportClosedError
 from rpcshare.rpc.codec import JSON, Codec
 from rpcshare.rpc.messagepack import MESSAGEPACK
 
@@ -96,7 +96,8 @@ class Fuzzer:
     def __init__(self, encoding: str, seed: int, *, message_time: float = MESSAGE_TIME) -> None:
         self._message_time = message_time
         self.findings = Findings()
-        self.sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        # By the stub that each alone keeps: compiled, a session takes no weak references.
+        self.sessions: weakref.WeakSet[Stub] = weakref.WeakSet()
         self._encoding = ENCODINGS[encoding]
         self._name = f"{encoding}, seed {seed}"
         self._random = Random(f"{encoding} {seed}")
@@ -140,7 +141,7 @@ class Fuzzer:
             describe_error=self._describe,
             call_grace=0,
         )
-        self.sessions.add(connection.session)
+        self.sessions.add(connection.session.remote_main)
         try:
             async with asyncio.timeout(10):
                 await connection.run()
