@@ -1,4 +1,4 @@
-"""Compiles the RPC core with mypyc, if this machine has what that takes.
+"""Compiles the RPC core, and what drives it, with mypyc, if this machine has what that takes.
 
 Run it (``make install`` does) to have the compiled modules beside their sources, where Python prefers them.
 They are the same modules: nothing needs them, and the tests of the core run on both.
@@ -16,9 +16,13 @@ from pathlib import Path
 
 PACKAGE = Path("rpcshare/rpc")
 MODULES = (
+    "codec",
     "decoding",
+    "direct",
+    "driver",
     "encoding",
     "exports",
+    "frames",
     "imports",
     "local",
     "payload",

@@ -10,6 +10,7 @@ import msgspec
 from rpcshare import jsontext
 from rpcshare.rpc.encoding import Preencoded
 from rpcshare.rpc.errors import ProtocolError
+from rpcshare.rpc.native import mypyc_attr
 
 __all__ = ["JSON", "Codec", "JSONCodec"]
 
@@ -39,6 +40,7 @@ class Codec(Protocol):
         ...
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class JSONCodec:
     """One JSON text for each message, as npm capnweb sends them."""
 

@@ -21,6 +21,7 @@ from rpcshare.rpc.errors import (
     RpcError,
     SessionClosedError,
 )
+from rpcshare.rpc.native import mypyc_attr
 from rpcshare.rpc.session import DEFAULT_LIMITS, Session, conceal
 from rpcshare.rpc.stub import Stub
 from rpcshare.rpc.transport import Closable, TransportClosedError
@@ -44,6 +45,7 @@ PLAIN = frozenset({dict, list, str, int, float, bool, bytes, type(None)})
 CLOSE_TIMEOUT = 5.0
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Driver(ABC):
     """What drives one session over one transport, whichever way round the two call each other.
 
@@ -93,7 +95,7 @@ class Driver(ABC):
         self._call_grace = call_grace
 
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
+        self._thread_id = threading.get_ident()
         # Whether a flush is about to run.
         self._scheduled = False
 
@@ -259,7 +261,7 @@ class Driver(ABC):
         if self._scheduled or self._loop.is_closed():
             return
         self._scheduled = True
-        if threading.get_ident() == self._thread:
+        if threading.get_ident() == self._thread_id:
             self._loop.call_soon(self._flush)
         else:
             self._loop.call_soon_threadsafe(self._flush)
