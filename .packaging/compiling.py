@@ -25,6 +25,7 @@ MODULES = (
     "frames",
     "imports",
     "local",
+    "members",
     "payload",
     "reference",
     "remote",

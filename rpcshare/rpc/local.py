@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from rpcshare.rpc.errors import RpcError
+from rpcshare.rpc.members import Method, Property
 from rpcshare.rpc.native import mypyc_attr
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.reference import Budget, Instructions, Observer, Owner, Path, Reference
 from rpcshare.rpc.stub import Stub, path_of, reference_of
-from rpcshare.rpc.target import Method, Property, RpcTarget, is_function
+from rpcshare.rpc.target import RpcTarget, is_function
 from rpcshare.rpc.values import UNDEFINED
 
 __all__ = ["BrokenReference", "Call", "NearReference", "PendingReference", "ValueReference"]

@@ -188,6 +188,8 @@ def date_from_milliseconds(milliseconds: float | None) -> datetime | Date:
     if milliseconds is None or not abs(milliseconds) <= _MAX_MILLISECONDS:  # nan compares as false
         return Date(None)
     try:
+        if type(milliseconds) is int:
+            return _EPOCH + timedelta(0, 0, 0, milliseconds)
         return _EPOCH + timedelta(microseconds=round(milliseconds * 1000))
     except OverflowError:
         return Date(milliseconds)

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import RpcError, Stub
-from rpcshare.rpc.target import Method
+from rpcshare.rpc.members import Method
 from rpcshare.shares.service import ShareService
 
 __all__ = ["Metrics", "MetricsMiddleware"]

@@ -100,8 +100,9 @@ def _plain_array(value: list[object]) -> object:
 def iso_string(date: datetime | Date) -> str | None:
     """Return a date as JavaScript's ``toJSON`` does; None for an invalid one."""
     if isinstance(date, datetime):
-        text = date.astimezone(UTC).isoformat(timespec="milliseconds")
-        return text.replace("+00:00", "Z")
+        if date.tzinfo is not UTC:
+            date = date.astimezone(UTC)
+        return date.isoformat("T", "milliseconds").removesuffix("+00:00") + "Z"
     time = date.milliseconds
     if time is None or not abs(time) <= _MAX_TIME:
         return None

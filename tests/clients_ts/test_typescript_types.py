@@ -13,7 +13,7 @@ from npm_packages import CLIENTS, needs_packages, run_in
 import rpcshare
 from rpcshare.errors import ErrorCode
 from rpcshare.rpc import RpcTarget
-from rpcshare.rpc.target import Method
+from rpcshare.rpc.members import Method
 from rpcshare.server.keys_rpc import KeyOptions, KeysRpc
 from rpcshare.server.share_rpc import ListOptions, Share, ShareRpc, ViewTokenOptions
 from rpcshare.server.subscriptions import CallbackSubscription
