@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -17,19 +16,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.rpc import RpcError, Stub
-from rpcshare.rpc.members import Method
+from rpcshare.server.call_metrics import CallMetrics
 from rpcshare.shares.service import ShareService
 
 __all__ = ["Metrics", "MetricsMiddleware"]
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-_CODES = frozenset(ErrorCode)
 _LAG_EVERY = 0.5  # seconds
-
-Function = Callable[..., object]
 
 
 class Metrics:
@@ -56,21 +50,10 @@ class Metrics:
             ["over"],
             registry=registry,
         )
-        self._calls = Counter(
-            "rpcshare_rpc_calls",
-            "Calls of exported methods that have ended: ok, or the code they failed with.",
-            ["method", "outcome"],
-            registry=registry,
-        )
-        self._call_durations = Histogram(
-            "rpcshare_rpc_call_seconds",
-            "From the begin of a call to its end.",
-            ["method"],
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        # By method and outcome: to look labels up costs more than to count.
-        self._ended: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+        rpc_calls = CallMetrics(self._auth_failures.labels("rpc").inc)
+        registry.register(rpc_calls)
+        self.around_call = rpc_calls.around_call
+        """Given a function that a peer calls, returns it, counted if it is an exported method."""
         self._sessions = Gauge("rpcshare_rpc_sessions", "RPC sessions that are open.", registry=registry)
         self._viewers = Gauge(
             "rpcshare_event_streams", "Event streams and event sockets that are open.", registry=registry
@@ -104,48 +87,6 @@ class Metrics:
         if status == 401:
             self._auth_failures.labels("http").inc()
 
-    # RPC
-
-    def around_call(self, function: Function) -> Function:
-        """Return ``function``, which a peer calls, counted if it is an exported method."""
-        method = function.func if isinstance(function, functools.partial) else None
-        if not isinstance(method, Method):
-            return function
-        return functools.partial(self._call, method.name, function)
-
-    def _call(self, name: str, function: Function, *arguments: object) -> object:
-        began_at = perf_counter()
-        try:
-            result = function(*arguments)
-        except Exception as exc:
-            self._called(name, began_at, exc)
-            raise
-        if isinstance(result, Awaitable) and not isinstance(result, Stub):
-            return self._awaited(name, began_at, result)
-        self._called(name, began_at, None)
-        return result
-
-    async def _awaited(self, name: str, began_at: float, result: Awaitable[object]) -> object:
-        try:
-            value = await result
-        except BaseException as exc:
-            self._called(name, began_at, exc)
-            raise
-        self._called(name, began_at, None)
-        return value
-
-    def _called(self, name: str, began_at: float, error: BaseException | None) -> None:
-        outcome = "ok" if error is None else _outcome(error)
-        ended = self._ended.get((name, outcome))
-        if ended is None:
-            ended = self._calls.labels(name, outcome), self._call_durations.labels(name)
-            self._ended[name, outcome] = ended
-        calls, durations = ended
-        calls.inc()
-        durations.observe(perf_counter() - began_at)
-        if outcome == ErrorCode.UNAUTHORIZED:
-            self._auth_failures.labels("rpc").inc()
-
     # The event loop
 
     @contextlib.contextmanager
@@ -167,13 +108,6 @@ class Metrics:
     def _take_worst_lag(self) -> float:
         lag, self._worst_lag = self._worst_lag, 0.0
         return lag
-
-
-def _outcome(error: BaseException) -> str:
-    code = error.code if isinstance(error, ShareError | RpcError) else None
-    if code in _CODES:
-        return str(code)
-    return "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
 
 
 class _ServiceCollector(Collector):
