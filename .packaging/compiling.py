@@ -24,6 +24,7 @@ MODULES = (
     "exports",
     "frames",
     "imports",
+    "integers",
     "local",
     "members",
     "payload",

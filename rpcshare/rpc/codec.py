@@ -50,6 +50,7 @@ class JSONCodec:
 
     def __init__(self) -> None:
         self._encode = msgspec.json.Encoder(enc_hook=self._splice).encode
+        self._decode = msgspec.json.Decoder().decode
 
     def encode(self, message: object) -> bytes:
         """Return ``message`` as JSON in UTF-8."""
@@ -62,6 +63,12 @@ class JSONCodec:
 
     def decode(self, frame: bytes | str) -> object:
         """Return the message in a JSON text."""
+        try:
+            return self._decode(frame)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return self._decode_odd(frame)
+
+    def _decode_odd(self, frame: bytes | str) -> object:
         try:
             return jsontext.decode(frame)
         except jsontext.JSONDecodeError as exc:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from rpcshare.rpc.errors import AggregateError, LimitExceededError, ProtocolError, RpcError
 from rpcshare.rpc.fetch import URL, Body, Headers, Request, Response, header_pairs
+from rpcshare.rpc.integers import float_from_integer, is_safe
 from rpcshare.rpc.limits import MAX_DEPTH
 from rpcshare.rpc.payload import Container, Located, Payload
 from rpcshare.rpc.streams import ReadableStream, stream_from_pipe, stream_to
 from rpcshare.rpc.stub import Disposable, Promise, Stub
 from rpcshare.rpc.values import (
-    MAX_SAFE_INTEGER,
     UNDEFINED,
     container_of_bytes,
     date_from_milliseconds,
-    float_from_integer,
     parse_bigint,
 )
 
@@ -125,7 +123,7 @@ class Decoder:
             return self._object(value, depth)
         if type(value) is list:
             return self._expression(value, depth, container, key)
-        if type(value) is int and not -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
+        if type(value) is int and not is_safe(value):
             return float_from_integer(value)
         return value
 
@@ -137,8 +135,8 @@ class Decoder:
                 self._object(item, depth + 1)  # type: ignore[arg-type]  # its kind says so
             elif kind is list:
                 value[key] = self._expression(item, depth + 1, value, key)  # type: ignore[arg-type]  # likewise
-            elif kind is int and not -MAX_SAFE_INTEGER <= item <= MAX_SAFE_INTEGER:  # type: ignore[operator]
-                value[key] = float_from_integer(item)  # type: ignore[arg-type]  # likewise
+            elif kind is int and not is_safe(cast("int", item)):
+                value[key] = float_from_integer(cast("int", item))
         return value
 
     def _array(self, value: list[object], depth: int) -> list[object]:
@@ -149,8 +147,8 @@ class Decoder:
                 self._object(item, depth + 1)  # type: ignore[arg-type]  # its kind says so
             elif kind is list:
                 value[index] = self._expression(item, depth + 1, value, index)  # type: ignore[arg-type]  # likewise
-            elif kind is int and not -MAX_SAFE_INTEGER <= item <= MAX_SAFE_INTEGER:  # type: ignore[operator]
-                value[index] = float_from_integer(item)  # type: ignore[arg-type]  # likewise
+            elif kind is int and not is_safe(cast("int", item)):
+                value[index] = float_from_integer(cast("int", item))
         return value
 
     def _check_depth(self, depth: int) -> None:
@@ -218,7 +216,7 @@ class Decoder:
         try:
             if isinstance(data, str):
                 # JavaScript's encoders leave the padding out.
-                data = base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
+                data = binascii.a2b_base64(data + "=" * (-len(data) % 4), strict_mode=True)
             return container_of_bytes(container, data)
         except (binascii.Error, ValueError):
             raise _malformed(value) from None
@@ -422,15 +420,21 @@ def _entry_id(value: list[object]) -> int:
     return value[1]
 
 
+_NO_PATH = "malformed expression: a property path is a list of names"
+
+
 def _path(value: object) -> Path:
-    if type(value) is not list or not all(map(_is_name, value)):
-        raise ProtocolError("malformed expression: a property path is a list of names")
+    if type(value) is not list:
+        raise ProtocolError(_NO_PATH)
+    for name in value:
+        if not _is_name(name):
+            raise ProtocolError(_NO_PATH)
     return tuple(value)
 
 
 def _is_name(value: object) -> bool:
     # Names may be passed on to a peer whose encoding has no longer integers.
-    return type(value) is str or (type(value) is int and abs(value) <= MAX_SAFE_INTEGER)
+    return type(value) is str or (type(value) is int and is_safe(value))
 
 
 def _malformed(value: list[object]) -> ProtocolError:

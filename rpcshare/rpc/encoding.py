@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
 import math
 from array import array
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from datetime import datetime
 from enum import Enum
 from types import AsyncGeneratorType
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from rpcshare.rpc.errors import AggregateError, DisposedError, EncodeError, RpcError
 from rpcshare.rpc.fetch import URL, Blob, Body, Headers, Request, Response
+from rpcshare.rpc.integers import is_safe
 from rpcshare.rpc.limits import MAX_DEPTH
 from rpcshare.rpc.streams import ReadableStream, WritableStream
 from rpcshare.rpc.stub import Disposable, Promise, Stub
 from rpcshare.rpc.target import RpcTarget, is_function
 from rpcshare.rpc.values import (
-    MAX_SAFE_INTEGER,
     ArrayBuffer,
     BigInt,
     DataView,
@@ -158,6 +158,8 @@ class Encoder:
         kind = type(value)
         if kind is str or kind is bool or value is None:
             return value
+        if kind is dict:
+            return self._object(cast("dict[object, object]", value), depth)
         encode = _ENCODERS.get(kind)
         if encode is None:
             encode = _encoder_for(value)
@@ -175,7 +177,7 @@ class Encoder:
             kind = type(item)
             if kind is str or kind is bool or item is None:
                 continue
-            if kind is int and is_shallow and -MAX_SAFE_INTEGER <= item <= MAX_SAFE_INTEGER:  # type: ignore[operator]
+            if kind is int and is_shallow and is_safe(cast("int", item)):
                 continue
             encoded = self._encode(item, depth)
             if encoded is not item:
@@ -196,10 +198,7 @@ class Encoder:
             kind = type(item)
             # What needs no call, for the kinds that are most frequent.
             if is_shallow and (
-                kind is str
-                or (kind is int and -MAX_SAFE_INTEGER <= item <= MAX_SAFE_INTEGER)  # type: ignore[operator]
-                or kind is bool
-                or item is None
+                kind is str or (kind is int and is_safe(cast("int", item))) or kind is bool or item is None
             ):
                 encoded.append(item)
             else:
@@ -208,7 +207,7 @@ class Encoder:
         return [encoded]
 
     def _integer(self, value: int, _depth: int) -> object:
-        if -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
+        if is_safe(value):
             return value
         return ["bigint", format_bigint(value)]
 
@@ -237,7 +236,9 @@ class Encoder:
         return expression if name == "Uint8Array" else [*expression, name]
 
     def _data(self, data: bytes) -> object:
-        return data if self._raw_bytes else base64.b64encode(data).decode("ascii").rstrip("=")
+        if self._raw_bytes:
+            return data
+        return binascii.b2a_base64(data, newline=False).decode("ascii").rstrip("=")
 
     def _blob(self, value: Blob, depth: int) -> object:
         return ["blob", value.type, self._readable(ReadableStream(value.chunks()), depth)]

@@ -64,27 +64,27 @@ class Payload:
         self.delivery: _Delivery | None = None
         self.failure: Exception | None = None
 
-    @classmethod
-    def given(cls, owner: Owner, value: object) -> Payload:
+    @staticmethod
+    def given(owner: Owner, value: object) -> Payload:
         """Return a payload of a result of the application."""
         if type(value) in _SCALARS:
-            return cls(owner, value, stubs=[], private=True)
-        return cls(owner, value, stubs=None)
+            return Payload(owner, value, stubs=[], private=True)
+        return Payload(owner, value, stubs=None)
 
-    @classmethod
-    def lend(cls, owner: Owner, arguments: tuple[object, ...]) -> Payload:
+    @staticmethod
+    def lend(owner: Owner, arguments: tuple[object, ...]) -> Payload:
         """Return a payload of arguments of the application."""
-        return cls(owner, arguments, stubs=None, lent=True)
+        return Payload(owner, arguments, stubs=None, lent=True)
 
-    @classmethod
-    def copy_of(cls, owner: Owner, value: object) -> Payload:
+    @staticmethod
+    def copy_of(owner: Owner, value: object) -> Payload:
         """Return a payload with a copy of ``value``, stubs and all, that the session may change.
 
         Raises:
             EncodeError: the application made a value that holds itself.
             DisposedError: the application has disposed of a stub in the value.
         """
-        payload = cls(owner, None, stubs=[], private=True)
+        payload = Payload(owner, None, stubs=[], private=True)
         payload._fill(value)
         return payload
 

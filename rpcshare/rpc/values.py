@@ -37,8 +37,9 @@ from typing import Final
 
 import msgspec
 
+from rpcshare.rpc.integers import float_from_integer, is_safe
+
 __all__ = [
-    "MAX_SAFE_INTEGER",
     "UNDEFINED",
     "ArrayBuffer",
     "BigInt",
@@ -49,14 +50,10 @@ __all__ = [
     "bytes_and_container",
     "container_of_bytes",
     "date_from_milliseconds",
-    "float_from_integer",
     "format_bigint",
     "milliseconds_from_date",
     "parse_bigint",
 ]
-
-MAX_SAFE_INTEGER: Final = 2**53 - 1
-"""The largest integer of which JavaScript's ``number`` holds every smaller one."""
 
 # ECMA-262, "Time Values and Time Range": any other Date is invalid.
 _MAX_MILLISECONDS = 8.64e15
@@ -207,21 +204,13 @@ def milliseconds_from_date(date: datetime) -> int | float:
     return milliseconds if rest == 0 else microseconds / 1000
 
 
-def float_from_integer(value: int) -> float:
-    """Return the number that JavaScript reads ``value`` as, which has too many digits for it."""
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
-
-
 def as_numbers(expression: object) -> object:
     """Return a copy of a peer's ``expression`` with its numbers in forms that every encoding has."""
     if isinstance(expression, list):
         return [as_numbers(item) for item in expression]
     if isinstance(expression, dict):
         return {name: as_numbers(item) for name, item in expression.items()}
-    if type(expression) is int and not -MAX_SAFE_INTEGER <= expression <= MAX_SAFE_INTEGER:
+    if type(expression) is int and not is_safe(expression):
         expression = float_from_integer(expression)
     if type(expression) is float and not math.isfinite(expression):
         return ["nan"] if math.isnan(expression) else ["inf" if expression > 0 else "-inf"]

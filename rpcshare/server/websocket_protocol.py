@@ -83,12 +83,18 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Process what has arrived; messages that came together are told together."""
         if self.conn.state is State.OPEN:
             for part in self._frames.read(data):
-                if isinstance(part, tuple):
-                    self._whole_message(*part)
-                else:
+                if isinstance(part, bytes):
                     super().data_received(part)
                     if self._is_ending():
                         break
+                    continue
+                self._is_text, message = part
+                if self._receiver is None:
+                    self._queue_message(message)
+                elif self._takes_text_as_bytes and type(message) is bytes:
+                    self._arrived.append(message)  # as nearly always
+                else:
+                    self._arrived.append(self._message(message))
         else:
             super().data_received(self._frames.take_rest() + data)
         if self._arrived:
@@ -97,15 +103,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def _is_ending(self) -> bool:
         return self.conn.state is not State.OPEN
 
-    def _whole_message(self, is_text: bool, data: bytes) -> None:
-        if self._receiver is None:
-            if is_text:
-                self.handle_text(Frame(Opcode.TEXT, data))
-            else:
-                self.handle_bytes(Frame(Opcode.BINARY, data))
+    def _queue_message(self, data: bytes) -> None:
+        """Have ASGI told of a whole message."""
+        if self._is_text:
+            self.handle_text(Frame(Opcode.TEXT, data))
         else:
-            self._is_text = is_text
-            self._arrived.append(self._message(data))
+            self.handle_bytes(Frame(Opcode.BINARY, data))
 
     def handle_events(self) -> None:
         """Process frames that are no whole messages; of a connection that has been taken over, here."""
