@@ -47,7 +47,8 @@ class DirectConnection(Driver):
         # Frames that arrived while the connection took none, and whether the transport is paused for that.
         self._inbox: deque[bytes | str] = deque()
         self._is_paused = False
-        # Set when no more frames are taken.
+        # Whether frames are taken, and an event that is set when none are any longer.
+        self._takes_frames = True
         self._is_over = asyncio.Event()
 
     async def run(self) -> None:
@@ -58,12 +59,13 @@ class DirectConnection(Driver):
             if self._draining:
                 await self._let_calls_finish()
         finally:
-            self._is_over.set()
+            self._stop_reading()
             self.session.close(self._last_word)
             await self._finish(asyncio.create_task(self._until_written()))
             self._ended.set()
 
     def _stop_reading(self) -> bool:
+        self._takes_frames = False
         self._is_over.set()
         return True
 
@@ -84,11 +86,12 @@ class DirectConnection(Driver):
         self.session.close(lost(error))
         self._flush()
         self._messages.clear()
+        self._is_backlogged = False
         self._drained.set()
 
     def _process(self) -> None:
         self._scheduled = True  # what is produced is written below
-        while self._inbox and not self._is_over.is_set():
+        while self._inbox and self._takes_frames:
             if self._throttle and self._messages:
                 break
             self._receive(self._inbox.popleft())
@@ -115,5 +118,6 @@ class DirectConnection(Driver):
 
     async def _until_written(self) -> None:
         while self._messages:
+            self._is_backlogged = True
             self._drained.clear()
             await self._drained.wait()

@@ -103,6 +103,8 @@ class Driver(ABC):
         self._messages: deque[object] = deque()
         self._frames: list[bytes] = []
         self._pending = 0
+        # Whether messages wait for room, and the same as an event: set while none do.
+        self._is_backlogged = False
         self._drained = asyncio.Event()
         self._drained.set()
 
@@ -293,8 +295,10 @@ class Driver(ABC):
         if self._frames:
             self._pass_on()
         if self._messages:
+            self._is_backlogged = True
             self._drained.clear()
-        elif not self._drained.is_set():
+        elif self._is_backlogged:
+            self._is_backlogged = False
             self._drained.set()
             self._wake()  # calls may have waited for this
 
