@@ -27,10 +27,10 @@ class Shape(msgspec.Struct, frozen=True):
     source: str
     mark: str | None = None
     """For a quick first look: a regular expression that matches wherever this shape does, and that begins
-    with ``A``, ``:``, ``.`` or ``/``.
+    with a character that is not frequent in text.
 
-    None: the lead is looked for. One that ends with ``-``, ``_`` or ``.`` has at least 16 characters of a
-    token behind it.
+    None: the lead is looked for, which ends with ``-``, ``_`` or ``.``, and at least 16 characters of a token
+    behind it.
     """
 
 
@@ -120,11 +120,20 @@ SHAPES: Final[tuple[Shape, ...]] = (
         )
         for lead in ("AKIA", "ASIA")
     ),
-    *_any_lead(
-        "aws-secret-key",
-        "_secret_access_key _SECRET_ACCESS_KEY SecretAccessKey secretAccessKey",
-        rf"{_ASSIGNED}([A-Za-z0-9/+]{{40}})(?![A-Za-z0-9/+=_-])",
-        "docs.aws.amazon.com/IAM: access keys",
+    *(
+        Shape(
+            "aws-secret-key",
+            lead,
+            rf"{_ASSIGNED}([A-Za-z0-9/+]{{40}})(?![A-Za-z0-9/+=_-])",
+            "docs.aws.amazon.com/IAM: access keys",
+            mark=mark,
+        )
+        for lead, mark in (
+            ("_secret_access_key", "_secret_access_key"),
+            ("_SECRET_ACCESS_KEY", "_SECRET_ACCESS_KEY"),
+            ("SecretAccessKey", "AccessKey(?<=SecretAccessKey)"),
+            ("secretAccessKey", "AccessKey(?<=secretAccessKey)"),
+        )
     ),
     Shape("google-api-key", "AIza", f"{_W}{{35}}{_ENDS}", _gitleaks("gcp-api-key"), mark=f"AIza{_W}{{35}}"),
     Shape("google-token", "ya29.", f"{_W}{{30,}}+", "developers.google.com/identity/protocols/oauth2"),
@@ -153,6 +162,7 @@ SHAPES: Final[tuple[Shape, ...]] = (
         "dapi",
         rf"[0-9a-f]{{32}}(?:-[0-9]{{1,2}})?{_ENDS}",
         _gitleaks("databricks-api-token"),
+        mark="dapi[0-9a-f]{32}",
     ),
     *_any_lead("vault-token", "hvs. hvb. hvr.", f"{_W}{{24,}}+", _gitleaks("vault-service-token")),
     Shape("pulumi-token", "pul-", f"[0-9a-f]{{40}}{_ENDS}", _gitleaks("pulumi-api-token")),

@@ -335,6 +335,28 @@ def test_every_part_of_a_batch_is_gone_through_keys_included():
     assert result.size == sum(map(len, texts))
 
 
+@pytest.mark.parametrize(("kind", "credential"), [*CREDENTIALS, ("private-key", PRIVATE_KEYS[0])])
+def test_a_credential_is_found_among_many_values_and_they_stay(kind, credential):
+    parts = [{"id": f"prt_{number}", "text": "nothing but words"} for number in range(300)]
+    plain = parse_batch([{"type": "part", "data": part} for part in parts])
+    parts[200]["text"] = f"1234567890{credential}" if kind == "telegram-token" else credential
+    result = redact_batch(parse_batch([{"type": "part", "data": part} for part in parts]))
+    changed = [
+        after
+        for before, after in zip(plain.items[0].values, result.items[0].values, strict=True)
+        if after != before
+    ]
+    assert [key for key, _ in changed] == [b'"prt_200"']
+    assert f"[redacted:{kind}]".encode() in changed[0][1]
+
+
+def test_a_webhook_with_escaped_slashes_is_found_among_many_values():
+    text = json.dumps("https://hooks.slack.com/services/TA000000/BA000000/aaaaaaaa").replace("/", "\\/")
+    parts = [{"type": "part", "data": {"id": str(number), "text": text}} for number in range(100)]
+    result = redact_batch(parse_batch(parts))
+    assert all(b"[redacted:slack-webhook]" in body for _, body in result.items[0].values)
+
+
 def test_text_with_halves_of_surrogate_pairs_is_gone_through_too():
     text = jsontext.encode({"text": "\ud83dghp_" + some(36) + "\ude00"})
     assert jsontext.decode(redact(text)) == {"text": "\ud83d[redacted:github-token]\ude00"}
