@@ -2,7 +2,8 @@
 
 A snapshot is made when the syncs behind the last one have carried a multiple of the bytes that it will
 take in the store. So what is written for a byte that a sync carries is bounded, and it is the less the
-better it compresses, while opening a share reads a bounded multiple of its size.
+better it compresses, while opening a share reads a bounded multiple of its size. None is made of what the
+log says as shortly: behind a share that has been made with all it holds, or that has grown in few syncs.
 """
 
 import asyncio
@@ -30,7 +31,8 @@ class CompactionPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     tail_size: int = 256 * 1024
-    """Bytes of log behind the last snapshot, not compressed, that are not too many."""
+    """Bytes of log behind the last snapshot, not compressed, that are not too many; and bytes that readers
+    take in beyond those of a new snapshot, with some for each entry, that are not either."""
     tail_ratio: float = 2.0
     """How many times as large as a snapshot in the store the log behind the last one, not compressed, has
     to be. What is written for snapshots is this part of what syncs carry: 2.0 makes half of it at most."""
@@ -39,6 +41,9 @@ class CompactionPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _TOO_MANY = 5  # times tail_entries
+
+# Bytes of an entry that take about as long to read as there is any entry at all.
+_ENTRY_OVERHEAD = 4096
 
 # Of a snapshot, as far as it counts here: when it takes next to nothing in the store, what it takes to
 # make one is the work.
@@ -54,6 +59,7 @@ class Compactor:
         self._policy = policy
         self._entries = 0  # behind the last snapshot
         self._size = 0  # of them, in bytes, not compressed
+        self._holds = 0  # bytes of the share in the last snapshot
         self._packing = _BEST_PACKING  # how large a snapshot is in the store, for a byte that it holds
         self._failed_at = 0, 0  # _entries and _size when a snapshot last could not be written
         self._task: asyncio.Task[None] | None = None
@@ -66,7 +72,7 @@ class Compactor:
     def reset(self, entries: int, size: int, snapshot_size: int, snapshot_holds: int) -> None:
         """Take note of the last snapshot, and of the log behind it, as they were read."""
         self._entries, self._size = entries, size
-        self._set_packing(snapshot_size, snapshot_holds)
+        self._set_snapshot(snapshot_size, snapshot_holds)
 
     def added(self, size: int) -> None:
         """Take note of a new entry of ``size`` bytes."""
@@ -89,10 +95,12 @@ class Compactor:
             return False
         if self._entries > _TOO_MANY * policy.tail_entries:
             return True
-        is_long = self._size > policy.tail_size or self._entries > policy.tail_entries
+        spared = self._holds + self._size - share_size + _ENTRY_OVERHEAD * self._entries
+        is_long = min(self._size, spared) > policy.tail_size or self._entries > policy.tail_entries
         return is_long and self._size > policy.tail_ratio * self._packing * share_size
 
-    def _set_packing(self, size: int, holds: int) -> None:
+    def _set_snapshot(self, size: int, holds: int) -> None:
+        self._holds = holds
         self._packing = min(max(size / (holds or 1), _BEST_PACKING), 1.0)
 
     async def finish(self) -> None:
@@ -119,6 +127,6 @@ class Compactor:
         # The log may have been read anew in the meantime, which counts from another snapshot.
         self._entries = max(0, self._entries - tail[0])
         self._size = max(0, self._size - tail[1])
-        self._set_packing(packed_size, size)
+        self._set_snapshot(packed_size, size)
         self._failed_at = 0, 0
         self._sweeper.later(journal.share_id, partial(journal.trim, entry))

@@ -77,7 +77,7 @@ async def test_half_as_much_is_written_for_snapshots_as_syncs_carry_at_most(
     new_service, alice, monkeypatch, is_compressible
 ):
     if not is_compressible:
-        monkeypatch.setattr("rpcshare.shares.objects.pack", lambda body: body)
+        monkeypatch.setattr("rpcshare.shares.objects.pack", bytes)
     store = RecordingStore()
     service = new_service(store, settings=settings(CompactionPolicy(tail_size=20_000)))
     share = await service.create(alice, "ses_1")
@@ -102,6 +102,22 @@ async def test_a_share_that_only_grows_is_compacted_ever_more_rarely(new_service
     gaps = [later - earlier for earlier, later in itertools.pairwise(sorted(snapshots))]
     assert len(gaps) > 3
     assert gaps[-1] > 100 > gaps[0]
+
+
+async def test_no_snapshot_is_made_of_what_the_log_says_as_shortly(new_service, store, alice):
+    service = new_service(settings=settings(CompactionPolicy(tail_size=20_000)))
+    share = await service.create(alice, "ses_1", [part(f"{number}", "a word " * 50) for number in range(200)])
+    await service.sync(
+        alice, share.id, None, [part(f"{number}", "new words " * 50) for number in range(200, 300)]
+    )
+    await settled(service, share.id)
+    assert (numbers(store, "log"), numbers(store, "snapshot")) == ([1, 2], [])
+    # Once the log has what the share has no longer, one is.
+    await service.sync(
+        alice, share.id, None, [part(f"{number}", "other words " * 50) for number in range(200)]
+    )
+    await settled(service, share.id)
+    assert (numbers(store, "log"), numbers(store, "snapshot")) == ([], [3])
 
 
 async def test_too_many_entries_are_compacted_whatever_it_costs(new_service, store, alice):
