@@ -24,10 +24,10 @@ from typing import Self, TypeVar
 import msgspec
 import zstandard
 
-from rpcshare import jsontext
 from rpcshare.shares.credentials import SecretKind
 from rpcshare.shares.state import SessionIndex
-from rpcshare.shares.syncdata import Item, Kind
+from rpcshare.shares.stored_items import StoredItem, Text, restored, write_items
+from rpcshare.shares.syncdata import Item
 from rpcshare.storage import StoreError
 
 __all__ = [
@@ -180,23 +180,9 @@ class LoggedSync(msgspec.Struct, frozen=True):
     items: tuple[Item, ...]
 
 
-class _StoredItem(msgspec.Struct, omit_defaults=True):
-    """An :class:`Item` in a body."""
-
-    kind: Kind = msgspec.field(name="type")
-    keys: list[msgspec.Raw] = []
-    values: list[msgspec.Raw] = []
-    """The bodies; of diffs, only those that the share did not have yet."""
-    order: list[int] = []
-    """Of each diff, its place among the distinct diffs of the share, new ones counted behind."""
-    quoted: list[int] = []
-    """Where in ``values`` (and ``keys``) the JSON text is inside a string. It holds half of a
-    surrogate pair, at which msgspec would refuse the whole body."""
-
-
 class _StoredSync(msgspec.Struct):
     at: int
-    items: list[_StoredItem]
+    items: list[StoredItem]
 
 
 class _StoredEntry(msgspec.Struct, omit_defaults=True):
@@ -210,7 +196,7 @@ class _StoredSnapshot(msgspec.Struct, rename="camel"):
     v: int
     sync_count: int
     last_updated: int
-    items: list[_StoredItem]
+    items: list[StoredItem]
 
 
 class LogEntry:
@@ -232,7 +218,7 @@ class LogEntry:
             StoreError: the entry does not fit the share.
         """
         new: list[bytes] = []
-        return [LoggedSync(sync.at, _restored(sync.items, distinct, new)) for sync in self._syncs]
+        return [LoggedSync(sync.at, restored(sync.items, distinct, new)) for sync in self._syncs]
 
 
 class LogSnapshot(msgspec.Struct, frozen=True):
@@ -286,8 +272,8 @@ def decode_session_owner(body: bytes) -> SessionOwner:
     return _decode(_session_owner_decoder, body, "session object")
 
 
-def encode_entry(entry_id: str, syncs: Iterable[LoggedSync], numbers: Mapping[bytes, int]) -> bytes:
-    """Return the body of a log entry, not yet packed.
+def encode_entry(entry_id: str, syncs: Iterable[LoggedSync], numbers: Mapping[bytes, int]) -> Text:
+    """Return the body of a log entry.
 
     Args:
         entry_id: unique to this entry.
@@ -295,8 +281,14 @@ def encode_entry(entry_id: str, syncs: Iterable[LoggedSync], numbers: Mapping[by
         numbers: the place of each distinct diff of the share, with all entries before applied.
     """
     new: dict[bytes, int] = {}
-    stored = [_StoredSync(sync.at, [_stored(item, numbers, new) for item in sync.items]) for sync in syncs]
-    return msgspec.json.encode(_StoredEntry(VERSION, entry_id, stored))
+    pieces = [b'{"v":%d,"id":"%b","syncs":[' % (VERSION, entry_id.encode())]
+    opening = b'{"at":%d,"items":'
+    for sync in syncs:
+        pieces.append(opening % sync.at)
+        write_items(pieces, sync.items, numbers, new)
+        opening = b'},{"at":%d,"items":'
+    pieces.append(b"}]}" if len(pieces) > 1 else b"]}")
+    return Text(pieces)
 
 
 def encode_tombstone(entry_id: str) -> bytes:
@@ -310,18 +302,19 @@ def decode_entry(packed: bytes) -> LogEntry:
     return LogEntry(_decode(_entry_decoder, body, "log entry"), len(body))
 
 
-def encode_snapshot(snapshot: LogSnapshot) -> bytes:
-    """Return the body of a snapshot, not yet packed."""
-    new: dict[bytes, int] = {}
-    items = [_stored(item, {}, new) for item in snapshot.items]
-    stored = _StoredSnapshot(VERSION, snapshot.sync_count, snapshot.last_updated, items)
-    return msgspec.json.encode(stored)
+def encode_snapshot(snapshot: LogSnapshot) -> Text:
+    """Return the body of a snapshot."""
+    fields = (VERSION, snapshot.sync_count, snapshot.last_updated)
+    pieces = [b'{"v":%d,"syncCount":%d,"lastUpdated":%d,"items":' % fields]
+    write_items(pieces, snapshot.items, {}, {})
+    pieces.append(b"}")
+    return Text(pieces)
 
 
 def decode_snapshot(packed: bytes) -> LogSnapshot:
     """Return the snapshot in a packed body; raise StoreError if there is none."""
     stored = _decode(_snapshot_decoder, unpack(packed), "snapshot")
-    return LogSnapshot(stored.sync_count, stored.last_updated, _restored(stored.items, (), []))
+    return LogSnapshot(stored.sync_count, stored.last_updated, restored(stored.items, (), []))
 
 
 def encode_index(row: IndexRow) -> bytes:
@@ -332,66 +325,6 @@ def encode_index(row: IndexRow) -> bytes:
 def decode_index(packed: bytes) -> IndexRow:
     """Return the row in a packed body; raise StoreError if there is none."""
     return _decode(_index_decoder, unpack(packed), "index object")
-
-
-def _stored(item: Item, numbers: Mapping[bytes, int], new: dict[bytes, int]) -> _StoredItem:
-    """Encode ``item``; ``new`` gathers the diffs that ``numbers`` lacks, over a whole body."""
-    stored = _StoredItem(item.kind)
-    values: Sequence[tuple[bytes, bytes]] = item.values
-    if item.kind is Kind.DIFF:
-        values = []
-        stored.order = []
-        for value in item.values:
-            body = value[1]
-            number = numbers.get(body, new.get(body))
-            if number is None:
-                number = new[body] = len(numbers) + len(new)
-                values.append(value)
-            stored.order.append(number)
-    stored.values = [msgspec.Raw(body) for _, body in values]
-    if item.kind not in (Kind.SESSION, Kind.DIFF):
-        stored.keys = [msgspec.Raw(key) for key, _ in values]
-    stored.quoted = [place for place, (_, body) in enumerate(values) if _has_half_pair(body)]
-    for place in stored.quoted:
-        stored.values[place] = msgspec.Raw(_quote(values[place][1]))
-        if stored.keys:
-            stored.keys[place] = msgspec.Raw(_quote(values[place][0]))
-    return stored
-
-
-def _restored(items: Iterable[_StoredItem], distinct: Sequence[bytes], new: list[bytes]) -> tuple[Item, ...]:
-    try:
-        return tuple(_restored_item(stored, distinct, new) for stored in items)
-    except (IndexError, ValueError, msgspec.DecodeError) as exc:
-        raise StoreError("the store holds a log entry that does not fit its share") from exc
-
-
-def _restored_item(stored: _StoredItem, distinct: Sequence[bytes], new: list[bytes]) -> Item:
-    bodies = [bytes(value) for value in stored.values]
-    keys = [bytes(key) for key in stored.keys] or [b""] * len(bodies)
-    for place in stored.quoted:
-        bodies[place] = _unquote(bodies[place])
-        if stored.keys:
-            keys[place] = _unquote(keys[place])
-    if stored.kind is Kind.DIFF:
-        new += bodies
-        known = len(distinct)
-        bodies = [distinct[n] if n < known else new[n - known] for n in stored.order]
-        keys = [b""] * len(bodies)
-    return Item(stored.kind, tuple(zip(keys, bodies, strict=True)))
-
-
-def _has_half_pair(body: bytes) -> bool:
-    # A search for one byte first, which is many times as fast as one for three.
-    return b"\\" in body and b"\\ud" in body
-
-
-def _quote(text: bytes) -> bytes:
-    return jsontext.encode(text.decode())
-
-
-def _unquote(text: bytes) -> bytes:
-    return msgspec.json.decode(text, type=str).encode()
 
 
 _session_owner_decoder = msgspec.json.Decoder(SessionOwner)
@@ -429,12 +362,17 @@ class _Zstd(threading.local):
 _zstd = _Zstd()
 
 
-def pack(body: bytes) -> bytes:
+def pack(body: bytes | Text) -> bytes:
     """Return ``body`` compressed if that makes it smaller, else as it is."""
-    if len(body) < _COMPRESS_FROM:
-        return body
-    packed = _zstd.compressor.compress(body)
-    return packed if len(packed) < len(body) else body
+    size = len(body)
+    if size < _COMPRESS_FROM:
+        return bytes(body)
+    if isinstance(body, bytes):
+        packed = _zstd.compressor.compress(body)
+    else:
+        compress = _zstd.compressor.compressobj(size)
+        packed = b"".join([*map(compress.compress, body.parts()), compress.flush()])
+    return packed if len(packed) < size else bytes(body)
 
 
 def unpack(packed: bytes) -> bytes:

@@ -1,4 +1,5 @@
 import json
+import random
 
 import msgspec
 import pytest
@@ -41,6 +42,16 @@ def test_items_without_values_are_given_back():
     assert logged(syncs) == syncs
 
 
+@pytest.mark.parametrize("text", [lambda n: "a word " * 9, lambda n: random.Random(n).randbytes(40).hex()])
+def test_a_large_entry_is_packed_in_parts_and_given_back(text):
+    batch = [part(f"prt_{number}", text=text(number)) for number in range(3000)]
+    syncs = [LoggedSync(1, items(*batch)), LoggedSync(2, items(*batch[:700]))]
+    body = objects.encode_entry("id", syncs, {})
+    assert len(objects.pack(body)) < len(body) == len(bytes(body))
+    assert objects.unpack(objects.pack(body)) == bytes(body)
+    assert logged(syncs) == syncs
+
+
 @pytest.mark.parametrize(
     "batch",
     [
@@ -57,7 +68,7 @@ def test_half_of_a_surrogate_pair_is_kept_in_entries_and_snapshots(batch):
     syncs = [LoggedSync(1, items(*batch))]
     assert logged(syncs) == syncs
     snapshot = LogSnapshot(1, 1, syncs[0].items)
-    assert objects.decode_snapshot(objects.encode_snapshot(snapshot)) == snapshot
+    assert objects.decode_snapshot(objects.pack(objects.encode_snapshot(snapshot))) == snapshot
 
 
 def test_a_diff_that_the_share_has_is_logged_as_a_number():
@@ -80,7 +91,7 @@ def test_a_diff_is_in_a_snapshot_once():
     snapshot = LogSnapshot(9, 8, items(diffs(*[{"before": "x" * 5000}] * 100)))
     body = objects.encode_snapshot(snapshot)
     assert len(body) < 6000
-    assert objects.decode_snapshot(body) == snapshot
+    assert objects.decode_snapshot(objects.pack(body)) == snapshot
 
 
 def test_an_entry_that_does_not_fit_its_share_is_an_error():
@@ -88,12 +99,12 @@ def test_an_entry_that_does_not_fit_its_share_is_an_error():
     content.apply(items(diffs(1, 2, 3)))
     body = objects.encode_entry("id", [LoggedSync(1, items(diffs(3)))], content.diffs.numbers)
     with pytest.raises(StoreError, match="does not fit"):
-        objects.decode_entry(body).syncs(distinct=[])
+        objects.decode_entry(objects.pack(body)).syncs(distinct=[])
 
 
 def test_a_tombstone_is_told_from_an_entry():
     assert objects.decode_entry(objects.encode_tombstone("id")).is_tombstone
-    assert not objects.decode_entry(objects.encode_entry("id", [], {})).is_tombstone
+    assert not objects.decode_entry(objects.pack(objects.encode_entry("id", [], {}))).is_tombstone
 
 
 def test_a_head_is_given_back():
