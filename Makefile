@@ -15,7 +15,7 @@ $(VENV)/.installed: pyproject.toml .ci/constraints.txt
 	@touch $@
 
 # Nothing needs it: a machine that cannot compile says so and goes on.
-build/.compiled: $(wildcard rpcshare/rpc/*.py) .packaging/compiling.py $(VENV)/.installed
+build/.compiled: $(wildcard rpcshare/rpc/*.py) rpcshare/shares/checking.py .packaging/compiling.py $(VENV)/.installed
 	@$(BIN)/python .packaging/compiling.py
 	@mkdir -p build && touch $@
 
@@ -30,7 +30,7 @@ serve: install
 
 test: install $(NODE_PEERS)
 	@$(BIN)/pytest
-	@if ls rpcshare/rpc/*.so >/dev/null 2>&1; then PURE_PYTHON=1 $(BIN)/pytest tests/rpc; fi
+	@if ls rpcshare/rpc/*.so >/dev/null 2>&1; then PURE_PYTHON=1 $(BIN)/pytest tests/rpc tests/shares/test_syncdata.py; fi
 
 lint: install
 	@$(BIN)/ruff check .

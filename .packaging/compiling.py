@@ -1,4 +1,4 @@
-"""Compiles the RPC core, and what drives it, with mypyc, if this machine has what that takes.
+"""Compiles the RPC core, what drives it, and the checks of what callers send, with mypyc where there is one.
 
 Run it (``make install`` does) to have the compiled modules beside their sources, where Python prefers them.
 They are the same modules: nothing needs them, and the tests of the core run on both.
@@ -13,9 +13,23 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
-PACKAGE = Path("rpcshare/rpc")
-MODULES = (
+
+class Library(NamedTuple):
+    """Modules that call each other directly; for each of them there is a small one that loads the library."""
+
+    package: Path
+    name: str
+    modules: tuple[str, ...]
+
+    @property
+    def sources(self) -> list[Path]:
+        """The modules as they are written, within a checkout."""
+        return [self.package / f"{module}.py" for module in self.modules]
+
+
+_CORE = (
     "codec",
     "decoding",
     "direct",
@@ -32,64 +46,68 @@ MODULES = (
     "remote",
     "session",
 )
-# One library, in which they call each other directly, with a small module for each of them that loads it.
-LIBRARY = "core"
+LIBRARIES = (
+    Library(Path("rpcshare/rpc"), "core", _CORE),
+    Library(Path("rpcshare/shares"), "checks", ("checking",)),
+)
 
-_BUILD = f"""
+_BUILD = """
+import sys
 from mypyc.build import mypycify
 from setuptools import setup
 
-sources = {[str(PACKAGE / f"{module}.py") for module in MODULES]!r}
-name = {".".join((*PACKAGE.parts, LIBRARY))!r}
+name, *sources = sys.argv[1:]
 setup(name=name, ext_modules=mypycify(sources, group_name=name), script_args=["-q", "build_ext", "--inplace"])
 """
 
 
-def compiled(root: Path) -> list[Path]:
-    """Return what there is in the checkout ``root`` that was compiled."""
-    return sorted(path for suffix in ("so", "pyd") for path in (root / PACKAGE).glob(f"*.{suffix}"))
+def compiled(root: Path, library: Library) -> list[Path]:
+    """Return what there is in the checkout ``root`` that was compiled of ``library``."""
+    return sorted(path for suffix in ("so", "pyd") for path in (root / library.package).glob(f"*.{suffix}"))
 
 
-def is_up_to_date(root: Path) -> bool:
-    """Whether the core is compiled as it is now."""
-    made = compiled(root)
-    changed = max((root / PACKAGE / f"{module}.py").stat().st_mtime for module in MODULES)
-    return len(made) == len(MODULES) + 1 and all(path.stat().st_mtime >= changed for path in made)
+def is_up_to_date(root: Path, library: Library) -> bool:
+    """Whether ``library`` is compiled as it is now."""
+    made = compiled(root, library)
+    changed = max((root / source).stat().st_mtime for source in library.sources)
+    return len(made) == len(library.modules) + 1 and all(path.stat().st_mtime >= changed for path in made)
 
 
-def compile_core(root: Path, into: Path) -> list[Path]:
-    """Compile the core of the checkout ``root``, in a copy within ``into``; return what came of it.
+def compile_library(root: Path, library: Library, into: Path) -> list[Path]:
+    """Compile ``library`` of the checkout ``root``, in a copy within ``into``; return what came of it.
 
     Raises:
         RuntimeError: this machine cannot; the message has the last line of what was said.
     """
     shutil.copytree(
-        root / PACKAGE.parts[0],
-        into / PACKAGE.parts[0],
+        root / "rpcshare",
+        into / "rpcshare",
         ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"),
     )
-    command = [sys.executable, "-c", _BUILD]
+    name = ".".join((*library.package.parts, library.name))
+    command = [sys.executable, "-c", _BUILD, name, *map(str, library.sources)]
     done = subprocess.run(command, cwd=into, capture_output=True, text=True, check=False)
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines() or ["mypyc failed"]
         raise RuntimeError(said[-1])
-    return compiled(into)
+    return compiled(into, library)
 
 
 def main() -> None:
     root = Path(__file__).parents[1]
-    if is_up_to_date(root):
-        return
-    # All or none: each of them counts on the others being of the same make.
-    for path in compiled(root):
-        path.unlink()
-    print("Compiling the RPC core ...", flush=True)
-    try:
-        with tempfile.TemporaryDirectory() as name:
-            for made in compile_core(root, Path(name)):
-                shutil.copy(made, root / PACKAGE)
-    except RuntimeError as exc:
-        print(f"It stays Python, which is slower and otherwise the same: {exc}")
+    for library in LIBRARIES:
+        if is_up_to_date(root, library):
+            continue
+        # All or none: each of them counts on the others being of the same make.
+        for path in compiled(root, library):
+            path.unlink()
+        print(f"Compiling {library.package} ...", flush=True)
+        try:
+            with tempfile.TemporaryDirectory() as name:
+                for made in compile_library(root, library, Path(name)):
+                    shutil.copy(made, root / library.package)
+        except RuntimeError as exc:
+            print(f"It stays Python, which is slower and otherwise the same: {exc}")
 
 
 if __name__ == "__main__":

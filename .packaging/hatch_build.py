@@ -10,7 +10,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from compiling import PACKAGE, compile_core
+from compiling import LIBRARIES, compile_library
 
 
 class CompiledCore(BuildHookInterface[Any]):
@@ -25,8 +25,10 @@ class CompiledCore(BuildHookInterface[Any]):
         if not self._is_wanted() or version == "editable":
             return
         self._folder = tempfile.TemporaryDirectory()
-        for made in compile_core(Path(self.root), Path(self._folder.name)):
-            build_data["force_include"][str(made)] = str(PACKAGE / made.name)
+        for library in LIBRARIES:
+            folder = Path(self._folder.name, library.name)
+            for made in compile_library(Path(self.root), library, folder):
+                build_data["force_include"][str(made)] = str(library.package / made.name)
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
 

@@ -15,8 +15,11 @@ from running_server import RunningServer
 
 ROOT = Path(__file__).parents[1]
 compiling = runpy.run_path(str(ROOT / ".packaging" / "compiling.py"))
-CORE = ROOT / compiling["PACKAGE"]
-COMPILED = compiling["MODULES"]
+COMPILED = {
+    ".".join(source.with_suffix("").parts): ROOT / source
+    for library in compiling["LIBRARIES"]
+    for source in library.sources
+}
 PURE = os.environ.get("PURE_PYTHON") == "1"
 
 
@@ -24,10 +27,7 @@ class PurePython(MetaPathFinder):
     """Finds the sources of modules that are compiled as well."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        package, _, module = name.rpartition(".")
-        if package != "rpcshare.rpc" or module not in COMPILED:
-            return None
-        return spec_from_file_location(name, CORE / f"{module}.py")
+        return spec_from_file_location(name, COMPILED[name]) if name in COMPILED else None
 
 
 if PURE:
@@ -35,8 +35,10 @@ if PURE:
 
 
 def pytest_configure() -> None:
-    if not PURE and compiling["compiled"](ROOT) and not compiling["is_up_to_date"](ROOT):
-        pytest.exit("what is compiled of the core is older than its source: run `make install`", returncode=4)
+    for library in () if PURE else compiling["LIBRARIES"]:
+        if compiling["compiled"](ROOT, library) and not compiling["is_up_to_date"](ROOT, library):
+            stale = f"what is compiled of {library.package} is older than its source: run `make install`"
+            pytest.exit(stale, returncode=4)
 
 
 def pytest_report_header() -> str:

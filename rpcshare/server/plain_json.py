@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import UNDEFINED, Date
+from rpcshare.rpc.limits import MAX_DEPTH
+from rpcshare.shares.checking import is_json
 
 __all__ = ["iso_string", "plain_json"]
 
@@ -36,6 +38,8 @@ def plain_json(value: object, place: str) -> object:
     Raises:
         ShareError: INVALID_ARGUMENT, naming where, from ``place`` on, there is what has no such form.
     """
+    if is_json(value, MAX_DEPTH):
+        return value
     try:
         return _plain(value)
     except _NoFormError as exc:

@@ -114,6 +114,9 @@ class Content:
                 growth += sum(self.diffs.growth(body) for _, body in item.values)
             else:
                 held = self._by_key[item.kind]
+                if not held:  # as with all that a large share begins with
+                    growth += item.size
+                    continue
                 for key, body in item.values:
                     growth += max(0, _grown(held, key, body))
         return growth

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.shares.syncdata import MAX_DEPTH, json_pieces, parse_batch
+from rpcshare.shares.checking import MAX_DEPTH
+from rpcshare.shares.syncdata import json_pieces, parse_batch
 
 
 def part(**fields):
