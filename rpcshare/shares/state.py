@@ -100,6 +100,11 @@ class Content:
                     self.size += self.diffs.append(body)
             else:
                 held = self._by_key[item.kind]
+                if not held:  # as with all that a large share begins with
+                    held.update(item.values)
+                    has_all = len(held) == len(item.values)
+                    self.size += item.size if has_all else sum(len(key) + len(held[key]) for key in held)
+                    continue
                 for key, body in item.values:
                     self.size += _grown(held, key, body)
                     held[key] = body
@@ -114,7 +119,7 @@ class Content:
                 growth += sum(self.diffs.growth(body) for _, body in item.values)
             else:
                 held = self._by_key[item.kind]
-                if not held:  # as with all that a large share begins with
+                if not held:
                     growth += item.size
                     continue
                 for key, body in item.values:

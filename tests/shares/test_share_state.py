@@ -112,7 +112,13 @@ def test_what_items_describes_is_the_same_share_again():
 
 def test_size_is_that_of_keys_bodies_and_diff_numbers():
     state = share_of(
-        [part("a", "long"), {"type": "session", "data": {"id": "s"}}, diffs("f")],
+        [
+            part("a", "long"),
+            part("b"),
+            part("a", "longer"),
+            {"type": "session", "data": {"id": "s"}},
+            diffs("f"),
+        ],
         [part("a", "x"), {"type": "session", "data": {}}, diffs("f", "g")],
     )
     content = state.content
