@@ -24,23 +24,40 @@ _MAX_PORT = 65535
 
 
 class OriginPolicy:
-    """The origins that may call, beside the one under which the request itself was addressed."""
+    """The server's own origins, and others that may call."""
 
     def __init__(
-        self, public_url: str | None = None, allowed: Iterable[str] = (), audit: AuditLog | None = None
+        self,
+        base_url: str | None = None,
+        allowed: Iterable[str] = (),
+        audit: AuditLog | None = None,
+        *,
+        is_public: bool = False,
     ) -> None:
-        """Take the server's public URL, of which a path is ignored, other origins, and who hears of refusals.
+        """Take where the server is, and who else's pages may call.
+
+        Args:
+            base_url: of the server; a path is ignored.
+            allowed: other origins.
+            audit: hears of refusals.
+            is_public: whether browsers reach the server under ``base_url`` alone. If not, pages from wherever
+                a request was addressed to are the server's own: whoever has a name lead to the server's
+                address (DNS rebinding) has such pages too.
 
         Raises:
             ValueError: one of them is no origin.
         """
         self._audit = audit or AuditLog()
         self._allowed = {_required(origin) for origin in allowed}
-        self._public: str | None = None
-        if public_url is not None:
-            scheme, _, rest = public_url.partition("://")
-            self._public = _required(f"{scheme}://{rest.partition('/')[0]}")
-            self._allowed.add(self._public)
+        self._base: str | None = None
+        # Of pages that are own by the host they came from. Behind a proxy that ends TLS, the scheme that the
+        # browser saw is not known here; but a server of TLS has no page without.
+        self._schemes: tuple[str, ...] = () if is_public else ("http", "https")
+        if base_url is not None:
+            scheme, _, rest = base_url.partition("://")
+            self._base = _required(f"{scheme}://{rest.partition('/')[0]}")
+            if scheme == "https":
+                self._schemes = self._schemes[1:]
 
     def check(self, head: RequestHead) -> None:
         """Return if the request may be made from where it was made.
@@ -53,7 +70,7 @@ class OriginPolicy:
         if not origins:
             return
         origin = parse_origin(origins[0]) if len(origins) == 1 else None
-        if origin is None or not (origin in self._allowed or origin in _own_origins(head)):
+        if origin is None or not (origin in self._allowed or self._is_own(origin, head)):
             self._audit.refused(Action.CONNECT, Caller(None, address=head.address), ErrorCode.FORBIDDEN)
             raise ShareError(
                 ErrorCode.FORBIDDEN, "Forbidden: this server does not accept calls from that origin"
@@ -68,7 +85,11 @@ class OriginPolicy:
         if not origins:
             return head.header("sec-fetch-site") == ["same-origin"]
         origin = parse_origin(origins[0]) if len(origins) == 1 else None
-        return origin is not None and (origin == self._public or origin in _own_origins(head))
+        return origin is not None and self._is_own(origin, head)
+
+    def _is_own(self, origin: str, head: RequestHead) -> bool:
+        urls = (f"{scheme}://{host}" for host in head.header("host") for scheme in self._schemes)
+        return origin == self._base or origin in map(parse_origin, urls)
 
 
 def parse_origin(text: str) -> str | None:
@@ -91,10 +112,3 @@ def _required(text: str) -> str:
     if origin is None:
         raise ValueError("an origin is scheme://host or scheme://host:port")
     return origin
-
-
-def _own_origins(head: RequestHead) -> set[str | None]:
-    """Return the origins of pages that came from where this request went."""
-    # Behind a proxy that ends TLS, the scheme that the browser saw is not known here.
-    urls = (f"{scheme}://{host}" for host in head.header("host") for scheme in ("http", "https"))
-    return {parse_origin(url) for url in urls}

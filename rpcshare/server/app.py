@@ -72,7 +72,8 @@ def create_app(
     """
     limits = Limits(message_bytes=settings.max_message_size, calls_in_flight=settings.max_calls_in_flight)
     audit = audit or AuditLog()
-    origins = OriginPolicy(base_url, settings.allowed_origins, audit)
+    is_public = settings.public_url is not None
+    origins = OriginPolicy(base_url, settings.allowed_origins, audit, is_public=is_public)
     metrics = Metrics(service)
     held = (caller_limits or CallerLimits()).connections
     rpc = RpcEndpoint(

@@ -163,7 +163,7 @@ async def _serve(settings: Settings) -> None:
             verifiers_of_heads,
             failures=limits.failures,
             audit=audit,
-            cookies=CookieReader(seal, OriginPolicy(base_url)),
+            cookies=CookieReader(seal, OriginPolicy(base_url, is_public=settings.public_url is not None)),
         )
         app, connections = create_app(
             settings,

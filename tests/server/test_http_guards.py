@@ -1,5 +1,6 @@
 """What the HTTP API turns away before it does any work, and what other servers on the same store see."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,46 @@ def test_a_page_of_another_origin_is_refused(http: httpx.Client, method: str) ->
 
 def test_a_page_of_the_server_itself_is_not(server: RunningServer, http: httpx.Client) -> None:
     assert http.get("/api/my-sessions", headers={"Origin": server.url}).status_code == 200
+
+
+@pytest.fixture(scope="module")
+def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server that lets in whoever asks, and whose public URL is not the only name that leads to it."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with RunningServer(
+        tmp_path_factory.mktemp("public") / "data",
+        f"--port={port}",
+        f"--public-url=http://localhost:{port}",
+        "--anonymous-create",
+        "--trusted-proxy=127.0.0.1",
+        "--proxy-subject-header=X-User",
+        "--proxy-scope=create",
+    ) as server:
+        yield server
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-User": "alice"}], ids=["anonymous", "by a proxy"])
+@pytest.mark.parametrize(
+    ("origin", "host", "status"),
+    [
+        ("http://localhost", "localhost", 200),
+        ("http://localhost", "backend", 200),
+        ("http://rebound.example", "rebound.example", 403),
+        ("https://rebound.example", "rebound.example", 403),
+        ("https://localhost", "localhost", 403),
+    ],
+)
+def test_with_a_public_url_no_other_name_of_the_server_is_its_own(
+    public: RunningServer, origin: str, host: str, status: int, headers: dict[str, str]
+) -> None:
+    shown = {"Origin": f"{origin}:{public.port}", "Host": f"{host}:{public.port}", **headers}
+    made = httpx.post(f"{public.url}/api/share", json={"sessionID": "ses_rebound"}, headers=shown)
+    assert made.status_code == status
+    batch = httpx.post(f"{public.url}/rpc", content='["push",["pipeline",0,["ping"]]]\n', headers=shown)
+    assert batch.status_code == status
+    form = httpx.post(f"{public.url}/sign-in", data={"token": public.token}, headers=shown)
+    assert form.status_code == (303 if status == 200 else status)
 
 
 def test_a_body_of_very_many_values_is_refused_at_little_cost(http: httpx.Client) -> None:
