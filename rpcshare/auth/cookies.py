@@ -11,6 +11,7 @@ import re
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from http.cookies import CookieError, SimpleCookie
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from cryptography.fernet import Fernet, InvalidToken
@@ -22,16 +23,11 @@ from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.request_head import RequestHead
 from rpcshare.auth.view_tokens import VIEW_TOKEN_PREFIX
 
-__all__ = ["MAX_AGE", "SESSION_COOKIE", "VIEW_COOKIE", "CookieReader", "SessionSeal"]
-
-SESSION_COOKIE = "rpcshare_session"
-VIEW_COOKIE = "rpcshare_view"
-"""Followed, in the name of each, by a share's id."""
+__all__ = ["MAX_AGE", "CookieReader", "SessionSeal", "SiteCookies"]
 
 MAX_AGE = 30 * 24 * 3600
 """For how many seconds a browser stays signed in."""
 
-_VIEW_NAME = re.compile(rf"{VIEW_COOKIE}(?:_[A-Za-z0-9_-]{{1,300}})?")
 _MAX_HEADER = 32_768  # characters of cookies that are looked at
 _MAX_VIEWS = 50
 
@@ -61,12 +57,44 @@ class SessionSeal:
             return None
 
 
+class SiteCookies:
+    """How the cookies of one site are named, and where a browser is to send them.
+
+    Over https a prefix says that only https set them (RFC 6265bis section 4.1.3): neither somebody on the
+    network nor, of ``__Host-``, a page of a subdomain can put cookies of his own in their place.
+    """
+
+    def __init__(self, base_url: str) -> None:
+        """Take the site's address; cookies are for what is below it."""
+        base = urlsplit(base_url)
+        self.is_secure = base.scheme == "https"
+        self._path = base.path.rstrip("/")
+        # The prefix __Host- means the whole host, as a site below a path must not.
+        secure = "__Secure-" if self.is_secure else ""
+        self.session = ("__Host-" if self.is_secure and not self._path else secure) + "rpcshare_session"
+        self._view = f"{secure}rpcshare_view"
+        self._any_view = re.compile(rf"{self._view}(?:_[A-Za-z0-9_-]{{1,300}})?")
+
+    def view(self, share_id: str) -> str:
+        """Return the name of the cookie with the view token of a share."""
+        return f"{self._view}_{share_id}"
+
+    def is_view(self, name: str) -> bool:
+        """Whether a cookie of this name has the view token of some share."""
+        return self._any_view.fullmatch(name) is not None
+
+    def path(self, share_id: str = "") -> str:
+        """Return where a browser is to send a cookie: everywhere, or to one share's pages."""
+        return f"{self._path}/share/{share_id}" if share_id else f"{self._path}/"
+
+
 class CookieReader:
     """Finds the credentials in the cookies of a request."""
 
-    def __init__(self, seal: SessionSeal, origins: OriginPolicy) -> None:
+    def __init__(self, seal: SessionSeal, origins: OriginPolicy, cookies: SiteCookies) -> None:
         self._seal = seal
         self._origins = origins
+        self._site = cookies
 
     def credentials(self, head: RequestHead) -> Iterator[Credential]:
         """Yield what the cookies hold, if they count; what cannot be read is as if it were not there."""
@@ -75,9 +103,9 @@ class CookieReader:
             return
         views = 0
         for name, value in _cookies("; ".join(headers)):
-            if name == SESSION_COOKIE:
+            if name == self._site.session:
                 token = self._seal.open(value)
-            elif _VIEW_NAME.fullmatch(name) and value.startswith(VIEW_TOKEN_PREFIX) and views < _MAX_VIEWS:
+            elif self._site.is_view(name) and value.startswith(VIEW_TOKEN_PREFIX) and views < _MAX_VIEWS:
                 # No other sort of token: guesses at cookies are not counted, and these cannot be guessed.
                 views += 1
                 token = value

@@ -19,7 +19,7 @@ from rpcshare.auth.admin_token import AdminTokenVerifier
 from rpcshare.auth.api_key_verifier import ApiKeyVerifier
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.audit import AuditLog
-from rpcshare.auth.cookies import CookieReader, SessionSeal
+from rpcshare.auth.cookies import CookieReader, SessionSeal, SiteCookies
 from rpcshare.auth.handshake import Authenticator
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.rate_limits import CallerLimits
@@ -158,12 +158,13 @@ async def _serve(settings: Settings) -> None:
         api_keys = await stack.enter_async_context(ApiKeyVerifier(store).refreshing())
         view_tokens = ViewTokenVerifier(credentials.view_tokens())
         seal = SessionSeal(secret)
+        origins = OriginPolicy(base_url, is_public=settings.public_url is not None)
         authenticator = Authenticator(
             [AdminTokenVerifier(token), api_keys, view_tokens, SignedTokenVerifier(issuers)],
             verifiers_of_heads,
             failures=limits.failures,
             audit=audit,
-            cookies=CookieReader(seal, OriginPolicy(base_url, is_public=settings.public_url is not None)),
+            cookies=CookieReader(seal, origins, SiteCookies(base_url)),
         )
         app, connections = create_app(
             settings,

@@ -5,7 +5,7 @@ import ssl
 import time
 from dataclasses import dataclass, field
 
-from access_matrix.deployments import PASSWORD, PROXY, Deployment, Made
+from access_matrix.deployments import PASSWORD, PROXY, SESSION_COOKIE, Deployment, Made
 from auth.issuer import claims, token
 
 __all__ = ["Caller", "caller"]
@@ -89,7 +89,7 @@ def caller(name: str, deployment: Deployment) -> Caller:  # noqa: C901, PLR0911,
         case "owner, path key":
             return shown(prefix=f"/k/{keys['owner']}")
         case "owner, signed in":
-            cookie = f"rpcshare_session={deployment.session_cookie}"
+            cookie = f"{SESSION_COOKIE}={deployment.session_cookie}"
             return shown(headers={"Cookie": cookie, "Origin": deployment.url})
         case which:
             return key(which)

@@ -15,10 +15,11 @@ from rpcshare.config import Settings
 from rpcshare.storage import open_store
 from running_server import RunningServer
 
-__all__ = ["PASSWORD", "PROXY", "Deployment", "Handed", "Made"]
+__all__ = ["PASSWORD", "PROXY", "SESSION_COOKIE", "Deployment", "Handed", "Made"]
 
 PASSWORD = "the password of Alice's share, 5f1c0d7e"
 PROXY = "127.0.0.3"
+SESSION_COOKIE = "__Host-rpcshare_session"
 ITEMS = [
     {
         "type": "message",
@@ -155,7 +156,7 @@ class Deployment:
         )["token"]
         form = {"token": self.keys["owner"], "next": "sessions"}
         answer = self._client.post("/sign-in", data=form, headers={"Origin": self.url})
-        self.session_cookie = answer.cookies["rpcshare_session"]
+        self.session_cookie = answer.cookies[SESSION_COOKIE]
         self.handed.secret(self.session_cookie)
         expired = self.shares["expired"]
         for _ in range(100):

@@ -7,7 +7,7 @@ import pytest
 
 from rpcshare.auth.admin_token import AdminTokenVerifier
 from rpcshare.auth.caller import ANONYMOUS, Caller, View
-from rpcshare.auth.cookies import CookieReader, SessionSeal
+from rpcshare.auth.cookies import CookieReader, SessionSeal, SiteCookies
 from rpcshare.auth.credential import Credential
 from rpcshare.auth.handshake import Authenticator
 from rpcshare.auth.origin import OriginPolicy
@@ -19,6 +19,8 @@ SECRET = UUID("2c1f6f0e-5d3a-4b0c-9a57-0f6f6f2b8e11")
 TOKEN = "the-admin-token"
 SEAL = SessionSeal(SECRET)
 ORIGIN = "https://share.example"
+COOKIES = SiteCookies(ORIGIN)
+SESSION = COOKIES.session
 VIEW = View("share123", "g1", 0)
 
 
@@ -43,16 +45,41 @@ class Verifier:
 @pytest.fixture
 def authenticator() -> Authenticator:
     origins = OriginPolicy(ORIGIN, ["https://friend.example"])
-    return Authenticator([AdminTokenVerifier(TOKEN), Verifier()], cookies=CookieReader(SEAL, origins))
+    return Authenticator(
+        [AdminTokenVerifier(TOKEN), Verifier()], cookies=CookieReader(SEAL, origins, COOKIES)
+    )
 
 
 def session(token: str = TOKEN) -> str:
-    return f"rpcshare_session={SEAL.seal(token)}"
+    return f"{SESSION}={SEAL.seal(token)}"
 
 
 def head(cookie: str, *more: tuple[str, str], method: str = "GET", is_websocket: bool = False) -> RequestHead:
     headers = (("host", "share.example"), ("cookie", cookie), *more)
     return RequestHead(headers, "/sessions", "127.0.0.1", is_websocket=is_websocket, method=method)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "session", "view", "path", "path_of_share"),
+    [
+        ("https://h.example", "__Host-rpcshare_session", "__Secure-rpcshare_view_s1", "/", "/share/s1"),
+        (
+            "https://h.example/base",
+            "__Secure-rpcshare_session",
+            "__Secure-rpcshare_view_s1",
+            "/base/",
+            "/base/share/s1",
+        ),
+        ("http://127.0.0.1:8787", "rpcshare_session", "rpcshare_view_s1", "/", "/share/s1"),
+    ],
+)
+def test_over_https_names_say_who_may_set_a_cookie(
+    base_url: str, session: str, view: str, path: str, path_of_share: str
+) -> None:
+    cookies = SiteCookies(base_url)
+    assert (cookies.session, cookies.view("s1")) == (session, view)
+    assert (cookies.path(), cookies.path("s1")) == (path, path_of_share)
+    assert cookies.is_secure == base_url.startswith("https")
 
 
 async def test_what_was_signed_in_with_is_shown_again(authenticator: Authenticator) -> None:
@@ -68,14 +95,15 @@ async def test_the_cookie_does_not_tell_the_token() -> None:
 @pytest.mark.parametrize(
     "cookie",
     [
-        "rpcshare_session=",
-        "rpcshare_session=nonsense",
-        "rpcshare_session=\xff\xfe",
+        f"{SESSION}=",
+        f"{SESSION}=nonsense",
+        f"{SESSION}=\xff\xfe",
+        f"rpcshare_session={SEAL.seal(TOKEN)}",
         session("unknown"),
         session("expired"),
-        "rpcshare_session",
-        "a=b; =; ;;; rpcshare_view=x",
-        f"RPCSHARE_SESSION={SEAL.seal(TOKEN)}",
+        SESSION,
+        f"a=b; =; ;;; {COOKIES.view('x')}=x",
+        f"{SESSION.upper()}={SEAL.seal(TOKEN)}",
     ],
 )
 async def test_a_cookie_that_is_not_valid_is_as_if_it_were_not_there(
@@ -147,10 +175,10 @@ async def test_a_bad_credential_is_refused_beside_a_good_cookie(authenticator: A
 
 
 async def test_views_add_up(authenticator: Authenticator) -> None:
-    caller = await authenticator.caller(head(f"rpcshare_view_share123=rsv_view; {session()}"))
+    caller = await authenticator.caller(head(f"{COOKIES.view('share123')}=rsv_view; {session()}"))
     assert caller.subject == "admin"
     assert caller.views == {VIEW}
-    caller = await authenticator.caller(head("rpcshare_view_share123=rsv_view"))
+    caller = await authenticator.caller(head(f"{COOKIES.view('share123')}=rsv_view"))
     assert caller.subject is None
     assert caller.views == {VIEW}
 

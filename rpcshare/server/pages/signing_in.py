@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from rpcshare.auth.caller import Caller
-from rpcshare.auth.cookies import MAX_AGE, SESSION_COOKIE, VIEW_COOKIE
+from rpcshare.auth.cookies import MAX_AGE
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.server.pages.answers import redirect
 from rpcshare.server.pages.forms import check_own_form, read_form
@@ -51,11 +51,11 @@ class SigningIn:
             next_address = self._site.frame(request, known).home
         answer = redirect(next_address)
         answer.set_cookie(
-            SESSION_COOKIE,
+            self._site.cookies.session,
             self._site.seal.seal(token),
             max_age=MAX_AGE,
-            path=self._site.path_of_cookies(),
-            secure=self._is_secure,
+            path=self._site.cookies.path(),
+            secure=self._site.cookies.is_secure,
             httponly=True,
             samesite="lax",
         )
@@ -66,9 +66,9 @@ class SigningIn:
         check_own_form(request, self._site.origins)
         answer = redirect("sessions")
         answer.delete_cookie(
-            SESSION_COOKIE,
-            path=self._site.path_of_cookies(),
-            secure=self._is_secure,
+            self._site.cookies.session,
+            path=self._site.cookies.path(),
+            secure=self._site.cookies.is_secure,
             httponly=True,
             samesite="lax",
         )
@@ -87,16 +87,12 @@ class SigningIn:
             return await self._site.refuse(request, caller, exc, "That password is not right.")
         answer = redirect(f"../{share_id}")
         answer.set_cookie(
-            f"{VIEW_COOKIE}_{share_id}",
+            self._site.cookies.view(share_id),
             view.token,
             max_age=max(1, view.expires_at // 1000 - int(time.time())),
-            path=self._site.path_of_cookies(share_id),
-            secure=self._is_secure,
+            path=self._site.cookies.path(share_id),
+            secure=self._site.cookies.is_secure,
             httponly=True,
             samesite="lax",
         )
         return answer
-
-    @property
-    def _is_secure(self) -> bool:
-        return self._site.base_url.startswith("https:")

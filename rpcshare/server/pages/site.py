@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from rpcshare.auth.caller import ANONYMOUS, Caller, Scope
-from rpcshare.auth.cookies import SESSION_COOKIE, SessionSeal
+from rpcshare.auth.cookies import SessionSeal, SiteCookies
 from rpcshare.auth.handshake import Authenticator
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.rate_limits import ConnectionLimit
@@ -54,6 +53,7 @@ class PageSite:
         self.origins = origins
         self.base_url = base_url
         self.seal = seal
+        self.cookies = SiteCookies(base_url)
         self.connections = connections
         self.pages = Pages()
         # Drawing is work for one core: a thread of its own leaves the event loop its turns.
@@ -91,7 +91,7 @@ class PageSite:
 
     def frame(self, request: Request, caller: Caller, title: str = "") -> Frame:
         """Return what is around a page for ``caller``."""
-        is_signed_in = SESSION_COOKIE in request.cookies and caller.subject is not None
+        is_signed_in = self.cookies.session in request.cookies and caller.subject is not None
         is_admin = caller.subject is None or caller.has(Scope.ADMIN)
         return Frame(
             root="../" * (request.scope["path"].count("/") - 1),
@@ -99,11 +99,6 @@ class PageSite:
             subject=caller.subject or "" if is_signed_in else "",
             home="sessions" if is_admin else "my-sessions",
         )
-
-    def path_of_cookies(self, share_id: str = "") -> str:
-        """Return where a browser is to send a cookie: everywhere, or to one share's pages."""
-        base = urlsplit(self.base_url).path.rstrip("/")
-        return f"{base}/share/{share_id}" if share_id else f"{base}/"
 
     async def refuse(self, request: Request, caller: Caller, error: Exception, problem: str = "") -> Response:
         """Return the page for what could not be done."""
