@@ -8,7 +8,7 @@ import hashlib
 from starlette.requests import Request
 from starlette.responses import Response
 
-__all__ = ["etag", "html_answer", "not_modified", "redirect", "static_answer"]
+__all__ = ["busy_answer", "etag", "html_answer", "not_modified", "redirect", "static_answer"]
 
 # Nothing is loaded from elsewhere, and nothing that stands in a page itself is run, whatever gets into it.
 _POLICY = (
@@ -40,6 +40,13 @@ def static_answer(request: Request, content: bytes, media_type: str) -> Response
     """Return a file whose name changes with its content."""
     headers = {**HEADERS, "Cache-Control": "public, max-age=31536000, immutable"}
     return _encoded(request, content, 200, headers, media_type)
+
+
+def busy_answer(retry_after: int) -> Response:
+    """Return the answer where there is no time to draw a page: when to come again, in seconds."""
+    headers = {**HEADERS, "Retry-After": str(retry_after), "Cache-Control": "no-store"}
+    text = "The server is drawing too many pages at the moment. Please try again in a few seconds.\n"
+    return Response(text, 503, headers, "text/plain")
 
 
 def redirect(location: str) -> Response:

@@ -23,6 +23,7 @@ from rpcshare.errors import ErrorCode
 from rpcshare.pages.drawing import Update
 from rpcshare.server.failures import explain
 from rpcshare.server.pages.answers import HEADERS
+from rpcshare.server.pages.drawing_queue import BusyError
 from rpcshare.shares.events import Deleted, Event
 from rpcshare.shares.hub import Subscription
 from rpcshare.shares.outline import Transcript
@@ -62,12 +63,13 @@ class LiveStreams:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._site.connections.hold(caller))
             subscription = await self._site.service.subscribe(caller, share_id, since)
-            events = self._events(caller, share_id, subscription, since)
+            events = self._events(request, caller, subscription, since)
             return _LiveAnswer(events, subscription, stack.pop_all())
 
     async def _events(
-        self, caller: Caller, share_id: str, subscription: Subscription, since: int
+        self, request: Request, caller: Caller, subscription: Subscription, since: int
     ) -> AsyncIterator[bytes]:
+        share_id = subscription.share_id
         end = asyncio.Event()
         if self._is_over:
             end.set()
@@ -96,12 +98,14 @@ class LiveStreams:
                     waiting.add(next_event)
                 transcript = await self._site.service.transcript(caller, share_id)
                 if is_first or transcript.sync_count != since:
-                    yield await self._update(transcript, since)
+                    yield await self._update(request, transcript, since)
                     since = transcript.sync_count
                     await asyncio.sleep(_PAUSE)
                 is_first = False
             if caller.has_lost_standing:
                 yield _ended(ErrorCode.UNAUTHORIZED)
+        except BusyError:
+            return  # the browser comes back
         except Exception as exc:  # noqa: BLE001 -- told in one place, whatever it is
             if (code := explain(exc).code) not in _PASSING:
                 yield _ended(code)
@@ -112,12 +116,12 @@ class LiveStreams:
                 take_back()
             self._ends.discard(end)
 
-    async def _update(self, transcript: Transcript, since: int) -> bytes:
+    async def _update(self, request: Request, transcript: Transcript, since: int) -> bytes:
         """Return the event that leads from ``since`` to ``transcript``."""
         key = (transcript.share_id, transcript.generation, since, transcript.sync_count)
         task = self._updates.get(key)
         if task is None:
-            task = self._updates[key] = asyncio.create_task(self._drawn(transcript, since))
+            task = self._updates[key] = asyncio.create_task(self._drawn(request, transcript, since))
             task.add_done_callback(partial(self._forget_failed, key))
             while len(self._updates) > _KEPT:
                 self._updates.popitem(last=False)
@@ -129,11 +133,11 @@ class LiveStreams:
         if (task.cancelled() or task.exception() is not None) and self._updates.get(key) is task:
             del self._updates[key]
 
-    async def _drawn(self, transcript: Transcript, since: int) -> bytes:
+    async def _drawn(self, request: Request, transcript: Transcript, since: int) -> bytes:
         if since == transcript.sync_count:
             update = Update(since)
         else:
-            update = await self._site.draw(lambda: self._site.pages.update(transcript, since))
+            update = await self._site.draw(request, lambda: self._site.pages.update(transcript, since))
         return b"id: %d\ndata: %b\n\n" % (update.sync_count, jsontext.encode(update))
 
 

@@ -53,7 +53,9 @@ class SessionPages:
         await self._site.service.check_write(caller, share_id, None)
         index = await self._site.service.metadata(caller, share_id)
         frame = self._site.frame(request, caller, "Delete a session")
-        return html_answer(request, await self._site.draw(lambda: self._site.pages.delete(frame, index)))
+        return html_answer(
+            request, await self._site.draw(request, lambda: self._site.pages.delete(frame, index))
+        )
 
     async def _list(
         self,
@@ -77,7 +79,7 @@ class SessionPages:
         frame = self._site.frame(request, caller, title)
         pages = self._site.pages
         draw = pages.session_list if "fragment" in request.query_params else pages.sessions
-        return html_answer(request, await self._site.draw(lambda: draw(frame, listing)))
+        return html_answer(request, await self._site.draw(request, lambda: draw(frame, listing)))
 
 
 def _require_name(caller: Caller) -> None:

@@ -36,7 +36,7 @@ class SharePages:
         tag = self._tag(transcript, frame)
         if (answer := not_modified(request, tag)) is not None:
             return answer
-        html = await self._site.draw(lambda: self._drawn(request, frame, transcript))
+        html = await self._site.draw(request, lambda: self._drawn(request, frame, transcript))
         return html_answer(request, html, tag=tag)
 
     async def part(self, request: Request, caller: Caller) -> Response:
@@ -47,7 +47,7 @@ class SharePages:
         if (answer := not_modified(request, tag)) is not None:
             return answer
         anchor = request.path_params["part"]
-        html = await self._site.draw(lambda: self._site.pages.part(frame, transcript, anchor))
+        html = await self._site.draw(request, lambda: self._site.pages.part(frame, transcript, anchor))
         if html is None:
             raise ShareError(ErrorCode.SHARE_NOT_FOUND, "There is no such part")
         return html_answer(request, html, tag=tag)

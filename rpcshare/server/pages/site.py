@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -17,7 +16,8 @@ from rpcshare.auth.handshake import Authenticator
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.rate_limits import ConnectionLimit
 from rpcshare.pages.drawing import Frame, Pages
-from rpcshare.server.pages.answers import html_answer, static_answer
+from rpcshare.server.pages.answers import busy_answer, html_answer, static_answer
+from rpcshare.server.pages.drawing_queue import BusyError, DrawingQueue
 from rpcshare.server.pages.live import LiveStreams
 from rpcshare.server.pages.refusals import refusal
 from rpcshare.server.pages.session_pages import SessionPages
@@ -56,8 +56,7 @@ class PageSite:
         self.cookies = SiteCookies(base_url)
         self.connections = connections
         self.pages = Pages()
-        # Drawing is work for one core: a thread of its own leaves the event loop its turns.
-        self._thread = ThreadPoolExecutor(1, "rpcshare-pages")
+        self.drawings = DrawingQueue()
         self.live = LiveStreams(self)
         self._shares = SharePages(self)
         self._sessions = SessionPages(self)
@@ -85,9 +84,13 @@ class PageSite:
         """Let all live streams end, for the server stops."""
         self.live.end()
 
-    async def draw(self, draw: Callable[[], T]) -> T:
-        """Return what ``draw`` does, beside the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, draw)
+    async def draw(self, request: Request, draw: Callable[[], T]) -> T:
+        """Return what ``draw`` does, beside the event loop.
+
+        Raises:
+            BusyError: too many drawings wait.
+        """
+        return await self.drawings.draw(request.client.host if request.client else "", draw)
 
     def frame(self, request: Request, caller: Caller, title: str = "") -> Frame:
         """Return what is around a page for ``caller``."""
@@ -102,21 +105,22 @@ class PageSite:
 
     async def refuse(self, request: Request, caller: Caller, error: Exception, problem: str = "") -> Response:
         """Return the page for what could not be done."""
+        if isinstance(error, BusyError):
+            return busy_answer(error.retry_after)
         told = refusal(error, request.path_params.get("share_id", ""), problem, request.scope["path"])
         frame = self.frame(request, caller, told.title)
-        html = await self.draw(
-            lambda: self.pages.notice(
-                frame,
-                *told.lines,
-                code=0 if told.has_sign_in else told.status,
-                problem=told.problem,
-                has_sign_in=told.has_sign_in and self.seal is not None,
-                next_address=told.next_address,
-                unlock_address=told.unlock_address,
-                links=told.links,
-            )
+        draw = partial(
+            self.pages.notice,
+            frame,
+            *told.lines,
+            code=0 if told.has_sign_in else told.status,
+            problem=told.problem,
+            has_sign_in=told.has_sign_in and self.seal is not None,
+            next_address=told.next_address,
+            unlock_address=told.unlock_address,
+            links=told.links,
         )
-        answer = html_answer(request, html, told.status)
+        answer = await self._notice(request, draw, told.status)
         answer.headers.update(told.headers)
         return answer
 
@@ -124,8 +128,13 @@ class PageSite:
         """Return the page for an address at which there is nothing."""
         frame = self.frame(request, ANONYMOUS, "There is nothing here")
         line = "The address may be mistyped, or what was here is gone."
-        html = await self.draw(lambda: self.pages.notice(frame, line, code=404))
-        return html_answer(request, html, 404)
+        return await self._notice(request, partial(self.pages.notice, frame, line, code=404), 404)
+
+    async def _notice(self, request: Request, draw: Callable[[], str], status: int) -> Response:
+        try:
+            return html_answer(request, await self.draw(request, draw), status)
+        except BusyError as busy:
+            return busy_answer(busy.retry_after)
 
     def _page(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         """Return ``handler`` as Starlette calls it: with a caller, and with failures as pages."""
