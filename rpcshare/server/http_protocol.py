@@ -1,7 +1,7 @@
-"""uvicorn's HTTP protocol, with bounds on the head of a request.
+"""uvicorn's HTTP protocol, with bounds on what nobody has shown a credential for.
 
-Nobody has been asked for a credential while it arrives. uvicorn with httptools keeps however much of it
-comes, for however long that takes.
+That is the head of a request, of which uvicorn with httptools keeps however much comes, for however long
+that takes; and what is left of a body when its request has been refused, which it would wait for as long.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-__all__ = ["HEAD_TIMEOUT", "MAX_HEAD", "HttpProtocol"]
+__all__ = ["HEAD_TIMEOUT", "LINGER", "MAX_HEAD", "HttpProtocol"]
 
 MAX_HEAD = 128 * 1024
 """In bytes: of request line and headers, and of the trailers of a chunked body.
@@ -20,6 +21,12 @@ Browsers send some 30 KiB of cookies at most."""
 
 HEAD_TIMEOUT = 20.0
 """How long, in seconds, a connection may take for a request's head, the TLS handshake not counted."""
+
+LINGER = 10.0
+"""For how long, in seconds, the rest of a body is still taken, unread, after its request has been answered.
+
+Whoever sends one may not look for the answer before all of it is sent, and might never see the answer if the
+connection were cut (RFC 9112 section 9.6)."""
 
 _REFUSAL = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
@@ -32,6 +39,7 @@ class HttpProtocol(HttpToolsProtocol):
     """HTTP/1.1."""
 
     head_timeout = HEAD_TIMEOUT
+    linger = LINGER
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 -- whatever uvicorn passes
         super().__init__(*args, **kwargs)
@@ -40,15 +48,22 @@ class HttpProtocol(HttpToolsProtocol):
         self._has_head = False
         self._has_request = False  # or had
         self._patience: asyncio.TimerHandle | None = None
+        # Whether the answer that has begun is the last: its client has been told so.
+        self._is_last = False
+        self._lingering: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own
         """Begin a connection."""
         super().connection_made(transport)
+        self.app = self._closing_early(self.app)
         self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End it."""
         self._stop_waiting()
+        if self._lingering is not None:
+            self._lingering.cancel()
+        self.app = self.config.loaded_app  # the other one knows this object
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -67,6 +82,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._kept = 0
         self._has_head = True
         self._stop_waiting()
+        if self._is_last:
+            return
         super().on_headers_complete()
         # An upgrade has no cycle, but no further head either.
         self._has_request = True
@@ -81,6 +98,40 @@ class HttpProtocol(HttpToolsProtocol):
         self._kept = 0
         self._has_head = False
         super().on_message_complete()
+        if self._lingering is not None:
+            self.transport.close()
+
+    def on_response_complete(self) -> None:
+        """End an answer; if its request goes on, take no more than a little of it."""
+        if self._is_last:
+            self.pipeline.clear()
+        super().on_response_complete()
+        if self._is_last and not self.transport.is_closing():
+            self._unset_keepalive_if_required()
+            if self._has_head:
+                self._lingering = self.loop.call_later(self.linger, self.transport.close)
+                if self.transport.can_write_eof():
+                    self.transport.write_eof()
+            else:
+                self.transport.close()
+
+    def _closing_early(self, app: ASGIApp) -> ASGIApp:
+        """Return ``app`` with answers that begin before all of the request is there as the last ones."""
+
+        async def closing_early(scope: Scope, receive: Receive, send: Send) -> None:
+            async def send_as_last(message: Message) -> None:
+                # What has been answered before is there whole, or nothing would wait behind it.
+                if message["type"] != "http.response.start" or not self._has_head or self.pipeline:
+                    await send(message)
+                    return
+                self._is_last = True
+                self.cycle.keep_alive = False  # so that uvicorn says it
+                await send(message)
+                self.cycle.keep_alive = True  # but does not do it
+
+            await app(scope, receive, send_as_last)
+
+        return closing_early
 
     def _wait_for_head(self) -> None:
         if self._patience is None:
