@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from rpcshare.auth.caller import Caller
 from rpcshare.errors import ErrorCode, ShareError
 
-__all__ = ["CallerLimits", "ConnectionLimit", "FailureLimit", "RateLimit", "network_of"]
+__all__ = ["SITE_FACTOR", "CallerLimits", "ConnectionLimit", "FailureLimit", "RateLimit", "network_of"]
 
 WINDOW = 60.0
 """Seconds in which is counted."""
@@ -24,6 +24,12 @@ MAX_COUNTED = 100_000
 
 MAX_KNOWN = 10_000
 """Credentials that are remembered, by a hash, as having been right."""
+
+SITE = 48
+"""The length of prefix that a site may get in IPv6: 65,536 networks of one household each."""
+
+SITE_FACTOR = 8
+"""How many times as often as from one network there may be failures from a whole site."""
 
 _CONNECTION_PAUSE = 10.0  # seconds: one of so many connections ends sooner or later
 
@@ -87,7 +93,8 @@ class FailureLimit:
 
     def __init__(self, limit: int, clock: Clock = time.monotonic) -> None:
         """Allow ``limit`` failures a minute; 0 is off."""
-        self._failures = RateLimit(limit, clock)
+        self._of_networks = RateLimit(limit, clock)
+        self._of_sites = RateLimit(limit * SITE_FACTOR, clock)
         # Keyed, so that what is kept tells nobody anything.
         self._key = secrets.token_bytes(32)
         self._known: OrderedDict[bytes, None] = OrderedDict()
@@ -99,20 +106,22 @@ class FailureLimit:
         Raises:
             ShareError: RATE_LIMITED, instead of entering the context.
         """
-        if not self._failures.limit:
+        if not self._of_networks.limit:
             yield
             return
-        network = network_of(address)
+        network, site = network_of(address), network_of(address, SITE)
         digest = hashlib.blake2b(
             shown.encode("utf-8", "surrogatepass"), digest_size=16, key=self._key
         ).digest()
         if digest not in self._known:
-            _refuse_until(self._failures.wait(network), "Too many failed authentications from this address")
+            seconds = max(self._of_networks.wait(network), self._of_sites.wait(site))
+            _refuse_until(seconds, "Too many failed authentications from this address")
         try:
             yield
         except ShareError as exc:
             if exc.code in _FAILURES:
-                self._failures.count(network)
+                self._of_networks.count(network)
+                self._of_sites.count(site)
                 self._known.pop(digest, None)
             raise
         self._known[digest] = None
@@ -176,8 +185,8 @@ class CallerLimits:
         self._creates.take(_key_of(caller), "shares made")
 
 
-def network_of(address: str) -> str:
-    """Return what is counted of an address: of IPv6, the /64 that one household or machine has."""
+def network_of(address: str, prefix: int = 64) -> str:
+    """Return what is counted of an address: of IPv6, the /64 that one household has, or a wider one."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -186,7 +195,7 @@ def network_of(address: str) -> str:
         return str(parsed)
     if parsed.ipv4_mapped is not None:
         return str(parsed.ipv4_mapped)
-    return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(ipaddress.ip_network((parsed, prefix), strict=False))
 
 
 def _key_of(caller: Caller) -> str:

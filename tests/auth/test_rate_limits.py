@@ -3,7 +3,14 @@
 import pytest
 
 from rpcshare.auth.caller import Caller
-from rpcshare.auth.rate_limits import CallerLimits, ConnectionLimit, FailureLimit, RateLimit, network_of
+from rpcshare.auth.rate_limits import (
+    SITE_FACTOR,
+    CallerLimits,
+    ConnectionLimit,
+    FailureLimit,
+    RateLimit,
+    network_of,
+)
 from rpcshare.errors import ErrorCode, ShareError
 
 HERE, ELSEWHERE = "192.0.2.1", "192.0.2.2"
@@ -124,6 +131,14 @@ def test_what_is_refused_does_not_make_the_wait_longer(clock):
     assert refused_for(failures) == 1
     clock.now += 1
     right(failures)
+
+
+def test_whoever_has_many_networks_of_one_site_has_a_bound_too(clock):
+    failures = FailureLimit(2, clock)
+    for network in range(2 * SITE_FACTOR):
+        wrong(failures, address=f"2001:db8:1:{network:x}::1")
+    assert refused_for(failures, address="2001:db8:1:ffff::1") == 60
+    right(failures, address="2001:db8:2:ffff::1")
 
 
 def test_nothing_that_was_shown_is_kept():
