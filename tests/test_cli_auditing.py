@@ -44,17 +44,21 @@ def test_each_change_is_a_line_by_the_user_of_the_machine(log: Path) -> None:
     run("keys", "revoke", new_id)
     token = run("token", "create", "--subject", "alice")
     run("certs", "init")
+    run("certs", "init")  # the second time, there is nothing to do
     run("certs", "issue", "laptop")
     serial = run("certs", "revoke", "laptop").split()[0]
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     common = {"outcome": "ok", "subject": "operator", "address": "", "share": ""}
     for line in lines:
         del line["time"]
+    serial_of_server = lines[5]["serial"]
     assert lines == [
         {"action": "key.create", **common, "key": key_id},
         {"action": "key.rotate", **common, "key": key_id, "newKey": new_id},
         {"action": "key.revoke", **common, "key": new_id},
         {"action": "token.create", **common, "name": "alice"},
+        {"action": "authority.create", **common},
+        {"action": "certificate.issue", **common, "name": "server", "serial": serial_of_server},
         {"action": "certificate.issue", **common, "name": "laptop", "serial": serial},
         {"action": "certificate.revoke", **common, "name": "laptop", "serial": serial},
     ]

@@ -57,6 +57,7 @@ class Action(StrEnum):
     KEY_ROTATE = "key.rotate"
     KEY_REVOKE = "key.revoke"
     TOKEN_CREATE = "token.create"  # noqa: S105 -- likewise
+    AUTHORITY_CREATE = "authority.create"
     CERTIFICATE_ISSUE = "certificate.issue"
     CERTIFICATE_REVOKE = "certificate.revoke"
 

@@ -43,7 +43,7 @@ def certs() -> None:
     metavar="NAME",
     help="Name or address under which the server is reached, beside localhost; may be repeated.",
 )
-@with_settings("data_dir")
+@with_settings("data_dir", "audit_log")
 def init(settings: Settings, hosts: tuple[str, ...]) -> None:
     """Make a private CA, and a certificate for the server.
 
@@ -63,6 +63,7 @@ def init(settings: Settings, hosts: tuple[str, ...]) -> None:
         click.echo(f"kept the CA in {directory}", err=True)
     else:
         ca = PrivateCA.make(directory)
+        tell_audit_log(settings, Action.AUTHORITY_CREATE)
         click.echo(f"made a CA in {directory}", err=True)
     certificate, key = directory / "server.pem", directory / "server-key.pem"
     if certificate.exists():
@@ -71,6 +72,9 @@ def init(settings: Settings, hosts: tuple[str, ...]) -> None:
         pair = ca.issue_to_server(names)
         write_new_file(key, pair.key_pem, mode=0o600)
         write_new_file(certificate, pair.certificate_pem, mode=0o644)
+        tell_audit_log(
+            settings, Action.CERTIFICATE_ISSUE, name="server", serial=f"{pair.certificate.serial_number:x}"
+        )
         click.echo(f"made {certificate}", err=True)
     options = {"tls-cert": "server", "tls-key": "server-key", "client-ca": "ca", "client-crl": "crl"}
     spelled = " ".join(f"--{name} {directory / f'{file}.pem'}" for name, file in options.items())
