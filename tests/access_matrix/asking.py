@@ -1,5 +1,6 @@
 """Asking a running server, as one caller, for everything that there is; all answers are kept."""
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -9,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
-from websockets.sync.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection, connect
 
 from access_matrix.callers import Caller
 from access_matrix.deployments import Made
@@ -23,8 +24,29 @@ __all__ = ["Answers", "ask_http", "ask_over_batches", "ask_over_websocket", "ent
 Answers = dict[str, tuple[str, str]]
 """By operation and share: the cell, and what was answered in the same words."""
 
+TIMEOUT = 10  # seconds
+
 _ASSET = Assets().style
 _OF_CODES = {code.value: cell for cell, code in ANSWERS.items() if code is not None}
+
+
+class BlockingWebSocket:
+    """A WebSocket whose calls wait.
+
+    That of websockets.sync reads and writes in two threads, which an ssl.SSLSocket does not bear: about one
+    handshake in a thousand is lost (https://github.com/python/cpython/issues/143756).
+    """
+
+    def __init__(self, runner: asyncio.Runner, connection: ClientConnection) -> None:
+        self._runner = runner
+        self._connection = connection
+
+    def send(self, text: str) -> None:
+        self._runner.run(self._connection.send(text))
+
+    def recv(self) -> bytes:
+        """Return a message; raise TimeoutError if there is none."""
+        return self._runner.run(asyncio.wait_for(self._connection.recv(decode=False), TIMEOUT))
 
 
 class Asker:
@@ -50,17 +72,26 @@ class Asker:
             timeout=20,
         )
 
-    def websocket(self, path: str) -> contextlib.AbstractContextManager[ClientConnection]:
+    @contextlib.contextmanager
+    def websocket(self, path: str) -> Iterator[BlockingWebSocket]:
         """Open a WebSocket."""
+        with asyncio.Runner() as runner:
+            connection = runner.run(self._connected(path))
+            try:
+                yield BlockingWebSocket(runner, connection)
+            finally:
+                runner.run(connection.close())
+
+    async def _connected(self, path: str) -> ClientConnection:
         caller = self.caller
-        return connect(
+        return await connect(
             f"{self.deployment.url.replace('http', 'ws', 1)}{caller.prefix}{path}",
             additional_headers=caller.headers,
             ssl=caller.tls or self.deployment.nobody,
-            source_address=(caller.address, 0),
+            local_addr=(caller.address, 0),
             proxy=None,
             max_size=None,
-            open_timeout=10,
+            open_timeout=TIMEOUT,
         )
 
     def asked(self, share: Made) -> Asked:
@@ -102,7 +133,7 @@ def ask_over_websocket(caller: Caller) -> Answers:
             for line in lines:
                 websocket.send(line)
             while True:
-                raw = websocket.recv(10, decode=False)
+                raw = websocket.recv()
                 yield raw
                 match json.loads(raw):
                     case ["pull", number]:
@@ -259,7 +290,7 @@ def _handshake(
         asker.note(operation, share, cell, *_refused_handshake(client, asker.caller.prefix + path))
         return
     with asker.websocket(path) as websocket:
-        raw = b"" if share is None else websocket.recv(10, decode=False)
+        raw = b"" if share is None else websocket.recv()
     asker.note(operation, share, cell, "ok", raw)
 
 

@@ -43,7 +43,7 @@ def create_over_websocket(
     with asker.websocket(path) as websocket:
         websocket.send(json.dumps(["push", ["pipeline", 0, ["createShare"], [session_id, [THEIRS]]]]))
         websocket.send(json.dumps(["pull", 1]))
-        match json.loads(websocket.recv(10)):
+        match json.loads(websocket.recv()):
             case ["resolve", 1, made]:
                 return made
     return None
