@@ -24,6 +24,7 @@ from rpcshare.rpc.transport import Receiver, TransportClosedError
 from rpcshare.rpc.websocket import close_reason
 
 if TYPE_CHECKING:
+    from uvicorn._types import ASGISendEvent
     from websockets.datastructures import Headers
     from websockets.http11 import Request
     from websockets.typing import BytesLike
@@ -72,6 +73,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if not self.close_sent:
             extensions: dict[str, object] = self.scope["extensions"]  # type: ignore[assignment]  # uvicorn's
             extensions[DIRECT] = self
+        else:
+            self._bound_close()
 
     def limit_messages(self, size: int) -> None:
         """Take no message of more than ``size`` bytes from now on: 1009 ends the connection."""
@@ -155,6 +158,23 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().resume_writing()
         if self._receiver is not None:
             self._receiver.writable()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Do what the application asks for."""
+        await super().send(message)
+        if self.close_sent:
+            self._bound_close()
+
+    def _bound_close(self) -> None:
+        """Have a connection that is being closed end, even if its peer answers nothing.
+
+        uvicorn begins to end TLS after this time, or at once if it has refused a handshake; for an answer to
+        that, asyncio waits half a minute more. The timer is uvicorn's: with one it does not close twice, and
+        asyncio does not abort what has been closed twice.
+        """
+        if self.close_timer is not None:
+            self.close_timer.cancel()
+        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
 
     def keepalive_timeout(self) -> None:
         """End a connection whose peer is gone, and what waits for the peer with it."""

@@ -1,0 +1,81 @@
+"""Clients of WebSocket over TLS that do not answer its end: their connections end all the same."""
+
+import asyncio
+import socket
+import ssl
+from pathlib import Path
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from authorities import Authority
+from rpcshare.server.websocket_protocol import WebSocketProtocol
+
+HANDSHAKE = (
+    b"GET /rpc HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+)
+
+
+class Impatient(WebSocketProtocol):
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
+        self.close_timeout = 0.1
+
+
+async def refusing(_scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "websocket.http.response.start", "status": 401, "headers": []})
+    await send({"type": "websocket.http.response.body", "body": b"no"})
+
+
+async def closing(_scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.close", "code": 1008})
+
+
+def never_closes(port: int, sent: bytes) -> None:
+    """Send something, and take what comes until the connection ends, without an answer to any of it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection(("127.0.0.1", port)) as connection,
+        context.wrap_socket(connection) as encrypted,
+    ):
+        encrypted.sendall(sent)
+        try:
+            while socket.socket.recv(encrypted, 65536):
+                pass
+        except ConnectionResetError:
+            pass
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    ("app", "sent"),
+    [
+        pytest.param(refusing, HANDSHAKE + b"Sec-WebSocket-Version: 13\r\n\r\n", id="a refused handshake"),
+        pytest.param(refusing, HANDSHAKE + b"\r\n", id="a bad handshake"),
+        pytest.param(closing, HANDSHAKE + b"Sec-WebSocket-Version: 13\r\n\r\n", id="a session that is over"),
+    ],
+)
+async def test_a_connection_ends_without_a_word_of_its_client(
+    tmp_path: Path, app: object, sent: bytes
+) -> None:
+    pem = str(Authority(tmp_path).issue_to_server())
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]  # an ASGI application
+        ws=Impatient,
+        lifespan="off",
+        log_config=None,
+        ssl_certfile=pem,
+        ssl_keyfile=pem,
+    )
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        running = asyncio.create_task(server.serve([listener]))
+        await asyncio.to_thread(never_closes, listener.getsockname()[1], sent)
+        server.should_exit = True
+        await running
