@@ -1,78 +1,13 @@
-import itertools
+"""Shares of a service, and what a real opencode sent to one."""
+
 import json
-import uuid
 from pathlib import Path
 
 import pytest
 
-from rpcshare.auth.caller import ANONYMOUS, Caller, Scope
-from rpcshare.broadcast import LocalBroadcaster
-from rpcshare.shares import Credentials, ShareService
-from rpcshare.storage import MemoryStore
+from service_fixtures import *  # noqa: F403 -- fixtures, which pytest finds by their names
 
 RECORDING = Path(__file__).parent.parent / "fixtures" / "opencode-share-traffic.jsonl"
-
-
-@pytest.fixture
-def store():
-    return MemoryStore()
-
-
-@pytest.fixture
-def alice():
-    return Caller("alice", frozenset({Scope.CREATE}))
-
-
-@pytest.fixture
-def bob():
-    return Caller("bob", frozenset({Scope.CREATE}))
-
-
-@pytest.fixture
-def admin():
-    return Caller("admin", frozenset({Scope.ADMIN}))
-
-
-@pytest.fixture
-def anonymous():
-    return ANONYMOUS
-
-
-@pytest.fixture
-def shared_secret():
-    return uuid.UUID("6ba7b810-9dad-41d1-80b4-00c04fd430c8")
-
-
-@pytest.fixture
-def credentials(shared_secret):
-    return Credentials(shared_secret, "https://share.example")
-
-
-@pytest.fixture
-def broadcaster():
-    return LocalBroadcaster()
-
-
-@pytest.fixture
-async def new_service(store, broadcaster, credentials):
-    """Return a function that makes a service, on the common store unless told otherwise."""
-    ticks = itertools.count(1_700_000_000_000)
-    made = []
-
-    def make(on=None, hearing=None, **options):
-        options.setdefault("clock", lambda: next(ticks))
-        service = ShareService(on or store, hearing or broadcaster, credentials, **options)
-        made.append(service)
-        return service
-
-    yield make
-    for service in made:
-        await service.close()
-
-
-@pytest.fixture
-def service(new_service):
-    return new_service()
 
 
 @pytest.fixture
