@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 from msgspec import UNSET, UnsetType
 
-from rpcshare.client.reconnecting import ConnectionState, Token
-from rpcshare.client.share_client import Duration, ShareClient, Visibility
+from rpcshare.client.reconnecting import ConnectionState
+from rpcshare.client.share_client import ClientOptions, Duration, ShareClient, Visibility
 from rpcshare.client.types import (
     AccessSettings,
     Identity,
@@ -29,14 +28,7 @@ __all__ = ["BlockingShareClient", "connect_blocking"]
 T = TypeVar("T")
 
 
-def connect_blocking(
-    url: str,
-    *,
-    token: Token | None = None,
-    open_timeout: float = 10.0,
-    reconnect: bool = False,
-    ssl_context: ssl.SSLContext | None = None,
-) -> BlockingShareClient:
+def connect_blocking(url: str, **options: Unpack[ClientOptions]) -> BlockingShareClient:
     """Connect to a share server from a plain script.
 
     ::
@@ -46,9 +38,7 @@ def connect_blocking(
 
     Takes and raises what :class:`~rpcshare.client.share_client.ShareClient` does.
     """
-    return BlockingShareClient(
-        url, token=token, open_timeout=open_timeout, reconnect=reconnect, ssl_context=ssl_context
-    )
+    return BlockingShareClient(url, **options)
 
 
 class BlockingShareClient:
@@ -58,20 +48,8 @@ class BlockingShareClient:
     program does something else. Any thread may use it.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        token: Token | None = None,
-        open_timeout: float = 10.0,
-        reconnect: bool = False,
-        ssl_context: ssl.SSLContext | None = None,
-    ) -> None:
-        self._url = url
-        self._token = token
-        self._open_timeout = open_timeout
-        self._reconnect = reconnect
-        self._ssl_context = ssl_context
+    def __init__(self, url: str, **options: Unpack[ClientOptions]) -> None:
+        self._connecting = ShareClient(url, **options)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rpcshare", daemon=True)
         self._client: ShareClient | None = None
@@ -79,7 +57,7 @@ class BlockingShareClient:
     def __enter__(self) -> Self:
         self._thread.start()
         try:
-            self._client = self._run(self._connect())
+            self._client = self._run(self._connecting.__aenter__())
         except BaseException:
             self._stop()
             raise
@@ -197,16 +175,6 @@ class BlockingShareClient:
         if self._client is None:
             raise RuntimeError("a BlockingShareClient is used inside `with`")
         return self._client
-
-    async def _connect(self) -> ShareClient:
-        client = ShareClient(
-            self._url,
-            token=self._token,
-            open_timeout=self._open_timeout,
-            reconnect=self._reconnect,
-            ssl_context=self._ssl_context,
-        )
-        return await client.__aenter__()
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         """Do ``work`` on the loop and wait for it; an interrupt of the wait cancels it."""

@@ -6,7 +6,7 @@ import functools
 import ssl
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
 from urllib.parse import urlsplit, urlunsplit
 
 from rpcshare.client.reconnecting import Reconnecting, Token
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ConnectFailedError",
+    "ConnectOptions",
     "Connecting",
     "authorization",
     "connect",
@@ -63,11 +64,11 @@ class Connecting:
         self,
         url: str,
         *,
-        token: str | None,
-        main: object,
-        headers: Mapping[str, str] | None,
-        open_timeout: float,
-        limits: Limits,
+        token: str | None = None,
+        main: object = None,
+        headers: Mapping[str, str] | None = None,
+        open_timeout: float = 10.0,
+        limits: Limits = CLIENT_LIMITS,
         ping_interval: float = PING_INTERVAL,
         ping_timeout: float = PING_TIMEOUT,
         ssl_context: ssl.SSLContext | None = None,
@@ -149,66 +150,42 @@ class Connecting:
             raise ConnectFailedError(f"cannot connect to {place}: {exc}") from exc
 
 
+class ConnectOptions(TypedDict, total=False):
+    """The arguments of :func:`connect` that any connection has; it says what they mean."""
+
+    main: object
+    headers: Mapping[str, str] | None
+    open_timeout: float
+    limits: Limits
+    ping_interval: float
+    ping_timeout: float
+    ssl_context: ssl.SSLContext | None
+
+
 @overload
 def connect(
     url: str,
     *,
     token: str | None = None,
     reconnect: Literal[False] = False,
-    main: object = None,
-    headers: Mapping[str, str] | None = None,
-    open_timeout: float = 10.0,
-    limits: Limits = CLIENT_LIMITS,
-    ping_interval: float = PING_INTERVAL,
-    ping_timeout: float = PING_TIMEOUT,
-    ssl_context: ssl.SSLContext | None = None,
+    **options: Unpack[ConnectOptions],
 ) -> Connecting: ...
 
 
 @overload
 def connect(
-    url: str,
-    *,
-    token: Token | None = None,
-    reconnect: Literal[True],
-    main: object = None,
-    headers: Mapping[str, str] | None = None,
-    open_timeout: float = 10.0,
-    limits: Limits = CLIENT_LIMITS,
-    ping_interval: float = PING_INTERVAL,
-    ping_timeout: float = PING_TIMEOUT,
-    ssl_context: ssl.SSLContext | None = None,
+    url: str, *, token: Token | None = None, reconnect: Literal[True], **options: Unpack[ConnectOptions]
 ) -> Reconnecting: ...
 
 
 @overload
 def connect(
-    url: str,
-    *,
-    token: Token | None = None,
-    reconnect: bool,
-    main: object = None,
-    headers: Mapping[str, str] | None = None,
-    open_timeout: float = 10.0,
-    limits: Limits = CLIENT_LIMITS,
-    ping_interval: float = PING_INTERVAL,
-    ping_timeout: float = PING_TIMEOUT,
-    ssl_context: ssl.SSLContext | None = None,
+    url: str, *, token: Token | None = None, reconnect: bool, **options: Unpack[ConnectOptions]
 ) -> Connecting | Reconnecting: ...
 
 
 def connect(
-    url: str,
-    *,
-    token: Token | None = None,
-    reconnect: bool = False,
-    main: object = None,
-    headers: Mapping[str, str] | None = None,
-    open_timeout: float = 10.0,
-    limits: Limits = CLIENT_LIMITS,
-    ping_interval: float = PING_INTERVAL,
-    ping_timeout: float = PING_TIMEOUT,
-    ssl_context: ssl.SSLContext | None = None,
+    url: str, *, token: Token | None = None, reconnect: bool = False, **options: Unpack[ConnectOptions]
 ) -> Connecting | Reconnecting:
     """Connect to the RPC endpoint of a server; enter the result for a stub of its main target.
 
@@ -226,10 +203,11 @@ def connect(
             :class:`~rpcshare.client.reconnecting.Reconnecting`.
         main: a target that the server may call as its remote main.
         headers: more headers for the handshake.
-        open_timeout: in seconds, for the whole of the handshake.
+        open_timeout: in seconds, for the whole of the handshake; 10 unless said.
         limits: how much the server may ask of this side.
-        ping_interval: in seconds, from one sign of life that is asked for to the next.
-        ping_timeout: for how many seconds the server may owe one before the connection counts as lost.
+        ping_interval: in seconds, from one sign of life that is asked for to the next; 15 unless said.
+        ping_timeout: for how many seconds the server may owe one before the connection counts as lost; 10
+            unless said.
         ssl_context: which CAs are trusted, and the client certificate to be shown, for ``https`` and ``wss``.
 
     Raises (on entering):
@@ -239,17 +217,7 @@ def connect(
     """
 
     def attempt(token: str | None) -> Connecting:
-        return Connecting(
-            url,
-            token=token,
-            main=main,
-            headers=headers,
-            open_timeout=open_timeout,
-            limits=limits,
-            ping_interval=ping_interval,
-            ping_timeout=ping_timeout,
-            ssl_context=ssl_context,
-        )
+        return Connecting(url, token=token, **options)
 
     if reconnect:
         attempt(None)  # so that a URL that is none is found here, too

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias, TypeVar
+from typing import Any, Literal, Self, TypeAlias, TypedDict, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -25,13 +25,22 @@ from rpcshare.client.types import (
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import Promise, RpcError, Stub
 
-__all__ = ["Duration", "ShareClient", "Visibility"]
+__all__ = ["ClientOptions", "Duration", "ShareClient", "Visibility"]
 
 T = TypeVar("T")
 
 Visibility: TypeAlias = Literal["link", "private"]
 Duration: TypeAlias = float | str
 """Seconds, or text such as ``30d``, ``12h``, ``90m``, ``45s``, ``2w``."""
+
+
+class ClientOptions(TypedDict, total=False):
+    """The arguments of :class:`ShareClient` beside the URL, for who passes them on."""
+
+    token: Token | None
+    open_timeout: float
+    reconnect: bool
+    ssl_context: ssl.SSLContext | None
 
 
 class ShareClient:
