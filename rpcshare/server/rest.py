@@ -26,7 +26,7 @@ from rpcshare.server.answers import (
 )
 from rpcshare.server.failures import error_response
 from rpcshare.server.json_body import JsonBody, read_json_body
-from rpcshare.server.operation import ApiRoute, Needs, Operation, Parameter
+from rpcshare.server.operation import ApiRoute, Handler, Needs, Operation, Parameter
 from rpcshare.server.request import request_head
 from rpcshare.server.viewers import EventStream, Viewers
 from rpcshare.shares.access_settings import AccessSettings, ViewToken
@@ -110,62 +110,52 @@ class RestApi:
             routes += [
                 self._route(
                     base,
-                    POST=Operation(
-                        summary="Make a share, or get the credentials of one's own again",
-                        handler=self._create,
+                    POST=_writing(
+                        "Make a share, or get the credentials of one's own again",
+                        self._create,
+                        api_types.CreateBody,
+                        api_types.Created,
                         needs=Needs.CREDENTIAL,
-                        body=api_types.CreateBody,
-                        answer=api_types.Created,
                     ),
                 ),
                 self._route(
                     share,
                     GET=_reading("All of a share", self._agent_session, api_types.AgentSession),
-                    PATCH=Operation(
-                        summary="Change who may read a share, and until when",
-                        handler=self._update,
-                        needs=Needs.LINK,
-                        body=api_types.UpdateBody,
-                        answer=AccessSettings,
+                    PATCH=_writing(
+                        "Change who may read a share, and until when",
+                        self._update,
+                        api_types.UpdateBody,
+                        AccessSettings,
                     ),
-                    DELETE=Operation(
-                        summary="Take a share down",
-                        handler=self._delete,
-                        needs=Needs.LINK,
-                        body=api_types.DeleteBody,
+                    DELETE=_writing(
+                        "Take a share down",
+                        self._delete,
+                        api_types.DeleteBody,
+                        api_types.Success,
                         body_required=False,
-                        answer=api_types.Success,
                     ),
                 ),
                 self._route(
                     share + "/sync",
-                    POST=Operation(
-                        summary="Add a batch to a share",
-                        handler=self._sync,
-                        needs=Needs.LINK,
-                        body=api_types.SyncBody,
-                        answer=api_types.Synced,
-                    ),
+                    POST=_writing("Add a batch to a share", self._sync, api_types.SyncBody, api_types.Synced),
                 ),
                 self._route(
                     share + "/view-token",
-                    POST=Operation(
-                        summary="Make a token that reads a share, whatever its visibility",
-                        handler=self._create_view_token,
-                        needs=Needs.LINK,
-                        body=api_types.ViewTokenBody,
+                    POST=_writing(
+                        "Make a token that reads a share, whatever its visibility",
+                        self._create_view_token,
+                        api_types.ViewTokenBody,
+                        ViewToken,
                         body_required=False,
-                        answer=ViewToken,
                     ),
                 ),
                 self._route(
                     share + "/unlock",
-                    POST=Operation(
-                        summary="Get such a token for the password of a share",
-                        handler=self._unlock,
-                        needs=Needs.LINK,
-                        body=api_types.UnlockBody,
-                        answer=ViewToken,
+                    POST=_writing(
+                        "Get such a token for the password of a share",
+                        self._unlock,
+                        api_types.UnlockBody,
+                        ViewToken,
                     ),
                 ),
                 self._route(
@@ -176,19 +166,7 @@ class RestApi:
                     share + "/metadata",
                     GET=_reading("What a listing tells of a share", self._metadata, api_types.SessionIndex),
                 ),
-                self._route(
-                    share + "/events",
-                    GET=Operation(
-                        summary="A share, and what happens to it from now on, as Server-Sent Events",
-                        handler=self._events,
-                        needs=Needs.LINK,
-                        parameters=(FROM_SYNC_COUNT, _LAST_EVENT_ID),
-                        answers={200: "One event after the other, until the share is deleted."},
-                        media_type="text/event-stream",
-                        events=api_types.Event,
-                        codes=(ErrorCode.INVALID_ARGUMENT, ErrorCode.RATE_LIMITED),
-                    ),
-                ),
+                self._route(share + "/events", GET=_streaming(self._events)),
             ]
         return routes
 
@@ -313,13 +291,38 @@ def from_sync_count(text: str | None, name: str = "fromSyncCount") -> int | None
     return count
 
 
-def _reading(
-    summary: str, handler: Callable[[Request, Caller], Awaitable[object]], answer: object
-) -> Operation:
+def _reading(summary: str, handler: Handler, answer: object) -> Operation:
     return Operation(summary=summary, handler=handler, needs=Needs.LINK, answer=answer, has_etag=True)
 
 
-def _listing(summary: str, handler: Callable[[Request, Caller], Awaitable[object]]) -> Operation:
+def _writing(
+    summary: str,
+    handler: Handler,
+    body: object,
+    answer: object,
+    *,
+    needs: Needs = Needs.LINK,
+    body_required: bool = True,
+) -> Operation:
+    return Operation(
+        summary=summary, handler=handler, needs=needs, body=body, body_required=body_required, answer=answer
+    )
+
+
+def _streaming(handler: Handler) -> Operation:
+    return Operation(
+        summary="A share, and what happens to it from now on, as Server-Sent Events",
+        handler=handler,
+        needs=Needs.LINK,
+        parameters=(FROM_SYNC_COUNT, _LAST_EVENT_ID),
+        answers={200: "One event after the other, until the share is deleted."},
+        media_type="text/event-stream",
+        events=api_types.Event,
+        codes=(ErrorCode.INVALID_ARGUMENT, ErrorCode.RATE_LIMITED),
+    )
+
+
+def _listing(summary: str, handler: Handler) -> Operation:
     return Operation(
         summary=summary,
         handler=handler,
