@@ -234,7 +234,8 @@ class Settings(BaseSettings):
     )
     public_url: Annotated[str, AfterValidator(_public_url)] | None = Field(
         None,
-        description="Base of every share link; a bare host name means https://. "
+        description="Base of every share link, and the only address at which pages are the server's own; "
+        "a bare host name means https://. "
         "[default: http://HOST:PORT, or https:// with --tls-cert]",
     )
     token: Annotated[Secret[str], AfterValidator(_token)] | None = Field(
