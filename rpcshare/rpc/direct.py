@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from rpcshare.rpc.codec import JSON, Codec
@@ -12,6 +11,7 @@ from rpcshare.rpc.errors import RpcError
 from rpcshare.rpc.limits import Limits
 from rpcshare.rpc.session import DEFAULT_LIMITS, conceal
 from rpcshare.rpc.transport import DirectTransport, TransportClosedError
+from rpcshare.rpc.waiting import Signal
 
 __all__ = ["DirectConnection"]
 
@@ -44,16 +44,22 @@ class DirectConnection(Driver):
             call_grace=call_grace,
         )
         self._direct = transport
+        self._is_attached = False
         # Frames that arrived while the connection took none, and whether the transport is paused for that.
-        self._inbox: deque[bytes | str] = deque()
+        self._inbox: list[bytes | str] = []
         self._is_paused = False
-        # Whether frames are taken, and an event that is set when none are any longer.
-        self._takes_frames = True
-        self._is_over = asyncio.Event()
+        # Set when no more frames are taken.
+        self._is_over = Signal()
+
+    def attach(self) -> None:
+        """Take frames from the transport from now on; :meth:`run` does, unless that has been done."""
+        if not self._is_attached:
+            self._is_attached = True
+            self._direct.attach(self, text=self._codec.text)
 
     async def run(self) -> None:
         """Run the session until it ends; the reason is then ``session.closed``."""
-        self._direct.attach(self, text=self._codec.text)
+        self.attach()
         try:
             await self._is_over.wait()
             if self._draining:
@@ -65,7 +71,6 @@ class DirectConnection(Driver):
             self._ended.set()
 
     def _stop_reading(self) -> bool:
-        self._takes_frames = False
         self._is_over.set()
         return True
 
@@ -86,15 +91,17 @@ class DirectConnection(Driver):
         self.session.close(lost(error))
         self._flush()
         self._messages.clear()
-        self._is_backlogged = False
         self._drained.set()
 
     def _process(self) -> None:
         self._scheduled = True  # what is produced is written below
-        while self._inbox and self._takes_frames:
-            if self._throttle and self._messages:
+        taken = 0
+        for frame in self._inbox:
+            if self._is_over.is_set or (self._throttle and self._messages):
                 break
-            self._receive(self._inbox.popleft())
+            taken += 1
+            self._receive(frame)
+        del self._inbox[:taken]
         self._flush()
         must_wait = bool(self._inbox)
         if must_wait != self._is_paused:
@@ -118,6 +125,5 @@ class DirectConnection(Driver):
 
     async def _until_written(self) -> None:
         while self._messages:
-            self._is_backlogged = True
             self._drained.clear()
             await self._drained.wait()

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -25,6 +24,7 @@ from rpcshare.rpc.native import mypyc_attr
 from rpcshare.rpc.session import DEFAULT_LIMITS, Session, conceal
 from rpcshare.rpc.stub import Stub
 from rpcshare.rpc.transport import Closable, TransportClosedError
+from rpcshare.rpc.waiting import Signal
 
 if TYPE_CHECKING:
     from rpcshare.rpc.limits import Limits
@@ -100,13 +100,11 @@ class Driver(ABC):
         self._scheduled = False
 
         # Messages to be encoded when there is room, frames for the writer, and how many bytes of these.
-        self._messages: deque[object] = deque()
+        self._messages: list[object] = []
         self._frames: list[bytes] = []
         self._pending = 0
-        # Whether messages wait for room, and the same as an event: set while none do.
-        self._is_backlogged = False
-        self._drained = asyncio.Event()
-        self._drained.set()
+        # Set while no message waits for room.
+        self._drained = Signal(is_set=True)
 
         # Calls under way, and how many of their tasks have not begun.
         self._tasks: set[asyncio.Task[None]] = set()
@@ -114,7 +112,7 @@ class Driver(ABC):
         self._not_begun = 0
 
         # Set when the session has ended, and what runs it if it was entered.
-        self._ended = asyncio.Event()
+        self._ended = Signal()
         self._runner: asyncio.Task[None] | None = None
         self._close_code = 1000
         # Whether calls under way may end before the session does, and how long for while it waits for them.
@@ -280,25 +278,27 @@ class Driver(ABC):
 
     def _encode(self) -> None:
         """Make frames of messages, as many as are worth keeping; the rest may share what they are made of."""
-        while self._messages and self._pending <= HIGH_WATER:
-            message = self._messages.popleft()
+        messages, taken = self._messages, 0
+        while taken < len(messages) and self._pending <= HIGH_WATER:
+            message = messages[taken]
+            taken += 1
             try:
                 frame = message if isinstance(message, bytes) else self._codec.encode(message)
             except Exception:
                 # The peer would wait for ever for a message that is left out.
                 logger.exception("a message has no form in the encoding of its session")
                 self.session.abort(SessionClosedError("Internal server error", code=INTERNAL_CODE))
-                self._messages = deque(self.session.take_output())
+                messages = self._messages = self.session.take_output()
+                taken = 0
                 continue
             self._frames.append(frame)
             self._pending += len(frame)
+        del messages[:taken]
         if self._frames:
             self._pass_on()
         if self._messages:
-            self._is_backlogged = True
             self._drained.clear()
-        elif self._is_backlogged:
-            self._is_backlogged = False
+        elif not self._drained.is_set:
             self._drained.set()
             self._wake()  # calls may have waited for this
 

@@ -128,7 +128,7 @@ class Session:
         self._map_budget: MapBudget | None = None
 
         # References that only the garbage collector knew to be unused.
-        self._abandoned: deque[Releasable] = deque()
+        self._abandoned: list[Releasable] = []
 
     # What the driver asks and tells.
 
@@ -161,7 +161,7 @@ class Session:
     def take_output(self) -> list[object]:
         """Return the messages to send, in order, and forget them."""
         while self._abandoned:
-            self._abandoned.popleft().release()
+            self._abandoned.pop().release()
         output, self._output = self._output, []
         return output
 

@@ -12,7 +12,38 @@ if TYPE_CHECKING:
     from rpcshare.rpc.payload import Payload
     from rpcshare.rpc.stub import Promise
 
-__all__ = ["until", "wait_for"]
+__all__ = ["Signal", "until", "wait_for"]
+
+
+class Signal:
+    """As ``asyncio.Event``, without the memory that one takes while nobody waits for it."""
+
+    __slots__ = ("_waiting", "is_set")
+
+    def __init__(self, *, is_set: bool = False) -> None:
+        self.is_set = is_set
+        self._waiting: list[asyncio.Future[None]] | None = None
+
+    def set(self) -> None:
+        """Let go on who waits, and whoever will."""
+        self.is_set = True
+        waiting, self._waiting = self._waiting, None
+        for future in waiting or ():
+            if not future.done():
+                future.set_result(None)
+
+    def clear(self) -> None:
+        """Let whoever waits from now on wait until the next :meth:`set`."""
+        self.is_set = False
+
+    async def wait(self) -> None:
+        """Return when it is set."""
+        if not self.is_set:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            if self._waiting is None:
+                self._waiting = []
+            self._waiting.append(future)
+            await future
 
 
 async def until(register: Callable[[Callable[[], None]], None]) -> None:

@@ -102,6 +102,7 @@ class RpcEndpoint:
         self._metrics = metrics
         # Sessions by what they run over.
         self._connections: set[DirectConnection] = set()
+        self._running: set[asyncio.Task[None]] = set()
         self._batches: set[Connection] = set()
         self._draining = False
 
@@ -133,6 +134,7 @@ class RpcEndpoint:
             await self._handle_batch(Request(scope, receive), send)
 
     async def _handle_websocket(self, websocket: WebSocket) -> None:
+        """Answer a handshake. The session that begins with it goes on by itself, without the request."""
         head = request_head(websocket)
         with contextlib.ExitStack() as held:
             try:
@@ -143,28 +145,32 @@ class RpcEndpoint:
                 await websocket.receive()  # the handshake, which is answered in its place
                 await websocket.send_denial_response(error_response(exc))
                 return
-            await self._run(websocket, head, caller)
+            subprotocol = select_subprotocol(head.subprotocols)
+            await websocket.accept(subprotocol)
+            if self._draining:
+                return
+            connection = DirectConnection(
+                websocket.scope["extensions"][DIRECT],
+                self._main(caller),
+                codec=CODECS[subprotocol or JSON.subprotocol],
+                limits=self._limits,
+                describe_error=to_rpc_error,
+                throttle=True,
+                call_grace=CALL_GRACE,
+            )
+            connection.around_call = self._metrics.around_call
+            self._connections.add(connection)
+            connection.attach()
+            running = asyncio.create_task(self._run(connection, caller, held.pop_all()))
+            self._running.add(running)
+            running.add_done_callback(self._running.discard)
 
-    async def _run(self, websocket: WebSocket, head: RequestHead, caller: Caller) -> None:
-        """Run the session of a WebSocket whose caller is admitted."""
-        subprotocol = select_subprotocol(head.subprotocols)
-        await websocket.accept(subprotocol)
-        if self._draining:
-            return
-        codec = CODECS[subprotocol or JSON.subprotocol]
-        connection = DirectConnection(
-            websocket.scope["extensions"][DIRECT],
-            self._main(caller),
-            codec=codec,
-            limits=self._limits,
-            describe_error=to_rpc_error,
-            throttle=True,
-            call_grace=CALL_GRACE,
-        )
-        connection.around_call = self._metrics.around_call
-        self._connections.add(connection)
+    async def _run(
+        self, connection: DirectConnection, caller: Caller, held: contextlib.ExitStack[bool | None]
+    ) -> None:
+        """Run the session of a WebSocket to its end."""
         try:
-            with _ended_with(caller, connection):
+            with held, _ended_with(caller, connection):
                 await connection.run()
         finally:
             self._connections.discard(connection)

@@ -3,12 +3,12 @@
 Handshake, routing and authentication are ASGI's. After them an RPC session would pay for each frame with
 an event, a queue, a switch of tasks and a system call to pause reading; so an application may take the
 connection over: ``scope["extensions"]["rpcshare.direct"]`` is its
-:class:`~rpcshare.rpc.transport.DirectTransport`, to be attached to after ``websocket.accept``.
+:class:`~rpcshare.rpc.transport.DirectTransport`, to be attached to after ``websocket.accept``. Then it may
+return, and all that the request took is let go of; the connection goes on.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -58,7 +58,6 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(*args, **kwargs)
         # Made anew, of this module's class.
         self.conn = _Handshake(extensions=[], max_size=self.config.ws_max_size, logger=self.conn.logger)
-        self._events = self.queue = _Events()
         self._frames = FrameReader(masked=True, max_size=self.config.ws_max_size)
         self._receiver: Receiver | None = None
         self._takes_text_as_bytes = False
@@ -66,6 +65,25 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._is_text = False
         # Messages of the data that is being processed.
         self._arrived: list[bytes | str] = []
+
+    async def run_asgi(self) -> None:
+        """Run the application. A connection that it has handed over outlives what that took."""
+        try:
+            await self.app(self.scope, self.receive, self.send)
+        except ClientDisconnected:
+            pass
+        except BaseException:
+            self.logger.exception("Exception in ASGI application")
+            self.send_500_response()
+        else:
+            if self._receiver is not None:
+                del self.scope, self.request, self.response
+                return
+            if not self.handshake_complete:
+                self.logger.error("ASGI callable returned without completing handshake.")
+                self.send_500_response()
+        if self.close_timer is None:
+            self.transport.close()
 
     def handle_connect(self, event: Request) -> None:
         """Begin the handshake."""
@@ -196,7 +214,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                 early.append(message["bytes"] if said is None else said)
             else:
                 lost = _lost(message)
-        self._events.receiver = receiver
+        self.queue = _Told(receiver)  # type: ignore[assignment]  # nobody takes anything out of it any more
         self.resume()
         if early:
             receiver.frames_received(early)
@@ -229,17 +247,18 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                 await self.send({"type": "websocket.close", "code": code, "reason": close_reason(reason)})
 
 
-class _Events(asyncio.Queue[Any]):
-    """The events of a connection: queued for ASGI, until there is a receiver to be told its end."""
+class _Told:
+    """Stands in for the queue of events of a connection that has been taken over: its end is told."""
 
-    receiver: Receiver | None = None
+    __slots__ = ("_receiver",)
 
-    def put_nowait(self, item: Any) -> None:  # noqa: ANN401 -- an ASGI event
-        receiver = self.receiver
-        if receiver is None:
-            super().put_nowait(item)
-        elif item["type"] == "websocket.disconnect":
-            receiver.transport_lost(_lost(item))
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+
+    def put_nowait(self, event: Any) -> None:  # noqa: ANN401 -- an ASGI event
+        """Tell of the end."""
+        if event["type"] == "websocket.disconnect":
+            self._receiver.transport_lost(_lost(event))
 
 
 def _lost(message: Any) -> TransportClosedError:  # noqa: ANN401 -- an ASGI event
