@@ -58,5 +58,5 @@ crash: install
 	@$(BIN)/python -m tests.crash
 
 clean:
-	rm -rf $(VENV) build rpcshare/rpc/*.so $(NODE_DIRS:%=%/node_modules) clients/*/dist
+	rm -rf $(VENV) build rpcshare/*/*.so $(NODE_DIRS:%=%/node_modules) clients/*/dist
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

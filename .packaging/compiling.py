@@ -1,4 +1,4 @@
-"""Compiles the RPC core, what drives it, and the checks of what callers send, with mypyc where there is one.
+"""Compiles the RPC core, what drives it, and the checks of what callers send, with mypyc if it is there.
 
 Run it (``make install`` does) to have the compiled modules beside their sources, where Python prefers them.
 They are the same modules: nothing needs them, and the tests of the core run on both.
