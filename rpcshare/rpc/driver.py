@@ -110,6 +110,8 @@ class Driver(ABC):
         self._tasks: set[asyncio.Task[None]] = set()
         self._jobs: set[asyncio.Task[None]] = set()
         self._not_begun = 0
+        # Calls that have ended, until what they sent has left: to let go of large arguments takes its time.
+        self._finished: list[Call] = []
 
         # Set when the session has ended, and what runs it if it was entered.
         self._ended = Signal()
@@ -254,6 +256,8 @@ class Driver(ABC):
             raise
         else:
             call.resolve(value)
+            self._finished.append(call)
+            self._wake()
 
     # Writing.
 
@@ -272,6 +276,7 @@ class Driver(ABC):
         self._carry_out()
         self._messages.extend(self.session.take_output())
         self._encode()
+        self._finished.clear()
         if self.session.closed is not None:
             self._pass_on()
             self._stop_reading()

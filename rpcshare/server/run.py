@@ -62,7 +62,7 @@ BACKLOG = 2048
 
 # How many more objects must have been made than freed for the collector to look at the young ones; Python's
 # own 700 are made by a few calls that are under way.
-GC_THRESHOLD = 20_000
+GC_THRESHOLD = 100_000
 
 
 class _Server(uvicorn.Server):
