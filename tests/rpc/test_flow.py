@@ -288,8 +288,8 @@ async def rate_through(delay: float, rate: float, count: int) -> float:
 async def test_a_stream_fills_a_link_of_50_ms_like_a_writer_without_a_window(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # 16 MB/s at 50 ms: 800 kB have to be on their way, three times the first window. Other work on the machine
-    # slows down the one or the other now and then; a window that is too small slows down one, always.
+    # 16 MB/s at 50 ms: 800 kB have to be on their way, three times the first window. Other work on the
+    # machine slows down the one or the other now and then; a window that is too small slows down one, always.
     for _ in range(4):
         ours = await rate_through(0.025, 16e6, 800)
         with monkeypatch.context() as patched:
