@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
+from rpcshare.storage.sqlite_turns import WriterTurns
 from rpcshare.storage.store import StoreError
 
 __all__ = ["GroupCommit"]
@@ -48,9 +49,12 @@ class GroupCommit:
         commits: how many transactions have been committed.
     """
 
-    def __init__(self, connection: sqlite3.Connection, *, name: str) -> None:
-        """Start the thread. ``name`` is what errors call the store."""
+    def __init__(
+        self, connection: sqlite3.Connection, *, name: str, turns: WriterTurns | None = None
+    ) -> None:
+        """Start the thread. ``name`` is what errors call the store; transactions take ``turns``."""
         self.commits = 0
+        self._turns = turns
         self._connection = connection
         self._name = name
         self._loop = asyncio.get_running_loop()
@@ -91,6 +95,8 @@ class GroupCommit:
             self._closing = True
             self._changed.notify()
         self._thread.join()
+        if self._turns is not None:
+            self._turns.close()
         with contextlib.closing(self._connection):
             try:
                 # PASSIVE does not wait for readers in other processes.
@@ -100,7 +106,8 @@ class GroupCommit:
 
     def _work(self) -> None:
         while batch := self._take():
-            self._commit(batch)
+            with self._turns or contextlib.nullcontext():
+                self._commit(batch)
             # No loop any more: nobody waits.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(_settle, batch)

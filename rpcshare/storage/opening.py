@@ -1,6 +1,7 @@
 """From the URL in the settings to the store that it names."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -12,7 +13,9 @@ from rpcshare.storage.store import ObjectStore
 __all__ = ["open_store"]
 
 
-async def open_store(url: str, *, key_file: Path | None = None, allow_plain: bool = False) -> ObjectStore:
+async def open_store(
+    url: str, *, key_file: Path | None = None, allow_plain: bool = False, takes_turns: bool = False
+) -> ObjectStore:
     """Open the store that ``url`` names; with ``key_file``, as one whose objects are encrypted.
 
     ``memory://`` is a store that lasts as long as the process. ``sqlite:///PATH`` is one in a file:
@@ -24,6 +27,7 @@ async def open_store(url: str, *, key_file: Path | None = None, allow_plain: boo
         url: which store.
         key_file: the keys, as :meth:`~rpcshare.storage.encryption_keys.KeyRing.read` takes them.
         allow_plain: read objects that are not encrypted, too.
+        takes_turns: write to a file by turns with other processes that write to it all the time.
 
     Raises:
         ValueError: ``url`` names no store, or one for which a package is missing. The message says
@@ -38,6 +42,8 @@ async def open_store(url: str, *, key_file: Path | None = None, allow_plain: boo
         supported = ", ".join(form for form, _ in _STORES.values())
         raise ValueError(f"not the URL of a store; supported: {supported}") from None
     encrypt = None if key_file is None else _encryption(key_file, allow_plain=allow_plain)
+    if takes_turns and opener is _open_sqlite:
+        opener = partial(_open_sqlite, takes_turns=True)
     store = await opener(rest)
     return store if encrypt is None else encrypt(store)
 
@@ -57,7 +63,7 @@ async def _open_memory(rest: str) -> MemoryStore:
     return MemoryStore()
 
 
-async def _open_sqlite(rest: str) -> SqliteStore:
+async def _open_sqlite(rest: str, *, takes_turns: bool = False) -> SqliteStore:
     if rest.startswith("//") and not rest.startswith("///"):
         raise ValueError("sqlite:// takes a third slash before a relative path, two before another")
     if "?" in rest or "#" in rest:
@@ -65,7 +71,7 @@ async def _open_sqlite(rest: str) -> SqliteStore:
     path = unquote(rest.removeprefix("///"))
     if not path or "\0" in path:
         raise ValueError("sqlite:/// needs the path of a file behind it")
-    return await SqliteStore.open(Path(path))
+    return await SqliteStore.open(Path(path), takes_turns=takes_turns)
 
 
 async def _open_s3(rest: str) -> ObjectStore:

@@ -13,6 +13,7 @@ from typing import Self, TypeVar
 from rpcshare.storage.group_commit import GroupCommit
 from rpcshare.storage.keys import key_range
 from rpcshare.storage.sqlite_file import open_reader, open_writer
+from rpcshare.storage.sqlite_turns import WriterTurns
 from rpcshare.storage.store import (
     ObjectInfo,
     PreconditionFailedError,
@@ -49,12 +50,13 @@ class SqliteStore:
         self._closed = False
 
     @classmethod
-    async def open(cls, path: Path, *, busy_timeout: float = 5.0) -> Self:
+    async def open(cls, path: Path, *, busy_timeout: float = 5.0, takes_turns: bool = False) -> Self:
         """Open the store in the file at ``path``; make file and directory if there are none.
 
         Args:
             path: the file. SQLite keeps two more beside it, named ``-wal`` and ``-shm``.
             busy_timeout: seconds to wait, now and later, for a lock that another process holds.
+            takes_turns: write by turns with the others that do, as suits those that write all the time.
 
         Raises:
             StoreError: the file cannot be read and written, holds something else, or is of a newer
@@ -62,7 +64,8 @@ class SqliteStore:
         """
         writer, readers = await asyncio.to_thread(_open_connections, path, busy_timeout)
         name = f"the store {path}"
-        return cls(name, GroupCommit(writer, name=name), readers)
+        turns = _open_turns(path, writer, readers) if takes_turns else None
+        return cls(name, GroupCommit(writer, name=name, turns=turns), readers)
 
     @property
     def commits(self) -> int:
@@ -154,6 +157,15 @@ def _open_connections(
         ]
         opened.pop_all()  # all is well: nothing is to be closed
     return writer, readers
+
+
+def _open_turns(path: Path, writer: sqlite3.Connection, readers: Sequence[sqlite3.Connection]) -> WriterTurns:
+    try:
+        return WriterTurns(path)
+    except OSError as exc:
+        for connection in (writer, *readers):
+            connection.close()
+        raise StoreError(f"cannot open the store {path}: {exc.strerror}") from exc
 
 
 # What runs on the threads: one statement each, or several inside the writer's transaction.
