@@ -210,6 +210,12 @@ class Settings(BaseSettings):
 
     host: Annotated[str, AfterValidator(_host)] = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8787, ge=0, le=65535, description="Port to listen on; 0: any free port.")
+    workers: int = Field(
+        1,
+        ge=1,
+        le=128,
+        description="Processes that serve, on one port and one store: as many as there are cores, at most.",
+    )
     data_dir: Annotated[Path, BeforeValidator(_path_text), AfterValidator(_path)] = Field(
         Path(".rpcshare"), description="Where the embedded store and the server's secrets are kept."
     )

@@ -1,6 +1,7 @@
 """Limits on what one caller, or one address, may do: creates, failed authentications, connections.
 
 Each node counts for itself, in memory that is bounded: of too many callers at once the oldest is forgotten.
+Where a node is several processes, each tells the others what it counts (:mod:`rpcshare.auth.shared_limits`).
 """
 
 import hashlib
@@ -48,11 +49,19 @@ class RateLimit:
         self._max_keys = max_keys
         # When the minute of each began, and the count: in the order in which they began.
         self._counts: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self.on_count: Callable[[str], None] | None = None
+        """Is called with the key of what is counted here, for other processes to :meth:`add`."""
 
     def count(self, key: str) -> None:
         """Count one more."""
         if not self.limit:
             return
+        self.add(key)
+        if self.on_count is not None:
+            self.on_count(key)
+
+    def add(self, key: str) -> None:
+        """Count one that another process has counted."""
         began, count = self._current(key)
         self._counts[key] = (began, count + 1)
         if len(self._counts) > self._max_keys:
@@ -91,12 +100,14 @@ class FailureLimit:
     what has been right not long ago: whoever guesses may have honest neighbours behind the same address.
     """
 
-    def __init__(self, limit: int, clock: Clock = time.monotonic) -> None:
-        """Allow ``limit`` failures a minute; 0 is off."""
-        self._of_networks = RateLimit(limit, clock)
-        self._of_sites = RateLimit(limit * SITE_FACTOR, clock)
+    def __init__(self, limit: int, clock: Clock = time.monotonic, *, key: bytes | None = None) -> None:
+        """Allow ``limit`` failures a minute; 0 is off. Processes that tell each other share a ``key``."""
+        self.of_networks = RateLimit(limit, clock)
+        self.of_sites = RateLimit(limit * SITE_FACTOR, clock)
+        self.on_known: Callable[[bytes], None] | None = None
+        """Is called with the hash of what has been right here, for other processes to :meth:`know`."""
         # Keyed, so that what is kept tells nobody anything.
-        self._key = secrets.token_bytes(32)
+        self._key = key or secrets.token_bytes(32)
         self._known: OrderedDict[bytes, None] = OrderedDict()
 
     @contextmanager
@@ -106,7 +117,7 @@ class FailureLimit:
         Raises:
             ShareError: RATE_LIMITED, instead of entering the context.
         """
-        if not self._of_networks.limit:
+        if not self.of_networks.limit:
             yield
             return
         network, site = network_of(address), network_of(address, SITE)
@@ -114,16 +125,22 @@ class FailureLimit:
             shown.encode("utf-8", "surrogatepass"), digest_size=16, key=self._key
         ).digest()
         if digest not in self._known:
-            seconds = max(self._of_networks.wait(network), self._of_sites.wait(site))
+            seconds = max(self.of_networks.wait(network), self.of_sites.wait(site))
             _refuse_until(seconds, "Too many failed authentications from this address")
         try:
             yield
         except ShareError as exc:
             if exc.code in _FAILURES:
-                self._of_networks.count(network)
-                self._of_sites.count(site)
+                self.of_networks.count(network)
+                self.of_sites.count(site)
                 self._known.pop(digest, None)
             raise
+        if digest not in self._known and self.on_known is not None:
+            self.on_known(digest)
+        self.know(digest)
+
+    def know(self, digest: bytes) -> None:
+        """Remember what has been right."""
         self._known[digest] = None
         self._known.move_to_end(digest)
         if len(self._known) > MAX_KNOWN:
@@ -136,7 +153,12 @@ class ConnectionLimit:
     def __init__(self, limit: int) -> None:
         """Take the ``limit``; 0 is off."""
         self._limit = limit
-        self._open: Counter[str] = Counter()
+        self.open: Counter[str] = Counter()
+        """How many each caller has here."""
+        self.elsewhere: dict[int, dict[str, int]] = {}
+        """How many each caller has in other processes, by process."""
+        self.on_change: Callable[[str], None] | None = None
+        """Is called with whose number here is another."""
 
     @contextmanager
     def hold(self, caller: Caller) -> Iterator[None]:
@@ -146,15 +168,20 @@ class ConnectionLimit:
             ShareError: RATE_LIMITED, instead of entering the context.
         """
         key = _key_of(caller)
-        if 0 < self._limit <= self._open[key]:
+        if 0 < self._limit <= self.open[key] + sum(held.get(key, 0) for held in self.elsewhere.values()):
             _refuse_until(_CONNECTION_PAUSE, f"Too many connections: {self._limit:,} are allowed at once")
-        self._open[key] += 1
+        self._add(key, 1)
         try:
             yield
         finally:
-            self._open[key] -= 1
-            if not self._open[key]:
-                del self._open[key]
+            self._add(key, -1)
+
+    def _add(self, key: str, number: int) -> None:
+        self.open[key] += number
+        if not self.open[key]:
+            del self.open[key]
+        if self.on_change is not None:
+            self.on_change(key)
 
 
 class CallerLimits:
@@ -167,6 +194,7 @@ class CallerLimits:
         failed_authentications: int = 0,
         connections: int = 0,
         clock: Clock = time.monotonic,
+        key: bytes | None = None,
     ) -> None:
         """Take each limit; 0 is off.
 
@@ -175,14 +203,15 @@ class CallerLimits:
             failed_authentications: wrong credentials, secrets and passwords, a minute and network.
             connections: open at once, of a caller.
             clock: tells seconds, and never goes back.
+            key: as for :class:`FailureLimit`.
         """
-        self._creates = RateLimit(creates, clock)
-        self.failures = FailureLimit(failed_authentications, clock)
+        self.creates = RateLimit(creates, clock)
+        self.failures = FailureLimit(failed_authentications, clock, key=key)
         self.connections = ConnectionLimit(connections)
 
     def take_create(self, caller: Caller) -> None:
         """Count a share that ``caller`` makes. Raises RATE_LIMITED."""
-        self._creates.take(_key_of(caller), "shares made")
+        self.creates.take(_key_of(caller), "shares made")
 
 
 def network_of(address: str, prefix: int = 64) -> str:

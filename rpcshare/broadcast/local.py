@@ -19,6 +19,10 @@ class LocalBroadcaster:
 
     async def publish(self, message: LogAppended) -> None:
         """Call every subscriber of the share, in the order in which they subscribed."""
+        self.deliver(message)
+
+    def deliver(self, message: LogAppended) -> None:
+        """Do what :meth:`publish` does, which has nothing to wait for."""
         subscriptions = self._callbacks.get(message.share_id, {})
         for subscription in list(subscriptions):  # a callback may subscribe and unsubscribe
             callback = subscriptions.get(subscription)

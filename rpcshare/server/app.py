@@ -36,14 +36,15 @@ from rpcshare.server.operation import ApiRoute, Operation
 from rpcshare.server.pages import PageSite
 from rpcshare.server.request import PathKeyMiddleware, ProxyMiddleware
 from rpcshare.server.rest import RestApi
-from rpcshare.server.rpc_endpoint import RpcEndpoint
+from rpcshare.server.rpc_endpoint import MESSAGES_IN_A_BATCH, RpcEndpoint
 from rpcshare.server.security_headers import SecurityHeadersMiddleware
 from rpcshare.server.viewers import Viewers
 from rpcshare.shares.service import ShareService
 
 __all__ = ["create_app"]
 
-# Of so many messages of the greatest length the bodies may be held at a time for one network.
+# Of so many messages of the greatest length the bodies may be held at a time for one network: by all workers,
+# but by each of them those of a batch.
 BODIES_AT_ONCE = 16
 
 
@@ -92,7 +93,7 @@ def create_app(
     events = EventSocketEndpoint(service, authenticator, origins, viewers)
     site = PageSite(service, authenticator, origins, base_url, seal, held)
     connections = OpenConnections(
-        rpc, viewers, site, Intake(BODIES_AT_ONCE * settings.max_message_size), metrics
+        rpc, viewers, site, Intake(_bodies_at_once(settings) * settings.max_message_size), metrics
     )
     routes: list[BaseRoute] = [
         *rpc.routes("/rpc"),
@@ -122,6 +123,10 @@ def create_app(
     return app, connections
 
 
+def _bodies_at_once(settings: Settings) -> int:
+    return max(MESSAGES_IN_A_BATCH, BODIES_AT_ONCE // settings.workers)
+
+
 def _health_routes(service: ShareService, metrics: Metrics) -> list[ApiRoute]:
     async def healthz(_request: Request) -> Response:
         return _uncached({"status": "ok"})
@@ -135,7 +140,7 @@ def _health_routes(service: ShareService, metrics: Metrics) -> list[ApiRoute]:
 
     async def text(_request: Request) -> Response:
         headers = {"Cache-Control": "no-store"}
-        return Response(metrics.text(), headers=headers, media_type=CONTENT_TYPE_LATEST)
+        return Response(await metrics.scraped(), headers=headers, media_type=CONTENT_TYPE_LATEST)
 
     health, unready = api_types.Health, {503: "The store or the broadcaster does not answer."}
     return [

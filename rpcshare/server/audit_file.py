@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from io import FileIO, TextIOWrapper
 from logging.handlers import WatchedFileHandler
 from typing import TYPE_CHECKING
 
 import structlog
 
 if TYPE_CHECKING:
-    from io import TextIOWrapper
     from pathlib import Path
 
 __all__ = ["audit_file"]
@@ -19,7 +19,7 @@ __all__ = ["audit_file"]
 logger = structlog.get_logger("rpcshare.server")
 
 _OWNER_ONLY = 0o600
-_OF_THE_LOG = ("event", "level", "logger", "timestamp")
+_OF_THE_LOG = ("event", "level", "logger", "timestamp", "worker")
 
 
 def audit_file(path: Path) -> logging.Handler:
@@ -45,7 +45,9 @@ def audit_file(path: Path) -> logging.Handler:
 
 class _AuditFile(WatchedFileHandler):
     def _open(self) -> TextIOWrapper:
-        return open(self.baseFilename, "a", encoding=self.encoding, opener=_opened_for_its_owner)
+        file = FileIO(self.baseFilename, "a", opener=_opened_for_its_owner)
+        # Each line in one write, lest those of several processes get mixed.
+        return TextIOWrapper(file, self.encoding, write_through=True)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 -- logging's signature
         """Say in the log that a line could not be written, such as on a full disk."""

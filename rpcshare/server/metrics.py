@@ -1,7 +1,7 @@
 """What this server does, in numbers, for Prometheus.
 
-Each node tells of itself. Labels are from small sets that are known beforehand: routes, methods, codes.
-No id, subject, address or token is in any.
+Each node tells of itself, of all its processes together (:mod:`rpcshare.server.summed_metrics`). Labels are
+from small sets that are known beforehand: routes, methods, codes. No id, subject, address or token is in any.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -18,6 +19,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rpcshare.server.call_metrics import CallMetrics
 from rpcshare.shares.service import ShareService
+
+if TYPE_CHECKING:
+    from rpcshare.server.summed_metrics import SummedMetrics
 
 __all__ = ["Metrics", "MetricsMiddleware"]
 
@@ -30,7 +34,9 @@ class Metrics:
     """The numbers of one application."""
 
     def __init__(self, service: ShareService) -> None:
-        self._registry = registry = CollectorRegistry()
+        self.registry = registry = CollectorRegistry()
+        self.summed: SummedMetrics | None = None
+        """Knows the numbers of the server's other processes, if it has any."""
         self._requests = Counter(
             "rpcshare_http_requests",
             "Requests answered; an accepted WebSocket has the status 101.",
@@ -69,7 +75,11 @@ class Metrics:
 
     def text(self) -> bytes:
         """Return all of them in Prometheus' text format."""
-        return generate_latest(self._registry)
+        return generate_latest(self.registry)
+
+    async def scraped(self) -> bytes:
+        """Return the numbers of the whole server, in that format."""
+        return self.text() if self.summed is None else await self.summed.text()
 
     def count_sessions(self, count: Callable[[], int]) -> None:
         """Have ``count`` asked for how many RPC sessions are open."""

@@ -9,8 +9,11 @@ import json
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID
 
 import structlog
 import uvicorn
@@ -26,7 +29,7 @@ from rpcshare.auth.rate_limits import CallerLimits
 from rpcshare.auth.secret_files import ADMIN_TOKEN_FILE, admin_token, shared_secret
 from rpcshare.auth.signed_tokens import SignedTokenVerifier
 from rpcshare.auth.view_tokens import ViewTokenVerifier
-from rpcshare.broadcast import Broadcaster, open_broadcaster
+from rpcshare.broadcast import Broadcaster, LocalBroadcaster, open_broadcaster
 from rpcshare.config import ConfigError, Settings
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.server.app import create_app
@@ -44,6 +47,9 @@ from rpcshare.shares.service import ShareService
 from rpcshare.storage import ObjectStore, StoreError, open_store
 from rpcshare.storage.conditional_writes import UnconditionalWritesError, check_conditional_writes
 
+if TYPE_CHECKING:
+    from rpcshare.server.worker import Worker
+
 __all__ = ["serve"]
 
 logger = structlog.get_logger("rpcshare.server")
@@ -54,6 +60,9 @@ CLOSE_SECONDS = 2
 
 # Of the latter, how long requests may take whose bodies are still arriving.
 BODY_SECONDS = 1.0
+
+# Bytes of memory for open shares that are not in use, of all workers.
+MEMORY_BUDGET = 256 * 2**20
 
 PING_INTERVAL = 15.0
 PING_TIMEOUT = 10.0
@@ -93,10 +102,54 @@ def serve(settings: Settings) -> int:
         CertificateFileError: a certificate, a key or a revocation list is of no use.
     """
     configure_logging(settings)
-    _tune_garbage_collection()
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(settings))
+    _refuse_workers_without_store(settings)
+    loop_factory = _loop_factory()
+    with _prepared(settings) as ground:
+        _tune_garbage_collection()
+
+        def serve_here(worker: Worker | None = None) -> None:
+            with asyncio.Runner(loop_factory=loop_factory) as runner:
+                runner.run(_serve(settings, ground, worker))
+
+        if settings.workers > 1:
+            from rpcshare.server.workers import supervise  # noqa: PLC0415 -- one process needs none of it
+
+            return supervise(settings.workers, serve_here, ground.listener, _announcement(settings, ground))
+        serve_here()
     return 0
+
+
+class _Ground(NamedTuple):
+    """What there is before anything is begun, and is the same for all workers."""
+
+    token: str
+    secret: UUID
+    listener: socket.socket
+
+    def base_url(self, settings: Settings) -> str:
+        """Return the base of every link to the server."""
+        return settings.base_url(self.listener.getsockname()[1])
+
+    def __repr__(self) -> str:
+        """Leave out token and secret."""
+        return f"_Ground(listener={self.listener!r})"
+
+
+@contextlib.contextmanager
+def _prepared(settings: Settings) -> Iterator[_Ground]:
+    token = settings.token.get_secret_value() if settings.token else None
+    token = admin_token(token, settings.data_dir)
+    secret = shared_secret(
+        settings.shared_secret.get_secret_value() if settings.shared_secret else None,
+        settings.data_dir,
+    )
+    with _listen(settings) as listener:
+        yield _Ground(token, secret, listener)
+
+
+def _refuse_workers_without_store(settings: Settings) -> None:
+    if settings.workers > 1 and settings.store_url.startswith("memory:"):
+        raise ConfigError("--workers: a store in memory is one process's own; more need another --store")
 
 
 def _tune_garbage_collection() -> None:
@@ -118,38 +171,35 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
     return uvloop.Loop
 
 
-async def _serve(settings: Settings) -> None:
-    token = settings.token.get_secret_value() if settings.token else None
-    token = admin_token(token, settings.data_dir)
-    secret = shared_secret(
-        settings.shared_secret.get_secret_value() if settings.shared_secret else None,
-        settings.data_dir,
-    )
+async def _serve(settings: Settings, ground: _Ground, worker: Worker | None) -> None:
+    """Serve until SIGTERM or SIGINT, as one of several workers or alone."""
+    base_url = ground.base_url(settings)
     async with contextlib.AsyncExitStack() as stack:
+        if worker is not None:
+            stack.enter_context(worker.among_others())
         tls = stack.enter_context(tls_context(settings))
         verifiers_of_heads = stack.enter_context(head_verifiers(settings))
-        listener = stack.enter_context(_listen(settings))
-        base_url = settings.base_url(listener.getsockname()[1])
         store = await stack.enter_async_context(_opened_store(settings))
-        broadcaster = await stack.enter_async_context(_opened_broadcaster(settings))
-        credentials = Credentials(secret, base_url)
+        broadcaster = await stack.enter_async_context(_opened_broadcaster(settings, worker))
+        credentials = Credentials(ground.secret, base_url)
         audit = AuditLog()
         stack.callback(audit.close)
         limits = CallerLimits(
             creates=settings.max_creates,
             failed_authentications=settings.max_failed_authentications,
             connections=settings.max_connections,
+            key=None if worker is None else worker.limits_key,
         )
         service = ShareService(
             store,
             broadcaster,
             credentials,
             anonymous_create=settings.anonymous_create,
-            # A store that somebody named may have other servers; the embedded one is this server's.
             shared_store=_may_be_shared(settings),
             redact=settings.redact,
             limits=limits,
             audit=audit,
+            memory_budget=MEMORY_BUDGET // settings.workers,
             settings=LogSettings(max_share_size=settings.max_share_size),
         )
         stack.push_async_callback(service.close)
@@ -157,10 +207,10 @@ async def _serve(settings: Settings) -> None:
         issuers = await stack.enter_async_context(token_issuers(settings))
         api_keys = await stack.enter_async_context(ApiKeyVerifier(store).refreshing())
         view_tokens = ViewTokenVerifier(credentials.view_tokens())
-        seal = SessionSeal(secret)
+        seal = SessionSeal(ground.secret)
         origins = OriginPolicy(base_url, is_public=settings.public_url is not None)
         authenticator = Authenticator(
-            [AdminTokenVerifier(token), api_keys, view_tokens, SignedTokenVerifier(issuers)],
+            [AdminTokenVerifier(ground.token), api_keys, view_tokens, SignedTokenVerifier(issuers)],
             verifiers_of_heads,
             failures=limits.failures,
             audit=audit,
@@ -177,6 +227,12 @@ async def _serve(settings: Settings) -> None:
             seal=seal,
         )
         stack.enter_context(connections.metrics.measuring_lag())
+        if worker is not None:
+            worker.share_limits(limits)
+            metrics = connections.metrics
+            metrics.summed = worker.sum_metrics(metrics.registry)
+            stack.callback(metrics.summed.close)
+            worker.join()
         server = _Server(
             uvicorn.Config(
                 app,
@@ -196,24 +252,34 @@ async def _serve(settings: Settings) -> None:
                 timeout_graceful_shutdown=CLOSE_SECONDS,
             )
         )
-        await _run_until_signal(server, connections, listener, _announcement(settings, base_url))
+        stop = asyncio.Event()
+        say_ready: Callable[[], None] = partial(print, _announcement(settings, ground), flush=True)
+        heeded = [signal.SIGTERM, signal.SIGINT]
+        if worker is not None:
+            say_ready, heeded = worker.say_ready, [signal.SIGTERM]
+            worker.on_orphaned(stop.set)
+        for number in heeded:
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await _run_until(stop, server, connections, ground.listener, say_ready)
+    if worker is None:
         logger.info("stopped")
 
 
-async def _run_until_signal(
-    server: _Server, connections: OpenConnections, listener: socket.socket, announcement: str
+async def _run_until(
+    stop: asyncio.Event,
+    server: _Server,
+    connections: OpenConnections,
+    listener: socket.socket,
+    say_ready: Callable[[], None],
 ) -> None:
-    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     running = loop.create_task(server.serve(sockets=[listener]))
     stopping = loop.create_task(stop.wait())
     await asyncio.wait(
         {running, loop.create_task(server.has_started.wait())}, return_when=asyncio.FIRST_COMPLETED
     )
     if not running.done():
-        print(announcement, flush=True)  # noqa: T201 -- this is what the command is for
+        say_ready()
     await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     for listening in server.servers:
@@ -244,6 +310,7 @@ async def _opened_store(settings: Settings) -> AsyncIterator[ObjectStore]:
             settings.store_url,
             key_file=settings.encryption_key_file,
             allow_plain=settings.encryption_allow_plain,
+            takes_turns=settings.workers > 1,
         )
     except ValueError as exc:
         raise ConfigError(f"--store: {exc}") from exc
@@ -258,8 +325,8 @@ async def _opened_store(settings: Settings) -> AsyncIterator[ObjectStore]:
 
 
 def _may_be_shared(settings: Settings) -> bool:
-    """Whether other servers may write to the store: to one that was named, not to the embedded one."""
-    return settings.store is not None and not settings.store.startswith("memory:")
+    """Whether others may write to the store: other workers, or servers if it was named."""
+    return settings.workers > 1 or (settings.store is not None and not settings.store.startswith("memory:"))
 
 
 async def _require_conditional_writes(store: ObjectStore, settings: Settings) -> None:
@@ -267,7 +334,7 @@ async def _require_conditional_writes(store: ObjectStore, settings: Settings) ->
     try:
         await check_conditional_writes(store)
     except UnconditionalWritesError as exc:
-        if not settings.broadcast.startswith("local:"):
+        if settings.workers > 1 or not settings.broadcast.startswith("local:"):
             raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, str(exc)) from exc
         logger.warning("this must be the only server on the store", reason=str(exc))
     except StoreError as exc:
@@ -275,19 +342,22 @@ async def _require_conditional_writes(store: ObjectStore, settings: Settings) ->
 
 
 @contextlib.asynccontextmanager
-async def _opened_broadcaster(settings: Settings) -> AsyncIterator[Broadcaster]:
+async def _opened_broadcaster(settings: Settings, worker: Worker | None) -> AsyncIterator[Broadcaster]:
     try:
         broadcaster = await open_broadcaster(settings.broadcast)
     except ValueError as exc:
         raise ConfigError(f"--broadcast: {exc}") from exc
+    if worker is not None and isinstance(broadcaster, LocalBroadcaster):
+        broadcaster = worker.broadcaster()  # local is what is on this machine
     try:
         yield broadcaster
     finally:
         await broadcaster.close()
 
 
-def _announcement(settings: Settings, base_url: str) -> str:
+def _announcement(settings: Settings, ground: _Ground) -> str:
     """Return what a user needs who has just started the server. The token itself is not in it."""
+    base_url = ground.base_url(settings)
     if settings.token is not None:
         place, key = "as given in the settings", "TOKEN"
     else:

@@ -1,0 +1,141 @@
+"""Messages between the processes of one server that share its port and its store."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from rpcshare.broadcast.broadcaster import LogAppended, Unsubscribe
+from rpcshare.broadcast.local import LocalBroadcaster
+from rpcshare.broadcast.mailbox import Mailbox, Member, Topic
+
+__all__ = ["SiblingBroadcaster"]
+
+# Of an entry, in bytes: to read a larger one from the store takes no longer.
+_LARGEST_BODY = 256 * 1024
+
+_SHARES_AT_ONCE = 1000  # in one message: ids are 8 characters as a rule, and 300 at most
+
+
+class Watched(msgspec.Struct, frozen=True, array_like=True):
+    """The sender wants to hear of shares from now on."""
+
+    share_ids: list[str]
+
+
+class Forgotten(msgspec.Struct, frozen=True, array_like=True):
+    """The sender wants to hear of a share no more."""
+
+    share_id: str
+
+
+APPENDED: Final = Topic("log appended", LogAppended)
+WATCHED: Final = Topic("share watched", Watched)
+FORGOTTEN: Final = Topic("share forgotten", Forgotten)
+
+
+class SiblingBroadcaster:
+    """A :class:`~rpcshare.broadcast.Broadcaster` over a :class:`~rpcshare.broadcast.mailbox.Mailbox`.
+
+    Each process tells the others which shares it watches, so a message goes to those that want it, which
+    mostly is nobody. One that begins to watch what another has been watching may have missed something
+    while it said so, and is told that.
+    """
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self._subscribers = LocalBroadcaster()
+        self._subscriptions: Counter[str] = Counter()  # by share
+        self._watching: dict[str, set[int]] = {}  # who else watches each share
+        self._missed: dict[int, dict[str, None]] = {}  # shares of which messages got lost, by slot
+        mailbox.on(APPENDED, self._on_appended)
+        mailbox.on(WATCHED, self._on_watched)
+        mailbox.on(FORGOTTEN, self._on_forgotten)
+        mailbox.on_joined(self._on_joined)
+        mailbox.on_left(self._on_left)
+        mailbox.on_free(self._on_free)
+
+    async def publish(self, message: LogAppended) -> None:
+        """Have ``message`` sent to all that watch its share. Does not wait for them."""
+        await self._subscribers.publish(message)
+        watching = self._watching.get(message.share_id)
+        if not watching:
+            return
+        if len(message.body) > _LARGEST_BODY:
+            message = LogAppended.missed(message.share_id)
+        for slot in self._mailbox.post(watching, APPENDED, message):
+            self._missed.setdefault(slot, {})[message.share_id] = None
+
+    def subscribe(self, share_id: str, callback: Callable[[LogAppended], None]) -> Unsubscribe:
+        """Call ``callback`` with each message about the share from now on."""
+        drop = self._subscribers.subscribe(share_id, callback)
+        self._subscriptions[share_id] += 1
+        if self._subscriptions[share_id] == 1:
+            self._mailbox.post_all(WATCHED, Watched([share_id]))
+        is_over = False
+
+        def unsubscribe() -> None:
+            nonlocal is_over
+            if is_over:
+                return
+            is_over = True
+            drop()
+            self._subscriptions[share_id] -= 1
+            if not self._subscriptions[share_id]:
+                del self._subscriptions[share_id]
+                self._mailbox.post_all(FORGOTTEN, Forgotten(share_id))
+
+        return unsubscribe
+
+    async def check(self) -> None:
+        """Return: who does not read its mailbox has ended, or will be ended."""
+
+    async def close(self) -> None:
+        """Drop all subscriptions. The mailbox is not closed."""
+        await self._subscribers.close()
+
+    # What the others say
+
+    def _on_joined(self, slot: int) -> None:
+        """Tell a new process what is watched here; its predecessor may have written it last."""
+        self._drop(slot)  # what it finds in its mailbox may have been meant for its predecessor
+        share_ids = list(self._subscriptions)
+        for start in range(0, len(share_ids), _SHARES_AT_ONCE):
+            some = share_ids[start : start + _SHARES_AT_ONCE]
+            self._mailbox.post([slot], WATCHED, Watched(some))
+        for share_id in share_ids:
+            self._subscribers.deliver(LogAppended.missed(share_id))
+
+    def _on_left(self, member: Member) -> None:
+        self._drop(member.slot)
+
+    def _drop(self, slot: int) -> None:
+        self._missed.pop(slot, None)
+        for share_id, slots in list(self._watching.items()):
+            slots.discard(slot)
+            if not slots:
+                del self._watching[share_id]
+
+    def _on_watched(self, sender: Member, message: Watched) -> None:
+        for share_id in message.share_ids:
+            self._watching.setdefault(share_id, set()).add(sender.slot)
+            if share_id in self._subscriptions:
+                self._tell_missed(sender.slot, share_id)
+
+    def _on_forgotten(self, sender: Member, message: Forgotten) -> None:
+        slots = self._watching.get(message.share_id, set())
+        slots.discard(sender.slot)
+        if not slots:
+            self._watching.pop(message.share_id, None)
+
+    def _on_appended(self, _sender: Member, message: LogAppended) -> None:
+        self._subscribers.deliver(message)
+
+    def _on_free(self, slot: int) -> None:
+        for share_id in self._missed.pop(slot, {}):
+            self._tell_missed(slot, share_id)
+
+    def _tell_missed(self, slot: int, share_id: str) -> None:
+        if self._mailbox.post([slot], APPENDED, LogAppended.missed(share_id)):
+            self._missed.setdefault(slot, {})[share_id] = None

@@ -1,0 +1,118 @@
+"""What a worker knows of the server that it is a part of: the process that started it, and the others.
+
+:mod:`rpcshare.server.workers` starts them; this is the side of the one that serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from rpcshare.auth.rate_limits import CallerLimits
+from rpcshare.auth.shared_limits import share_limits
+from rpcshare.broadcast import Broadcaster
+from rpcshare.broadcast.mailbox import Mailbox, Mailboxes, Member, Topic
+from rpcshare.broadcast.siblings import SiblingBroadcaster
+from rpcshare.server.summed_metrics import Family, SummedMetrics
+
+__all__ = ["FAILED", "READY", "Failed", "Ready", "Worker"]
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """The sender serves."""
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """The sender could not start."""
+
+    reason: str
+    """One line."""
+    is_usage: bool
+    """Whether the settings are the reason."""
+
+
+READY: Final = Topic("worker ready", Ready)
+FAILED: Final = Topic("worker failed", Failed)
+
+
+class Worker:
+    """One of the processes of a server, in itself."""
+
+    def __init__(
+        self,
+        boxes: Mailboxes,
+        me: Member,
+        *,
+        supervisor: int,
+        lifeline: int,
+        limits_key: bytes,
+        departed: list[Family],
+    ) -> None:
+        """Take what the supervisor has made.
+
+        Args:
+            boxes: the mailboxes of all processes.
+            me: which of them this one is.
+            supervisor: the slot of the one that started it.
+            lifeline: a descriptor that can be read, to its end, when the supervisor is no more.
+            limits_key: which all workers share, for what they tell each other of credentials.
+            departed: what workers have counted that have ended.
+        """
+        self.me = me
+        self.limits_key = limits_key
+        self._boxes = boxes
+        self._supervisor = supervisor
+        self._lifeline = lifeline
+        self._departed = departed
+        self._mailbox: Mailbox | None = None
+
+    @contextlib.contextmanager
+    def among_others(self) -> Iterator[None]:
+        """Have a way to the other workers in this context. Needs a running event loop."""
+        self._mailbox = Mailbox(self._boxes, self.me)
+        try:
+            yield
+        finally:
+            self._mailbox.close()
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """The way to the others."""
+        if self._mailbox is None:
+            raise RuntimeError("a worker has a mailbox once it is among others")
+        return self._mailbox
+
+    def broadcaster(self) -> Broadcaster:
+        """Return what tells the others, and nobody else, of news."""
+        return SiblingBroadcaster(self.mailbox)
+
+    def share_limits(self, limits: CallerLimits) -> None:
+        """Count what callers do together with the others."""
+        share_limits(limits, self.mailbox)
+
+    def sum_metrics(self, registry: CollectorRegistry) -> SummedMetrics:
+        """Return what knows the sum of this worker's numbers and the others'."""
+        return SummedMetrics(self.mailbox, registry, self._supervisor, self._departed)
+
+    def join(self) -> None:
+        """Hear the others from now on: all is there that is to hear them."""
+        self.mailbox.start()
+
+    def say_ready(self) -> None:
+        """Tell the supervisor that this worker serves."""
+        self.mailbox.report(self._supervisor, READY, Ready())
+
+    def on_orphaned(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` when the supervisor is no more."""
+        loop = asyncio.get_running_loop()
+
+        def end() -> None:
+            loop.remove_reader(self._lifeline)
+            callback()
+
+        loop.add_reader(self._lifeline, end)
