@@ -174,11 +174,12 @@ class _Supervisor:
 
     def _look_after_workers(self) -> None:
         # Who has ended first: by then, all that it said is in the mailbox.
-        ended = [(pid, status) for pid in self._running if (status := _status_of(pid)) is not None]
+        statuses = {pid: status for pid in self._running if (status := _status_of(pid)) is not None}
+        ended = [(self._running.pop(pid), status) for pid, status in statuses.items()]
         while (data := self._boxes.receive(self._slot)) is not None:
             self._on_letter(unpacked(data))
-        for pid, status in ended:
-            self._on_end(self._running.pop(pid), status)
+        for place, status in ended:
+            self._on_end(place, status)
         now = monotonic()
         for place in self._places:
             place.outbox.flush()
