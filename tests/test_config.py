@@ -50,6 +50,7 @@ def plain(value: object) -> object:
     [
         ("host", "127.0.0.1"),
         ("port", 8787),
+        ("workers", 1),
         ("data_dir", Path(".rpcshare")),
         ("store", None),
         ("broadcast", "local://"),
@@ -107,6 +108,7 @@ TOGETHER = {
 EXAMPLES = {
     "host": [("a.example", '"a.example"', "a.example"), ("b", '"b"', "b"), ("c", '"c"', "c")],
     "port": [("1", "1", 1), ("2", "2", 2), ("0", "0", 0)],
+    "workers": [("1", "1", 1), ("2", "2", 2), ("8", "8", 8)],
     "data_dir": [("/a", '"/a"', Path("/a")), ("b", '"b"', Path("b")), ("c", '"c"', Path("c"))],
     "store": [
         ("memory://", '"memory://"', "memory://"),

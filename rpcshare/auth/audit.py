@@ -67,8 +67,8 @@ class AuditLog:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Take the clock for the limits on refusals: in seconds, and it never goes back."""
-        self._of_one = RateLimit(REFUSALS_OF_ONE, clock)
-        self._in_all = RateLimit(REFUSALS_IN_ALL, clock)
+        self.limits = RateLimit(REFUSALS_OF_ONE, clock), RateLimit(REFUSALS_IN_ALL, clock)
+        """How many refusals are told: of one network, and in all."""
         self._left_out = 0
 
     def done(self, action: Action, caller: Caller = ANONYMOUS, *, share: str = "", **details: str) -> None:
@@ -89,11 +89,12 @@ class AuditLog:
     def refused(self, action: Action, caller: Caller, reason: ErrorCode, *, share: str = "") -> None:
         """Tell of what a caller may not do, unless there has been too much of it."""
         network = network_of(caller.address)
-        if self._of_one.wait(network) or self._in_all.wait(""):
+        of_one, in_all = self.limits
+        if of_one.wait(network) or in_all.wait(""):
             self._left_out += 1
             return
-        self._of_one.count(network)
-        self._in_all.count("")
+        of_one.count(network)
+        in_all.count("")
         self._write(action, "refused", caller, share, reason=reason.value)
 
     @contextmanager

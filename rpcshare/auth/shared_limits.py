@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from rpcshare.auth.audit import AuditLog
 from rpcshare.auth.rate_limits import CallerLimits, ConnectionLimit, RateLimit
 from rpcshare.broadcast.mailbox import Mailbox, Member, Topic
 
@@ -38,15 +39,21 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
 CREATED: Final = Topic("share created", Counted)
 FAILED: Final = Topic("authentication failed", Counted)
 FAILED_AT_SITE: Final = Topic("authentication failed at a site", Counted)
+TOLD: Final = Topic("refusal told of a network", Counted), Topic("refusal told", Counted)
 KNOWN: Final = Topic("credential known", Known)
 HELD: Final = Topic("connections held", Held)
 
 
-def share_limits(limits: CallerLimits, mailbox: Mailbox) -> None:
-    """Have ``limits`` count what all processes with a mailbox do. They share the limits' key."""
+def share_limits(limits: CallerLimits, audit: AuditLog, mailbox: Mailbox) -> None:
+    """Have ``limits``, and those of ``audit``, count what all processes with a mailbox do.
+
+    They share the key of their limits.
+    """
     _share_rate(limits.creates, mailbox, CREATED)
     _share_rate(limits.failures.of_networks, mailbox, FAILED)
     _share_rate(limits.failures.of_sites, mailbox, FAILED_AT_SITE)
+    for limit, topic in zip(audit.limits, TOLD, strict=True):
+        _share_rate(limit, mailbox, topic)
     limits.failures.on_known = lambda digest: mailbox.post_all(KNOWN, Known(digest))
     mailbox.on(KNOWN, lambda _, message: limits.failures.know(message.digest))
     _share_connections(limits.connections, mailbox)

@@ -89,7 +89,7 @@ class SiblingBroadcaster:
         return unsubscribe
 
     async def check(self) -> None:
-        """Return: who does not read its mailbox has ended, or will be ended."""
+        """Return: a mailbox is there as long as the processes are."""
 
     async def close(self) -> None:
         """Drop all subscriptions. The mailbox is not closed."""

@@ -228,7 +228,7 @@ async def _serve(settings: Settings, ground: _Ground, worker: Worker | None) -> 
         )
         stack.enter_context(connections.metrics.measuring_lag())
         if worker is not None:
-            worker.share_limits(limits)
+            worker.share_limits(limits, audit)
             metrics = connections.metrics
             metrics.summed = worker.sum_metrics(metrics.registry)
             stack.callback(metrics.summed.close)

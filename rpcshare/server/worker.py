@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 from prometheus_client import CollectorRegistry
 
+from rpcshare.auth.audit import AuditLog
 from rpcshare.auth.rate_limits import CallerLimits
 from rpcshare.auth.shared_limits import share_limits
 from rpcshare.broadcast import Broadcaster
@@ -91,9 +92,9 @@ class Worker:
         """Return what tells the others, and nobody else, of news."""
         return SiblingBroadcaster(self.mailbox)
 
-    def share_limits(self, limits: CallerLimits) -> None:
+    def share_limits(self, limits: CallerLimits, audit: AuditLog) -> None:
         """Count what callers do together with the others."""
-        share_limits(limits, self.mailbox)
+        share_limits(limits, audit, self.mailbox)
 
     def sum_metrics(self, registry: CollectorRegistry) -> SummedMetrics:
         """Return what knows the sum of this worker's numbers and the others'."""

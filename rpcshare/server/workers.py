@@ -266,7 +266,7 @@ class _Supervisor:
         self._tell_others(GONE, Gone(*place.member))
         reason = place.failure.reason if place.failure is not None else _told(status)
         if self._is_stopping:
-            if status != 0:
+            if status not in (0, -signal.SIGTERM):  # that is one which was not ready yet
                 logger.error("a worker did not stop as it should", worker=place.slot, reason=reason)
                 self._status = 1
         elif self._has_started:

@@ -1,4 +1,4 @@
-"""Shares that are written and read through several workers at once: nothing is lost, and there is one order."""
+"""Shares that are written and read through several workers at once: nothing is lost, in one order."""
 
 import asyncio
 import os
@@ -190,9 +190,9 @@ async def test_a_worker_killed_under_load_loses_nothing_that_was_acknowledged(tw
 
 
 async def until_acked(acked: dict[str, set[str]], number: int) -> None:
-    async with asyncio.timeout(20):
-        while sum(map(len, acked.values())) < number:
-            await asyncio.sleep(0.01)
+    await asyncio.to_thread(
+        until, lambda: sum(map(len, acked.values())) >= number, f"{number} acknowledgements", 20
+    )
 
 
 async def test_who_watches_hears_of_what_a_worker_wrote_that_came_after(two: RunningServer) -> None:
@@ -216,13 +216,12 @@ async def test_who_watches_hears_of_what_a_worker_wrote_that_came_after(two: Run
 async def test_a_share_made_private_through_one_is_refused_by_the_other_at_once(two: RunningServer) -> None:
     async with clients_of_both(two) as (owner, other):
         share = await owner.create_share("ses_private_000001", [part("prt_1")])
-        with only_one_accepts(two, 1):
-            anybody = httpx.Client()
-            assert anybody.get(f"{two.url}/api/share/{share.id}").status_code == 200
-        await other.get_share(share.id)
-        await owner.update_share(share.id, share.secret, visibility="private")
-        assert anybody.get(f"{two.url}/api/share/{share.id}").status_code == 401
-        anybody.close()
+        async with httpx.AsyncClient(base_url=two.url) as anybody:
+            with only_one_accepts(two, 1):
+                assert (await anybody.get(f"/api/share/{share.id}")).status_code == 200
+            await other.get_share(share.id)
+            await owner.update_share(share.id, share.secret, visibility="private")
+            assert (await anybody.get(f"/api/share/{share.id}")).status_code == 401
 
 
 async def test_a_share_deleted_through_one_is_gone_at_the_other_at_once(two: RunningServer) -> None:
@@ -249,6 +248,7 @@ async def test_with_redis_the_workers_hear_of_each_other_through_it(tmp_path: Pa
                 for n in range(20):
                     await writer.sync_share(share.id, share.secret, [part(f"prt_{n}")])
                 assert await watching == [f"prt_{n}" for n in range(20)]
-            assert httpx.get(f"{server.url}/readyz").status_code == 200
-            redis.kill()
-            assert httpx.get(f"{server.url}/readyz", timeout=10).status_code == 503
+            async with httpx.AsyncClient(base_url=server.url, timeout=10) as client:
+                assert (await client.get("/readyz")).status_code == 200
+                redis.kill()
+                assert (await client.get("/readyz")).status_code == 503
