@@ -8,6 +8,7 @@ import gc
 import json
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
@@ -37,7 +38,7 @@ from rpcshare.server.connection_identity import head_verifiers
 from rpcshare.server.http_protocol import HttpProtocol
 from rpcshare.server.logs import configure_logging
 from rpcshare.server.open_connections import OpenConnections
-from rpcshare.server.tls import tls_context
+from rpcshare.server.tls import ServerTls
 from rpcshare.server.tls_protocols import TlsHttpProtocol, TlsWebSocketProtocol
 from rpcshare.server.token_issuers import token_issuers
 from rpcshare.server.websocket_protocol import WebSocketProtocol
@@ -124,6 +125,7 @@ class _Ground(NamedTuple):
 
     token: str
     secret: UUID
+    tls: ServerTls | None
     listener: socket.socket
 
     def base_url(self, settings: Settings) -> str:
@@ -143,8 +145,9 @@ def _prepared(settings: Settings) -> Iterator[_Ground]:
         settings.shared_secret.get_secret_value() if settings.shared_secret else None,
         settings.data_dir,
     )
+    tls = ServerTls.of_settings(settings)
     with _listen(settings) as listener:
-        yield _Ground(token, secret, listener)
+        yield _Ground(token, secret, tls, listener)
 
 
 def _refuse_workers_without_store(settings: Settings) -> None:
@@ -177,7 +180,8 @@ async def _serve(settings: Settings, ground: _Ground, worker: Worker | None) -> 
     async with contextlib.AsyncExitStack() as stack:
         if worker is not None:
             stack.enter_context(worker.among_others())
-        tls = stack.enter_context(tls_context(settings))
+        if ground.tls is not None:
+            stack.enter_context(ground.tls.renewing())
         verifiers_of_heads = stack.enter_context(head_verifiers(settings))
         store = await stack.enter_async_context(_opened_store(settings))
         broadcaster = await stack.enter_async_context(_opened_broadcaster(settings, worker))
@@ -238,7 +242,7 @@ async def _serve(settings: Settings, ground: _Ground, worker: Worker | None) -> 
                 app,
                 http=HttpProtocol if settings.client_ca is None else TlsHttpProtocol,
                 ws=WebSocketProtocol if settings.client_ca is None else TlsWebSocketProtocol,
-                ssl_context_factory=None if tls is None else lambda *_: tls,
+                ssl_context_factory=_tls_factory(ground.tls),
                 # A message over the limit reaches the session, which names the limit when it ends.
                 ws_max_size=2 * settings.max_message_size or sys.maxsize,
                 ws_per_message_deflate=False,
@@ -291,6 +295,10 @@ async def _run_until(
     loop.call_later(BODY_SECONDS, connections.intake.end)
     server.should_exit = True
     await running
+
+
+def _tls_factory(tls: ServerTls | None) -> Callable[..., ssl.SSLContext] | None:
+    return None if tls is None else lambda *_: tls.context
 
 
 def _listen(settings: Settings) -> socket.socket:

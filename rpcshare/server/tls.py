@@ -14,7 +14,7 @@ import structlog
 from rpcshare.auth.certificate_files import CertificateFileError, file_version, read_certificates, read_file
 from rpcshare.config import Settings
 
-__all__ = ["tls_context"]
+__all__ = ["ServerTls"]
 
 logger = structlog.get_logger("rpcshare.server")
 
@@ -22,25 +22,59 @@ logger = structlog.get_logger("rpcshare.server")
 RENEWAL_INTERVAL = 2.0
 
 
-@contextlib.contextmanager
-def tls_context(settings: Settings) -> Iterator[ssl.SSLContext | None]:
-    """Return how connections are encrypted; None: they are not.
+class ServerTls:
+    """How connections are encrypted.
 
-    A certificate that is renewed is shown to whoever connects after that. Needs a running event loop.
+    Workers are forked with the one that they share: a session that one has begun, another resumes.
 
     Raises:
         CertificateFileError: a file is of no use.
     """
-    certificate, key = settings.tls_cert, settings.tls_key
-    if certificate is None or key is None:
-        yield None
-        return
-    context = _made(certificate, key, settings.client_ca)
-    watching = asyncio.get_running_loop().create_task(_renew(context, certificate, key))
-    try:
-        yield context
-    finally:
-        watching.cancel()
+
+    def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
+        self._certificate = certificate
+        self._key = key
+        self._loaded = self._versions()
+        self.context = _made(certificate, key, client_ca)
+
+    @classmethod
+    def of_settings(cls, settings: Settings) -> ServerTls | None:
+        """Return what the settings have; None: connections are not encrypted."""
+        if settings.tls_cert is None or settings.tls_key is None:
+            return None
+        return cls(settings.tls_cert, settings.tls_key, settings.client_ca)
+
+    @contextlib.contextmanager
+    def renewing(self) -> Iterator[None]:
+        """Show a certificate that is renewed to whoever connects after that. Needs a running event loop."""
+        self._renew()  # it may have been before this process was there
+        watching = asyncio.get_running_loop().create_task(self._watch())
+        try:
+            yield
+        finally:
+            watching.cancel()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(RENEWAL_INTERVAL)
+            self._renew()
+
+    def _renew(self) -> None:
+        found = self._versions()
+        if found == self._loaded:
+            return
+        self._loaded = found
+        try:
+            # Elsewhere first: a context that is given another's key has none.
+            _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self._certificate, self._key)
+            _load(self.context, self._certificate, self._key)
+        except CertificateFileError as exc:
+            logger.warning("the server goes on with the certificate that it has", reason=str(exc))
+        else:
+            logger.info("the server shows another certificate")
+
+    def _versions(self) -> tuple[object, object]:
+        return file_version(self._certificate), file_version(self._key)
 
 
 def _made(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
@@ -57,25 +91,6 @@ def _made(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLContex
         # What is named is trusted, be it an intermediate CA.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
-
-
-async def _renew(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-    """Have ``context`` show what is in the files, for as long as the task runs."""
-    loaded = file_version(certificate), file_version(key)
-    while True:
-        await asyncio.sleep(RENEWAL_INTERVAL)
-        found = file_version(certificate), file_version(key)
-        if found == loaded:
-            continue
-        loaded = found
-        try:
-            # Elsewhere first: a context that is given another's key has none.
-            _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), certificate, key)
-            _load(context, certificate, key)
-        except CertificateFileError as exc:
-            logger.warning("the server goes on with the certificate that it has", reason=str(exc))
-        else:
-            logger.info("the server shows another certificate")
 
 
 def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
