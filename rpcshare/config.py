@@ -214,7 +214,7 @@ class Settings(BaseSettings):
         1,
         ge=1,
         le=128,
-        description="Processes that serve, on one port and one store: as many as there are cores, at most.",
+        description="Processes that serve, on one port and one store; more than there are cores do not help.",
     )
     data_dir: Annotated[Path, BeforeValidator(_path_text), AfterValidator(_path)] = Field(
         Path(".rpcshare"), description="Where the embedded store and the server's secrets are kept."

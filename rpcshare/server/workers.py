@@ -127,7 +127,7 @@ class _Supervisor:
         while not self._is_stopping or self._running:
             self._wait()
             self._look_after_workers()
-            if not self._has_started and all(place.ready_at is not None for place in self._places):
+            if not (self._has_started or self._is_stopping) and all(each.ready_at for each in self._places):
                 self._has_started = True
                 print(announcement, flush=True)  # noqa: T201 -- this is what the command is for
         logger.info("stopped")
@@ -214,7 +214,14 @@ class _Supervisor:
         sys.stderr.flush()
         # Heard by the process that it is for: the new one has to put off its inheritance first.
         signal.pthread_sigmask(signal.SIG_BLOCK, _HEEDED)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as exc:  # no memory, or too many processes: that passes
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEEDED)
+            if not self._has_started:
+                raise
+            self._start_again(place, exc.strerror or str(exc))
+            return
         if pid == 0:
             self._be_worker(place)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEEDED)
