@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from broadcast.mailboxes import Office, until, with_office
 from rpcshare.auth.audit import REFUSALS_OF_ONE, Action, AuditLog
 from rpcshare.auth.caller import Caller
-from rpcshare.auth.rate_limits import CallerLimits
+from rpcshare.auth.rate_limits import SITE, SITE_FACTOR, CallerLimits, network_of
 from rpcshare.auth.shared_limits import share_limits
 from rpcshare.errors import ErrorCode, ShareError
 
@@ -32,13 +32,13 @@ class Process:
         share_limits(self.limits, self.audit, self.mailbox)
         self.mailbox.start()
 
-    def fail(self, shown: str = "wrong") -> None:
-        with pytest.raises(ShareError), self.limits.failures.attempt(ADDRESS, shown):
+    def fail(self, shown: str = "wrong", address: str = ADDRESS) -> None:
+        with pytest.raises(ShareError), self.limits.failures.attempt(address, shown):
             raise ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized")
 
-    def is_refused(self, shown: str) -> bool:
+    def is_refused(self, shown: str, address: str = ADDRESS) -> bool:
         try:
-            with self.limits.failures.attempt(ADDRESS, shown):
+            with self.limits.failures.attempt(address, shown):
                 return False
         except ShareError:
             return True
@@ -68,6 +68,16 @@ async def test_failures_count_at_each(office):
     await until(lambda: here.failures_wait() and there.failures_wait())
     assert here.is_refused("another guess")
     assert there.is_refused("another guess")
+
+
+async def test_failures_of_one_site_count_at_each(office):
+    here, there = await both(office)
+    networks = [f"2001:db8:0:{n:x}::1" for n in range(3 * SITE_FACTOR)]
+    for n, address in enumerate(networks):
+        (here, there)[n % 2].fail(address=address)
+    site = network_of(networks[0], SITE)
+    await until(lambda: there.limits.failures.of_sites.wait(site))
+    assert there.is_refused("another guess", "2001:db8:0:ffff::1")
 
 
 async def test_what_was_right_at_one_is_let_in_at_each(office):
