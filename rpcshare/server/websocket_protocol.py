@@ -84,6 +84,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                 self.send_500_response()
         if self.close_timer is None:
             self.transport.close()
+            if not self.disconnected:
+                self._bound_close()
 
     def handle_connect(self, event: Request) -> None:
         """Begin the handshake."""
@@ -183,12 +185,26 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.close_sent:
             self._bound_close()
 
-    def _bound_close(self) -> None:
-        """Have a connection that is being closed end, even if its peer answers nothing.
+    def handle_close(self, event: Frame) -> None:
+        """Answer a peer that closes, or hear its answer."""
+        super().handle_close(event)
+        if self.transport.is_closing():
+            self._bound_close()
 
-        uvicorn begins to end TLS after this time, or at once if it has refused a handshake; for an answer to
-        that, asyncio waits half a minute more. The timer is uvicorn's: with one it does not close twice, and
-        asyncio does not abort what has been closed twice.
+    def handle_parser_exception(self) -> None:
+        """Close a connection whose peer does not keep to the protocol."""
+        super().handle_parser_exception()
+        self._bound_close()
+
+    def eof_received(self) -> None:
+        """Hear that the peer sends no more: asyncio closes the connection then."""
+        self._bound_close()
+
+    def _bound_close(self) -> None:
+        """Have a connection that is being closed end, even if its peer neither answers nor takes anything.
+
+        The timer is uvicorn's: with one it does not close twice, and asyncio does not abort what has been
+        closed twice.
         """
         if self.close_timer is not None:
             self.close_timer.cancel()
