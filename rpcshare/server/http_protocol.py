@@ -1,7 +1,8 @@
 """uvicorn's HTTP protocol, with bounds on what nobody has shown a credential for.
 
 That is the head of a request, of which uvicorn with httptools keeps however much comes, for however long
-that takes; and what is left of a body when its request has been refused, which it would wait for as long.
+that takes; what is left of a body when its request has been refused, which it would wait for as long; and
+answers that are not taken. To those that are, however slowly, it leaves the time that they take.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from rpcshare.server.outflow import OUTFLOW_PATIENCE, Outflow
 
 __all__ = ["HEAD_TIMEOUT", "LINGER", "MAX_HEAD", "HttpProtocol"]
 
@@ -40,6 +43,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     head_timeout = HEAD_TIMEOUT
     linger = LINGER
+    outflow_patience = OUTFLOW_PATIENCE
+
+    _outflow: Outflow
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 -- whatever uvicorn passes
         super().__init__(*args, **kwargs)
@@ -51,16 +57,20 @@ class HttpProtocol(HttpToolsProtocol):
         # Whether the answer that has begun is the last: its client has been told so.
         self._is_last = False
         self._lingering: asyncio.TimerHandle | None = None
+        # Whether the client was still taking an answer when it was last looked whether it is idle.
+        self._was_taking = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own
         """Begin a connection."""
         super().connection_made(transport)
+        self._outflow = Outflow(transport, self.loop, self.outflow_patience)
         self.app = self._closing_early(self.app)
         self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End it."""
         self._stop_waiting()
+        self._outflow.stop()
         if self._lingering is not None:
             self._lingering.cancel()
         self.app = self.config.loaded_app  # the other one knows this object
@@ -76,6 +86,11 @@ class HttpProtocol(HttpToolsProtocol):
             if not self._has_head:
                 self.transport.write(_REFUSAL)
             self.transport.close()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over to a protocol that sees to it by pings."""
+        self._outflow.stop()
+        super().handle_websocket_upgrade()
 
     def on_headers_complete(self) -> None:
         """Begin a request."""
@@ -99,7 +114,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._has_head = False
         super().on_message_complete()
         if self._lingering is not None:
-            self.transport.close()
+            self._close()
 
     def on_response_complete(self) -> None:
         """End an answer; if its request goes on, take no more than a little of it."""
@@ -109,11 +124,26 @@ class HttpProtocol(HttpToolsProtocol):
         if self._is_last and not self.transport.is_closing():
             self._unset_keepalive_if_required()
             if self._has_head:
-                self._lingering = self.loop.call_later(self.linger, self.transport.close)
+                self._lingering = self.loop.call_later(self.linger, self._close)
                 if self.transport.can_write_eof():
                     self.transport.write_eof()
             else:
                 self.transport.close()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """End a connection that is idle, which it is from when its client has the last answer."""
+        was_taking, self._was_taking = self._was_taking, not self._outflow.has_left()
+        if was_taking or self._was_taking:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _close(self) -> None:
+        """Close the connection, once: what asyncio has closed twice, it cannot cut off any more."""
+        if not self.transport.is_closing():
+            self.transport.close()
 
     def _closing_early(self, app: ASGIApp) -> ASGIApp:
         """Return ``app`` with answers that begin before all of the request is there as the last ones."""
@@ -147,4 +177,4 @@ class HttpProtocol(HttpToolsProtocol):
         if self._has_request and not self.cycle.response_complete:
             self._wait_for_head()  # an answer is on its way yet, to what was asked before
         else:
-            self.transport.close()
+            self._close()

@@ -36,6 +36,7 @@ from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.server.app import create_app
 from rpcshare.server.connection_identity import head_verifiers
 from rpcshare.server.http_protocol import HttpProtocol
+from rpcshare.server.http_server import HttpServer
 from rpcshare.server.logs import configure_logging
 from rpcshare.server.open_connections import OpenConnections
 from rpcshare.server.tls import ServerTls
@@ -73,23 +74,6 @@ BACKLOG = 2048
 # How many more objects must have been made than freed for the collector to look at the young ones; Python's
 # own 700 are made by a few calls that are under way.
 GC_THRESHOLD = 100_000
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, without its own handling of signals: a stop here begins with the calls under way."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.has_started = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to accept connections."""
-        await super().startup(sockets)
-        self.has_started.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def serve(settings: Settings) -> int:
@@ -237,7 +221,7 @@ async def _serve(settings: Settings, ground: _Ground, worker: Worker | None) -> 
             metrics.summed = worker.sum_metrics(metrics.registry)
             stack.callback(metrics.summed.close)
             worker.join()
-        server = _Server(
+        server = HttpServer(
             uvicorn.Config(
                 app,
                 http=HttpProtocol if settings.client_ca is None else TlsHttpProtocol,
@@ -271,7 +255,7 @@ async def _serve(settings: Settings, ground: _Ground, worker: Worker | None) -> 
 
 async def _run_until(
     stop: asyncio.Event,
-    server: _Server,
+    server: HttpServer,
     connections: OpenConnections,
     listener: socket.socket,
     say_ready: Callable[[], None],
