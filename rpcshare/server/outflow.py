@@ -7,7 +7,7 @@ import fcntl
 import struct
 import termios
 
-__all__ = ["OUTFLOW_PATIENCE", "Outflow"]
+__all__ = ["OUTFLOW_PATIENCE", "Outflow", "waiting_on"]
 
 OUTFLOW_PATIENCE = 60.0
 """For how long, in seconds, a client may take nothing at all of what waits for it, at most a quarter more."""
@@ -44,10 +44,10 @@ class Outflow:
 
     def has_left(self) -> bool:
         """Whether the client has all that it was sent."""
-        return not any(self._waiting())
+        return not any(waiting_on(self._transport))
 
     def _look(self) -> None:
-        waiting = self._waiting()
+        waiting = waiting_on(self._transport)
         if waiting != self._waited or not (any(waiting) or self._transport.is_closing()):
             self._waited = waiting
             self._looks = 0
@@ -58,14 +58,16 @@ class Outflow:
         else:
             self._timer = self._loop.call_later(self._interval, self._look)
 
-    def _waiting(self) -> tuple[int, int]:
-        """Return how many bytes wait in the transport, and in the kernel."""
-        return self._transport.get_write_buffer_size(), self._in_kernel()
 
-    def _in_kernel(self) -> int:
-        try:
-            descriptor = self._transport.get_extra_info("socket").fileno()
-            answer = fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4))
-        except (OSError, ValueError):  # it cannot be asked, or there is no connection any more
-            return 0
-        return int(struct.unpack("i", answer)[0])
+def waiting_on(transport: asyncio.Transport) -> tuple[int, int]:
+    """Return how many bytes wait in ``transport``, and in the kernel (0 where that cannot be asked)."""
+    return transport.get_write_buffer_size(), _in_kernel(transport)
+
+
+def _in_kernel(transport: asyncio.Transport) -> int:
+    try:
+        descriptor = transport.get_extra_info("socket").fileno()
+        answer = fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4))
+    except (OSError, ValueError):  # it cannot be asked, or there is no connection any more
+        return 0
+    return int(struct.unpack("i", answer)[0])

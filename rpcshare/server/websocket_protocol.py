@@ -22,6 +22,7 @@ from websockets.server import ServerProtocol
 from rpcshare.rpc.frames import FrameReader, frames_of
 from rpcshare.rpc.transport import Receiver, TransportClosedError
 from rpcshare.rpc.websocket import close_reason
+from rpcshare.server.outflow import waiting_on
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGISendEvent
@@ -60,6 +61,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.conn = _Handshake(extensions=[], max_size=self.config.ws_max_size, logger=self.conn.logger)
         self._frames = FrameReader(masked=True, max_size=self.config.ws_max_size)
         self._receiver: Receiver | None = None
+        # What waited for the peer when it was last asked whether it is there.
+        self._ahead_of_ping = (0, 0)
         self._takes_text_as_bytes = False
         # Whether the message whose frames are arriving is text.
         self._is_text = False
@@ -210,8 +213,20 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.close_timer.cancel()
         self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
 
+    def send_keepalive_ping(self) -> None:
+        """Ask whether the peer is there; it hears so behind all that waits for it."""
+        self._ahead_of_ping = waiting_on(self.transport)
+        super().send_keepalive_ping()
+
     def keepalive_timeout(self) -> None:
         """End a connection whose peer is gone, and what waits for the peer with it."""
+        before, waiting = self._ahead_of_ping, waiting_on(self.transport)
+        if any(before) and waiting != before and not self.transport.is_closing():
+            # What was ahead of the ping leaves, if slowly, so the peer is there.
+            self._ahead_of_ping = waiting
+            assert self.ping_timeout is not None  # noqa: S101 -- it has just passed
+            self.pong_timer = self.loop.call_later(self.ping_timeout, self.keepalive_timeout)
+            return
         super().keepalive_timeout()
         self.loop.call_later(CLOSE_TIMEOUT, self.transport.abort)
 

@@ -5,17 +5,19 @@ import socket
 import ssl
 from asyncio import constants
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 import uvicorn
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from authorities import Authority
 from rpcshare.server.http_protocol import HttpProtocol
 from rpcshare.server.http_server import HttpServer
+from rpcshare.server.websocket_protocol import WebSocketProtocol
 
 BODY = bytes(range(256)) * 2**15  # 8 MiB, which no buffer of a kernel has room for here
 PIECES = 128
@@ -52,6 +54,11 @@ class Connection:
         plain.connect(("127.0.0.1", port))
         self._socket = plain if certificate is None else _context(certificate).wrap_socket(plain)
 
+    def upgrade(self) -> None:
+        """Begin a WebSocket."""
+        key = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+        self.ask(b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13", key)
+
     def ask(self, *headers: bytes) -> None:
         self._socket.sendall(b"\r\n".join([b"GET / HTTP/1.1", b"Host: x", *headers, b"", b""]))
 
@@ -86,7 +93,14 @@ def _context(certificate: str) -> ssl.SSLContext:
 
 
 async def answering(scope: Scope, receive: Receive, send: Send) -> None:
-    await Response(BODY)(scope, receive, send)
+    if scope["type"] == "websocket":
+        websocket = WebSocket(scope, receive, send)
+        await websocket.accept()
+        await websocket.send_bytes(BODY)
+        with suppress(WebSocketDisconnect):
+            await websocket.receive_bytes()
+    else:
+        await Response(BODY)(scope, receive, send)
 
 
 class Serving:
@@ -116,6 +130,9 @@ async def serving(authority: Authority | None, http: type[HttpProtocol]) -> Asyn
     config = uvicorn.Config(
         answering,
         http=http,
+        ws=WebSocketProtocol,
+        ws_ping_interval=TLS_END,
+        ws_ping_timeout=TLS_END,
         lifespan="off",
         log_config=None,
         ssl_certfile=pem,
@@ -174,5 +191,20 @@ async def test_whoever_takes_nothing_of_an_answer_is_let_go(
         connection = await server.connect()
         connection.ask(*headers)
         await connection.take_a_byte()
+        await server.until_nobody_is_connected()
+        connection.close()
+
+
+async def test_whoever_takes_a_message_slowly_has_all_of_it_before_it_is_asked_whether_it_is_there(
+    authority: Authority | None,
+) -> None:
+    async with serving(authority, Hasty) as server:
+        connection = await server.connect()
+        connection.upgrade()
+        frame = await connection.take(SLOWLY)
+        assert frame[:10] == b"\x82\x7f" + len(BODY).to_bytes(8, "big")
+        assert len(frame) == len(BODY)  # of which ten bytes are the frame's own
+        assert frame[10:] == BODY[:-10]
+        # It never answers a ping.
         await server.until_nobody_is_connected()
         connection.close()
