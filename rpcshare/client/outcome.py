@@ -123,7 +123,7 @@ def on_this_session(arguments: Payload) -> Payload:
         replacement = _on_this_session(promise)
         if replacement is None:
             continue
-        container[key] = replacement  # type: ignore[index]  # arguments are a list, and what is in them
+        container[key] = replacement  # type: ignore[call-overload, index]  # arguments are a list, and what is in them
         if isinstance(replacement, Stub) and arguments.stubs is not None:
             arguments.stubs.append(replacement)
     return arguments

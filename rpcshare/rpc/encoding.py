@@ -298,7 +298,7 @@ class Encoder:
         return ["date", value.milliseconds]
 
     def _error(self, value: BaseException, depth: int) -> object:
-        error = self._described(value)
+        error = self._described(value, depth)
         more = dict(error.properties)
         if isinstance(error.__cause__, RpcError):
             # Any other cause is nobody's business but this side's.
@@ -319,12 +319,14 @@ class Encoder:
             return ["error", error.name, error.message, None, properties]
         return ["error", error.name, error.message]
 
-    def _described(self, error: BaseException) -> RpcError:
+    def _described(self, error: BaseException, depth: int) -> RpcError:
         """Return what the peer may know about ``error``."""
+        if depth >= self._max_depth:
+            raise EncodeError("nested too deeply (does it hold itself?)")
         if isinstance(error, RpcError):
             return error
         if isinstance(error, BaseExceptionGroup):
-            inner = [self._described(each) for each in error.exceptions]
+            inner = [self._described(each, depth + 1) for each in error.exceptions]
             # What the group itself says is meant for the peer if all that is in it is.
             internal = error.split(RpcError)[1] is not None
             return AggregateError("several errors occurred" if internal else error.message, inner)

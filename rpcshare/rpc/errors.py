@@ -55,8 +55,7 @@ class RpcError(Exception):
     @property
     def message(self) -> str:
         """What went wrong, for people."""
-        message: str = self.args[0]
-        return message
+        return str(self.args[0])  # which may be another error, that somebody has passed on
 
     @property
     def code(self) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -74,6 +75,9 @@ class ExportTable:
         self._unread = 0
         # Why the peer writes to no stream any longer, if it does not.
         self._given_up: Exception | None = None
+        # Promises that the peer has been told of, whose values are to be sent; and whether that is going on.
+        self._to_pull: deque[int] = deque()
+        self._is_pulling = False
         # The next numbers: of what the peer pushes, and of what this side exports.
         self._next_pushed = 1
         self._next_exported = -1
@@ -215,10 +219,22 @@ class ExportTable:
 
     def introduced(self, exported: Sequence[int]) -> None:
         """Take note that a message has been sent that introduces these entries."""
-        for export_id in exported:
-            if self._entries[export_id].is_promise:
-                # Not before now: the peer has to hear of it first.
-                self.pull(export_id)
+        self._to_pull.extend(export_id for export_id in exported if self._entries[export_id].is_promise)
+        if self._is_pulling:
+            return  # for the value of one of them may introduce another, and so on
+        self._is_pulling = True
+        bound = self._session.limits.exports
+        try:
+            while self._to_pull:
+                export_id = self._to_pull.popleft()
+                if export_id in self._entries:
+                    # Not before now: the peer has to hear of it first.
+                    self.pull(export_id)
+                if bound and len(self._entries) > bound:
+                    # Promises of two promises each, thirty times, are too many to be told of.
+                    self._session.abort(LimitExceededError("exports held by the peer", bound))
+        finally:
+            self._is_pulling = False
 
     def _send_outcome(
         self, export_id: int, entry: Export, outcome: Payload | Exception, chain: int = 0
@@ -251,7 +267,7 @@ class ExportTable:
 
     def _answered(self, export_id: int, entry: Export) -> None:
         """Let go of what a ``stream`` message brought: its answer is its release."""
-        if entry.stream_size is not None:
+        if entry.stream_size is not None and self._session.closed is None:
             self._unread -= entry.stream_size
             self._unintroduce(export_id, 1)
 

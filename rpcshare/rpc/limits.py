@@ -2,7 +2,7 @@
 
 import msgspec
 
-__all__ = ["MAX_CHAIN", "MAX_DEPTH", "Limits"]
+__all__ = ["MAX_CHAIN", "MAX_DELIVERED", "MAX_DEPTH", "PROMISE_WEIGHT", "Limits"]
 
 MAX_DEPTH = 1000
 """Of nesting, however high :attr:`Limits.depth` is: the codec, which may be compiled, recurses so far."""
@@ -10,6 +10,14 @@ MAX_DEPTH = 1000
 
 MAX_CHAIN = 64
 """Of promises of promises: how many have to be waited for, one within the other, to have one value."""
+
+
+MAX_DELIVERED = 8 * 1024 * 1024
+"""Of values that take the place of the promises in one message: as many as a message of 16 MiB may hold."""
+
+PROMISE_WEIGHT = 128
+"""For how many values a promise within one of those counts: a message that holds it may be referred to twice,
+and the next to that, so that a few short ones would stand for more than there is memory for."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

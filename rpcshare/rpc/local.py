@@ -12,8 +12,9 @@ from rpcshare.rpc.members import Method, Property
 from rpcshare.rpc.native import mypyc_attr
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.reference import Budget, Instructions, Observer, Owner, Path, Reference
-from rpcshare.rpc.stub import Stub, path_of, reference_of
+from rpcshare.rpc.stub import Stub, path_of, redirect, reference_of
 from rpcshare.rpc.target import RpcTarget, is_function
+from rpcshare.rpc.turns import in_turn
 from rpcshare.rpc.values import UNDEFINED
 
 __all__ = ["BrokenReference", "Call", "NearReference", "PendingReference", "ValueReference"]
@@ -117,11 +118,14 @@ class NearReference(Reference):
     def drop(self) -> None:
         self.owner.forget(self.target)
         if isinstance(self.target, RpcTarget):
-            try:
-                self.target.dispose()
-            except Exception:
-                # Whoever let go of the last hold is not who could do something about it.
-                logger.exception("the dispose() of a target failed")
+            in_turn(self._dispose_of_target)  # which may hold another that holds another, and so on
+
+    def _dispose_of_target(self) -> None:
+        try:
+            self.target.dispose()  # type: ignore[attr-defined]  # it is an RpcTarget
+        except Exception:
+            # Whoever let go of the last hold is not who could do something about it.
+            logger.exception("the dispose() of a target failed")
 
     def call(self, path: Path, arguments: Payload) -> Reference:
         return _call_within(arguments.owner, self.target, path, arguments)
@@ -385,17 +389,35 @@ def _trace(
         RpcError: as :func:`_follow`.
     """
     # A loop, since a peer may give a promise a promise as its value, and so on for as long as it likes.
+    passed: list[Stub] = []
     while True:
         found, rest = _follow(reader or owner, value, path)
         if not isinstance(found, Stub):
             return owner, found, rest
-        path = (*path_of(found), *rest)
+        behind = path_of(found)
+        if found is not value or behind:
+            passed = []
+        if not behind:
+            passed.append(found)
+        path = (*behind, *rest)
         reference = reference_of(found)
         while (resolution := reference.resolution) is not None:
             reference = resolution
         if not isinstance(reference, ValueReference) or (keep and not path):
+            if len(passed) > 1:
+                _shorten(passed, reference)
             return owner, reference.retain(), path
         owner, value = reference.owner, reference.payload.value
+
+
+def _shorten(chain: list[Stub], end: Reference) -> None:
+    """Have each stub in ``chain``, which stands for the next, refer to ``end``, to which the last refers.
+
+    Who calls through a long chain often would walk along all of it each time.
+    """
+    passed = [redirect(stub, end.retain()) for stub in chain if reference_of(stub).owner is end.owner]
+    for reference in passed:
+        reference.release()
 
 
 def _follow(owner: Owner, value: object, path: Path) -> tuple[object, Path]:

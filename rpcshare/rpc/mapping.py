@@ -226,7 +226,7 @@ def _put_what_is_here(payload: Payload) -> None:
         if isinstance(container, Payload):
             container.value = here.value
         else:
-            container[key] = here.value  # type: ignore[index]  # a list has int keys, a dict str ones
+            container[key] = here.value  # type: ignore[call-overload, index]  # a list has int keys
         promise.dispose()
         if payload.stubs is not None and here.stubs:
             payload.stubs += here.stubs

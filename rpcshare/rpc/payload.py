@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 from rpcshare.rpc.errors import EncodeError, RpcError
-from rpcshare.rpc.limits import MAX_CHAIN, MAX_DEPTH
+from rpcshare.rpc.limits import MAX_CHAIN, MAX_DELIVERED, MAX_DEPTH, PROMISE_WEIGHT
 from rpcshare.rpc.stub import Disposable, Promise, Shared, Stub, path_of, reference_of, take_reference
 from rpcshare.rpc.target import RpcTarget, is_function
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Container", "Located", "Payload", "notify", "settle"]
 
 Container: TypeAlias = "list[object] | dict[str, object] | Payload"
-Located: TypeAlias = "tuple[Container, str | int, Promise]"
+Located: TypeAlias = "tuple[Container, object, Promise]"
 """A promise and the place its value belongs at; in a payload itself that is ``value``."""
 
 _SCALARS = frozenset({str, int, float, bool, type(None), bytes})
@@ -108,11 +108,11 @@ class Payload:
         """Whether the value can be delivered as it is: it is the session's, and no promise in it is open."""
         return self.private and not self.promises and self.delivery is None and self.failure is None
 
-    def deliver(self, done: Callable[[Exception | None], None], chain: int = 0) -> None:
+    def deliver(self, done: Callable[[Exception | None], None], around: _Delivery | None = None) -> None:
         """Put the value of each promise in its place, then call ``done``, with the error if one failed.
 
-        Several may wait for the delivery of one payload; it takes place once. ``chain`` is how many
-        deliveries wait for this one, each for the next.
+        Several may wait for the delivery of one payload; it takes place once. ``around`` is the delivery that
+        waits for this one, if one does.
         """
         if self.failure is None:
             try:
@@ -120,10 +120,10 @@ class Payload:
             except RpcError as exc:
                 self.failure = exc
         if self.failure is None and self.promises:
-            if chain >= MAX_CHAIN:
+            if around is not None and around.chain + 1 >= MAX_CHAIN:
                 self.failure = RpcError("promises of promises are nested too deeply")
             else:
-                _Delivery(self, chain).begin()
+                _Delivery(self, around).begin()
         if self.delivery is not None:
             self.delivery.waiting.append(done)
         else:
@@ -166,7 +166,7 @@ class Payload:
                 raise
             raise _too_deep() from None
 
-    def _copy(self, value: object, container: Container, key: str | int, depth: int) -> object:
+    def _copy(self, value: object, container: Container, key: object, depth: int) -> object:
         """Return a copy of ``value`` for ``container[key]``, noting the stubs that it holds."""
         kind = type(value)
         if kind in _SCALARS:
@@ -201,37 +201,65 @@ class Payload:
             self.stubs = []
         self.stubs.append(stub)
 
-    def _adopt(self, stub: Stub, container: Container, key: str | int) -> Stub:
+    def _adopt(self, stub: Stub, container: Container, key: object) -> Stub:
         self._note(stub)
         if isinstance(stub, Promise):
             self.promises.append((container, key, stub))
         return stub
 
 
+class _Room:
+    """How many values may still take the place of promises, in one delivery and those within it."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = MAX_DELIVERED
+
+    def takes(self, value: object) -> bool:
+        """Take the room for ``value``, which may hold itself; return whether there is enough."""
+        left: list[object] = [value]
+        while left and self.left >= 0:
+            item = left.pop()
+            self.left -= 1
+            if isinstance(item, dict):
+                left.extend(item.values())
+            elif isinstance(item, list | tuple):
+                left.extend(item)
+        return self.left >= 0
+
+
 class _Delivery:
     """Waits for the promises in one payload. Lives in the observers that it leaves with them."""
 
-    __slots__ = ("chain", "missing", "payload", "waiting")
+    __slots__ = ("chain", "missing", "payload", "room", "waiting")
 
-    def __init__(self, payload: Payload, chain: int) -> None:
+    def __init__(self, payload: Payload, around: _Delivery | None) -> None:
         self.payload = payload
-        self.chain = chain
+        # How many deliveries wait for this one, each for the next, and what may still come in all of them.
+        self.chain: int = 0 if around is None else around.chain + 1
+        self.room: _Room = _Room() if around is None else around.room
         # How many promises have no value yet, and who is to be told when there are none.
         self.missing = len(payload.promises)
         self.waiting: list[Callable[[Exception | None], None]] = []
 
     def begin(self) -> None:
         self.payload.delivery = self
+        if self.chain:
+            self.room.left -= PROMISE_WEIGHT * self.missing
         promises, self.payload.promises = self.payload.promises, []
         for container, key, promise in promises:
             settle(promise, self._observer(container, key))
 
-    def _observer(self, container: Container, key: str | int) -> Observer:
+    def _observer(self, container: Container, key: object) -> Observer:
         def observe(outcome: Payload | Exception) -> None:
             if isinstance(outcome, Exception):
                 self._end(outcome)
                 return
             # The promise may be used again, here or by the peer, so its value is copied for each use.
+            if not self.room.takes(outcome.value):
+                self._end(RpcError("the values of promises are too large together"))
+                return
             try:
                 copied = Payload.copy_of(self.payload.owner, outcome.value)
             except RpcError as exc:
@@ -249,7 +277,7 @@ class _Delivery:
                 if self.missing == 0:
                     self._end(None)
 
-            copied.deliver(placed, self.chain + 1)
+            copied.deliver(placed, self)
 
         return observe
 
@@ -277,12 +305,12 @@ def settle(promise: Promise, observer: Observer) -> None:
     inner.when_settled(observe)
 
 
-def _put(container: Container, key: str | int, value: object) -> None:
+def _put(container: Container, key: object, value: object) -> None:
     """Put ``value`` at a place within a payload."""
     if isinstance(container, Payload):
         container.value = value
     else:
-        container[key] = value  # type: ignore[index]  # a list has int keys, a dict str ones
+        container[key] = value  # type: ignore[call-overload, index]  # a list has int keys
 
 
 def _duplicate(stub: Stub) -> Stub:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ from rpcshare.rpc.errors import RpcError
 from rpcshare.rpc.local import BrokenReference, PendingReference, ValueReference
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.reference import Budget, Instructions, Observer, Owner, Path, Reference
+from rpcshare.rpc.turns import in_turn
 from rpcshare.rpc.values import UNDEFINED
 
 __all__ = ["Chunk", "Pipe", "PipeReference"]
@@ -75,6 +77,7 @@ class Pipe:
         def delivered(error: Exception | None) -> None:
             if error is not None:
                 self.fail(error)
+                return
             chunk.ready = True
             self._notify()
 
@@ -97,6 +100,10 @@ class Pipe:
             return
         self.error = error
         chunks, self._chunks = self._chunks, deque()
+        # A chunk may hold another pipe, or be waited for by the chunk of another, and so on.
+        in_turn(functools.partial(self._tell_of_failure, chunks, error))
+
+    def _tell_of_failure(self, chunks: deque[Chunk], error: Exception) -> None:
         for chunk in chunks:
             chunk.refuse(error)
         if self._closing is not None:

@@ -398,8 +398,17 @@ class Session:
         return Encoder(self, max_depth=self.limits.depth, raw_bytes=self._raw_bytes, payload=payload)
 
     def encode_error(self, error: BaseException) -> object:
-        """Return the expression for what the peer may know about ``error``."""
-        return self.encoder().encode(error)
+        """Return the expression for what the peer may know about ``error``.
+
+        Whoever waits for an outcome has to get one: an error that cannot be sent gives way to one that can.
+        """
+        try:
+            return self.encoder().encode(error)
+        except EncodeError as exc:
+            return self.encoder().encode(RpcError(exc.message))
+        except Exception:
+            logger.exception("an error has no form on the wire")
+            return self.encoder().encode(RpcError("Internal server error", code=INTERNAL_CODE))
 
     def send(self, message: list[object], exported: Sequence[int] = ()) -> None:
         """Send ``message``, which introduces what it ``exported``."""

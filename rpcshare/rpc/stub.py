@@ -12,7 +12,7 @@ from rpcshare.rpc.reference import recording
 if TYPE_CHECKING:
     from rpcshare.rpc.reference import Path, Reference
 
-__all__ = ["Disposable", "Promise", "Shared", "Stub", "path_of", "reference_of", "take_reference"]
+__all__ = ["Disposable", "Promise", "Shared", "Stub", "path_of", "redirect", "reference_of", "take_reference"]
 
 
 class Disposable:
@@ -195,6 +195,17 @@ def take_reference(stub: Stub) -> Reference | None:
     """Dispose of ``stub``, and return what stood behind it with the hold that it had, if it had one still."""
     reference, stub._reference = stub._reference, None  # noqa: SLF001 -- as above
     return reference
+
+
+def redirect(stub: Stub, reference: Reference) -> Reference:
+    """Have ``stub`` keep ``reference`` in place of what it refers to; return that, with the hold on it.
+
+    Raises:
+        DisposedError: the stub has been disposed of.
+    """
+    before = reference_of(stub)
+    stub._reference = reference  # noqa: SLF001 -- as above
+    return before
 
 
 def path_of(stub: Stub) -> Path:

@@ -54,6 +54,23 @@ class TestAGroupThatAMethodRaises:
         assert raised(error) == ["error", "AggregateError", "both", None, {"errors": [[INTERNAL]]}]
 
 
+class TestAnErrorThatCannotBeSent:
+    def test_gives_way_to_one_that_can(self) -> None:
+        def fail() -> None:
+            raise ValueError("a detail")
+
+        def describe(error: BaseException) -> RpcError:
+            raise KeyError(error)
+
+        session = BareSession(fail, describe_error=describe)
+        answers = session.exchange(["push", ["pipeline", 0, [], []]], ["pull", 1])
+        assert answers == [["reject", 1, INTERNAL]]
+        assert session.session.stats().calls_in_flight == 0
+
+    def test_is_not_one_whose_message_is_another(self) -> None:
+        assert raised(RpcError(ValueError("said on purpose"))) == ["error", "Error", "said on purpose"]
+
+
 class TestACause:
     def test_that_is_meant_for_the_peer_is_sent(self) -> None:
         error = RpcError("no")

@@ -1,11 +1,12 @@
 """What a peer may chain as long as it likes harms nobody: neither the interpreter's stack nor C's."""
 
 import gc
+from collections.abc import Callable
 
 import pytest
 from transcript import BareSession, awaiting
 
-from rpcshare.rpc import Limits, Promise, RpcError, RpcTarget, Stub, rpc_method
+from rpcshare.rpc import Limits, Promise, RpcError, RpcTarget, SessionClosedError, Stub, rpc_method
 
 # Compiled code crashes somewhere between 10,000 and 100,000 calls within calls, Python gives up at 1,000.
 LENGTH = 50_000
@@ -33,12 +34,34 @@ class Echo(RpcTarget):
         """Yields a promise of what the peer's function will return."""
         return function()
 
+    @rpc_method("askInList(function)")
+    def ask_in_list(self, function: Stub) -> list[Promise]:
+        """Yields a list with a promise of what the peer's function will return."""
+        return [function()]
+
+    @rpc_method("makeHolder(stub?)")
+    def make_holder(self, stub: Stub | None = None) -> "Holder":
+        return Holder(self, stub)
+
     @rpc_method("keep(stub)")
     def keep(self, stub: Stub) -> None:
         self.kept.append(stub.dup())
 
     def dispose(self) -> None:
         self.disposals += 1
+
+
+class Holder(RpcTarget):
+    """Keeps a stub, and lets go of it when it is let go of itself."""
+
+    def __init__(self, maker: Echo, stub: Stub | None) -> None:
+        self.maker = maker
+        self.stub = stub.dup() if stub is not None else None
+
+    def dispose(self) -> None:
+        self.maker.disposals += 1
+        if self.stub is not None:
+            self.stub.dispose()
 
 
 def call(number: int, name: str, *arguments: object) -> list[object]:
@@ -165,6 +188,158 @@ class TestPromisesOfPromises:
         assert answer[:2] == ["reject", 1]
         assert "nested too deeply" in answer[2][2]
         assert server.session.closed is None
+
+    def test_of_any_length_are_walked_along_once(self) -> None:
+        server = BareSession(Echo(), limits=UNLIMITED)
+        server.session.receive(["push", ["promise", -1]])
+        for number in range(1, LENGTH):
+            server.session.receive(["resolve", -number, ["promise", -number - 1]])
+        server.session.receive(["resolve", -LENGTH, ["pipeline", 0]])
+        server.sent()
+        for number in range(3):
+            server.session.receive(call(1, "echo", number))
+        server.carry_out()
+        server.sent()
+        gc.collect()
+        assert sum(type(item) is Promise for item in gc.get_objects()) < LENGTH / 10
+        assert server.exchange(["pull", 3], ["pull", 4]) == [["resolve", 3, 1], ["resolve", 4, 2]]
+
+    def test_each_in_a_list_are_all_told_to_the_peer(self) -> None:
+        length = 5_000
+        server = BareSession(Echo(), limits=UNLIMITED)
+        for number in range(1, length + 1):
+            server.session.receive(call(0, "askInList", ["export", -number]))
+            server.carry_out()
+        server.session.receive(call(0, "echo", "here"))
+        server.carry_out()
+        for number in range(length, 0, -1):
+            server.session.receive(["resolve", number, [[["pipeline", number + 1]]]])
+        server.sent()
+        server.session.receive(["pull", 1])
+        answers = server.sent()
+        assert {answer[0] for answer in answers} == {"resolve"}
+        assert answers[-1][2] == "here"
+        assert len(answers) == 2 * length + 1
+
+
+class TestPromisesInPairs:
+    """Each stands for a list of the one before, twice: there are more than can be counted in the last."""
+
+    @staticmethod
+    def doubled(times: int) -> BareSession:
+        server = BareSession(Echo())
+        server.feed(["push", 1])
+        for number in range(1, times):
+            server.feed(["push", [[["pipeline", number], ["pipeline", number]]]])
+        return server
+
+    def test_end_the_session_that_asks_for_all_of_them(self) -> None:
+        server = self.doubled(50)
+        server.feed(["pull", 50])
+        assert str(server.session.closed) == "limit exceeded: exports held by the peer (at most 65,536)"
+
+    def test_end_the_session_that_streams_them(self) -> None:
+        server = self.doubled(50)
+        server.feed(["stream", ["pipeline", 50]])
+        assert str(server.session.closed) == "limit exceeded: exports held by the peer (at most 65,536)"
+
+    def test_fail_the_call_that_is_given_them(self) -> None:
+        server = self.doubled(50)
+        answers = server.exchange(call(0, "echo", ["pipeline", 50]), ["pull", 51])
+        assert answers == [
+            ["reject", 51, ["error", "Error", "the values of promises are too large together"]]
+        ]
+        assert server.session.stats().calls_in_flight == 0
+
+    def test_are_delivered_where_they_are_few(self) -> None:
+        server = self.doubled(3)
+        answers = server.exchange(call(0, "echo", ["pipeline", 3]), ["pull", 4])
+        assert answers == [["resolve", 4, [[[[1, 1]], [[1, 1]]]]]]
+
+
+class TestPipes:
+    LENGTH = 5_000
+
+    def within_each_other(self) -> BareSession:
+        """Return a session in which what is written to each pipe is the next one."""
+        server = BareSession(Echo())
+        server.feed(*[["pipe"]] * self.LENGTH)
+        for number in range(self.LENGTH - 1, 0, -1):
+            server.feed(["push", ["pipeline", number, ["write"], [["readable", number + 1]]]])
+        return server
+
+    def that_wait_for_each_other(self) -> BareSession:
+        """Return a session in which what is written to each pipe is how writing to the one before went."""
+        server = BareSession(Echo())
+        server.feed(*[["pipe"]] * self.LENGTH)
+        server.feed(["push", ["pipeline", 1, ["write"], [1]]])
+        for number in range(2, self.LENGTH + 1):
+            written = ["pipeline", self.LENGTH + number - 1]
+            server.feed(["push", ["pipeline", number, ["write"], [written]]])
+        server.feed(["pull", 2 * self.LENGTH])
+        return server
+
+    def test_within_each_other_break_off_together(self) -> None:
+        server = self.within_each_other()
+        innermost = self.LENGTH
+        server.feed(["release", 1, 1])
+        server.feed(["push", ["pipeline", innermost, ["write"], [1]]], ["pull", 2 * self.LENGTH])
+        assert server.sent() == [["reject", 2 * self.LENGTH, ["error", "Error", "the reader has gone"]]]
+        assert server.session.closed is None
+
+    def test_that_wait_for_each_other_break_off_together(self) -> None:
+        server = self.that_wait_for_each_other()
+        server.feed(["push", ["pipeline", 1, ["abort"], [["error", "Error", "no"]]]])
+        assert server.sent() == [["reject", 2 * self.LENGTH, ["error", "Error", "no"]]]
+        assert server.session.closed is None
+
+    def test_of_blobs_that_wait_for_each_other_break_off_together(self) -> None:
+        server = self.that_wait_for_each_other()
+        for number in range(self.LENGTH, 0, -1):
+            server.feed(["push", ["blob", "text/plain", ["readable", number]]])
+        [(kind, number, _)] = server.sent()
+        assert (kind, number) == ("reject", 2 * self.LENGTH)
+        assert server.session.closed is None
+
+    @pytest.mark.parametrize("made", [within_each_other, that_wait_for_each_other])
+    def test_end_with_the_session_which_lets_go_of_everything(
+        self, made: Callable[["TestPipes"], BareSession]
+    ) -> None:
+        holder = Echo()
+        server = made(self)
+        server.session.exports.add_pushed(server.session.near(holder).retain())
+        server.session.close(SessionClosedError("over"))
+        assert holder.disposals == 1
+
+
+class TestTargets:
+    LENGTH = 5_000
+
+    @pytest.mark.parametrize("last", [["release", LENGTH, 1], ["abort", "gone"]])
+    def test_that_hold_each_other_are_all_disposed_of(self, last: list[object]) -> None:
+        maker = Echo()
+        server = BareSession(maker)
+        server.exchange(call(0, "makeHolder"))
+        for number in range(1, self.LENGTH):
+            server.exchange(call(0, "makeHolder", ["import", number]), ["release", number, 1])
+        maker.disposals = 0
+        server.exchange(last)
+        assert maker.disposals in (self.LENGTH, self.LENGTH + 1)  # with the session, its main target goes too
+
+
+class TestErrors:
+    def test_in_groups_of_groups_reach_the_caller_as_one(self) -> None:
+        class Failing(RpcTarget):
+            @rpc_method("fail()")
+            def fail(self) -> None:
+                error: Exception = RpcError("no")
+                for _ in range(LENGTH):
+                    error = ExceptionGroup("more", [error])
+                raise error
+
+        [answer] = BareSession(Failing()).exchange(call(0, "fail"), ["pull", 1])
+        assert answer[:2] == ["reject", 1]
+        assert "nested too deeply" in answer[2][2]
 
 
 class TestValues:

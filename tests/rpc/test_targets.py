@@ -331,6 +331,32 @@ def method_of(signature: str, function: object) -> type:
     return type("Made", (RpcTarget,), {"method": rpc_method(signature)(function)})
 
 
+    @pytest.mark.parametrize("key", [None, 1, (1, 2)])
+    def test_a_key_that_the_wire_has_no_form_for_fails_whoever_reads_it_and_nobody_else(
+        self, key: object
+    ) -> None:
+        class Table(RpcTarget):
+            @rpc_property("rows")
+            def rows(self) -> object:
+                return {key: 1}
+
+            @rpc_method("tables()")
+            def tables(self) -> object:
+                return {"first": {key: 1}}
+
+        table = BareSession(Table())
+        answers = table.exchange(
+            ["push", ["pipeline", 0, ["rows"]]],
+            ["push", ["pipeline", 0, ["tables"], []]],
+            ["push", ["pipeline", 2, ["first"]]],
+            ["pull", 1],
+            ["pull", 3],
+        )
+        why = f"a key of type {type(key).__name__} cannot be sent; keys are strings"
+        assert answers == [["reject", 1, ["error", "Error", why]], ["reject", 3, ["error", "Error", why]]]
+        assert table.session.closed is None
+
+
 class TestClassCreation:
     """A class whose exports cannot work does not come into being."""
 
