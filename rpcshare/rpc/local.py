@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from rpcshare.rpc.errors import RpcError
+from rpcshare.rpc.limits import MAX_DEPTH
 from rpcshare.rpc.members import Method, Property
 from rpcshare.rpc.native import mypyc_attr
 from rpcshare.rpc.payload import Payload
@@ -180,7 +181,10 @@ class ValueReference(Reference):
 
     def on_broken(self, callback: Callable[[Exception], None]) -> None:
         if isinstance(self.payload.value, Stub):
-            _, found, _ = _trace(self.owner, self.payload.value, ())
+            try:
+                _, found, _ = _trace(self.owner, self.payload.value, ())
+            except RpcError as exc:
+                found = BrokenReference(self.owner, exc)
             if isinstance(found, Reference):
                 found.on_broken(callback)
                 found.release()
@@ -386,10 +390,15 @@ def _trace(
     is all that is asked for is looked into as well, unless ``keep``.
 
     Raises:
-        RpcError: as :func:`_follow`.
+        RpcError: as :func:`_follow`; or the peer has made a promise the value of itself.
     """
     # A loop, since a peer may give a promise a promise as its value, and so on for as long as it likes.
     passed: list[Stub] = []
+    # Where the walk was after 1, 2, 4, 8 … steps, to notice that it comes there again (Brent, 1980).
+    steps, mark_at = 0, 1
+    mark: Reference | None = None
+    marked: Path = ()
+    longest = len(path) + MAX_DEPTH
     while True:
         found, rest = _follow(reader or owner, value, path)
         if not isinstance(found, Stub):
@@ -407,6 +416,13 @@ def _trace(
             if len(passed) > 1:
                 _shorten(passed, reference)
             return owner, reference.retain(), path
+        if (reference is mark and path == marked) or len(path) > longest:
+            error = RpcError("a promise stands for itself")
+            _shorten(passed, BrokenReference(owner, error))
+            raise error
+        steps += 1
+        if steps == mark_at:
+            mark, marked, mark_at = reference, path, 2 * mark_at
         owner, value = reference.owner, reference.payload.value
 
 

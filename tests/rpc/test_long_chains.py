@@ -34,6 +34,11 @@ class Echo(RpcTarget):
         """Yields a promise of what the peer's function will return."""
         return function()
 
+    @rpc_method("askForPart(function)")
+    def ask_for_part(self, function: Stub) -> Promise:
+        """Yields a promise of a property of what the peer's function will return."""
+        return function().part
+
     @rpc_method("askInList(function)")
     def ask_in_list(self, function: Stub) -> list[Promise]:
         """Yields a list with a promise of what the peer's function will return."""
@@ -220,6 +225,50 @@ class TestPromisesOfPromises:
         assert {answer[0] for answer in answers} == {"resolve"}
         assert answers[-1][2] == "here"
         assert len(answers) == 2 * length + 1
+
+
+class TestPromisesOfThemselves:
+    @pytest.fixture(params=[1, 2, 1_000], ids=lambda length: f"by way of {length}")
+    def server(self, request: pytest.FixtureRequest) -> BareSession:
+        """Return a session whose export 1 stands for a promise that stands for export 1, over some others."""
+        length: int = request.param
+        server = BareSession(Echo())
+        server.feed(*[["push", ["promise", -number]] for number in range(1, length + 1)])
+        server.feed(*[["resolve", -number, ["pipeline", number + 1]] for number in range(1, length)])
+        server.feed(["resolve", -length, ["pipeline", 1]])
+        server.sent()
+        return server
+
+    @pytest.mark.parametrize(
+        "expression",
+        [
+            ["pipeline", 1, ["echo"], [1]],
+            ["pipeline", 1, ["name"]],
+            ["remap", 1, ["rows"], [], [["pipeline", 0]]],
+        ],
+        ids=["called", "read", "mapped"],
+    )
+    def test_fail_who_uses_them(self, server: BareSession, expression: list[object]) -> None:
+        server.feed(["push", expression])
+        number = server.session.exports.add_pushed(server.session.near(print).retain()) - 1
+        error = ["error", "Error", "a promise stands for itself"]
+        assert server.exchange(["pull", number]) == [["reject", number, error]]
+
+    def test_fail_who_waits_for_them(self, server: BareSession) -> None:
+        [answer] = server.exchange(["pull", 1])
+        assert answer[:2] == ["reject", 1]
+
+    def test_are_broken(self, server: BareSession) -> None:
+        heard: list[Exception] = []
+        server.session.exports.reference(1).on_broken(heard.append)
+        assert [str(error) for error in heard] == ["a promise stands for itself"]
+
+    def test_fail_who_uses_them_however_their_path_grows(self) -> None:
+        server = BareSession(Echo())
+        server.exchange(call(0, "askForPart", ["export", -1]))
+        server.feed(["resolve", 1, ["pipeline", 1]])
+        error = ["error", "Error", "a promise stands for itself"]
+        assert server.exchange(call(1, "echo"), ["pull", 2])[-1] == ["reject", 2, error]
 
 
 class TestPromisesInPairs:

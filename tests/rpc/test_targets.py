@@ -330,7 +330,6 @@ class TestProperties:
 def method_of(signature: str, function: object) -> type:
     return type("Made", (RpcTarget,), {"method": rpc_method(signature)(function)})
 
-
     @pytest.mark.parametrize("key", [None, 1, (1, 2)])
     def test_a_key_that_the_wire_has_no_form_for_fails_whoever_reads_it_and_nobody_else(
         self, key: object
