@@ -326,10 +326,6 @@ class TestProperties:
         holder.items.append(2)
         assert server.exchange(["pull", 1]) == [["resolve", 1, [[1]]]]
 
-
-def method_of(signature: str, function: object) -> type:
-    return type("Made", (RpcTarget,), {"method": rpc_method(signature)(function)})
-
     @pytest.mark.parametrize("key", [None, 1, (1, 2)])
     def test_a_key_that_the_wire_has_no_form_for_fails_whoever_reads_it_and_nobody_else(
         self, key: object
@@ -354,6 +350,10 @@ def method_of(signature: str, function: object) -> type:
         why = f"a key of type {type(key).__name__} cannot be sent; keys are strings"
         assert answers == [["reject", 1, ["error", "Error", why]], ["reject", 3, ["error", "Error", why]]]
         assert table.session.closed is None
+
+
+def method_of(signature: str, function: object) -> type:
+    return type("Made", (RpcTarget,), {"method": rpc_method(signature)(function)})
 
 
 class TestClassCreation:
