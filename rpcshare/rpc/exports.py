@@ -219,7 +219,10 @@ class ExportTable:
 
     def introduced(self, exported: Sequence[int]) -> None:
         """Take note that a message has been sent that introduces these entries."""
-        self._to_pull.extend(export_id for export_id in exported if self._entries[export_id].is_promise)
+        promises = [export_id for export_id in exported if self._entries[export_id].is_promise]
+        if not promises:
+            return  # as nearly always
+        self._to_pull.extend(promises)
         if self._is_pulling:
             return  # for the value of one of them may introduce another, and so on
         self._is_pulling = True
