@@ -11,6 +11,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 from rpcshare.auth.caller import Caller
 from rpcshare.errors import ErrorCode, ShareError
@@ -214,6 +215,7 @@ class CallerLimits:
         self.creates.take(_key_of(caller), "shares made")
 
 
+@lru_cache(maxsize=4096)
 def network_of(address: str, prefix: int = 64) -> str:
     """Return what is counted of an address: of IPv6, the /64 that one household has, or a wider one."""
     try:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from rpcshare.auth.audit import Action, AuditLog
+from rpcshare.auth.audit import REFUSALS, Action, AuditLog
 from rpcshare.auth.caller import Caller
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares.credentials import ShareCredentials
@@ -42,10 +42,11 @@ def audited(
             named = args[0] if args and action is not Action.SHARE_CREATE else ""
             share = named if isinstance(named, str) else ""
             try:
-                with self.audit.refusals(action, caller, share=share):
-                    result = await operation(self, caller, *args, **kwargs)
+                result = await operation(self, caller, *args, **kwargs)
             except ShareError as exc:
-                if exc.code is ErrorCode.STORAGE_UNAVAILABLE and not only_refusals:
+                if exc.code in REFUSALS:
+                    self.audit.refused(action, caller, exc.code, share=share)
+                elif exc.code is ErrorCode.STORAGE_UNAVAILABLE and not only_refusals:
                     self.audit.failed(action, caller, exc.code, share=share)
                 raise
             if not only_refusals:

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from rpcshare.shares import objects
 from rpcshare.shares.journal import Journal
-from rpcshare.shares.node import wall_clock
+from rpcshare.shares.node import OpenLog, wall_clock
 from rpcshare.shares.objects import IndexRow
 from rpcshare.shares.older import decode_older_index
 from rpcshare.shares.page import Page, Query
@@ -60,6 +60,7 @@ class Catalogue:
         self._refreshed_at: float | None = None  # None: _listed has only shares opened here
         self._refreshing = asyncio.Lock()
         self._touched: set[str] = set()  # shares whose row changed here since a refresh began
+        self._changed: dict[str, OpenLog] = {}  # shares that have a newer row than the one in _listed
         self._unwritten: dict[str, None] = {}  # shares whose row is newer than the store's
         self._writer: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
@@ -67,6 +68,8 @@ class Catalogue:
     async def page(self, query: Query) -> Page:
         """Return the shares that ``query`` asks for, newest first."""
         await self._refresh()
+        for share_id in list(self._changed):
+            self._take_changed(share_id)
         orders = [order for order in self._order if self._matches(self._listed[order[1]], query)]
         start = bisect_right(orders, query.after) if query.after is not None else 0
         shown = orders[start : start + query.limit]
@@ -87,19 +90,24 @@ class Catalogue:
 
     # What this node knows at first hand
 
-    async def add(self, row: IndexRow) -> None:
+    async def add(self, log: OpenLog) -> None:
         """List a share that has just been made."""
-        self._set(row, None)
-        await self._write(row.index.id, is_new=True)
+        self._set(_row(log), None)
+        await self._write(log.share_id, is_new=True)
 
-    def update(self, row: IndexRow, *, is_written_here: bool) -> None:
-        """Take note of a share's new row. It is written soon if this node made it new."""
-        self._set(row, None)
+    def update(self, log: OpenLog, *, is_written_here: bool) -> None:
+        """Take note that a share has a new row. It is written soon if this node made it new."""
         if is_written_here:
-            self._write_soon(row.index.id)
+            # Every sync comes here, but the row of only the last before it is looked at is made.
+            self._touched.add(log.share_id)
+            self._changed[log.share_id] = log
+            self._write_soon(log.share_id)
+        else:
+            self._set(_row(log), None)
 
-    async def repair(self, row: IndexRow) -> None:
+    async def repair(self, log: OpenLog) -> None:
         """Take note of a share's row as its log has it, and write it if the store's is another."""
+        row = _row(log)
         stored = await self._store.get(objects.index_key(row.index.id, row.generation))
         self._set(row, stored.etag if stored else None)
         if stored is None or _readable(stored.key, stored.body) != row:
@@ -141,11 +149,18 @@ class Catalogue:
         listed = self._listed[share_id] = _Listed(row, etag)
         insort(self._order, listed.order)
 
+    def _take_changed(self, share_id: str) -> None:
+        """List a share as its log has it now, if that has changed."""
+        log = self._changed.pop(share_id, None)
+        if log is not None:
+            self._set(_row(log), None)
+
     def _drop(self, listed: _Listed) -> None:
         share_id = listed.row.index.id
         del self._listed[share_id]
         del self._order[bisect_left(self._order, listed.order)]
         self._unwritten.pop(share_id, None)
+        self._changed.pop(share_id, None)
 
     # Writing behind
 
@@ -182,6 +197,7 @@ class Catalogue:
         That a share is not new, and has no row, may be because it is gone.
         """
         self._unwritten.pop(share_id, None)
+        self._take_changed(share_id)
         listed = self._listed.get(share_id)
         if listed is None:
             return
@@ -264,6 +280,10 @@ class Catalogue:
         ):
             return  # what a crash has left of an older generation
         self._set(row, etag)
+
+
+def _row(log: OpenLog) -> IndexRow:
+    return IndexRow.of(log.head, log.state.index())
 
 
 def _readable(key: str, body: bytes) -> IndexRow | None:

@@ -11,6 +11,7 @@ import secrets
 import uuid
 from collections.abc import Iterator
 from enum import StrEnum
+from functools import lru_cache
 from typing import TypeGuard
 
 import msgspec
@@ -29,6 +30,7 @@ __all__ = [
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,256}")
 _SHARE_ID = re.compile(r"[A-Za-z0-9_-]{1,288}")  # a session ID, and what may be added to it
+_SECRETS_KNOWN = 4096  # of shares that are in use: each sync shows one
 _SHORTEST_ID, _STEP, _ADDED = 8, 4, 12  # characters
 
 
@@ -83,6 +85,7 @@ class Credentials:
     def __init__(self, shared_secret: uuid.UUID, public_url: str) -> None:
         self._shared_secret = shared_secret
         self._public_url = public_url.rstrip("/")
+        self._derived = lru_cache(_SECRETS_KNOWN)(lambda name: str(uuid.uuid5(shared_secret, name)))
 
     def of_session(self, session_id: str) -> ShareCredentials:
         """Return what the first caller with this session ID gets, unless the id is taken.
@@ -123,9 +126,9 @@ class Credentials:
     def secret(self, session_id: str, kind: SecretKind, owner: str | None) -> str:
         """Return the secret of a share, which must not be of kind RANDOM."""
         if kind is SecretKind.SESSION:
-            return str(uuid.uuid5(self._shared_secret, session_id))
+            return self._derived(session_id)
         if kind is SecretKind.SUBJECT:
-            return str(uuid.uuid5(self._shared_secret, f"{session_id} {owner}"))
+            return self._derived(f"{session_id} {owner}")
         raise ValueError("a random secret is known to its caller alone")
 
     def __repr__(self) -> str:

@@ -222,7 +222,7 @@ class ShareLog:
             self._worker = None
 
     async def _work_once(self) -> bool:
-        """Do the next thing there is to do, and return whether there may be another."""
+        """Do the next thing there is to do, and return whether there is another."""
         replica = self.replica
         try:
             if not replica.is_ended and self._must_catch_up():
@@ -232,11 +232,13 @@ class ShareLog:
             return False
         if replica.is_ended:
             self._queue.fail(share_not_found())
-        if not len(self._queue):
-            return replica.is_behind and not replica.is_ended
         requests = self._queue.take(replica.state.content)
-        if not requests:
-            return True  # all were refused
+        if requests:
+            await self._write(requests)
+        return len(self._queue) > 0 or (replica.is_behind and not replica.is_ended)
+
+    async def _write(self, requests: list[Request]) -> None:
+        replica = self.replica
         own = replica.own = OwnEntry(f"{self._ids_prefix}{next(self._ids):x}", requests)
         try:
             if requests[0].batch is None:
@@ -246,7 +248,6 @@ class ShareLog:
         except StoreError as exc:
             replica.doubt()
             own.fail(storage_unavailable(exc))
-        return True
 
     def _must_catch_up(self) -> bool:
         return self.replica.is_behind or (len(self._queue) > 0 and not self.replica.is_trusted)

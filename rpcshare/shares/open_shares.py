@@ -27,7 +27,7 @@ class OpenShares:
         # Of shares that are being opened: who asks for one meanwhile goes behind who asked before.
         self._opening: dict[str, asyncio.Lock] = {}
         self._queued: Counter[str] = Counter()  # callers at each of these locks
-        self._users: Counter[str] = Counter()  # callers that use each, or wait for it to load
+        self._users: dict[str, int] = {}  # callers that use each, or wait for it to load
 
     def __len__(self) -> int:
         """How many shares are open."""
@@ -50,18 +50,31 @@ class OpenShares:
     @asynccontextmanager
     async def using(self, share_id: str) -> AsyncIterator[ShareLog]:
         """Open a share if it is not, and keep it open meanwhile. Raises what ``load`` raises."""
-        self._users[share_id] += 1
+        log = await self.take(share_id)
         try:
-            log = self._logs.get(share_id)
-            if log is None or share_id in self._opening:
-                log = await self._opened(share_id)
-            else:
-                self._logs.move_to_end(share_id)
             yield log
         finally:
-            self._users[share_id] -= 1
-            if not self._users[share_id]:
-                del self._users[share_id]
+            self.let_go(share_id)
+
+    async def take(self, share_id: str) -> ShareLog:
+        """Open a share if it is not, and keep it open until :meth:`let_go`. Raises what ``load`` raises."""
+        self._users[share_id] = self._users.get(share_id, 0) + 1
+        log = self._logs.get(share_id)
+        if log is not None and share_id not in self._opening:
+            self._logs.move_to_end(share_id)
+            return log
+        try:
+            return await self._opened(share_id)
+        except BaseException:
+            self.let_go(share_id)
+            raise
+
+    def let_go(self, share_id: str) -> None:
+        """End one use of a share that was taken."""
+        users = self._users.pop(share_id) - 1
+        if users:
+            self._users[share_id] = users
+        if self._total > self._budget:
             self._evict()
 
     def add(self, share_id: str, make: Callable[[], ShareLog]) -> None:
@@ -126,8 +139,6 @@ class OpenShares:
         self._weights[replica.share_id] = weight
 
     def _evict(self) -> None:
-        if self._total <= self._budget:
-            return
         for share_id, log in list(self._logs.items()):
             if share_id not in self._users and not log.is_busy:
                 self._remove(share_id)

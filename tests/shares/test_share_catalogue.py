@@ -279,6 +279,15 @@ async def test_a_node_that_finds_a_newer_row_when_it_writes_its_own_lists_it(new
     assert titles(await first.list_own(alice)) == ["new"]
 
 
+async def test_a_share_that_another_node_makes_anew_is_not_listed_as_it_was(new_node, alice):
+    first, second = new_node(), new_node()
+    made = await first.create(alice, "ses_1", session("old"))  # its row is not written yet
+    await second.delete(alice, made.id, None)
+    await second.create(alice, "ses_1", session("new"))
+    await second.close()
+    assert titles(await first.list_own(alice)) == ["new"]
+
+
 async def test_a_listing_while_the_store_is_down_says_so(new_service, store, alice):
     service = new_service(FailingStore(lambda *_: True, store), settings=LogSettings())
     with pytest.raises(ShareError, match="Storage unavailable"):
