@@ -13,8 +13,10 @@ import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
+from rpcshare.storage.new_objects import MOST_AT_ONCE, NewObject, insert_all
 from rpcshare.storage.sqlite_turns import WriterTurns
 from rpcshare.storage.store import StoreError
 
@@ -25,6 +27,8 @@ T = TypeVar("T")
 
 class _Write(Generic[T]):
     """What to do, who waits for it, and how it went."""
+
+    __slots__ = ("apply", "error", "result", "waiter")
 
     def __init__(self, apply: Callable[[sqlite3.Connection], T], waiter: asyncio.Future[T]) -> None:
         self.apply = apply
@@ -58,32 +62,35 @@ class GroupCommit:
         self._connection = connection
         self._name = name
         self._loop = asyncio.get_running_loop()
-        self._changed = threading.Condition()  # guards the two below
-        self._queued: list[_Write[Any]] = []  # each its own type of result
-        self._closing = False
+        self._queued: SimpleQueue[_Write[Any] | None] = SimpleQueue()  # None: there will be no more
+        self._has_ended = False  # for those who ask on the event loop
+        self._is_last = False  # for the thread: None has been taken
         # A daemon, lest a store that nobody closed keep the process from exiting. It may be stopped
         # at any point, as may the machine.
         self._thread = threading.Thread(target=self._work, name="sqlite-writer", daemon=True)
         self._thread.start()
 
-    async def run(self, apply: Callable[[sqlite3.Connection], T]) -> T:
-        """Return what ``apply`` returns, once the transaction that it was part of is durable.
+    def run(self, apply: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        """Queue ``apply``; await what it returns, once the transaction that it was part of is durable.
 
-        ``apply`` runs on the thread, inside a transaction. An exception that it raises is raised
+        ``apply`` runs on the thread, inside a transaction; of a NewObject, the statement that writes it
+        may write others, too. An exception that it raises is raised
         here, and leaves the other writes of the transaction alone unless it is one of SQLite's. A
         caller that is cancelled does not take its write back.
 
         Raises:
             StoreError: the transaction failed, or the store is closed.
         """
+        if self._has_ended:
+            raise StoreError(f"{self._name} is closed")
         waiter: asyncio.Future[T] = self._loop.create_future()
-        write = _Write(apply, waiter)
-        with self._changed:
-            if self._closing:
-                raise StoreError(f"{self._name} is closed")
-            self._queued.append(write)
-            self._changed.notify()
-        return await waiter
+        self._queued.put(_Write(apply, waiter))
+        return waiter
+
+    def end(self) -> None:
+        """Take no more writes. To be called where :meth:`run` is, lest one get behind the end."""
+        self._has_ended = True
+        self._queued.put(None)
 
     def close(self) -> None:
         """Finish what is queued, copy the write-ahead log into the database, and close. Blocks.
@@ -91,9 +98,7 @@ class GroupCommit:
         Raises:
             StoreError: the log could not be copied. It is read when the file is next opened.
         """
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
+        self.end()
         self._thread.join()
         if self._turns is not None:
             self._turns.close()
@@ -115,22 +120,43 @@ class GroupCommit:
 
     def _take(self) -> Sequence[_Write[Any]]:
         """Wait until something is queued and take all of it; nothing means the end."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._queued or self._closing)
-            batch, self._queued = self._queued, []
-            return batch
+        batch: list[_Write[Any]] = []
+        while not self._is_last and not (batch and self._queued.empty()):
+            write = self._queued.get()
+            if write is None:
+                self._is_last = True
+            else:
+                batch.append(write)
+        return batch
 
     def _commit(self, batch: Sequence[_Write[Any]]) -> None:
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            for write in batch:
-                self._attempt(write)
-            self._connection.execute("COMMIT")
+            if not self._insert_all(batch):
+                self._apply_each(batch)
             self.commits += 1
         except (sqlite3.Error, MemoryError) as exc:
             self._roll_back()
             for write in batch:
                 write.error = self._failure(exc)
+
+    def _insert_all(self, batch: Sequence[_Write[Any]]) -> bool:
+        """Commit writes of new objects at once; return False if that is not what they are, or cannot be."""
+        new = [write.apply for write in batch if isinstance(write.apply, NewObject)]
+        if not len(batch) == len(new) <= MOST_AT_ONCE:
+            return False
+        try:
+            etags = insert_all(self._connection, new)
+        except (sqlite3.IntegrityError, sqlite3.DataError, OverflowError):
+            return False  # one by one it will be seen which cannot be written
+        for write, etag in zip(batch, etags, strict=True):
+            write.result = etag
+        return True
+
+    def _apply_each(self, batch: Sequence[_Write[Any]]) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        for write in batch:
+            self._attempt(write)
+        self._connection.execute("COMMIT")
 
     def _attempt(self, write: _Write[Any]) -> None:
         """Apply one write; raise only what puts the whole transaction in doubt."""

@@ -12,6 +12,7 @@ from typing import Self, TypeVar
 
 from rpcshare.storage.group_commit import GroupCommit
 from rpcshare.storage.keys import key_range
+from rpcshare.storage.new_objects import NewObject
 from rpcshare.storage.sqlite_file import open_reader, open_writer
 from rpcshare.storage.sqlite_turns import WriterTurns
 from rpcshare.storage.store import (
@@ -26,7 +27,6 @@ __all__ = ["SqliteStore"]
 T = TypeVar("T")
 
 _READERS = 2  # so that a small read need not wait for a large one
-_INSERT = "INSERT INTO objects (key, body) VALUES (?, ?) ON CONFLICT (key) DO NOTHING"
 _PAGE_OBJECTS = 500
 _PAGE_BYTES = 4 * 2**20  # of bodies; the one that reaches this is the last of its page
 
@@ -80,6 +80,8 @@ class SqliteStore:
         self, key: str, body: bytes, *, if_absent: bool = False, if_match: str | None = None
     ) -> str:
         """Write ``body`` at ``key`` if the conditions hold; return its etag once it is durable."""
+        if if_absent and if_match is None:
+            return await self._writer.run(NewObject(key, body))
         return await self._writer.run(partial(_put, key, body, if_absent, if_match))
 
     async def delete(self, keys: Sequence[str]) -> None:
@@ -121,6 +123,7 @@ class SqliteStore:
         """
         if not self._closed:
             self._closed = True
+            self._writer.end()
             await asyncio.to_thread(self._close_connections)
 
     def _close_connections(self) -> None:
@@ -183,15 +186,9 @@ def _put(
     if_match: str | None,
     connection: sqlite3.Connection,
 ) -> str:
-    if if_absent:
-        # One statement: with each the thread waits for its turn at the interpreter.
-        cursor = connection.execute(_INSERT, (key, body))
-        if cursor.rowcount == 0:
-            raise PreconditionFailedError(f"there is an object at {key}")
-        return str(cursor.lastrowid)
     if if_match is not None:
         row = connection.execute("SELECT id FROM objects WHERE key = ?", (key,)).fetchone()
-        if row is None or str(row[0]) != if_match:
+        if if_absent or row is None or str(row[0]) != if_match:
             raise PreconditionFailedError(f"the object at {key} is not the expected one")
     # REPLACE takes the old row away and inserts a new one: a new id, hence a new etag.
     cursor = connection.execute("REPLACE INTO objects (key, body) VALUES (?, ?)", (key, body))

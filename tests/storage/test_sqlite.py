@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from rpcshare.storage import PreconditionFailedError, SqliteStore, StoreError
+from rpcshare.storage.new_objects import MOST_AT_ONCE
 
 
 @pytest.fixture
@@ -97,6 +98,50 @@ class TestGroupCommit:
             await refused
         await asyncio.gather(before, after)
         assert await keys_in(store) == ["after", "before", "taken"]
+
+    @pytest.mark.parametrize("number", [1, 2, MOST_AT_ONCE, MOST_AT_ONCE + 1])
+    async def test_new_objects_written_together_have_the_etags_that_readers_see(
+        self, store: SqliteStore, number: int
+    ) -> None:
+        await store.put("before", b"")
+        async with transaction_under_way(store):
+            writes = await start(*(store.put(f"k{n}", b"%d" % n, if_absent=True) for n in range(number)))
+        etags = await asyncio.gather(*writes)
+        found = [await store.get(f"k{n}") for n in range(number)]
+        assert [(each.body, each.etag) for each in found if each] == [
+            (b"%d" % n, etag) for n, etag in enumerate(etags)
+        ]
+
+    async def test_one_that_is_not_new_leaves_new_objects_beside_it_alone(self, store: SqliteStore) -> None:
+        await store.put("taken", b"first")
+        async with transaction_under_way(store):
+            before, refused, after, again = await start(
+                store.put("before", b"", if_absent=True),
+                store.put("taken", b"second", if_absent=True),
+                store.put("after", b"", if_absent=True),
+                store.put("after", b"again", if_absent=True),
+            )
+        outcomes = await asyncio.gather(before, refused, after, again, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [
+            str,
+            PreconditionFailedError,
+            str,
+            PreconditionFailedError,
+        ]
+        assert (found := await store.get("taken")) is not None
+        assert found.body == b"first"
+        assert await keys_in(store) == ["after", "before", "taken"]
+
+    async def test_a_new_object_too_large_for_sqlite_leaves_others_alone(self, store: SqliteStore) -> None:
+        store._writer._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1_000)
+        async with transaction_under_way(store):
+            refused, kept = await start(
+                store.put("large", bytes(2_000), if_absent=True), store.put("small", b"", if_absent=True)
+            )
+        with pytest.raises(StoreError, match="too big"):
+            await refused
+        await kept
+        assert await keys_in(store) == ["small"]
 
     async def test_a_body_too_large_for_sqlite_leaves_its_neighbours_alone(self, store: SqliteStore) -> None:
         store._writer._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1_000)
