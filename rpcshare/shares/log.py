@@ -268,7 +268,8 @@ class ShareLog:
             replica.apply(own.id, syncs, len(entry))
             replica.compact_if_due()
             await self._publish(replica.entry, body)
-        own.fail(share_not_found())
+        if own.requests:
+            own.fail(share_not_found())
 
     async def _write_tombstone(self, entry_id: str, request: Request) -> None:
         replica = self.replica
