@@ -41,10 +41,12 @@ _CORE = (
     "integers",
     "local",
     "members",
+    "messagepack",
     "payload",
     "reference",
     "remote",
     "session",
+    "waiting",
 )
 LIBRARIES = (
     Library(Path("rpcshare/rpc"), "core", _CORE),

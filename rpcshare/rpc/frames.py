@@ -7,7 +7,7 @@ takes whole messages straight from its data, and leaves every other frame to ``w
 
 from __future__ import annotations
 
-import secrets
+import os
 import struct
 from collections.abc import Iterator, Sequence
 
@@ -118,7 +118,8 @@ def frames_of(messages: Sequence[bytes], *, text: bool, masked: bool) -> bytes:
     first = TEXT if text else BINARY
     bit = _MASKED if masked else 0
     parts: list[bytes] = []
-    for message in messages:
+    masks = os.urandom(4 * len(messages)) if masked else b""
+    for index, message in enumerate(messages):
         length = len(message)
         if length < _LENGTH_OF_16_BITS:
             parts.append(bytes((first, bit | length)))
@@ -127,7 +128,7 @@ def frames_of(messages: Sequence[bytes], *, text: bool, masked: bool) -> bytes:
         else:
             parts.append(struct.pack("!BBQ", first, bit | _LENGTH_OF_64_BITS, length))
         if masked:
-            mask = secrets.token_bytes(4)
+            mask = masks[4 * index : 4 * index + 4]
             parts.append(mask)
             parts.append(apply_mask(message, mask))
         else:

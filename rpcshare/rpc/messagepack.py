@@ -11,12 +11,15 @@ import msgspec
 
 from rpcshare.rpc.encoding import Preencoded
 from rpcshare.rpc.errors import ProtocolError
+from rpcshare.rpc.limits import MAX_DEPTH
+from rpcshare.rpc.native import mypyc_attr
 
 __all__ = ["MESSAGEPACK", "MessagePackCodec"]
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class MessagePackCodec:
     """One MessagePack value for each message, in binary frames."""
 
@@ -47,9 +50,9 @@ class MessagePackCodec:
             raise ProtocolError("a message in MessagePack comes in a binary frame")
         try:
             message = self._decode_text(frame)
-            _require_plain(message)
+            _require_plain(message, 0)
         except RecursionError:
-            raise ProtocolError("a message is nested too deeply") from None
+            raise _too_deep() from None
         return message
 
     def _decode_text(self, frame: bytes) -> object:
@@ -76,17 +79,19 @@ class MessagePackCodec:
         return value.expression
 
 
-def _require_plain(value: object) -> None:
+def _require_plain(value: object, depth: int) -> None:
     """Refuse what MessagePack has and messages have not.
 
     Raises:
         ProtocolError: there is some of it in ``value``.
     """
+    if depth > MAX_DEPTH:
+        raise _too_deep()
     if type(value) is list:
         for item in value:
             if type(item) not in _PLAIN:
                 if type(item) is not bytes:
-                    _require_plain(item)
+                    _require_plain(item, depth + 1)
                 elif value[0] != "bytes":
                     raise _bare_bytes()
     elif type(value) is dict:
@@ -94,11 +99,15 @@ def _require_plain(value: object) -> None:
             if type(key) is not str:
                 raise ProtocolError("a message in MessagePack has a map with a key that is no string")
             if type(item) not in _PLAIN:
-                _require_plain(item)
+                _require_plain(item, depth + 1)
     elif type(value) is bytes:
         raise _bare_bytes()
     elif type(value) not in _PLAIN:
         raise ProtocolError("a message in MessagePack has an extension type")
+
+
+def _too_deep() -> ProtocolError:
+    return ProtocolError("a message is nested too deeply")
 
 
 def _bare_bytes() -> ProtocolError:

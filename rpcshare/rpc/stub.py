@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import functools
+from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -173,10 +174,15 @@ class Promise(Stub):
         Raises:
             RpcError: what the peer raised, or why the value will never come.
         """
-        # Only here does the core meet an event loop, so only here is one imported.
-        from rpcshare.rpc.waiting import wait_for  # noqa: PLC0415
+        return _wait_for()(self).__await__()
 
-        return wait_for(self).__await__()
+
+@functools.cache
+def _wait_for() -> Callable[[Promise], Coroutine[Any, Any, object]]:
+    # Only here does the core meet an event loop, so only here is one imported, once.
+    from rpcshare.rpc.waiting import wait_for  # noqa: PLC0415
+
+    return wait_for
 
 
 def reference_of(stub: Stub) -> Reference:
