@@ -6,7 +6,7 @@ They are the same modules: nothing needs them, and the tests of the core run on 
 Compiled code does not look after the C stack, as Python's interpreter does. So a module belongs here only if
 every recursion through it that a peer can bring about has a bound (``rpcshare/rpc/limits.py``), or goes
 through a function that is interpreted, as those of a stub are. Nor does one that has functions within a
-function which call each other: compiled, they stay until the garbage collector looks, with all that they hold.
+function which call each other: compiled, they stay until the garbage collector looks, with all they hold.
 """
 
 import shutil
