@@ -96,12 +96,14 @@ class DirectConnection(Driver):
     def _process(self) -> None:
         self._scheduled = True  # what is produced is written below
         taken = 0
-        for frame in self._inbox:
-            if self._is_over.is_set or (self._throttle and self._messages):
-                break
-            taken += 1
-            self._receive(frame)
-        del self._inbox[:taken]
+        try:
+            for frame in self._inbox:
+                if self._is_over.is_set or (self._throttle and self._messages):
+                    break
+                taken += 1
+                self._receive(frame)
+        finally:
+            del self._inbox[:taken]  # no frame is processed twice, whatever it brought about
         self._flush()
         must_wait = bool(self._inbox)
         if must_wait != self._is_paused:

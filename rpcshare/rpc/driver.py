@@ -204,6 +204,10 @@ class Driver(ABC):
         except ProtocolError as exc:
             self.session.abort(exc)
             return
+        except Exception:
+            logger.exception("a frame made its codec fail")
+            self.session.abort(SessionClosedError("Internal server error", code=INTERNAL_CODE))
+            return
         self.session.receive(message, size)
         self._carry_out()
 

@@ -1,0 +1,75 @@
+"""A session driven from the callbacks of a transport."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+import pytest
+
+from rpcshare.rpc import JSON, JSONCodec, RpcTarget, SessionClosedError, rpc_method
+from rpcshare.rpc.direct import DirectConnection
+from rpcshare.rpc.transport import Receiver
+
+
+class Wire:
+    """A transport that takes all that is written."""
+
+    def __init__(self) -> None:
+        self.receiver: Receiver | None = None
+        self.written: list[object] = []
+        self.closed_with: int | None = None
+
+    def attach(self, receiver: Receiver, *, text: bool) -> None:
+        self.receiver = receiver
+
+    def write(self, frames: Sequence[bytes], *, text: bool) -> int:
+        self.written += map(JSON.decode, frames)
+        return 0
+
+    def pause(self) -> None:
+        pass
+
+    def resume(self) -> None:
+        pass
+
+    async def close(self, code: int, reason: str) -> None:
+        self.closed_with = code
+
+
+class Noting(RpcTarget):
+    def __init__(self) -> None:
+        self.noted: list[int] = []
+
+    @rpc_method("note(number)")
+    def note(self, number: int) -> None:
+        self.noted.append(number)
+
+
+class Choosy(JSONCodec):
+    def decode(self, frame: bytes | str) -> object:
+        if frame == b"odd":
+            raise LookupError("secret content")
+        return super().decode(frame)
+
+
+def note(number: int) -> bytes:
+    return JSON.encode(["push", ["pipeline", 0, ["note"], [number]]])
+
+
+async def test_a_codec_that_fails_ends_its_session_and_repeats_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.CRITICAL, "rpcshare.rpc")
+    wire, main = Wire(), Noting()
+    connection = DirectConnection(wire, main, codec=Choosy())
+    running = asyncio.create_task(connection.run())
+    await asyncio.sleep(0)
+    assert wire.receiver is not None
+    wire.receiver.frames_received([note(1), b"odd", note(2)])
+    wire.receiver.frames_received([note(3)])
+    await running
+    assert main.noted == [1]
+    assert type(connection.session.closed) is SessionClosedError
+    [abort] = wire.written
+    assert abort[0] == "abort"
+    assert "secret" not in str(abort)
