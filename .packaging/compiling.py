@@ -86,6 +86,9 @@ def compile_library(root: Path, library: Library, into: Path) -> list[Path]:
         into / "rpcshare",
         ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"),
     )
+    # mypyc reads the type checker's settings from the folder that it runs in: without them, an import of a
+    # package that has no types is an error.
+    shutil.copy(root / "pyproject.toml", into)
     name = ".".join((*library.package.parts, library.name))
     command = [sys.executable, "-c", _BUILD, name, *map(str, library.sources)]
     done = subprocess.run(command, cwd=into, capture_output=True, text=True, check=False)
