@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 NODE_DIRS := tests/node tests/opencode clients/messagepack clients
 NODE_PEERS := $(NODE_DIRS:%=%/node_modules/.installed)
 
-.PHONY: install serve test lint format bench bench-quick fuzz crash clean
+.PHONY: install serve test lint format bench bench-quick fuzz crash abuse clean
 
 install: $(VENV)/.installed build/.compiled
 
@@ -56,6 +56,10 @@ fuzz: install
 # A server killed under load, 200 times; nothing that it acknowledged may be missing.
 crash: install
 	@$(BIN)/python -m tests.crash
+
+# Callers of each kind at a server with little memory, in some minutes; SEED=n repeats a run, KINDS='rpc-*' some.
+abuse: install
+	@$(BIN)/python -m tests.abuse $(if $(SEED),--seed $(SEED)) $(KINDS)
 
 clean:
 	rm -rf $(VENV) build rpcshare/*/*.so $(NODE_DIRS:%=%/node_modules) clients/*/dist
