@@ -378,8 +378,12 @@ class Settings(BaseSettings):
         """
         if self.public_url is not None:
             return self.public_url
+        return self.listening_url(self.port if port is None else port)
+
+    def listening_url(self, port: int) -> str:
+        """Return where the server itself answers that listens on ``port``."""
         scheme = "http" if self.tls_cert is None else "https"
-        return f"{scheme}://{_bracketed(self.host)}:{self.port if port is None else port}"
+        return f"{scheme}://{_bracketed(self.host)}:{port}"
 
 
 def option_name(field: str) -> str:

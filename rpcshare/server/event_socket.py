@@ -13,7 +13,7 @@ from starlette.websockets import WebSocket
 from rpcshare.auth.handshake import SUBPROTOCOLS, Authenticator, select_subprotocol
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.errors import ErrorCode
-from rpcshare.server.failures import HttpError, error_response
+from rpcshare.server.failures import error_response, upgrade_required
 from rpcshare.server.operation import ApiSocket, Needs, Operation
 from rpcshare.server.request import request_head
 from rpcshare.server.rest import FROM_SYNC_COUNT, from_sync_count
@@ -24,8 +24,6 @@ from rpcshare.shares.service import ShareService
 __all__ = ["EventSocketEndpoint"]
 
 _JSON = SUBPROTOCOLS[0]
-
-_UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade"}
 
 
 class EventSocketEndpoint:
@@ -73,4 +71,4 @@ class EventSocketEndpoint:
 
 
 async def _no_handshake(_request: Request) -> Response:
-    return error_response(HttpError(426, "UPGRADE_REQUIRED", "This is the address of a WebSocket", _UPGRADE))
+    return upgrade_required("This is the address of a WebSocket")

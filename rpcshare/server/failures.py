@@ -14,7 +14,7 @@ from rpcshare import jsontext
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import RpcError, SessionClosedError
 
-__all__ = ["HttpError", "error_response", "explain", "to_rpc_error"]
+__all__ = ["HttpError", "error_response", "explain", "to_rpc_error", "upgrade_required"]
 
 logger = structlog.get_logger("rpcshare.server")
 
@@ -80,6 +80,12 @@ def error_response(error: BaseException) -> Response:
     if told.retry_after is not None:
         headers["Retry-After"] = str(math.ceil(told.retry_after))
     return _answer(told.message, told.code, STATUS[told.code], headers)
+
+
+def upgrade_required(message: str) -> Response:
+    """Return the HTTP answer to what should have been the handshake of a WebSocket."""
+    headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
+    return error_response(HttpError(426, "UPGRADE_REQUIRED", message, headers))
 
 
 def _answer(message: str, code: str, status: int, headers: Mapping[str, str]) -> Response:

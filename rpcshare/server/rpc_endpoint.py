@@ -7,7 +7,8 @@ import contextlib
 from collections.abc import Iterator
 
 from starlette.requests import Request
-from starlette.routing import BaseRoute
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
@@ -24,7 +25,7 @@ from rpcshare.rpc.batch import BatchServerTransport
 from rpcshare.rpc.direct import DirectConnection
 from rpcshare.rpc.messagepack import MESSAGEPACK
 from rpcshare.server.content_coding import read_decoded_body
-from rpcshare.server.failures import error_response, to_rpc_error
+from rpcshare.server.failures import error_response, to_rpc_error, upgrade_required
 from rpcshare.server.metrics import Metrics
 from rpcshare.server.operation import ApiRoute, ApiSocket, Needs, Operation
 from rpcshare.server.request import request_head
@@ -124,7 +125,11 @@ class RpcEndpoint:
             media_type="text/plain",
             answers={200: "The messages that answer it, one a line."},
         )
-        return [ApiSocket(path, self, session), ApiRoute(path, self, {"POST": batch})]
+        return [
+            ApiSocket(path, self, session),
+            ApiRoute(path, self, {"POST": batch}),
+            Route(path, _no_session, methods=["GET"], include_in_schema=False),
+        ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one WebSocket, from its handshake to its end, or one batch."""
@@ -232,6 +237,10 @@ class RpcEndpoint:
             *(connection.drain() for connection in self._connections),
             *(batch.finish(CALL_GRACE) for batch in self._batches),
         )
+
+
+async def _no_session(_request: Request) -> Response:
+    return upgrade_required("This is the address of a WebSocket, and of batches, which are sent with POST")
 
 
 @contextlib.contextmanager

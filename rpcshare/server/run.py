@@ -350,6 +350,7 @@ async def _opened_broadcaster(settings: Settings, worker: Worker | None) -> Asyn
 def _announcement(settings: Settings, ground: _Ground) -> str:
     """Return what a user needs who has just started the server. The token itself is not in it."""
     base_url = ground.base_url(settings)
+    listens = settings.listening_url(ground.listener.getsockname()[1])
     if settings.token is not None:
         place, key = "as given in the settings", "TOKEN"
     else:
@@ -357,4 +358,7 @@ def _announcement(settings: Settings, ground: _Ground) -> str:
         path = str((Path(settings.data_dir) / ADMIN_TOKEN_FILE).resolve())
         place, key = path, f"{{file:{path}}}"
     line = f'"enterprise": {{"url": {json.dumps(f"{base_url}/k/{key}")}}}'
-    return f"rpcshare is listening on {base_url}\n  admin token:      {place}\n  opencode config:  {line}"
+    lines = [f"rpcshare is listening on {listens}"]
+    if base_url != listens:
+        lines.append(f"  public URL:       {base_url}")
+    return "\n".join([*lines, f"  admin token:      {place}", f"  opencode config:  {line}"])

@@ -46,6 +46,25 @@ def test_it_says_where_it_listens_and_where_the_token_is_but_not_the_token(tmp_p
     assert process.returncode == 0
 
 
+def test_it_says_where_it_listens_behind_a_public_url_too(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [RPCSHARE, "serve", "--port=0", "--public-url=https://share.example", f"--data-dir={tmp_path}"],
+        env=bare_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(4)]
+    url = lines[0].removeprefix("rpcshare is listening on ").strip()
+    answer = httpx.get(f"{url}/healthz")
+    process.terminate()
+    process.communicate(timeout=15)
+    assert answer.status_code == 200
+    assert lines[1].split() == ["public", "URL:", "https://share.example"]
+    assert '"https://share.example/k/' in lines[3]
+
+
 def test_health_and_readiness_answer_while_it_runs(server: RunningServer) -> None:
     for path in ("/healthz", "/readyz"):
         answer = httpx.get(server.url + path)

@@ -76,8 +76,19 @@ def test_a_page_of_another_origin_is_refused_with_403(server: RunningServer) -> 
 
 
 def test_other_methods_are_refused(server: RunningServer) -> None:
-    response = httpx.get(f"{server.url}/rpc")
+    response = httpx.put(f"{server.url}/rpc")
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize("path", ["/rpc", "/rpc/share", "/k/KEY/rpc/share"])
+def test_who_looks_at_its_address_is_told_what_is_there(server: RunningServer, path: str) -> None:
+    response = httpx.get(server.url + path)
+    assert response.status_code == 426
+    assert response.headers["upgrade"] == "websocket"
+    assert response.json() == {
+        "error": "This is the address of a WebSocket, and of batches, which are sent with POST",
+        "code": "UPGRADE_REQUIRED",
+    }
 
 
 def test_a_broken_rule_is_told_in_the_answer(server: RunningServer) -> None:
