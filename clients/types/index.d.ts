@@ -150,6 +150,12 @@ export interface AccessOptions {
   password?: string | null;
 }
 
+/** What `createShare` may be told. */
+export interface CreateOptions extends AccessOptions {
+  /** Of a share of the session that belongs to nobody: it becomes the caller's. */
+  secret?: string;
+}
+
 export interface AccessSettings {
   visibility: Visibility;
   hasPassword: boolean;
@@ -208,7 +214,7 @@ export interface ApiKeys {
 
 /** The main target of a session with the server, as the server implements it. A stub of it returns promises. */
 export interface ShareRpc {
-  createShare(sessionID: string, initialData?: SyncData[] | null, options?: AccessOptions | null): ShareCredentials;
+  createShare(sessionID: string, initialData?: SyncData[] | null, options?: CreateOptions | null): ShareCredentials;
   syncShare(shareID: string, secret: string | null, data: SyncData[]): SyncResult;
   deleteShare(shareID: string, secret?: string | null): { success: boolean };
   updateShare(shareID: string, secret: string | null, options?: AccessOptions | null): AccessSettings;

@@ -44,6 +44,7 @@ class Action(StrEnum):
     AUTHENTICATE = "authenticate"
     CONNECT = "connect"
     SHARE_CREATE = "share.create"
+    SHARE_ADOPT = "share.adopt"
     SHARE_READ = "share.read"
     SHARE_SYNC = "share.sync"
     SHARE_UPDATE = "share.update"

@@ -19,16 +19,21 @@ __all__ = ["import_bucket"]
 
 @click.command()
 @click.option("--from", "source", required=True, metavar="STORE", help="URL of the older deployment's store.")
+@click.option("--owner", metavar="SUBJECT", help="Whose the shares are from then on: a key's name, say.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as a JSON object.")
 @with_settings(*STORE_SETTINGS)
-def import_bucket(settings: Settings, source: str, as_json: bool) -> int:
+def import_bucket(settings: Settings, source: str, owner: str | None, as_json: bool) -> int:
     """Bring the shares of an older deployment, in which each is one object, into the store.
 
     If --from is the store itself, they are upgraded in place; a server upgrades them at their first
-    write, too. Their ids and secrets work as before; they belong to nobody. What is malformed is skipped
-    and listed, and stays where it is; then the exit status is 1. Running it again does no harm.
+    write, too. Their ids and secrets work as before. With --owner they are that subject's, those included
+    that were imported before and are nobody's yet; without it each is nobody's until an admin creates it
+    again, or somebody shows its secret. What is malformed is skipped and listed, and stays where it is; then
+    the exit status is 1. Running it again does no harm.
     """
-    imported = asyncio.run(_import(settings, source))
+    if owner == "":
+        raise click.BadParameter("must not be empty", param_hint="--owner")
+    imported = asyncio.run(_import(settings, source, owner))
     if as_json:
         click.echo(json_text(msgspec.to_builtins(imported)))
     else:
@@ -37,6 +42,7 @@ def import_bucket(settings: Settings, source: str, as_json: bool) -> int:
         counts = {
             "imported": imported.imported,
             "there already": imported.unchanged,
+            **({"given to the owner": imported.given} if owner is not None else {}),
             "deleted since": imported.deleted,
             "skipped": len(imported.skipped),
         }
@@ -44,7 +50,7 @@ def import_bucket(settings: Settings, source: str, as_json: bool) -> int:
     return 1 if imported.skipped else 0
 
 
-async def _import(settings: Settings, source_url: str) -> Imported:
+async def _import(settings: Settings, source_url: str, owner: str | None) -> Imported:
     async with AsyncExitStack() as stack:
         if source_url == settings.store_url:
             source = target = await stack.enter_async_context(configured_store(settings))
@@ -52,4 +58,4 @@ async def _import(settings: Settings, source_url: str) -> Imported:
             source = await stack.enter_async_context(opened_store(source_url, "--from"))
             target = await stack.enter_async_context(configured_store(settings, must_exist=False))
         with counting("shares") as on_share:
-            return await import_shares(source, target, on_share=on_share)
+            return await import_shares(source, target, owner=owner, on_share=on_share)

@@ -2,19 +2,23 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 
 from rpcshare.maintenance.concurrently import for_each
 from rpcshare.shares import objects
+from rpcshare.shares.claim import adopted
 from rpcshare.shares.credentials import is_share_id
-from rpcshare.shares.journal import read_head
+from rpcshare.shares.journal import Journal, read_head
+from rpcshare.shares.objects import Head
 from rpcshare.shares.older import decode_older, decode_older_index, find_older, upgrade
 from rpcshare.storage import ObjectInfo, ObjectStore, PreconditionFailedError, StoreError
 
 __all__ = ["Imported", "import_bucket"]
 
 _AT_ONCE = 4  # shares, each of which is in memory as a whole
+_ATTEMPTS = 10  # at replacing a head, which others hardly ever do at the same time
 
 
 class Imported(msgspec.Struct):
@@ -23,6 +27,8 @@ class Imported(msgspec.Struct):
     imported: int = 0
     unchanged: int = 0
     """They have been imported before, whatever has been done to them since."""
+    given: int = 0
+    """They belonged to nobody, and are the owner's now."""
     deleted: int = 0
     """They have been imported before, and been deleted since."""
     skipped: list[tuple[str, str]] = []
@@ -30,7 +36,11 @@ class Imported(msgspec.Struct):
 
 
 async def import_bucket(
-    source: ObjectStore, target: ObjectStore, *, on_share: Callable[[], None] = lambda: None
+    source: ObjectStore,
+    target: ObjectStore,
+    *,
+    owner: str | None = None,
+    on_share: Callable[[], None] = lambda: None,
 ) -> Imported:
     """Make shares with a log of those in the older layout. Doing it again does no harm.
 
@@ -40,6 +50,8 @@ async def import_bucket(
         source: the bucket. Nothing is written to it, unless it is the target as well.
         target: where to. If it is ``source``, shares are upgraded in place: what they were is removed,
             unless something in it is malformed.
+        owner: the subject whose the shares are from then on, those included that were imported before and
+            belong to nobody; None: nobody's.
         on_share: called after each share.
 
     Raises:
@@ -54,7 +66,7 @@ async def import_bucket(
             return  # of a share with a log, or one that has just been set aside
         if is_share_id(share_id):
             share_ids.add(share_id)
-            await _import_share(source, target, share_id, imported)
+            await _import_share(source, target, share_id, owner, imported)
         else:
             imported.skipped.append((info.key, "is not the id of a share"))
         on_share()
@@ -77,7 +89,9 @@ async def import_bucket(
     return imported
 
 
-async def _import_share(source: ObjectStore, target: ObjectStore, share_id: str, imported: Imported) -> None:
+async def _import_share(
+    source: ObjectStore, target: ObjectStore, share_id: str, owner: str | None, imported: Imported
+) -> None:
     found = await find_older(source, share_id)
     if found is None:
         return  # a server has just upgraded it
@@ -105,4 +119,38 @@ async def _import_share(source: ObjectStore, target: ObjectStore, share_id: str,
         imported.imported += 1
     else:
         imported.unchanged += 1
+    if owner is not None and await _give(target, share_id, older.head.generation, owner):
+        imported.given += 1
     imported.skipped += ((key, fault) for fault in older.faults)
+
+
+async def _give(store: ObjectStore, share_id: str, generation: str, owner: str) -> bool:
+    """Make a share that belongs to nobody the owner's; return whether it was nobody's.
+
+    Raises:
+        StoreError: the store failed, or servers keep changing the share's settings.
+    """
+    journal = Journal(store, share_id, generation)
+    for _ in range(_ATTEMPTS):
+        found = await journal.live_head()
+        if found is None or (head := adopted(found.head, owner)) is found.head:
+            return False
+        try:
+            await journal.replace_head(head, found.etag)
+        except PreconditionFailedError:
+            continue
+        await _give_row(store, share_id, generation, head)
+        return True
+    raise StoreError(f"the head of share {share_id} cannot be replaced")
+
+
+async def _give_row(store: ObjectStore, share_id: str, generation: str, head: Head) -> None:
+    """Have listings tell of the owner. A row that a server is just replacing is told of by that server."""
+    key = objects.index_key(share_id, generation)
+    found = await store.get(key)
+    if found is None:
+        return
+    row = objects.decode_index(found.body)
+    row = msgspec.structs.replace(row, owner=head.owner, revision=head.revision)
+    with suppress(PreconditionFailedError):
+        await store.put(key, objects.encode_index(row), if_match=found.etag)

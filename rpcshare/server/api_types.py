@@ -87,6 +87,10 @@ class CreateBody(msgspec.Struct):
     visibility: Visibility = Visibility.LINK
     expires_in: Duration | None = msgspec.field(name="expiresIn", default=None)
     password: Password | None = None
+    secret: Annotated[
+        str | None,
+        msgspec.Meta(description="of a share of the session that belongs to nobody: it is adopted"),
+    ] = None
 
 
 class UpdateBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):

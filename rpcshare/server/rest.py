@@ -200,7 +200,7 @@ class RestApi:
 
     async def _create(self, request: Request, caller: Caller) -> object:
         body = await self._body(request)
-        options = body.members("visibility", "expiresIn", "password")
+        options = body.members("visibility", "expiresIn", "password", "secret")
         created = await self._service.create(caller, body.text("sessionID"), body.get("data"), options)
         return {"id": created.id, "url": created.url, "secret": created.secret}
 

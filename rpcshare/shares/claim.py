@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets as tokens
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -19,10 +19,10 @@ from rpcshare.shares.credentials import (
 from rpcshare.shares.expiry import schedule
 from rpcshare.shares.journal import StoredHead, read_head
 from rpcshare.shares.objects import Head, SessionOwner
-from rpcshare.shares.older import find_older
+from rpcshare.shares.older import OlderShare, find_older, read_older
 from rpcshare.storage import ObjectStore, PreconditionFailedError, StoreError
 
-__all__ = ["Claim", "claim"]
+__all__ = ["Claim", "adopted", "claim"]
 
 _RANDOM_IDS = 5  # how many are tried; that even two are needed is next to impossible
 
@@ -33,6 +33,20 @@ class Claim(msgspec.Struct, frozen=True):
     credentials: ShareCredentials
     new_head: StoredHead | None
     """The head of a share that has just been made, with nothing in its log."""
+    is_adopted: bool = False
+    """The share belongs to nobody yet: it becomes the caller's by :func:`adopted`."""
+
+
+def adopted(head: Head, subject: str) -> Head:
+    """Return the head of a share that belonged to nobody as that of a share of ``subject``.
+
+    The secret that it came with goes on opening it.
+    """
+    if head.owner is not None or head.deleted:
+        return head
+    return msgspec.structs.replace(
+        head, owner=subject, secret_kind=SecretKind.IMPORTED, revision=head.revision + 1
+    )
 
 
 async def claim(
@@ -42,11 +56,15 @@ async def claim(
     session_id: str,
     now: int,
     access: AccessChange | None = None,
+    *,
+    adoptable: Callable[[Sequence[tuple[str, Head]]], str | None] = lambda _found: None,
+    shown: str | None = None,
 ) -> Claim:
     """Return the caller's share of a session; make an empty one if there is none.
 
-    An anonymous caller always gets a new one. The id of a share that was is its former owner's: links to it
-    must not show what somebody else has put there.
+    An anonymous caller gets a new one, unless a share of the session that belongs to nobody is adoptable.
+    The id of a share that was is its former owner's: links to it must not show what somebody else has put
+    there.
 
     Args:
         store: where heads are.
@@ -55,9 +73,13 @@ async def claim(
         session_id: of what; checked.
         now: milliseconds since the epoch.
         access: the settings of a share that is made.
+        adoptable: returns which of the shares of the session that belong to nobody the caller may have: none,
+            unless there are some.
+        shown: the secret that the caller has shown for that.
 
     Raises:
         StoreError: the store failed. An empty share may have been made.
+        ShareError: what ``adoptable`` raises.
     """
     ids = list(credentials.share_ids(session_id, caller.subject))
     # All of them: the caller's share may have a longer id because a shorter one, which has become
@@ -69,6 +91,17 @@ async def claim(
 
     unclaimed = [share_id for share_id, found in zip(ids, heads, strict=True) if found is None]
     older = await _in_older_layout(store, unclaimed)
+    found_heads = {
+        share_id: found.head for share_id, found in zip(ids, heads, strict=True) if found is not None
+    }
+    found_heads.update((share_id, share.head) for share_id, share in older.items() if share is not None)
+    nobodys = [
+        (share_id, found_heads[share_id])
+        for share_id in ids
+        if share_id in found_heads and _is_nobodys(found_heads[share_id], session_id)
+    ]
+    if (adopted_id := adoptable(nobodys)) is not None:
+        return _adopted(credentials, adopted_id, found_heads[adopted_id], caller, shown)
     kind = await _secret_kind(store, caller, session_id, is_known=bool(older))
     new, secret = _new_head(credentials, caller, session_id, kind, now)
     if access is not None:
@@ -99,10 +132,20 @@ async def claim(
     raise StoreError(f"no id is free for session {session_id}")
 
 
-async def _in_older_layout(store: ObjectStore, share_ids: Sequence[str]) -> set[str]:
-    """Return which of ``share_ids``, none of which has a head, are taken by a share all the same."""
-    found = await asyncio.gather(*(find_older(store, share_id) for share_id in share_ids))
-    return {share_id for share_id, stored in zip(share_ids, found, strict=True) if stored is not None}
+async def _in_older_layout(store: ObjectStore, share_ids: Sequence[str]) -> dict[str, OlderShare | None]:
+    """Return those of ``share_ids``, none of which has a head, that are taken by a share all the same.
+
+    It is None where the share cannot be read.
+    """
+    stored = await asyncio.gather(*(find_older(store, share_id) for share_id in share_ids))
+    found: dict[str, OlderShare | None] = {}
+    for share_id in (share_id for share_id, each in zip(share_ids, stored, strict=True) if each is not None):
+        try:
+            found[share_id] = await read_older(store, share_id)
+        except StoreError:
+            await store.check()  # that answers, so it is the share
+            found[share_id] = None
+    return found
 
 
 async def _secret_kind(store: ObjectStore, caller: Caller, session_id: str, *, is_known: bool) -> SecretKind:
@@ -143,9 +186,26 @@ def _new_head(
 
 
 def _old(credentials: Credentials, share_id: str, head: Head) -> Claim:
-    secret = credentials.secret(head.session_id, head.secret_kind, head.owner)
-    made = ShareCredentials(share_id, credentials.url(share_id), secret)
+    made = ShareCredentials(share_id, credentials.url(share_id), _secret_of(credentials, head, head.owner))
     return Claim(made, None)
+
+
+def _adopted(credentials: Credentials, share_id: str, head: Head, caller: Caller, shown: str | None) -> Claim:
+    secret = shown if shown is not None else _secret_of(credentials, head, caller.subject)
+    made = ShareCredentials(share_id, credentials.url(share_id), secret)
+    return Claim(made, None, is_adopted=caller.subject is not None)
+
+
+def _secret_of(credentials: Credentials, head: Head, owner: str | None) -> str:
+    """Return a secret of ``owner``'s share: the one that it came with, if this server can tell that."""
+    if head.secret_hash is not None and credentials.is_of_session(head.session_id, head.secret_hash):
+        return credentials.secret(head.session_id, SecretKind.SESSION, None)
+    kind = SecretKind.IMPORTED if head.secret_kind is SecretKind.RANDOM else head.secret_kind
+    return credentials.secret(head.session_id, kind, owner)
+
+
+def _is_nobodys(head: Head, session_id: str) -> bool:
+    return not head.deleted and head.owner is None and head.session_id == session_id
 
 
 def _is_left_to(found: StoredHead, caller: Caller) -> bool:

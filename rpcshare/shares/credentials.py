@@ -43,6 +43,8 @@ class SecretKind(StrEnum):
     """The session ID and its owner: shares of others, who must not learn the first one's secret."""
     RANDOM = "random"
     """Chance; only a hash is kept. Shares of anonymous callers."""
+    IMPORTED = "imported"
+    """Whatever the deployment that the share comes from made it from; only a hash is kept."""
 
 
 class ShareCredentials(msgspec.Struct, frozen=True):
@@ -124,12 +126,19 @@ class Credentials:
         return f"{self._public_url}/share/{share_id}"
 
     def secret(self, session_id: str, kind: SecretKind, owner: str | None) -> str:
-        """Return the secret of a share, which must not be of kind RANDOM."""
+        """Return the secret of a share of ``owner``, which must not be of kind RANDOM.
+
+        Of kind IMPORTED it is one that opens the share as well as the secret that it came with.
+        """
         if kind is SecretKind.SESSION:
             return self._derived(session_id)
-        if kind is SecretKind.SUBJECT:
-            return self._derived(f"{session_id} {owner}")
-        raise ValueError("a random secret is known to its caller alone")
+        if kind is SecretKind.RANDOM:
+            raise ValueError("a random secret is known to its caller alone")
+        return self._derived(f"{session_id} {owner}")
+
+    def is_of_session(self, session_id: str, hashed: str | None) -> bool:
+        """Whether ``hashed`` is the hash of the secret that follows from a session ID alone."""
+        return equal_secrets(secret_hash(self._derived(session_id)), hashed or "")
 
     def __repr__(self) -> str:
         """Leave out the shared secret."""

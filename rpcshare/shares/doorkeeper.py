@@ -1,7 +1,7 @@
 """Letting callers in to open shares: what :mod:`~rpcshare.shares.access` decides, with what that takes."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from rpcshare.auth.caller import Caller, View
@@ -44,8 +44,27 @@ class Doorkeeper:
             return
         if not isinstance(secret, str):
             raise ShareError(ErrorCode.INVALID_ARGUMENT, "secret: must be a string")
-        with self._failures.attempt(caller.address, f"secret {log.share_id} {secret}"):
+        with self._attempt_secret(caller, log.share_id, secret):
             access.may_write(caller, log.head, secret, self._credentials)
+
+    def adoptable(
+        self, caller: Caller, session_id: str, found: Sequence[tuple[str, Head]], secret: str | None
+    ) -> str | None:
+        """Return the id of the share, of those ``found`` that belong to nobody, which ``caller`` may adopt.
+
+        Raises:
+            ShareError: INVALID_SECRET: a secret is given, and it is that of none.
+        """
+        if not found:
+            return None
+        shown = nullcontext() if secret is None else self._attempt_secret(caller, session_id, secret)
+        with shown:
+            for share_id, head in found:
+                if access.may_adopt(caller, head, secret, self._credentials):
+                    return share_id
+            if secret is not None:
+                raise ShareError(ErrorCode.INVALID_SECRET, "Invalid secret")
+        return None
 
     async def may_read(self, caller: Caller, log: ShareLog) -> None:
         """Return if ``caller`` may read a share.
@@ -109,6 +128,9 @@ class Doorkeeper:
                 return await self._passwords.hash(password)
         finally:
             self._changes_waiting -= 1
+
+    def _attempt_secret(self, caller: Caller, of: str, secret: str) -> AbstractContextManager[None]:
+        return self._failures.attempt(caller.address, f"secret {of} {secret}")
 
     def _attempt_password(self, caller: Caller, log: ShareLog, password: str) -> AbstractContextManager[None]:
         return self._failures.attempt(caller.address, f"password {log.share_id} {password}")

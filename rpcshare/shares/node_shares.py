@@ -15,8 +15,8 @@ from rpcshare.shares import objects
 from rpcshare.shares.access_settings import AccessChange
 from rpcshare.shares.activity import Activity
 from rpcshare.shares.catalogue import Catalogue
-from rpcshare.shares.claim import claim
-from rpcshare.shares.credentials import Credentials, ShareCredentials, is_share_id
+from rpcshare.shares.claim import Claim, adopted
+from rpcshare.shares.credentials import ShareCredentials, is_share_id
 from rpcshare.shares.expiry import Expiry, schedule
 from rpcshare.shares.failures import share_gone, share_not_found, storage_unavailable
 from rpcshare.shares.hub import Subscription
@@ -103,14 +103,11 @@ class NodeShares:
 
     @asynccontextmanager
     async def claimed(
-        self,
-        credentials: Credentials,
-        caller: Caller,
-        session_id: str,
-        access: AccessChange | None,
-        now: int,
+        self, claim: Callable[[ObjectStore], Awaitable[Claim]], caller: Caller, *, is_fresh: bool
     ) -> AsyncIterator[tuple[ShareLog, ShareCredentials, bool]]:
-        """Open the caller's share of a session, which is made with ``access`` if there is none.
+        """Open the caller's share that ``claim`` finds in the store, or makes there.
+
+        With ``is_fresh``, one that was there as other nodes have left it.
 
         Yields:
             The share, its credentials, and whether it has just been made.
@@ -120,12 +117,14 @@ class NodeShares:
                 it has been removed.
         """
         with self._storing():
-            made = await claim(self._store, credentials, caller, session_id, now, access)
+            made = await claim(self._store)
         share_id = made.credentials.id
         if (head := made.new_head) is not None:
             self.open_shares.add(share_id, lambda: ShareLog.new(self._node, share_id, head))
         try:
-            async with self.opened(share_id, is_fresh=head is None and access is not None) as log:
+            async with self.opened(share_id, is_fresh=head is None and is_fresh) as log:
+                if made.is_adopted and not await self.adopt(log, caller):
+                    raise share_not_found()  # that belongs to nobody: another has adopted it meanwhile
                 if head is not None:
                     await self._catalogue.add(log.replica)
                     if head.head.expires_at is not None:
@@ -223,6 +222,13 @@ class NodeShares:
         if head.expires_at is not None:
             self._expiry.start()
         return head
+
+    async def adopt(self, log: ShareLog, caller: Caller) -> bool:
+        """Make a share that belongs to nobody the caller's; return whether it is now."""
+        subject = caller.subject
+        if subject is None:
+            return False
+        return caller.owns((await log.change_head(lambda head: adopted(head, subject))).owner)
 
     async def delete(self, log: ShareLog) -> None:
         """Delete a share, and return once all of its content is removed."""

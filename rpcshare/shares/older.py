@@ -115,7 +115,7 @@ def decode_older(share_id: str, body: bytes) -> OlderShare:
         generation=_generation(share_id, body),
         session_id=_session_id(metadata.get("sessionID"), session.get("id"), share_id),
         owner=None,
-        secret_kind=SecretKind.RANDOM,
+        secret_kind=SecretKind.IMPORTED,
         secret_hash=secret_hash(secret) if type(secret) is str and secret else None,
         created_at=created_at,
     )

@@ -5,6 +5,7 @@ Who may, and what is told of it, is settled here; how it is done, in :mod:`~rpcs
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from rpcshare.auth.audit import Action, AuditLog
 from rpcshare.auth.caller import Caller, View
@@ -15,6 +16,7 @@ from rpcshare.shares import access
 from rpcshare.shares.access_settings import AccessOptions, AccessSettings, ViewToken, parse_expires_in
 from rpcshare.shares.activity import Activity
 from rpcshare.shares.audited import audited
+from rpcshare.shares.claim import claim
 from rpcshare.shares.credentials import Credentials, ShareCredentials, check_session_id
 from rpcshare.shares.document import Document, Form, Version
 from rpcshare.shares.doorkeeper import Doorkeeper
@@ -114,20 +116,28 @@ class ShareService:
             caller: whose share it is.
             session_id: the session: 1 to 256 letters, digits, ``_`` and ``-``.
             data: a batch that is applied as a sync, unless it is None or empty.
-            options: ``{visibility?, expiresIn?, password?}``. Of a share that is there already, what is
-                given is changed.
+            options: ``{visibility?, expiresIn?, password?, secret?}``. Of a share that is there already,
+                what is given is changed. The secret is that of a share of the session that belongs to
+                nobody, which becomes the caller's by it.
 
         Raises:
-            ShareError: UNAUTHORIZED, FORBIDDEN, RATE_LIMITED, PAYLOAD_TOO_LARGE.
+            ShareError: UNAUTHORIZED, FORBIDDEN, RATE_LIMITED, PAYLOAD_TOO_LARGE. INVALID_SECRET: the
+                session has a share that belongs to nobody, and its secret is another.
         """
         access.may_create(caller, anonymous_create=self._anonymous_create)
         self._limits.take_create(caller)
         session_id = check_session_id(session_id)
+        shown: object = None
+        if isinstance(options, dict):
+            options = dict(options)
+            shown = options.pop("secret", None)
+        if shown is not None and not isinstance(shown, str):
+            raise ShareError(ErrorCode.INVALID_ARGUMENT, "secret: must be a string")
         wanted = AccessOptions.parse(options)
         batch = self._parse(data if data is not None else [])
         for _ in range(_CREATE_ATTEMPTS):
             try:
-                created = await self._create(caller, session_id, batch, wanted)
+                created = await self._create(caller, session_id, batch, wanted, shown)
             except ShareError as exc:
                 if exc.code not in (ErrorCode.SHARE_NOT_FOUND, ErrorCode.SHARE_GONE):
                     raise
@@ -148,7 +158,10 @@ class ShareService:
         """
         async with self._shares.opened(share_id) as log:
             self._door.may_write(caller, log, secret)
-            return await self._shares.append(log, self._parse(data))
+            batch = self._parse(data)
+            if access.adopts_by_writing(caller, log.head, secret):
+                await self._adopt(caller, log)
+            return await self._shares.append(log, batch)
 
     @audited(Action.SHARE_DELETE)
     async def delete(self, caller: Caller, share_id: object, secret: object) -> None:
@@ -348,17 +361,30 @@ class ShareService:
             yield log
 
     async def _create(
-        self, caller: Caller, session_id: str, batch: Batch, wanted: AccessOptions
+        self, caller: Caller, session_id: str, batch: Batch, wanted: AccessOptions, shown: str | None
     ) -> ShareCredentials:
         now = self._clock()
-        change = await self._door.change(wanted, None, now) if wanted.are_given else None
-        claimed = self._shares.claimed(self._credentials, caller, session_id, change, now)
+        claiming = partial(
+            claim,
+            credentials=self._credentials,
+            caller=caller,
+            session_id=session_id,
+            now=now,
+            access=await self._door.change(wanted, None, now) if wanted.are_given else None,
+            adoptable=lambda found: self._door.adoptable(caller, session_id, found, shown),
+            shown=shown,
+        )
+        claimed = self._shares.claimed(claiming, caller, is_fresh=wanted.are_given)
         async with claimed as (log, credentials, is_new):
             if not is_new:
                 await self._change_access(log, wanted)
             if batch.items:
                 await self._shares.append(log, batch)
         return credentials
+
+    async def _adopt(self, caller: Caller, log: ShareLog) -> None:
+        if await self._shares.adopt(log, caller):
+            self.audit.done(Action.SHARE_ADOPT, caller, share=log.share_id)
 
     async def _change_access(self, log: ShareLog, wanted: AccessOptions) -> Head:
         if not wanted.are_given:
