@@ -2,7 +2,8 @@
 
 from rpcshare.client.batching import Batch, batch
 from rpcshare.client.blocking import BlockingShareClient, connect_blocking
-from rpcshare.client.connecting import ConnectFailedError, connect
+from rpcshare.client.connect_failures import ConnectFailedError
+from rpcshare.client.connecting import connect
 from rpcshare.client.events import EventStream
 from rpcshare.client.reconnecting import ConnectionState, Reconnecting, StateChange
 from rpcshare.client.share_client import ShareClient

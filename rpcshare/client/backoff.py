@@ -34,6 +34,10 @@ class Backoff:
 
     def after_connection(self, lasted: float) -> float:
         """Return the seconds to wait after a connection that ``lasted`` for so many."""
-        if lasted >= self._lasting:
+        if self.is_good(lasted):
             self._failures = 0
         return self.after_failure()
+
+    def is_good(self, lasted: float) -> bool:
+        """Whether a connection that ``lasted`` for so many seconds counts as a good one."""
+        return lasted >= self._lasting

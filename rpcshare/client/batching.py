@@ -8,16 +8,10 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from types import TracebackType
 
-from rpcshare.client.connecting import (
-    CLIENT_LIMITS,
-    ConnectFailedError,
-    authorization,
-    endpoint,
-    place_of,
-    require_tls,
-)
+from rpcshare.client.connect_failures import ConnectFailedError, failure_of, refusal_of
+from rpcshare.client.connecting import CLIENT_LIMITS, authorization, endpoint, require_tls
 from rpcshare.client.posting import Exchange
-from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.client.redirects import MOST_REDIRECTS, place_of, redirected
 from rpcshare.rpc import Connection, Stub
 from rpcshare.rpc.batch import BatchClientTransport
 
@@ -91,22 +85,33 @@ class Batch:
             raise
 
     async def _exchanged(self, body: bytes) -> bytes:
-        place = place_of(self.url)
         try:
             async with asyncio.timeout(self._timeout):
-                exchange = Exchange(self.url, self._headers, body, self._timeout, self._ssl_context)
-                status, answer = await exchange.run()
+                for _ in range(MOST_REDIRECTS):
+                    exchange = Exchange(self.url, self._headers, body, self._timeout, self._ssl_context)
+                    status, headers, answer = await exchange.run()
+                    if status == HTTPStatus.OK:
+                        return answer
+                    # Who redirects to TLS has not carried the batch out, so it is sent once more.
+                    url = redirected(self.url, status, headers.get("Location"))
+                    if url is None:
+                        raise refusal_of(
+                            status,
+                            place_of(self.url),
+                            "the batch",
+                            retry_after=headers.get("Retry-After", ""),
+                        )
+                    self.url = url
         except TimeoutError:
-            raise ConnectFailedError(f"{place} did not answer within {self._timeout:g} s") from None
-        except OSError as exc:
-            raise ConnectFailedError(f"cannot connect to {place}: {exc}") from exc
-        if status == HTTPStatus.UNAUTHORIZED:
-            raise ShareError(ErrorCode.UNAUTHORIZED, f"Unauthorized by {place}")
-        if status == HTTPStatus.FORBIDDEN:
-            raise ShareError(ErrorCode.FORBIDDEN, f"Forbidden by {place}")
-        if status != HTTPStatus.OK:
-            raise ConnectFailedError(f"{place} answered {status} to the batch")
-        return answer
+            raise ConnectFailedError(
+                f"{place_of(self.url)} did not answer within {self._timeout:g} s"
+            ) from None
+        except ConnectFailedError:
+            raise
+        except (OSError, ImportError, ValueError) as exc:
+            # What says more than the error may hold a proxy's password.
+            raise failure_of(exc, place_of(self.url)) from (exc if isinstance(exc, OSError) else None)
+        raise ConnectFailedError(f"{place_of(self.url)} redirects again and again", is_permanent=True)
 
 
 def batch(
@@ -132,7 +137,8 @@ def batch(
     answer takes :func:`~rpcshare.client.connecting.connect`.
 
     Args:
-        url: of the server: ``http`` or ``https``. Without a path, ``/rpc`` is meant.
+        url: of the server: ``http`` or ``https``. Without a path, ``/rpc`` is meant. A redirect is followed
+            from http to https on the same host.
         token: sent as ``Authorization: Bearer``.
         headers: more headers for the request.
         timeout: in seconds, for the whole of the request and its answer.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from types import TracebackType
@@ -10,6 +11,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 from msgspec import UNSET, UnsetType
 
+from rpcshare.client.forks import ForkedError
 from rpcshare.client.reconnecting import ConnectionState
 from rpcshare.client.share_client import ClientOptions, Duration, ShareClient, Visibility
 from rpcshare.client.types import (
@@ -45,16 +47,21 @@ class BlockingShareClient:
     """:class:`~rpcshare.client.share_client.ShareClient`, with methods that return when they are done.
 
     Its connection lives on an event loop in a thread of its own, so it answers the server's pings while the
-    program does something else. Any thread may use it.
+    program does something else. Any thread may use it, but no process that is forked while it is open: there
+    every method raises RuntimeError.
     """
 
     def __init__(self, url: str, **options: Unpack[ClientOptions]) -> None:
         self._connecting = ShareClient(url, **options)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="rpcshare", daemon=True)
         self._client: ShareClient | None = None
+        self._process_id = 0
+        self._loop: asyncio.AbstractEventLoop
+        self._thread: threading.Thread
 
     def __enter__(self) -> Self:
+        self._process_id = os.getpid()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="rpcshare", daemon=True)
         self._thread.start()
         try:
             self._client = self._run(self._connecting.__aenter__())
@@ -70,7 +77,8 @@ class BlockingShareClient:
         traceback: TracebackType | None,
     ) -> None:
         client, self._client = self._client, None
-        if client is not None:
+        # The thread that would end it is the other process's, and so is the connection.
+        if client is not None and not self._is_forked:
             try:
                 self._run(client.__aexit__(None, None, None))
             finally:
@@ -153,7 +161,8 @@ class BlockingShareClient:
                     return
                 yield event
         finally:
-            self._run(events.aclose())
+            if not self._is_forked:
+                self._run(events.aclose())
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """Return the method that has ``name`` on the wire, to be called with what it takes there."""
@@ -171,13 +180,23 @@ class BlockingShareClient:
         return self._connected.healing.state
 
     @property
+    def _is_forked(self) -> bool:
+        """Whether this is a copy, in a process that was forked from the one that has the connection."""
+        return self._process_id not in (0, os.getpid())
+
+    @property
     def _connected(self) -> ShareClient:
+        if self._is_forked:
+            raise ForkedError
         if self._client is None:
             raise RuntimeError("a BlockingShareClient is used inside `with`")
         return self._client
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         """Do ``work`` on the loop and wait for it; an interrupt of the wait cancels it."""
+        if self._is_forked:
+            work.close()
+            raise ForkedError
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import logging
 import ssl
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 from urllib.parse import urlsplit, urlunsplit
 
+from rpcshare.client.connect_failures import ConnectFailedError, failure_of, refusal_of
+from rpcshare.client.forks import ForkedError, break_after_fork
 from rpcshare.client.reconnecting import Reconnecting, Token
-from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.client.redirects import MOST_REDIRECTS, place_of, redirected
 from rpcshare.rpc import JSON, Codec, Limits, SessionClosedError, Stub
 from rpcshare.rpc.direct import DirectConnection
 from rpcshare.rpc.messagepack import MESSAGEPACK
 
 if TYPE_CHECKING:
+    from websockets.client import ClientProtocol
+    from websockets.datastructures import Headers
+
     from rpcshare.rpc.websocket import DirectWebSocket
 
 __all__ = [
@@ -28,6 +35,8 @@ __all__ = [
     "place_of",
     "require_tls",
 ]
+
+logger = logging.getLogger("rpcshare.client")
 
 # What a server sends is as large as the shares that it keeps, and the caller chose the server.
 CLIENT_LIMITS = Limits(message_bytes=0)
@@ -43,18 +52,6 @@ CODECS: dict[str | None, Codec] = {
     MESSAGEPACK.subprotocol: MESSAGEPACK,
     JSON.subprotocol: JSON,
 }
-
-
-class ConnectFailedError(ConnectionError):
-    """No connection could be made; the message says to where, and why.
-
-    Attributes:
-        retry_after: the seconds that the server wants to be left alone for, or None.
-    """
-
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
 
 
 class Connecting:
@@ -93,6 +90,7 @@ class Connecting:
             limits=self._limits,
         )
         await self.connection.__aenter__()
+        break_after_fork(self)
         return self.connection.remote_main
 
     async def __aexit__(
@@ -104,50 +102,100 @@ class Connecting:
         if self.connection is not None:
             await self.connection.__aexit__(exc_type, exc, traceback)
 
+    def break_copy(self) -> None:
+        """Fail whatever is asked in a process that was forked from the one that has the connection."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.session.closed = ForkedError()
+
     @property
     def closed(self) -> SessionClosedError | None:
         """Why the session is over; None before it is."""
         return self.connection.session.closed if self.connection is not None else None
 
     async def _open(self) -> DirectWebSocket:
+        from websockets.exceptions import InvalidStatus, WebSocketException  # noqa: PLC0415 -- as in _handshake
+
+        try:
+            async with asyncio.timeout(self._open_timeout):
+                for _ in range(MOST_REDIRECTS):
+                    try:
+                        return await self._handshake()
+                    except InvalidStatus as exc:
+                        self._follow(exc.response.status_code, exc.response.headers)
+        except TimeoutError:
+            message = f"{place_of(self.url)} did not answer within {self._open_timeout:g} s"
+            raise ConnectFailedError(message) from None
+        except ConnectFailedError:
+            raise
+        except (OSError, WebSocketException, ImportError, ValueError) as exc:
+            # What says more than the error may hold a proxy's password.
+            raise failure_of(exc, place_of(self.url)) from (exc if isinstance(exc, OSError) else None)
+        raise ConnectFailedError(f"{place_of(self.url)} redirects again and again", is_permanent=True)
+
+    async def _handshake(self) -> DirectWebSocket:
         # A third of the time that `import rpcshare` would take, and not every script connects.
         from websockets.asyncio.client import connect as connect_websocket  # noqa: PLC0415
-        from websockets.exceptions import InvalidStatus, WebSocketException  # noqa: PLC0415
+        from websockets.exceptions import InvalidMessage  # noqa: PLC0415
         from websockets.typing import Subprotocol  # noqa: PLC0415
 
         from rpcshare.rpc.websocket import DirectWebSocket  # noqa: PLC0415
 
-        place = place_of(self.url)
         max_size = self._limits.message_bytes or None
+        made: list[DirectWebSocket] = []
+
+        def make(protocol: ClientProtocol, **options: Any) -> DirectWebSocket:  # noqa: ANN401 -- the package's
+            made[:] = [DirectWebSocket(protocol, max_size=max_size, **options)]
+            return made[0]
+
+        connecting = connect_websocket(
+            self.url,
+            create_connection=make,  # type: ignore[arg-type]  # a class is asked for, and called
+            additional_headers=self._headers,
+            subprotocols=[Subprotocol(codec.subprotocol) for codec in CODECS.values()],
+            compression=None,
+            open_timeout=None,  # it is that of all handshakes together
+            ping_interval=self._ping_interval,
+            ping_timeout=self._ping_timeout,
+            close_timeout=min(CLOSE_TIMEOUT, self._ping_timeout),
+            max_size=max_size,
+            ssl=self._ssl_context or (True if self.url.startswith("wss:") else None),
+        )
+        # Its own way with redirects takes the headers, and a key in the path, to other hosts.
+        connecting.process_redirect = _as_it_is  # type: ignore[method-assign]
         try:
-            return await connect_websocket(  # type: ignore[return-value]  # what create_connection makes
-                self.url,
-                create_connection=functools.partial(DirectWebSocket, max_size=max_size),  # type: ignore[arg-type]
-                additional_headers=self._headers,
-                subprotocols=[Subprotocol(codec.subprotocol) for codec in CODECS.values()],
-                compression=None,
-                open_timeout=self._open_timeout,
-                ping_interval=self._ping_interval,
-                ping_timeout=self._ping_timeout,
-                close_timeout=min(CLOSE_TIMEOUT, self._ping_timeout),
-                max_size=max_size,
-                ssl=self._ssl_context or (True if self.url.startswith("wss:") else None),
-            )
-        except InvalidStatus as exc:
-            status = exc.response.status_code
-            if status == 401:
-                raise ShareError(ErrorCode.UNAUTHORIZED, f"Unauthorized by {place}") from None
-            if status == 403:
-                raise ShareError(ErrorCode.FORBIDDEN, f"Forbidden by {place}") from None
-            asked_for = exc.response.headers.get("Retry-After", "")
-            raise ConnectFailedError(
-                f"{place} answered {status} to the handshake",
-                retry_after=float(asked_for) if asked_for.isdecimal() else None,
-            ) from None
-        except TimeoutError:
-            raise ConnectFailedError(f"{place} did not answer within {self._open_timeout:g} s") from None
-        except (OSError, WebSocketException) as exc:
-            raise ConnectFailedError(f"cannot connect to {place}: {exc}") from exc
+            return await connecting  # type: ignore[return-value]  # what create_connection makes
+        except InvalidMessage:
+            if made and made[0].greeting[:4] not in (b"", b"HTTP"):
+                raise ConnectFailedError(
+                    f"{place_of(self.url)} speaks no HTTP; perhaps it speaks TLS, and the URL is to be https://",
+                    is_permanent=True,
+                ) from None
+            raise
+
+    def _follow(self, status: int, headers: Headers) -> None:
+        """Go where an answer to the handshake leads to.
+
+        Raises:
+            ShareError, ConnectFailedError: it is no redirect, or none to follow.
+        """
+        url = redirected(self.url, status, headers.get("Location"), within_origin=True)
+        if url is None:
+            place = place_of(self.url)
+            retry_after = headers.get("Retry-After", "")
+            raise refusal_of(status, place, "the handshake", retry_after=retry_after) from None
+        if url.startswith("wss:") and not self.url.startswith("wss:"):
+            _tell_of_upgrade(place_of(self.url), place_of(url))
+        self.url = url
+
+
+@functools.cache  # once each
+def _tell_of_upgrade(place: str, to: str) -> None:
+    logger.warning("%s redirects to %s: use https://, so that no credential goes unencrypted", place, to)
+
+
+def _as_it_is(exc: Exception) -> Exception:
+    return exc
 
 
 class ConnectOptions(TypedDict, total=False):
@@ -196,7 +244,8 @@ def connect(
             await api.syncShare(info.id, info.secret, items)
 
     Args:
-        url: of the server: ``http``, ``https``, ``ws`` or ``wss``. Without a path, ``/rpc`` is meant.
+        url: of the server: ``http``, ``https``, ``ws`` or ``wss``. Without a path, ``/rpc`` is meant. A
+            redirect is followed on the same origin, and from http to https on the same host.
         token: sent as ``Authorization: Bearer`` in the handshake. With ``reconnect`` it may be a function,
             sync or async, that returns a fresh one for each handshake.
         reconnect: make another connection when one is lost; see
@@ -212,8 +261,8 @@ def connect(
 
     Raises (on entering):
         ShareError: ``UNAUTHORIZED`` or ``FORBIDDEN``: the server refused the handshake.
-        ConnectFailedError: there is no connection for any other reason. Not with ``reconnect``, which
-            goes on trying.
+        ConnectFailedError: there is no connection for any other reason. With ``reconnect``, only if no
+            other attempt can go better; else it goes on trying.
     """
 
     def attempt(token: str | None) -> Connecting:
@@ -256,12 +305,6 @@ def require_tls(url: str, ssl_context: ssl.SSLContext | None) -> None:
     """
     if ssl_context is not None and urlsplit(url).scheme not in ("https", "wss"):
         raise ValueError("an ssl_context is for https:// and wss://")
-
-
-def place_of(url: str) -> str:
-    """Return what of ``url`` an error may tell: neither a user, nor a path, which may hold a key."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def authorization(token: str | None) -> dict[str, str]:

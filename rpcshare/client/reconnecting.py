@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -15,6 +16,8 @@ import msgspec
 
 from rpcshare.client.backoff import Backoff
 from rpcshare.client.calls import Calls
+from rpcshare.client.connect_failures import ConnectFailedError
+from rpcshare.client.forks import ForkedError, break_after_fork
 from rpcshare.client.reissuing import MainReference, RepeatedCall, Repetition
 from rpcshare.client.resuming import subscribe
 from rpcshare.errors import ShareError
@@ -22,6 +25,8 @@ from rpcshare.rpc import SessionClosedError, Stub
 from rpcshare.rpc.direct import DirectConnection
 
 __all__ = ["Attempt", "ConnectionState", "Reconnecting", "StateChange", "Token"]
+
+logger = logging.getLogger("rpcshare.client")
 
 Token: TypeAlias = str | Callable[[], str | Awaitable[str]]
 """A credential, or what returns a fresh one for each handshake."""
@@ -43,6 +48,10 @@ REPEATED: Mapping[str, Repetition] = {
 # Of a server that asks to be left alone for longer, the wish is not granted; in seconds.
 LONGEST_RETRY_AFTER = 300.0
 
+# For how many seconds a server that has been there may give answers that no attempt can change (404, a bad
+# certificate): a proxy gives such while the server behind it is being replaced.
+PERMANENT_FAILURES_LAST = 300.0
+
 
 class ConnectionState(StrEnum):
     """Where a connection that heals is in its life."""
@@ -54,7 +63,7 @@ class ConnectionState(StrEnum):
     WAITING = "waiting"
     """The last attempt failed, or the last session ended; the next attempt has its time."""
     CLOSED = "closed"
-    """It is over: its block has been left, or the server refused the credential."""
+    """It is over: its block has been left, the server refused the credential, or no attempt can succeed."""
 
 
 class StateChange(msgspec.Struct, frozen=True):
@@ -89,8 +98,11 @@ class Attempt(Protocol):
 class Reconnecting:
     """What :func:`~rpcshare.client.connecting.connect` returns for ``reconnect=True``: enter it for the stub.
 
-    Entering takes one attempt. Unless that is refused, the block begins, connected or not; calls wait for
-    the next session. The stub that it gives stays whole until the connection is closed. What was got from a
+    Entering takes one attempt. Unless that fails for good, the block begins, connected or not; calls wait for
+    the next session. An attempt fails for good if the server refuses the credential, or answers what it would
+    answer again (a redirect to another host, 404, a bad certificate, another protocol); where there has been
+    a session, only if it goes on answering so for 5 minutes. The first failure is logged, and so is the end
+    of it. The stub that it gives stays whole until the connection is closed. What was got from a
     session (a capability, a stream) breaks with it, except for subscriptions.
 
     Args:
@@ -114,6 +126,10 @@ class Reconnecting:
         self._calls: Calls | None = None
         self._current: Attempt | None = None
         self._keeper: asyncio.Task[None] | None = None
+        # When an attempt first failed in a way that no other can change, of those in a row; None: it has not.
+        self._hopeless_since: float | None = None
+        self._has_been_connected = False
+        self._is_failing = False
         # Connections that are over, with what they still have to do.
         self._endings: set[asyncio.Task[None]] = set()
 
@@ -122,11 +138,13 @@ class Reconnecting:
 
         Raises:
             ShareError: ``UNAUTHORIZED`` or ``FORBIDDEN``: the server refused the handshake.
+            ConnectFailedError: no other attempt can go better.
             Exception: what the function that makes tokens raised, unless that is an OSError.
         """
         if self._keeper is not None:
             raise RuntimeError("a connection is entered once")
         self._calls = Calls()
+        break_after_fork(self)
         self._keeper = asyncio.create_task(self._keep())
         try:
             async with contextlib.aclosing(self.changes()) as changes:
@@ -202,12 +220,39 @@ class Reconnecting:
             attempt = self._attempt(await self._fresh_token())
             await attempt.__aenter__()
         except OSError as exc:
+            self._require_hope(exc)
             retry_after = min(getattr(exc, "retry_after", None) or 0.0, LONGEST_RETRY_AFTER)
-            return exc, self._backoff.after_failure(retry_after)
+            delay = self._backoff.after_failure(retry_after)
+            self._log_failure(exc)
+            return exc, delay
+        self._hopeless_since = None
+        self._has_been_connected = True
+        if self._is_failing:
+            logger.info("connected again")
         clock = asyncio.get_running_loop().time
         began = clock()
         error = await self._stay_connected(attempt)
-        return error, self._backoff.after_connection(clock() - began)
+        lasted = clock() - began
+        if self._backoff.is_good(lasted):
+            self._is_failing = False
+        self._log_failure(error)
+        return error, self._backoff.after_connection(lasted)
+
+    def _require_hope(self, failure: OSError) -> None:
+        """Return if another attempt may succeed; raise ``failure`` if there is no use in one."""
+        if not (isinstance(failure, ConnectFailedError) and failure.is_permanent):
+            self._hopeless_since = None
+            return
+        now = asyncio.get_running_loop().time()
+        if self._hopeless_since is None:
+            self._hopeless_since = now
+        if not self._has_been_connected or now - self._hopeless_since >= PERMANENT_FAILURES_LAST:
+            raise failure
+
+    def _log_failure(self, reason: Exception) -> None:
+        if not self._is_failing:
+            self._is_failing = True
+            logger.warning("no connection, trying again until there is one: %s", reason)
 
     async def _stay_connected(self, attempt: Attempt) -> SessionClosedError:
         """Use a connection until it ends; return why it did."""
@@ -249,11 +294,23 @@ class Reconnecting:
         if reason is None:
             error = SessionClosedError("the connection was closed by this side")
         else:
+            if self._has_been_connected or self._is_failing:  # else it is raised on entering
+                logger.warning("the connection is given up: %s", reason)
             code = str(reason.code) if isinstance(reason, ShareError) else None
             error = SessionClosedError(f"the connection was given up: {reason}", code=code)
         assert self._calls is not None  # noqa: S101 -- it has been entered
         self._calls.close(error)
         self._move(StateChange(ConnectionState.CLOSED, reason))
+
+    def break_copy(self) -> None:
+        """Fail whatever is asked in a process that was forked from the one that has the connection."""
+        if self._calls is not None:
+            self._calls.closed = ForkedError()
+        # What waits, and the tasks, are the other process's.
+        self._change = StateChange(ConnectionState.CLOSED, ForkedError())
+        self._current = None
+        self._keeper = None
+        self._endings = set()
 
     async def _close(self) -> None:
         self._end(None)

@@ -67,6 +67,8 @@ class DirectWebSocket(ClientConnection):
     def __init__(self, protocol: ClientProtocol, *, max_size: int | None, **options: Any) -> None:  # noqa: ANN401
         super().__init__(protocol, **options)
         self._max_size = max_size
+        self.greeting = b""
+        """The first bytes that came from the server: what it speaks."""
         # None if the first frames came together with the end of the handshake: then ``protocol`` reads all.
         self._frames: FrameReader | None = None
         self._receiver: Receiver | None = None
@@ -82,6 +84,7 @@ class DirectWebSocket(ClientConnection):
     def data_received(self, data: bytes) -> None:
         """Process what has arrived; messages that came together are told together."""
         if self.protocol.state is State.CONNECTING:
+            self.greeting = self.greeting or data[:4]
             super().data_received(data)
             if not self._is_connecting() and data.endswith(_END_OF_HEAD) and data.count(_END_OF_HEAD) == 1:
                 self._frames = FrameReader(masked=False, max_size=self._max_size)
