@@ -38,6 +38,11 @@ class ImportTable:
         self._entries: dict[int, FarReference] = {0: self.main}
         # Of calls whose success is all that matters: who is told of it, or of the error.
         self._notices: dict[int, Callable[[Exception | None], None]] = {}
+        # Those of them that the peer keeps until they are released, since they were pushed.
+        self._pushed_notices: set[int] = set()
+        # Whether the peer knows "stream", with which capnweb 0.5.0 began; None: nobody has found out.
+        self.peer_knows_streams: bool | None = None
+        self._is_finding_out = False
         # The number that the peer gives to what is pushed to it next.
         self._next_pushed = 1
         # Why nothing is asked of the peer any longer, if it is not, and bytes of streams sent to it since.
@@ -117,12 +122,40 @@ class ImportTable:
         else:
             encoder = session.encoder(Payload.lend(session, arguments))
             encoded, exported = encoder.encode_arguments(arguments), encoder.exported
-        if self._given_up is None:
-            self._notices[self._next_pushed] = settled
+        if self.peer_knows_streams is None and self._given_up is None:
+            self._find_out(reference)
+        number = self._next_pushed
         self._next_pushed += 1
-        session.send(["stream", ["pipeline", reference.id, list(path), encoded]], exported)
+        call = ["pipeline", reference.id, list(path), encoded]
         if self._given_up is not None:
+            session.send(["stream", call], exported)
             settled(self._given_up)
+            return
+        self._notices[number] = settled
+        if self.peer_knows_streams:
+            session.send(["stream", call], exported)
+        else:
+            self._pushed_notices.add(number)
+            session.send(["push", call], exported)
+            session.send(["pull", number])
+
+    def _find_out(self, reference: FarReference) -> None:
+        """Find out whether the peer knows "stream": one that does not ends the session at the sight of it.
+
+        What one can ask without a risk is a mapper function, whose failure is that of the call alone. This
+        one makes a value that came into the protocol together with "stream".
+        """
+        if self._is_finding_out:
+            return
+        self._is_finding_out = True
+        result = self.push_map(reference, (), [], [["headers", []]])
+
+        def learn(outcome: Payload | Exception) -> None:
+            if self.peer_knows_streams is None:
+                self.peer_knows_streams = not isinstance(outcome, Exception)
+            result.release()
+
+        result.when_settled(learn)
 
     def stream_call(
         self, reference: FarReference, path: Path, arguments: Payload
@@ -207,8 +240,14 @@ class ImportTable:
         settled = self._notices.pop(import_id, None)
         if settled is None:
             return False
+        self._release_notice(import_id)
         settled(None)
         return True
+
+    def _release_notice(self, import_id: int) -> None:
+        if import_id in self._pushed_notices:
+            self._pushed_notices.discard(import_id)
+            self._session.send(["release", import_id, 1])
 
     def settle(self, import_id: int, payload: Payload, *, rejected: bool) -> None:
         """Take over the outcome of a promise of the peer.
@@ -219,6 +258,7 @@ class ImportTable:
         settled = self._notices.pop(import_id, None)
         if settled is not None:
             payload.dispose()
+            self._release_notice(import_id)
             settled(as_error(payload.value) if rejected else None)
             return
         reference = self._entries.get(import_id)

@@ -212,8 +212,10 @@ class Session:
         elif kind == "release" and len(message) == 3 and type(message[2]) is int:
             self.exports.release(_entry_id(message), message[2])
         elif kind == "stream" and len(message) == 2:
+            self.imports.peer_knows_streams = True
             self.exports.add_streamed(self._evaluate(message[1]), self._size)
         elif kind == "pipe" and len(message) == 1:
+            self.imports.peer_knows_streams = True
             self.exports.add_pipe()
         elif kind == "abort" and len(message) == 2:
             self._on_abort(message[1])
