@@ -9,14 +9,18 @@ return, and all that the request took is let go of; the connection goes on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidHeader
 from websockets.frames import Frame, Opcode
-from websockets.protocol import State
+from websockets.http11 import Request
+from websockets.protocol import Protocol, State
 from websockets.server import ServerProtocol
 
 from rpcshare.rpc.frames import FrameReader, frames_of
@@ -26,8 +30,6 @@ from rpcshare.server.outflow import waiting_on
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGISendEvent
-    from websockets.datastructures import Headers
-    from websockets.http11 import Request
     from websockets.typing import BytesLike
 
 __all__ = ["DIRECT", "WebSocketProtocol"]
@@ -35,6 +37,10 @@ __all__ = ["DIRECT", "WebSocketProtocol"]
 DIRECT = "rpcshare.direct"
 """The name of the extension."""
 
+logger = structlog.get_logger("rpcshare.server")
+
+# The headers, beside Sec-WebSocket-*, that a handshake is decided by.
+_HANDSHAKE = frozenset({b"connection", b"upgrade", b"origin"})
 
 # For how long, in seconds, what waits to be sent may hold up the end of a connection whose peer answers no
 # pings.
@@ -50,6 +56,10 @@ class _Handshake(ServerProtocol):
 
     def process_subprotocol(self, headers: Headers) -> None:
         """Select none: the application does."""
+
+    def parse(self) -> Generator[None]:
+        """Parse frames from the first byte on: the head has been parsed as that of any other request."""
+        yield from Protocol.parse(self)
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
@@ -68,6 +78,27 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._is_text = False
         # Messages of the data that is being processed.
         self._arrived: list[bytes | str] = []
+        # What has arrived before the handshake was answered.
+        self._early = bytearray()
+
+    def handshake_received(self, target: bytes, headers: list[tuple[bytes, bytes]], early: bytes) -> None:
+        """Begin with a handshake that has been parsed, and the bytes ``early`` that have come behind it."""
+        self._early += early
+        said = [
+            (name.decode("ascii"), value.decode("ascii", "backslashreplace"))
+            for name, value in headers
+            if name in _HANDSHAKE or name.startswith(b"sec-websocket-")
+        ]
+        self.handle_connect(Request(target.decode("ascii"), Headers(said)))
+        if self.close_sent:
+            logger.warning(
+                "refused a WebSocket handshake",
+                address=self.client[0] if self.client else "",
+                status=self.response.status_code,
+                reason=_fault(self.conn.handshake_exc),
+            )
+        else:
+            self.scope["headers"] = headers
 
     async def run_asgi(self) -> None:
         """Run the application. A connection that it has handed over outlives what that took."""
@@ -121,6 +152,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                     self._arrived.append(message)  # as nearly always
                 else:
                     self._arrived.append(self._message(message))
+        elif self.conn.state is State.CONNECTING:
+            self._early += data
+            self.pause()
+            return
         else:
             super().data_received(self._frames.take_rest() + data)
         if self._arrived:
@@ -184,9 +219,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     async def send(self, message: ASGISendEvent) -> None:
         """Do what the application asks for."""
+        is_handshake = self.conn.state is State.CONNECTING
         await super().send(message)
         if self.close_sent:
             self._bound_close()
+        elif is_handshake and self.conn.state is State.OPEN:
+            self.resume()
+            if self._early:
+                early, self._early = bytes(self._early), bytearray()
+                self.data_received(early)
 
     def handle_close(self, event: Frame) -> None:
         """Answer a peer that closes, or hear its answer."""
@@ -295,3 +336,10 @@ class _Told:
 def _lost(message: Any) -> TransportClosedError:  # noqa: ANN401 -- an ASGI event
     code = message.get("code", 1005)
     return TransportClosedError(f"{code} {message.get('reason') or ''}".strip())
+
+
+def _fault(exc: Exception | None) -> str:
+    """Return why a handshake is refused, without what it said."""
+    if isinstance(exc, InvalidHeader):
+        return f"its header {exc.name} is missing or invalid"
+    return type(exc).__name__
