@@ -42,4 +42,5 @@ const share = new ShareNext({
 console.log((await share.create(sessionID)).url);
 part.text = "Hello";
 bus.emit("changed", sessionID, [{ type: "part", data: part }]); // sent within a second, by itself
-console.log((await share.close()) ? "all of it has arrived" : "some of it has not arrived");
+console.log((await share.flush()) ? "all of it has arrived" : "some of it has not arrived");
+await share.close();

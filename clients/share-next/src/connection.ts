@@ -8,6 +8,9 @@ import { Pause } from "./pause.js";
 import { openSocket, type OpenSocket } from "./socket.js";
 import { SocketTransport } from "./transport.js";
 
+/** What becomes of what a call carries if it fails: it is sent again by itself, or whoever made the call is told. */
+export type AfterFailure = "sent later" | "told";
+
 /** Calls of one round trip: all of them begun before any is awaited, so that a batch over HTTP carries them. */
 export type Calls<T> = (api: RpcStub<ShareRpc>) => Promise<T>;
 
@@ -44,14 +47,14 @@ export class Connection {
    * Makes some calls now, and returns what they do. Rejects with the server's error, which has a `code`, or with
    * Unreachable. After a failure that is not the caller's fault the next call waits, longer each time.
    */
-  async call<T>(calls: Calls<T>): Promise<T> {
+  async call<T>(calls: Calls<T>, afterFailure: AfterFailure = "sent later"): Promise<T> {
     while (this.#pause !== undefined) await this.#pause.over;
     try {
       const result = await this.#attempt(calls);
       this.#succeeded();
       return result;
     } catch (error) {
-      if (isTrouble(error)) this.#failed(error);
+      if (isTrouble(error)) this.#failed(error, afterFailure);
       else this.#succeeded();
       throw error;
     }
@@ -159,11 +162,14 @@ export class Connection {
     this.logger.info("the share server answers again");
   }
 
-  #failed(error: unknown): void {
+  #failed(error: unknown, afterFailure: AfterFailure): void {
     if (this.#isClosed) return;
     const details = { error: messageOf(error), code: codeOf(error) };
     if (this.#hasWarned) this.logger.info("the share server still cannot be used", details);
-    else this.logger.warn("the share server cannot be used at present; what is shared is kept, and sent later", details);
+    else {
+      const kept = afterFailure === "sent later" ? "; what is shared is kept, and sent later" : "";
+      this.logger.warn(`the share server cannot be used at present${kept}`, details);
+    }
     this.#hasWarned = true;
     if (this.#pause !== undefined) return; // another call has failed likewise
     const pause = (this.#pause = new Pause(this.#backoff.next()));

@@ -95,8 +95,8 @@ export function halves(batch: Batch): [Batch, Batch] {
   ];
 }
 
-/** A copy of a value, as its JSON says it. */
-function plain(item: Loose<SyncData>): SyncData {
+/** A copy of an item, as its JSON says it. */
+export function plain(item: Loose<SyncData>): SyncData {
   return JSON.parse(JSON.stringify(item)) as SyncData;
 }
 

@@ -1,5 +1,36 @@
-// Whether the server holds certain diffs already.
-import type { FileDiff, Json } from "@rpcshare/types";
+// What the server holds already.
+import type { AgentSession, FileDiff, Identified, Json, SyncData } from "@rpcshare/types";
+
+/** Those of the items of a session that a share does not hold, or not as they are. */
+export function lacking(held: AgentSession, items: readonly SyncData[]): SyncData[] {
+  const messages = byID(held.messages);
+  const parts = byID(held.parts);
+  const models = new Map(held.models.map((model) => [modelKey(model), model]));
+  return items.flatMap((item): SyncData[] => {
+    switch (item.type) {
+      case "session":
+        return same(held.session, item.data) ? [] : [item];
+      case "message":
+        return same(messages.get(item.data.id) ?? null, item.data) ? [] : [item];
+      case "part":
+        return same(parts.get(item.data.id) ?? null, item.data) ? [] : [item];
+      case "model": {
+        const data = item.data.filter((model) => !same(models.get(modelKey(model)) ?? null, model));
+        return data.length === 0 ? [] : [{ type: "model", data }];
+      }
+      case "session_diff":
+        return holds(held.diffs, item.data) ? [] : [item];
+    }
+  });
+}
+
+function byID(items: readonly Identified[]): Map<string, Identified> {
+  return new Map(items.map((item) => [item.id, item]));
+}
+
+function modelKey(model: Identified): string {
+  return JSON.stringify([model["providerID"] ?? null, model.id]);
+}
 
 /** Whether `run` is somewhere in `held`, in one piece. */
 export function holds(held: readonly FileDiff[], run: readonly FileDiff[]): boolean {

@@ -1,10 +1,11 @@
 // The sharing of a program's sessions.
-import type { AccessOptions, ShareCredentials, SyncData } from "@rpcshare/types";
+import type { AccessOptions, AgentSession, ShareCredentials, SyncData } from "@rpcshare/types";
 import { Connection } from "./connection.js";
 import { codeOf, mayHaveRun, messageOf, remedyFor, Unreachable } from "./failure.js";
 import type { Host, Loose, ShareRecord } from "./host.js";
-import { Outbox, syncData } from "./outbox.js";
+import { Outbox, plain, syncData } from "./outbox.js";
 import { within } from "./pause.js";
+import { lacking } from "./same.js";
 import { SharedSession, type SharedSessionOwner } from "./shared-session.js";
 
 export interface Options {
@@ -35,6 +36,7 @@ export class ShareNext {
   readonly #shares = new Map<string, SharedSession | null | Promise<SharedSession | null>>();
   // What happens to a session while it is not known yet whether it is shared.
   readonly #early = new Map<string, Outbox>();
+  readonly #creating = new Map<string, Promise<ShareCredentials>>();
   readonly #owner: SharedSessionOwner;
   readonly #unsubscribe: () => void;
 
@@ -59,16 +61,31 @@ export class ShareNext {
 
   /**
    * Shares a session, with all that is in it, and keeps it up to date from then on. For a session that is shared it
-   * returns what is there.
+   * sends what the share lacks, puts its record back if that is lost, and returns what is there.
+   *
+   * Fails if the server cannot be reached, unless the session is shared: then what could not be sent is, later.
    *
    * @param options `keepTrying`: wait for a server that cannot be reached, instead of failing. `access`: who may read
    *     the share, and until when.
    */
-  async create(sessionID: string, options: CreateOptions = {}): Promise<ShareCredentials> {
+  create(sessionID: string, options: CreateOptions = {}): Promise<ShareCredentials> {
+    const before = this.#creating.get(sessionID);
+    if (before !== undefined && options.access === undefined) return before; // both want the same
+    const creating = this.#createOrComplete(sessionID, options, before).finally(() => {
+      if (this.#creating.get(sessionID) === creating) this.#creating.delete(sessionID);
+    });
+    this.#creating.set(sessionID, creating);
+    return creating;
+  }
+
+  async #createOrComplete(
+    sessionID: string,
+    options: CreateOptions,
+    before: Promise<unknown> | undefined,
+  ): Promise<ShareCredentials> {
+    await before?.catch(() => undefined);
     const known = await this.#find(sessionID);
-    if (known !== null) return credentials(known);
-    const making = this.#shares.get(sessionID);
-    if (making instanceof Promise) return await this.create(sessionID, options); // another call was quicker
+    if (known !== null && (await this.#complete(known, options))) return credentials(known);
     const creating = this.#create(sessionID, options);
     this.#shares.set(sessionID, creating);
     try {
@@ -78,6 +95,33 @@ export class ShareNext {
       this.#early.delete(sessionID);
       throw error;
     }
+  }
+
+  /** Sends what a share lacks, and keeps its record; returns false if it has been removed on the server. */
+  async #complete(share: SharedSession, { access }: CreateOptions): Promise<boolean> {
+    const { sessionID } = share;
+    const { id, secret, url } = share.record;
+    let items: Loose<SyncData>[] = await this.#snapshot(sessionID);
+    try {
+      const held = await this.#connection.call((api) => Promise.resolve(api.getShare(id)));
+      items = lacking(held as AgentSession, items.map(plain));
+    } catch (error) {
+      if (remedyFor(error) === "removed") {
+        await share.end();
+        this.#shares.set(sessionID, null);
+        return false;
+      }
+      // Whatever it is: all of it is sent, or waits to be.
+    }
+    share.addSnapshot(items);
+    await share.attempt();
+    if (this.#shares.get(sessionID) !== share) return false;
+    const kept = await this.host.store.get(sessionID);
+    if (kept?.id !== id || kept.secret !== secret || kept.url !== url) await this.host.store.put(sessionID, share.record);
+    if (access !== undefined) {
+      await this.#connection.call((api) => Promise.resolve(api.updateShare(id, secret, access)), "told");
+    }
+    return true;
   }
 
   /** The credentials of a session's share, or undefined if it is not shared. */
@@ -93,7 +137,7 @@ export class ShareNext {
     await share.end();
     try {
       const { id, secret } = share.record;
-      await this.#connection.call((api) => Promise.resolve(api.deleteShare(id, secret)));
+      await this.#connection.call((api) => Promise.resolve(api.deleteShare(id, secret)), "told");
     } catch (error) {
       if (remedyFor(error) !== "removed") {
         this.#shares.delete(sessionID); // it goes on with the next change, from a whole session
@@ -147,10 +191,20 @@ export class ShareNext {
     return behind.length === 0;
   }
 
-  /** Flushes, and disconnects. */
-  async close(timeout = 10_000): Promise<boolean> {
+  /**
+   * Flushes, and disconnects. Whether all has arrived, `flush` tells: this is what a program calls that only wants to
+   * be rid of it.
+   *
+   * @param timeout In milliseconds.
+   */
+  close(timeout?: number): Promise<void>;
+  async close(timeout = 10_000): Promise<boolean | void> {
     const sent = await this.flush(timeout);
-    if (!sent) this.host.logger.warn("not all of what is shared could be sent in time; it will be later");
+    if (!sent) {
+      this.host.logger.warn("not all of what is shared could be sent in time; to share the session again sends the rest", {
+        sessions: this.behind.join(", "),
+      });
+    }
     this.#unsubscribe();
     this.#connection.close();
     await Promise.all(this.#open().map((share) => share.end()));
@@ -211,7 +265,7 @@ export class ShareNext {
         const [made, synced] = await this.#connection.call((api) => {
           const share = access === undefined ? api.createShare(sessionID) : api.createShare(sessionID, null, access);
           return Promise.all([share, api.syncShare(share.id, share.secret, first)]);
-        });
+        }, keepTrying ? "sent later" : "told");
         const share = this.#begin(sessionID, await this.#keep(sessionID, made));
         share.acknowledged(synced.syncCount);
         share.adopt(snapshot);

@@ -37,6 +37,8 @@ export class SharedSession {
   #collecting: Pause | undefined;
   #isEnded = false;
   #isFlushing = false;
+  // Who waits for the outcome of an attempt to send what there is.
+  #attempts: (() => void)[] = [];
 
   constructor(
     readonly sessionID: string,
@@ -90,6 +92,15 @@ export class SharedSession {
     this.#isFlushing = false;
   }
 
+  /** Sends everything now. Resolves once it is acknowledged, or cannot be sent at present. */
+  async attempt(): Promise<void> {
+    if (this.#sending === undefined) return;
+    const attempted = new Promise<void>((resolve) => this.#attempts.push(resolve));
+    this.#collecting?.end();
+    this.owner.connection.wake();
+    await attempted;
+  }
+
   /** Sends nothing more. Resolves when no call is under way any longer. */
   async end(): Promise<void> {
     this.#isEnded = true;
@@ -102,11 +113,13 @@ export class SharedSession {
     this.#sending ??= this.#send().then(
       () => {
         this.#sending = undefined;
+        this.#attempted();
         if (this.isBehind) this.#start();
         else this.owner.caughtUp(this.sessionID);
       },
       (error: unknown) => {
         this.#sending = undefined; // until there is something new
+        this.#attempted();
         this.owner.logger.error("sharing a session failed", { sessionID: this.sessionID, error: messageOf(error) });
       },
     );
@@ -196,9 +209,15 @@ export class SharedSession {
         await this.owner.removed(this.sessionID);
         break;
       case "retry":
+        this.#attempted();
+        break;
       case "split":
         break;
     }
+  }
+
+  #attempted(): void {
+    for (const resolve of this.#attempts.splice(0)) resolve();
   }
 
   #drop(data: SyncData[], reason: string): void {

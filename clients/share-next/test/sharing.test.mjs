@@ -256,3 +256,95 @@ describe("sharing a session", () => {
     await late.client.close();
   });
 });
+
+describe("sharing a session again", () => {
+  let server, host, client, id;
+
+  before(async () => (server = await Server.start()));
+  after(() => server.close());
+  beforeEach(() => {
+    ({ host, client } = share(server.url, server.token));
+    id = newSessionID();
+    for (let n = 0; n < 7; n++) host.change(id, message(`m${n}`, `${n}`), part(`p${n}`, `m${n}`, "so far"));
+    host.change(id, diff("a.py"), model("large"));
+  });
+  afterEach(() => client.close());
+
+  const held = async (shareID) => {
+    const { metadata, ...rest } = await server.share(shareID);
+    return { ...rest, syncCount: metadata.syncCount };
+  };
+
+  /** The next process, which has what the one before it had on disk: not what that had not sent. */
+  const next = (records = host.records) => {
+    const process = share(server.url, server.token);
+    for (const each of records) process.host.records.set(...each);
+    const { listener } = process.host;
+    process.host.listener = undefined; // of what was on disk nothing is told
+    for (let n = 0; n < 9; n++) process.host.change(id, message(`m${n}`, `${n}`), part(`p${n}`, `m${n}`, "to the end"));
+    process.host.change(id, diff("a.py"), model("large"));
+    process.host.listener = listener;
+    return process;
+  };
+
+  it("completes what a process that was killed has not sent", async () => {
+    const made = await client.create(id);
+    await client.flush();
+    const process = next();
+    assert.deepEqual(await process.client.create(id), made);
+    const { syncCount, ...found } = await held(made.id); // with nothing flushed
+    assert.deepEqual(found, process.host.expected(id));
+    await process.client.close();
+  });
+
+  it("sends nothing where nothing is missing", async () => {
+    const made = await client.create(id);
+    await client.flush();
+    const before = await held(made.id);
+    assert.deepEqual(await client.create(id), made);
+    assert.deepEqual(await held(made.id), before);
+  });
+
+  it("puts back a record that is lost in the process that made the share", async () => {
+    const made = await client.create(id);
+    host.records.delete(id);
+    assert.deepEqual(await client.create(id), made);
+    assert.deepEqual(host.records.get(id), made);
+  });
+
+  it("makes a share anew that has been removed on the server", async () => {
+    const made = await client.create(id);
+    await client.flush();
+    await fetch(`${server.url}/api/share/${made.id}`, { method: "DELETE", body: JSON.stringify({ secret: made.secret }) });
+    assert.deepEqual(await client.create(id), made);
+    assert.equal((await held(made.id)).messages.length, 7);
+    assert.deepEqual(host.warnings(), []);
+  });
+
+  it("changes who may read it", async () => {
+    const made = await client.create(id);
+    await client.create(id, { access: { visibility: "private" } });
+    assert.equal((await fetch(`${server.url}/api/share/${made.id}`)).status, 401);
+  });
+
+  it("returns what is there while the server is away, and sends the rest later", async () => {
+    const made = await client.create(id);
+    await client.flush();
+    await server.end("SIGKILL");
+    const process = next();
+    assert.deepEqual(await process.client.create(id), made);
+    assert.match(process.host.warnings()[0], /sent later/);
+    await server.restart();
+    assert.equal(await process.client.flush(20_000), true);
+    assert.equal((await held(made.id)).messages.length, 9);
+    await process.client.close();
+  });
+
+  it("that fails promises nothing", async () => {
+    const away = share("http://127.0.0.1:9", "token", { connectTimeout: 500 });
+    await assert.rejects(away.client.create(id), { name: "Unreachable" });
+    assert.equal(away.host.warnings().length, 1);
+    assert.doesNotMatch(away.host.warnings()[0], /later/);
+    await away.client.close();
+  });
+});
