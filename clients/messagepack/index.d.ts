@@ -44,7 +44,8 @@ export declare function newMessagePackRpcSession<T extends RpcCompatible<T> = an
 
 /**
  * What a handshake has to offer: {@link SUBPROTOCOL} and, for browsers, which cannot set headers, the
- * subprotocol that carries `token`.
+ * subprotocol that carries `token`. JSON is offered first, for servers that know none of them and select
+ * whatever comes first: the session ends with an error there.
  */
 export declare function subprotocols(token?: string): string[];
 

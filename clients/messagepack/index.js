@@ -143,9 +143,11 @@ export function newMessagePackRpcSession(webSocket, localMain, options = {}) {
 
 /** What to offer in the handshake: see index.d.ts. */
 export function subprotocols(token) {
-  if (token === undefined) return [SUBPROTOCOL];
+  // A server that knows neither may select the first and speak JSON, which must not be taken for the other.
+  const offered = ["rpcshare.json", SUBPROTOCOL];
+  if (token === undefined) return offered;
   const base64url = btoa(token).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
-  return [SUBPROTOCOL, `bearer.${base64url}`];
+  return [...offered, `bearer.${base64url}`];
 }
 
 // The decoder's bytes are windows on the frame: who gets them would find all of it in their `buffer`.

@@ -50,6 +50,7 @@ __all__ = [
 SUBPROTOCOLS = ("rpcshare.json", "rpcshare.msgpack")
 """The WebSocket subprotocols that this server speaks."""
 
+_PREFERRED = "rpcshare.msgpack"
 _BEARER_SUBPROTOCOL = "bearer."
 _PATH_PREFIX = "/k/"
 
@@ -162,8 +163,12 @@ class Authenticator:
 def select_subprotocol(offered: Sequence[str], supported: Sequence[str] = SUBPROTOCOLS) -> str | None:
     """Return the first of the ``offered`` WebSocket subprotocols that is ``supported``, or None.
 
-    A subprotocol that carries a token is never selected, hence never echoed.
+    MessagePack is selected wherever it is offered and supported: clients offer JSON before it for the sake of
+    servers that know neither and select whatever comes first. A subprotocol that carries a token is never
+    selected, hence never echoed.
     """
+    if _PREFERRED in offered and _PREFERRED in supported:
+        return _PREFERRED
     return next((name for name in offered if name in supported), None)
 
 

@@ -47,10 +47,11 @@ PING_INTERVAL = 15.0
 PING_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 3.0
 
-# What is offered, the best first. A server that selects none of them speaks JSON (PROTOCOL.md, "Handshake").
+# What is offered. JSON comes first, since many a server that knows no subprotocols selects the first one, and
+# speaks JSON; rpcshare's prefers the other. A server that selects none speaks JSON, too (PROTOCOL.md, T-7).
 CODECS: dict[str | None, Codec] = {
-    MESSAGEPACK.subprotocol: MESSAGEPACK,
     JSON.subprotocol: JSON,
+    MESSAGEPACK.subprotocol: MESSAGEPACK,
 }
 
 

@@ -121,7 +121,7 @@ async def _answer_batch(
 async def _run_session(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     protocol = ServerProtocol(
         subprotocols=[Subprotocol(name) for name in CODECS],
-        select_subprotocol=_first_known,
+        select_subprotocol=_select,
         max_size=2 * MAX_BYTES,  # so that it is the session that says what is too long
     )
     protocol.receive_data(head)
@@ -134,8 +134,9 @@ async def _run_session(head: bytes, reader: asyncio.StreamReader, writer: asynci
         await Connection(transport, ConformanceTarget(), codec=codec, limits=LIMITS, throttle=True).run()
 
 
-def _first_known(_protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    return next((name for name in offered if name in CODECS), None)
+def _select(_protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    preferred = Subprotocol(MESSAGEPACK.subprotocol)  # as rpcshare's own server (PROTOCOL.md, T-7)
+    return preferred if preferred in offered else next((name for name in offered if name in CODECS), None)
 
 
 class _SocketTransport:

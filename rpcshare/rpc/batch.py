@@ -14,7 +14,7 @@ from rpcshare.rpc.codec import JSON
 from rpcshare.rpc.connection import Connection
 from rpcshare.rpc.errors import RpcError, SessionClosedError
 from rpcshare.rpc.limits import Limits
-from rpcshare.rpc.session import DEFAULT_LIMITS, conceal
+from rpcshare.rpc.session import DEFAULT_LIMITS, OnSendError, conceal
 from rpcshare.rpc.transport import BatchOverError
 
 __all__ = ["BatchClientTransport", "BatchServerTransport", "answer_batch"]
@@ -37,6 +37,7 @@ async def answer_batch(
     *,
     limits: Limits = DEFAULT_LIMITS,
     describe_error: Callable[[BaseException], RpcError] = conceal,
+    on_send_error: OnSendError | None = None,
     call_grace: float = 30.0,
 ) -> bytes:
     """Carry out a batch, and return the body that answers it.
@@ -46,6 +47,7 @@ async def answer_batch(
         main: the target that the batch finds as its remote main.
         limits: how much the batch may ask; ``message_bytes`` is for each message.
         describe_error: as for a :class:`~rpcshare.rpc.connection.Connection`.
+        on_send_error: likewise.
         call_grace: how many seconds the calls may take. What has not returned then is not answered.
     """
     answer = bytearray()
@@ -55,7 +57,13 @@ async def answer_batch(
 
     transport = BatchServerTransport(body, write)
     connection = Connection(
-        transport, main, codec=JSON, limits=limits, describe_error=describe_error, call_grace=call_grace
+        transport,
+        main,
+        codec=JSON,
+        limits=limits,
+        describe_error=describe_error,
+        on_send_error=on_send_error,
+        call_grace=call_grace,
     )
     await connection.run()
     return bytes(answer)

@@ -9,7 +9,7 @@ from rpcshare.rpc.codec import JSON, Codec
 from rpcshare.rpc.driver import Driver, lost
 from rpcshare.rpc.errors import RpcError, SessionClosedError
 from rpcshare.rpc.limits import Limits
-from rpcshare.rpc.session import DEFAULT_LIMITS, conceal
+from rpcshare.rpc.session import DEFAULT_LIMITS, OnSendError, conceal
 from rpcshare.rpc.transport import BatchOverError, Transport, TransportClosedError
 
 __all__ = ["Connection"]
@@ -29,6 +29,7 @@ class Connection(Driver):
         codec: Codec = JSON,
         limits: Limits = DEFAULT_LIMITS,
         describe_error: Callable[[BaseException], RpcError] = conceal,
+        on_send_error: OnSendError | None = None,
         throttle: bool = False,
         call_grace: float = 10.0,
     ) -> None:
@@ -38,6 +39,7 @@ class Connection(Driver):
             codec=codec,
             limits=limits,
             describe_error=describe_error,
+            on_send_error=on_send_error,
             throttle=throttle,
             call_grace=call_grace,
         )

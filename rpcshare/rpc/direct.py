@@ -9,7 +9,7 @@ from rpcshare.rpc.codec import JSON, Codec
 from rpcshare.rpc.driver import HIGH_WATER, Driver, lost
 from rpcshare.rpc.errors import RpcError
 from rpcshare.rpc.limits import Limits
-from rpcshare.rpc.session import DEFAULT_LIMITS, conceal
+from rpcshare.rpc.session import DEFAULT_LIMITS, OnSendError, conceal
 from rpcshare.rpc.transport import DirectTransport, TransportClosedError
 from rpcshare.rpc.waiting import Signal
 
@@ -31,6 +31,7 @@ class DirectConnection(Driver):
         codec: Codec = JSON,
         limits: Limits = DEFAULT_LIMITS,
         describe_error: Callable[[BaseException], RpcError] = conceal,
+        on_send_error: OnSendError | None = None,
         throttle: bool = False,
         call_grace: float = 10.0,
     ) -> None:
@@ -40,6 +41,7 @@ class DirectConnection(Driver):
             codec=codec,
             limits=limits,
             describe_error=describe_error,
+            on_send_error=on_send_error,
             throttle=throttle,
             call_grace=call_grace,
         )

@@ -21,7 +21,7 @@ from rpcshare.rpc.errors import (
     SessionClosedError,
 )
 from rpcshare.rpc.native import mypyc_attr
-from rpcshare.rpc.session import DEFAULT_LIMITS, Session, conceal
+from rpcshare.rpc.session import DEFAULT_LIMITS, OnSendError, Session, conceal
 from rpcshare.rpc.stub import Stub
 from rpcshare.rpc.transport import Closable, TransportClosedError
 from rpcshare.rpc.waiting import Signal
@@ -58,6 +58,8 @@ class Driver(ABC):
         codec: the encoding of messages.
         limits: how much the peer may ask.
         describe_error: what to tell the peer of an exception that is not an RpcError.
+        on_send_error: called with each error that is sent; what it returns, if anything, is sent in its
+            place, with its ``stack``.
         throttle: stop reading while much waits to be sent. Of two peers at most one may do so, or each could
             wait for the other; it is the server's.
         call_grace: for how many seconds after the connection, or the peer's batch, has ended the calls of the
@@ -77,6 +79,7 @@ class Driver(ABC):
         codec: Codec = JSON,
         limits: Limits = DEFAULT_LIMITS,
         describe_error: Callable[[BaseException], RpcError] = conceal,
+        on_send_error: OnSendError | None = None,
         throttle: bool = False,
         call_grace: float = 10.0,
     ) -> None:
@@ -86,6 +89,7 @@ class Driver(ABC):
             limits=limits,
             raw_bytes=codec.raw_bytes,
             describe_error=describe_error,
+            on_send_error=on_send_error,
             wake=self._wake,
             encode=codec.encode,
         )

@@ -11,7 +11,14 @@ from enum import Enum
 from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
-from rpcshare.rpc.errors import AggregateError, DisposedError, EncodeError, RpcError
+from rpcshare.rpc.errors import (
+    AggregateError,
+    DisposedError,
+    EncodeError,
+    RpcError,
+    ThrownValueError,
+    too_deep,
+)
 from rpcshare.rpc.fetch import URL, Blob, Body, Headers, Request, Response
 from rpcshare.rpc.integers import is_safe
 from rpcshare.rpc.limits import MAX_DEPTH
@@ -36,6 +43,9 @@ if TYPE_CHECKING:
 __all__ = ["Encoder", "Exporter", "Job", "Preencoded"]
 
 Job: TypeAlias = "Callable[[], Coroutine[None, None, None]]"
+
+# In place of the expression for what has none.
+_UNSENDABLE = object()
 
 
 class Preencoded:
@@ -80,6 +90,10 @@ class Exporter(Protocol):
         """Take back the exports noted in ``exported``: the message is not sent after all."""
         ...
 
+    def rewrite(self, error: BaseException) -> BaseException | None:
+        """Return what is sent in place of ``error``, with its stack if it has one; None: the error itself."""
+        ...
+
     def describe(self, error: BaseException) -> RpcError:
         """Return what the peer may know about ``error``."""
         ...
@@ -118,7 +132,7 @@ class Encoder:
             expression = self._encode(value, 0)
         except RecursionError:
             self._take_back()
-            raise EncodeError("nested too deeply (does it hold itself?)") from None
+            raise too_deep() from None
         except Exception:
             self._take_back()
             raise
@@ -154,7 +168,7 @@ class Encoder:
 
     def _encode(self, value: object, depth: int) -> object:
         if depth >= self._max_depth:
-            raise EncodeError("nested too deeply (does it hold itself?)")
+            raise too_deep()
         kind = type(value)
         if kind is str or kind is bool or value is None:
             return value
@@ -275,7 +289,7 @@ class Encoder:
     def _plain(self, value: object, depth: int) -> object:
         """Return a copy of ``value``, which has to be JSON as it is."""
         if depth >= self._max_depth:
-            raise EncodeError("nested too deeply (does it hold itself?)")
+            raise too_deep()
         if (
             value is None
             or type(value) in (str, bool, int)
@@ -298,7 +312,12 @@ class Encoder:
         return ["date", value.milliseconds]
 
     def _error(self, value: BaseException, depth: int) -> object:
-        error = self._described(value, depth)
+        rewritten = None if self._exporter is None else self._exporter.rewrite(value)
+        error = self._described(rewritten or value, depth)
+        if isinstance(error, ThrownValueError):
+            thrown = self._encode_if_possible(error.value, depth)
+            return ["error", "Error", error.message] if thrown is _UNSENDABLE else thrown
+        stack = rewritten.stack if isinstance(rewritten, RpcError) else None
         more = dict(error.properties)
         if isinstance(error.__cause__, RpcError):
             # Any other cause is nobody's business but this side's.
@@ -307,22 +326,32 @@ class Encoder:
             more["errors"] = error.exceptions
         properties: dict[str, object] = {}
         for name, item in more.items():
-            made, jobs = len(self.exported), len(self._jobs)
-            try:
-                properties[name] = self._encode(item, depth + 1)
-            except (EncodeError, DisposedError, RecursionError):
-                # The error has to arrive; a property of it that cannot be sent does not.
-                if self._exporter is not None:
-                    self._exporter.unexport(self.exported[made:])
-                del self.exported[made:], self._jobs[jobs:]
+            encoded = self._encode_if_possible(item, depth + 1)
+            if encoded is not _UNSENDABLE:
+                properties[name] = encoded
         if properties:
-            return ["error", error.name, error.message, None, properties]
-        return ["error", error.name, error.message]
+            return ["error", error.name, error.message, stack, properties]
+        return (
+            ["error", error.name, error.message]
+            if stack is None
+            else ["error", error.name, error.message, stack]
+        )
+
+    def _encode_if_possible(self, value: object, depth: int) -> object:
+        """Return the expression for part of an error, which has to arrive even if the part cannot be sent."""
+        made, jobs = len(self.exported), len(self._jobs)
+        try:
+            return self._encode(value, depth)
+        except (EncodeError, DisposedError, RecursionError):
+            if self._exporter is not None:
+                self._exporter.unexport(self.exported[made:])
+            del self.exported[made:], self._jobs[jobs:]
+            return _UNSENDABLE
 
     def _described(self, error: BaseException, depth: int) -> RpcError:
         """Return what the peer may know about ``error``."""
         if depth >= self._max_depth:
-            raise EncodeError("nested too deeply (does it hold itself?)")
+            raise too_deep()
         if isinstance(error, RpcError):
             return error
         if isinstance(error, BaseExceptionGroup):
@@ -392,6 +421,7 @@ _ENCODERS: dict[type, Callable[..., object]] = {
     Stub: Encoder._stub,
     Promise: Encoder._stub,
     RpcError: Encoder._error,
+    ThrownValueError: Encoder._error,
     AggregateError: Encoder._error,
     Preencoded: Encoder._preencoded,
     ReadableStream: Encoder._readable,

@@ -20,6 +20,9 @@ __all__ = [
     "ProtocolError",
     "RpcError",
     "SessionClosedError",
+    "ThrownValueError",
+    "as_error",
+    "too_deep",
 ]
 
 INTERNAL_CODE = "INTERNAL"
@@ -133,5 +136,32 @@ class DisposedError(RpcError):
         super().__init__("this stub has been disposed of")
 
 
+class ThrownValueError(RpcError):
+    """JavaScript may throw any value, or give it as a reason: one that is no error there.
+
+    It is sent as that value, so what came from one peer reaches another unchanged.
+
+    Attributes:
+        value: what was thrown.
+    """
+
+    def __init__(self, value: object) -> None:
+        super().__init__(str(value))
+        self.value = value
+
+
+def as_error(value: object) -> RpcError:
+    """Return ``value``, which the peer threw or gave as a reason, as what Python can raise."""
+    return value if isinstance(value, RpcError) else ThrownValueError(value)
+
+
 class EncodeError(RpcError, TypeError):
-    """A value that the wire has no form for; nothing was sent."""
+    """A value that the wire has no form for; nothing was sent. For the peer it is a TypeError."""
+
+    def __init__(self, message: str, *, name: str = "TypeError") -> None:
+        super().__init__(message, name=name)
+
+
+def too_deep() -> EncodeError:
+    """Return the error for a value that is nested too deeply to be sent, no TypeError in JavaScript."""
+    return EncodeError("nested too deeply (does it hold itself?)", name="Error")

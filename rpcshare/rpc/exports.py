@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from rpcshare.rpc.blobs import ArrivingBlob
 from rpcshare.rpc.errors import (
@@ -16,7 +16,7 @@ from rpcshare.rpc.errors import (
     SessionClosedError,
 )
 from rpcshare.rpc.limits import MAX_CHAIN
-from rpcshare.rpc.local import BrokenReference, NearReference
+from rpcshare.rpc.local import BrokenReference, NearReference, settled_stub
 from rpcshare.rpc.local_owner import LocalOwner
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.pipe import Pipe, PipeReference
@@ -24,6 +24,7 @@ from rpcshare.rpc.reference import Reference
 from rpcshare.rpc.remote import FarReference
 from rpcshare.rpc.streams import WritableStream, drain
 from rpcshare.rpc.stub import Promise, Stub, path_of, reference_of
+from rpcshare.rpc.target import passed
 
 if TYPE_CHECKING:
     from rpcshare.rpc.encoding import Job
@@ -67,10 +68,11 @@ class ExportTable:
         if main is None:
             error = RpcError("this connection has no main object")
             self._entries = {0: Export(BrokenReference(session, error))}
+        elif isinstance(main, Stub):
+            # What another session has, maybe, which knows its own by it.
+            self._entries = {0: Export(reference_of(main).get(path_of(main)))}
         else:
             self._entries = {0: Export(session.near(main).retain())}
-        # The number under which a stub has been exported already.
-        self._ids: dict[Reference, int] = {}
         # Bytes of stream messages that have not been answered, and of blobs that have not arrived wholly.
         self._unread = 0
         # Why the peer writes to no stream any longer, if it does not.
@@ -184,7 +186,6 @@ class ExportTable:
     def close(self, error: SessionClosedError) -> None:
         """Let go of everything: the session is over."""
         entries, self._entries = self._entries, {}
-        self._ids.clear()
         for entry in entries.values():
             entry.break_off(error)
             entry.reference.release()
@@ -200,8 +201,6 @@ class ExportTable:
         entry.introductions -= count
         if entry.introductions == 0:
             del self._entries[export_id]
-            if self._ids.get(entry.reference) == export_id:
-                del self._ids[entry.reference]
             entry.reference.release()
 
     # Values on their way to the peer.
@@ -291,7 +290,7 @@ class ExportTable:
             return False  # which becomes an error when it is encoded
         return not self._is_the_peers(reference)
 
-    def _is_the_peers(self, reference: Reference) -> bool:
+    def _is_the_peers(self, reference: Reference) -> TypeGuard[FarReference]:
         return isinstance(reference, FarReference) and reference.is_of(self._session)
 
     def _is_anothers(self, reference: Reference) -> bool:
@@ -301,30 +300,33 @@ class ExportTable:
     # Stubs and targets on their way to the peer, as the encoder meets them.
 
     def export_stub(self, stub: Stub, exported: list[int]) -> list[object]:
-        """Return the expression for ``stub``: the peer's own by its number, any other as an export."""
+        """Return the expression for ``stub``: the peer's own by its number, any other as an export.
+
+        A promise that has turned out to be a stub is one: the peer need not wait for it.
+        """
         reference, path = reference_of(stub), path_of(stub)
-        while isinstance(reference, FarReference) and (resolution := reference.resolution) is not None:
-            reference = resolution
-        if isinstance(reference, FarReference) and reference.session is self._session:
-            if not isinstance(stub, Promise):
-                return ["import", reference.id]
-            return ["pipeline", reference.id, list(path)] if path else ["pipeline", reference.id]
-        held = reference.get(path)
-        if isinstance(stub, Promise):
-            return ["promise", self._add(held, exported, is_promise=True)]
-        if isinstance(held, NearReference) and self._is_anothers(held):
+        if self._is_the_peers(reference):
+            if path:
+                return ["pipeline", reference.id, list(path)]
+            awaits = isinstance(stub, Promise) and reference.is_promise
+            return ["pipeline" if awaits else "import", reference.id]
+        found = settled_stub(stub)
+        if found is not None and self._is_the_peers(found):
+            return ["import", found.id]
+        if found is None and isinstance(stub, Promise):
+            return ["promise", self._add(reference.get(path), exported, is_promise=True)]
+        if isinstance(found, NearReference) and self._is_anothers(found):
             # A target of this process that came here by another session must not depend on that one.
-            foreign, held = held, self._session.near(held.target).retain()
-            foreign.release()
-        return ["export", self._add_again(held, exported)]
+            found = self._session.near(found.target)
+        return ["export", self._add(reference.get(path) if found is None else found.retain(), exported)]
 
     def export_target(self, target: object, payload: Payload, exported: list[int]) -> list[object]:
         """Return the expression for a target or a function that is part of ``payload``."""
-        reference = self._session.near(target).retain()
+        reference = self._session.near(passed(target) if payload.lent else target).retain()
         if not payload.lent:
             # The value of a promise keeps its targets for calls that are pipelined on it.
             payload.holds.append(reference.retain())
-        return ["export", self._add_again(reference, exported)]
+        return ["export", self._add(reference, exported)]
 
     def export_writable(self, stream: WritableStream, exported: list[int]) -> tuple[list[object], Job]:
         """Return the expression for ``stream``, and what has to run for it to get values."""
@@ -345,15 +347,4 @@ class ExportTable:
         self._next_exported -= 1
         self._entries[export_id] = Export(reference, is_promise=is_promise)
         exported.append(export_id)
-        return export_id
-
-    def _add_again(self, reference: Reference, exported: list[int]) -> int:
-        """Export a stub, under the number that it has if the peer knows it; takes over one hold."""
-        export_id = self._ids.get(reference)
-        if export_id is None:
-            export_id = self._ids[reference] = self._add(reference, exported)
-        else:
-            self._entries[export_id].introductions += 1
-            reference.release()
-            exported.append(export_id)
         return export_id

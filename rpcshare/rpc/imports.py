@@ -11,8 +11,8 @@ from rpcshare.rpc.errors import (
     EncodeError,
     LimitExceededError,
     ProtocolError,
-    RpcError,
     SessionClosedError,
+    as_error,
 )
 from rpcshare.rpc.local import BrokenReference, ValueReference
 from rpcshare.rpc.payload import Payload
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rpcshare.rpc.encoding import Job
     from rpcshare.rpc.session import Session
 
-__all__ = ["ImportTable", "as_error"]
+__all__ = ["ImportTable"]
 
 
 class ImportTable:
@@ -76,11 +76,13 @@ class ImportTable:
             try:
                 expression.append(encoder.encode_arguments(arguments.value))
             except EncodeError as exc:
+                arguments.dispose()
                 return BrokenReference(session, exc)
-            finally:
-                arguments.dispose()  # exported stubs are held by the table now
+            except Exception:
+                arguments.dispose()
+                raise
         result = self._add_pushed(is_promise=True)
-        session.send(["push", expression], encoder.exported)
+        session.send(["push", expression], encoder.exported, arguments)
         return result
 
     def push_map(
@@ -93,13 +95,12 @@ class ImportTable:
                 capture.release()
             return BrokenReference(session, session.closed)
         exported: list[int] = []
-        encoded: list[object] = []
-        for capture in captures:
-            with Stub(capture) as stub:
-                encoded.append(session.exports.export_stub(stub, exported))
+        stubs = [Stub(capture) for capture in captures]
+        encoded = [session.exports.export_stub(stub, exported) for stub in stubs]
+        captured = Payload(session, stubs, stubs=[*stubs], private=True)
         result = self._add_pushed(is_promise=True)
         passed_on = as_numbers(instructions)
-        session.send(["push", ["remap", reference.id, list(path), encoded, passed_on]], exported)
+        session.send(["push", ["remap", reference.id, list(path), encoded, passed_on]], exported, captured)
         return result
 
     def notify(
@@ -169,13 +170,14 @@ class ImportTable:
         encoder = session.encoder(arguments)
         try:
             encoded = encoder.encode_arguments(arguments.value)
-        finally:
+        except Exception:
             arguments.dispose()
+            raise
         result = self._add_pushed(is_promise=True)
         result.pulled = True
         result.introductions = 0
         message: list[object] = ["stream", ["pipeline", reference.id, list(path), encoded]]
-        size = session.send_measured(message, encoder.exported)
+        size = session.send_measured(message, encoder.exported, arguments)
         if self._given_up is not None:
             self._count_as_read(result, size)
         return result, size
@@ -299,8 +301,3 @@ class ImportTable:
         reference = FarReference(self._session, import_id, is_promise=is_promise, pulled=True)
         self._entries[import_id] = reference
         return reference
-
-
-def as_error(value: object) -> RpcError:
-    """Return ``value`` as an error; JavaScript may throw anything."""
-    return value if isinstance(value, RpcError) else RpcError(str(value))

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from rpcshare.rpc.errors import RpcError
+from rpcshare.rpc.errors import DisposedError, RpcError
 from rpcshare.rpc.limits import MAX_DEPTH
 from rpcshare.rpc.members import Method, Property
 from rpcshare.rpc.native import mypyc_attr
@@ -18,9 +18,20 @@ from rpcshare.rpc.target import RpcTarget, is_function
 from rpcshare.rpc.turns import in_turn
 from rpcshare.rpc.values import UNDEFINED
 
-__all__ = ["BrokenReference", "Call", "NearReference", "PendingReference", "ValueReference"]
+__all__ = [
+    "BrokenReference",
+    "Call",
+    "NearReference",
+    "PendingReference",
+    "ValueReference",
+    "observe_stub",
+    "settled_stub",
+]
 
 logger = logging.getLogger("rpcshare.rpc")
+
+# Stubs of stubs that are looked through before one is sent; what is behind more of them is sent as a promise.
+MAX_LOOKED_THROUGH = 16
 
 
 class Call:
@@ -116,6 +127,10 @@ class NearReference(Reference):
         self.holds = 0  # whoever asked for it takes the first
         self.target = target
 
+    @property
+    def is_target(self) -> bool:
+        return True
+
     def drop(self) -> None:
         self.owner.forget(self.target)
         if isinstance(self.target, RpcTarget):
@@ -140,13 +155,18 @@ class NearReference(Reference):
         return _map_within(self.owner, self.target, path, captures, instructions, budget)
 
     def when_settled(self, observer: Observer) -> None:
-        stub = Stub(self.retain())
-        payload = Payload(self.owner, stub, stubs=[stub], private=True)
-        observer(payload)
-        payload.dispose()
+        observe_stub(self, observer)
 
     def on_broken(self, callback: Callable[[Exception], None]) -> None:
         pass  # what is here does not break
+
+
+def observe_stub(reference: Reference, observer: Observer) -> None:
+    """Tell ``observer`` that ``reference``, which is no promise, stands for itself: its value is a stub."""
+    stub = Stub(reference.retain())
+    payload = Payload(reference.owner, stub, stubs=[stub], private=True)
+    observer(payload)
+    payload.dispose()
 
 
 class ValueReference(Reference):
@@ -426,6 +446,27 @@ def _trace(
         owner, value = reference.owner, reference.payload.value
 
 
+def settled_stub(stub: Stub) -> Reference | None:
+    """Return what ``stub`` is known to stand for if that is a target, of any side; with no new hold on it."""
+    path: Path = ()
+    for _ in range(MAX_LOOKED_THROUGH):
+        try:
+            reference, path = reference_of(stub), (*path_of(stub), *path)
+        except DisposedError:
+            return None  # whoever asks for it learns of that
+        while (resolution := reference.resolution) is not None:
+            reference = resolution
+        if not isinstance(reference, ValueReference):
+            return reference if reference.is_target and not path else None
+        value = reference.payload.value
+        while path and isinstance(value, dict | list | tuple):
+            value, path = _item(value, path[0]), path[1:]
+        if not isinstance(value, Stub):
+            return None
+        stub = value
+    return None
+
+
 def _shorten(chain: list[Stub], end: Reference) -> None:
     """Have each stub in ``chain``, which stands for the next, refer to ``end``, to which the last refers.
 
@@ -448,11 +489,8 @@ def _follow(owner: Owner, value: object, path: Path) -> tuple[object, Path]:
     for index, name in enumerate(path):
         if isinstance(value, Stub | PendingReference):
             return value, path[index:]
-        if isinstance(value, dict):
-            value = value.get(name, UNDEFINED) if isinstance(name, str) else UNDEFINED
-        elif isinstance(value, list | tuple):
-            in_range = isinstance(name, int) and 0 <= name < len(value)
-            value = value[int(name)] if in_range else UNDEFINED
+        if isinstance(value, dict | list | tuple):
+            value = _item(value, name)
         elif isinstance(value, RpcTarget):
             value = _member(owner, value, name)
         elif value is UNDEFINED:
@@ -460,6 +498,14 @@ def _follow(owner: Owner, value: object, path: Path) -> tuple[object, Path]:
         else:
             value = UNDEFINED
     return value, ()
+
+
+def _item(value: dict[object, object] | list[object] | tuple[object, ...], name: str | int) -> object:
+    """Return the entry ``name`` of a container, or ``undefined``."""
+    if isinstance(value, dict):
+        return value.get(name, UNDEFINED) if isinstance(name, str) else UNDEFINED
+    in_range = isinstance(name, int) and 0 <= name < len(value)
+    return value[int(name)] if in_range else UNDEFINED
 
 
 def _member(owner: Owner, target: RpcTarget, name: str | int) -> object:

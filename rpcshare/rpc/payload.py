@@ -6,10 +6,10 @@ from array import array
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
-from rpcshare.rpc.errors import EncodeError, RpcError
+from rpcshare.rpc.errors import RpcError, too_deep
 from rpcshare.rpc.limits import MAX_CHAIN, MAX_DELIVERED, MAX_DEPTH, PROMISE_WEIGHT
 from rpcshare.rpc.stub import Disposable, Promise, Shared, Stub, path_of, reference_of, take_reference
-from rpcshare.rpc.target import RpcTarget, is_function
+from rpcshare.rpc.target import RpcTarget, is_function, passed
 
 if TYPE_CHECKING:
     from rpcshare.rpc.reference import Observer, Owner, Reference
@@ -164,7 +164,7 @@ class Payload:
             self.stubs, self.promises = before, []
             if isinstance(exc, RpcError):
                 raise
-            raise _too_deep() from None
+            raise too_deep() from None
 
     def _copy(self, value: object, container: Container, key: object, depth: int) -> object:
         """Return a copy of ``value`` for ``container[key]``, noting the stubs that it holds."""
@@ -173,14 +173,14 @@ class Payload:
             return value
         if isinstance(value, dict):
             if depth >= MAX_DEPTH:
-                raise _too_deep()
+                raise too_deep()
             copied: dict[str, object] = {}
             for name, item in value.items():
                 copied[name] = self._copy(item, copied, name, depth + 1)
             return copied
         if isinstance(value, list | tuple):
             if depth >= MAX_DEPTH:
-                raise _too_deep()
+                raise too_deep()
             items: list[object] = [None] * len(value)
             for index, item in enumerate(value):
                 items[index] = self._copy(item, items, index, depth + 1)
@@ -188,7 +188,8 @@ class Payload:
         if isinstance(value, Stub):
             return self._adopt(_duplicate(value), container, key)
         if isinstance(value, RpcTarget) or is_function(value):
-            return self._adopt(Stub(self.owner.near(value).retain()), container, key)
+            target = passed(value) if self.lent else value
+            return self._adopt(Stub(self.owner.near(target).retain()), container, key)
         if isinstance(value, bytearray | array):
             return value[:]  # its maker may change it
         if isinstance(value, Shared):
@@ -329,10 +330,6 @@ def _let_go(stub: Disposable) -> None:
         reference.owner.abandon(reference)
     else:
         reference.release()
-
-
-def _too_deep() -> EncodeError:
-    return EncodeError("nested too deeply (does it hold itself?)")
 
 
 def _leaves(value: object) -> Iterator[object]:

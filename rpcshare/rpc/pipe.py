@@ -6,7 +6,7 @@ import functools
 from collections import deque
 from collections.abc import Callable
 
-from rpcshare.rpc.errors import RpcError
+from rpcshare.rpc.errors import RpcError, as_error
 from rpcshare.rpc.local import BrokenReference, PendingReference, ValueReference
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.reference import Budget, Instructions, Observer, Owner, Path, Reference
@@ -19,7 +19,7 @@ __all__ = ["Chunk", "Pipe", "PipeReference"]
 class Chunk:
     """One value of a stream, from when it arrived until it has been dealt with."""
 
-    __slots__ = ("_result", "payload", "ready")
+    __slots__ = ("_answered", "_result", "payload", "ready")
 
     def __init__(self, payload: Payload, result: PendingReference) -> None:
         # The arguments of the write: a list of one value.
@@ -27,6 +27,7 @@ class Chunk:
         # Whether the promises in it have settled.
         self.ready = False
         self._result = result
+        self._answered = False
 
     def take(self) -> object:
         """Return the value, which is the reader's from here on, with the stubs in it."""
@@ -35,12 +36,21 @@ class Chunk:
 
     def acknowledge(self) -> None:
         """Tell the writer that the reader has dealt with the chunk, and may be sent another."""
-        self._result.settle(_undefined(self._result.owner))
+        if not self._answered:
+            self._answered = True
+            self._result.settle(_undefined(self._result.owner))
 
     def refuse(self, error: Exception) -> None:
-        """Tell the writer that the chunk will not be read."""
+        """Tell the writer that the chunk will not be read, or was of no use."""
         self.payload.dispose()
-        self._result.settle(BrokenReference(self._result.owner, error))
+        if not self._answered:
+            self._answered = True
+            self._result.settle(BrokenReference(self._result.owner, error))
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the writer has been told what became of the chunk."""
+        return self._answered
 
 
 class Pipe:
@@ -56,6 +66,8 @@ class Pipe:
         # Why the stream broke off; None while it has not.
         self.error: Exception | None = None
         self._chunks: deque[Chunk] = deque()
+        # Those that the reader has taken and not acknowledged yet, and maybe some that it has.
+        self._taken: deque[Chunk] = deque()
         # The writer's call of close(), which returns when all has been read.
         self._closing: PendingReference | None = None
         self._ended = False
@@ -99,7 +111,7 @@ class Pipe:
         if self.error is not None or self._ended:
             return
         self.error = error
-        chunks, self._chunks = self._chunks, deque()
+        chunks, self._chunks, self._taken = self._taken + self._chunks, deque(), deque()
         # A chunk may hold another pipe, or be waited for by the chunk of another, and so on.
         in_turn(functools.partial(self._tell_of_failure, chunks, error))
 
@@ -114,9 +126,13 @@ class Pipe:
 
     def next_chunk(self) -> Chunk | None:
         """Return the next chunk, to be acknowledged; None if none is there now."""
-        if self._chunks and self._chunks[0].ready:
-            return self._chunks.popleft()
-        return None
+        if not self._chunks or not self._chunks[0].ready:
+            return None
+        while self._taken and self._taken[0].is_answered:
+            self._taken.popleft()
+        chunk = self._chunks.popleft()
+        self._taken.append(chunk)
+        return chunk
 
     @property
     def is_closing(self) -> bool:
@@ -171,9 +187,9 @@ class PipeReference(Reference):
         return BrokenReference(self.owner, RpcError("a stream takes write(chunk), close() and abort(reason)"))
 
     def _abort(self, arguments: Payload) -> Reference:
-        reason = arguments.value[0] if arguments.value else None  # type: ignore[index]  # a list
         arguments.dispose()
-        self.pipe.fail(reason if isinstance(reason, Exception) else RpcError("the stream was aborted"))
+        reasons: list[object] = arguments.value  # type: ignore[assignment]  # always a list
+        self.pipe.fail(as_error(reasons[0]) if reasons else RpcError("the stream was aborted"))
         return _undefined(self.owner)
 
     def get(self, path: Path) -> Reference:

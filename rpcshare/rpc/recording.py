@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from rpcshare.rpc.encoding import Encoder, Job
 from rpcshare.rpc.errors import EncodeError, RpcError
+from rpcshare.rpc.local import settled_stub
 from rpcshare.rpc.mapping import MapBudget
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.reference import (
@@ -136,6 +137,9 @@ class Recorder:
 
     def export_stub(self, stub: Stub, _exported: list[int]) -> list[object]:
         """Return the expression for a placeholder, or for a stub that is captured."""
+        target = settled_stub(stub)
+        if target is not None:
+            return ["import", self.number_of(target)]
         number = self.number_of(reference_of(stub))
         if not isinstance(stub, Promise):
             return ["import", number]
@@ -160,6 +164,9 @@ class Recorder:
 
     def unexport(self, exported: list[int]) -> None:
         """Nothing is exported by a recording."""
+
+    def rewrite(self, _error: BaseException) -> None:
+        """An error in a recording is sent as it is."""
 
     def describe(self, error: BaseException) -> RpcError:
         """Return an error as it is."""

@@ -137,6 +137,11 @@ class Reference(ABC):
         """Whether this is a value, or has turned out to be one."""
         return self.resolution is not None
 
+    @property
+    def is_target(self) -> bool:
+        """Whether this is a target or a function, of either side, and no promise of one."""
+        return False
+
     @abstractmethod
     def drop(self) -> None:
         """Let go of what this refers to: nobody has a hold any longer."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from rpcshare.rpc.local import BrokenReference
+from rpcshare.rpc.local import BrokenReference, observe_stub
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.reference import Budget, Instructions, Observer, Path, Reference
 
@@ -48,6 +48,10 @@ class FarReference(Reference):
     @property
     def resolution(self) -> Reference | None:
         return self._resolution
+
+    @property
+    def is_target(self) -> bool:
+        return not self.is_promise
 
     def is_of(self, session: object) -> bool:
         """Whether this is still an entry of the import table of ``session``."""
@@ -94,6 +98,9 @@ class FarReference(Reference):
     def when_settled(self, observer: Observer) -> None:
         if self._resolution is not None:
             self._resolution.when_settled(observer)
+            return
+        if not self.is_promise:
+            observe_stub(self, observer)
             return
         self._observers.append(observer)
         if not self.pulled:

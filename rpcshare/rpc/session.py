@@ -27,6 +27,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import msgspec
 
@@ -40,9 +41,10 @@ from rpcshare.rpc.errors import (
     ProtocolError,
     RpcError,
     SessionClosedError,
+    as_error,
 )
 from rpcshare.rpc.exports import ExportTable
-from rpcshare.rpc.imports import ImportTable, as_error
+from rpcshare.rpc.imports import ImportTable
 from rpcshare.rpc.limits import Limits
 from rpcshare.rpc.local import BrokenReference, Call, NearReference, ValueReference
 from rpcshare.rpc.mapping import MapBudget, apply_map
@@ -53,11 +55,13 @@ from rpcshare.rpc.remote import FarReference
 from rpcshare.rpc.streams import ReadableStream, WritableStream
 from rpcshare.rpc.stub import Stub
 
-__all__ = ["Session", "Stats", "conceal"]
+__all__ = ["OnSendError", "Session", "Stats", "conceal"]
 
 logger = logging.getLogger("rpcshare.rpc")
 
 DEFAULT_LIMITS = Limits()
+
+OnSendError: TypeAlias = "Callable[[BaseException], BaseException | None]"
 
 # The expression for what a function returns that returns nothing.
 _UNDEFINED = ["undefined"]
@@ -81,10 +85,12 @@ class Session:
     """The tables of one session, and the rules by which messages change them.
 
     Args:
-        main: the target (or function) that the peer finds at 0; None to offer nothing.
+        main: the target, function or stub that the peer finds at 0; None to offer nothing.
         limits: how much the peer may ask.
         raw_bytes: whether the encoding below carries ``bytes`` as they are; else they are sent as base64.
         describe_error: what to tell the peer of an exception that is not an :class:`RpcError`.
+        on_send_error: called with each error that is sent, wherever it is in a value. If it returns another,
+            that one is sent in its place, and with its ``stack`` if it is an RpcError that has one.
         wake: called, from any thread, when there may be something to take or to carry out.
         encode: makes a frame of a message. Messages whose size matters are encoded by it at once, and are in
             the output as frames; without it, their size is that of their JSON.
@@ -97,6 +103,7 @@ class Session:
         limits: Limits = DEFAULT_LIMITS,
         raw_bytes: bool = False,
         describe_error: Callable[[BaseException], RpcError] = conceal,
+        on_send_error: OnSendError | None = None,
         wake: Callable[[], None] | None = None,
         encode: Callable[[object], bytes] | None = None,
     ) -> None:
@@ -108,6 +115,7 @@ class Session:
         self._raw_bytes = raw_bytes
         self._encode = encode
         self._describe_error = describe_error
+        self._on_send_error = on_send_error
 
         # Targets and functions of this side that something refers to, by identity.
         self._near: dict[int, NearReference] = {}
@@ -389,6 +397,17 @@ class Session:
         """Take back the exports noted in ``exported``: the message that introduces them is not sent."""
         self.exports.unexport(exported)
 
+    def rewrite(self, error: BaseException) -> BaseException | None:
+        """Return what is sent in place of ``error``; None: the error itself."""
+        if self._on_send_error is None:
+            return None
+        try:
+            return self._on_send_error(error)
+        except Exception:
+            # What it might have taken out is not to be sent.
+            logger.exception("on_send_error failed")
+            return RpcError("Internal server error", code=INTERNAL_CODE)
+
     def describe(self, error: BaseException) -> RpcError:
         """Return what the peer may know about ``error``."""
         return error if isinstance(error, RpcError) else self._describe_error(error)
@@ -412,23 +431,29 @@ class Session:
             logger.exception("an error has no form on the wire")
             return self.encoder().encode(RpcError("Internal server error", code=INTERNAL_CODE))
 
-    def send(self, message: list[object], exported: Sequence[int] = ()) -> None:
-        """Send ``message``, which introduces what it ``exported``."""
+    def send(
+        self, message: list[object] | bytes, exported: Sequence[int] = (), named: Payload | None = None
+    ) -> None:
+        """Send ``message``, which introduces what it ``exported``, and dispose of what it ``named``.
+
+        In this order: the peer has to hear of an entry in a message before it hears of its release.
+        """
         if self.closed is None:
             self._output.append(message)
             self.exports.introduced(exported)
             self._notify()
+        if named is not None:
+            named.dispose()
 
-    def send_measured(self, message: list[object], exported: Sequence[int] = ()) -> int:
+    def send_measured(
+        self, message: list[object], exported: Sequence[int] = (), named: Payload | None = None
+    ) -> int:
         """Send ``message`` as :meth:`send` does, and return the bytes of its encoded form."""
         if self._encode is None:
-            self.send(message, exported)
+            self.send(message, exported, named)
             return len(jsontext.encode(message))
         frame = self._encode(message)
-        if self.closed is None:
-            self._output.append(frame)
-            self.exports.introduced(exported)
-            self._notify()
+        self.send(frame, exported, named)
         return len(frame)
 
     def _notify(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, I
 from types import TracebackType
 from typing import Protocol, Self
 
-from rpcshare.rpc.errors import EncodeError, RpcError
+from rpcshare.rpc.errors import EncodeError, RpcError, as_error
 from rpcshare.rpc.flow import FlowWindow, Sent
 from rpcshare.rpc.pipe import Chunk, Pipe
 from rpcshare.rpc.stub import Shared, Stub, reference_of
@@ -46,8 +46,22 @@ class ReadableStream(Shared):
         """
         return await anext(self._begin())
 
-    async def cancel(self, reason: BaseException | None = None) -> None:
-        """Read no more of it; the writer is told so, and ``reason`` if it is an Exception."""
+    async def next_to_pass_on(self) -> tuple[object, Callable[[], None] | None] | None:
+        """Return the next value, and what to call when its reader has it; None at the end.
+
+        Raises:
+            Exception: what broke the stream off.
+        """
+        values = self._begin()
+        if isinstance(values, _PipeReader):
+            return await values.next_to_pass_on()
+        try:
+            return await anext(values), None
+        except StopAsyncIteration:
+            return None
+
+    async def cancel(self, reason: object = None) -> None:
+        """Read no more of it; the writer is told so, and ``reason``. That may be any value."""
         values = self._begin()
         if isinstance(values, _PipeReader):
             values.cancel(reason)
@@ -87,6 +101,8 @@ class _PipeReader(AsyncIterator[object]):
 
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
+        # What has been passed on last, and may not have arrived yet.
+        self._last: Chunk | None = None
 
     async def __anext__(self) -> object:
         chunk = await next_chunk(self._pipe)
@@ -97,9 +113,26 @@ class _PipeReader(AsyncIterator[object]):
         chunk.acknowledge()
         return value
 
-    def cancel(self, reason: BaseException | None) -> None:
-        error = reason if isinstance(reason, Exception) else RpcError("the reader has gone")
-        self._pipe.fail(error)
+    async def next_to_pass_on(self) -> tuple[object, Callable[[], None]] | None:
+        """Return the next value, and what acknowledges it; None at the end.
+
+        The next call does so too, for whoever passes a stream on has a window of its own. The last one before
+        the writer pauses remains: by its answer the writer hears that the reader has gone.
+        """
+        chunk = await next_chunk(self._pipe)
+        if self._last is not None:
+            self._last.acknowledge()
+        self._last = chunk
+        if chunk is None:
+            self._pipe.end()
+            return None
+        value = chunk.take()
+        if self._pipe.is_closing:
+            chunk.acknowledge()  # the writer waits for another answer
+        return value, chunk.acknowledge
+
+    def cancel(self, reason: object) -> None:
+        self._pipe.fail(_as_exception(reason, "the reader has gone"))
 
     def __del__(self) -> None:
         # Nobody can read it any longer; the collector may have come at any moment, so a little later.
@@ -174,9 +207,9 @@ class WritableStream(Shared):
         """
         await self._sink.close()
 
-    async def abort(self, reason: Exception | None = None) -> None:
-        """Break the stream off; the other side learns ``reason``."""
-        await self._sink.abort(reason or RpcError("the stream was aborted"))
+    async def abort(self, reason: object = None) -> None:
+        """Break the stream off; the other side learns ``reason``, which may be any value."""
+        await self._sink.abort(_as_exception(reason, "the stream was aborted"))
 
     def lock(self) -> None:
         """Become one more owner of it, the one who has others write to it.
@@ -234,6 +267,13 @@ class _Functions:
             await _finished(self._abort(reason))
 
 
+def _as_exception(reason: object, without: str) -> Exception:
+    """Return what is raised to others for ``reason``; if there is none, an error that says ``without``."""
+    if isinstance(reason, Exception):
+        return reason
+    return RpcError(without) if reason is None or isinstance(reason, BaseException) else as_error(reason)
+
+
 async def _finished(result: Awaitable[None] | None) -> None:
     if inspect.isawaitable(result):
         await result
@@ -250,10 +290,16 @@ class _RemoteSink:
         # Why nothing can be written any longer: an error, or that the stream is closed.
         self._error: Exception | None = None
         self._changed: list[Callable[[], None]] = []
+        # Called when something that was written has failed.
+        self.on_failed: Callable[[], None] | None = None
 
     async def write(self, value: object) -> None:
+        await self.pass_on(value, None)
+
+    async def pass_on(self, value: object, acknowledge: Callable[[], None] | None) -> None:
+        """Write ``value``, and call ``acknowledge`` when the reader has it."""
         async with self._turn:
-            await self._call("write", (value,), waits=False)
+            await self._call("write", (value,), waits=False, acknowledge=acknowledge)
 
     async def close(self) -> None:
         async with self._turn:
@@ -269,7 +315,14 @@ class _RemoteSink:
             finally:
                 self._end()
 
-    async def _call(self, method: str, arguments: tuple[object, ...], *, waits: bool) -> None:
+    async def _call(
+        self,
+        method: str,
+        arguments: tuple[object, ...],
+        *,
+        waits: bool,
+        acknowledge: Callable[[], None] | None = None,
+    ) -> None:
         """Call a method of the peer's end, and wait: for the answer, or only for room in the window."""
         self._raise_error()
         answered = False
@@ -280,10 +333,14 @@ class _RemoteSink:
             answered = True
             if sent is not None:
                 (self._flow.acknowledge if error is None else self._flow.fail)(sent)
+            if error is None and acknowledge is not None:
+                acknowledge()
             self._error = self._error or error
             changed, self._changed = self._changed, []
             for callback in changed:
                 callback()
+            if error is not None and self.on_failed is not None:
+                self.on_failed()
 
         reference = reference_of(self._stub)
         size = reference.owner.stream(reference, (method,), arguments, settled, measure=True)
@@ -295,6 +352,11 @@ class _RemoteSink:
             self._raise_error()
             await until(self._changed.append)
         self._raise_error()
+
+    @property
+    def error(self) -> Exception | None:
+        """Why nothing can be written any longer, if nothing can."""
+        return self._error
 
     def _raise_error(self) -> None:
         if self._error is not None:
@@ -337,26 +399,40 @@ async def next_chunk(pipe: Pipe) -> Chunk | None:
 
 
 async def pump(readable: ReadableStream, stub: Stub) -> None:
-    """Write what ``readable`` yields to the pipe that ``stub`` stands for, to its end."""
+    """Write what ``readable`` yields to the pipe that ``stub`` stands for, to its end.
+
+    A source that takes its time, or for ever, is cancelled as soon as it is known that nobody reads it.
+    """
     sink = _RemoteSink(stub)
     pumping = asyncio.current_task()
+    is_waiting = is_stopped = False
 
-    def give_up(_error: Exception) -> None:
-        # The source may take its time, or for ever, and whom it concerned is gone.
-        if pumping is not None:
+    def stop(_error: Exception | None = None) -> None:
+        nonlocal is_stopped
+        if is_waiting and not is_stopped and pumping is not None:
+            is_stopped = True
             pumping.cancel()
 
-    stub.on_broken(give_up)
+    stub.on_broken(stop)
+    sink.on_failed = stop
     try:
-        async for value in readable:
-            await sink.write(value)
+        while True:
+            is_waiting = True
+            item = await readable.next_to_pass_on()
+            is_waiting = False
+            if item is None:
+                break
+            await sink.pass_on(*item)
         await sink.close()
     except Exception as exc:  # noqa: BLE001 -- it is for the reader, who may be the one that broke it off
+        is_waiting = False
         await readable.cancel(exc)
         await sink.abort(exc)
     except asyncio.CancelledError:
-        await readable.cancel()
-        raise
+        is_waiting = False
+        await readable.cancel(sink.error)
+        if not is_stopped:
+            raise
     finally:
         sink.dispose()
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeVar
 
 from rpcshare.rpc.members import Method, Property
 
-__all__ = ["RpcTarget", "is_function", "rpc_method", "rpc_property"]
+__all__ = ["RpcTarget", "is_function", "passed", "rpc_method", "rpc_property"]
 
 FUNCTION_TYPES = (
     types.FunctionType,
@@ -64,7 +64,27 @@ class RpcTarget:
         """Called when the last reference that a session had to this target is gone.
 
         It may come at any time between two calls. What it raises is logged, and goes nowhere.
+
+        A target that is passed as an argument is disposed of when the callee has let go of it. A class that
+        has a method ``dup()``, without parameters, is asked for another target to be passed in its place.
         """
+
+
+def passed(target: object) -> object:
+    """Return what is exported for ``target`` where it is an argument: what its ``dup()`` returns, if any.
+
+    The session disposes of what it exports, and an argument may be the caller's to keep.
+
+    Raises:
+        TypeError: its ``dup()`` returned no target.
+    """
+    dup = getattr(target, "dup", None) if isinstance(target, RpcTarget) else None
+    if dup is None:
+        return target
+    duplicate = dup()
+    if not isinstance(duplicate, RpcTarget):
+        raise TypeError(f"the dup() of a {type(target).__name__} returned a {type(duplicate).__name__}")
+    return duplicate
 
 
 def rpc_method(signature: str) -> Callable[[F], F]:

@@ -348,7 +348,8 @@ class TestProperties:
             ["pull", 3],
         )
         why = f"a key of type {type(key).__name__} cannot be sent; keys are strings"
-        assert answers == [["reject", 1, ["error", "Error", why]], ["reject", 3, ["error", "Error", why]]]
+        error = ["error", "TypeError", why]
+        assert answers == [["reject", 1, error], ["reject", 3, error]]
         assert table.session.closed is None
 
 

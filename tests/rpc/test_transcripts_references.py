@@ -20,21 +20,21 @@ class TestReferencesPassedToThePeer:
         client.main.callBack(print, 1)
         assert client.sent()[0] == ["push", ["pipeline", 0, ["callBack"], [["export", -1], 1]]]
 
-    def test_one_target_has_one_number_however_often_it_is_sent(self, client: BareSession) -> None:
+    def test_a_target_has_a_new_number_each_time_that_it_is_sent(self, client: BareSession) -> None:
         counter = Counter()
         with client.main.f(counter, counter), client.main.g(counter, Counter()):
             assert client.sent() == [
-                ["push", ["pipeline", 0, ["f"], [["export", -1], ["export", -1]]]],
-                ["push", ["pipeline", 0, ["g"], [["export", -1], ["export", -2]]]],
+                ["push", ["pipeline", 0, ["f"], [["export", -1], ["export", -2]]]],
+                ["push", ["pipeline", 0, ["g"], [["export", -3], ["export", -4]]]],
             ]
 
-    def test_a_target_goes_when_it_was_released_as_often_as_it_was_sent(self, client: BareSession) -> None:
+    def test_a_target_goes_when_each_of_its_numbers_was_released(self, client: BareSession) -> None:
         counter = Counter()
         with client.main.f(counter, counter), client.main.g(counter):
             client.sent()
-            client.feed(["release", -1, 2])
+            client.feed(["release", -1, 1], ["release", -3, 1])
             assert counter.disposals == 0
-            client.feed(["release", -1, 1])
+            client.feed(["release", -2, 1])
             assert counter.disposals == 1
 
     def test_a_number_is_not_used_again(self, client: BareSession) -> None:
@@ -195,12 +195,12 @@ class TestResults:
         promise.dispose()
         assert client.sent() == []
 
-    def test_a_target_in_a_result_is_exported_again_under_its_number(self, server: BareSession) -> None:
+    def test_a_target_in_a_result_is_exported_each_time_under_a_new_number(self, server: BareSession) -> None:
         assert server.exchange(
             call("sameCounter", args=[]), ["pull", 1], call("twoCounters", args=[]), ["pull", 2]
         ) == [
             ["resolve", 1, ["export", -1]],
-            ["resolve", 2, [[["export", -1], ["export", -1]]]],
+            ["resolve", 2, [[["export", -2], ["export", -3]]]],
         ]
 
     def test_a_target_in_a_result_outlives_the_result_until_it_is_released_itself(
@@ -208,11 +208,11 @@ class TestResults:
     ) -> None:
         server.exchange(call("twoCounters", args=[]), ["pull", 1], ["release", 1, 1])
         assert api.counter.disposals == 0
-        server.feed(["release", -1, 2])
+        server.feed(["release", -1, 1], ["release", -2, 1])
         assert api.counter.disposals == 1
 
     def test_a_result_keeps_its_targets_for_calls_on_it(self, server: BareSession, api: Api) -> None:
-        server.exchange(call("twoCounters", args=[]), ["pull", 1], ["release", -1, 2])
+        server.exchange(call("twoCounters", args=[]), ["pull", 1], ["release", -1, 1], ["release", -2, 1])
         assert server.exchange(["push", ["pipeline", 1, [0, "increment"], []]], ["pull", 2]) == [
             ["resolve", 2, 11]
         ]
@@ -284,7 +284,7 @@ class TestResults:
         self, server: BareSession, api: Api
     ) -> None:
         assert server.exchange(call("unsendable", args=[]), ["pull", 1]) == [
-            ["reject", 1, ["error", "Error", "a value of type object cannot be sent"]]
+            ["reject", 1, ["error", "TypeError", "a value of type object cannot be sent"]]
         ]
         assert server.session.stats().exports == 2
         server.feed(["release", 1, 1])

@@ -32,13 +32,14 @@ def dial(server: RunningServer, *subprotocols: str) -> ClientConnection:
     [
         (["rpcshare.msgpack"], "rpcshare.msgpack"),
         (["rpcshare.msgpack", "rpcshare.json"], "rpcshare.msgpack"),
-        (["rpcshare.json", "rpcshare.msgpack"], "rpcshare.json"),
+        (["rpcshare.json", "rpcshare.msgpack"], "rpcshare.msgpack"),
+        (["rpcshare.json", "another"], "rpcshare.json"),
         (["another", "rpcshare.msgpack"], "rpcshare.msgpack"),
         (["another"], None),
         ([], None),
     ],
 )
-def test_the_first_that_is_offered_and_known_is_selected(
+def test_messagepack_is_selected_if_it_is_offered_and_else_what_is_known(
     server: RunningServer, offered: list[str], selected: str | None
 ) -> None:
     with dial(server, *offered) as socket:
@@ -91,7 +92,7 @@ class TestThePythonClient:
     @pytest.mark.parametrize(
         ("selected", "codec"), [("rpcshare.msgpack", MESSAGEPACK), ("rpcshare.json", JSON), (None, JSON)]
     )
-    async def test_prefers_it_and_speaks_what_the_server_selects(
+    async def test_offers_it_after_json_and_speaks_what_the_server_selects(
         self, selected: str | None, codec: Codec
     ) -> None:
         offered: list[str] = []
@@ -108,7 +109,7 @@ class TestThePythonClient:
             port = server.sockets[0].getsockname()[1]
             async with rpcshare.connect(f"ws://127.0.0.1:{port}/rpc") as api:
                 assert await api.square(4) == 16
-        assert offered == ["rpcshare.msgpack", "rpcshare.json"]
+        assert offered == ["rpcshare.json", "rpcshare.msgpack"]
 
     async def test_passes_values_by_it(self, server: RunningServer) -> None:
         value = {"when": Date(5), "bytes": b"\x00\xff", "nested": [[{"": None}]]}
