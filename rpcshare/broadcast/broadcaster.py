@@ -1,7 +1,8 @@
 """How the parts of the system that show a share learn that its log grew.
 
-A message is a hint, sent after the entry is durable: the log in the store is the truth. One that is
-lost or late costs time, never data.
+A message is a hint, sent after the entry is durable: the log in the store is the truth. So it carries
+nothing of the entry, and who receives it reads the store. A message that is lost or late costs time, never
+data. One that is false costs a read.
 """
 
 from collections.abc import Callable
@@ -28,8 +29,6 @@ class LogAppended(msgspec.Struct, frozen=True):
     where messages are :meth:`missed`."""
     entry: int
     """The entry's number in the log. Numbers have no gaps, so a gap means a lost message."""
-    body: bytes
-    """The entry as it is stored."""
 
     @classmethod
     def missed(cls, share_id: str) -> Self:
@@ -37,14 +36,7 @@ class LogAppended(msgspec.Struct, frozen=True):
 
         It is of no log that the subscriber can know, who therefore has to look into the store.
         """
-        return cls(share_id=share_id, generation="", entry=0, body=b"")
-
-    def __repr__(self) -> str:
-        """Leave out the body, which is what users wrote."""
-        return (
-            f"{type(self).__name__}(share_id={self.share_id!r}, generation={self.generation!r}, "
-            f"entry={self.entry}, body=<{len(self.body)} bytes>)"
-        )
+        return cls(share_id=share_id, generation="", entry=0)
 
 
 class Broadcaster(Protocol):
@@ -70,7 +62,7 @@ class Broadcaster(Protocol):
         published. The callback must not block. What it raises is logged, and no concern of others.
 
         It is called with :meth:`LogAppended.missed` once the way is free again, if it was blocked and
-        messages may have been lost, and in place of a message that is too large to be carried.
+        messages may have been lost.
         """
         ...
 

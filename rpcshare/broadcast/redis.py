@@ -8,14 +8,16 @@ from contextlib import suppress
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from rpcshare.broadcast.broadcaster import BroadcastError, LogAppended, Unsubscribe
+from rpcshare.broadcast.cancellation import cancel_all
 from rpcshare.broadcast.local import LocalBroadcaster
-from rpcshare.broadcast.redis_channels import RedisChannels
 from rpcshare.broadcast.redis_listener import RedisListener
 from rpcshare.broadcast.redis_location import RedisLocation
 from rpcshare.broadcast.redis_sender import RedisSender
+from rpcshare.broadcast.sealed_messages import SealedMessages
 
 __all__ = ["RedisBroadcaster"]
 
@@ -24,12 +26,12 @@ _LAST_WORDS = 1.0  # seconds for what waits to be published when this is closed
 
 
 class RedisBroadcaster:
-    """A :class:`~rpcshare.broadcast.Broadcaster` between nodes that name the same server and database.
+    """A :class:`~rpcshare.broadcast.Broadcaster` between nodes on one store that name the same database.
 
     Redis need not be there: messages are then missed, which subscribers learn when it is back.
     """
 
-    def __init__(self, location: RedisLocation) -> None:
+    def __init__(self, location: RedisLocation, messages: SealedMessages) -> None:
         """Begin to connect. Needs a running event loop."""
         self._location = location
         self._client = Redis(
@@ -46,11 +48,10 @@ class RedisBroadcaster:
             retry=Retry(NoBackoff(), 0),
             protocol=2,
         )
-        channels = RedisChannels(location.database)
         self._subscribers = LocalBroadcaster()
         self._subscriptions: Counter[str] = Counter()  # by share
-        self._sender = RedisSender(self._client, channels)
-        self._listener = RedisListener(self._client, channels, self._subscribers.publish)
+        self._sender = RedisSender(self._client, messages)
+        self._listener = RedisListener(self._client, messages, self._subscribers.publish)
         self._tasks = [
             asyncio.create_task(self._sender.run()),
             asyncio.create_task(self._listener.run()),
@@ -91,7 +92,10 @@ class RedisBroadcaster:
             BroadcastError: neither within 2 s.
         """
         try:
-            await self._client.ping()
+            try:
+                await self._client.ping()
+            except RedisConnectionError:  # the pool may have had a connection that Redis has closed
+                await self._client.ping()
         except (RedisError, OSError) as exc:
             raise BroadcastError(f"{self._location}: {exc}") from exc
         try:
@@ -103,8 +107,6 @@ class RedisBroadcaster:
         """Publish what waits, if that is possible within a second, and disconnect."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._sender.drain(), _LAST_WORDS)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.wait(self._tasks)
+        await cancel_all(self._tasks)
         await self._subscribers.close()
         await self._client.aclose()

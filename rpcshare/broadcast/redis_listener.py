@@ -3,22 +3,24 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from time import monotonic
 
-import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
-from redis.exceptions import ConnectionError, RedisError  # noqa: A004 -- redis's, which is none of Python's
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError  # noqa: A004 -- redis's, which is none of Python's
 
 from rpcshare.broadcast.broadcaster import LogAppended
-from rpcshare.broadcast.redis_channels import RedisChannels
+from rpcshare.broadcast.cancellation import cancel_all
 from rpcshare.broadcast.retry_pause import retry_pause
+from rpcshare.broadcast.sealed_messages import BadMessageError, SealedMessages
 
 __all__ = ["RedisListener"]
 
 logger = logging.getLogger(__name__)
 
 _HEARTBEAT = 3.0  # seconds of silence after which Redis is asked whether it is there, and has to answer
+_WARN_EVERY = 60.0  # seconds between two lines about messages that no node has made
 
 
 class RedisListener:
@@ -33,27 +35,29 @@ class RedisListener:
     """
 
     def __init__(
-        self, client: Redis, channels: RedisChannels, deliver: Callable[[LogAppended], Awaitable[None]]
+        self, client: Redis, messages: SealedMessages, deliver: Callable[[LogAppended], Awaitable[None]]
     ) -> None:
         self.connected = asyncio.Event()
         self.failure = "not connected yet"
         self._client = client
-        self._channels = channels
+        self._messages = messages
         self._deliver = deliver
-        self._watched: set[str] = set()
+        self._watched: dict[str, str] = {}  # share ids, by channel
         self._changed = asyncio.Event()  # _watched differs from what Redis has been told
         self._uncertain: set[str] = set()  # shares watched of which messages may have been missed
+        self._refused = 0  # messages since the last line about them
+        self._warned_at = -_WARN_EVERY
 
     def watch(self, share_id: str) -> None:
         """Follow the channel of a share."""
-        self._watched.add(share_id)
+        self._watched[self._messages.channel_of(share_id)] = share_id
         if not self.connected.is_set():
             self._uncertain.add(share_id)
         self._changed.set()
 
     def forget(self, share_id: str) -> None:
         """Follow it no more."""
-        self._watched.discard(share_id)
+        self._watched.pop(self._messages.channel_of(share_id), None)
         self._uncertain.discard(share_id)
         self._changed.set()
 
@@ -63,12 +67,12 @@ class RedisListener:
         while True:
             try:
                 await self._listen()
-            except (RedisError, OSError) as exc:
-                self.failure = str(exc)
+            except Exception as exc:  # noqa: BLE001 -- whatever Redis answers, it is asked again
+                self.failure = f"{type(exc).__name__}: {exc}"
             if self.connected.is_set():
                 logger.warning("The connection to Redis was lost: %s", self.failure)
                 self.connected.clear()
-                self._uncertain.update(self._watched)
+                self._uncertain.update(self._watched.values())
                 failures = 0
             elif failures == 0:
                 logger.warning("Redis cannot be reached, and will be tried again: %s", self.failure)
@@ -76,28 +80,36 @@ class RedisListener:
             await asyncio.sleep(retry_pause(failures))
 
     async def _listen(self) -> None:
-        """Use one connection as long as it lasts."""
+        """Use one connection until it fails."""
         async with self._client.pubsub() as pubsub:
-            await pubsub.subscribe(self._channels.nodes)
-            following = asyncio.create_task(self._follow(pubsub))
+            await pubsub.subscribe(self._messages.nodes)
+            if pubsub.connection is None:
+                raise ConnectionError("not connected")
+            tasks = [
+                asyncio.create_task(self._follow(pubsub.connection)),
+                asyncio.create_task(self._read(pubsub)),
+            ]
             try:
-                await self._read(pubsub)
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                following.cancel()
-                # If this is what failed, reading did too, or does after the next heartbeat.
-                with suppress(asyncio.CancelledError, RedisError, OSError):
-                    await following
+                await cancel_all(tasks)
+            for task in done:
+                task.result()  # neither returns, so this raises why the connection is of no use
 
-    async def _follow(self, pubsub: PubSub) -> None:
-        """Keep Redis told of what is watched."""
+    async def _follow(self, connection: AbstractConnection) -> None:
+        """Keep Redis told of what is watched.
+
+        A PubSub whose connection fails makes another by itself. Only one task may ask it to at a time, which
+        is _read.
+        """
         followed: set[str] = set()
         while True:
             self._changed.clear()
-            added, dropped = self._watched - followed, followed - self._watched
+            added, dropped = self._watched.keys() - followed, followed - self._watched.keys()
             if added:
-                await pubsub.subscribe(*map(self._channels.of_share, added))
+                await connection.send_command("SUBSCRIBE", *added)
             if dropped:
-                await pubsub.unsubscribe(*map(self._channels.of_share, dropped))
+                await connection.send_command("UNSUBSCRIBE", *dropped)
             followed = (followed | added) - dropped
             await self._changed.wait()
 
@@ -116,24 +128,29 @@ class RedisListener:
                 await self._on_message(message["type"], message["channel"].decode(), message["data"])
 
     async def _on_message(self, kind: str, channel: str, data: bytes) -> None:
-        share_id = self._channels.share_of(channel)
-        if share_id is None:
-            if not self.connected.is_set():
+        if channel == self._messages.nodes:
+            if kind == "subscribe" and not self.connected.is_set():
                 logger.info("Connected to Redis")
                 self.connected.set()
-        elif kind == "message":
-            await self._deliver(self._decode(share_id, data))
+            return
+        share_id = self._watched.get(channel)
+        if share_id is None:
+            return  # not watched any more
+        if kind == "message":
+            try:
+                message = self._messages.unseal(data, share_id)
+            except BadMessageError as exc:
+                self._refuse(exc)
+            else:
+                await self._deliver(message)
         elif share_id in self._uncertain:
             self._uncertain.discard(share_id)
             await self._deliver(LogAppended.missed(share_id))
 
-    def _decode(self, share_id: str, data: bytes) -> LogAppended:
-        with suppress(msgspec.DecodeError):
-            message = _decoder.decode(data)
-            if message.share_id == share_id:
-                return message
-        logger.warning("Redis holds messages about share %s that make no sense", share_id)
-        return LogAppended.missed(share_id)
-
-
-_decoder = msgspec.msgpack.Decoder(LogAppended)
+    def _refuse(self, reason: BadMessageError) -> None:
+        """Drop a message. What is in the store is found within seconds all the same."""
+        self._refused += 1
+        if monotonic() - self._warned_at >= _WARN_EVERY:
+            logger.warning("Dropped %d messages from Redis, of the last: %s", self._refused, reason)
+            self._refused = 0
+            self._warned_at = monotonic()

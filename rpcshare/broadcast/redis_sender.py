@@ -4,21 +4,17 @@ import asyncio
 import logging
 from collections import deque
 
-import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from rpcshare.broadcast.broadcaster import LogAppended
-from rpcshare.broadcast.redis_channels import RedisChannels
 from rpcshare.broadcast.retry_pause import retry_pause
+from rpcshare.broadcast.sealed_messages import SealedMessages
 
 __all__ = ["RedisSender"]
 
 logger = logging.getLogger(__name__)
 
-# Redis drops a subscriber for whom too much waits, by default 32 MiB, or 8 MiB for a minute.
-_LARGEST_BODY = 256 * 1024  # bytes; to read a larger one from the store takes no longer
-_LARGEST_QUEUE = 4 * 2**20  # bytes of the bodies that wait
+_LARGEST_QUEUE = 10_000  # messages that wait, of about 200 bytes
 _MESSAGES_AT_ONCE = 100
 
 
@@ -29,11 +25,10 @@ class RedisSender:
     the shares that are written to.
     """
 
-    def __init__(self, client: Redis, channels: RedisChannels) -> None:
+    def __init__(self, client: Redis, messages: SealedMessages) -> None:
         self._client = client
-        self._channels = channels
+        self._messages = messages
         self._waiting: deque[LogAppended] = deque()
-        self._waiting_size = 0  # bytes
         self._missed: dict[str, None] = {}  # shares of which messages got lost, in order
         self._is_down = False
         self._has_work = asyncio.Event()
@@ -42,12 +37,10 @@ class RedisSender:
 
     def add(self, message: LogAppended) -> None:
         """Take ``message``, to be published next."""
-        size = len(message.body)
-        if self._is_down or size > _LARGEST_BODY or self._waiting_size + size > _LARGEST_QUEUE:
+        if self._is_down or len(self._waiting) >= _LARGEST_QUEUE:
             self._missed[message.share_id] = None
         else:
             self._waiting.append(message)
-            self._waiting_size += size
         self._has_work.set()
         if not self._is_down:
             self._is_settled.clear()
@@ -59,9 +52,9 @@ class RedisSender:
             await self._has_work.wait()
             try:
                 await self._publish_some()
-            except (RedisError, OSError) as exc:
+            except Exception as exc:  # noqa: BLE001 -- whatever Redis answers, it is asked again
                 if not self._is_down:
-                    logger.warning("Redis takes no messages: %s", exc)
+                    logger.warning("Redis takes no messages: %s: %s", type(exc).__name__, exc)
                 self._is_down = True
                 self._is_settled.set()
                 failures += 1
@@ -78,20 +71,17 @@ class RedisSender:
 
     async def _publish_some(self) -> None:
         messages = [self._waiting.popleft() for _ in range(min(_MESSAGES_AT_ONCE, len(self._waiting)))]
-        self._waiting_size -= sum(len(message.body) for message in messages)
         missed, self._missed = self._missed, {}
         messages += map(LogAppended.missed, missed)
         try:
             async with self._client.pipeline(transaction=False) as pipeline:
                 for message in messages:
-                    pipeline.publish(
-                        self._channels.of_share(message.share_id), msgspec.msgpack.encode(message)
-                    )
+                    channel = self._messages.channel_of(message.share_id)
+                    pipeline.publish(channel, self._messages.seal(message))
                 await pipeline.execute()
         except BaseException:
             self._missed.update(dict.fromkeys(message.share_id for message in [*messages, *self._waiting]))
             self._waiting.clear()
-            self._waiting_size = 0
             raise
         if not self._waiting and not self._missed:
             self._has_work.clear()

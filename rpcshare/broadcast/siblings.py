@@ -12,9 +12,6 @@ from rpcshare.broadcast.mailbox import Mailbox, Member, Topic
 
 __all__ = ["SiblingBroadcaster"]
 
-# Of an entry, in bytes: to read a larger one from the store takes no longer.
-_LARGEST_BODY = 256 * 1024
-
 _SHARES_AT_ONCE = 1000  # in one message: ids are 8 characters as a rule, and 300 at most
 
 
@@ -62,8 +59,6 @@ class SiblingBroadcaster:
         watching = self._watching.get(message.share_id)
         if not watching:
             return
-        if len(message.body) > _LARGEST_BODY:
-            message = LogAppended.missed(message.share_id)
         for slot in self._mailbox.post(watching, APPENDED, message):
             self._missed.setdefault(slot, {})[message.share_id] = None
 

@@ -14,7 +14,14 @@ import msgspec
 
 from rpcshare.maintenance.concurrently import for_each
 from rpcshare.shares import objects
-from rpcshare.storage import ObjectInfo, ObjectStore, PreconditionFailedError, StoredObject, StoreError
+from rpcshare.storage import (
+    IDENTITY_KEY,
+    ObjectInfo,
+    ObjectStore,
+    PreconditionFailedError,
+    StoredObject,
+    StoreError,
+)
 
 __all__ = ["Migration", "Survey", "migrate", "survey"]
 
@@ -70,7 +77,7 @@ async def survey(store: ObjectStore) -> Survey:
         StoreError: the store failed.
     """
     found = Survey()
-    async for info in store.list(""):
+    async for info in _without_identity(store.list("")):
         found.objects += 1
         found.size += info.size
     return found
@@ -181,7 +188,11 @@ async def _verify(
 async def _merged(
     ours: AsyncIterator[T], theirs: AsyncIterator[T]
 ) -> AsyncIterator[tuple[T | None, T | None]]:
-    """Yield what two listings, both in key order, have: side by side where the keys are the same."""
+    """Yield what two listings, both in key order, have: side by side where the keys are the same.
+
+    What tells the stores apart is left out: a copy is another store.
+    """
+    ours, theirs = _without_identity(ours), _without_identity(theirs)
     one, other = await anext(ours, None), await anext(theirs, None)
     while one is not None or other is not None:
         if other is None or (one is not None and one.key < other.key):
@@ -193,6 +204,12 @@ async def _merged(
         else:
             yield one, other
             one, other = await anext(ours, None), await anext(theirs, None)
+
+
+async def _without_identity(found: AsyncIterator[T]) -> AsyncIterator[T]:
+    async for each in found:
+        if each.key != IDENTITY_KEY:
+            yield each
 
 
 class _Room:

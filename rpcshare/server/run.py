@@ -46,7 +46,7 @@ from rpcshare.server.websocket_protocol import WebSocketProtocol
 from rpcshare.shares.credentials import Credentials
 from rpcshare.shares.node import LogSettings
 from rpcshare.shares.service import ShareService
-from rpcshare.storage import ObjectStore, StoreError, open_store
+from rpcshare.storage import ObjectStore, StoreError, open_store, store_identity
 from rpcshare.storage.conditional_writes import UnconditionalWritesError, check_conditional_writes
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ async def _serve(settings: Settings, ground: _Ground, worker: Worker | None) -> 
             stack.enter_context(ground.tls.renewing())
         verifiers_of_heads = stack.enter_context(head_verifiers(settings))
         store = await stack.enter_async_context(_opened_store(settings))
-        broadcaster = await stack.enter_async_context(_opened_broadcaster(settings, worker))
+        broadcaster = await stack.enter_async_context(_opened_broadcaster(settings, worker, store))
         credentials = Credentials(ground.secret, base_url)
         audit = AuditLog()
         stack.callback(audit.close)
@@ -334,11 +334,16 @@ async def _require_conditional_writes(store: ObjectStore, settings: Settings) ->
 
 
 @contextlib.asynccontextmanager
-async def _opened_broadcaster(settings: Settings, worker: Worker | None) -> AsyncIterator[Broadcaster]:
+async def _opened_broadcaster(
+    settings: Settings, worker: Worker | None, store: ObjectStore
+) -> AsyncIterator[Broadcaster]:
     try:
-        broadcaster = await open_broadcaster(settings.broadcast)
+        identity = await store_identity(store)
+        broadcaster = await open_broadcaster(settings.broadcast, store_id=identity.id, secret=identity.secret)
     except ValueError as exc:
         raise ConfigError(f"--broadcast: {exc}") from exc
+    except StoreError as exc:
+        raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, str(exc)) from exc
     if worker is not None and isinstance(broadcaster, LocalBroadcaster):
         broadcaster = worker.broadcaster()  # local is what is on this machine
     try:

@@ -33,6 +33,8 @@ class StoredHead(msgspec.Struct, frozen=True):
 class Survey(msgspec.Struct, frozen=True):
     """What a listing shows of a generation behind some entry."""
 
+    holds_all_before: bool
+    """Whether the entry is there, or there was none. If not, a snapshot replaced it, or it is lost."""
     first_entry: int | None
     last_entry: int | None
     snapshots: tuple[int, ...]
@@ -69,15 +71,21 @@ class Journal:
         entries: list[int] = []
         snapshots: list[int] = []
         head_etag = None
-        start = objects.numbered(self._log, after)
+        holds_all_before = after == 0
+        start = objects.numbered(self._log, max(after - 1, 0))
         async for key, etag, _ in self._store.list(f"share/{self.share_id}/", start_after=start):
             if key.startswith(self._log):
-                entries.append(objects.number_of(key))
+                number = objects.number_of(key)
+                if number > after:
+                    entries.append(number)
+                else:
+                    holds_all_before = True
             elif key.startswith(self._snapshots):
                 snapshots.append(objects.number_of(key))
             elif key == self._head:
                 head_etag = etag
         return Survey(
+            holds_all_before=holds_all_before,
             first_entry=entries[0] if entries else None,
             last_entry=entries[-1] if entries else None,
             snapshots=tuple(snapshots),

@@ -187,7 +187,7 @@ class ShareLog:
         self._unsubscribe()
 
     def _on_appended(self, message: LogAppended) -> None:
-        if self.replica.notice(message) and self._is_open and not self.replica.take(message):
+        if self.replica.notice(message) and self._is_open:
             self._start_worker()
 
     # The worker: one entry after the other, as long as there is work
@@ -225,7 +225,7 @@ class ShareLog:
         """Do the next thing there is to do, and return whether there is another."""
         replica = self.replica
         try:
-            if not replica.is_ended and self._must_catch_up():
+            if not replica.is_ended and self._must_catch_up() and not await replica.read_announced():
                 await replica.catch_up()
         except StoreError as exc:
             self._queue.fail(storage_unavailable(exc))
@@ -267,7 +267,7 @@ class ShareLog:
                 continue
             replica.apply(own.id, syncs, len(entry))
             replica.compact_if_due()
-            await self._publish(replica.entry, body)
+            await self._publish(replica.entry)
         if own.requests:
             own.fail(share_not_found())
 
@@ -278,11 +278,11 @@ class ShareLog:
             if await replica.write(body):
                 number = replica.entry + 1
                 replica.end(number)
-                await self._publish(number, body)
+                await self._publish(number)
         # Whoever has ended it: it is for the one that asks to see that nothing is left.
         await replica.remove()
         request.succeed(0)
 
-    async def _publish(self, number: int, body: bytes) -> None:
-        message = LogAppended(self.share_id, self.head.generation, number, body)
+    async def _publish(self, number: int) -> None:
+        message = LogAppended(self.share_id, self.head.generation, number)
         await self._node.broadcaster.publish(message)

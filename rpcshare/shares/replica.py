@@ -1,7 +1,7 @@
 """One share as this node knows it: the state that its log makes, kept in step with the store.
 
 The store is the truth. The state here is what entries 1…n make, and changes only when entry n+1 is
-known to be durable: written by this node, read from the store, or heard of from the node that wrote it.
+known to be durable: written by this node, or read from the store. What other nodes tell is a hint to read.
 
 A number may be taken by another node first: then what it wrote is read, and the next number tried. A
 write of which it is not known whether it took place leaves the replica *unsure*: nothing is written
@@ -13,6 +13,7 @@ trusted for a fraction of that, and a write that took longer is checked (:meth:`
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from time import monotonic
@@ -20,7 +21,7 @@ from time import monotonic
 from rpcshare.auth.caller import ANONYMOUS, Caller
 from rpcshare.broadcast import LogAppended
 from rpcshare.errors import ShareError
-from rpcshare.shares import access, objects
+from rpcshare.shares import access
 from rpcshare.shares.compaction import Compactor
 from rpcshare.shares.document import Document, Documents, Form, Version
 from rpcshare.shares.events import Sync
@@ -28,7 +29,7 @@ from rpcshare.shares.failures import share_not_found, storage_unavailable
 from rpcshare.shares.hub import Hub, Subscription
 from rpcshare.shares.journal import Journal
 from rpcshare.shares.node import Node
-from rpcshare.shares.objects import Head, LoggedSync
+from rpcshare.shares.objects import Head, LogEntry, LoggedSync
 from rpcshare.shares.outline import Transcript
 from rpcshare.shares.replay import replay
 from rpcshare.shares.state import ShareState
@@ -37,7 +38,10 @@ from rpcshare.storage import PreconditionFailedError, StoreError
 
 __all__ = ["Replica"]
 
+logger = logging.getLogger(__name__)
+
 _ATTEMPTS = 10  # at replacing a head, which others hardly ever do at the same time
+_READ_ONE_BY_ONE = 4  # entries; of more, a listing and a scan take fewer requests
 _OVERHEAD = 6000  # bytes of memory that an empty share takes
 
 
@@ -179,16 +183,31 @@ class Replica:
             self._announced = max(self._announced, message.entry)
         return True
 
-    def take(self, message: LogAppended) -> bool:
-        """Take the entry in ``message``, and return True, if it is for certain the next one."""
-        if self._is_unsure or self.lock.locked() or message.entry != self.entry + 1:
-            return False
-        entry = objects.decode_entry(message.body)
+    async def read_announced(self) -> bool:
+        """Read the entries that other nodes told of, if that is sure to be right without a listing.
+
+        Returns:
+            Whether all of them are read. If not, :meth:`catch_up` has to.
+
+        Raises:
+            StoreError: the store failed, or holds something that cannot be read.
+        """
+        while self._announced > self.entry and not self.is_ended:
+            # A listing finds many entries sooner than reading them one by one, and tells of more.
+            if self._is_unsure or not self.is_trusted or self._announced - self.entry > _READ_ONE_BY_ONE:
+                return False
+            entry = await self._journal.read_entry(self.entry + 1)
+            if entry is None:
+                return False
+            self._take(entry)
+        return self.is_ended or (not self._is_unsure and self.is_trusted)
+
+    def _take(self, entry: LogEntry) -> None:
+        """Take the next entry, as the store has it."""
         if entry.is_tombstone:
-            self.end(message.entry)
+            self.end(self.entry + 1)
         else:
             self.apply(entry.id, entry.syncs(self.state.content.diffs.distinct), entry.size)
-        return True
 
     async def catch_up(self) -> None:
         """Read what the store has behind the last known entry. For who holds the lock, like all below.
@@ -202,6 +221,15 @@ class Replica:
         survey = await self._journal.survey(after=self.entry)
         if survey.head_etag != self._head_etag and not await self._is_head_live():
             return
+        if not survey.holds_all_before and max(survey.snapshots, default=-1) < self.entry:
+            logger.error(
+                "The store has lost entry %d of the log of share %s, which was there: has an older copy been "
+                "put in its place? The share goes on from what the store has.",
+                self.entry,
+                self.share_id,
+            )
+            await self._replay_anew()
+            return
         # Where a snapshot is ahead, entries that it replaces may be gone, and their numbers taken by a
         # writer that will find out only now: so they are read only if that is too recent.
         age = began_at - self._confirmed_at
@@ -213,11 +241,9 @@ class Replica:
             async for number, entry in self._journal.entries(after=self.entry):
                 if number != self.entry + 1:
                     break
-                if entry.is_tombstone:
-                    self.end(number)
+                self._take(entry)
+                if self.is_ended:
                     return
-                syncs = entry.syncs(self.state.content.diffs.distinct)
-                self.apply(entry.id, syncs, entry.size)
             if self.entry < survey.last_entry:
                 await self._replay_anew()
                 return

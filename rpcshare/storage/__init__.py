@@ -15,16 +15,20 @@ from rpcshare.storage.store import (
     StoredObject,
     StoreError,
 )
+from rpcshare.storage.store_identity import IDENTITY_KEY, StoreIdentity, store_identity
 
 __all__ = [
+    "IDENTITY_KEY",
     "MemoryStore",
     "ObjectInfo",
     "ObjectStore",
     "PreconditionFailedError",
     "SqliteStore",
     "StoreError",
+    "StoreIdentity",
     "StoredObject",
     "UnconditionalWritesError",
     "check_conditional_writes",
     "open_store",
+    "store_identity",
 ]

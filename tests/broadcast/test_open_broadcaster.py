@@ -8,18 +8,18 @@ from rpcshare.broadcast.redis_location import RedisLocation
 
 @pytest.mark.parametrize("url", ["local://", "LOCAL://"])
 async def test_local(url: str) -> None:
-    assert isinstance(await open_broadcaster(url), LocalBroadcaster)
+    assert isinstance(await open_broadcaster(url, store_id="5" * 32, secret=bytes(32)), LocalBroadcaster)
 
 
 @pytest.mark.parametrize("url", ["nats://localhost", "localhost", "", "local://name"])
 async def test_other_urls_are_refused_with_what_would_be_right(url: str) -> None:
     with pytest.raises(ValueError, match="local://"):
-        await open_broadcaster(url)
+        await open_broadcaster(url, store_id="5" * 32, secret=bytes(32))
 
 
 async def test_a_refusal_does_not_repeat_what_may_be_a_credential() -> None:
     with pytest.raises(ValueError, match="supported") as refusal:
-        await open_broadcaster("amqp://user:hunter2@host/")
+        await open_broadcaster("amqp://user:hunter2@host/", store_id="5" * 32, secret=bytes(32))
     assert "hunter2" not in str(refusal.value)
 
 
@@ -64,7 +64,7 @@ def test_redis(scheme: str, rest: str, location: RedisLocation) -> None:
 )
 async def test_redis_without_sense_is_refused_without_its_password(url: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as refusal:
-        await open_broadcaster(url)
+        await open_broadcaster(url, store_id="5" * 32, secret=bytes(32))
     assert "hunter2" not in str(refusal.value)
 
 

@@ -79,8 +79,8 @@ async def open_mortal_store(*arguments, **options):
     return MortalStore(await open_store(*arguments, **options))
 
 
-async def open_mortal_broadcaster(*arguments):
-    return MortalBroadcaster(await open_broadcaster(*arguments))
+async def open_mortal_broadcaster(*arguments, **options):
+    return MortalBroadcaster(await open_broadcaster(*arguments, **options))
 
 
 run.open_store = open_mortal_store

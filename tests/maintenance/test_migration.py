@@ -9,7 +9,7 @@ from share_stores import DyingStore, FailingStore, RecordingStore, contents
 
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.maintenance.migration import Migration, migrate, survey
-from rpcshare.storage import MemoryStore, SqliteStore, StoreError
+from rpcshare.storage import MemoryStore, SqliteStore, StoreError, store_identity
 
 SESSIONS = [f"ses_{number:08d}" for number in range(5)]
 
@@ -45,6 +45,15 @@ async def test_everything_is_there_afterwards(source, target):
     migration = await migrate(source, target)
     assert contents(target) == contents(source)
     assert migration == Migration(copied=len(contents(source)))
+
+
+async def test_the_copy_is_another_store_to_nodes_that_tell_each_other_of_writes(source, target):
+    await store_identity(source)
+    assert not (await migrate(source, target)).differing
+    identity = await store_identity(target)
+    assert identity.secret != (await store_identity(source)).secret
+    assert not (await migrate(source, target, overwrite=True)).differing
+    assert await store_identity(target) == identity
 
 
 async def test_a_share_is_seen_as_a_whole_or_not_at_all(source, target, new_service, bob):

@@ -11,6 +11,7 @@ from rpcshare.broadcast import LocalBroadcaster, LogAppended
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares import LogSettings, objects
 from rpcshare.shares.compaction import CompactionPolicy
+from rpcshare.shares.journal import read_head
 from rpcshare.shares.objects import LoggedSync
 from rpcshare.shares.syncdata import parse_batch
 
@@ -170,16 +171,68 @@ async def test_reads_that_come_together_look_at_the_store_once(new_node, store, 
     assert len(recording.calls) <= 2
 
 
-async def test_a_message_is_enough_to_follow(new_service, store, alice):
-    """Nodes that do not look into the store for every read hear of writes all the same."""
+async def test_a_subscriber_hears_of_another_nodes_sync_by_one_request(new_service, store, alice):
     first, recording = new_service(), RecordingStore(store)
     second = new_service(recording)
     share = (await first.create(alice, "ses_1", [part("a")])).id
-    await read(second, alice, share)
+    subscription = await second.subscribe(alice, share, 1)
     recording.calls.clear()
     await first.sync(alice, share, None, [part("b"), diff("f")])
-    assert len((await read(second, alice, share))["parts"]) == 2
-    assert recording.calls == []
+    assert (await anext(subscription)).sync_count == 2
+    assert [name for name, _ in recording.calls] == ["get"]
+
+
+async def live_generation(store, share_id):
+    return (await read_head(store, share_id)).head.generation
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 1000])
+async def test_a_message_about_an_entry_that_is_not_there_changes_nothing(
+    new_service, store, broadcaster, alice, ahead
+):
+    node, reader = new_service(), new_service()
+    share = (await node.create(alice, "ses_1", [part("a")])).id
+    subscription = await reader.subscribe(alice, share, 1)
+    false = LogAppended(share, await live_generation(store, share), 1 + ahead)
+    await broadcaster.publish(false)
+    for count, name in enumerate("bcd", start=2):
+        assert await node.sync(alice, share, None, [part(name)]) == count
+        await broadcaster.publish(false)
+        assert (await anext(subscription)).sync_count == count
+    cold = await read(new_service(), alice, share)
+    assert [part["id"] for part in cold["parts"]] == ["a", "b", "c", "d"]
+
+
+async def test_a_message_of_a_generation_that_is_not_there_ends_nothing(new_service, broadcaster, alice):
+    node = new_service()
+    share = (await node.create(alice, "ses_1", [part("a")])).id
+    subscription = await node.subscribe(alice, share, 1)
+    await broadcaster.publish(LogAppended(share, "f" * 16, 1))
+    assert await node.sync(alice, share, None, [part("b")]) == 2
+    assert (await anext(subscription)).sync_count == 2
+
+
+@pytest.mark.parametrize(
+    "node_settings", [{}, {"settings": LogSettings(trusted_for=0.0)}], ids=["trusting", "untrusting"]
+)
+async def test_a_store_that_was_put_back_gets_no_gap(new_node, store, alice, caplog, node_settings):
+    """An operator puts a copy of an hour ago in the place of the store of a server that runs."""
+    node = new_node(on=store, **node_settings)
+    share = (await node.create(alice, "ses_1", [part("a")])).id
+    for name in "bc":
+        await node.sync(alice, share, None, [part(name)])
+    copy = contents(store)
+    for name in "de":
+        await node.sync(alice, share, None, [part(name)])
+    for key in contents(store).keys() - copy.keys():
+        await store.delete([key])
+    for key, body in copy.items():
+        await store.put(key, body)
+    assert [part["id"] for part in (await read(node, alice, share))["parts"]] == ["a", "b", "c"]
+    assert await node.sync(alice, share, None, [part("f")]) == 4
+    cold = await read(new_node(), alice, share)
+    assert [part["id"] for part in cold["parts"]] == ["a", "b", "c", "f"]
+    assert f"lost entry 5 of the log of share {share}" in caplog.text
 
 
 async def test_a_message_is_applied_while_a_write_is_under_way(new_service, store, alice):
@@ -332,7 +385,7 @@ async def test_a_message_about_an_entry_that_is_not_there_is_followed_up_once(ne
     service = new_service(None, messages)
     share = (await service.create(alice, "ses_1", [part("a")])).id
     async with service.open_shares.using(share) as log:
-        message = LogAppended(share, log.head.generation, 99, b"")
+        message = LogAppended(share, log.head.generation, 99)
         await messages.publish(message)
         await until(lambda: not log.is_busy)
     assert await service.sync(alice, share, None, [part("b")]) == 2
