@@ -54,7 +54,7 @@ class Target(RunningServer):
         *,
         timeout: float = 60.0,
     ) -> Answer:
-        """Make an HTTP request as an admin, or with ``headers``; a ``body`` that is not bytes is sent as JSON."""
+        """Make an HTTP request as an admin, or with ``headers``; a ``body`` not in bytes is sent as JSON."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
             data = body if isinstance(body, bytes | None) else json.dumps(body).encode()

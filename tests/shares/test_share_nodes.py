@@ -212,12 +212,10 @@ async def test_a_message_of_a_generation_that_is_not_there_ends_nothing(new_serv
     assert (await anext(subscription)).sync_count == 2
 
 
-@pytest.mark.parametrize(
-    "node_settings", [{}, {"settings": LogSettings(trusted_for=0.0)}], ids=["trusting", "untrusting"]
-)
-async def test_a_store_that_was_put_back_gets_no_gap(new_node, store, alice, caplog, node_settings):
+@pytest.mark.parametrize("trusted_for", [20.0, 0.0])
+async def test_a_store_that_was_put_back_gets_no_gap(new_node, store, alice, caplog, trusted_for):
     """An operator puts a copy of an hour ago in the place of the store of a server that runs."""
-    node = new_node(on=store, **node_settings)
+    node = new_node(on=store, settings=LogSettings(trusted_for=trusted_for))
     share = (await node.create(alice, "ses_1", [part("a")])).id
     for name in "bc":
         await node.sync(alice, share, None, [part(name)])
