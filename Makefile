@@ -4,33 +4,42 @@ BIN := $(VENV)/bin
 NODE_DIRS := tests/node tests/opencode clients/messagepack clients
 NODE_PEERS := $(NODE_DIRS:%=%/node_modules/.installed)
 
-.PHONY: install serve test lint format bench bench-quick fuzz crash abuse clean
+PROGRESS = $(PYTHON) .packaging/progress.py
 
-install: $(VENV)/.installed build/.compiled
+.PHONY: install serve test test-all lint format bench bench-quick fuzz crash abuse clean
+
+# The second step compares what is compiled with its sources, and is over in a moment if they fit.
+install: $(VENV)/.installed
+	@$(BIN)/python .packaging/compiling.py
 
 $(VENV)/.installed: pyproject.toml .ci/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("rpcshare needs Python 3.11 or newer; this is %d.%d. Name another: make PYTHON=python3.12 …" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[server,s3,redis,dev]'
+	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@$(PROGRESS) "Installing Python packages into $(VENV)" build/pip.log $(BIN)/python -m pip install \
+	  --disable-pip-version-check --progress-bar=off -c .ci/constraints.txt -e '.[server,s3,redis,dev]'
 	@touch $@
-
-# Nothing needs it: a machine that cannot compile says so and goes on.
-build/.compiled: $(wildcard rpcshare/rpc/*.py) rpcshare/shares/checking.py .packaging/compiling.py $(VENV)/.installed
-	@$(BIN)/python .packaging/compiling.py
-	@mkdir -p build && touch $@
 
 # The peers of the interoperability tests. Where node is missing, those tests are skipped.
 %/node_modules/.installed: %/package.json %/package-lock.json
 	@if command -v npm >/dev/null; then \
-	  cd $* && npm ci --silent --no-audit --no-fund --loglevel=error && touch node_modules/.installed; \
+	  $(PROGRESS) "Installing Node packages into $*" build/npm.log \
+	    npm ci --prefix $* --no-audit --no-fund --loglevel=error && touch $@; \
 	fi
 
 serve: install
 	@$(BIN)/rpcshare serve
 
+# Files of tests run beside each other, in more processes than there are cores: many of them wait for others.
+JOBS ?= 3
+PYTEST = $(BIN)/pytest --numprocesses=$(JOBS)
+
 test: install $(NODE_PEERS)
-	@$(BIN)/pytest
-	@if ls rpcshare/rpc/*.so >/dev/null 2>&1; then PURE_PYTHON=1 $(BIN)/pytest tests/rpc tests/shares/test_syncdata.py; fi
+	@$(PYTEST) -m "not slow"
+
+# Everything: also what is long and rare, and the tests of the core in pure Python where it is compiled.
+test-all: install $(NODE_PEERS)
+	@$(PYTEST)
+	@if $(BIN)/rpcshare --version | grep -q compiled; then PURE_PYTHON=1 $(PYTEST) tests/rpc tests/shares/test_syncdata.py; fi
 
 lint: install
 	@$(BIN)/ruff check .
@@ -62,5 +71,5 @@ abuse: install
 	@$(BIN)/python -m tests.abuse $(if $(SEED),--seed $(SEED)) $(KINDS)
 
 clean:
-	rm -rf $(VENV) build rpcshare/*/*.so $(NODE_DIRS:%=%/node_modules) clients/*/dist
+	rm -rf $(VENV) build rpcshare/*/*.so rpcshare/compiled.*.json $(NODE_DIRS:%=%/node_modules) clients/*/dist
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

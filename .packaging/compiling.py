@@ -1,7 +1,9 @@
-"""Compiles the RPC core, what drives it, and the checks of what callers send, with mypyc if it is there.
+"""Compiles the RPC core, what drives it, and the checks of what callers send, with mypyc.
 
 Run it (``make install`` does) to have the compiled modules beside their sources, where Python prefers them.
-They are the same modules: nothing needs them, and the tests of the core run on both.
+They are the same modules, and the tests of the core run on both. Where there is no C compiler, it says so and
+succeeds; where there is one, it fails if it cannot compile. ``RPCSHARE_COMPILE=0`` has it leave the core in
+pure Python. ``rpcshare/compiled.py`` decides which of the two a program runs.
 
 Compiled code does not look after the C stack, as Python's interpreter does. So a module belongs here only if
 every recursion through it that a peer can bring about has a bound (``rpcshare/rpc/limits.py``), or goes
@@ -9,12 +11,24 @@ through a function that is interpreted, as those of a stub are. Nor does one tha
 function which call each other: compiled, they stay until the garbage collector looks, with all they hold.
 """
 
+import ast
+import json
+import os
+import runpy
+import shlex
 import shutil
-import subprocess
+import signal
 import sys
+import sysconfig
 import tempfile
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import progress
 
 
 class Library(NamedTuple):
@@ -62,58 +76,170 @@ name, *sources = sys.argv[1:]
 setup(name=name, ext_modules=mypycify(sources, group_name=name), script_args=["-q", "build_ext", "--inplace"])
 """
 
-
-def compiled(root: Path, library: Library) -> list[Path]:
-    """Return what there is in the checkout ``root`` that was compiled of ``library``."""
-    return sorted(path for suffix in ("so", "pyd") for path in (root / library.package).glob(f"*.{suffix}"))
+LOG = Path("build/compile.log")
 
 
-def is_up_to_date(root: Path, library: Library) -> bool:
-    """Whether ``library`` is compiled as it is now."""
-    made = compiled(root, library)
-    changed = max((root / source).stat().st_mtime for source in library.sources)
-    return len(made) == len(library.modules) + 1 and all(path.stat().st_mtime >= changed for path in made)
+class CompileError(Exception):
+    """This machine has a C compiler, and cannot compile; the message names the cause."""
 
 
-def compile_library(root: Path, library: Library, into: Path) -> list[Path]:
-    """Compile ``library`` of the checkout ``root``, in a copy within ``into``; return what came of it.
+def what_is_missing() -> str | None:
+    """Return what this machine lacks to compile anything for this Python; None if nothing is missing."""
+    if _compiler() is None:
+        return f"no C compiler ({_usual_compiler()}) found"
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    if not header.exists():
+        return f"no C headers of this Python ({header}; Debian has them in python3-dev) found"
+    return None
+
+
+def _usual_compiler() -> str:
+    command = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+    return shlex.split(command)[0]
+
+
+def _compiler() -> str | None:
+    """Return the compiler that there is: the one asked for, this Python's own, or the system's."""
+    asked_for = os.environ.get("CC")
+    names = [_usual_compiler()] if asked_for else [_usual_compiler(), "cc", "gcc", "clang"]
+    return next((name for name in names if shutil.which(name)), None)
+
+
+def _environment() -> dict[str, str]:
+    compiler = _compiler()
+    if compiler is None or compiler == _usual_compiler():
+        return dict(os.environ)
+    return {**os.environ, "CC": compiler}
+
+
+def is_up_to_date(root: Path) -> bool:
+    """Whether all libraries are compiled for this Python as the checkout ``root`` has them now."""
+    which = _which_core(root)
+    try:
+        of = json.loads(which["record_path"](root / "rpcshare").read_bytes())["of"]
+        return of == _made_of() and which["mismatch"](root / "rpcshare") is None
+    except (OSError, ValueError, LookupError, PackageNotFoundError):
+        return False
+
+
+def compile_core(root: Path, into: Path, log: Path) -> list[Path]:
+    """Compile all libraries of the checkout ``root``, in a copy within ``into``.
+
+    Returns:
+        what a package needs of it, as paths within ``into``: the modules, and the record of them as the last.
 
     Raises:
-        RuntimeError: this machine cannot; the message has the last line of what was said.
+        CompileError: it cannot be done; ``log`` has all that was said.
     """
     shutil.copytree(
         root / "rpcshare",
         into / "rpcshare",
-        ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"),
+        ignore=shutil.ignore_patterns("*.so", "*.pyd", "compiled.*.json", "__pycache__"),
     )
     # mypyc reads the type checker's settings from the folder that it runs in: without them, an import of a
     # package that has no types is an error.
     shutil.copy(root / "pyproject.toml", into)
-    name = ".".join((*library.package.parts, library.name))
-    command = [sys.executable, "-c", _BUILD, name, *map(str, library.sources)]
-    done = subprocess.run(command, cwd=into, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines() or ["mypyc failed"]
-        raise RuntimeError(said[-1])
-    return compiled(into, library)
-
-
-def main() -> None:
-    root = Path(__file__).parents[1]
+    log.unlink(missing_ok=True)
     for library in LIBRARIES:
-        if is_up_to_date(root, library):
-            continue
-        # All or none: each of them counts on the others being of the same make.
-        for path in compiled(root, library):
-            path.unlink()
-        print(f"Compiling {library.package} ...", flush=True)
-        try:
-            with tempfile.TemporaryDirectory() as name:
-                for made in compile_library(root, library, Path(name)):
-                    shutil.copy(made, root / library.package)
-        except RuntimeError as exc:
-            print(f"It stays Python, which is slower and otherwise the same: {exc}")
+        name = ".".join((*library.package.parts, library.name))
+        command = [sys.executable, "-c", _BUILD, name, *map(str, library.sources)]
+        status = progress.run(f"Compiling {library.package}", log, command, cwd=into, env=_environment())
+        if status:
+            raise CompileError(_cause(log, status))
+    return _recorded(into)
+
+
+def _cause(log: Path, status: int) -> str:
+    """Return the line that says why: the first error, or else the last of what was said."""
+    if status < 0:
+        return f"the compiler was ended by {signal.Signals(-status).name}"
+    said = progress.lines(log)
+    errors = (line for line in said if "error:" in line)
+    return next(errors, said[-1] if said else f"mypyc ended with status {status}")
+
+
+def _recorded(into: Path) -> list[Path]:
+    """Write the record of what has been compiled within ``into``; return all that has come of it."""
+    which = _which_core(into)
+    package = into / "rpcshare"
+    results = which["extension_modules"](package)
+    if {Path(name).name.partition(".")[0] for name in results} != _expected_modules():
+        raise CompileError(f"mypyc made other modules than were wanted: {', '.join(sorted(results))}")
+    sources = {str(path.relative_to(package)): which["digest"](path) for path in _all_sources(into)}
+    sizes = {name: path.stat().st_size for name, path in results.items()}
+    record = which["record_path"](package)
+    record.write_text(json.dumps({"of": _made_of(), "results": sizes, "sources": sources}, indent=1) + "\n")
+    return [path.relative_to(into) for path in (*results.values(), record)]
+
+
+def _expected_modules() -> set[str]:
+    return {name for library in LIBRARIES for name in (*library.modules, f"{library.name}__mypyc")}
+
+
+def _made_of() -> list[str]:
+    """Return the compiler, and what it is given."""
+    return [f"mypy {version('mypy')}", *(str(source) for library in LIBRARIES for source in library.sources)]
+
+
+def _all_sources(root: Path) -> list[Path]:
+    """Return the modules, and those that they import: constants and types of these are compiled in."""
+    found: set[Path] = set()
+    waiting = [root / source for library in LIBRARIES for source in library.sources]
+    while waiting:
+        source = waiting.pop()
+        if source not in found:
+            found.add(source)
+            waiting += _imported(root, source)
+    return sorted(found)
+
+
+def _imported(root: Path, source: Path) -> Iterator[Path]:
+    for node in ast.walk(ast.parse(source.read_bytes())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [each.name for each in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names = [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
+        for name in names:
+            path = root.joinpath(*name.split(".")).with_suffix(".py")
+            if path.exists():
+                yield path
+
+
+def _which_core(root: Path) -> dict[str, Any]:
+    """Return the functions of the module by which a program decides, without importing the package."""
+    return runpy.run_path(str(root / "rpcshare" / "compiled.py"))
+
+
+def _remove(root: Path) -> None:
+    which = _which_core(root)
+    which["record_path"](root / "rpcshare").unlink(missing_ok=True)
+    for path in which["extension_modules"](root / "rpcshare").values():
+        path.unlink()
+
+
+def main() -> int:
+    root = Path(__file__).parents[1]
+    if os.environ.get("RPCSHARE_COMPILE") == "0":
+        missing: str | None = "RPCSHARE_COMPILE is 0"
+    elif is_up_to_date(root):
+        return 0
+    else:
+        missing = what_is_missing()
+    # All or none: each of them counts on the others being of the same make.
+    _remove(root)
+    if missing is not None:
+        print(f"{missing}: the core stays pure Python, which is slower and otherwise the same")
+        return 0
+    try:
+        with tempfile.TemporaryDirectory() as name:
+            for path in compile_core(root, Path(name), root / LOG):
+                shutil.copy(Path(name, path), root / path)
+    except CompileError as exc:
+        print(f"the core cannot be compiled: {exc} (all that was said: {LOG})", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,6 +3,10 @@
 What a script needs is here; the server is :mod:`rpcshare.server`, the protocol :mod:`rpcshare.rpc`.
 """
 
+from rpcshare.compiled import core  # isort: split
+
+core()  # before all imports that follow: it decides which of them come from extension modules
+
 from rpcshare.client import (
     AccessSettings,
     BlockingShareClient,

@@ -1,51 +1,26 @@
 """Fixtures for every test."""
 
-import os
-import runpy
-import sys
+import signal
 from collections.abc import Iterator
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
-from importlib.util import spec_from_file_location
-from pathlib import Path
 
 import pytest
 
+from rpcshare.compiled import PACKAGE, core, extension_modules, mismatch
 from running_server import RunningServer
 
-ROOT = Path(__file__).parents[1]
-compiling = runpy.run_path(str(ROOT / ".packaging" / "compiling.py"))
-COMPILED = {
-    ".".join(source.with_suffix("").parts): ROOT / source
-    for library in compiling["LIBRARIES"]
-    for source in library.sources
-}
-PURE = os.environ.get("PURE_PYTHON") == "1"
-
-
-class PurePython(MetaPathFinder):
-    """Finds the sources of modules that are compiled as well."""
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        return spec_from_file_location(name, COMPILED[name]) if name in COMPILED else None
-
-
-if PURE:
-    sys.meta_path.insert(0, PurePython())
+# A shell has the commands ignore interrupts that it runs beside it (``&`` in a script), and so do their
+# children: without this, no process of a test would hear of one there.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure() -> None:
-    for library in () if PURE else compiling["LIBRARIES"]:
-        if compiling["compiled"](ROOT, library) and not compiling["is_up_to_date"](ROOT, library):
-            stale = f"what is compiled of {library.package} is older than its source: run `make install`"
-            pytest.exit(stale, returncode=4)
+    if extension_modules(PACKAGE) and (wrong := mismatch(PACKAGE)) is not None:
+        pytest.exit(f"the compiled core is not used ({wrong}): run `make install`", returncode=4)
 
 
 def pytest_report_header() -> str:
-    from rpcshare.rpc import session
-
-    compiled = not str(session.__file__).endswith(".py")
-    return f"RPC core: {'compiled' if compiled else 'pure Python'}"
+    return f"RPC core: {core()}"
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ The fixture ``server`` gives one that is shared by all tests. A test that stops 
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,12 +18,12 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-__all__ = ["RPCSHARE", "RunningServer", "bare_environment"]
+__all__ = ["READY", "RPCSHARE", "RunningServer", "bare_environment"]
 
 RPCSHARE = str(Path(sys.executable).with_name("rpcshare"))
 """The command, as installed."""
 
-READY = "rpcshare is listening on "
+READY = re.compile(r"rpcshare is listening on (\S+) \((compiled|pure Python)\)$")
 
 # A stop takes at most 10 s; what is not over then is a failure.
 STOP_TIMEOUT = 12.0
@@ -109,12 +110,13 @@ class RunningServer:
             )
         assert process.stdout is not None
         line = process.stdout.readline()
-        if not line.startswith(READY):
+        ready = READY.match(line)
+        if ready is None:
             process.kill()
             process.wait()
             process.stdout.close()
             raise RuntimeError(f"the server did not start: {line}{self.log.read_text()}")
-        return process, line.removeprefix(READY).strip()
+        return process, ready[1]
 
     def _end(self, number: signal.Signals) -> int:
         self.process.send_signal(number)  # of a process that has ended already, this does nothing

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 import rpcshare.cli.group
 from rpcshare.auth.secret_files import SecretFileError, shared_secret
 from rpcshare.cli import main
+from rpcshare.compiled import core
 from rpcshare.config import ConfigError, Settings
 from rpcshare.errors import ErrorCode, ShareError
 
@@ -95,7 +96,7 @@ def test_every_listed_command_exists():
 
 def test_version():
     result = run("--version")
-    assert (result.exit_code, result.stdout) == (0, "rpcshare, version 0.1.0\n")
+    assert (result.exit_code, result.stdout) == (0, f"rpcshare, version 0.1.0 ({core()})\n")
 
 
 @pytest.mark.parametrize(

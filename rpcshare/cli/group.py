@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from rpcshare.auth.secret_files import SecretFileError
+from rpcshare.compiled import core
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.version import __version__
 
@@ -53,7 +54,8 @@ class CommandGroup(click.Group):
             invoke_without_command=True,
             help="Share coding-agent sessions live from a server of your own.",
         )
-        click.version_option(__version__, prog_name="rpcshare")(self)
+        message = f"%(prog)s, version %(version)s ({core()})"
+        click.version_option(__version__, prog_name="rpcshare", message=message)(self)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's signature
         """Return the names of all commands, in the order of the help text."""

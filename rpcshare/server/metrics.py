@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import platform
 from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rpcshare.compiled import core
 from rpcshare.server.call_metrics import CallMetrics
 from rpcshare.shares.service import ShareService
+from rpcshare.version import __version__
 
 if TYPE_CHECKING:
     from rpcshare.server.summed_metrics import SummedMetrics
@@ -37,6 +40,8 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         self.summed: SummedMetrics | None = None
         """Knows the numbers of the server's other processes, if it has any."""
+        build = Info("rpcshare_build", "The version, and which core runs.", registry=registry)
+        build.info({"version": __version__, "core": core(), "python": platform.python_version()})
         self._requests = Counter(
             "rpcshare_http_requests",
             "Requests answered; an accepted WebSocket has the status 101.",

@@ -31,6 +31,7 @@ from rpcshare.auth.secret_files import ADMIN_TOKEN_FILE, admin_token, shared_sec
 from rpcshare.auth.signed_tokens import SignedTokenVerifier
 from rpcshare.auth.view_tokens import ViewTokenVerifier
 from rpcshare.broadcast import Broadcaster, LocalBroadcaster, open_broadcaster
+from rpcshare.compiled import core
 from rpcshare.config import ConfigError, Settings
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.server.app import create_app
@@ -363,7 +364,7 @@ def _announcement(settings: Settings, ground: _Ground) -> str:
         path = str((Path(settings.data_dir) / ADMIN_TOKEN_FILE).resolve())
         place, key = path, f"{{file:{path}}}"
     line = f'"enterprise": {{"url": {json.dumps(f"{base_url}/k/{key}")}}}'
-    lines = [f"rpcshare is listening on {listens}"]
+    lines = [f"rpcshare is listening on {listens} ({core()})"]
     if base_url != listens:
         lines.append(f"  public URL:       {base_url}")
     return "\n".join([*lines, f"  admin token:      {place}", f"  opencode config:  {line}"])

@@ -37,7 +37,8 @@ ANSWER_WITHIN = 1.0
 """Seconds. Of a process that takes longer, the last numbers that are known are taken."""
 
 _COUNTERS = frozenset({"counter", "histogram"})
-_NOT_SUMMED = {"rpcshare_event_loop_lag_seconds": max}  # the sum of two says nothing
+# The sum of two says nothing.
+_NOT_SUMMED = {"rpcshare_event_loop_lag_seconds": max, "rpcshare_build": max}
 
 Labels = tuple[tuple[str, str], ...]
 

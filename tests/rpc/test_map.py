@@ -108,7 +108,7 @@ class TestAMapperFunction:
     def test_cannot_look_at_a_value(self, function: Callable[[Promise], object], match: str) -> None:
         self.refuse(function, TypeError, match)
 
-    @pytest.mark.parametrize("made", [Counter(), print, object(), ReadableStream([])], ids=str)
+    @pytest.mark.parametrize("made", [Counter(), print, object(), ReadableStream([])], ids=type)
     def test_cannot_return_or_pass_what_has_an_identity(self, made: object) -> None:
         self.refuse(lambda x: made, EncodeError)
         self.refuse(lambda x: x.take(made), EncodeError)

@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 import rpcshare
-from running_server import RPCSHARE, RunningServer, bare_environment
+from rpcshare.compiled import core
+from running_server import READY, RPCSHARE, RunningServer, bare_environment
 
 
 def run_serve(*options: str) -> subprocess.CompletedProcess[str]:
@@ -40,6 +41,7 @@ def test_it_says_where_it_listens_and_where_the_token_is_but_not_the_token(tmp_p
     rest, errors = process.communicate(timeout=15)
     token_file = tmp_path / "data" / "admin-token"
     assert lines[0].startswith("rpcshare is listening on http://127.0.0.1:")
+    assert lines[0].endswith(f" ({core()})\n")
     assert str(token_file) in lines[1]
     assert f'/k/{{file:{token_file}}}"' in lines[2]
     assert token_file.read_text().strip() not in "".join(lines) + rest + errors
@@ -56,7 +58,9 @@ def test_it_says_where_it_listens_behind_a_public_url_too(tmp_path: Path) -> Non
     )
     assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(4)]
-    url = lines[0].removeprefix("rpcshare is listening on ").strip()
+    ready = READY.match(lines[0])
+    assert ready is not None
+    url = ready[1]
     answer = httpx.get(f"{url}/healthz")
     process.terminate()
     process.communicate(timeout=15)

@@ -1,6 +1,7 @@
 """The numbers that a server gives to Prometheus."""
 
 import asyncio
+import platform
 import time
 from pathlib import Path
 from uuid import UUID
@@ -11,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import rpcshare
 from rpcshare.broadcast import LocalBroadcaster
+from rpcshare.compiled import core
 from rpcshare.server import metrics
 from rpcshare.shares.credentials import Credentials
 from rpcshare.shares.service import ShareService
@@ -61,6 +63,11 @@ async def test_calls_are_counted_by_method_and_outcome(busy: RunningServer) -> N
     assert number(busy, "rpcshare_synced_bytes_total") > 0
     methods = {dict(labels).get("method") for _, labels in numbers(busy)}
     assert "noSuchMethod" not in methods
+
+
+def test_the_build_tells_which_core_runs(busy: RunningServer) -> None:
+    build = {"version": rpcshare.__version__, "core": core(), "python": platform.python_version()}
+    assert number(busy, "rpcshare_build_info", **build) == 1
 
 
 def test_requests_are_counted_by_route_and_not_by_path(busy: RunningServer) -> None:
