@@ -30,9 +30,10 @@ def migrate(
     """Copy all that is in one store into another, and verify it.
 
     STORE is what `rpcshare serve --store` takes. What is encrypted stays as it is unless key files are
-    given. Stop the servers first, or copy while they run and once
-    more when they have stopped: what has been copied already is not copied again. The exit status is 1
-    if the target does not have all that the source has.
+    given. Stop the servers first, or copy while they run and once more when they have stopped: what has
+    been copied already is not copied again. What was ended in either store stays ended: shares that were
+    deleted or made private, keys that were revoked. The exit status is 1 if the target lacks something
+    that the source has, or has another that is not newer.
     """
     if source == target:
         raise click.UsageError("--from and --to name the same store")
@@ -42,6 +43,8 @@ def migrate(
     for key, why in sorted(migration.differing.items()):
         click.echo(f"not copied: {printable(f'{key}: {why}')}", err=True)
     click.echo(f"copied: {migration.copied}, there already: {migration.unchanged}")
+    if migration.newer:
+        click.echo(f"kept, since the target's are newer or their shares have ended there: {migration.newer}")
     if migration.surplus:
         click.echo(f"objects that only the target has: {migration.surplus}")
     if migration.differing:

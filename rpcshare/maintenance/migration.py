@@ -13,6 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from rpcshare.maintenance.concurrently import for_each
+from rpcshare.maintenance.newer import Newer, merged, newer
 from rpcshare.shares import objects
 from rpcshare.storage import (
     IDENTITY_KEY,
@@ -28,6 +29,7 @@ __all__ = ["Migration", "Survey", "migrate", "survey"]
 T = TypeVar("T", ObjectInfo, StoredObject)
 
 _AT_ONCE = 16  # objects
+_ATTEMPTS = 10  # at replacing an object that a server may be writing
 _BYTES_AT_ONCE = 64 * 2**20  # unless one object is larger
 
 
@@ -64,6 +66,8 @@ class Migration(msgspec.Struct):
     copied: int = 0
     unchanged: int = 0
     """The target had them already, and just so."""
+    newer: int = 0
+    """What the target has instead of them is newer, or they are of a share that has ended there."""
     differing: dict[str, str] = {}
     """What the target has not, or has otherwise: by key, why."""
     surplus: int = 0
@@ -94,95 +98,195 @@ async def migrate(
     """Copy all objects of ``source`` to ``target``, and then compare the two.
 
     Done again after an interruption, it goes on where it was. If servers write to the source meanwhile,
-    doing it again, without them, brings what is missing.
+    doing it again, without them, brings what is missing. What was ended in either store stays ended: a share
+    that was deleted or made private, a key that was revoked.
 
     Args:
         source: where from.
         target: where to.
-        overwrite: whether to replace what the target has of its own.
+        overwrite: whether to replace what the target has of its own. Nothing that was ended comes back by it.
         on_copied: called with the size of each object that has been copied, or was there.
         on_verified: called with the size of each object that has been compared.
 
     Raises:
         StoreError: one of them failed.
     """
-    migration = Migration()
-    room = _Room(_BYTES_AT_ONCE)
-
-    async def copy(pair: tuple[ObjectInfo, ObjectInfo | None]) -> None:
-        info, there = pair
-        async with room.taken(info.size):
-            await _copy(source, target, info.key, there is not None, overwrite, migration)
-        on_copied(info.size)
-
+    copying = _Copying(source, target, overwrite=overwrite, on_copied=on_copied)
     for stage in _Stage:
-        await for_each(_pairs(source, target, stage), copy, at_once=_AT_ONCE)
-    await _verify(source, target, migration, on_verified)
-    return migration
+        await for_each(_groups(source, target, stage), copying.copy, at_once=_AT_ONCE)
+    await copying.verify(on_verified)
+    return copying.migration
 
 
-async def _pairs(
-    source: ObjectStore, target: ObjectStore, stage: _Stage
-) -> AsyncIterator[tuple[ObjectInfo, ObjectInfo | None]]:
+_Pair = tuple[ObjectInfo, ObjectInfo | None]
+
+
+async def _groups(source: ObjectStore, target: ObjectStore, stage: _Stage) -> AsyncIterator[list[_Pair]]:
+    """Yield the source's objects of a stage with the target's: those of one share together, in key order."""
+    group: list[_Pair] = []
     async for ours, theirs in _merged(source.list(stage.value), target.list(stage.value)):
-        if ours is not None and _Stage.of(ours.key) is stage:
-            yield ours, theirs
+        if ours is None or _Stage.of(ours.key) is not stage:
+            continue
+        share = _share_of(ours.key)
+        if group and (share is None or share != _share_of(group[0][0].key)):
+            yield group
+            group = []
+        group.append((ours, theirs))
+    if group:
+        yield group
 
 
-async def _copy(
-    source: ObjectStore, target: ObjectStore, key: str, is_there: bool, overwrite: bool, migration: Migration
-) -> None:
-    found = await source.get(key)
-    if found is None:
-        return  # a server has just removed it
-    if not is_there:
-        try:
-            await target.put(key, found.body, if_absent=True)
-        except PreconditionFailedError:
-            pass
-        else:
-            migration.copied += 1
+def _share_of(key: str) -> tuple[str, str] | None:
+    """Return id and generation of the share that an object belongs to, if it is one of many."""
+    kind, *rest = key.split("/")
+    if kind == "share" and len(rest) > 2:
+        return rest[0], rest[1]
+    if kind == "index" and len(rest) == 2:
+        return rest[0], rest[1]
+    return None
+
+
+class _Copying:
+    """One run, and what it knows of the target."""
+
+    def __init__(
+        self, source: ObjectStore, target: ObjectStore, *, overwrite: bool, on_copied: Callable[[int], None]
+    ) -> None:
+        self.migration = Migration()
+        self._source = source
+        self._target = target
+        self._overwrite = overwrite
+        self._on_copied = on_copied
+        self._room = _Room(_BYTES_AT_ONCE)
+        self._ended: dict[tuple[str, str], bool] = {}  # by share and generation
+
+    async def copy(self, group: list[_Pair]) -> None:
+        """Copy objects that belong together, one after the other."""
+        share = _share_of(group[0][0].key)
+        if share is not None and await self._has_ended(*share):
+            for info, there in group:
+                self.migration.unchanged += there is not None
+                self._on_copied(info.size)
             return
-    there = await target.get(key)
-    if there is not None and there.body == found.body:
-        migration.unchanged += 1
-    elif there is None or overwrite or _is_replaceable(found, there):
-        await target.put(key, found.body)
-        migration.copied += 1
-    else:
-        migration.differing[key] = "the target has another"
+        for position, (info, there) in enumerate(group):
+            async with self._room.taken(info.size):
+                is_well = await self._copy_one(info.key, is_there=there is not None)
+            self._on_copied(info.size)
+            if not is_well and share is not None:
+                # Both stores have gone on with the log. The source's part makes no sense behind the target's.
+                for left, _ in group[position + 1 :]:
+                    if left.key.rpartition("/")[0] != info.key.rpartition("/")[0]:
+                        break
+                    self.migration.differing[left.key] = f"is behind {info.key}"
+                for left, _ in group[position + 1 :]:
+                    self._on_copied(left.size)
+                return
 
-
-def _is_replaceable(found: StoredObject, there: StoredObject) -> bool:
-    """Whether what is there may be what a former run has copied, before the source's changed.
-
-    Entries, snapshots, and who was the first to share a session never do.
-    """
-    match _Stage.of(found.key):
-        case _Stage.ROWS:
+    async def _copy_one(self, key: str, *, is_there: bool) -> bool:
+        """Copy an object; return whether the target has it, or something newer, now."""
+        found = await self._source.get(key)
+        if found is None:
+            return True  # a server has just removed it
+        if not is_there:
+            try:
+                await self._target.put(key, found.body, if_absent=True)
+            except PreconditionFailedError:
+                pass
+            else:
+                self.migration.copied += 1
+                return True
+        for _ in range(_ATTEMPTS):
+            there = await self._target.get(key)
+            if there is not None and there.body == found.body:
+                self.migration.unchanged += 1
+                return True
+            body = self._replacement(found, there)
+            if body is None:
+                if there is not None and newer(found, there) is Newer.TARGET:
+                    return True  # which is counted when it is verified
+                self.migration.differing[key] = "the target has another"
+                return False
+            if there is not None and body == there.body:
+                return True
+            try:
+                await self._target.put(
+                    key, body, if_absent=there is None, if_match=None if there is None else there.etag
+                )
+            except PreconditionFailedError:
+                continue  # a server has just written it
+            self.migration.copied += 1
+            await self._remove_if_ended(found)
             return True
-        case _Stage.CONTENT:
-            return False
-    if not found.key.endswith("/head"):
-        return True
-    try:
-        return objects.decode_head(found.body).generation == objects.decode_head(there.body).generation
-    except StoreError:
+        self.migration.differing[key] = "a server writes it in the target all the time"
         return False
 
+    def _replacement(self, found: StoredObject, there: StoredObject | None) -> bytes | None:
+        """Return what is to be put in the place of the target's object; None if it is to stay."""
+        if there is None:
+            return found.body
+        match newer(found, there), _Stage.of(found.key):
+            case Newer.SOURCE, _:
+                return found.body
+            case Newer.TARGET, _:
+                return None
+            case _, _Stage.ROWS:
+                # What cannot be read cannot be newer, and is made again from the log.
+                return merged(found, there) or found.body
+            case _, _Stage.ASIDE:
+                return found.body
+            case _, _Stage.HEADS if not found.key.endswith("/head"):
+                return found.body  # a share in the older layout, which is replaced as a whole
+            case _:
+                return found.body if self._overwrite else None
 
-async def _verify(
-    source: ObjectStore, target: ObjectStore, migration: Migration, on_verified: Callable[[int], None]
-) -> None:
-    async for ours, theirs in _merged(source.scan(""), target.scan("")):
-        if ours is None:
-            migration.surplus += 1
-            continue
-        if theirs is None:
-            migration.differing.setdefault(ours.key, "the target has none")
-        elif ours.body != theirs.body:
-            migration.differing.setdefault(ours.key, "the target has another")
-        on_verified(len(ours.body))
+    async def _has_ended(self, share_id: str, generation: str) -> bool:
+        """Whether the target knows a generation of a share as one that is over."""
+        key = (share_id, generation)
+        if key not in self._ended:
+            head = await self._target.get(objects.head_key(share_id))
+            self._ended[key] = False
+            if head is not None:
+                try:
+                    live = objects.decode_head(head.body)
+                except StoreError:
+                    return False  # which is told of when the heads are copied
+                is_former = live.generation != generation and not self._overwrite
+                self._ended[key] = is_former or (live.generation == generation and live.deleted)
+        return self._ended[key]
+
+    async def _remove_if_ended(self, found: StoredObject) -> None:
+        """Remove from the target what a former run has copied of a share that has been deleted since."""
+        if _Stage.of(found.key) is not _Stage.HEADS or not found.key.endswith("/head"):
+            return
+        head = objects.decode_head(found.body)
+        if not head.deleted:
+            return
+        share_id = found.key.split("/")[1]
+        prefix = f"share/{share_id}/{head.generation}/"
+        pairs = _merged(self._source.list(prefix), self._target.list(prefix))
+        keys = [theirs.key async for ours, theirs in pairs if ours is None and theirs is not None]
+        await self._target.delete([*keys, objects.index_key(share_id, head.generation)])
+
+    async def verify(self, on_verified: Callable[[int], None]) -> None:
+        """Compare the stores."""
+        migration = self.migration
+        async for ours, theirs in _merged(self._source.scan(""), self._target.scan("")):
+            if ours is None:
+                migration.surplus += 1
+                continue
+            if theirs is None:
+                share = _share_of(ours.key)
+                if share is not None and await self._has_ended(*share):
+                    migration.newer += 1
+                else:
+                    migration.differing.setdefault(ours.key, "the target has none")
+            elif ours.body != theirs.body:
+                is_row = _Stage.of(ours.key) is _Stage.ROWS
+                if newer(ours, theirs) is Newer.TARGET or (is_row and merged(ours, theirs) == theirs.body):
+                    migration.newer += 1
+                else:
+                    migration.differing.setdefault(ours.key, "the target has another")
+            on_verified(len(ours.body))
 
 
 async def _merged(

@@ -11,7 +11,7 @@ from rpcshare.maintenance.backup import ShareRecord, check_sums, read_share_file
 from rpcshare.maintenance.concurrently import for_each
 from rpcshare.maintenance.stored_share import StoredShare, read_share
 from rpcshare.shares import objects
-from rpcshare.shares.install import SessionTakenError, install
+from rpcshare.shares.install import SessionTakenError, install, install_row
 from rpcshare.shares.journal import Journal, StoredHead, read_head
 from rpcshare.shares.node import wall_clock
 from rpcshare.shares.objects import Head
@@ -68,13 +68,15 @@ async def restore_shares(
             existing = await read_share(store, share_id)
         except StoreError:
             await store.check()  # that answers, so it is the share
-            is_same, is_in_the_way = False, True
+            existing, fault = None, "the store has another (see --overwrite)"
         else:
-            is_same, is_in_the_way = _is_same(existing, backup), existing is not None
-        if is_same:
+            fault = "the store has another (see --overwrite)" if existing is not None else ""
+        if existing is not None and _is_same(existing, backup):
+            # A run that was interrupted may not have come to list it.
+            await install_row(store, share_id, existing.head, existing.snapshot)
             restored.unchanged += 1
-        elif is_in_the_way and not overwrite:
-            restored.refused.append((share_id, "the store has another (see --overwrite)"))
+        elif fault and not overwrite:
+            restored.refused.append((share_id, fault))
         else:
             try:
                 etag = await _bury(store, share_id)
@@ -106,9 +108,7 @@ def _head(record: ShareRecord) -> Head:
     )
 
 
-def _is_same(existing: StoredShare | None, backup: StoredShare) -> bool:
-    if existing is None:
-        return False
+def _is_same(existing: StoredShare, backup: StoredShare) -> bool:
     # What its settings are counts, and not how often they have changed.
     head = msgspec.structs.replace(existing.head, generation=backup.head.generation, epoch=0, revision=0)
     return head == backup.head and existing.snapshot == backup.snapshot

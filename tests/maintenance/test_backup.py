@@ -287,6 +287,16 @@ async def test_a_share_that_differs_is_replaced_if_told_so(store, new_service, a
     assert (report.findings, report.superfluous) == ([], 1)  # the tombstone of the former one
 
 
+async def test_a_share_that_an_interrupted_run_did_not_list_is_listed(store, alice, share, folder, service):
+    await export_shares(store, folder)
+    target, _ = await restored(folder)
+    (row,) = [key for key in contents(target) if key.startswith("index/")]
+    await target.delete([row])
+    _, outcome = await restored(folder, target)
+    assert (outcome.unchanged, outcome.refused) == (1, [])
+    assert row in contents(target)
+
+
 async def test_a_share_that_has_been_deleted_comes_back(store, service, new_service, alice, share, folder):
     before = await service.agent_session(alice, share.id)
     await export_shares(store, folder)

@@ -7,8 +7,10 @@ import pytest
 from older_shares import put_older
 from share_stores import DyingStore, FailingStore, RecordingStore, contents
 
+from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.maintenance.migration import Migration, migrate, survey
+from rpcshare.shares.objects import unpack
 from rpcshare.storage import MemoryStore, SqliteStore, StoreError, store_identity
 
 SESSIONS = [f"ses_{number:08d}" for number in range(5)]
@@ -206,3 +208,95 @@ async def test_from_one_kind_of_store_to_another_and_back(source, tmp_path):
     assert (await migrate(middle, back)).differing == {}
     await middle.close()
     assert contents(back) == contents(source)
+
+
+class TestWhatWasEndedStaysEnded:
+    """Whichever store it was ended in, between two runs."""
+
+    @pytest.fixture(params=["source", "target"])
+    async def ending(self, request, source, target):
+        """Return the store in which things end, once both hold them."""
+        assert not (await migrate(source, target)).differing
+        return source if request.param == "source" else target
+
+    async def test_a_deleted_share(self, ending, source, target, new_service, alice, bob):
+        service = new_service(ending)
+        await service.delete(alice, "00000001", None)
+        await service.close()
+        for _ in range(2):
+            assert not (await migrate(source, target)).differing
+        with pytest.raises(ShareError, match="Share not found"):
+            await new_service(target).agent_session(bob, "00000001")
+        assert not any(
+            "x" * 2000 in str(unpack(body)) for key, body in contents(target).items() if "00000001" in key
+        )
+        assert not any(key.startswith("index/00000001") for key in contents(target))
+
+    async def test_a_deleted_share_of_which_nothing_is_left_but_its_place(
+        self, source, target, new_service, alice, bob
+    ):
+        await migrate(source, target)
+        service = new_service(target)
+        await service.delete(alice, "00000001", None)
+        await service.close()
+        await target.delete(
+            [key for key in contents(target) if "00000001/" in key and not key.endswith("/head")]
+        )
+        migration = await migrate(source, target)
+        assert not migration.differing
+        assert migration.newer
+        with pytest.raises(ShareError, match="Share not found"):
+            await new_service(target).agent_session(bob, "00000001")
+        assert [key for key in contents(target) if "/00000001" in key and not key.startswith("session")] == [
+            head
+        ]
+
+    async def test_a_share_that_was_made_private(self, ending, source, target, new_service, alice, bob):
+        service = new_service(ending)
+        await service.update(alice, "00000001", None, {"visibility": "private"})
+        await service.close()
+        for _ in range(2):
+            assert not (await migrate(source, target)).differing
+        with pytest.raises(ShareError):
+            await new_service(target).agent_session(bob, "00000001")
+
+    @pytest.mark.parametrize("end", ["revoke", "rotate"])
+    async def test_a_key(self, source, target, end):
+        keys = {store: ApiKeys(store) for store in (source, target)}
+        made = [await keys[source].create("laptop") for _ in range(2)]
+        await migrate(source, target)
+        for store, key in zip((source, target), made, strict=True):
+            await getattr(keys[store], end)(key.kept.id)
+        for _ in range(2):
+            assert not (await migrate(source, target)).differing
+        kept = {key.id: key for key in await keys[target].list()}
+        assert all(kept[key.kept.id].revoked_at for key in made)
+
+    async def test_even_if_the_target_is_to_be_overwritten(self, source, target, new_service, alice, bob):
+        key = await ApiKeys(source).create("laptop")
+        await migrate(source, target)
+        await ApiKeys(target).revoke(key.kept.id)
+        service = new_service(target)
+        await service.delete(alice, "00000001", None)
+        await service.close()
+        await migrate(source, target, overwrite=True)
+        with pytest.raises(ShareError, match="Share not found"):
+            await new_service(target).agent_session(bob, "00000001")
+        assert all(kept.revoked_at for kept in await ApiKeys(target).list())
+
+
+async def test_of_a_share_that_both_stores_went_on_with_nothing_is_mixed(source, target, new_service, alice):
+    await migrate(source, target)
+    for store, count in ((source, 3), (target, 1)):
+        service = new_service(store)
+        for number in range(count):
+            await service.sync(alice, "00000001", None, [part(f"{count} {number}")])
+        await service.close()
+    before = contents(target)
+    migration = await migrate(source, target)
+    assert [key.rpartition("/")[2] for key in migration.differing if "/log/" in key] == [
+        f"{number:012d}" for number in (3, 4, 5)
+    ]
+    assert {key: body for key, body in contents(target).items() if "/log/" in key} == {
+        key: body for key, body in before.items() if "/log/" in key
+    }

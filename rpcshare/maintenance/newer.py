@@ -1,0 +1,63 @@
+"""Which of two copies of an object is the newer, so that a copy never brings back what was ended."""
+
+from enum import Enum, auto
+
+from rpcshare.auth.api_keys import KEY_PREFIX, decode_key
+from rpcshare.shares import objects
+from rpcshare.storage import StoredObject, StoreError
+
+__all__ = ["Newer", "merged", "newer"]
+
+
+class Newer(Enum):
+    """What there is to say of an object that two stores have otherwise."""
+
+    SOURCE = auto()
+    TARGET = auto()
+    NEITHER = auto()
+    """They have nothing to do with each other, or it cannot be told."""
+
+
+def newer(ours: StoredObject, theirs: StoredObject) -> Newer:
+    """Return which store has the newer of two objects with one key, ``ours`` being the source's.
+
+    A share that was deleted is newer than the same share, and so are settings that were changed more often.
+    A key that was revoked is newer than the same key.
+    """
+    try:
+        if ours.key.startswith("share/") and ours.key.endswith("/head"):
+            return _newer_head(objects.decode_head(ours.body), objects.decode_head(theirs.body))
+        if ours.key.startswith(KEY_PREFIX):
+            return _newer_key(ours, theirs)
+    except StoreError:
+        return Newer.NEITHER
+    return Newer.NEITHER
+
+
+def merged(ours: StoredObject, theirs: StoredObject) -> bytes | None:
+    """Return the row of a share that holds the newest of both stores'; None if one cannot be read."""
+    try:
+        row, other = objects.decode_index(ours.body), objects.decode_index(theirs.body)
+    except StoreError:
+        return None
+    return objects.encode_index(row.merged_with(other))
+
+
+def _newer_head(ours: objects.Head, theirs: objects.Head) -> Newer:
+    if ours.generation != theirs.generation:
+        return Newer.NEITHER
+    if ours.deleted != theirs.deleted:
+        return Newer.SOURCE if ours.deleted else Newer.TARGET
+    if ours.revision != theirs.revision:
+        return Newer.SOURCE if ours.revision > theirs.revision else Newer.TARGET
+    return Newer.NEITHER
+
+
+def _newer_key(ours: StoredObject, theirs: StoredObject) -> Newer:
+    our_key, their_key = decode_key(ours), decode_key(theirs)
+    if our_key.hash != their_key.hash:
+        return Newer.NEITHER
+    if (our_key.revoked_at is None) != (their_key.revoked_at is None):
+        return Newer.TARGET if our_key.revoked_at is None else Newer.SOURCE
+    # Revoked in both: neither brings it back, so the target keeps what it has.
+    return Newer.TARGET if our_key.revoked_at is not None else Newer.NEITHER
