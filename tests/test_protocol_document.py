@@ -259,7 +259,7 @@ def test_event_has_its_form(block: Block) -> None:
 async def http_server() -> AsyncIterator[httpx.AsyncClient]:
     async with share_service() as service:
         authenticator = Authenticator([AdminTokenVerifier(TOKEN)])
-        app, _ = create_app(Settings(), service, authenticator, f"https://{HOST}")
+        app, connections = create_app(Settings(), service, authenticator, f"https://{HOST}")
         config = uvicorn.Config(app, ws="websockets-sansio", lifespan="off", log_config=None)
         server = uvicorn.Server(config)
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -269,6 +269,7 @@ async def http_server() -> AsyncIterator[httpx.AsyncClient]:
                 yield client
             server.should_exit = True
             await serving
+        await connections.close()
 
 
 def message(lines: list[str]) -> tuple[str, dict[str, str], object]:

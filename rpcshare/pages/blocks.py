@@ -11,11 +11,11 @@ from markupsafe import Markup
 
 from rpcshare.pages import figures
 from rpcshare.pages.fields import Fields, plain
-from rpcshare.pages.highlighting import highlighted
-from rpcshare.pages.markdown import markdown
 
 __all__ = [
     "NORMAL",
+    "PLAIN",
+    "PLAIN_WHOLE",
     "WHOLE",
     "Block",
     "Bounds",
@@ -27,11 +27,11 @@ __all__ = [
     "Prose",
     "Table",
     "Text",
-    "code",
-    "json_code",
+    "cut_characters",
+    "cut_lines",
     "note",
     "picture",
-    "prose",
+    "scalar",
     "text",
 ]
 
@@ -45,13 +45,24 @@ class Bounds(msgspec.Struct, frozen=True):
     """Characters of text and markdown."""
     image: int
     """Characters of a data URL."""
+    is_whole: bool = False
+    has_colours: bool = True
+    """Whether code is highlighted."""
+    is_plain: bool = False
+    """Whether text is shown as it was written, and files are not compared."""
 
 
 NORMAL = Bounds(lines=60, characters=6_000, prose=16_000, image=128_000)
 """On a page with others."""
 
-WHOLE = Bounds(lines=50_000, characters=2_000_000, prose=1_000_000, image=12_000_000)
+WHOLE = Bounds(lines=50_000, characters=2_000_000, prose=1_000_000, image=12_000_000, is_whole=True)
 """On a page of its own."""
+
+PLAIN = msgspec.structs.replace(NORMAL, image=0, has_colours=False, is_plain=True)
+"""What cannot be drawn with more."""
+
+PLAIN_WHOLE = msgspec.structs.replace(PLAIN, lines=5_000, characters=200_000, prose=200_000, is_whole=True)
+"""Likewise, on a page of its own."""
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -130,19 +141,11 @@ class Fold(Block, frozen=True):
     blocks: list[Block]
 
 
-def prose(written: str, bounds: Bounds) -> list[Block]:
-    """Return markdown; nothing for none."""
-    if not written.strip():
-        return []
-    shown, cut = _cut_characters(written, bounds.prose)
-    return [Prose(markdown(shown), cut)]
-
-
 def text(written: str, bounds: Bounds) -> list[Block]:
     """Return text as it was typed; nothing for none."""
     if not written.strip():
         return []
-    shown, cut = _cut_characters(written, bounds.prose)
+    shown, cut = cut_characters(written, bounds.prose)
     return [Text(shown.strip("\n"), cut)]
 
 
@@ -150,32 +153,8 @@ def note(written: str, bounds: Bounds, tone: str = "") -> list[Block]:
     """Return a message, such as that of an error; nothing for none."""
     if not written.strip():
         return []
-    shown, cut = _cut_characters(plain(written), bounds.characters)
+    shown, cut = cut_characters(plain(written), bounds.characters)
     return [Note(shown.strip(), tone, cut)]
-
-
-def code(
-    written: str,
-    bounds: Bounds,
-    *,
-    language: str = "",
-    label: str = "",
-    command: str = "",
-    is_output: bool = False,
-    first_line: int = 0,
-) -> list[Block]:
-    """Return text of fixed width; nothing for none."""
-    if not written.strip() and not command:
-        return []
-    shown, cut = _cut_lines(written, bounds)
-    shown_command, cut_command = _cut_lines(command, bounds)
-    body = highlighted(plain(shown).strip("\n") if is_output else plain(shown).rstrip("\n"), language)
-    return [Code(body, label, plain(shown_command).strip(), is_output, first_line, cut or cut_command)]
-
-
-def json_code(value: object, bounds: Bounds, label: str = "") -> list[Block]:
-    """Return a JSON value, laid out for reading."""
-    return code(_laid_out(value, bounds.characters * 2), bounds, language="json", label=label)
 
 
 _PICTURE = re.compile(r"data:image/(?:png|jpeg|gif|webp|avif);base64,[A-Za-z0-9+/\s]*={0,2}", re.IGNORECASE)
@@ -193,15 +172,16 @@ def picture(url: str, name: str, bounds: Bounds) -> list[Block]:
     return [Picture("".join(url.split()), name or "image")]
 
 
-def _cut_characters(written: str, limit: int) -> tuple[str, str]:
+def cut_characters(written: str, limit: int) -> tuple[str, str]:
+    """Return the beginning of a text, and how much there is in all if that is more."""
     if len(written) <= limit:
         return written, ""
     end = written.rfind("\n", limit // 2, limit)
     return written[: end if end > 0 else limit], figures.size(len(written))
 
 
-def _cut_lines(written: str, bounds: Bounds) -> tuple[str, str]:
-    """Return the beginning of a text, and how much there is in all if that is more."""
+def cut_lines(written: str, bounds: Bounds) -> tuple[str, str]:
+    """Return the first lines of a text, and how much there is in all if that is more."""
     end = -1
     for _ in range(bounds.lines):
         end = written.find("\n", end + 1)
@@ -220,28 +200,8 @@ def _extent(written: str) -> str:
     return f"{lines}, {figures.size(len(written))}" if len(written) > 10_000 else lines
 
 
-def _laid_out(value: object, room: int, indent: str = "") -> str:
-    """Return JSON over several lines, no longer than about ``room``; what goes in one line does."""
-    if room <= 0:
-        return "…"
-    if isinstance(value, dict | list) and value:
-        inner = indent + "  "
-        pieces: list[str] = []
-        used = 0
-        items = value.items() if isinstance(value, dict) else (("", each) for each in value)
-        for name, item in items:
-            if used > room or len(indent) > 120:
-                pieces.append(f"{inner}…")
-                break
-            start = f"{_scalar(name)}: " if isinstance(value, dict) else ""
-            pieces.append(f"{inner}{start}{_laid_out(item, room - used, inner)}")
-            used += len(pieces[-1])
-        body = ",\n".join(pieces)
-        return f"{{\n{body}\n{indent}}}" if isinstance(value, dict) else f"[\n{body}\n{indent}]"
-    return _scalar(value)
-
-
-def _scalar(value: object) -> str:
+def scalar(value: object) -> str:
+    """Return a JSON value in one line; of lists and objects, only that they are there."""
     if isinstance(value, dict):
         return "{}"
     if isinstance(value, list):
@@ -258,13 +218,15 @@ def _scalar(value: object) -> str:
     return str(value)
 
 
-def rows_of(fields: Fields) -> list[tuple[str, str]] | None:
-    """Return short values under their names, or None if there are others among them."""
+def rows_of(fields: Fields, bounds: Bounds) -> list[tuple[str, str]] | None:
+    """Return a few short values under their names, or None if there are others among them."""
     rows = []
+    if len(fields.whole) > bounds.lines:
+        return None
     for name, value in fields.whole.items():
         if isinstance(value, dict | list):
             return None
-        shown = value if isinstance(value, str) else _scalar(value)
+        shown = value if isinstance(value, str) else scalar(value)
         if len(shown) > 400 or "\n" in shown:
             return None
         rows.append((plain(name[:80]), plain(shown)))

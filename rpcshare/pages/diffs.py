@@ -2,20 +2,21 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from difflib import SequenceMatcher
-from itertools import groupby
+from difflib import Match, SequenceMatcher
+from itertools import accumulate, groupby
 from typing import ClassVar
 
 import msgspec
 from markupsafe import Markup, escape
 
-from rpcshare.pages.blocks import NORMAL, Block, Bounds
+from rpcshare.pages.blocks import Block, Bounds
 from rpcshare.pages.fields import Fields, plain
 from rpcshare.pages.figures import plural
 
 __all__ = ["DiffBlock", "Hunk", "Row", "compared", "diff_of_file", "patched"]
 
-_MAX_COMPARED = 800  # differing lines on each side; comparing may take quadratic time
+_MAX_COMPARED = 800  # differing lines on each side
+_MAX_STEPS = 100_000  # of comparing, about 10 ms: of two versions of a file, the usual number is below 6,000
 _CONTEXT = 3
 _LARGEST = 100  # times as many characters as are shown of it: what is looked at
 _MAX_MARKED = 400  # characters of a line in which the changed words are marked
@@ -66,10 +67,9 @@ def diff_of_file(diff: Fields, bounds: Bounds, *, is_split: bool = False) -> Dif
     patch = diff.raw("patch", "diff")
     before, after = diff.raw("before"), diff.raw("after")
     if max(len(patch), len(before), len(after)) > bounds.characters * _LARGEST:
-        remark = "Too large to be shown among others." if bounds is NORMAL else "Too large to be shown."
-        block = DiffBlock(
-            file, "modified", 0, 0, [], is_split, remark, cut="whole" if bounds is NORMAL else ""
-        )
+        remark = "Too large to be shown." if bounds.is_whole else "Too large to be shown among others."
+        cut = "" if bounds.is_whole else "whole"
+        block = DiffBlock(file, "modified", 0, 0, [], is_split, remark, cut)
     elif patch:
         block = patched(file, patch, bounds, is_split=is_split)
     else:
@@ -103,8 +103,14 @@ def patched(file: str, patch: str, bounds: Bounds, *, is_split: bool = False) ->
 def compared(file: str, before: str, after: str, bounds: Bounds, *, is_split: bool = False) -> DiffBlock:
     """Return how ``after`` differs from ``before``."""
     old, new = _lines(before), _lines(after)
-    hunks = [("", *hunk) for hunk in _hunks(old, new)]
-    return _block(file, hunks, bounds, is_split=is_split)
+    remark = ""
+    try:
+        hunks = list(_hunks(old, new, steps=0 if bounds.is_plain else _MAX_STEPS))
+    except _TooManyStepsError:
+        hunks = [_replaced(old, new)]
+        remark = "Shown as lines removed and added: finding those that stayed takes too long."
+    block = _block(file, [("", *hunk) for hunk in hunks], bounds, is_split=is_split)
+    return msgspec.structs.replace(block, remark=remark) if remark else block
 
 
 def _block(
@@ -152,35 +158,85 @@ def _lines(text: str) -> list[str]:
     return text.removesuffix("\n").split("\n") if text else []
 
 
-def _hunks(old: list[str], new: list[str]) -> Iterator[tuple[int, int, list[Line]]]:
-    """Yield where the two differ, with some lines around."""
+class _TooManyStepsError(Exception):
+    pass
+
+
+class _BoundedMatcher(SequenceMatcher[str]):
+    """Counts the pairs of equal lines that it looks at, and gives up when they are too many."""
+
+    def __init__(self, old: list[str], new: list[str], steps: int) -> None:
+        super().__init__(None, old, new)
+        self._steps_left = steps
+        self._number = len(old)
+        places: dict[str, list[int]] = self.b2j  # type: ignore[attr-defined]  # documented, but not in typeshed
+        # To look for old lines i to j takes as many steps as they have counterparts.
+        self._steps_until = [0, *accumulate(1 + len(places.get(line, ())) for line in old)]
+
+    def find_longest_match(
+        self, alo: int = 0, ahi: int | None = None, blo: int = 0, bhi: int | None = None
+    ) -> Match:
+        last = self._number if ahi is None else ahi
+        self._steps_left -= self._steps_until[last] - self._steps_until[alo]
+        if self._steps_left < 0:
+            raise _TooManyStepsError
+        return super().find_longest_match(alo, ahi, blo, bhi)
+
+
+def _replaced(old: list[str], new: list[str]) -> tuple[int, int, list[Line]]:
+    """Return all that is between what the two begin and end with in common, removed and added."""
+    start, end = _shared(old, new)
+    lines = [("-", line) for line in old[start : len(old) - end]]
+    lines += [("+", line) for line in new[start : len(new) - end]]
+    return start + 1, start + 1, lines
+
+
+def _shared(old: list[str], new: list[str]) -> tuple[int, int]:
+    """Return with how many equal lines the two begin, and end."""
+    shortest = min(len(old), len(new))
     start = 0
-    while start < min(len(old), len(new)) and old[start] == new[start]:
+    while start < shortest and old[start] == new[start]:
         start += 1
     end = 0
-    while end < min(len(old), len(new)) - start and old[-1 - end] == new[-1 - end]:
+    while end < shortest - start and old[-1 - end] == new[-1 - end]:
         end += 1
-    old_middle, new_middle = old[start : len(old) - end], new[start : len(new) - end]
-    if not old_middle and not new_middle:
-        return
-    if len(old_middle) > _MAX_COMPARED or len(new_middle) > _MAX_COMPARED:
-        lines = [("-", line) for line in old_middle] + [("+", line) for line in new_middle]
-        yield start + 1, start + 1, lines
+    return start, end
+
+
+def _hunks(old: list[str], new: list[str], *, steps: int) -> Iterator[tuple[int, int, list[Line]]]:
+    """Yield where the two differ, with some lines around.
+
+    Raises:
+        _TooManyStepsError: comparing takes more than ``steps``.
+    """
+    start, end = _shared(old, new)
+    removed, added = old[start : len(old) - end], new[start : len(new) - end]
+    if not removed and not added:
         return
     lead = min(start, _CONTEXT)
     tail = min(end, _CONTEXT)
     first = start - lead
     one = old[first : len(old) - end + tail]
     other = new[first : len(new) - end + tail]
-    for group in SequenceMatcher(None, one, other).get_grouped_opcodes(_CONTEXT):
+    if not removed or not added:
+        lines = [("-", line) for line in removed] + [("+", line) for line in added]
+        yield first + 1, first + 1, [*_same(one[:lead]), *lines, *_same(one[len(one) - tail :])]
+        return
+    if max(len(removed), len(added)) > _MAX_COMPARED:
+        raise _TooManyStepsError
+    for group in _BoundedMatcher(one, other, steps).get_grouped_opcodes(_CONTEXT):
         lines = []
         for tag, i1, i2, j1, j2 in group:
             if tag == "equal":
-                lines += [(" ", line) for line in one[i1:i2]]
+                lines += _same(one[i1:i2])
             else:
                 lines += [("-", line) for line in one[i1:i2]]
                 lines += [("+", line) for line in other[j1:j2]]
         yield first + group[0][1] + 1, first + group[0][3] + 1, lines
+
+
+def _same(lines: list[str]) -> list[Line]:
+    return [(" ", line) for line in lines]
 
 
 def _numbered(lines: Iterable[Line], old: int, new: int) -> Iterator[tuple[str, int, int, str]]:

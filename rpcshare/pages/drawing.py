@@ -1,36 +1,36 @@
 """The pages themselves: views into templates."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple, Self
 from urllib.parse import quote
 
 import msgspec
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from rpcshare.pages import figures
+from rpcshare.pages.anchors import anchor
 from rpcshare.pages.assets import Assets
-from rpcshare.pages.blocks import NORMAL, WHOLE
 from rpcshare.pages.chunks import Chunk, Place, Run, chunk_of, place_of
-from rpcshare.pages.drawn_parts import DrawnParts
 from rpcshare.pages.fields import Fields
 from rpcshare.pages.messages import MessageView, anchor_of, facts_of, prompt_of, view_of_message
-from rpcshare.pages.parts import PartView, anchor, view_of_part
-from rpcshare.pages.sessions import (
-    FILES_PER_PAGE,
-    Prompt,
-    directory_of,
-    prompts_of,
-    view_of_changes,
-    view_of_session,
-)
+from rpcshare.pages.pieces import Cause, Draft, FilePiece, PartPiece, Piece
+from rpcshare.pages.sessions import FILES_PER_PAGE, Prompt, directory_of, prompts_of, view_of_session
+from rpcshare.pages.templating import page_templates
 from rpcshare.shares.outline import Entry, PartEntry, Transcript
 from rpcshare.shares.page import Page
 from rpcshare.shares.state import SessionIndex
 
 __all__ = ["Frame", "Listing", "Pages", "Update"]
 
-_KEPT = 24 * 2**20  # bytes of drawn parts
 _MAX_UPDATE = 150  # parts; whoever has missed more loads what it shows anew
+
+_OMITTED: Final = {
+    Cause.TIME: "drawing it takes too long",
+    Cause.MEMORY: "drawing it takes too much memory",
+    Cause.SIZE: "it is too large",
+    Cause.ERROR: "drawing it fails",
+    Cause.PAGE: "drawing the whole page takes too long",
+}
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -74,25 +74,17 @@ class Listing(msgspec.Struct, frozen=True):
 
 
 class Pages:
-    """Draws pages. One thread at a time may use it."""
+    """Drafts pages and renders them. What users wrote at length is in pieces, which others draw."""
 
     def __init__(self) -> None:
         self.assets = Assets()
-        self._drawn = DrawnParts(_KEPT)
-        environment = Environment(
-            loader=PackageLoader("rpcshare.pages"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.globals["assets"] = self.assets
-        self._environment = environment
+        self._environment = environment = page_templates(assets=self.assets)
         for name in environment.list_templates():
             environment.get_template(name)  # compiled now, not when somebody waits for it
-        parts = environment.get_template("parts.html").module
+        omitted = environment.get_template("omitted.html").module
         messages = environment.get_template("messages.html").module
-        self._draw_part: Callable[[PartView, int, str], Markup] = parts.draw  # type: ignore[attr-defined]  # macros
+        self._draw_omitted_part: Callable[..., Markup] = omitted.part  # type: ignore[attr-defined]  # macros
+        self._draw_omitted_file: Callable[..., Markup] = omitted.file  # type: ignore[attr-defined]
         self._draw_messages: Callable[..., Markup] = messages.messages  # type: ignore[attr-defined]
         self._draw_prompts: Callable[..., Markup] = messages.prompts  # type: ignore[attr-defined]
         self._draw_summary: Callable[..., Markup] = messages.summary  # type: ignore[attr-defined]
@@ -100,7 +92,9 @@ class Pages:
 
     # A share
 
-    def share(self, frame: Frame, transcript: Transcript, *, at: str, until: str, is_end: bool) -> str | None:
+    def share(
+        self, frame: Frame, transcript: Transcript, *, at: str, until: str, is_end: bool
+    ) -> Draft[str] | None:
         """Return the page of a share.
 
         Args:
@@ -118,26 +112,38 @@ class Pages:
             return None
         session = view_of_session(transcript)
         prompts, more = prompts_of(transcript)
-        return self._render(
-            "share.html",
-            frame=msgspec.structs.replace(frame, title=session.title, description=session.description),
-            session=session,
-            share_id=transcript.share_id,
-            sync_count=transcript.sync_count,
-            prompts=prompts,
-            more_prompts=more,
-            chunk=chunk,
-            views=self._views(transcript, chunk),
-        )
+        shown = [_Shown.of_run(transcript, run) for run in chunk.runs]
 
-    def chunk(self, transcript: Transcript, *, at: str, until: str, is_end: bool) -> str | None:
+        def render(drawn: Mapping[Piece, Markup]) -> str:
+            return self._render(
+                "share.html",
+                frame=msgspec.structs.replace(frame, title=session.title, description=session.description),
+                session=session,
+                share_id=transcript.share_id,
+                sync_count=transcript.sync_count,
+                prompts=prompts,
+                more_prompts=more,
+                chunk=chunk,
+                views=[each.view(transcript, drawn) for each in shown],
+            )
+
+        return Draft(_pieces(shown), render)
+
+    def chunk(self, transcript: Transcript, *, at: str, until: str, is_end: bool) -> Draft[str] | None:
         """Return the messages of such a page alone."""
         chunk = self._chunk(transcript, at=at, until=until, is_end=is_end)
         if chunk is None:
             return None
-        return self._render("chunk.html", chunk=chunk, views=self._views(transcript, chunk))
+        shown = [_Shown.of_run(transcript, run) for run in chunk.runs]
 
-    def part(self, frame: Frame, transcript: Transcript, part_anchor: str) -> str | None:
+        def render(drawn: Mapping[Piece, Markup]) -> str:
+            return self._render(
+                "chunk.html", chunk=chunk, views=[each.view(transcript, drawn) for each in shown]
+            )
+
+        return Draft(_pieces(shown), render)
+
+    def part(self, frame: Frame, transcript: Transcript, part_anchor: str) -> Draft[str] | None:
         """Return the page of one part, of which all is shown; None if there is none."""
         found = _find_part(transcript, part_anchor)
         if found is None:
@@ -145,20 +151,23 @@ class Pages:
         entry, index, part = found
         session = view_of_session(transcript)
         role = facts_of(entry).role
-        view = view_of_part(Fields.decode(part.body), role, directory_of(transcript), WHOLE)
-        view = msgspec.structs.replace(view, is_open=True)
-        back = f"../../{transcript.share_id}?at={anchor_of(entry)}#p-{view.anchor}"
-        return self._render(
-            "part.html",
-            frame=msgspec.structs.replace(frame, title=session.title, description=session.description),
-            part=self._draw_part(view, index, ""),
-            role=role if role in ("user", "assistant") else "other",
-            back=back,
-        )
+        place = anchor(part.id)
+        piece = PartPiece(part.body, place, role, directory_of(transcript), index, "", is_whole=True)
+
+        def render(drawn: Mapping[Piece, Markup]) -> str:
+            return self._render(
+                "part.html",
+                frame=msgspec.structs.replace(frame, title=session.title, description=session.description),
+                part=drawn[piece],
+                role=role if role in ("user", "assistant") else "other",
+                back=f"../../{transcript.share_id}?at={anchor_of(entry)}#p-{place}",
+            )
+
+        return Draft([piece], render)
 
     def changes(
         self, frame: Frame, transcript: Transcript, *, is_split: bool, file: int | None, start: int = 1
-    ) -> str | None:
+    ) -> Draft[str] | None:
         """Return the page of what the session's files have become.
 
         Args:
@@ -175,42 +184,62 @@ class Pages:
         first, number = (start, FILES_PER_PAGE) if file is None else (file, 1)
         if not 1 <= first <= max(1, session.files):
             return None
-        bounds = NORMAL if file is None else WHOLE
-        files = view_of_changes(transcript, bounds, is_split=is_split, start=first - 1, number=number)
-        more = session.files - (first - 1) - len(files) if file is None else 0
-        return self._render(
-            "changes.html",
-            frame=msgspec.structs.replace(frame, title=session.title, description=session.description),
-            session=session,
-            share_id=transcript.share_id,
-            sync_count=transcript.sync_count,
-            files=files,
-            more_files=more,
-            offset=first - 1,
-            next_start=first + len(files),
-            is_split=is_split,
-            is_whole=file is not None,
-        )
+        directory = directory_of(transcript)
+        is_whole = file is not None
+        pieces: list[Piece] = [
+            FilePiece(each.body, directory, place, is_split, is_whole)
+            for place, each in enumerate(transcript.files[first - 1 : first - 1 + number], first)
+        ]
 
-    def update(self, transcript: Transcript, since: int) -> Update:
+        def render(drawn: Mapping[Piece, Markup]) -> str:
+            return self._render(
+                "changes.html",
+                frame=msgspec.structs.replace(frame, title=session.title, description=session.description),
+                session=session,
+                share_id=transcript.share_id,
+                sync_count=transcript.sync_count,
+                files=[drawn[piece] for piece in pieces],
+                more_files=0 if is_whole else session.files - (first - 1) - len(pieces),
+                offset=first - 1,
+                next_start=first + len(pieces),
+                is_split=is_split,
+                is_whole=is_whole,
+            )
+
+        return Draft(pieces, render)
+
+    def update(self, transcript: Transcript, since: int) -> Draft[Update]:
         """Return what has changed since sync number ``since``."""
+        reset = Draft[Update]([], lambda _: Update(transcript.sync_count, is_reset=True))
         if since < transcript.known_since or since > transcript.sync_count:
-            return Update(transcript.sync_count, is_reset=True)
+            return reset
         changed = [(index, entry) for index, entry in enumerate(transcript.entries) if entry.since > since]
         if sum(part.since > since for _, entry in changed for part in entry.parts) > _MAX_UPDATE:
-            return Update(transcript.sync_count, is_reset=True)
+            return reset
         session = view_of_session(transcript)
-        views = [self._changed(transcript, index, entry, since) for index, entry in changed]
+        shown = [_Shown.of_changed(transcript, index, entry, since) for index, entry in changed]
         prompts = [
             Prompt(anchor_of(entry), text) for _, entry in changed if (text := prompt_of(entry)) is not None
         ]
-        return Update(
-            transcript.sync_count,
-            messages=str(self._draw_messages(views)),
-            summary=str(self._draw_summary(session)),
-            prompts=str(self._draw_prompts(prompts)),
-            tabs=str(self._draw_tabs(session, transcript.share_id, "session")),
-        )
+
+        def render(drawn: Mapping[Piece, Markup]) -> Update:
+            views = [each.view(transcript, drawn) for each in shown]
+            return Update(
+                transcript.sync_count,
+                messages=str(self._draw_messages(views)),
+                summary=str(self._draw_summary(session)),
+                prompts=str(self._draw_prompts(prompts)),
+                tabs=str(self._draw_tabs(session, transcript.share_id, "session")),
+            )
+
+        return Draft(_pieces(shown), render)
+
+    def omitted(self, piece: Piece, cause: Cause) -> Markup:
+        """Return what stands in the place of a piece that cannot be drawn at all."""
+        why = f"Not shown: {_OMITTED[cause]}. It is in the session's data."
+        if isinstance(piece, PartPiece):
+            return self._draw_omitted_part(piece.anchor, piece.index, why)
+        return self._draw_omitted_file(piece.number, why)
 
     def _chunk(self, transcript: Transcript, *, at: str, until: str, is_end: bool) -> Chunk | None:
         start = place_of(transcript, at) if at else None
@@ -220,45 +249,6 @@ class Pages:
         if is_end:
             return chunk_of(transcript, end=Place(len(transcript.entries)))
         return chunk_of(transcript, start, end)
-
-    def _views(self, transcript: Transcript, chunk: Chunk) -> list[MessageView]:
-        return [self._view(transcript, run) for run in chunk.runs]
-
-    def _view(self, transcript: Transcript, run: Run) -> MessageView:
-        parts = [(index, run.entry.parts[index]) for index in range(run.first, run.last)]
-        return self._message(transcript, run.index, run.entry, parts, run.first, run.last)
-
-    def _changed(self, transcript: Transcript, index: int, entry: Entry, since: int) -> MessageView:
-        parts = [(place, part) for place, part in enumerate(entry.parts) if part.since > since]
-        return self._message(transcript, index, entry, parts, 0, len(entry.parts))
-
-    def _message(
-        self,
-        transcript: Transcript,
-        index: int,
-        entry: Entry,
-        parts: list[tuple[int, PartEntry]],
-        first: int,
-        last: int,
-    ) -> MessageView:
-        role = facts_of(entry).role
-        drawn = [(place, self._part(transcript, role, place, part)) for place, part in parts]
-        return view_of_message(
-            entry,
-            drawn,
-            first=first,
-            is_end=last >= len(entry.parts),
-            after=anchor_of(transcript.entries[index - 1]) if index else "",
-        )
-
-    def _part(self, transcript: Transcript, role: str, index: int, part: PartEntry) -> Markup:
-        directory = directory_of(transcript)
-
-        def draw() -> Markup:
-            view = view_of_part(Fields.decode(part.body), role, directory, NORMAL)
-            return self._draw_part(view, index, f"{transcript.share_id}/part/{view.anchor}")
-
-        return self._drawn.get(part, role, directory, index, draw)
 
     # The list of sessions
 
@@ -329,6 +319,51 @@ class Pages:
 
     def _render(self, template: str, **values: object) -> str:
         return self._environment.get_template(template).render(**values)
+
+
+class _Shown(NamedTuple):
+    """A message, or a run of its parts, with the pieces in it."""
+
+    place: int
+    """Of the message."""
+    entry: Entry
+    pieces: list[PartPiece]
+    first: int
+    is_end: bool
+
+    @classmethod
+    def of_run(cls, transcript: Transcript, run: Run) -> Self:
+        parts = [(place, run.entry.parts[place]) for place in range(run.first, run.last)]
+        pieces = _part_pieces(transcript, run.entry, parts)
+        return cls(run.index, run.entry, pieces, run.first, run.last >= len(run.entry.parts))
+
+    @classmethod
+    def of_changed(cls, transcript: Transcript, index: int, entry: Entry, since: int) -> Self:
+        parts = [(place, part) for place, part in enumerate(entry.parts) if part.since > since]
+        return cls(index, entry, _part_pieces(transcript, entry, parts), 0, is_end=True)
+
+    def view(self, transcript: Transcript, drawn: Mapping[Piece, Markup]) -> MessageView:
+        """Return how it is shown, given its pieces as HTML."""
+        return view_of_message(
+            self.entry,
+            [(piece.index, drawn[piece]) for piece in self.pieces],
+            first=self.first,
+            is_end=self.is_end,
+            after=anchor_of(transcript.entries[self.place - 1]) if self.place else "",
+        )
+
+
+def _part_pieces(transcript: Transcript, entry: Entry, parts: list[tuple[int, PartEntry]]) -> list[PartPiece]:
+    role, directory, share_id = facts_of(entry).role, directory_of(transcript), transcript.share_id
+    return [
+        PartPiece(part.body, place, role, directory, index, f"{share_id}/part/{place}")
+        for index, part in parts
+        for place in (anchor(part.id),)
+    ]
+
+
+def _pieces(shown: list[_Shown]) -> list[Piece]:
+    return [piece for each in shown for piece in each.pieces]
 
 
 def _find_part(transcript: Transcript, part_anchor: str) -> tuple[Entry, int, PartEntry] | None:

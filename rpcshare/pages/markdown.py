@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import nh3
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
+from markdown_it.rules_block import StateBlock, table
 from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
@@ -25,6 +26,10 @@ MAX_MARKDOWN = 200_000
 
 _MAX_LINKIFIED = 50_000
 _MAX_URLS = 200  # linkify takes quadratic time in their number
+_MAX_CELLS = 10_000  # of tables; a short row is filled up, so that a byte may make hundreds
+
+# What is kept in the environment of one rendering.
+_HAS_COLOURS, _CELLS = "has_colours", "cells"
 
 _TOP_HEADING = 3  # a page has its title at 1, and messages at 2
 _LAST_HEADING = 6
@@ -51,18 +56,36 @@ _cleaner = nh3.Cleaner(
 )
 
 
-def markdown(text: str) -> Markup:
-    """Return markdown as HTML, in which headings go on below those of the page."""
+def markdown(text: str, *, has_colours: bool = True) -> Markup:
+    """Return markdown as HTML, in which headings go on below those of the page.
+
+    Some text takes markdown-it time that grows with its square, and Pygments longer than anybody waits:
+    the caller has to be able to stop this.
+
+    Args:
+        text: what was written.
+        has_colours: whether code in it is highlighted.
+    """
     text = clean(text)
     if len(text) > MAX_MARKDOWN:
-        return Markup('<pre class="as-written" tabindex="0">{}</pre>').format(text)
+        return _as_written(text, f"it is longer than {MAX_MARKDOWN:,} characters")
     has_links = len(text) <= _MAX_LINKIFIED and text.count("://") <= _MAX_URLS
     parser = _linkifying if has_links else _plain
     try:
-        html = parser.render(text)
-    except (RecursionError, ValueError):  # nested without end, or a URL that is none
-        return Markup('<pre class="as-written" tabindex="0">{}</pre>').format(text)
+        html = parser.render(text, {_HAS_COLOURS: has_colours, _CELLS: 0})
+    except _TooManyCellsError:
+        return _as_written(text, f"its tables have more than {_MAX_CELLS:,} cells")
+    except RecursionError:
+        return _as_written(text, "it is nested too deeply")
+    except ValueError:  # a URL that is none
+        return _as_written(text, "an address in it cannot be read")
     return Markup(_cleaner.clean(html))  # noqa: S704 -- this is what cleaning is for
+
+
+def _as_written(text: str, why: str) -> Markup:
+    return Markup(
+        '<p class="remark">Shown as it was written: {}.</p><pre class="as-written" tabindex="0">{}</pre>'
+    ).format(why, text)
 
 
 class _Renderer(RendererHTML):
@@ -71,11 +94,11 @@ class _Renderer(RendererHTML):
     def fence(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
         """Print a block of code, under the name of its language."""
         language = (tokens[idx].info.split() or [""])[0]
-        return _code(tokens[idx].content, language)
+        return _code(tokens[idx].content, language, has_colours=env[_HAS_COLOURS])
 
     def code_block(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
         """Print an indented block of code."""
-        return _code(tokens[idx].content, "")
+        return _code(tokens[idx].content, "", has_colours=False)
 
     def image(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
         """Print a link to an image."""
@@ -95,9 +118,11 @@ class _Renderer(RendererHTML):
         return "</table></div>"
 
 
-def _code(code: str, language: str) -> str:
+def _code(code: str, language: str, *, has_colours: bool) -> str:
     label = Markup('<span class="language">{}</span>').format(language[:40]) if language else Markup()
-    body = highlighted(plain(code).rstrip("\n"), language)
+    body = plain(code).rstrip("\n")
+    if has_colours:
+        body = highlighted(body, language)
     return str(Markup('<div class="code">{}<pre><code>{}</code></pre></div>\n').format(label, body))
 
 
@@ -112,6 +137,7 @@ def _parser(*, linkify: bool) -> MarkdownIt:
         renderer_cls=_Renderer,
     )
     parser.enable(["table", "strikethrough"])
+    parser.block.ruler.at("table", _bounded_table, {"alt": ["paragraph", "reference"]})
     if linkify and parser.linkify is not None:
         parser.enable("linkify")
         parser.linkify.set({"fuzzy_link": False, "fuzzy_email": False})
@@ -119,6 +145,26 @@ def _parser(*, linkify: bool) -> MarkdownIt:
     parser.core.ruler.push("page_headings", _set_headings)
     parser.core.ruler.push("cell_classes", _set_cells)
     return parser
+
+
+class _TooManyCellsError(Exception):
+    pass
+
+
+def _bounded_table(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+    """Begin no table that would be too large with those before it."""
+    if not table(state, start, end, True):  # which looks at its first two lines
+        return False
+    if silent:
+        return True
+    columns = state.getLines(start, start + 1, 0, False).count("|") + 1
+    rows = 2
+    while start + rows < end and not state.isEmpty(start + rows):
+        rows += 1
+    state.env[_CELLS] += columns * rows
+    if state.env[_CELLS] > _MAX_CELLS:
+        raise _TooManyCellsError
+    return table(state, start, end, silent)
 
 
 def _set_headings(state: StateCore) -> None:

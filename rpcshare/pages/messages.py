@@ -4,9 +4,9 @@ import msgspec
 from markupsafe import Markup
 
 from rpcshare.pages import blocks, figures
+from rpcshare.pages.anchors import anchor
 from rpcshare.pages.blocks import NORMAL, Block
 from rpcshare.pages.fields import Fields
-from rpcshare.pages.parts import anchor
 from rpcshare.shares.outline import Entry
 
 __all__ = ["MessageFacts", "MessageView", "anchor_of", "facts_of", "prompt_of", "view_of_message"]

@@ -1,28 +1,19 @@
 """A part of a message, from its JSON to what is seen of it."""
 
-import hashlib
 import re
 from collections.abc import Callable
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from rpcshare.pages import blocks, figures
+from rpcshare.pages import blocks, code_and_prose, figures
+from rpcshare.pages.anchors import anchor
 from rpcshare.pages.blocks import Block, Bounds, Note
 from rpcshare.pages.fields import Fields
 from rpcshare.pages.highlighting import language_of
 from rpcshare.pages.tools import ToolCall, view_of_tool
 
-__all__ = ["PartView", "anchor", "view_of_part"]
-
-_ANCHOR = re.compile(r"[A-Za-z0-9_-]{1,100}")
-
-
-def anchor(item_id: str) -> str:
-    """Return what stands for an id in links and in the ``id`` of an element."""
-    if _ANCHOR.fullmatch(item_id):
-        return item_id
-    return "-" + hashlib.sha256(item_id.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+__all__ = ["PartView", "view_of_part"]
 
 
 class PartView(msgspec.Struct, frozen=True):
@@ -47,6 +38,8 @@ class PartView(msgspec.Struct, frozen=True):
     """``pending``, ``running``, ``error``; empty for what is done."""
     duration: str = ""
     is_open: bool = False
+    remark: str = ""
+    """Why it is shown with less than it might be."""
 
 
 def view_of_part(part: Fields, role: str, directory: str, bounds: Bounds) -> PartView:
@@ -77,13 +70,13 @@ def _text(part: _Part) -> PartView:
         if not shown:
             return PartView(part.anchor, "none")
         return PartView(part.anchor, "card", shown, "file", "Context", "added to the prompt")
-    draw = blocks.text if part.role == "user" else blocks.prose
+    draw = blocks.text if part.role == "user" else code_and_prose.prose
     shown = draw(written, part.bounds)
     return PartView(part.anchor, "bare" if shown else "none", shown)
 
 
 def _reasoning(part: _Part) -> PartView:
-    shown = blocks.prose(part.fields.text("text"), part.bounds)
+    shown = code_and_prose.prose(part.fields.text("text"), part.bounds)
     if not shown:
         return PartView(part.anchor, "none")
     time = part.fields.fields("time")
@@ -157,7 +150,7 @@ def _content(file: Fields, bounds: Bounds) -> list[Block]:
         kind, _, data = url.partition(",")
         if ";base64" not in kind:
             text = unquote_to_bytes(data[: bounds.characters * 3]).decode("utf-8", "replace")
-            return blocks.code(text, bounds, language=language_of(name))
+            return code_and_prose.code(text, bounds, language=language_of(name))
     return blocks.picture(url, name, bounds)
 
 
@@ -242,7 +235,7 @@ def _unknown(part: _Part) -> PartView:
     kind = part.fields.line("type", limit=80) or "no type"
     known = ("id", "messageID", "sessionID", "type")
     rest = {name: value for name, value in part.fields.whole.items() if name not in known}
-    shown = blocks.json_code(rest, part.bounds) if rest else []
+    shown = code_and_prose.json_code(rest, part.bounds) if rest else []
     return PartView(part.anchor, "card", shown, "tool", "Part", kind)
 
 

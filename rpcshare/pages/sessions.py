@@ -3,8 +3,6 @@
 import msgspec
 
 from rpcshare.pages import figures
-from rpcshare.pages.blocks import Bounds
-from rpcshare.pages.diffs import DiffBlock, diff_of_file
 from rpcshare.pages.fields import Fields
 from rpcshare.pages.messages import MessageFacts, anchor_of, facts_of, prompt_of
 from rpcshare.shares.outline import FileEntry, Transcript
@@ -15,7 +13,6 @@ __all__ = [
     "SessionView",
     "directory_of",
     "prompts_of",
-    "view_of_changes",
     "view_of_session",
 ]
 
@@ -114,27 +111,6 @@ def prompts_of(transcript: Transcript) -> tuple[list[Prompt], int]:
         if text := entry.__dict__["prompt"]:
             prompts.append(Prompt(anchor_of(entry), text))
     return prompts, more
-
-
-def view_of_changes(
-    transcript: Transcript, bounds: Bounds, *, is_split: bool, start: int, number: int
-) -> list[DiffBlock]:
-    """Return the newest diff of some files.
-
-    Args:
-        transcript: the share.
-        bounds: how much of each file is shown.
-        is_split: whether old and new stand side by side.
-        start: of which file on, from 0.
-        number: of how many.
-    """
-    directory = directory_of(transcript)
-    files = transcript.files[start : start + number]
-    shown = [diff_of_file(Fields.decode(file.body), bounds, is_split=is_split) for file in files]
-    if len(directory) > 1:
-        prefix = directory.rstrip("/") + "/"
-        shown = [msgspec.structs.replace(diff, file=diff.file.removeprefix(prefix)) for diff in shown]
-    return shown
 
 
 def directory_of(transcript: Transcript) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from rpcshare.pages import blocks
+from rpcshare.pages import blocks, code_and_prose
 from rpcshare.pages.blocks import Block, Bounds, Checklist, Fold, Note, Table
 from rpcshare.pages.diffs import compared, diff_of_file, patched
 from rpcshare.pages.fields import Fields
@@ -66,7 +66,7 @@ def _shell(call: ToolCall) -> ToolView:
         output = ""
     command = call.input.raw("command", "cmd")
     code = call.metadata.number("exit")
-    shown = blocks.code(output, call.bounds, command=command, is_output=True)
+    shown = code_and_prose.code(output, call.bounds, command=command, is_output=True)
     if code:
         shown = [*shown, Note(f"Exit status {int(code)}", "warning")]
     title = call.input.line("description") or call.title or "Command"
@@ -74,7 +74,6 @@ def _shell(call: ToolCall) -> ToolView:
 
 
 _NUMBERED = re.compile(r"^ {0,6}0{0,5}(\d{1,7})(?:\||:|→|\t) ?(.*)$")
-_CONTENT = re.compile(r"<(content|file)>\n?(.*?)(?:\n\(End of file[^\n]*\)\s*)?\n?</\1>", re.DOTALL)
 
 
 def _read(call: ToolCall) -> ToolView:
@@ -83,22 +82,37 @@ def _read(call: ToolCall) -> ToolView:
     first = max(1, display.natural("lineStart") or call.input.natural("offset"))
     content = display.raw("text")
     if not content:
-        found = _CONTENT.search(call.output[:500_000])
-        content = found[2] if found else call.output
+        content = _between_tags(call.output)
         numbered = [_NUMBERED.match(line) for line in content.split("\n")]
         if content and all(numbered):
             first = int(numbered[0][1]) if numbered[0] else first
             content = "\n".join(match[2] for match in numbered if match)
-    shown = blocks.code(content, call.bounds, language=language_of(path), first_line=first)
+    shown = code_and_prose.code(content, call.bounds, language=language_of(path), first_line=first)
     lines = content.count("\n") + 1 if content else 0
     detail = plural(lines, "line") if lines else ""
     return ToolView("file", "Read", path or call.title, detail, shown)
 
 
+def _between_tags(output: str) -> str:
+    """Return what stands between ``<content>`` or ``<file>`` and its end, or all where nothing does."""
+    starts = sorted((at, name) for name in ("content", "file") if (at := output.find(f"<{name}>")) >= 0)
+    for start, name in starts:
+        begin = start + len(name) + 2
+        end = output.find(f"</{name}>", begin)
+        if end < 0:
+            continue
+        content = output[begin:end].removeprefix("\n")
+        last = content.rstrip().rpartition("\n(End of file")
+        if last[1] and last[2].endswith(")") and "\n" not in last[2]:
+            content = last[0]
+        return content.removesuffix("\n")
+    return output
+
+
 def _write(call: ToolCall) -> ToolView:
     path = call.path("filePath", "file_path", "path")
     content = call.input.raw("content", "contents", "text")
-    shown = blocks.code(content, call.bounds, language=language_of(path), first_line=1)
+    shown = code_and_prose.code(content, call.bounds, language=language_of(path), first_line=1)
     lines = content.count("\n") + (not content.endswith("\n")) if content else 0
     is_new = call.metadata.value("exists") is False
     label = "Create" if is_new else "Write"
@@ -146,7 +160,9 @@ def _edits(call: ToolCall, path: str) -> list[Block]:
 def _patch(call: ToolCall) -> ToolView:
     shown = _edits(call, "")
     if not shown:
-        shown = blocks.code(call.input.raw("patchText", "patch", "input"), call.bounds, language="diff")
+        shown = code_and_prose.code(
+            call.input.raw("patchText", "patch", "input"), call.bounds, language="diff"
+        )
     return ToolView("pencil", "Patch", call.title, "", [*shown, *_diagnostics(call)], is_open=True)
 
 
@@ -163,7 +179,7 @@ def _search(label: str, *names: str) -> Callable[[ToolCall], ToolView]:
         detail = plural(int(found), "match", "matches") if found else ""
         if where and names[0] != "path":
             detail = f"in {where}" + (f" · {detail}" if detail else "")
-        shown = blocks.code(call.output, call.bounds, is_output=True)
+        shown = code_and_prose.code(call.output, call.bounds, is_output=True)
         return ToolView("search", label, call.path(*names) or call.title, detail, shown)
 
     return draw
@@ -185,7 +201,7 @@ def _todos(call: ToolCall) -> ToolView:
     ]
     done = sum(state == "completed" for _, state in items)
     shown: list[Block] = (
-        [Checklist(items)] if items else blocks.code(call.output, call.bounds, is_output=True)
+        [Checklist(items)] if items else code_and_prose.code(call.output, call.bounds, is_output=True)
     )
     return ToolView(
         "list", "To-do list", "", f"{done} of {len(items)} done" if items else "", shown, is_open=True
@@ -198,7 +214,7 @@ _TASK_WRAPPING = re.compile(r"</?task_(?:result|metadata)>|^task_id:.*$|^session
 def _task(call: ToolCall) -> ToolView:
     prompt = blocks.text(call.input.text("prompt"), call.bounds)
     agent = call.input.line("subagent_type", "agent")
-    answer = blocks.prose(_TASK_WRAPPING.sub("", call.output).strip(), call.bounds)
+    answer = code_and_prose.prose(_TASK_WRAPPING.sub("", call.output).strip(), call.bounds)
     steps = call.metadata.all_fields("summary")
     shown: list[Block] = []
     if prompt:
@@ -217,7 +233,7 @@ def _web(label: str, *names: str) -> Callable[[ToolCall], ToolView]:
     def draw(call: ToolCall) -> ToolView:
         asked = call.input.line(*names)
         link = asked if re.match(r"https?://", asked) else ""
-        shown = blocks.code(call.output, call.bounds, is_output=True)
+        shown = code_and_prose.code(call.output, call.bounds, is_output=True)
         return ToolView("globe", label, asked or call.title, "", shown, link=link)
 
     return draw
@@ -240,7 +256,11 @@ def _question(call: ToolCall) -> ToolView:
 
 def _skill(call: ToolCall) -> ToolView:
     return ToolView(
-        "file", "Skill", call.input.line("name") or call.title, "", blocks.prose(call.output, call.bounds)
+        "file",
+        "Skill",
+        call.input.line("name") or call.title,
+        "",
+        code_and_prose.prose(call.output, call.bounds),
     )
 
 
@@ -252,9 +272,9 @@ def _unknown(call: ToolCall) -> ToolView:
 def _call(call: ToolCall) -> list[Block]:
     shown: list[Block] = []
     if call.input:
-        rows = blocks.rows_of(call.input)
-        shown += [Table(rows)] if rows else blocks.json_code(call.input.whole, call.bounds, "input")
-    return shown + blocks.code(call.output, call.bounds, is_output=True, label="output")
+        rows = blocks.rows_of(call.input, call.bounds)
+        shown += [Table(rows)] if rows else code_and_prose.json_code(call.input.whole, call.bounds, "input")
+    return shown + code_and_prose.code(call.output, call.bounds, is_output=True, label="output")
 
 
 _TOOLS: dict[str, Callable[[ToolCall], ToolView]] = {

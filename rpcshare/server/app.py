@@ -59,7 +59,7 @@ def create_app(
     audit: AuditLog | None = None,
     seal: SessionSeal | None = None,
 ) -> tuple[Starlette, OpenConnections]:
-    """Return the application, and what knows the connections that are to be drained.
+    """Return the application, and what knows the connections that are to be drained and then closed.
 
     Args:
         settings: limits, origins and trusted proxies are taken from there.
@@ -91,7 +91,7 @@ def create_app(
     viewers = Viewers(held)
     rest = RestApi(service, authenticator, origins, settings.max_message_size, viewers)
     events = EventSocketEndpoint(service, authenticator, origins, viewers)
-    site = PageSite(service, authenticator, origins, base_url, seal, held)
+    site = PageSite(service, authenticator, origins, base_url, seal, held, metrics, settings.workers)
     connections = OpenConnections(
         rpc, viewers, site, Intake(_bodies_at_once(settings) * settings.max_message_size), metrics
     )

@@ -90,10 +90,14 @@ class IntakeMiddleware:
         client = scope.get("client")
         network = network_of(client[0] if client is not None else "")
         held = 0
+        is_complete = False
 
         async def receive_while_open() -> Message:
-            nonlocal held
+            nonlocal held, is_complete
+            if is_complete:  # all that is left to hear is that the client is gone
+                return await receive()
             message = await self._intake.receive(receive)
+            is_complete = not message.get("more_body", False)
             size = len(message.get("body", b""))
             held += size
             self._intake.hold(network, size)

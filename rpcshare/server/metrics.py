@@ -65,6 +65,18 @@ class Metrics:
         registry.register(rpc_calls)
         self.around_call = rpc_calls.around_call
         """Given a function that a peer calls, returns it, counted if it is an exported method."""
+        self._pieces = Counter(
+            "rpcshare_drawn_pieces",
+            "Parts and files drawn for pages; with less detail than full, why.",
+            ["detail", "cause"],
+            registry=registry,
+        )
+        self._drawing_ends = Counter(
+            "rpcshare_drawing_process_ends",
+            "Processes that draw pages, ended by what they drew, or by something else (error).",
+            ["cause"],
+            registry=registry,
+        )
         self._sessions = Gauge("rpcshare_rpc_sessions", "RPC sessions that are open.", registry=registry)
         self._viewers = Gauge(
             "rpcshare_event_streams", "Event streams and event sockets that are open.", registry=registry
@@ -101,6 +113,14 @@ class Metrics:
         self._durations.labels(route, method).observe(seconds)
         if status == 401:
             self._auth_failures.labels("http").inc()
+
+    def piece_drawn(self, detail: str, cause: str | None) -> None:
+        """Count a piece of a page."""
+        self._pieces.labels(detail, cause or "").inc()
+
+    def drawing_process_ended(self, cause: str) -> None:
+        """Count a process that has ended before it was told to."""
+        self._drawing_ends.labels(cause).inc()
 
     # The event loop
 

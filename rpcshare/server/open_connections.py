@@ -32,6 +32,17 @@ class OpenConnections:
         return len(self._rpc) + len(self._viewers)
 
     async def drain(self) -> None:
-        """End readers at once, and RPC sessions when the calls that are under way have returned."""
-        self._site.close()
-        await asyncio.gather(self._rpc.drain(), self._viewers.drain())
+        """End readers at once, and RPC sessions when the calls that are under way have returned.
+
+        Pages that are being drawn are waited for.
+        """
+        self._site.end_streams()
+        await asyncio.gather(self._rpc.drain(), self._viewers.drain(), self._site.drain())
+
+    def warm_up(self) -> None:
+        """Have ready what the first page would wait for, if nobody has asked for one yet."""
+        self._site.processes.start()
+
+    async def close(self) -> None:
+        """End the processes that serve them, when all is drained."""
+        await self._site.close()

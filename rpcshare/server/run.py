@@ -67,6 +67,9 @@ BODY_SECONDS = 1.0
 # Bytes of memory for open shares that are not in use, of all workers.
 MEMORY_BUDGET = 256 * 2**20
 
+# Seconds until what draws pages is started without having been asked for: many servers do not live that long.
+WARM_UP_AFTER = 3.0
+
 PING_INTERVAL = 15.0
 PING_TIMEOUT = 10.0
 
@@ -215,6 +218,7 @@ async def _serve(settings: Settings, ground: _Ground, worker: Worker | None) -> 
             audit=audit,
             seal=seal,
         )
+        stack.push_async_callback(connections.close)
         stack.enter_context(connections.metrics.measuring_lag())
         if worker is not None:
             worker.share_limits(limits, audit)
@@ -269,8 +273,10 @@ async def _run_until(
     )
     if not running.done():
         say_ready()
+    warming_up = loop.call_later(WARM_UP_AFTER, connections.warm_up)
     await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
+    warming_up.cancel()
     for listening in server.servers:
         listening.close()
     try:

@@ -88,7 +88,8 @@ class Target(RunningServer):
     def warm_up(self) -> None:
         """Have done what a server does at its first request, so that no caller is charged with it."""
         share = self.create_share("ses_abuse_warm_up")
-        self.sync(share, [{"type": "message", "data": {"id": "m"}}])
+        part = {"id": "p", "messageID": "m", "type": "text", "text": "a"}
+        self.sync(share, [{"type": "message", "data": {"id": "m"}}, {"type": "part", "data": part}])
         for path in (f"/share/{share['id']}", f"/api/share/{share['id']}", "/sessions", "/metrics"):
             self.request("GET", path)
         self.request("POST", "/rpc", b'["push",["pipeline",0,["getShare"],["%b"]]]' % share["id"].encode())

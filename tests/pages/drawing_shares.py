@@ -1,14 +1,22 @@
 """Shares as transcripts, and pages of them, without a server."""
 
 import re
+from functools import cache, lru_cache
 from html.parser import HTMLParser
+from typing import TypeVar
+
+from markupsafe import Markup
 
 from rpcshare.pages.drawing import Frame, Pages
+from rpcshare.pages.piece_drawing import PieceDrawing
+from rpcshare.pages.pieces import Draft, Piece
 from rpcshare.shares.outline import Transcript
 from rpcshare.shares.state import ShareState
 from rpcshare.shares.syncdata import parse_batch
 
-__all__ = ["FRAME", "Document", "page_of", "state_of", "transcript_of"]
+__all__ = ["FRAME", "Document", "page_of", "rendered", "state_of", "transcript_of"]
+
+T = TypeVar("T")
 
 FRAME = Frame(root="../", title="")
 
@@ -39,9 +47,25 @@ def transcript_of(state: ShareState) -> Transcript:
 
 def page_of(items: list[object], pages: Pages | None = None) -> str:
     """Return the first page of a share that holds ``items``."""
-    html = (pages or Pages()).share(FRAME, transcript_of(state_of(items)), at="", until="", is_end=False)
-    assert html is not None
-    return html
+    return rendered(
+        (pages or Pages()).share(FRAME, transcript_of(state_of(items)), at="", until="", is_end=False)
+    )
+
+
+def rendered(draft: Draft[T] | None) -> T:
+    """Return a page whose pieces are drawn in this process, without a limit."""
+    assert draft is not None
+    return draft.render({piece: _drawn(piece) for piece in draft.pieces})
+
+
+@cache
+def _drawing() -> PieceDrawing:
+    return PieceDrawing()
+
+
+@lru_cache(maxsize=1000)
+def _drawn(piece: Piece) -> Markup:
+    return _drawing().draw(piece)
 
 
 class Document(HTMLParser):

@@ -1,7 +1,7 @@
 """Hostile content in every place of a page: what pages are made of (tests/browser: what happens then)."""
 
 import pytest
-from drawing_shares import FRAME, Document, state_of, transcript_of
+from drawing_shares import FRAME, Document, rendered, state_of, transcript_of
 from hostile_strings import HOSTILE, hostile_session
 
 from rpcshare.pages.drawing import Listing, Pages
@@ -89,10 +89,10 @@ def test_no_place_of_a_page_is_careless(pages: Pages, number: int) -> None:
     transcript = transcript_of(state)
     listing = Listing(Page([state.index()], 1, None), HOSTILE[number], "", "sessions", may_delete=True)
     drawn = [
-        pages.share(FRAME, transcript, at="", until="", is_end=False),
-        pages.part(FRAME, transcript, f"prt_{number}_1"),
-        pages.changes(FRAME, transcript, is_split=False, file=None),
-        pages.changes(FRAME, transcript, is_split=True, file=None),
+        rendered(pages.share(FRAME, transcript, at="", until="", is_end=False)),
+        rendered(pages.part(FRAME, transcript, f"prt_{number}_1")),
+        rendered(pages.changes(FRAME, transcript, is_split=False, file=None)),
+        rendered(pages.changes(FRAME, transcript, is_split=True, file=None)),
         pages.sessions(FRAME, listing),
         pages.delete(FRAME, state.index()),
     ]

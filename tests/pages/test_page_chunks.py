@@ -3,7 +3,7 @@
 import re
 import tracemalloc
 
-from drawing_shares import FRAME, page_of, state_of, transcript_of
+from drawing_shares import FRAME, page_of, rendered, state_of, transcript_of
 from sample_session import message, part
 
 from rpcshare.pages.chunks import MAX_PARTS, Place, chunk_of, place_of
@@ -27,7 +27,7 @@ def walk(items: list[object], direction: str) -> list[str]:
     at = until = ""
     is_end = direction == "earlier"
     while True:
-        html = pages.chunk(transcript, at=at, until=until, is_end=is_end)
+        html = rendered(pages.chunk(transcript, at=at, until=until, is_end=is_end))
         assert html is not None
         pieces.append(re.findall(r'id="p-([^"]+)"', html))
         assert len(pieces[-1]) <= MAX_PARTS
@@ -64,7 +64,7 @@ def test_large_parts_make_short_pages() -> None:
 
 def test_a_permalink_begins_at_its_message() -> None:
     items = long_session(100, 3)
-    html = Pages().chunk(transcript_of(state_of(items)), at="m60", until="", is_end=False)
+    html = rendered(Pages().chunk(transcript_of(state_of(items)), at="m60", until="", is_end=False))
     assert html is not None
     assert re.findall(r'id="(m-[^"]+)"', html)[0] == "m-m60"
     assert 'data-load="earlier"' in html
@@ -89,7 +89,7 @@ def test_an_update_holds_what_changed_and_no_more() -> None:
     state = state_of(long_session(100, 3))
     before = transcript_of(state)
     state.apply(parse_batch([part("m50", "p50-1", "text", text="newer"), message("m100", "user")]).items, 1)
-    update = Pages().update(transcript_of(state), before.sync_count)
+    update = rendered(Pages().update(transcript_of(state), before.sync_count))
     assert re.findall(r'id="(p-[^"]+)"', update.messages) == ["p-p50-1"]
     assert re.findall(r'<article[^>]* id="(m-[^"]+)"', update.messages) == ["m-m50", "m-m100"]
     assert 'data-after="m99"' in update.messages
@@ -99,31 +99,15 @@ def test_an_update_holds_what_changed_and_no_more() -> None:
 def test_an_update_since_nobody_knows_when_is_a_reset() -> None:
     state = state_of(long_session(3, 1))
     assert transcript_of(state).known_since == 1
-    assert Pages().update(transcript_of(state), 0).is_reset
-    assert Pages().update(transcript_of(state), 99).is_reset
+    assert rendered(Pages().update(transcript_of(state), 0)).is_reset
+    assert rendered(Pages().update(transcript_of(state), 99)).is_reset
 
 
 def test_an_update_of_very_much_is_a_reset() -> None:
     state = state_of([])
     before = transcript_of(state).sync_count
     state.apply(parse_batch(long_session(100, 5)).items, 1)
-    assert Pages().update(transcript_of(state), before).is_reset
-
-
-def test_parts_are_drawn_once() -> None:
-    pages = Pages()
-    state = state_of(long_session(10, 2))
-    drawn = []
-    original = pages._draw_part
-
-    def counting(*arguments: object) -> object:
-        drawn.append(arguments)
-        return original(*arguments)  # type: ignore[arg-type]
-
-    pages._draw_part = counting  # type: ignore[assignment]
-    for _ in range(3):
-        pages.share(FRAME, transcript_of(state), at="", until="", is_end=False)
-    assert len(drawn) == 20
+    assert rendered(Pages().update(transcript_of(state), before)).is_reset
 
 
 def test_twenty_thousand_parts_cost_what_is_shown_of_them() -> None:
@@ -131,8 +115,8 @@ def test_twenty_thousand_parts_cost_what_is_shown_of_them() -> None:
     pages = Pages()
     tracemalloc.start()
     try:
-        html = pages.share(FRAME, transcript_of(state), at="", until="", is_end=False)
-        end = pages.chunk(transcript_of(state), at="", until="", is_end=True)
+        html = rendered(pages.share(FRAME, transcript_of(state), at="", until="", is_end=False))
+        end = rendered(pages.chunk(transcript_of(state), at="", until="", is_end=True))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -149,7 +133,7 @@ def test_many_files_are_turned_over() -> None:
     transcript = transcript_of(state_of([{"type": "session_diff", "data": diffs}]))
     pages, seen, start = Pages(), [], 1
     while start:
-        html = pages.changes(FRAME, transcript, is_split=False, file=None, start=start)
+        html = rendered(pages.changes(FRAME, transcript, is_split=False, file=None, start=start))
         assert html is not None
         seen += re.findall(r'id="fh-\d+">(f\d+\.py)<', html)
         link = re.search(r"start=(\d+)", html)

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from drawing_shares import FRAME, Document, page_of, state_of, transcript_of
+from drawing_shares import FRAME, Document, page_of, rendered, state_of, transcript_of
 from sample_session import SAMPLE, image_url, message, part, tool
 
 from rpcshare.pages.drawing import Pages
@@ -70,7 +70,7 @@ SAID = {
 def test_a_part_of_the_sample_says_what_it_holds(pages: Pages, part_id: str) -> None:
     state = state_of(SAMPLE)
     transcript = transcript_of(state)
-    html = pages.share(FRAME, transcript, at="", until="", is_end=False)
+    html = rendered(pages.share(FRAME, transcript, at="", until="", is_end=False))
     assert html is not None
     assert SAID[part_id] in element(html, part_id)
 
@@ -130,11 +130,8 @@ def test_all_of_the_recorded_traffic_is_drawn(pages: Pages) -> None:
     assert len(shares) >= 5
     for items in shares.values():
         transcript = transcript_of(state_of(items))
-        html = "".join(
-            filter(
-                None, (pages.share(FRAME, transcript, at="", until="", is_end=end) for end in (False, True))
-            )
-        )
+        drafts = (pages.share(FRAME, transcript, at="", until="", is_end=end) for end in (False, True))
+        html = "".join(map(rendered, drafts))
         ids = {item["data"]["id"] for item in items if item["type"] == "part"}
         assert ids
         for part_id in ids:
@@ -144,12 +141,12 @@ def test_all_of_the_recorded_traffic_is_drawn(pages: Pages) -> None:
 def test_long_output_is_cut_with_a_link_to_all_of_it(pages: Pages) -> None:
     output = "\n".join(f"line {number}" for number in range(5000))
     state = state_of([message("m1", "assistant"), tool("m1", "p1", "bash", {"command": "seq"}, output)])
-    html = pages.share(FRAME, transcript_of(state), at="", until="", is_end=False)
+    html = rendered(pages.share(FRAME, transcript_of(state), at="", until="", is_end=False))
     assert html is not None
     assert "line 59<" in html
     assert "line 60" not in html
     assert '<a class="show-all" href="everything/part/p1">Show all<span class="extent"> (5,000 lines' in html
-    whole = pages.part(FRAME, transcript_of(state), "p1")
+    whole = rendered(pages.part(FRAME, transcript_of(state), "p1"))
     assert whole is not None
     assert "line 4999" in whole
 
@@ -159,11 +156,11 @@ def test_a_large_image_waits_on_a_page_of_its_own(pages: Pages) -> None:
     state = state_of(
         [message("m1", "user"), part("m1", "p1", "file", mime="image/png", filename="x", url=url)]
     )
-    html = pages.share(FRAME, transcript_of(state), at="", until="", is_end=False)
+    html = rendered(pages.share(FRAME, transcript_of(state), at="", until="", is_end=False))
     assert html is not None
     assert "An image of 300 kB." in html
     assert "A" * 1000 not in html
-    whole = pages.part(FRAME, transcript_of(state), "p1")
+    whole = rendered(pages.part(FRAME, transcript_of(state), "p1"))
     assert whole is not None
     assert url in whole
 
@@ -241,9 +238,9 @@ def test_fields_of_wrong_types_never_break_a_page(pages: Pages, kind: str, odd: 
     ]
     state_now = state_of(items)
     transcript = transcript_of(state_now)
-    assert 'id="p-p1"' in (pages.share(FRAME, transcript, at="", until="", is_end=False) or "")
-    assert pages.changes(FRAME, transcript, is_split=True, file=None)
-    assert pages.part(FRAME, transcript, "p1")
+    assert 'id="p-p1"' in (rendered(pages.share(FRAME, transcript, at="", until="", is_end=False)) or "")
+    assert rendered(pages.changes(FRAME, transcript, is_split=True, file=None))
+    assert rendered(pages.part(FRAME, transcript, "p1"))
 
 
 def test_deep_nesting_is_shown_to_some_depth(pages: Pages) -> None:

@@ -38,8 +38,10 @@ async def page(service: ShareService) -> str:
 
 
 @pytest.fixture
-def app(service: ShareService) -> Starlette:
-    return create_app(Settings(), service, Authenticator([]), "http://share.example")[0]
+async def app(service: ShareService) -> AsyncIterator[Starlette]:
+    app, connections = create_app(Settings(), service, Authenticator([]), "http://share.example")
+    yield app
+    await connections.close()
 
 
 @asynccontextmanager

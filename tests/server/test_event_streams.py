@@ -318,6 +318,7 @@ async def serving(standings: dict[str, Standing], **options: float) -> AsyncIter
             await connections.drain()
             server.should_exit = True
             await running
+            await connections.close()
             await service.close()
 
 

@@ -42,8 +42,12 @@ def limits() -> CallerLimits:
 
 
 @pytest.fixture
-def app(service: ShareService, limits: CallerLimits) -> Starlette:
-    return create_app(Settings(), service, Authenticator([]), "http://share.example", caller_limits=limits)[0]
+async def app(service: ShareService, limits: CallerLimits) -> AsyncIterator[Starlette]:
+    app, connections = create_app(
+        Settings(), service, Authenticator([]), "http://share.example", caller_limits=limits
+    )
+    yield app
+    await connections.close()
 
 
 async def leaves_at_once(app: Starlette, path: str) -> None:

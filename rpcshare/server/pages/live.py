@@ -137,7 +137,9 @@ class LiveStreams:
         if since == transcript.sync_count:
             update = Update(since)
         else:
-            update = await self._site.draw(request, lambda: self._site.pages.update(transcript, since))
+            update, _ = await self._site.draw_share(
+                request, transcript.share_id, lambda: self._site.pages.update(transcript, since)
+            )
         return b"id: %d\ndata: %b\n\n" % (update.sync_count, jsontext.encode(update))
 
 

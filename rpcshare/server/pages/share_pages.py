@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -10,6 +12,7 @@ from starlette.responses import Response
 from rpcshare.auth.caller import Caller
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.pages.drawing import Frame
+from rpcshare.pages.pieces import Draft
 from rpcshare.server.pages.answers import etag, html_answer, not_modified
 from rpcshare.shares.outline import Transcript
 
@@ -17,6 +20,11 @@ if TYPE_CHECKING:
     from rpcshare.server.pages.site import PageSite
 
 __all__ = ["SharePages"]
+
+T = TypeVar("T")
+
+_CLIENT_GONE = 499
+"""The status that is counted for a client that did not wait for its answer: nginx's."""
 
 
 class SharePages:
@@ -36,8 +44,7 @@ class SharePages:
         tag = self._tag(transcript, frame)
         if (answer := not_modified(request, tag)) is not None:
             return answer
-        html = await self._site.draw(request, lambda: self._drawn(request, frame, transcript))
-        return html_answer(request, html, tag=tag)
+        return await self._answer(request, transcript, lambda: self._draft(request, frame, transcript), tag)
 
     async def part(self, request: Request, caller: Caller) -> Response:
         """Return the page of one part, of which all is shown."""
@@ -47,26 +54,35 @@ class SharePages:
         if (answer := not_modified(request, tag)) is not None:
             return answer
         anchor = request.path_params["part"]
-        html = await self._site.draw(request, lambda: self._site.pages.part(frame, transcript, anchor))
-        if html is None:
-            raise ShareError(ErrorCode.SHARE_NOT_FOUND, "There is no such part")
-        return html_answer(request, html, tag=tag)
+        return await self._answer(
+            request, transcript, lambda: _found(self._site.pages.part(frame, transcript, anchor)), tag
+        )
 
-    def _drawn(self, request: Request, frame: Frame, transcript: Transcript) -> str:
+    async def _answer(
+        self, request: Request, transcript: Transcript, draft: Callable[[], Draft[str]], tag: str
+    ) -> Response:
+        drawing = self._site.draw_share(request, transcript.share_id, draft)
+        try:
+            html, is_final = await _unless_gone(request, drawing)
+        except _GoneError:
+            return Response(status_code=_CLIENT_GONE)
+        return html_answer(request, html, tag=tag if is_final else None)
+
+    def _draft(self, request: Request, frame: Frame, transcript: Transcript) -> Draft[str]:
         query, pages = request.query_params, self._site.pages
         if query.get("view") == "changes":
             file, start = _number(query.get("file", "")), _number(query.get("start", ""))
             is_split = query.get("layout") == "split"
-            drawn = pages.changes(frame, transcript, is_split=is_split, file=file, start=start or 1)
-            return drawn or pages.changes(frame, transcript, is_split=is_split, file=None) or ""
+            draft = pages.changes(frame, transcript, is_split=is_split, file=file, start=start or 1)
+            return draft or _found(pages.changes(frame, transcript, is_split=is_split, file=None))
         at = query.get("at") or query.get("from") or ""
         until, is_end = query.get("until", ""), "end" in query
         # A message may be gone that a link leads to: then the session is shown from its start.
         if "fragment" in query:
-            drawn = pages.chunk(transcript, at=at, until=until, is_end=is_end)
-            return drawn or pages.chunk(transcript, at="", until="", is_end=False) or ""
-        drawn = pages.share(frame, transcript, at=at, until=until, is_end=is_end)
-        return drawn or pages.share(frame, transcript, at="", until="", is_end=False) or ""
+            draft = pages.chunk(transcript, at=at, until=until, is_end=is_end)
+            return draft or _found(pages.chunk(transcript, at="", until="", is_end=False))
+        draft = pages.share(frame, transcript, at=at, until=until, is_end=is_end)
+        return draft or _found(pages.share(frame, transcript, at="", until="", is_end=False))
 
     def _frame(self, request: Request, caller: Caller, transcript: Transcript) -> Frame:
         frame = self._site.frame(request, caller)
@@ -83,6 +99,38 @@ class SharePages:
     def _tag(self, transcript: Transcript, frame: Frame) -> str:
         assets = self._site.pages.assets
         return etag(transcript.generation, transcript.sync_count, frame, assets.style, assets.script)
+
+
+def _found(draft: Draft[str] | None) -> Draft[str]:
+    if draft is None:
+        raise ShareError(ErrorCode.SHARE_NOT_FOUND, "There is no such part")
+    return draft
+
+
+class _GoneError(Exception):
+    """Nobody waits for the page any more."""
+
+
+async def _unless_gone(request: Request, drawing: Coroutine[object, object, T]) -> T:
+    """Return what ``drawing`` does, which is cancelled when the client is gone.
+
+    Raises:
+        _GoneError: it is.
+    """
+    task, gone = asyncio.create_task(drawing), asyncio.create_task(_disconnected(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise _GoneError
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _number(text: str) -> int | None:

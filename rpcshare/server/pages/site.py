@@ -16,8 +16,12 @@ from rpcshare.auth.handshake import Authenticator
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.rate_limits import ConnectionLimit
 from rpcshare.pages.drawing import Frame, Pages
+from rpcshare.pages.pieces import Draft
+from rpcshare.server.metrics import Metrics
 from rpcshare.server.pages.answers import busy_answer, html_answer, static_answer
+from rpcshare.server.pages.drawing_processes import DrawingProcesses
 from rpcshare.server.pages.drawing_queue import BusyError, DrawingQueue
+from rpcshare.server.pages.drawings import Drawings
 from rpcshare.server.pages.live import LiveStreams
 from rpcshare.server.pages.refusals import refusal
 from rpcshare.server.pages.session_pages import SessionPages
@@ -29,6 +33,11 @@ from rpcshare.shares.service import ShareService
 __all__ = ["PageSite"]
 
 T = TypeVar("T")
+
+# Bytes that each of the processes of a server may take, or of those of all its workers together.
+DRAWING_MEMORY = 256 * 2**20
+LEAST_DRAWING_MEMORY = 128 * 2**20
+
 Handler = Callable[[Request, Caller], Awaitable[Response]]
 
 
@@ -43,10 +52,13 @@ class PageSite:
         base_url: str,
         seal: SessionSeal | None,
         connections: ConnectionLimit,
+        metrics: Metrics,
+        workers: int = 1,
     ) -> None:
         """Serve pages of ``service``; without a ``seal``, nobody can sign in.
 
-        Live pages count among the ``connections`` of their callers.
+        Live pages count among the ``connections`` of their callers. The memory of drawing processes is
+        divided between ``workers``.
         """
         self.service = service
         self.authenticator = authenticator
@@ -57,6 +69,9 @@ class PageSite:
         self.connections = connections
         self.pages = Pages()
         self.drawings = DrawingQueue()
+        memory = max(DRAWING_MEMORY // workers, LEAST_DRAWING_MEMORY)
+        self.processes = DrawingProcesses(memory=memory, on_end=metrics.drawing_process_ended)
+        self.pieces = Drawings(self.processes, self.pages.omitted, metrics.piece_drawn)
         self.live = LiveStreams(self)
         self._shares = SharePages(self)
         self._sessions = SessionPages(self)
@@ -80,17 +95,38 @@ class PageSite:
             route.include_in_schema = False  # the document is of what programs use
         return routes
 
-    def close(self) -> None:
+    def end_streams(self) -> None:
         """Let all live streams end, for the server stops."""
         self.live.end()
+
+    async def drain(self) -> None:
+        """Return when the pages that are being drawn are."""
+        await self.drawings.drain()
+
+    async def close(self) -> None:
+        """End the processes that draw."""
+        await self.processes.close()
 
     async def draw(self, request: Request, draw: Callable[[], T]) -> T:
         """Return what ``draw`` does, beside the event loop.
 
         Raises:
-            BusyError: too many drawings wait.
+            BusyError: too many pages wait.
         """
-        return await self.drawings.draw(request.client.host if request.client else "", draw)
+        return await self.drawings.draw(_address(request), draw)
+
+    async def draw_share(
+        self, request: Request, share_id: str, draft: Callable[[], Draft[T]]
+    ) -> tuple[T, bool]:
+        """Return a page of a share as it is drafted, and whether it would look the same if drawn again.
+
+        Raises:
+            BusyError: too many pages wait.
+        """
+        with self.drawings.waiting(_address(request)):
+            drafted = await self.drawings.run(draft)
+            pieces, is_final = await self.pieces.draw(share_id, drafted.pieces)
+            return await self.drawings.run(partial(drafted.render, pieces)), is_final
 
     def frame(self, request: Request, caller: Caller, title: str = "") -> Frame:
         """Return what is around a page for ``caller``."""
@@ -166,3 +202,7 @@ class PageSite:
         if asset is None:
             return Response("Not found", 404, {"Cache-Control": "no-store"}, "text/plain")
         return static_answer(request, asset.content, asset.media_type)
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""

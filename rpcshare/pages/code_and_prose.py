@@ -1,0 +1,66 @@
+"""Blocks of code and of prose: what highlighting and markdown make of text, which may take long."""
+
+from markupsafe import escape
+
+from rpcshare.pages.blocks import Block, Bounds, Code, Prose, Text, cut_characters, cut_lines, scalar
+from rpcshare.pages.fields import plain
+from rpcshare.pages.highlighting import highlighted
+from rpcshare.pages.markdown import markdown
+
+__all__ = ["code", "json_code", "prose"]
+
+
+def prose(written: str, bounds: Bounds) -> list[Block]:
+    """Return markdown; nothing for none."""
+    if not written.strip():
+        return []
+    shown, cut = cut_characters(written, bounds.prose)
+    if bounds.is_plain:
+        return [Text(shown.strip("\n"), cut)]
+    return [Prose(markdown(shown, has_colours=bounds.has_colours), cut)]
+
+
+def code(
+    written: str,
+    bounds: Bounds,
+    *,
+    language: str = "",
+    label: str = "",
+    command: str = "",
+    is_output: bool = False,
+    first_line: int = 0,
+) -> list[Block]:
+    """Return text of fixed width; nothing for none."""
+    if not written.strip() and not command:
+        return []
+    shown, cut = cut_lines(written, bounds)
+    shown_command, cut_command = cut_lines(command, bounds)
+    body = plain(shown).strip("\n") if is_output else plain(shown).rstrip("\n")
+    html = highlighted(body, language) if bounds.has_colours else escape(body)
+    return [Code(html, label, plain(shown_command).strip(), is_output, first_line, cut or cut_command)]
+
+
+def json_code(value: object, bounds: Bounds, label: str = "") -> list[Block]:
+    """Return a JSON value, laid out for reading."""
+    return code(_laid_out(value, bounds.characters * 2), bounds, language="json", label=label)
+
+
+def _laid_out(value: object, room: int, indent: str = "") -> str:
+    """Return JSON over several lines, no longer than about ``room``; what goes in one line does."""
+    if room <= 0:
+        return "…"
+    if isinstance(value, dict | list) and value:
+        inner = indent + "  "
+        pieces: list[str] = []
+        used = 0
+        items = value.items() if isinstance(value, dict) else (("", each) for each in value)
+        for name, item in items:
+            if used > room or len(indent) > 120:
+                pieces.append(f"{inner}…")
+                break
+            start = f"{scalar(name)}: " if isinstance(value, dict) else ""
+            pieces.append(f"{inner}{start}{_laid_out(item, room - used, inner)}")
+            used += len(pieces[-1])
+        body = ",\n".join(pieces)
+        return f"{{\n{body}\n{indent}}}" if isinstance(value, dict) else f"[\n{body}\n{indent}]"
+    return scalar(value)

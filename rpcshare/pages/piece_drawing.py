@@ -1,0 +1,62 @@
+"""Pieces as HTML. What takes hostile text, and may take it for longer than anybody waits, is below here."""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from markupsafe import Markup
+
+from rpcshare.pages.blocks import NORMAL, PLAIN, PLAIN_WHOLE, WHOLE, Bounds
+from rpcshare.pages.diffs import DiffBlock, diff_of_file
+from rpcshare.pages.fields import Fields
+from rpcshare.pages.parts import PartView, view_of_part
+from rpcshare.pages.pieces import Cause, Detail, FilePiece, PartPiece, Piece
+from rpcshare.pages.templating import page_templates
+
+__all__ = ["PieceDrawing"]
+
+_SHOWN: Final = {Detail.UNCOLOURED: "Shown without colours", Detail.PLAIN: "Shown as plain text"}
+_BECAUSE: Final = {
+    Cause.TIME: "drawing it took too long",
+    Cause.MEMORY: "drawing it took too much memory",
+    Cause.SIZE: "it is too large when it is drawn",
+    Cause.ERROR: "drawing it failed",
+    Cause.PAGE: "drawing the whole page takes too long",
+}
+
+
+class PieceDrawing:
+    """Draws pieces."""
+
+    def __init__(self) -> None:
+        templates = page_templates()
+        parts = templates.get_template("parts.html").module
+        self._draw_part: Callable[[PartView, int, str], Markup] = parts.draw  # type: ignore[attr-defined]  # macros
+        self._draw_file: Callable[[DiffBlock, int, str], Markup] = parts.file_diff  # type: ignore[attr-defined]
+
+    def draw(self, piece: Piece, detail: Detail = Detail.FULL, cause: Cause | None = None) -> Markup:
+        """Return a piece as HTML, which says so if something is left out for a ``cause``."""
+        bounds = _bounds(piece.is_whole, detail)
+        remark = f"{_SHOWN[detail]}: {_BECAUSE[cause]}." if cause is not None else ""
+        match piece:
+            case PartPiece():
+                view = view_of_part(Fields.decode(piece.body), piece.role, piece.directory, bounds)
+                changes = {"is_open": True} if piece.is_whole else {}
+                view = msgspec.structs.replace(view, remark=remark, **changes)
+                return self._draw_part(view, piece.index, piece.address)
+            case FilePiece():
+                block = diff_of_file(Fields.decode(piece.body), bounds, is_split=piece.is_split)
+                file = block.file
+                if len(piece.directory) > 1:
+                    file = file.removeprefix(piece.directory.rstrip("/") + "/")
+                block = msgspec.structs.replace(block, file=file, remark=remark or block.remark)
+                layout = "&layout=split" if piece.is_split else ""
+                address = "" if piece.is_whole else f"?view=changes{layout}&file={piece.number}"
+                return self._draw_file(block, piece.number, address)
+
+
+def _bounds(is_whole: bool, detail: Detail) -> Bounds:
+    if detail is Detail.PLAIN:
+        return PLAIN_WHOLE if is_whole else PLAIN
+    bounds = WHOLE if is_whole else NORMAL
+    return msgspec.structs.replace(bounds, has_colours=detail is Detail.FULL)

@@ -1,0 +1,130 @@
+"""Pieces of a page: what of it is made of hostile text, and drawn in a process that can be killed.
+
+A page is drafted first. Its draft names pieces, each with all that is needed to draw it. A process
+(:mod:`~rpcshare.pages.drawing_process`) makes HTML of them, and the draft is rendered with that.
+"""
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Final, Generic, NamedTuple, TypeVar
+
+import msgspec
+from markupsafe import Markup
+
+__all__ = [
+    "LIMITS",
+    "OUT_OF_MEMORY",
+    "Answer",
+    "Cause",
+    "Detail",
+    "Draft",
+    "FilePiece",
+    "Limits",
+    "PartPiece",
+    "Piece",
+    "Request",
+]
+
+T = TypeVar("T")
+
+
+class Detail(StrEnum):
+    """How much is made of the text of a piece; each next one costs less."""
+
+    FULL = "full"
+    UNCOLOURED = "uncoloured"
+    """Code is not highlighted."""
+    PLAIN = "plain"
+    """Text stands as it was written, and files are not compared."""
+
+
+class Cause(StrEnum):
+    """Why a piece is drawn with less detail, or not at all."""
+
+    TIME = "time"
+    MEMORY = "memory"
+    SIZE = "size"
+    ERROR = "error"
+    PAGE = "page"
+    """The pieces before it have taken what the whole page may take."""
+
+
+class PartPiece(msgspec.Struct, frozen=True, tag="part"):
+    """A part of a message."""
+
+    body: bytes
+    """Its JSON."""
+    anchor: str
+    role: str
+    """Its message's."""
+    directory: str
+    """Where the session works."""
+    index: int
+    """Its place in the message."""
+    address: str
+    """Of the page with all of it, from where it is shown; empty where that is this one."""
+    is_whole: bool = False
+
+
+class FilePiece(msgspec.Struct, frozen=True, tag="file"):
+    """A file that was changed."""
+
+    body: bytes
+    """The JSON of its FileDiff."""
+    directory: str
+    number: int
+    """Its place among the files, from 1."""
+    is_split: bool
+    is_whole: bool
+
+
+Piece = PartPiece | FilePiece
+
+
+class Draft(NamedTuple, Generic[T]):
+    """A page but for its pieces."""
+
+    pieces: list[Piece]
+    render: Callable[[Mapping[Piece, Markup]], T]
+    """Makes the page, given each piece as HTML."""
+
+
+class Limits(NamedTuple):
+    """What drawing one piece may take."""
+
+    seconds: float
+    """CPU time. A piece usually takes 2 ms, and 100 more where it is the first in a language of code."""
+    characters: int
+    """Of HTML."""
+
+
+LIMITS: Final = {False: Limits(1.0, 4 * 2**20), True: Limits(3.0, 16 * 2**20)}
+"""By whether it is shown whole, on a page of its own."""
+
+OUT_OF_MEMORY: Final = 70
+"""The exit status of a drawing process that has reached the limit of its memory."""
+
+
+class Request(msgspec.Struct, frozen=True, array_like=True):
+    """What a drawing process is asked for."""
+
+    piece: Piece
+    detail: Detail
+    cause: Cause | None
+    """Why that is not :attr:`Detail.FULL`."""
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True):
+    """What a drawing process answers."""
+
+    seconds: float
+    """CPU time that it took."""
+    html: str = ""
+    cause: Cause | None = None
+    """Why there is none."""
+    where: str = ""
+    """What failed for :attr:`Cause.ERROR`: nothing that a user wrote."""
+    is_accident: bool = False
+    """Whether it may be drawn if it is tried again: the process was ended by something else."""
+    memory: int = 0
+    """Bytes that the process has held at most."""
