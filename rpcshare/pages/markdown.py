@@ -133,7 +133,8 @@ def _is_allowed(url: str) -> bool:
 def _parser(*, linkify: bool) -> MarkdownIt:
     parser = MarkdownIt(
         "commonmark",
-        {"html": False, "linkify": linkify, "typographer": False, "maxNesting": 20},
+        # People, and models, mean the line breaks that they write.
+        {"html": False, "breaks": True, "linkify": linkify, "typographer": False, "maxNesting": 20},
         renderer_cls=_Renderer,
     )
     parser.enable(["table", "strikethrough"])

@@ -48,6 +48,7 @@ class MessageView(msgspec.Struct, frozen=True):
     """The anchor of the message before; empty for the first."""
     agent: str = ""
     model: str = ""
+    provider: str = ""
     time: str = ""
     iso_time: str = ""
     figures: list[str] = []
@@ -147,6 +148,7 @@ def view_of_message(
         after=after,
         agent=fields.line("agent", "mode", limit=60),
         model=facts.model if is_assistant else "",
+        provider=fields.line("providerID", limit=_MAX_MODEL) if is_assistant else "",
         time=figures.moment(time.number("created")),
         iso_time=figures.iso_time(time.number("created")),
         figures=_figures(facts, figures.duration(time.number("created"), completed)) if is_assistant else [],

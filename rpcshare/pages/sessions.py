@@ -29,6 +29,7 @@ class SessionView(msgspec.Struct, frozen=True):
     directory: str
     models: list[str]
     messages: int
+    syncs: int
     cost: str
     input: str
     output: str
@@ -81,6 +82,7 @@ def view_of_session(transcript: Transcript) -> SessionView:
         directory=directory,
         models=[_name(transcript, model) for model in models[:6]],
         messages=len(facts),
+        syncs=transcript.sync_count,
         cost=figures.money(total.cost),
         input=figures.tokens(total.input) if total.input else "",
         output=figures.tokens(total.output + total.reasoning) if total.output + total.reasoning else "",

@@ -73,7 +73,7 @@ class Transcript(msgspec.Struct, frozen=True, eq=False, dict=True):
     """From which sync on it is known what each changed: what is older says that it came with this one."""
     session: bytes
     entries: tuple[Entry, ...]
-    """Messages in first-seen order; behind them those of which only parts are known."""
+    """Messages by when they were made; behind them those of which only parts are known."""
     files: tuple[FileEntry, ...]
     """In the order in which the files were first seen."""
     models: tuple[bytes, ...]
@@ -87,11 +87,20 @@ class _Belonging(msgspec.Struct, gc=False):
     message: str = msgspec.field(name="messageID", default="")
 
 
+class _Made(msgspec.Struct, gc=False):
+    created: float = 0.0
+
+
+class _OfTime(msgspec.Struct, gc=False):
+    time: _Made = msgspec.field(default_factory=_Made)
+
+
 class _OfFile(msgspec.Struct, gc=False):
     file: str = ""
 
 
 _belonging = msgspec.json.Decoder(_Belonging).decode
+_of_time = msgspec.json.Decoder(_OfTime).decode
 _of_file = msgspec.json.Decoder(_OfFile).decode
 
 
@@ -101,7 +110,9 @@ class Outline:
     def __init__(self, items: Iterable[Item], sync_count: int) -> None:
         """Begin with the ``items`` that a share holds after ``sync_count`` syncs."""
         self.known_since = sync_count
-        self._messages: dict[str, tuple[bytes, int]] = {}  # body, and the sync that brought it
+        # Body, the sync that brought it, and when the message was made (milliseconds since the epoch; 0: it
+        # does not say).
+        self._messages: dict[str, tuple[bytes, int, float]] = {}
         self._parts: dict[str, PartEntry] = {}
         self._parts_of: dict[str, dict[str, None]] = {}  # part ids by message id, whether there or not
         self._message_of: dict[str, str] = {}  # by part id
@@ -118,7 +129,7 @@ class Outline:
                 case Kind.MESSAGE:
                     for key, body in item.values:
                         message_id = _text(key)
-                        self._messages[message_id] = body, sync_count
+                        self._messages[message_id] = body, sync_count, _created(body)
                         self._changed(message_id)
                 case Kind.PART:
                     for key, body in item.values:
@@ -131,7 +142,7 @@ class Outline:
     def entries(self) -> tuple[Entry, ...]:
         """Messages in order; one that has not changed is the same object as before."""
         if self._in_order is None:
-            known = (self._entry(message_id) for message_id in self._messages)
+            known = map(self._entry, self._as_said())
             waiting = (self._entry(each) for each in self._parts_of if each not in self._messages)
             self._in_order = (*known, *waiting)
         return self._in_order
@@ -146,11 +157,24 @@ class Outline:
         """About how many bytes of memory this takes, beside the bodies, which it shares."""
         return _ITEM_OVERHEAD * (len(self._messages) + len(self._parts) + len(self._file_of))
 
+    def _as_said(self) -> list[str]:
+        """Return the ids of messages by when they were made: a client may send the newest first.
+
+        One that does not say when stays behind the one that came before it.
+        """
+        latest = 0.0
+        times: list[tuple[float, str]] = []
+        for message_id, (_, _, created) in self._messages.items():
+            latest = created or latest
+            times.append((latest, message_id))
+        times.sort(key=lambda each: each[0])
+        return [message_id for _, message_id in times]
+
     def _entry(self, message_id: str) -> Entry:
         entry = self._entries.get(message_id)
         if entry is None:
             parts = tuple(map(self._parts.__getitem__, self._parts_of.get(message_id, ())))
-            body, body_since = self._messages.get(message_id, (None, 0))
+            body, body_since, _ = self._messages.get(message_id, (None, 0, 0.0))
             since = max(body_since, max((part.since for part in parts), default=0))
             entry = Entry(message_id, body, parts, body_since, since)
             self._entries[message_id] = entry
@@ -196,6 +220,13 @@ def _text(key: bytes) -> str:
         return key[1:-1].decode()
     text: str = jsontext.decode(key)
     return text
+
+
+def _created(body: bytes) -> float:
+    try:
+        return _of_time(body).time.created
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return 0.0
 
 
 def _field(body: bytes, name: str) -> str:

@@ -34,6 +34,10 @@ def test_links_lead_to_the_web_and_to_mail_alone(url: str) -> None:
     assert not Document(markdown(f"[x]({url}) <{url}> ![x]({url})")).all("href")
 
 
+def test_line_breaks_of_a_text_are_kept() -> None:
+    assert markdown("one\ntwo\n\nthree") == "<p>one<br>\ntwo</p>\n<p>three</p>\n"
+
+
 def test_html_is_text() -> None:
     assert Document(markdown("<script>alert(1)</script> <b onclick=x>y</b>")).elements == [("p", {})]
 

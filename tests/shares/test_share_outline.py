@@ -30,6 +30,20 @@ def order(entries: Iterable[Entry]) -> list[tuple[str, list[str]]]:
     return [(entry.id, [part.id for part in entry.parts]) for entry in entries]
 
 
+def test_messages_are_in_the_order_in_which_they_were_made_though_the_newest_came_first() -> None:
+    newest_first = [message(f"m{n}", time={"created": 1_700_000_000_000 + n}) for n in reversed(range(5))]
+    outline = outline_of(newest_first, [message("m9", time={"created": 1_700_000_000_009})])
+    assert [entry.id for entry in outline.entries] == ["m0", "m1", "m2", "m3", "m4", "m9"]
+
+
+def test_messages_that_do_not_say_when_stay_behind_the_one_before() -> None:
+    outline = outline_of(
+        [message("b", time={"created": 2}), message("x"), message("y", time={"created": "soon"})],
+        [message("a", time={"created": 1}), message("z")],
+    )
+    assert [entry.id for entry in outline.entries] == ["a", "z", "b", "x", "y"]
+
+
 def test_parts_are_grouped_under_their_messages_in_first_seen_order() -> None:
     outline = outline_of(
         [message("m1"), message("m2"), part("p1", "m2"), part("p2", "m1")],

@@ -253,6 +253,10 @@ function follow(shown, apply) {
 
 /** @param {HTMLElement} messages */
 function sharePage(messages) {
+  // Links to messages as the pages of the older deployment had them; the message may be further down.
+  const older = /^#msg-(.+)$/.exec(location.hash)?.[1];
+  if (older && !byId(`msg-${decodeURIComponent(older)}`)) location.replace(`?at=${older}#m-${older}`);
+
   const button = byId("follow");
   let isFollowing = false;
   const toEnd = () => {
