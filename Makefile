@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-NODE_DIRS := tests/node tests/opencode clients/messagepack clients
+NODE_DIRS := tests/node tests/fork tests/opencode clients/messagepack clients
 NODE_PEERS := $(NODE_DIRS:%=%/node_modules/.installed)
 
 PROGRESS = $(PYTHON) .packaging/progress.py
