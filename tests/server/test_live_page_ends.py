@@ -16,6 +16,7 @@ from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.config import Settings
 from rpcshare.server.app import create_app
 from rpcshare.shares.credentials import Credentials
+from rpcshare.shares.outline import Transcript
 from rpcshare.shares.service import ShareService
 from rpcshare.storage import MemoryStore
 
@@ -102,3 +103,19 @@ async def test_live_pages_count_among_the_connections_of_a_caller(
             answer = await client.get(path)
             assert (answer.status_code, answer.headers["retry-after"]) == (429, "10")
         assert (await client.head(path)).status_code == 200
+
+
+async def test_a_share_that_is_deleted_while_its_page_is_drawn_is_told_as_deleted(
+    app: Starlette, service: ShareService, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transcript = service.transcript
+
+    async def deleted_before(caller: Caller, share_id: str) -> Transcript:
+        await service.delete(OWNER, share_id, None)
+        return await transcript(caller, share_id)
+
+    monkeypatch.setattr(service, "transcript", deleted_before)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://share.example") as client:
+        answer = await client.get(path)
+    assert answer.text.endswith('event: ended\ndata: {"reason":"deleted"}\n\n')

@@ -22,9 +22,10 @@ from rpcshare.server.websocket_protocol import WebSocketProtocol
 BODY = bytes(range(256)) * 2**15  # 8 MiB, which no buffer of a kernel has room for here
 PIECES = 128
 
-# The end of TLS, which a test cannot wait for otherwise; and how long a client takes over an answer.
-TLS_END = 0.2
-SLOWLY = 6 * TLS_END
+# The end of TLS, which a test cannot wait for otherwise: in that time a client takes what the kernel still
+# has when the server is through. And how long it takes over an answer, which is longer.
+TLS_END = 1.5
+SLOWLY = 2 * TLS_END
 
 
 class Hasty(HttpProtocol):
@@ -38,7 +39,7 @@ class Hasty(HttpProtocol):
 
 
 class Patient(Hasty):
-    idle = 1.0
+    idle = 2.0
 
 
 class Impatient(Hasty):
@@ -110,9 +111,17 @@ class Serving:
         self._server = server
         self._port = port
         self._ca = ca
+        self._connections: list[Connection] = []
 
     async def connect(self) -> Connection:
-        return await asyncio.to_thread(Connection, self._port, self._ca)
+        connection = await asyncio.to_thread(Connection, self._port, self._ca)
+        self._connections.append(connection)
+        return connection
+
+    def close_connections(self) -> None:
+        """Close them, however the test ended: what is left open is a failure of a later one."""
+        for connection in self._connections:
+            connection.close()
 
     async def until_nobody_is_connected(self) -> None:
         while self._server.server_state.connections:  # noqa: ASYNC110 -- uvicorn tells of none
@@ -144,11 +153,13 @@ async def serving(authority: Authority | None, http: type[HttpProtocol]) -> Asyn
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
         running = asyncio.create_task(server.serve([listener]))
         await server.has_started.wait()
+        clients = Serving(
+            server, listener.getsockname()[1], None if authority is None else str(authority.path)
+        )
         try:
-            yield Serving(
-                server, listener.getsockname()[1], None if authority is None else str(authority.path)
-            )
+            yield clients
         finally:
+            clients.close_connections()
             server.should_exit = True
             await running
 
@@ -165,7 +176,6 @@ async def test_whoever_takes_an_answer_slowly_has_all_of_it(
         connection = await server.connect()
         connection.ask(*headers)
         assert await connection.take(SLOWLY) == BODY
-        connection.close()
 
 
 async def test_the_time_of_an_idle_connection_begins_when_its_client_has_the_answer(
@@ -177,7 +187,6 @@ async def test_the_time_of_an_idle_connection_begins_when_its_client_has_the_ans
         await connection.take(2 * Patient.idle)
         connection.ask()
         assert await connection.take(0) == BODY
-        connection.close()
 
 
 @pytest.mark.parametrize(
@@ -192,7 +201,6 @@ async def test_whoever_takes_nothing_of_an_answer_is_let_go(
         connection.ask(*headers)
         await connection.take_a_byte()
         await server.until_nobody_is_connected()
-        connection.close()
 
 
 async def test_whoever_takes_a_message_slowly_has_all_of_it_before_it_is_asked_whether_it_is_there(
@@ -207,4 +215,3 @@ async def test_whoever_takes_a_message_slowly_has_all_of_it_before_it_is_asked_w
         assert frame[10:] == BODY[:-10]
         # It never answers a ping.
         await server.until_nobody_is_connected()
-        connection.close()

@@ -107,8 +107,8 @@ class LiveStreams:
         except BusyError:
             return  # the browser comes back
         except Exception as exc:  # noqa: BLE001 -- told in one place, whatever it is
-            if (code := explain(exc).code) not in _PASSING:
-                yield _ended(code)
+            if last := _last_words(exc):
+                yield last
         finally:
             for task in waiting:
                 task.cancel()
@@ -164,6 +164,15 @@ class _LiveAnswer(StreamingResponse):
                     await Response(headers=dict(self.headers))(scope, receive, send)
                 else:
                     await super().__call__(scope, receive, send)
+
+
+def _last_words(exc: Exception) -> bytes:
+    """Return what a browser hears of a failure; nothing if it shall come back."""
+    code = explain(exc).code
+    if code in _PASSING:
+        return b""
+    # A share that is not found was there when its stream began.
+    return _ended("deleted" if code is ErrorCode.SHARE_NOT_FOUND else code)
 
 
 def _ended(reason: str) -> bytes:
