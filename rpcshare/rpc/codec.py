@@ -9,7 +9,7 @@ import msgspec
 
 from rpcshare import jsontext
 from rpcshare.rpc.encoding import Preencoded
-from rpcshare.rpc.errors import ProtocolError
+from rpcshare.rpc.errors import InvalidTextError, ProtocolError
 from rpcshare.rpc.native import mypyc_attr
 
 __all__ = ["JSON", "Codec", "JSONCodec"]
@@ -70,7 +70,9 @@ class JSONCodec:
 
     def _decode_odd(self, frame: bytes | str) -> object:
         try:
-            return jsontext.decode(frame)
+            return jsontext.decode(frame if isinstance(frame, str) else frame.decode())
+        except UnicodeDecodeError:
+            raise InvalidTextError from None
         except jsontext.JSONDecodeError as exc:
             raise ProtocolError(f"a message is not JSON: {exc}") from None
 

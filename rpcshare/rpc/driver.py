@@ -15,6 +15,7 @@ from rpcshare.rpc.codec import JSON, Codec
 from rpcshare.rpc.errors import (
     INTERNAL_CODE,
     ConnectionLostError,
+    InvalidTextError,
     LimitExceededError,
     ProtocolError,
     RpcError,
@@ -205,6 +206,9 @@ class Driver(ABC):
             return
         try:
             message = self._codec.decode(frame)
+        except InvalidTextError as exc:
+            self.session.close(exc)  # as with other frames that are none, WebSocket itself says why
+            return
         except ProtocolError as exc:
             self.session.abort(exc)
             return
@@ -325,9 +329,10 @@ class Driver(ABC):
         await asyncio.wait({writer}, timeout=self._close_timeout)
         writer.cancel()
         closed = self.session.closed
-        aborted = isinstance(closed, ProtocolError)
-        code = 3000 if aborted else self._close_code
-        await self._transport.close(code, closed.message if aborted and closed else "")
+        if isinstance(closed, ProtocolError):
+            await self._transport.close(closed.close_code, closed.message)
+        else:
+            await self._transport.close(self._close_code, "")
         if rest := self._tasks | self._jobs:
             # What waited for the peer has just failed, so that of a drained session little is left.
             grace = CLOSE_TIMEOUT / 10 if self._draining else self._call_grace
@@ -338,7 +343,9 @@ class Driver(ABC):
 
 def _size(frame: bytes | str) -> int:
     """Return how many bytes a frame has, or had before it was decoded."""
-    return len(frame) if isinstance(frame, bytes) or frame.isascii() else len(frame.encode())
+    if isinstance(frame, bytes) or frame.isascii():
+        return len(frame)
+    return len(frame.encode("utf-8", "surrogatepass"))
 
 
 def lost(error: TransportClosedError) -> ConnectionLostError:

@@ -16,6 +16,7 @@ __all__ = [
     "ConnectionLostError",
     "DisposedError",
     "EncodeError",
+    "InvalidTextError",
     "LimitExceededError",
     "ProtocolError",
     "RpcError",
@@ -117,7 +118,22 @@ class ConnectionLostError(SessionClosedError):
 
 
 class ProtocolError(SessionClosedError):
-    """The peer sent what the protocol does not allow; the session ended because of it."""
+    """The peer sent what the protocol does not allow; the session ended because of it.
+
+    Attributes:
+        close_code: of the WebSocket close frame with which it ends.
+    """
+
+    close_code: int = 3000
+
+
+class InvalidTextError(ProtocolError):
+    """A message of text is not UTF-8 (RFC 6455 section 8.1)."""
+
+    close_code = 1007
+
+    def __init__(self) -> None:
+        super().__init__("a message of text is not UTF-8")
 
 
 class LimitExceededError(ProtocolError):

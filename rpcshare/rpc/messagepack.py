@@ -10,7 +10,7 @@ import msgpack
 import msgspec
 
 from rpcshare.rpc.encoding import Preencoded
-from rpcshare.rpc.errors import ProtocolError
+from rpcshare.rpc.errors import InvalidTextError, ProtocolError
 from rpcshare.rpc.limits import MAX_DEPTH
 from rpcshare.rpc.native import mypyc_attr
 
@@ -47,6 +47,10 @@ class MessagePackCodec:
             ProtocolError: the frame is not MessagePack, or holds what a message may not.
         """
         if isinstance(frame, str):
+            try:
+                frame.encode()
+            except UnicodeEncodeError:
+                raise InvalidTextError from None
             raise ProtocolError("a message in MessagePack comes in a binary frame")
         try:
             message = self._decode_text(frame)

@@ -97,7 +97,7 @@ class DirectTransport(Closable, Protocol):
         Args:
             receiver: who is told.
             text: whether frames of text may be told as the bytes that they are. Else they are strings,
-                and those of bytes bytes.
+                and those of bytes bytes. In a string, bytes that are not UTF-8 are lone surrogates.
         """
         ...
 

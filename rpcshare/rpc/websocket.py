@@ -126,7 +126,7 @@ class DirectWebSocket(ClientConnection):
             self._receiver.frames_received([self._message(*message) for message in arrived])
 
     def _message(self, is_text: bool, data: bytes) -> bytes | str:
-        return str(data, "utf-8", "replace") if is_text and not self._takes_text_as_bytes else data
+        return str(data, "utf-8", "surrogateescape") if is_text and not self._takes_text_as_bytes else data
 
     def resume_writing(self) -> None:
         """Hear that most of what was written has left."""

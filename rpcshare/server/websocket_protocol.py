@@ -203,7 +203,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def _message(self, data: BytesLike) -> bytes | str:
         """Return a message as the receiver wants it."""
         if self._is_text and not self._takes_text_as_bytes:
-            return str(data, "utf-8", "replace")
+            return str(data, "utf-8", "surrogateescape")
         return data if type(data) is bytes else bytes(data)
 
     def _tell_arrived(self) -> None:
