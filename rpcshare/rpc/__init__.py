@@ -29,6 +29,7 @@ from rpcshare.rpc.errors import (
     ProtocolError,
     RpcError,
     SessionClosedError,
+    ThrownValueError,
 )
 from rpcshare.rpc.fetch import URL, Blob, Headers, Request, Response
 from rpcshare.rpc.limits import Limits
@@ -85,6 +86,7 @@ __all__ = [
     "Sink",
     "Stats",
     "Stub",
+    "ThrownValueError",
     "Transport",
     "TransportClosedError",
     "Uint8ClampedArray",

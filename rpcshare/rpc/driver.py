@@ -15,7 +15,6 @@ from rpcshare.rpc.codec import JSON, Codec
 from rpcshare.rpc.errors import (
     INTERNAL_CODE,
     ConnectionLostError,
-    InvalidTextError,
     LimitExceededError,
     ProtocolError,
     RpcError,
@@ -206,9 +205,6 @@ class Driver(ABC):
             return
         try:
             message = self._codec.decode(frame)
-        except InvalidTextError as exc:
-            self.session.close(exc)  # as with other frames that are none, WebSocket itself says why
-            return
         except ProtocolError as exc:
             self.session.abort(exc)
             return

@@ -37,6 +37,7 @@ async def serving(codec: Codec) -> AsyncIterator[str]:
 async def test_a_session_in_json_ends_with_1007(text: bytes) -> None:
     async with asyncio.timeout(20), serving(JSON) as url, connect(url, proxy=None) as websocket:
         await websocket.send(text, text=True)
+        assert str(await websocket.recv()).startswith('["abort",')
         with pytest.raises(ConnectionClosed) as caught:
             await websocket.recv()
     assert caught.value.rcvd is not None
