@@ -1,12 +1,15 @@
 """Whether a credential still holds: it may expire, or be revoked, while what it opened is in use."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
 __all__ = ["Standing"]
+
+_LOOK_EVERY = 3.0  # seconds: so long goes on what a credential has opened when the clock is set forward
 
 
 class Standing:
@@ -19,17 +22,28 @@ class Standing:
     def __init__(self, expires_at: float | None = None) -> None:
         """Begin one that ends by itself at ``expires_at``, in seconds since the epoch; None: never."""
         self._expires_at = expires_at
+        # A clock that is set back gives no credential more time.
+        self._deadline = None if expires_at is None else time.monotonic() + expires_at - time.time()
         self._has_ended = False
         self._callbacks: list[Callable[[], object]] = []
+        self._timer: asyncio.TimerHandle | None = None  # while there are callbacks, if it expires
 
     @property
     def is_over(self) -> bool:
         """Whether the credential holds no more."""
-        return self._has_ended or (self._expires_at is not None and time.time() >= self._expires_at)
+        return self._has_ended or self._left <= 0
+
+    @property
+    def _left(self) -> float:
+        """Seconds, by whichever clock says that it is later."""
+        if self._expires_at is None or self._deadline is None:
+            return math.inf
+        return min(self._expires_at - time.time(), self._deadline - time.monotonic())
 
     def end(self) -> None:
         """Say that the credential holds no more, and call whoever waits to hear of it."""
         self._has_ended = True
+        self._stop_timer()
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback()
@@ -39,24 +53,37 @@ class Standing:
 
         Needs a running event loop. Return a function that takes the request back.
         """
-        loop = asyncio.get_running_loop()
-        timer: asyncio.Handle | None = None
         if self.is_over:
-            timer = loop.call_soon(callback)
-            return timer.cancel
-        if self._expires_at is not None:
-            timer = loop.call_later(self._expires_at - time.time(), self.end)
+            return asyncio.get_running_loop().call_soon(callback).cancel
         # Its own object for each request, so that the same callback may be asked for twice.
         waiting = partial(callback)
         self._callbacks.append(waiting)
+        if self._timer is None and self._expires_at is not None:
+            self._set_timer()
 
         def take_back() -> None:
-            if timer is not None:
-                timer.cancel()
             with suppress(ValueError):
                 self._callbacks.remove(waiting)
+            if not self._callbacks:
+                self._stop_timer()
 
         return take_back
+
+    def _set_timer(self) -> None:
+        # Timers run on the monotonic clock, which does not tell that the other one was set.
+        wait = min(max(self._left, 0.0), _LOOK_EVERY)
+        self._timer = asyncio.get_running_loop().call_later(wait, self._look)
+
+    def _look(self) -> None:
+        if self.is_over:
+            self.end()
+        else:
+            self._set_timer()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def __and__(self, other: "Standing") -> "Standing":
         """Return what holds as long as both do."""

@@ -102,7 +102,9 @@ async def claim(
     ]
     if (adopted_id := adoptable(nobodys)) is not None:
         return _adopted(credentials, adopted_id, found_heads[adopted_id], caller, shown)
-    kind = await _secret_kind(store, caller, session_id, is_known=bool(older))
+    # What says whose the secret is may have been lost, or be of an older time than the share.
+    holders = [head for head in found_heads.values() if _has_secret_of_session(head, session_id)]
+    kind = await _secret_kind(store, caller, session_id, is_known=bool(older), holders=holders)
     new, secret = _new_head(credentials, caller, session_id, kind, now)
     if access is not None:
         new = access.applied_to(new)
@@ -148,24 +150,32 @@ async def _in_older_layout(store: ObjectStore, share_ids: Sequence[str]) -> dict
     return found
 
 
-async def _secret_kind(store: ObjectStore, caller: Caller, session_id: str, *, is_known: bool) -> SecretKind:
+def _has_secret_of_session(head: Head, session_id: str) -> bool:
+    kinds = (SecretKind.SESSION, SecretKind.IMPORTED)
+    return not head.deleted and head.session_id == session_id and head.secret_kind in kinds
+
+
+async def _secret_kind(
+    store: ObjectStore, caller: Caller, session_id: str, *, is_known: bool, holders: Sequence[Head]
+) -> SecretKind:
     """Decide what the secret is made from. One caller, ever, has that of the session alone.
 
-    Nobody has if it ``is_known`` to whom a share in the older layout belongs.
+    Nobody has if it ``is_known`` to whom a share in the older layout belongs, or if there are ``holders``:
+    other shares that it opens.
     """
     if caller.subject is None:
         return SecretKind.RANDOM
     if is_known:
         return SecretKind.SUBJECT
     key = objects.session_key(session_id)
-    body = objects.encode_session_owner(SessionOwner(objects.VERSION, caller.subject))
+    owner = holders[0].owner if holders else caller.subject
+    body = objects.encode_session_owner(SessionOwner(objects.VERSION, owner))
     try:
         await store.put(key, body, if_absent=True)
     except PreconditionFailedError:
         found = await store.get(key)
-        first = objects.decode_session_owner(found.body).owner if found is not None else None
-        return SecretKind.SESSION if first == caller.subject else SecretKind.SUBJECT
-    return SecretKind.SESSION
+        owner = objects.decode_session_owner(found.body).owner if found is not None else None
+    return SecretKind.SESSION if owner == caller.subject and not holders else SecretKind.SUBJECT
 
 
 def _new_head(

@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from rpcshare.errors import ShareError
 from rpcshare.shares import objects
+from rpcshare.shares.clock_steps import SteadyClock
 from rpcshare.shares.journal import read_head
 from rpcshare.storage import ObjectStore, StoreError
 
@@ -47,6 +48,7 @@ class Expiry:
         """
         self._store = store
         self._clock = clock
+        self._steady = SteadyClock(clock)
         self._remove = remove
         self._is_news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -63,13 +65,17 @@ class Expiry:
             self._task.cancel()
             await asyncio.wait([self._task])
 
+    def is_certain(self, expires_at: int) -> bool:
+        """Whether a share that ends then is over by a clock that has not just been set forward."""
+        return expires_at <= (self._clock() if self._task is None else self._steady())
+
     async def remove_due(self) -> int | None:
         """Remove all that is due, and return when the next will be, if that is known.
 
         Raises:
             StoreError: the store failed.
         """
-        now = self._clock()
+        now = self._clock() if self._task is None else self._steady()
         async for info in self._store.list(objects.EXPIRY_PREFIX):
             _, time, share_id = info.key.split("/")
             if int(time) > now:

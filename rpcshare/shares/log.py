@@ -254,7 +254,8 @@ class ShareLog:
 
     async def _write_entry(self, own: OwnEntry) -> None:
         replica = self.replica
-        now = self._node.clock()
+        # A clock that was set back must not make a share older than it was.
+        now = max(self._node.clock(), replica.state.last_updated)
         syncs = [LoggedSync(now, request.batch.items) for request in own.requests if request.batch]
         while own.requests and not replica.is_ended:
             numbers = replica.state.content.diffs.numbers

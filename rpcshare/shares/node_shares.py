@@ -114,7 +114,7 @@ class NodeShares:
 
         Raises:
             ShareError: SHARE_NOT_FOUND: it has been deleted meanwhile. SHARE_GONE: its time was over, and
-                it has been removed.
+                it has been removed if that is certain.
         """
         with self._storing():
             made = await claim(self._store)
@@ -331,7 +331,8 @@ class NodeShares:
                 if await self._is_gone(log):
                     return
                 await log.replica.refresh()
-                if self._has_expired(log.head):
+                expires_at = log.head.expires_at
+                if expires_at is not None and self._expiry.is_certain(expires_at):
                     await log.delete()
                     self._on_expired(share_id)
         except ShareError as exc:

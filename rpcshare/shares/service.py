@@ -135,6 +135,7 @@ class ShareService:
             raise ShareError(ErrorCode.INVALID_ARGUMENT, "secret: must be a string")
         wanted = AccessOptions.parse(options)
         batch = self._parse(data if data is not None else [])
+        gone: ShareError | None = None
         for _ in range(_CREATE_ATTEMPTS):
             try:
                 created = await self._create(caller, session_id, batch, wanted, shown)
@@ -142,10 +143,12 @@ class ShareService:
                 if exc.code not in (ErrorCode.SHARE_NOT_FOUND, ErrorCode.SHARE_GONE):
                     raise
                 # It is gone meanwhile, or its removal has just been finished: make it anew.
+                gone = exc if exc.code is ErrorCode.SHARE_GONE else None
             else:
                 self.activity.created += 1
                 return created
-        raise storage_unavailable()
+        # One that has expired and stays: the clock was set forward, and may be wrong.
+        raise gone or storage_unavailable()
 
     @audited(Action.SHARE_SYNC, only_refusals=True)
     async def sync(self, caller: Caller, share_id: object, secret: object, data: object) -> int:

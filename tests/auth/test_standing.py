@@ -56,3 +56,29 @@ async def test_a_request_to_two_together_can_be_taken_back():
     take_back()
     one.end()
     assert heard == []
+
+
+async def test_it_ends_soon_when_the_clock_is_set_forward(monkeypatch):
+    monkeypatch.setattr("rpcshare.auth.standing._LOOK_EVERY", 0.01)
+    standing, heard = Standing(time.time() + 3600), asyncio.Event()
+    standing.on_end(heard.set)
+    real = time.time
+    monkeypatch.setattr("time.time", lambda: real() + 7200)
+    assert standing.is_over
+    await asyncio.wait_for(heard.wait(), 5)
+
+
+async def test_a_clock_that_is_set_back_gives_it_no_more_time(monkeypatch):
+    standing, heard = Standing(time.time() + 0.05), asyncio.Event()
+    standing.on_end(heard.set)
+    real = time.time
+    monkeypatch.setattr("time.time", lambda: real() - 7200)
+    await asyncio.wait_for(heard.wait(), 5)
+    assert standing.is_over
+
+
+async def test_nothing_waits_for_a_standing_that_nobody_asks_about():
+    standing = Standing(time.time() + 3600)
+    for _ in range(3):
+        standing.on_end(lambda: None)()
+    assert standing._timer is None

@@ -328,3 +328,19 @@ async def test_check_says_whether_store_and_broadcaster_answer(new_service, stor
     await service.check()
     await store.close()
     assert (await refused(service.check()))[0] is ErrorCode.STORAGE_UNAVAILABLE
+
+
+@pytest.mark.parametrize("creates", ["first", "other"])
+async def test_a_secret_is_not_given_to_another_because_what_says_whose_it_is_was_lost(
+    new_service, store, alice, bob, creates
+):
+    """Somebody who can remove objects from the store, and has an account."""
+    share = await new_service().create(alice, "ses_1")
+    (key,) = [key for key in contents(store) if key.startswith("session/")]
+    body = contents(store)[key]
+    await store.delete([key])
+    caller = alice if creates == "first" else bob
+    made = await new_service().create(caller, "ses_1")
+    assert (made.secret == share.secret) is (creates == "first")
+    if creates == "other":
+        assert contents(store)[key] == body
