@@ -166,6 +166,17 @@ class _ServiceCollector(Collector):
             "rpcshare_open_share_bytes", "Memory that they take, about.", shares.footprint
         )
         yield GaugeMetricFamily("rpcshare_subscribers", "Subscriptions to shares.", shares.subscribers)
+        usage = self._service.store_usage()
+        if usage is not None:
+            yield GaugeMetricFamily(
+                "rpcshare_store_file_bytes", "Size of the embedded store's file.", usage.file_bytes
+            )
+            yield GaugeMetricFamily(
+                "rpcshare_store_wal_bytes", "Size of its write-ahead log.", usage.log_bytes
+            )
+            yield GaugeMetricFamily(
+                "rpcshare_store_disk_free_bytes", "Room left on its disk.", usage.free_bytes
+            )
 
 
 class MetricsMiddleware:

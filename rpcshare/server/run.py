@@ -49,6 +49,7 @@ from rpcshare.shares.node import LogSettings
 from rpcshare.shares.service import ShareService
 from rpcshare.storage import ObjectStore, StoreError, open_store, store_identity
 from rpcshare.storage.conditional_writes import UnconditionalWritesError, check_conditional_writes
+from rpcshare.storage.sqlite_versions import wal_reset_warning
 
 if TYPE_CHECKING:
     from rpcshare.server.worker import Worker
@@ -94,6 +95,7 @@ def serve(settings: Settings) -> int:
     _refuse_workers_without_store(settings)
     loop_factory = _loop_factory()
     with _prepared(settings) as ground:
+        _warn_of_sqlite(settings)
         _tune_garbage_collection()
 
         def serve_here(worker: Worker | None = None) -> None:
@@ -106,6 +108,12 @@ def serve(settings: Settings) -> int:
             return supervise(settings.workers, serve_here, ground.listener, _announcement(settings, ground))
         serve_here()
     return 0
+
+
+def _warn_of_sqlite(settings: Settings) -> None:
+    warning = wal_reset_warning() if settings.store_url.startswith("sqlite:") else None
+    if warning is not None:
+        logger.warning(warning)
 
 
 class _Ground(NamedTuple):

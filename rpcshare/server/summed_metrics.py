@@ -38,7 +38,13 @@ ANSWER_WITHIN = 1.0
 
 _COUNTERS = frozenset({"counter", "histogram"})
 # The sum of two says nothing.
-_NOT_SUMMED = {"rpcshare_event_loop_lag_seconds": max, "rpcshare_build": max}
+_NOT_SUMMED = {
+    "rpcshare_event_loop_lag_seconds": max,
+    "rpcshare_build": max,
+    "rpcshare_store_file_bytes": max,
+    "rpcshare_store_wal_bytes": max,
+    "rpcshare_store_disk_free_bytes": min,
+}
 
 Labels = tuple[tuple[str, str], ...]
 

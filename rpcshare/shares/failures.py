@@ -22,9 +22,14 @@ def share_gone() -> ShareError:
     return ShareError(ErrorCode.SHARE_GONE, "Share expired")
 
 
-def storage_unavailable(cause: StoreError | None = None) -> ShareError:
-    """Return the error for a store that failed, and log why: that is for the operator to know."""
+def storage_unavailable(cause: StoreError | None = None, *, why: str = "") -> ShareError:
+    """Return the error for a store that failed, and log why: that is for the operator to know.
+
+    Args:
+        cause: what the store raised.
+        why: what callers are told of it, if they are operators, too.
+    """
     if cause is not None:
         logger.warning("The store failed: %s", cause)
-    message = "Storage unavailable"
+    message = f"Storage unavailable: {why}" if why else "Storage unavailable"
     return ShareError(ErrorCode.STORAGE_UNAVAILABLE, message, retry_after=_RETRY_AFTER)

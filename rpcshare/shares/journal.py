@@ -16,7 +16,7 @@ import msgspec
 
 from rpcshare.shares import objects
 from rpcshare.shares.objects import Head, LogEntry, LogSnapshot
-from rpcshare.storage import ObjectStore, PreconditionFailedError
+from rpcshare.storage import AtomicStore, ObjectStore, PreconditionFailedError, Put
 
 __all__ = ["Journal", "StoredHead", "Survey", "read_head"]
 
@@ -178,6 +178,46 @@ class Journal:
         """Delete a snapshot that nobody needs: of a dead generation."""
         await self._store.delete([objects.numbered(self._snapshots, number)])
 
+    async def end(self, number: int, body: bytes, head: Head, head_etag: str, *, now: int) -> bool:
+        """Write the tombstone ``body`` as an entry and remove the share, all or nothing, if the store can.
+
+        Return whether it can; else nothing is done.
+
+        Raises:
+            PreconditionFailedError: there is an entry of this number, or another head.
+        """
+        if not (isinstance(self._store, AtomicStore) and self._store.is_atomic):
+            return False
+        puts = [
+            Put(objects.numbered(self._log, number), body, if_absent=True),
+            Put(self._head, objects.encode_head(self._dead(head, now)), if_match=head_etag),
+        ]
+        index = objects.index_key(self.share_id, self.generation)
+        await self._store.apply(puts, [*await self._content_but(number), index])
+        return True
+
+    async def _content_but(self, tombstone: int) -> list[str]:
+        """Return the keys of all that there is of the share but head, row and the entry ``tombstone``."""
+        keep = objects.numbered(self._log, tombstone)
+        keys = [
+            info.key
+            for prefix in (self._log, self._snapshots)
+            async for info in self._store.list(prefix)
+            if info.key != keep
+        ]
+        # Where an upgrade was interrupted, or could not take over all, there still is what it was made of.
+        return [*keys, objects.aside_key(self.share_id)]
+
+    def _dead(self, head: Head, now: int) -> Head:
+        """Return what stands in the place of ``head`` once the share is removed."""
+        return Head(
+            objects.VERSION,
+            self.generation,
+            owner=head.owner,
+            deleted=True,
+            expired=head.has_expired(now),
+        )
+
     async def remove(self, tombstone: int, *, now: int) -> None:
         """Remove the share, whose log ends with ``tombstone``. May be called again until it returns.
 
@@ -188,27 +228,12 @@ class Journal:
             tombstone: the number of the last entry.
             now: milliseconds since the epoch, which decides whether the share has expired.
         """
-        keep = objects.numbered(self._log, tombstone)
-        keys = [
-            info.key
-            for prefix in (self._log, self._snapshots)
-            async for info in self._store.list(prefix)
-            if info.key != keep
-        ]
-        # Where an upgrade was interrupted, or could not take over all, there still is what it was made of.
-        await self._store.delete([*keys, objects.aside_key(self.share_id)])
+        await self._store.delete(await self._content_but(tombstone))
         await self._store.delete([objects.index_key(self.share_id, self.generation)])
         # Until the head is that of a deleted share: another node may be changing a setting.
         while (found := await self.live_head()) is not None:
-            deleted = Head(
-                objects.VERSION,
-                self.generation,
-                owner=found.head.owner,
-                deleted=True,
-                expired=found.head.has_expired(now),
-            )
             with suppress(PreconditionFailedError):
-                await self.replace_head(deleted, found.etag)
+                await self.replace_head(self._dead(found.head, now), found.etag)
 
 
 async def _decoded(body: bytes) -> LogEntry:

@@ -276,7 +276,7 @@ class ShareLog:
         replica = self.replica
         body = objects.encode_tombstone(entry_id)
         while not replica.is_ended:
-            if await replica.write(body):
+            if await replica.write_end(body):
                 number = replica.entry + 1
                 replica.end(number)
                 await self._publish(number)

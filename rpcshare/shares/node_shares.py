@@ -30,7 +30,7 @@ from rpcshare.shares.outline import Transcript
 from rpcshare.shares.page import Page, Query
 from rpcshare.shares.sweeper import Sweeper
 from rpcshare.shares.syncdata import Batch
-from rpcshare.storage import ObjectStore, StoreError
+from rpcshare.storage import MeasuredStore, ObjectStore, StoreError, StoreUsage
 
 __all__ = ["NodeShares"]
 
@@ -166,14 +166,12 @@ class NodeShares:
             self.open_shares.let_go(share_id)
 
     async def _check_is_there(self, log: ShareLog) -> None:
-        if await self._is_gone(log):
-            raise share_not_found()
+        await self._refuse_gone(log)
         if log.head.expires_at is not None:
             await self._refuse_expired(log)
 
     async def _check_fresh(self, log: ShareLog) -> None:
-        if await self._is_gone(log):
-            raise share_not_found()
+        await self._refuse_gone(log)
         await self._refuse_expired(log, is_fresh=True)
 
     async def _check_nothing(self, log: ShareLog) -> None:
@@ -264,15 +262,22 @@ class NodeShares:
             await self._expiry.remove_due()
 
     async def check(self) -> None:
-        """Return if store and broadcaster answer now."""
-        with self._storing():
+        """Return if store and broadcaster answer now; the error says why not."""
+        try:
             await self._store.check()
+        except StoreError as exc:
+            self._activity.store_errors += 1
+            raise storage_unavailable(exc, why=exc.reason) from exc
         try:
             await self._broadcaster.check()
         except BroadcastError as exc:
             raise ShareError(
                 ErrorCode.STORAGE_UNAVAILABLE, "Broadcaster unavailable", retry_after=2.0
             ) from exc
+
+    def store_usage(self) -> StoreUsage | None:
+        """Return how much room the store takes and has; None if it is in no file."""
+        return self._store.usage() if isinstance(self._store, MeasuredStore) else None
 
     async def close(self) -> None:
         """Write what waits to be written, and end all subscriptions. No call may follow."""
@@ -309,6 +314,16 @@ class NodeShares:
         if log.is_ended:
             await log.finish_removal()
         return log.is_ended
+
+    async def _refuse_gone(self, log: ShareLog) -> None:
+        try:
+            if not await self._is_gone(log):
+                return
+        except ShareError as exc:
+            # It is deleted all the same; whoever opens it next tries to remove what is left. The failure has
+            # been logged.
+            raise share_not_found() from exc
+        raise share_not_found()
 
     async def _refuse_expired(self, log: ShareLog, *, is_fresh: bool = False) -> None:
         # Another node may have put the end off.

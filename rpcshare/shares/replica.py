@@ -332,6 +332,31 @@ class Replica:
         self._confirmed_at = began_at
         return True
 
+    async def write_end(self, body: bytes) -> bool:
+        """Write the tombstone ``body`` as the next entry, and return whether that is the next entry now.
+
+        Where the store can, the share is removed in the same step: so that a store that has no room for that
+        keeps the share as it is.
+
+        Raises:
+            StoreError: the store failed; unless it can do all in one step, the tombstone may be in the log.
+        """
+        number = self.entry + 1
+        if self._head_etag is not None:
+            await self._compactor.finish()
+            if not self.is_trusted:
+                await self.catch_up()
+                if self.is_ended or self.entry + 1 != number:
+                    return False
+            try:
+                now = self._node.clock()
+                if await self._journal.end(number, body, self.head, self._head_etag, now=now):
+                    return True
+            except PreconditionFailedError:
+                await self.catch_up()
+                return False
+        return await self.write(body)
+
     def compact_if_due(self) -> None:
         """Begin a snapshot if it is time."""
         self._compactor.start_if_due(self.entry, self.state, self._head_etag)

@@ -32,7 +32,7 @@ from rpcshare.shares.page import Page, Query
 from rpcshare.shares.redaction import redact_batch
 from rpcshare.shares.state import SessionIndex
 from rpcshare.shares.syncdata import Batch, parse_batch
-from rpcshare.storage import ObjectStore
+from rpcshare.storage import ObjectStore, StoreUsage
 
 __all__ = ["ShareService"]
 
@@ -346,6 +346,10 @@ class ShareService:
     async def remove_expired(self) -> None:
         """Remove the shares whose time is over. Raises STORAGE_UNAVAILABLE."""
         await self._shares.remove_expired()
+
+    def store_usage(self) -> StoreUsage | None:
+        """Return how much room the store takes and has; None if it is in no file."""
+        return self._shares.store_usage()
 
     async def check(self) -> None:
         """Return if store and broadcaster answer now. Raises STORAGE_UNAVAILABLE."""

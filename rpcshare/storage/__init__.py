@@ -9,23 +9,31 @@ from rpcshare.storage.memory import MemoryStore
 from rpcshare.storage.opening import open_store
 from rpcshare.storage.sqlite import SqliteStore
 from rpcshare.storage.store import (
+    AtomicStore,
+    MeasuredStore,
     ObjectInfo,
     ObjectStore,
     PreconditionFailedError,
+    Put,
     StoredObject,
     StoreError,
+    StoreUsage,
 )
 from rpcshare.storage.store_identity import IDENTITY_KEY, StoreIdentity, store_identity
 
 __all__ = [
     "IDENTITY_KEY",
+    "AtomicStore",
+    "MeasuredStore",
     "MemoryStore",
     "ObjectInfo",
     "ObjectStore",
     "PreconditionFailedError",
+    "Put",
     "SqliteStore",
     "StoreError",
     "StoreIdentity",
+    "StoreUsage",
     "StoredObject",
     "UnconditionalWritesError",
     "check_conditional_writes",

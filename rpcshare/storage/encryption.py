@@ -20,7 +20,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from cryptography.exceptions import InvalidTag
 
 from rpcshare.storage.encryption_keys import KeyRing
-from rpcshare.storage.store import ObjectInfo, ObjectStore, StoredObject, StoreError
+from rpcshare.storage.store import (
+    AtomicStore,
+    MeasuredStore,
+    ObjectInfo,
+    ObjectStore,
+    Put,
+    StoredObject,
+    StoreError,
+    StoreUsage,
+)
 
 __all__ = ["EncryptedStore", "IntegrityError"]
 
@@ -68,6 +77,27 @@ class EncryptedStore:
         """Write ``body`` at ``key`` if the conditions hold, and return its etag."""
         sealed = await _run(lambda: self._encrypt(key, body), len(body))
         return await self._inner.put(key, sealed, if_absent=if_absent, if_match=if_match)
+
+    @property
+    def is_atomic(self) -> bool:
+        """Whether :meth:`apply` is."""
+        return isinstance(self._inner, AtomicStore) and self._inner.is_atomic
+
+    async def apply(self, puts: Sequence[Put], deleted: Sequence[str]) -> None:
+        """Write ``puts`` and remove the objects at ``deleted``, all or none.
+
+        Raises:
+            PreconditionFailedError: a condition does not hold.
+            TypeError: the store inside cannot do so.
+        """
+        if not isinstance(self._inner, AtomicStore):
+            raise TypeError("the store inside writes one object at a time")
+        sealed = [put._replace(body=self._encrypt(put.key, put.body)) for put in puts]
+        await self._inner.apply(sealed, deleted)
+
+    def usage(self) -> StoreUsage | None:
+        """Return how much room the store inside takes and has; None if it is in no file."""
+        return self._inner.usage() if isinstance(self._inner, MeasuredStore) else None
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Remove the objects at ``keys``; one that is not there is no error."""

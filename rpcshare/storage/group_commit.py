@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from rpcshare.storage.new_objects import MOST_AT_ONCE, NewObject, insert_all
+from rpcshare.storage.sqlite_guard import StoreMovedError
 from rpcshare.storage.sqlite_turns import WriterTurns
 from rpcshare.storage.store import StoreError
 
@@ -51,13 +52,29 @@ class GroupCommit:
 
     Attributes:
         commits: how many transactions have been committed.
+        has_failed: whether the last transaction failed.
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, *, name: str, turns: WriterTurns | None = None
+        self,
+        connection: sqlite3.Connection,
+        *,
+        name: str,
+        verify: Callable[[], None],
+        turns: WriterTurns | None = None,
     ) -> None:
-        """Start the thread. ``name`` is what errors call the store; transactions take ``turns``."""
+        """Start the thread.
+
+        Args:
+            connection: for this alone.
+            name: what errors call the store.
+            verify: called on the thread when a transaction has been committed; raises StoreError if it is
+                not durable all the same. Then its writes fail.
+            turns: which transactions take.
+        """
         self.commits = 0
+        self.has_failed = False
+        self._verify = verify
         self._turns = turns
         self._connection = connection
         self._name = name
@@ -134,10 +151,30 @@ class GroupCommit:
             if not self._insert_all(batch):
                 self._apply_each(batch)
             self.commits += 1
+            self._verify()
+            self.has_failed = False
         except (sqlite3.Error, MemoryError) as exc:
             self._roll_back()
-            for write in batch:
-                write.error = self._failure(exc)
+            self._fail(batch, self._cause(exc))
+        except StoreError as exc:
+            self._fail(batch, exc)
+            if isinstance(exc, StoreMovedError) and exc.is_log_alone:
+                # What was acknowledged before is in the log that nobody will find.
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def _cause(self, exc: Exception) -> StoreError:
+        """Return why SQLite failed; when its files have been taken away, that is why."""
+        try:
+            self._verify()
+        except StoreError as why:
+            return why
+        return self._failure(exc)
+
+    def _fail(self, batch: Sequence[_Write[Any]], error: StoreError) -> None:
+        self.has_failed = True
+        for write in batch:
+            write.error = error
 
     def _insert_all(self, batch: Sequence[_Write[Any]]) -> bool:
         """Commit writes of new objects at once; return False if that is not what they are, or cannot be."""
@@ -176,7 +213,7 @@ class GroupCommit:
                 self._connection.execute("ROLLBACK")
 
     def _failure(self, cause: Exception) -> StoreError:
-        failure = StoreError(f"{self._name}: {cause}")
+        failure = StoreError(f"{self._name}: {cause}", reason=str(cause))
         failure.__cause__ = cause
         return failure
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Self
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = ["S3Store"]
 
-_SENT_UNASKED = 2**20  # bytes: while they are sent faster than an answer comes
+logger = logging.getLogger(__name__)
+
 _IN_PARTS_FROM = 16 * 2**20  # bytes
 _KEYS_AT_ONCE = 1000  # what S3 lists in one answer, and deletes at one request
+_DELETED_SIDE_BY_SIDE = 16  # where each takes a request
 _CHECK_TIMEOUT = 5.0  # seconds
 
 # What a scan fetches before it is asked for.
@@ -50,6 +53,7 @@ class S3Store:
         self._bucket = location.bucket
         self._prefix = location.prefix
         self._requests = requests
+        self._takes_deletions_together = True
 
     @classmethod
     async def open(cls, location: S3Location) -> Self:
@@ -170,8 +174,8 @@ class S3Store:
             request: PutObjectRequestTypeDef = {
                 "Bucket": self._bucket,
                 "Key": self._prefix + key,
-                # S3 is asked to agree to a file before it is sent, to bytes it is not.
-                "Body": body if len(body) <= _SENT_UNASKED else io.BytesIO(body),
+                # S3 is asked to agree to a large file before it is sent (s3_client.py).
+                "Body": io.BytesIO(body),
             }
             if if_absent:
                 request["IfNoneMatch"] = "*"
@@ -197,15 +201,42 @@ class S3Store:
         return found.etag
 
     async def _delete(self, keys: Sequence[str]) -> None:
+        if self._takes_deletions_together:
+            try:
+                await self._delete_together(keys)
+            except RefusedError as refusal:
+                if not refusal.failure.is_about_form:
+                    raise
+                logger.warning("Objects are deleted one by one from now on: %s", refusal)
+                self._takes_deletions_together = False
+            else:
+                return
+        for start in range(0, len(keys), _DELETED_SIDE_BY_SIDE):
+            async with asyncio.TaskGroup() as group:
+                for key in keys[start : start + _DELETED_SIDE_BY_SIDE]:
+                    group.create_task(self._delete_one(key))
+
+    async def _delete_together(self, keys: Sequence[str]) -> None:
         async def remove(client: "S3Client", _limit: TimeLimit) -> None:
             objects: Sequence[ObjectIdentifierTypeDef] = [{"Key": self._prefix + key} for key in keys]
             answer = await client.delete_objects(
                 Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True}
             )
             for error in answer.get("Errors", ()):  # within an answer of success
-                raise ClientError({"Error": {"Code": error.get("Code", "")}}, "DeleteObjects")
+                code, message = error.get("Code", ""), error.get("Message", "")
+                raise ClientError({"Error": {"Code": code, "Message": message}}, "DeleteObjects")
 
         await self._requests.send(f"delete of {len(keys)} objects", remove)
+
+    async def _delete_one(self, key: str) -> None:
+        async def remove(client: "S3Client", _limit: TimeLimit) -> None:
+            await client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+
+        try:
+            await self._requests.send(f"delete {key}", remove)
+        except RefusedError as refusal:
+            if refusal.failure.code != "NoSuchKey":  # which S3 itself never says here
+                raise
 
     async def _list_page(
         self, what: str, request: "ListObjectsV2RequestTypeDef", *, within: float | None = None

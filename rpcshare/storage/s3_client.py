@@ -1,22 +1,33 @@
 """The client that speaks S3: one for the life of a store, with its pool of connections."""
 
+import base64
 import functools
+import hashlib
 import logging
-from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 from botocore.loaders import Loader, create_loader
+from botocore.utils import determine_content_length
 
 from rpcshare.storage.s3_location import S3Location
 
 if TYPE_CHECKING:
+    import asyncio
+
+    from aiobotocore.credentials import AioCredentials
     from types_aiobotocore_s3 import S3Client
 
-__all__ = ["create_client"]
+__all__ = ["Client", "open_client"]
+
+EXPECT_FROM = 2**20  # bytes; smaller bodies are sent faster than an answer comes
+_CONTINUE_WITHIN = 1.0  # seconds: RFC 9110 section 10.1.1 has clients wait for no indefinite period
+_EXPECTATION_FAILED = 417
 
 _CONNECT_TIMEOUT = 3.0  # seconds
 
@@ -24,23 +35,81 @@ _CONNECT_TIMEOUT = 3.0  # seconds
 _TELLING_LOGGERS = ("aiobotocore", "botocore")
 
 
-def create_client(location: S3Location) -> "AbstractAsyncContextManager[S3Client]":
-    """Return the client for ``location``, to be entered.
+class Client:
+    """A client with the credentials that it shows, entered as long as it is in use."""
+
+    def __init__(
+        self, client: "S3Client", credentials: "AioCredentials | None", resources: AsyncExitStack
+    ) -> None:
+        """For :func:`open_client`."""
+        self.s3 = client
+        self._credentials = credentials
+        self._resources = resources
+        self._uses = 0
+        self._is_retired = False
+
+    async def secrets(self) -> tuple[str, ...]:
+        """Return what must not be told of the credentials."""
+        if self._credentials is None:
+            return ()
+        try:
+            kept = await self._credentials.get_frozen_credentials()
+        except Exception:  # noqa: BLE001 -- whatever a source of credentials raises, it has given none
+            return ()
+        return tuple(each for each in (kept.token, kept.secret_key, kept.access_key) if each)
+
+    @asynccontextmanager
+    async def used(self) -> "AsyncIterator[S3Client]":
+        """Use it, and close it behind the last use once it is retired."""
+        self._uses += 1
+        try:
+            yield self.s3
+        finally:
+            self._uses -= 1
+            if self._is_retired and not self._uses:
+                await self._resources.aclose()
+
+    async def retire(self) -> None:
+        """Close it, at once or behind the last use."""
+        self._is_retired = True
+        if not self._uses:
+            await self._resources.aclose()
+
+
+async def open_client(location: S3Location) -> Client:
+    """Return a client for ``location``, with the credentials that AWS's usual chain has now.
 
     It makes one attempt at each request: how many there are is for the caller to know, who must tell
     a write that was refused from one that was repeated.
+
+    Raises:
+        BotoCoreError: there is something in the way of credentials or settings.
     """
     for name in _TELLING_LOGGERS:
         logger = logging.getLogger(name)
         logger.setLevel(max(logger.level, logging.WARNING))
     session = AioSession()
     session.register_component("data_loader", _loader())
+    resources = AsyncExitStack()
+    client = await resources.enter_async_context(create_client(location, session))
+    return Client(client, await session.get_credentials(), resources)
+
+
+def create_client(
+    location: S3Location, session: AioSession | None = None
+) -> "AbstractAsyncContextManager[S3Client]":
+    """Return the client of aiobotocore for ``location``, to be entered."""
+    if session is None:
+        session = AioSession()
+        session.register_component("data_loader", _loader())
+    # Not every store knows the checksum that botocore sends in the place of this (RFC 1864).
+    session.register("before-call.s3.DeleteObjects", _add_content_md5)
     return session.create_client(
         "s3",
         endpoint_url=location.endpoint_url,
         region_name=location.region or session.get_config_variable("region") or _ANY_REGION,
         config=AioConfig(
-            http_session_cls=_SingleAttemptSession,
+            http_session_cls=_Session,
             retries={"total_max_attempts": 1},
             connect_timeout=min(_CONNECT_TIMEOUT, location.attempt_timeout),
             read_timeout=location.attempt_timeout,
@@ -53,13 +122,18 @@ def create_client(location: S3Location) -> "AbstractAsyncContextManager[S3Client
     )
 
 
+def _add_content_md5(params: dict[str, Any], **_more: object) -> None:
+    digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
+    params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
+
+
 # Signatures need one. Other stores take this; AWS answers with the right one, if it is another.
 _ANY_REGION = "us-east-1"
 _ADDRESSING_STYLES = {None: "auto", True: "path", False: "virtual"}
 
 
-class _SingleAttemptSession(AIOHTTPSession):
-    """aiobotocore's HTTP session, without aiohttp's own second attempt.
+class _Session(AIOHTTPSession):
+    """aiobotocore's HTTP session, which makes one attempt, and waits for no leave to send a small body.
 
     When a connection that was used before is lost, aiohttp repeats a PUT unasked. If the first was
     carried out, the second is refused for a condition that the first one ended.
@@ -70,7 +144,41 @@ class _SingleAttemptSession(AIOHTTPSession):
         session: aiohttp.ClientSession
         session = await super()._get_session(proxy_url)  # type: ignore[misc]  # not in the stubs
         session._retry_connection = False  # noqa: SLF001 -- see above
+        session._request_class = _Request  # noqa: SLF001 -- likewise
         return session
+
+    async def send(self, request: Any) -> Any:  # noqa: ANN401 -- what the stubs say is not so
+        if "Expect" in request.headers and _size(request.body) < EXPECT_FROM:
+            del request.headers["Expect"]
+        response = await super().send(request)
+        if response.status_code == _EXPECTATION_FAILED and "Expect" in request.headers:
+            # Section 15.5.18: to be repeated without.
+            del request.headers["Expect"]
+            request.reset_stream()
+            response = await super().send(request)
+        return response
+
+
+class _Request(aiohttp.ClientRequest):
+    """aiohttp's request, which does not wait for ever for an answer of 100."""
+
+    def update_expect_continue(self, expect: bool = False) -> None:
+        super().update_expect_continue(expect)
+        if self._continue is not None:
+            self.loop.call_later(_CONTINUE_WITHIN, _go_on, self._continue)
+
+
+def _go_on(allowed: "asyncio.Future[bool]") -> None:
+    if not allowed.done():
+        allowed.set_result(True)
+
+
+def _size(body: Any) -> int:  # noqa: ANN401 -- what botocore makes of a body
+    if body is None:
+        return 0
+    if isinstance(body, bytes | bytearray):
+        return len(body)
+    return determine_content_length(body) or 0
 
 
 @functools.cache

@@ -1,5 +1,8 @@
 """What went wrong with a request to S3: in words, and whether it is worth another attempt."""
 
+import re
+from collections.abc import Iterable
+
 import aiohttp
 import msgspec
 from botocore.exceptions import (
@@ -7,6 +10,7 @@ from botocore.exceptions import (
     ClientError,
     ConnectionError,  # noqa: A004 -- botocore's, which is none of Python's
     ConnectTimeoutError,
+    CredentialRetrievalError,
     EndpointConnectionError,
     HTTPClientError,
     IncompleteReadError,
@@ -37,6 +41,31 @@ _PASSING_CODES = frozenset(
         "TooManyRequests",
     }
 )
+# Of S3, of AWS's token service, and of stores that name it their way.
+_NO_CREDENTIALS = "NoCredentials"  # a name of ours: nothing was sent
+_WITHOUT_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
+_CREDENTIAL_CODES = frozenset(
+    {
+        _NO_CREDENTIALS,
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidToken",
+        "RequestExpired",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+        "UnrecognizedClientException",
+    }
+)
+_FORM_STATUSES = frozenset({400, 405, 411, 415, 501})
+
+_SHORTEST_SECRET = 4  # characters; shorter ones are no secrets, and part of many words
+_LEFT_OUT = "[…]"
+_LONGEST_SAID = 300  # characters
+# Signatures, tokens and the like, should a store repeat what it was sent.
+_SECRET_LIKE = re.compile(r"[A-Za-z0-9+/=_%-]{32,}|\b[A-Z0-9]{16,}\b")
+
 _TOO_MANY_REQUESTS = 429
 _NOT_IMPLEMENTED = 501
 
@@ -45,6 +74,7 @@ _NOT_IMPLEMENTED = 501
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (NoCredentialsError, "no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
     (PartialCredentialsError, "incomplete credentials"),
+    (CredentialRetrievalError, "no credentials could be had from where the settings of AWS say"),
     (SSLError, "TLS failed: the certificate is not trusted, or this is no TLS port"),
     (ConnectTimeoutError, "connecting took too long"),
     (ReadTimeoutError, "no answer in time"),
@@ -77,6 +107,26 @@ class Failure(msgspec.Struct, frozen=True):
     """S3's name for it, if it answered."""
     status: int = 0
     """Of the HTTP answer, 0 if there is none."""
+    said: str = ""
+    """What the store said of it in its own words: one line, for the log of operators, not for callers."""
+
+    @property
+    def is_about_credentials(self) -> bool:
+        """Whether the credentials that were shown are no good, or no longer."""
+        return self.code in _CREDENTIAL_CODES
+
+    @property
+    def is_about_form(self) -> bool:
+        """Whether the store does not take a request of this kind, or not in this form."""
+        return self.status in _FORM_STATUSES and not self.is_about_credentials
+
+    def told(self, secrets: Iterable[str]) -> str:
+        """Return all that is known of it, with each of ``secrets`` left out."""
+        said = self.said
+        for secret in secrets:
+            if len(secret) >= _SHORTEST_SECRET:
+                said = said.replace(secret, _LEFT_OUT)
+        return f"{self.reason}: {said}" if said else self.reason
 
 
 def failure_of(exc: Exception) -> Failure:
@@ -87,7 +137,8 @@ def failure_of(exc: Exception) -> Failure:
     # Whatever else botocore raises of its own accord is about settings, and was not sent.
     is_passing = isinstance(exc, _ON_THE_WAY) or not isinstance(exc, BotoCoreError)
     is_passing = is_passing and not isinstance(exc, SSLError)
-    return Failure(reason, is_passing, is_in_doubt=is_passing)
+    code = _NO_CREDENTIALS if isinstance(exc, _WITHOUT_CREDENTIALS) else ""
+    return Failure(reason, is_passing, is_in_doubt=is_passing, code=code)
 
 
 def _answered(exc: ClientError) -> Failure:
@@ -101,4 +152,13 @@ def _answered(exc: ClientError) -> Failure:
         is_in_doubt=is_fault and code != "SlowDown",
         code=code,
         status=status,
+        said=_said(exc.response.get("Error", {}).get("Message")),
     )
+
+
+def _said(message: object) -> str:
+    """Return what a store says, fit to be logged. It may be anything, and be meant to deceive."""
+    if not isinstance(message, str):
+        return ""
+    line = " ".join("".join(char if char.isprintable() else " " for char in message[:2000]).split())
+    return _SECRET_LIKE.sub(_LEFT_OUT, line)[:_LONGEST_SAID]

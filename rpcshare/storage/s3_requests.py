@@ -4,10 +4,9 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from rpcshare.storage.s3_client import create_client
+from rpcshare.storage.s3_client import Client, open_client
 from rpcshare.storage.s3_failures import REQUEST_ERRORS, Failure, failure_of
 from rpcshare.storage.s3_location import S3Location
 from rpcshare.storage.store import StoreError
@@ -25,6 +24,8 @@ T = TypeVar("T")
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 1.0
 
+_RENEW_EVERY = 1.0  # seconds, at most, that credentials are read anew
+
 _SLOWEST = 2 * 2**20  # bytes a second: what a body may take longer than an empty one
 
 
@@ -37,7 +38,7 @@ class RefusedError(StoreError):
     """
 
     def __init__(self, message: str, failure: Failure, *, is_in_doubt: bool) -> None:
-        super().__init__(message)
+        super().__init__(message, reason=failure.reason)
         self.failure = failure
         self.is_in_doubt = is_in_doubt
 
@@ -59,11 +60,12 @@ class TimeLimit:
 class S3Requests:
     """Sends the requests of one store: so many at once, and each as often as it takes."""
 
-    def __init__(self, location: S3Location, client: "S3Client", resources: AsyncExitStack) -> None:
+    def __init__(self, location: S3Location, client: Client) -> None:
         """For :meth:`open`, which makes what this takes."""
         self.location = location
         self._client = client
-        self._resources = resources
+        self._renewing = asyncio.Lock()
+        self._renewed_at = float("-inf")  # on the event loop's clock
         self._slots = asyncio.Semaphore(location.connections)
         self._under_way = 0
         self._idle = asyncio.Event()
@@ -73,9 +75,15 @@ class S3Requests:
 
     @classmethod
     async def open(cls, location: S3Location) -> Self:
-        """Make a client for ``location``. Nothing is sent yet."""
-        resources = AsyncExitStack()
-        return cls(location, await resources.enter_async_context(create_client(location)), resources)
+        """Make a client for ``location``. Nothing is sent yet.
+
+        Raises:
+            StoreError: AWS's settings, or its sources of credentials, cannot be read.
+        """
+        try:
+            return cls(location, await open_client(location))
+        except REQUEST_ERRORS as exc:
+            raise StoreError(f"{location}: {failure_of(exc).reason}") from exc
 
     async def send(
         self,
@@ -124,7 +132,7 @@ class S3Requests:
             await asyncio.wait(self._in_background)
         self._is_closed = True
         await self._idle.wait()
-        await self._resources.aclose()
+        await self._client.retire()
 
     async def _attempt(
         self,
@@ -134,31 +142,64 @@ class S3Requests:
         seconds: float,
     ) -> T:
         is_in_doubt = False
+        has_renewed = False
         attempts = 0
         reason = "no answer in time"
         attempt_seconds = self.location.attempt_timeout + size / _SLOWEST
         try:
             async with asyncio.timeout(seconds) as whole:
                 while True:
+                    client = self._client
                     try:
                         async with self._slots, asyncio.timeout(attempt_seconds) as single:
                             attempts += 1
-                            return await request(self._client, TimeLimit(whole, single))
+                            async with client.used() as s3:
+                                return await request(s3, TimeLimit(whole, single))
                     except REQUEST_ERRORS as exc:
                         failure = failure_of(exc)
-                    reason = failure.reason
+                    reason = failure.told(await client.secrets()) if failure.said else failure.reason
                     logger.debug("%s: %s failed: %s (attempt %d)", self.location, what, reason, attempts)
+                    if failure.is_about_credentials and not has_renewed:
+                        has_renewed = True
+                        if await self._renew(client, reason):
+                            continue
                     if not failure.is_passing:
-                        raise self._refused(what, failure, is_in_doubt)
+                        raise self._refused(what, failure, reason, is_in_doubt)
                     is_in_doubt = is_in_doubt or failure.is_in_doubt
                     await asyncio.sleep(_pause(attempts))
         except TimeoutError:
             raise StoreError(
-                f"{self.location}: {what} failed: {reason} ({attempts} attempts in {seconds:g} s)"
+                f"{self.location}: {what} failed: {reason} ({attempts} attempts in {seconds:g} s)",
+                reason="the object store does not answer as it should",
             ) from None
 
-    def _refused(self, what: str, failure: Failure, is_in_doubt: bool) -> RefusedError:
-        message = f"{self.location}: {what} failed: {failure.reason}"
+    async def _renew(self, client: Client, reason: str) -> bool:
+        """Take the credentials that there are now, unless somebody has; return whether they are others.
+
+        Programs renew them in a file, or as a token in one, and nothing tells when.
+        """
+        async with self._renewing:
+            if self._client is not client:
+                return True
+            now = asyncio.get_running_loop().time()
+            if now - self._renewed_at < _RENEW_EVERY:
+                return False
+            self._renewed_at = now
+            try:
+                renewed = await open_client(self.location)
+            except REQUEST_ERRORS as exc:
+                logger.warning("%s: no new credentials: %s", self.location, failure_of(exc).reason)
+                return False
+            if await renewed.secrets() == await client.secrets():
+                await renewed.retire()
+                return False
+            logger.info("%s: credentials are read anew: %s", self.location, reason)
+            self._client = renewed
+            await client.retire()
+            return True
+
+    def _refused(self, what: str, failure: Failure, reason: str, is_in_doubt: bool) -> RefusedError:
+        message = f"{self.location}: {what} failed: {reason}"
         return RefusedError(message, failure, is_in_doubt=is_in_doubt)
 
 

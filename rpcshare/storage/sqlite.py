@@ -8,23 +8,29 @@ from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
+from time import monotonic
 from typing import Self, TypeVar
 
 from rpcshare.storage.group_commit import GroupCommit
 from rpcshare.storage.keys import key_range
 from rpcshare.storage.new_objects import NewObject
-from rpcshare.storage.sqlite_file import open_reader, open_writer
+from rpcshare.storage.sqlite_file import open_reader, open_writer, write_something
+from rpcshare.storage.sqlite_guard import FileGuard
 from rpcshare.storage.sqlite_turns import WriterTurns
 from rpcshare.storage.store import (
     ObjectInfo,
     PreconditionFailedError,
+    Put,
     StoredObject,
     StoreError,
+    StoreUsage,
 )
 
 __all__ = ["SqliteStore"]
 
 T = TypeVar("T")
+
+_WRITE_EVERY = 1.0  # seconds, for who asks whether it can be written
 
 _READERS = 2  # so that a small read need not wait for a large one
 _PAGE_OBJECTS = 500
@@ -38,9 +44,15 @@ class SqliteStore:
     connections and threads of their own; with a write-ahead log neither waits for the other.
     """
 
-    def __init__(self, name: str, writer: GroupCommit, readers: Sequence[sqlite3.Connection]) -> None:
+    is_atomic = True
+
+    def __init__(
+        self, name: str, writer: GroupCommit, readers: Sequence[sqlite3.Connection], guard: FileGuard
+    ) -> None:
         """For :meth:`open`, which makes what this takes."""
         self._name = name  # for errors
+        self._guard = guard
+        self._written_at = -_WRITE_EVERY  # when check() wrote last, on the clock of monotonic()
         self._writer = writer
         self._readers = readers
         self._idle_readers: SimpleQueue[sqlite3.Connection] = SimpleQueue()
@@ -62,10 +74,11 @@ class SqliteStore:
             StoreError: the file cannot be read and written, holds something else, or is of a newer
                 version.
         """
-        writer, readers = await asyncio.to_thread(_open_connections, path, busy_timeout)
+        writer, readers, guard = await asyncio.to_thread(_open_connections, path, busy_timeout)
         name = f"the store {path}"
         turns = _open_turns(path, writer, readers) if takes_turns else None
-        return cls(name, GroupCommit(writer, name=name, turns=turns), readers)
+        verify = guard.require_same_files
+        return cls(name, GroupCommit(writer, name=name, verify=verify, turns=turns), readers, guard)
 
     @property
     def commits(self) -> int:
@@ -88,6 +101,18 @@ class SqliteStore:
         """Remove the objects at ``keys``, all or none; one that is not there is no error."""
         await self._writer.run(partial(_delete, tuple(keys)))
 
+    async def apply(self, puts: Sequence[Put], deleted: Sequence[str]) -> None:
+        """Write ``puts`` and remove the objects at ``deleted``, all or none.
+
+        Raises:
+            PreconditionFailedError: a condition does not hold.
+        """
+        await self._writer.run(partial(_apply, tuple(puts), tuple(deleted)))
+
+    def usage(self) -> StoreUsage:
+        """Return how much room the file takes, its log takes, and its disk has."""
+        return self._guard.usage()
+
     async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
         """Yield what is stored under ``prefix``, in key order, from behind ``start_after``."""
         while page := await self._read(partial(_list_page, prefix, start_after)):
@@ -107,13 +132,20 @@ class SqliteStore:
             start_after = page[-1].key
 
     async def check(self) -> None:
-        """Return if the file can be read now, and locked for writing.
+        """Return if the file can be read and written now, and there is room for more.
+
+        It is written to at most once a second, or whenever the last write has failed.
 
         Raises:
             StoreError: it cannot.
         """
+        self._guard.require_same_files()
+        self._guard.require_room()
         await self._read(_probe)
-        await self._writer.run(_probe)
+        is_recent = monotonic() - self._written_at < _WRITE_EVERY
+        await self._writer.run(_probe if is_recent and not self._writer.has_failed else write_something)
+        if not is_recent:
+            self._written_at = monotonic()
 
     async def close(self) -> None:
         """Finish what is under way, copy the write-ahead log into the file, and close it.
@@ -139,7 +171,7 @@ class SqliteStore:
         try:
             return await loop.run_in_executor(self._reading, self._with_idle_reader, query)
         except sqlite3.Error as exc:
-            raise StoreError(f"{self._name}: {exc}") from exc
+            raise StoreError(f"{self._name}: {exc}", reason=str(exc)) from exc
 
     def _with_idle_reader(self, query: Callable[[sqlite3.Connection], T]) -> T:
         reader = self._idle_readers.get_nowait()  # as many threads as readers: one is idle
@@ -151,15 +183,16 @@ class SqliteStore:
 
 def _open_connections(
     path: Path, busy_timeout: float
-) -> tuple[sqlite3.Connection, Sequence[sqlite3.Connection]]:
+) -> tuple[sqlite3.Connection, Sequence[sqlite3.Connection], FileGuard]:
     with ExitStack() as opened:
         writer = opened.enter_context(closing(open_writer(path, busy_timeout=busy_timeout)))
         readers = [
             opened.enter_context(closing(open_reader(path, busy_timeout=busy_timeout)))
             for _ in range(_READERS)
         ]
+        guard = FileGuard(path)
         opened.pop_all()  # all is well: nothing is to be closed
-    return writer, readers
+    return writer, readers, guard
 
 
 def _open_turns(path: Path, writer: sqlite3.Connection, readers: Sequence[sqlite3.Connection]) -> WriterTurns:
@@ -193,6 +226,18 @@ def _put(
     # REPLACE takes the old row away and inserts a new one: a new id, hence a new etag.
     cursor = connection.execute("REPLACE INTO objects (key, body) VALUES (?, ?)", (key, body))
     return str(cursor.lastrowid)
+
+
+def _apply(puts: Sequence[Put], deleted: Sequence[str], connection: sqlite3.Connection) -> None:
+    # What is refused must have changed nothing: others share the transaction.
+    for put in puts:
+        row = connection.execute("SELECT id FROM objects WHERE key = ?", (put.key,)).fetchone()
+        is_other = put.if_match is not None and (row is None or str(row[0]) != put.if_match)
+        if is_other or (put.if_absent and row is not None):
+            raise PreconditionFailedError(f"the object at {put.key} is not the expected one")
+    _delete(deleted, connection)
+    for put in puts:
+        connection.execute("REPLACE INTO objects (key, body) VALUES (?, ?)", (put.key, put.body))
 
 
 def _delete(keys: Sequence[str], connection: sqlite3.Connection) -> None:

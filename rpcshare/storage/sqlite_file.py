@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rpcshare.storage.store import StoreError
 
-__all__ = ["open_reader", "open_writer"]
+__all__ = ["open_reader", "open_writer", "write_something"]
 
 _APPLICATION_ID = 0x72706373  # "rpcs" in PRAGMA application_id: the file is ours
 _SCHEMA_VERSION = 1  # in PRAGMA user_version
@@ -144,6 +144,10 @@ def _create_schema(connection: sqlite3.Connection) -> None:
     if _read_schema_version(connection) == 0:
         connection.execute(_SCHEMA)
         connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-    # Written even if it is the same: a file that may only be read shows by nothing but this.
-    connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+    write_something(connection)
     connection.execute("COMMIT")
+
+
+def write_something(connection: sqlite3.Connection) -> None:
+    """Write a page of the file as it is, within a transaction: a file that may only be read shows by this."""
+    connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")

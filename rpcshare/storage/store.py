@@ -5,16 +5,33 @@ nobody else wrote first. That is all that the share log needs to order any numbe
 """
 
 from collections.abc import AsyncIterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
-__all__ = ["ObjectInfo", "ObjectStore", "PreconditionFailedError", "StoreError", "StoredObject"]
+__all__ = [
+    "AtomicStore",
+    "MeasuredStore",
+    "ObjectInfo",
+    "ObjectStore",
+    "PreconditionFailedError",
+    "Put",
+    "StoreError",
+    "StoreUsage",
+    "StoredObject",
+]
 
 
 class StoreError(Exception):
     """The store could not do what was asked: unreachable, full, broken or too slow.
 
     Whether a write that failed so took place is not known, so whoever retries must read first.
+
+    Attributes:
+        reason: what is wrong, for anybody: without the place of the store; empty if there are no such words.
     """
+
+    def __init__(self, message: str = "", *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class PreconditionFailedError(Exception):
@@ -41,6 +58,25 @@ class StoredObject(NamedTuple):
     def __repr__(self) -> str:
         # asyncio's debug output prints results, and bodies are what users said.
         return f"StoredObject(key={self.key!r}, size={len(self.body)}, etag={self.etag!r})"
+
+
+class StoreUsage(NamedTuple):
+    """How much room a store in files takes, and has, in bytes."""
+
+    file_bytes: int
+    log_bytes: int
+    """Of the write-ahead log."""
+    free_bytes: int
+    """Of the disk."""
+
+
+class Put(NamedTuple):
+    """One write among several, as :meth:`ObjectStore.put` takes it."""
+
+    key: str
+    body: bytes
+    if_absent: bool = False
+    if_match: str | None = None
 
 
 class ObjectStore(Protocol):
@@ -93,4 +129,29 @@ class ObjectStore(Protocol):
 
     async def close(self) -> None:
         """Finish the writes under way and let go of every resource. No call may follow."""
+        ...
+
+
+@runtime_checkable
+class AtomicStore(Protocol):
+    """What a store may have besides: several writes that take place together or not at all."""
+
+    is_atomic: bool
+    """Whether they do: of a store around another, that one decides."""
+
+    async def apply(self, puts: Sequence[Put], deleted: Sequence[str]) -> None:
+        """Write ``puts`` and remove the objects at ``deleted``, all or none.
+
+        Raises:
+            PreconditionFailedError: a condition does not hold.
+        """
+        ...
+
+
+@runtime_checkable
+class MeasuredStore(Protocol):
+    """What a store in files has besides."""
+
+    def usage(self) -> StoreUsage | None:
+        """Return how much room it takes and has; None if it is in no file."""
         ...

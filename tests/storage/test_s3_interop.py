@@ -1,0 +1,322 @@
+"""Stores that speak S3 in their own way, and credentials that others renew, as operators have reported."""
+
+import asyncio
+import base64
+import hashlib
+import http.client
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+import pytest
+from s3_server import S3Server
+
+from rpcshare.storage import StoreError
+from rpcshare.storage.s3 import S3Store
+from rpcshare.storage.s3_location import S3Location
+
+LARGE = 2**20
+
+Answer = tuple[int, str]
+Rule = Callable[[str, str, Mapping[str, str]], Answer | None]
+
+
+def error(status: int, code: str, message: str = "no") -> Answer:
+    return status, f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+
+
+class Request(msgspec.Struct):
+    method: str
+    target: str
+    head: Mapping[str, str]
+    body: bytes
+
+
+class PeculiarStore:
+    """A store in front of another; ``rule`` answers in its place, or not.
+
+    Attributes:
+        rule: given method, target and headers.
+        says_continue: whether it answers ``Expect: 100-continue`` with 100, and not at all.
+        refuses_expectations: whether it answers them with 417.
+        requests: those that arrived whole.
+    """
+
+    def __init__(self, upstream: str) -> None:
+        parts = urlsplit(upstream)
+        self._upstream = (parts.hostname, parts.port)
+        self.rule: Rule = lambda *_: None
+        self.says_continue = True
+        self.refuses_expectations = False
+        self.requests: list[Request] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+                method, target, _ = first.split(" ")
+                head = {
+                    name.lower(): value.strip()
+                    for name, _, value in (line.partition(":") for line in lines if line)
+                }
+                if "expect" in head:
+                    if self.refuses_expectations:
+                        writer.write(b"HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n")
+                        continue
+                    if self.says_continue:
+                        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                body = await reader.readexactly(int(head.get("content-length", 0)))
+                self.requests.append(Request(method, target, head, body))
+                said = self.rule(method, target, head)
+                if said is None:
+                    status, headers, answer = await asyncio.to_thread(self._ask, method, target, head, body)
+                else:
+                    status, headers, answer = said[0], {"Content-Type": "application/xml"}, said[1].encode()
+                writer.write(f"HTTP/1.1 {status} Said\r\n".encode())
+                for name, value in headers.items():
+                    writer.write(f"{name}: {value}\r\n".encode())
+                length = b"" if method == "HEAD" else b"Content-Length: %d\r\n" % len(answer)
+                writer.write(length + b"\r\n" + answer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    def _ask(self, method: str, target: str, head: Mapping[str, str], body: bytes):
+        connection = http.client.HTTPConnection(*self._upstream)
+        dropped = ("expect", "connection", "content-length")
+        connection.request(method, target, body, {k: v for k, v in head.items() if k not in dropped})
+        answer = connection.getresponse()
+        kept = {
+            name: value
+            for name, value in answer.getheaders()
+            if name.lower() not in ("content-length", "connection", "transfer-encoding")
+        }
+        with answer:
+            said = answer.read()
+        connection.close()
+        return answer.status, kept, said
+
+    def of(self, method: str) -> list[Request]:
+        return [request for request in self.requests if request.method == method]
+
+
+@pytest.fixture
+async def peculiar(s3: S3Server) -> AsyncIterator[tuple[PeculiarStore, S3Location]]:
+    store = PeculiarStore(s3.endpoint_url)
+    async with await asyncio.start_server(store.serve, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        yield store, s3.location(endpoint_url=f"http://127.0.0.1:{port}")
+
+
+# Expect: 100-continue (RFC 9110 section 10.1.1)
+
+
+async def test_only_a_large_body_waits_for_leave_to_be_sent(peculiar) -> None:
+    server, location = peculiar
+    store = await S3Store.open(location)
+    for size in (0, 5, LARGE - 1, LARGE, LARGE + 1):
+        await store.put(f"key{size}", bytes(size))
+    await store.put("new", b"", if_absent=True)
+    await store.delete(["new"])
+    await store.close()
+    asked = {int(each.head["content-length"]): "expect" in each.head for each in server.of("PUT")}
+    assert asked == {0: False, 5: False, LARGE - 1: False, LARGE: True, LARGE + 1: True}
+    assert not any("expect" in each.head for each in server.of("POST"))
+
+
+async def test_a_store_that_gives_no_leave_gets_the_body_all_the_same(peculiar) -> None:
+    server, location = peculiar
+    server.says_continue = False
+    store = await S3Store.open(location)
+    await store.put("key", b"x" * 2 * LARGE)
+    await store.put("larger", b"y" * 17 * LARGE)  # in parts
+    found = await store.get("key")
+    assert found is not None
+    assert found.body == b"x" * 2 * LARGE
+    await store.close()
+    assert sum(len(each.body) for each in server.of("PUT")) == 19 * LARGE
+
+
+async def test_a_store_that_refuses_expectations_gets_the_body_without(peculiar) -> None:
+    server, location = peculiar
+    server.refuses_expectations = True
+    store = await S3Store.open(location)
+    await store.put("key", b"x" * LARGE)
+    await store.close()
+    (request,) = server.of("PUT")
+    assert request.body == b"x" * LARGE
+
+
+# DeleteObjects
+
+
+async def test_deletions_have_the_digest_that_older_stores_want(peculiar) -> None:
+    server, location = peculiar
+    server.rule = lambda method, _target, head: (
+        error(400, "InvalidRequest") if method == "POST" and "content-md5" not in head else None
+    )
+    store = await S3Store.open(location)
+    await store.put("key", b"")
+    await store.delete(["key"])
+    assert await store.get("key") is None
+    await store.close()
+    (request,) = server.of("POST")
+    digest = hashlib.md5(request.body, usedforsecurity=False).digest()
+    assert request.head["content-md5"] == base64.b64encode(digest).decode()
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        error(400, "InvalidRequest", "Missing required header for this request: Content-MD5"),
+        error(400, "MalformedXML"),
+        error(400, "BadDigest"),
+        error(405, "MethodNotAllowed"),
+        error(411, "MissingContentLength"),
+        error(501, "NotImplemented", "A header you provided implies functionality that is not implemented"),
+    ],
+    ids=lambda refusal: refusal[1][13:30],
+)
+async def test_a_store_that_takes_no_deletions_together_gets_them_one_by_one(
+    peculiar, refusal: Answer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, location = peculiar
+    server.rule = lambda method, *_: refusal if method == "POST" else None
+    store = await S3Store.open(location)
+    keys = [f"key{number}" for number in range(20)]
+    for key in keys:
+        await store.put(key, b"")
+    await store.delete([*keys, "nothing there"])
+    await store.delete(["nothing there"])
+    assert [info.key async for info in store.list("")] == []
+    await store.close()
+    assert len(server.of("POST")) == 1
+    (record,) = [record for record in caplog.records if "one by one" in record.getMessage()]
+    assert "HTTP" in record.getMessage()
+
+
+async def test_a_deletion_that_is_forbidden_is_not_tried_in_another_way(peculiar) -> None:
+    server, location = peculiar
+    server.rule = lambda method, *_: error(403, "AccessDenied") if method == "POST" else None
+    store = await S3Store.open(location)
+    with pytest.raises(StoreError, match="AccessDenied"):
+        await store.delete(["key"])
+    await store.close()
+    assert server.of("DELETE") == []
+
+
+# What the store says
+
+
+async def test_the_store_s_own_words_are_told_and_nothing_secret(peculiar) -> None:
+    server, location = peculiar
+    secrets: list[str] = []
+
+    def rule(_method: str, _target: str, head: Mapping[str, str]) -> Answer:
+        secrets.extend(head["authorization"].rsplit("Signature=", 1)[1:])
+        return error(400, "TooStrange", f"Quota of bucket &#xa; exceeded. You sent: {head['authorization']}")
+
+    store = await S3Store.open(location)
+    server.rule = rule
+    with pytest.raises(StoreError) as caught:
+        await store.put("key", b"")
+    assert "TooStrange (HTTP 400): Quota of bucket exceeded. You sent: " in str(caught.value)
+    assert secrets
+    assert not any(secret in str(caught.value) for secret in secrets)
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] not in str(caught.value)
+    assert caught.value.reason == "TooStrange (HTTP 400)"
+    await store.close()
+
+
+# Credentials
+
+
+@pytest.fixture
+def _no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("AWS_") and name not in ("AWS_CA_BUNDLE", "AWS_EC2_METADATA_DISABLED"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+def _in_a_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    file = path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    return lambda key: _write(
+        file, f"aws_access_key_id={key}\naws_secret_access_key=s\naws_session_token=t{key}"
+    )
+
+
+def _by_a_process(path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    said = path / "said.json"
+    _write(path / "config", f"credential_process = cat {said}")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(path / "config"))
+
+    def write(key: str) -> None:
+        value = {"Version": 1, "AccessKeyId": key, "SecretAccessKey": "s", "SessionToken": f"t{key}"}
+        said.write_bytes(msgspec.json.encode(value))
+
+    return write
+
+
+def _write(file: Path, lines: str) -> None:
+    file.write_text(f"[default]\n{lines}\n")
+
+
+@pytest.mark.usefixtures("_no_credentials")
+@pytest.mark.parametrize("source", [_in_a_file, _by_a_process])
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        error(400, "ExpiredToken", "The provided token has expired."),
+        error(403, "InvalidAccessKeyId"),
+        error(403, "SignatureDoesNotMatch"),
+        error(400, "InvalidToken"),
+        error(400, "ExpiredTokenException"),
+    ],
+    ids=lambda refusal: refusal[1][13:33],
+)
+async def test_renewed_credentials_are_read_anew(
+    peculiar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source, refusal: Answer
+) -> None:
+    server, location = peculiar
+    good = "KEY1"
+    server.rule = lambda _m, _t, head: None if f"={good}/" in head.get("authorization", "") else refusal
+    write = source(tmp_path, monkeypatch)
+    await asyncio.to_thread(write, "KEY1")
+    store = await S3Store.open(location)
+    await store.put("key", b"1")
+    good = "KEY2"
+    await asyncio.to_thread(write, "KEY2")
+    await asyncio.gather(*(store.put(f"key{number}", b"2") for number in range(20)))
+    await store.delete(["key"])
+    await store.check()
+    await store.close()
+
+
+@pytest.mark.usefixtures("_no_credentials")
+async def test_credentials_that_nobody_has_renewed_are_refused_in_the_store_s_words(
+    peculiar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server, location = peculiar
+    await asyncio.to_thread(_in_a_file(tmp_path, monkeypatch), "KEY1")
+    store = await S3Store.open(location)
+    server.rule = lambda *_: error(400, "ExpiredToken", "The token tKEY1 of KEY1 has expired.")
+    with pytest.raises(StoreError, match=r"ExpiredToken \(HTTP 400\): The token \[…\] of \[…\] has expired"):
+        await store.put("key", b"1")
+    assert len(server.of("PUT")) == 1
+    assert "KEY1" not in "".join(r.getMessage() for r in caplog.records if r.name.startswith("rpcshare"))
+    await store.close()
+
+
+@pytest.mark.usefixtures("_no_credentials")
+async def test_settings_of_aws_that_make_no_sense_are_told(
+    peculiar, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _, location = peculiar
+    monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
+    with pytest.raises(StoreError, match=str(location)):
+        await S3Store.open(location)
