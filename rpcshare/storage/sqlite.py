@@ -139,6 +139,8 @@ class SqliteStore:
         Raises:
             StoreError: it cannot.
         """
+        if self._closed:
+            raise StoreError(f"{self._name} is closed")
         self._guard.require_same_files()
         self._guard.require_room()
         await self._read(_probe)
