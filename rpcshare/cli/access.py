@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from rpcshare.cli.access_options import DURATION, with_password
 from rpcshare.cli.connection import Server, with_share
-from rpcshare.cli.terminal import json_text, printable
+from rpcshare.cli.terminal import json_text, say
 from rpcshare.client import AccessSettings, ViewToken
 from rpcshare.client.share_client import Visibility
 
@@ -64,8 +64,8 @@ def access(
         return
     if token is not None:
         # On standard output alone, for a script to take.
-        click.echo(printable(token.token))
-    click.echo(_summary(settings), err=token is not None)
+        say(token.token)
+    say(_summary(settings), err=token is not None)
 
 
 async def _access(
@@ -97,7 +97,10 @@ def _summary(settings: AccessSettings) -> str:
 def _date(milliseconds: int | None) -> str:
     if milliseconds is None:
         return "never"
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    try:
+        moment = datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (ValueError, OverflowError, OSError):  # a server may say anything
+        return "at a time that no calendar has"
     left = max(0, milliseconds / 1000 - time.time())
     unit, name = next(
         (unit, name)

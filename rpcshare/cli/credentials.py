@@ -5,6 +5,7 @@ import msgspec
 
 from rpcshare.auth.secret_files import kept_shared_secret
 from rpcshare.cli.options import with_settings
+from rpcshare.cli.terminal import say
 from rpcshare.config import Settings
 from rpcshare.shares.credentials import Credentials
 
@@ -38,4 +39,4 @@ def credentials(settings: Settings, session_id: str, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(share))
     else:
-        click.echo(f"id: {share.id}\nurl: {share.url}\nsecret: {share.secret}")
+        say(f"id: {share.id}\nurl: {share.url}\nsecret: {share.secret}")

@@ -8,7 +8,7 @@ import msgspec
 from rpcshare.cli.options import with_settings
 from rpcshare.cli.progress import counting
 from rpcshare.cli.store_access import STORE_SETTINGS, configured_store
-from rpcshare.cli.terminal import printable, standard_output
+from rpcshare.cli.terminal import Column, json_text, print_table
 from rpcshare.config import Settings
 from rpcshare.maintenance.examination import examine
 from rpcshare.maintenance.findings import Finding, Report
@@ -39,7 +39,7 @@ def doctor(settings: Settings, fix: bool, grace: float, as_json: bool) -> int:
     report = asyncio.run(_examine(settings, fix, grace))
     if as_json:
         told = msgspec.to_builtins(report)
-        click.echo(msgspec.json.encode({"ok": report.is_well, **told}))
+        click.echo(json_text({"ok": report.is_well, **told}))
     else:
         _print(report)
     return 0 if report.is_well else 1
@@ -73,18 +73,9 @@ def _print(report: Report) -> None:
 
 
 def _print_table(findings: list[Finding]) -> None:
-    # Not with the module: they take longer to import than most commands to run.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    from rpcshare.cli.ls import UNBOUNDED_WIDTH  # noqa: PLC0415
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("where", "problem", "what", ""):
-        table.add_column(column, overflow="fold")
-    for finding in sorted(findings, key=lambda each: each.place):
-        done = "fixed" if finding.fixed else ""
-        table.add_row(Text(printable(finding.place)), finding.problem, Text(printable(finding.detail)), done)
-    out = standard_output()
-    Console(file=out, width=None if out.isatty() else UNBOUNDED_WIDTH).print(table)
+    columns = [Column(heading, without_room="fold") for heading in ("where", "problem", "what", "")]
+    rows = (
+        (finding.place, finding.problem, finding.detail, "fixed" if finding.fixed else "")
+        for finding in sorted(findings, key=lambda each: each.place)
+    )
+    print_table(columns, rows)

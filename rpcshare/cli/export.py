@@ -8,7 +8,7 @@ import click
 from rpcshare.cli.options import with_settings
 from rpcshare.cli.progress import counting
 from rpcshare.cli.store_access import STORE_SETTINGS, configured_store
-from rpcshare.cli.terminal import printable
+from rpcshare.cli.terminal import say
 from rpcshare.config import Settings
 from rpcshare.maintenance.backup import BackupError
 from rpcshare.maintenance.exporting import Exported, export_shares
@@ -31,8 +31,8 @@ def export(settings: Settings, folder: Path, shares: tuple[str, ...]) -> int:
     except BackupError as exc:
         raise click.ClickException(str(exc)) from exc
     for share_id, why in exported.failures:
-        click.echo(f"not exported: {printable(f'{share_id}: {why}')}", err=True)
-    click.echo(f"exported to {folder}: {exported.shares}")
+        say(f"not exported: {share_id}: {why}", err=True)
+    say(f"exported to {folder}: {exported.shares}")
     return 1 if exported.failures else 0
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from rpcshare.auth.secret_files import SecretFileError
+from rpcshare.cli.terminal import printable
 from rpcshare.compiled import core
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.version import __version__
@@ -97,7 +98,7 @@ class CommandGroup(click.Group):
             if not standalone_mode:
                 raise
             status, line = _explain(exc)
-            click.echo(f"rpcshare: {' '.join(line.split())}", err=True)
+            click.echo(f"rpcshare: {printable(line)}", err=True)
             sys.exit(status)
         if not standalone_mode:
             return result

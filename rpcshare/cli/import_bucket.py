@@ -9,7 +9,7 @@ import msgspec
 from rpcshare.cli.options import with_settings
 from rpcshare.cli.progress import counting
 from rpcshare.cli.store_access import STORE_SETTINGS, configured_store, opened_store
-from rpcshare.cli.terminal import json_text, printable
+from rpcshare.cli.terminal import json_text, say
 from rpcshare.config import Settings
 from rpcshare.maintenance.importing import Imported
 from rpcshare.maintenance.importing import import_bucket as import_shares
@@ -38,7 +38,7 @@ def import_bucket(settings: Settings, source: str, owner: str | None, as_json: b
         click.echo(json_text(msgspec.to_builtins(imported)))
     else:
         for key, why in sorted(imported.skipped):
-            click.echo(f"skipped: {printable(f'{key}: {why}')}", err=True)
+            say(f"skipped: {key}: {why}", err=True)
         counts = {
             "imported": imported.imported,
             "there already": imported.unchanged,

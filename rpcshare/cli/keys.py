@@ -14,16 +14,13 @@ from rpcshare.auth.caller import Scope
 from rpcshare.cli.auditing import tell_audit_log
 from rpcshare.cli.options import with_settings
 from rpcshare.cli.store_access import STORE_SETTINGS, configured_store
-from rpcshare.cli.terminal import json_text, printable, standard_output
+from rpcshare.cli.terminal import Column, json_text, print_table, say
 from rpcshare.config import Settings
 from rpcshare.durations import parse_duration
 
 __all__ = ["keys"]
 
 T = TypeVar("T")
-
-# Columns, where the output is no terminal that could tell: nothing is to be cut.
-UNBOUNDED_WIDTH = 10_000
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 
@@ -129,23 +126,15 @@ def _print_new(new: NewApiKey, *, as_json: bool) -> None:
         return
     click.echo(new.key)
     kept = new.kept
-    about = f"key {kept.id} of {printable(kept.name)} ({_listed(kept)}), {_end(kept)}; it is not shown again"
-    click.echo(about, err=True)
+    say(f"key {kept.id} of {kept.name} ({_listed(kept)}), {_end(kept)}; it is not shown again", err=True)
 
 
 def _print_table(found: list[ApiKey]) -> None:
-    # Not with the module: they take longer to import than most commands to run.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("id", "name", "scopes", "created", "state"):
-        table.add_column(heading, no_wrap=True)
-    for key in found:
-        table.add_row(key.id, Text(printable(key.name)), _listed(key), _date(key.created_at), _state(key))
-    out = standard_output()
-    Console(file=out, width=None if out.isatty() else UNBOUNDED_WIDTH).print(table)
+    columns = [Column(heading) for heading in ("id", "name", "scopes", "created", "state")]
+    print_table(
+        columns,
+        ((key.id, key.name, _listed(key), _date(key.created_at), _state(key)) for key in found),
+    )
 
 
 def _listed(key: ApiKey) -> str:

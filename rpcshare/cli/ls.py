@@ -7,13 +7,10 @@ import click
 import msgspec
 
 from rpcshare.cli.connection import Server, with_server
-from rpcshare.cli.terminal import ago, json_text, printable, standard_output
+from rpcshare.cli.terminal import Column, ago, json_text, print_table
 from rpcshare.client import SessionIndex
 
 __all__ = ["ls"]
-
-# Columns, where the output is no terminal that could tell: nothing is to be cut.
-UNBOUNDED_WIDTH = 10_000
 
 
 @click.command()
@@ -48,29 +45,26 @@ async def _list(
 
 
 def _print_table(server: Server, sessions: list[SessionIndex]) -> None:
-    # Not with the module: they take longer to import than most commands to run.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("id", no_wrap=True)
-    table.add_column("title")
-    table.add_column("directory")
-    table.add_column("messages", justify="right", no_wrap=True)
-    table.add_column("parts", justify="right", no_wrap=True)
-    table.add_column("updated", no_wrap=True)
-    table.add_column("url", overflow="fold")
     now = time.time()
-    for session in sessions:
-        table.add_row(
+    columns = (
+        Column("id"),
+        Column("title", without_room="cut"),
+        Column("directory", without_room="cut"),
+        Column("messages", is_number=True),
+        Column("parts", is_number=True),
+        Column("updated"),
+        Column("url", without_room="fold"),
+    )
+    rows = (
+        (
             session.id,
-            Text(printable(session.title), no_wrap=True, overflow="ellipsis"),
-            Text(printable(session.directory), no_wrap=True, overflow="ellipsis"),
+            session.title,
+            session.directory,
             str(session.message_count),
             str(session.part_count),
             ago(now - session.last_updated / 1000),
-            Text(server.link(session.id)),
+            server.link(session.id),
         )
-    out = standard_output()
-    Console(file=out, width=None if out.isatty() else UNBOUNDED_WIDTH).print(table)
+        for session in sessions
+    )
+    print_table(columns, rows)

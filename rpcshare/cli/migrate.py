@@ -8,7 +8,7 @@ import click
 
 from rpcshare.cli.progress import measuring
 from rpcshare.cli.store_access import opened_store
-from rpcshare.cli.terminal import printable
+from rpcshare.cli.terminal import say
 from rpcshare.maintenance.migration import Migration, survey
 from rpcshare.maintenance.migration import migrate as migrate_objects
 from rpcshare.storage import ObjectStore
@@ -41,7 +41,7 @@ def migrate(
     opened_target = opened_store(target, "--to", key_file=to_key_file, must_exist=False)
     migration = asyncio.run(_migrate(opened_source, opened_target, overwrite))
     for key, why in sorted(migration.differing.items()):
-        click.echo(f"not copied: {printable(f'{key}: {why}')}", err=True)
+        say(f"not copied: {key}: {why}", err=True)
     click.echo(f"copied: {migration.copied}, there already: {migration.unchanged}")
     if migration.newer:
         click.echo(f"kept, since the target's are newer or their shares have ended there: {migration.newer}")

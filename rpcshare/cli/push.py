@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType
 from rpcshare.cli.access_options import DURATION, with_password
 from rpcshare.cli.connection import Server, with_server
 from rpcshare.cli.documents import DocumentError, SizedItem, read_items
-from rpcshare.cli.terminal import json_text, printable
+from rpcshare.cli.terminal import json_text, say
 from rpcshare.client import ShareClient, ShareCredentials
 from rpcshare.client.share_client import Visibility
 from rpcshare.client.types import SyncData
@@ -86,9 +86,9 @@ def push(
         told = {"id": share.id, "url": share.url, "syncCount": sync_count}
         click.echo(json_text(told | {"secret": share.secret} if show_secret else told))
         return
-    click.echo(printable(share.url))
+    say(share.url)
     if show_secret:
-        click.echo(f"secret: {printable(share.secret)}")
+        say(f"secret: {share.secret}")
 
 
 def split_into_batches(items: Iterable[SizedItem]) -> Iterator[Batch]:

@@ -8,7 +8,7 @@ import click
 from rpcshare.cli.options import with_settings
 from rpcshare.cli.progress import counting
 from rpcshare.cli.store_access import STORE_SETTINGS, configured_store
-from rpcshare.cli.terminal import printable
+from rpcshare.cli.terminal import say
 from rpcshare.config import Settings
 from rpcshare.maintenance.backup import BackupError
 from rpcshare.maintenance.restoring import Restored, restore_shares
@@ -31,7 +31,7 @@ def restore(settings: Settings, folder: Path, overwrite: bool) -> int:
     except BackupError as exc:
         raise click.ClickException(str(exc)) from exc
     for share_id, why in restored.refused:
-        click.echo(f"not restored: {printable(f'{share_id}: {why}')}", err=True)
+        say(f"not restored: {share_id}: {why}", err=True)
     click.echo(f"restored: {restored.restored}, there already: {restored.unchanged}")
     return 1 if restored.refused else 0
 

@@ -6,6 +6,7 @@ import sys
 import click
 
 from rpcshare.cli.connection import Server, with_share
+from rpcshare.cli.terminal import printable
 
 __all__ = ["rm"]
 
@@ -23,7 +24,7 @@ def rm(server: Server, share_id: str, secret: str | None, yes: bool) -> None:
 
 def _ask(question: str) -> None:
     try:
-        is_meant = click.confirm(question, err=True)
+        is_meant = click.confirm(printable(question), err=True)
     except click.Abort:
         click.echo(err=True)  # an end of the line with the question
         raise

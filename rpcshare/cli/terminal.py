@@ -4,11 +4,14 @@ import io
 import re
 import sys
 import unicodedata
-from typing import TextIO
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple, TextIO
+
+import click
 
 from rpcshare import jsontext
 
-__all__ = ["ago", "json_text", "printable", "standard_output"]
+__all__ = ["Column", "ago", "json_text", "print_table", "printable", "say", "standard_output"]
 
 # ECMA-48 sections 5.4 (CSI) and 8.3.89 (OSC). Programs' output in a session is full of colours: taken out
 # whole, they leave readable text. Whatever has another form loses its control characters all the same.
@@ -19,7 +22,10 @@ _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _JOINERS = "\u200c\u200d"  # formats, but emoji and several scripts are spelled with them
 
 # What JSON lets stand in a string as it is, and a terminal may act upon.
-_UNESCAPED_CONTROL = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_UNESCAPED_CONTROL = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+# Columns, where the output is no terminal that could tell: nothing is to be cut.
+_UNBOUNDED_WIDTH = 10_000
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400  # seconds
 
@@ -32,6 +38,47 @@ def printable(text: str) -> str:
     return "".join(
         char for char in line if char in _JOINERS or unicodedata.category(char) not in _UNPRINTABLE
     )
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print ``text`` for people, each of its lines as :func:`printable` has it."""
+    for line in text.split("\n"):
+        click.echo(printable(line), err=err)
+
+
+class Column(NamedTuple):
+    """A column of a table."""
+
+    heading: str
+    is_number: bool = False
+    without_room: Literal["stay", "cut", "fold"] = "stay"
+    """What a cell does that has no room: others make some, it is cut, or it goes on in the next line."""
+
+
+def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table on standard output, its cells printable whatever is in them."""
+    # Not with the module: they take longer to import than most commands to run.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(
+            column.heading,
+            justify="right" if column.is_number else "left",
+            overflow="fold" if column.without_room == "fold" else "ellipsis",
+            no_wrap=column.without_room == "stay",
+        )
+    for row in rows:
+        table.add_row(
+            *(
+                Text(printable(cell), no_wrap=None if column.without_room == "fold" else True)
+                for column, cell in zip(columns, row, strict=True)
+            )
+        )
+    out = standard_output()
+    Console(file=out, width=None if out.isatty() else _UNBOUNDED_WIDTH).print(table)
 
 
 def json_text(value: object) -> bytes:

@@ -15,6 +15,7 @@ from rpcshare.rpc import UNDEFINED, Date, ReadableStream, RpcTarget, Stub, rpc_m
 from rpcshare.server.keys_rpc import KeysRpc
 from rpcshare.server.plain_json import iso_string, plain_json
 from rpcshare.server.subscriptions import CallbackSubscription, event_stream
+from rpcshare.shares.access import require_standing
 from rpcshare.shares.document import Form
 from rpcshare.shares.service import ShareService
 
@@ -144,12 +145,14 @@ class ShareRpc(RpcTarget):
     @rpc_method("authenticate(token)")
     async def authenticate(self, token: str) -> ShareRpc:
         """Return what the caller that ``token`` stands for would have found on connecting."""
+        require_standing(self._caller)
         caller = await self._authenticator.caller_of_token(token, address=self._caller.address)
         return ShareRpc(self._service, self._authenticator, caller, keys=self._keys)
 
     @rpc_method("keys()")
     def keys(self) -> KeysRpc:
         """Return the API keys of this server as a capability, for admins."""
+        require_standing(self._caller)
         if self._keys is None:
             raise ShareError(ErrorCode.FORBIDDEN, "Forbidden: this server keeps no API keys")
         return KeysRpc(self._keys, self._caller, self._service.audit)
@@ -157,11 +160,13 @@ class ShareRpc(RpcTarget):
     @rpc_method("whoami()")
     def whoami(self) -> dict[str, Any]:
         """Return who the caller is."""
+        require_standing(self._caller)
         return {"subject": self._caller.subject, "scopes": sorted(self._caller.scopes)}
 
     @rpc_method("probeValue(value)")
     def probe_value(self, value: dict[str, Any]) -> dict[str, Any]:
         """Return what arrived of a date, some bytes and a nested value, in plain JSON types."""
+        require_standing(self._caller)
         when, data = value.get("when"), value.get("bytes")
         if not isinstance(when, datetime | Date):
             raise ShareError(ErrorCode.INVALID_ARGUMENT, "probeValue: value.when is not a Date")
@@ -177,6 +182,7 @@ class ShareRpc(RpcTarget):
     @rpc_method("probeCallback(callback)")
     async def probe_callback(self, callback: Stub) -> object:
         """Call the caller back, and return what that returned."""
+        require_standing(self._caller)
         return await callback("server-called")
 
 

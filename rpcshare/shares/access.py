@@ -23,6 +23,7 @@ __all__ = [
     "may_write",
     "reads_without_password",
     "refusal",
+    "require_standing",
 ]
 
 
@@ -32,7 +33,7 @@ def may_create(caller: Caller, *, anonymous_create: bool) -> None:
     Raises:
         ShareError: UNAUTHORIZED, FORBIDDEN.
     """
-    _require_standing(caller)
+    require_standing(caller)
     if caller.subject is None:
         if not anonymous_create:
             raise _unauthorized()
@@ -64,7 +65,7 @@ async def may_unlock(caller: Caller, head: Head, password: str, passwords: Passw
     Raises:
         ShareError: UNAUTHORIZED, FORBIDDEN: the share is private, or has no password.
     """
-    _require_standing(caller)
+    require_standing(caller)
     if head.visibility is not Visibility.LINK:
         raise _no_reader(caller, head)
     if head.password_hash is None:
@@ -78,7 +79,7 @@ def reads_without_password(caller: Caller, share_id: str, head: Head) -> bool:
     Raises:
         ShareError: UNAUTHORIZED: a credential of the caller's holds no more.
     """
-    _require_standing(caller)
+    require_standing(caller)
     return (
         is_public(head)
         or caller.owns(head.owner)
@@ -106,7 +107,7 @@ def may_write(caller: Caller, head: Head, secret: str | None, credentials: Crede
         ShareError: INVALID_SECRET: a secret is given, and wrong. FORBIDDEN: none is given, and the
             share is another's. UNAUTHORIZED.
     """
-    _require_standing(caller)
+    require_standing(caller)
     if secret is not None:
         if not _is_right(secret, head, credentials):
             raise ShareError(ErrorCode.INVALID_SECRET, "Invalid secret")
@@ -154,7 +155,7 @@ def may_list_own(caller: Caller) -> str:
     Raises:
         ShareError: UNAUTHORIZED.
     """
-    _require_standing(caller)
+    require_standing(caller)
     if caller.subject is None:
         raise _unauthorized()
     return caller.subject
@@ -166,7 +167,7 @@ def may_list_all(caller: Caller) -> None:
     Raises:
         ShareError: UNAUTHORIZED, FORBIDDEN.
     """
-    _require_standing(caller)
+    require_standing(caller)
     if caller.subject is None:
         raise _unauthorized()
     if not caller.has(Scope.ADMIN):
@@ -179,15 +180,21 @@ def may_manage_keys(caller: Caller) -> None:
     Raises:
         ShareError: UNAUTHORIZED, FORBIDDEN.
     """
-    _require_standing(caller)
+    require_standing(caller)
     if caller.subject is None:
         raise _unauthorized()
     if not caller.has(Scope.ADMIN):
         raise _forbidden("only an admin may manage API keys")
 
 
-def _require_standing(caller: Caller) -> None:
-    # A connection, and what was got over it, may outlive the credential that opened it.
+def require_standing(caller: Caller) -> None:
+    """Decide whether ``caller`` may do anything at all.
+
+    A connection, and what was got over it, may outlive the credential that opened it.
+
+    Raises:
+        ShareError: UNAUTHORIZED.
+    """
     if caller.has_lost_standing:
         raise ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: the credential has expired or been revoked")
 

@@ -19,7 +19,7 @@ LETTING_GO = {"CallbackSubscription.unsubscribe"}
 
 
 class HeldMessages(Messages):
-    """Messages about what is held already: the main target, ``openShare`` and ``keys`` are those of the key."""
+    """Messages about what the key gave: the main target, and perhaps ``openShare`` and ``keys``."""
 
     def __init__(self, pushed: int, held: dict[str, int]) -> None:
         super().__init__()
@@ -101,7 +101,9 @@ async def revoked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rev
                     assert (await session.answer(number))[0] == "resolve"
                 await keys.revoke(alice["id"])
                 async with asyncio.timeout(10):
-                    while (await session.answer(await session.push("listShares", on=main)))[0] == "resolve":
+                    said = ["resolve"]
+                    while said[0] == "resolve":
+                        said = await session.answer(await session.push("listShares", on=main))
                         await asyncio.sleep(0.1)
                 yield session
 
