@@ -87,7 +87,7 @@ async def revoked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rev
                 session = RevokedKey(websocket)
                 session.key = alice["key"]
                 main = session.held["authenticate"] = await session.push("authenticate", alice["key"])
-                made = await session.push("createShare", f"ses_{uuid4().hex}", [], on=main)
+                made = await session.push("createShare", f"ses_{uuid4().hex}", on=main)
                 _, _, share = await session.answer(made)
                 assert isinstance(share, dict)
                 session.share = Made(share["id"], share["secret"])
