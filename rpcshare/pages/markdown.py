@@ -26,6 +26,7 @@ MAX_MARKDOWN = 200_000
 
 _MAX_LINKIFIED = 50_000
 _MAX_URLS = 200  # linkify takes quadratic time in their number
+_MAX_NESTING = 20  # of quotes and lists
 _MAX_CELLS = 10_000  # of tables; a short row is filled up, so that a byte may make hundreds
 
 # What is kept in the environment of one rendering.
@@ -75,7 +76,7 @@ def markdown(text: str, *, has_colours: bool = True) -> Markup:
         html = parser.render(text, {_HAS_COLOURS: has_colours, _CELLS: 0})
     except _TooManyCellsError:
         return _as_written(text, f"its tables have more than {_MAX_CELLS:,} cells")
-    except RecursionError:
+    except (RecursionError, _NestedTooDeeplyError):
         return _as_written(text, "it is nested too deeply")
     except ValueError:  # a URL that is none
         return _as_written(text, "an address in it cannot be read")
@@ -134,7 +135,7 @@ def _parser(*, linkify: bool) -> MarkdownIt:
     parser = MarkdownIt(
         "commonmark",
         # People, and models, mean the line breaks that they write.
-        {"html": False, "breaks": True, "linkify": linkify, "typographer": False, "maxNesting": 20},
+        {"html": False, "breaks": True, "linkify": linkify, "typographer": False, "maxNesting": _MAX_NESTING},
         renderer_cls=_Renderer,
     )
     parser.enable(["table", "strikethrough"])
@@ -143,6 +144,7 @@ def _parser(*, linkify: bool) -> MarkdownIt:
         parser.enable("linkify")
         parser.linkify.set({"fuzzy_link": False, "fuzzy_email": False})
     parser.validateLink = _is_allowed  # type: ignore[method-assign]  # the documented way to set the rule
+    parser.core.ruler.after("block", "deep_nesting", _refuse_deep_nesting)
     parser.core.ruler.push("page_headings", _set_headings)
     parser.core.ruler.push("cell_classes", _set_cells)
     return parser
@@ -150,6 +152,16 @@ def _parser(*, linkify: bool) -> MarkdownIt:
 
 class _TooManyCellsError(Exception):
     pass
+
+
+class _NestedTooDeeplyError(Exception):
+    pass
+
+
+def _refuse_deep_nesting(state: StateCore) -> None:
+    """Have it said where markdown-it would leave out what is nested more deeply than it goes."""
+    if any(token.nesting == 1 and token.level + 1 >= _MAX_NESTING for token in state.tokens):
+        raise _NestedTooDeeplyError
 
 
 def _bounded_table(state: StateBlock, start: int, end: int, silent: bool) -> bool:

@@ -90,3 +90,15 @@ def test_a_huge_file_is_not_read_among_others() -> None:
     )
     assert block.remark == "Too large to be shown among others."
     assert block.additions == 500_000
+
+
+def test_lines_that_are_alike_are_not_compared_for_long() -> None:
+    before = "s\n" + "".join("a\n" if number % 2 else f"x{number}\n" for number in range(790)) + "e\n"
+    block = compared("x", before, "t\n" + "a\n" * 197 + "g\n", NORMAL)
+    assert block.remark.startswith("Shown as lines removed and added")
+    assert (block.additions, block.deletions) == (199, 792)
+
+
+def test_of_a_new_file_however_long_nothing_is_said_to_be_left_out() -> None:
+    block = compared("x", "", "a\n" * 5000, NORMAL)
+    assert (block.additions, block.remark) == (5000, "")

@@ -55,3 +55,20 @@ def test_repetition_without_end_is_still_drawn(unit: str) -> None:
 
 def test_what_is_very_long_is_shown_as_it_was_written() -> None:
     assert '<pre class="as-written"' in markdown("**a** " * MAX_MARKDOWN)
+
+
+@pytest.mark.parametrize(
+    "text", ["> " * 30 + "the end", "".join("  " * n + "* a\n" for n in range(40)) + "the end"]
+)
+def test_what_is_nested_too_deeply_is_shown_as_it_was_written_and_not_left_out(text: str) -> None:
+    page = Document(markdown(text)).text
+    assert "Shown as it was written: it is nested too deeply." in page
+    assert "the end" in page
+
+
+def test_tables_of_too_many_cells_are_shown_as_they_were_written() -> None:
+    table = "|a|b|c|\n|-|-|-|\n" + "|1|2|3|\n" * 1000 + "\n"
+    assert "<td" in markdown(table)
+    assert "<td" not in markdown(table * 4)
+    assert "more than 10,000 cells" in markdown(table * 4)
+    assert "<td" not in markdown("|a" * 300 + "\n" + "|-" * 300 + "\n" + "a\n" * 220)
