@@ -69,7 +69,7 @@ class Asker:
             base_url=self.deployment.url,
             transport=transport,
             headers={**caller.headers, "Accept-Encoding": "identity"},
-            timeout=20,
+            timeout=200,
         )
 
     @contextlib.contextmanager

@@ -100,7 +100,7 @@ class Deployment:
             *options,
             env={"RPCSHARE_SHARED_SECRET": self.shared_secret},
         )
-        self._client = httpx.Client(base_url=self.server.url, verify=self.nobody, timeout=20)
+        self._client = httpx.Client(base_url=self.server.url, verify=self.nobody, timeout=200)
         try:
             self._make_shares()
         except BaseException:

@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from page_watch import PageWatch
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from running_server import RunningServer
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or ""
+
+# Milliseconds, of a machine that has much to do: what is waited for happens in a moment, or never.
+PATIENCE = 60_000
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -29,7 +33,7 @@ async def chromium() -> AsyncIterator[Browser]:
 @pytest_asyncio.fixture(loop_scope="module")
 async def context(chromium: Browser) -> AsyncIterator[BrowserContext]:
     context = await chromium.new_context(viewport={"width": 1200, "height": 800})
-    context.set_default_timeout(8000)
+    context.set_default_timeout(PATIENCE)
     yield context
     await context.close()
 

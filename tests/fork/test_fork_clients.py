@@ -51,7 +51,7 @@ class Place:
         answer = httpx.get(
             f"{self.server.url}/api/share/{share_id}",
             headers={"Authorization": f"Bearer {self.server.token}"},
-            timeout=30,
+            timeout=200,
         )
         return answer.json() if answer.status_code == 200 else None
 
@@ -209,7 +209,7 @@ def migrated_share(place: Place) -> str:
         held = fork.held(place.session)
     asyncio.run(put_as_worker(bucket, place.session, secret, held))
     command = [RPCSHARE, "import-bucket", "--from", bucket, "--data-dir", str(data)]
-    subprocess.run(command, env=bare_environment(), check=True, capture_output=True, timeout=60)
+    subprocess.run(command, env=bare_environment(), check=True, capture_output=True, timeout=200)
     with RunningServer(data, f"--shared-secret={SHARED_SECRET}") as server:
         place.server = server
         with place.fork() as fork:

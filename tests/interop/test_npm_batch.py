@@ -29,7 +29,7 @@ def run(node: str, server: RunningServer) -> Run:
             cwd=NODE,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=200,
             check=False,
         )
         assert finished.returncode == 0, finished.stderr

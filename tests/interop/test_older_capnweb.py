@@ -35,7 +35,7 @@ def found(version: str, node: str, server: RunningServer) -> dict[str, Any]:
         cwd=NODE,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=200,
         check=False,
     )
     assert finished.returncode == 0, finished.stderr

@@ -119,7 +119,7 @@ class Api:
         request = Request(
             self.url + path, data=data, method=method, headers={"Content-Type": "application/json"}
         )
-        with urlopen(request, timeout=50) as response:
+        with urlopen(request, timeout=200) as response:
             text = response.read()
         return json.loads(text) if text else None
 
@@ -237,4 +237,4 @@ def _address(process: subprocess.Popen[str]) -> str:
                 found.put(match[1])
 
     threading.Thread(target=read, daemon=True).start()
-    return found.get(timeout=30)
+    return found.get(timeout=200)

@@ -26,7 +26,7 @@ def run(server: RunningServer, scenario: str) -> dict[str, Any]:
         cwd=PACKAGE,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=200,
         check=False,
     )
     assert finished.returncode == 0, finished.stderr
@@ -92,6 +92,6 @@ def test_a_refused_handshake_fails_the_calls(server: RunningServer) -> None:
 
 def test_the_types_say_what_the_package_does() -> None:
     checked = subprocess.run(
-        ["npm", "test", "--silent"], cwd=PACKAGE, capture_output=True, text=True, timeout=60, check=False
+        ["npm", "test", "--silent"], cwd=PACKAGE, capture_output=True, text=True, timeout=200, check=False
     )
     assert checked.returncode == 0, checked.stdout

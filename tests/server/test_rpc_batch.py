@@ -17,7 +17,7 @@ ADMIN = ["resolve", 1, {"subject": "admin", "scopes": [["admin"]]}]
 def post(server: RunningServer, body: str | bytes = WHOAMI, **options: object) -> httpx.Response:
     options.setdefault("headers", {"Authorization": f"Bearer {server.token}"})
     path = options.pop("path", "/rpc")
-    return httpx.post(f"{server.url}{path}", content=body, timeout=20, **options)
+    return httpx.post(f"{server.url}{path}", content=body, timeout=200, **options)
 
 
 def messages(response: httpx.Response) -> list[object]:
@@ -160,7 +160,7 @@ def test_a_stopping_server_answers_the_batch_that_it_has_begun(tmp_path: Path) -
     sync = ["push", ["pipeline", 0, ["syncShare"], [["pipeline", 1, ["id"]], None, [[item]]]]]
     batch = [create, *[sync] * 300, *(["pull", n + 2] for n in range(300))]
     with RunningServer(tmp_path / "data") as server:
-        connection = HTTPConnection("127.0.0.1", server.port, timeout=20)
+        connection = HTTPConnection("127.0.0.1", server.port, timeout=200)
         connection.request("GET", "/healthz")
         connection.getresponse().read()  # so that the server has taken the connection
         headers = {"Authorization": f"Bearer {server.token}"}

@@ -39,7 +39,7 @@ def run(server: RunningServer, scenario: str, session_id: str) -> Outcome:
         cwd=NODE,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=200,
         check=False,
     )
     assert finished.returncode == 0, finished.stderr

@@ -66,7 +66,7 @@ def test_a_file_that_is_of_no_use_is_named(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=200,
         check=False,
     )
     assert (finished.returncode, finished.stdout) == (1, "")

@@ -29,7 +29,7 @@ def run_serve(*options: str) -> subprocess.CompletedProcess[str]:
         env=bare_environment(),
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=200,
         check=False,
     )
 
