@@ -61,9 +61,11 @@ class TestOnSendError:
 class TestAThrownValue:
     @pytest.mark.parametrize("value", ["text", 5, None, {"why": [[1]]}, ["undefined"]])
     def test_that_is_no_error_is_passed_on_as_it_is(self, value: object) -> None:
-        server = BareSession(Api())
-        server.exchange(call("callBack", args=[["export", -1], 1]), ["pull", 1])
-        assert ["reject", 1, value] in server.exchange(["reject", 1, value])
+        behind = BareSession()
+        relay = BareSession(behind.main)
+        relay.feed(call("fail", args=[]), ["pull", 1])
+        behind.feed(["reject", 1, value])
+        assert relay.sent() == [["reject", 1, value]]
 
     def test_is_an_error_with_the_value_for_who_awaits_it(self) -> None:
         error = ThrownValueError({"why": 5})
