@@ -324,6 +324,11 @@ class Settings(BaseSettings):
     max_share_size: ByteSize = Field(
         ByteSize(256 * 1024**2), ge=0, description="Largest share kept, such as 256MiB; 0: any."
     )
+    max_share_items: int = Field(
+        500_000,
+        ge=0,
+        description="Messages, parts, diffs and models that a share, or one sync, may have; 0: any number.",
+    )
     max_calls_in_flight: int = Field(
         1024, ge=0, description="Calls that one connection may have under way; 0: any number."
     )

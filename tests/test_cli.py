@@ -163,6 +163,7 @@ OPTIONS = {
     "allowed-origins": ("https://a,https://b", ("https://a", "https://b")),
     "max-message-size": ("1KiB", 1024),
     "max-share-size": ("1MiB", 1024**2),
+    "max-share-items": ("1000", 1000),
     "max-calls-in-flight": ("8", 8),
     "log-level": ("debug", "debug"),
     "log-format": ("json", "json"),

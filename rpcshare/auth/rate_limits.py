@@ -81,8 +81,12 @@ class RateLimit:
         Raises:
             ShareError: RATE_LIMITED; ``what`` names in it what there have been too many of.
         """
-        _refuse_until(self.wait(key), f"Too many {what}: {self.limit:,} a minute are allowed")
+        self.check(key, what)
         self.count(key)
+
+    def check(self, key: str, what: str) -> None:
+        """Return if there may be one more. Raises as :meth:`take` does."""
+        _refuse_until(self.wait(key), f"Too many {what}: {self.limit:,} a minute are allowed")
 
     def _current(self, key: str) -> tuple[float, int]:
         now = self._clock()
@@ -209,6 +213,10 @@ class CallerLimits:
         self.creates = RateLimit(creates, clock)
         self.failures = FailureLimit(failed_authentications, clock, key=key)
         self.connections = ConnectionLimit(connections)
+
+    def check_create(self, caller: Caller) -> None:
+        """Return if ``caller`` may make one more share now. Raises RATE_LIMITED."""
+        self.creates.check(_key_of(caller), "shares made")
 
     def take_create(self, caller: Caller) -> None:
         """Count a share that ``caller`` makes. Raises RATE_LIMITED."""

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from email.utils import formatdate
 from hashlib import blake2b
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
+from rpcshare.server.compressed_documents import CompressedDocuments
 from rpcshare.server.content_coding import CODINGS, choose_coding, compress
 from rpcshare.shares.document import Document, Version
 
-__all__ = ["document_answer", "has_newest", "json_answer", "read_answer", "unchanged_answer"]
+__all__ = ["DocumentAnswers", "has_newest", "json_answer", "read_answer", "unchanged_answer"]
+
+# Up to this, in bytes, an answer is made and sent as a whole.
+_WHOLE = 256 * 1024
 
 # Below this, in bytes, compression gains nothing; above that it is kept off the event loop.
 _COMPRESSED_FROM = 1024
@@ -34,10 +39,64 @@ def json_answer(body: bytes) -> Response:
     return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
 
 
-async def document_answer(request: Request, document: Document) -> Response:
-    """Return a share."""
-    version = document.version
-    return await _answer(request, document.body, _tag(version), _last_modified(version))
+class DocumentAnswers:
+    """Answers with shares. A large one leaves in parts, each when the client has taken most of the last.
+
+    So a client that is slow holds one part and what the share is made of, which is there for all. In a coding
+    a document is made once for all who read it, as long as there is memory for that; then it leaves as it is.
+    """
+
+    def __init__(self) -> None:
+        self._compressed = CompressedDocuments()
+
+    async def answer(self, request: Request, document: Document) -> Response:
+        """Return a share."""
+        version = document.version
+        tag, more_headers = _tag(version), _last_modified(version)
+        if document.size <= _WHOLE:
+            return await _answer(request, document.body, tag, more_headers)
+        headers = {**_READ_HEADERS, **more_headers}
+        coding = _wanted_coding(request)
+        compressed = None
+        if coding is not None:
+            compressed = await self._compressed.get(document, coding, is_made=request.method != "HEAD")
+        if compressed is not None:
+            headers["Content-Encoding"] = compressed.coding
+            tag = _coded(tag, compressed.coding)
+        source = compressed or document
+        headers |= {"ETag": f'"{tag}"', "Content-Length": str(source.size)}
+        return _PartsResponse(source.parts, headers)
+
+
+class _PartsResponse(Response):
+    media_type = "application/json"
+
+    def __init__(self, parts: Callable[[], Iterator[bytes]], headers: Mapping[str, str]) -> None:
+        self._parts = parts
+        self.status_code = 200
+        self.background = None
+        self.body = b""
+        self.init_headers(headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send all parts."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        if scope["method"] != "HEAD":
+            gone = asyncio.create_task(_until_gone(receive))
+            try:
+                for part in self._parts():
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
+                    await asyncio.sleep(0)  # a client that takes all at once is not the only one
+                    if gone.done():
+                        return
+            finally:
+                gone.cancel()
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def read_answer(request: Request, body: bytes) -> Response:
@@ -60,18 +119,25 @@ def unchanged_answer(version: Version) -> Response:
 
 async def _answer(request: Request, body: bytes, tag: str, more_headers: dict[str, str]) -> Response:
     headers = {**_READ_HEADERS, **more_headers}
-    # A request may name codings in more than one line.
-    accept = ", ".join(request.headers.getlist("accept-encoding"))
-    coding = choose_coding(accept) if len(body) >= _COMPRESSED_FROM else None
+    coding = _wanted_coding(request) if len(body) >= _COMPRESSED_FROM else None
     if coding is not None:
         if len(body) < _IN_THREAD_FROM:
             body = compress(body, coding)
         else:
             body = await asyncio.to_thread(compress, body, coding)
         headers["Content-Encoding"] = coding
-        tag = f"{tag}-{coding}"  # other bytes, so another tag (RFC 9110, section 8.8.3.3)
+        tag = _coded(tag, coding)
     headers["ETag"] = f'"{tag}"'
     return Response(body, headers=headers, media_type="application/json")
+
+
+def _wanted_coding(request: Request) -> str | None:
+    # A request may name codings in more than one line.
+    return choose_coding(", ".join(request.headers.getlist("accept-encoding")))
+
+
+def _coded(tag: str, coding: str) -> str:
+    return f"{tag}-{coding}"  # other bytes, so another tag (RFC 9110, section 8.8.3.3)
 
 
 def _unchanged(tag: str, more_headers: dict[str, str]) -> Response:

@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import io
 import zlib
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 import zstandard
 from starlette.requests import Request
 
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.server.failures import HttpError
+from rpcshare.server.intake import hold_decoded
 from rpcshare.server.request import read_body
 
-__all__ = ["CODINGS", "choose_coding", "compress", "decompress", "read_decoded_body"]
+__all__ = [
+    "CODINGS",
+    "choose_coding",
+    "coding_of",
+    "compress",
+    "compress_parts",
+    "decoded_length",
+    "decompress",
+    "read_decoded_body",
+]
 
 CODINGS = ("zstd", "gzip")
 """Those that are spoken here, the better one first."""
 
 _ALIASES = {"x-gzip": "gzip"}
 _ZSTD_LEVEL, _GZIP_LEVEL = 3, 5
-_PART = 2**20  # bytes
-_IN_THREAD_FROM = 64 * 1024  # bytes: what is shorter is decompressed on the event loop
+_PART = 2**20  # bytes that are decoded at a time
+_PIECE, _SMALLEST_PIECE = 64 * 1024, 64  # bytes of which that is done
+_SHORT = 64 * 1024  # bytes: what is not longer, before and after, is decompressed on the event loop
 _WINDOW = 8 * 2**20  # bytes: what RFC 9659 has a decoder of zstd take, and no more
 
 
@@ -58,68 +69,143 @@ def compress(body: bytes, coding: str) -> bytes:
     return gzip.compress(body, _GZIP_LEVEL, mtime=0)
 
 
-def decompress(body: bytes, coding: str, bound: int) -> bytes:
-    """Return what a body that came with ``Content-Encoding: coding`` stands for.
+def compress_parts(parts: Iterable[bytes], coding: str) -> Iterator[bytes]:
+    """Yield what ``parts`` make together, in one of :data:`CODINGS`, in parts again."""
+    zstd, gzipped = zstandard.ZstdCompressor(level=_ZSTD_LEVEL), 16 + zlib.MAX_WBITS
+    encoder = zstd.compressobj() if coding == "zstd" else zlib.compressobj(_GZIP_LEVEL, wbits=gzipped)
+    for part in parts:
+        if made := encoder.compress(part):
+            yield made
+    yield encoder.flush()
 
-    Args:
-        body: as it came.
-        coding: of :data:`CODINGS` or ``identity``.
-        bound: the greatest length of what is returned, 0 for any. No more than that is ever made.
+
+def coding_of(request: Request) -> str:
+    """Return in what the body of a request is: one of :data:`CODINGS`, or ``identity``.
 
     Raises:
         HttpError: UNSUPPORTED_MEDIA_TYPE, for another coding, and for more than one.
-        ShareError: PAYLOAD_TOO_LARGE; INVALID_ARGUMENT, for a body that is not what it says it is.
     """
-    coding = coding.strip().lower()
-    coding = _ALIASES.get(coding, coding)
-    if coding in ("", "identity"):
-        return body
-    if coding not in CODINGS:
+    named = ", ".join(request.headers.getlist("content-encoding")).strip().lower()
+    coding = _ALIASES.get(named, named) or "identity"
+    if coding != "identity" and coding not in CODINGS:
         message = f"Content-Encoding: expected one of {', '.join(CODINGS)}, identity"
         raise HttpError(415, "UNSUPPORTED_MEDIA_TYPE", message, {"Accept-Encoding": ", ".join(CODINGS)})
+    return coding
+
+
+def decoded_length(body: bytes, coding: str, bound: int) -> int:
+    """Return how long the body is that came as ``coding``. Only a part of it is in memory at a time.
+
+    Raises:
+        ShareError: PAYLOAD_TOO_LARGE, for more than ``bound`` bytes, if that is not 0; INVALID_ARGUMENT, for
+            a body that is not what it says it is.
+    """
+    length = 0
+    for part in _decoding(body, coding):
+        length += len(part)
+        _check_length(length, bound)
+    return length
+
+
+def decompress(body: bytes, coding: str, bound: int) -> bytes:
+    """Return what a body stands for that came as ``coding``.
+
+    Args:
+        body: as it came.
+        coding: of :data:`CODINGS`.
+        bound: the greatest length of what is returned, 0 for any. Not much more than that is ever made.
+
+    Raises:
+        ShareError: as :func:`decoded_length` does.
+    """
+    decoded = bytearray()
+    for part in _decoding(body, coding):
+        decoded += part
+        _check_length(len(decoded), bound)
+    return bytes(decoded)
+
+
+async def read_decoded_body(
+    request: Request, bound: int, before_decoding: Callable[[], Awaitable[None]] | None = None
+) -> bytes:
+    """Return what the body of a request stands for: at most ``bound`` bytes, before and after; 0 for any.
+
+    Args:
+        request: whose body it is.
+        bound: of the length.
+        before_decoding: raises what makes it needless to decode a compressed body.
+
+    Raises:
+        ShareError, HttpError: as :func:`~rpcshare.server.request.read_body`, :func:`coding_of` and
+            :func:`decompress` do. ShareError: RATE_LIMITED, if too much is in memory of that network.
+    """
+    coding = coding_of(request)
+    body = await read_body(request, bound)
+    if not body or coding == "identity":
+        return body
+    if before_decoding is not None:
+        await before_decoding()
+    decoded = _decompress_short(body, coding)
+    if decoded is not None:
+        hold_decoded(request.scope, len(decoded))
+        _check_length(len(decoded), bound)
+        return decoded
+    # What it takes is known, and counted, before it is taken.
+    hold_decoded(request.scope, await asyncio.to_thread(decoded_length, body, coding, bound))
+    return await asyncio.to_thread(decompress, body, coding, bound)
+
+
+def _decompress_short(body: bytes, coding: str) -> bytes | None:
+    """Return what a body stands for, if that is short enough for the event loop."""
+    if len(body) > _SHORT:
+        return None
+    decoded = bytearray()
+    for part in _decoding(body, coding):
+        decoded += part
+        if len(decoded) > _SHORT:
+            return None
+    return bytes(decoded)
+
+
+def _decoding(body: bytes, coding: str) -> Iterator[bytes]:
     try:
-        return (_unzstd if coding == "zstd" else _gunzip)(body, bound)
+        yield from (_unzstd if coding == "zstd" else _gunzip)(body)
     except (zstandard.ZstdError, zlib.error, EOFError) as exc:
         raise ShareError(ErrorCode.INVALID_ARGUMENT, f"the body is not {coding}, or not all of it") from exc
 
 
-async def read_decoded_body(request: Request, bound: int) -> bytes:
-    """Return what the body of a request stands for: at most ``bound`` bytes, before and after; 0 for any.
-
-    Raises:
-        ShareError, HttpError: as :func:`~rpcshare.server.request.read_body` and :func:`decompress` do.
-    """
-    body = await read_body(request, bound)
-    coding = ", ".join(request.headers.getlist("content-encoding"))
-    if not body or not coding:
-        return body
-    if len(body) < _IN_THREAD_FROM:
-        return decompress(body, coding, bound)
-    return await asyncio.to_thread(decompress, body, coding, bound)
-
-
-def _gunzip(body: bytes, bound: int) -> bytes:
+def _gunzip(body: bytes) -> Iterator[bytes]:
     decoder = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-    decoded = decoder.decompress(body, bound + 1 if bound else 0)
-    _check_length(len(decoded), bound)
+    for start in range(0, len(body), _PIECE):
+        piece = body[start : start + _PIECE]
+        if decoder.eof:
+            raise EOFError  # something follows
+        while piece:
+            yield decoder.decompress(piece, _PART)
+            piece = decoder.unconsumed_tail
+    # What the decoder holds back while its input is used up.
+    while not decoder.eof and (part := decoder.decompress(b"", _PART)):
+        yield part
     if not decoder.eof or decoder.unused_data:
         raise EOFError
-    return decoded
 
 
-def _unzstd(body: bytes, bound: int) -> bytes:
-    # What can be bounded does not tell whether a frame was whole, and the other way round.
-    decoder = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
-    length = 0
-    with decoder.stream_reader(io.BytesIO(body)) as reader:
-        while part := reader.read(_PART):
-            length += len(part)
-            _check_length(length, bound)
-    whole = decoder.decompressobj()
-    decoded = whole.decompress(body)
-    if not whole.eof or whole.unused_data:
+def _unzstd(body: bytes) -> Iterator[bytes]:
+    # One block of 128 KiB takes 4 bytes at least (RFC 8878, section 3.1.1.2): pieces are so small that no
+    # more than a part comes of one.
+    decoder = zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
+    start, step = 0, _SMALLEST_PIECE
+    while start < len(body):
+        if decoder.eof:
+            raise EOFError  # something follows
+        part = decoder.decompress(body[start : start + step])
+        start += step
+        # As long as little comes of them, they may be larger.
+        step = min(2 * step, _PIECE) if len(part) <= 8 * step else _SMALLEST_PIECE
+        if part:
+            yield part
+    if not decoder.eof or decoder.unused_data:
         raise EOFError
-    return decoded
 
 
 def _check_length(length: int, bound: int) -> None:

@@ -65,9 +65,10 @@ class EventSocketEndpoint:
                 await websocket.send_denial_response(error_response(exc))
                 return
             # Whoever has the link is here: what they send must not fill the memory before it is counted.
-            scope["extensions"][DIRECT].limit_messages(2 * MAX_CHATTER)
+            transport = scope["extensions"][DIRECT]
+            transport.limit_messages(2 * MAX_CHATTER)
             await websocket.accept(select_subprotocol(head.subprotocols, (_JSON,)))
-            await EventSocket(self._viewers, caller, subscription).run(receive, send)
+            await EventSocket(self._viewers, caller, subscription, transport).run(receive, send)
 
 
 async def _no_handshake(_request: Request) -> Response:

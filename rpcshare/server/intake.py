@@ -1,4 +1,4 @@
-"""Bodies on their way in: how much of them is held for one network, and an end to waiting for them.
+"""Bodies on their way in: how much of them is held for one network and in all, and an end to waiting.
 
 Who sends a body has often not shown yet that it may, and a server that stops does not wait for a request
 that is half there.
@@ -8,24 +8,46 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rpcshare.auth.rate_limits import network_of
 from rpcshare.errors import ErrorCode, ShareError
 
-__all__ = ["Intake", "IntakeMiddleware"]
+__all__ = ["Intake", "IntakeMiddleware", "hold_decoded"]
 
 _PAUSE = 1.0  # seconds: most bodies are dealt with in less
+_ALL_NETWORKS = 2  # times the budget of one
+_HOLD = "rpcshare.hold"
+
+
+def hold_decoded(scope: Scope, size: int) -> None:
+    """Count ``size`` bytes into which the body of a request is about to be decoded, until it is answered.
+
+    Raises:
+        ShareError: as :meth:`Intake.hold` does.
+    """
+    hold: Callable[[int], None] | None = scope.get(_HOLD)
+    if hold is not None:
+        hold(size)
 
 
 class Intake:
-    """The requests whose bodies are being waited for, and how many bytes of them have come."""
+    """The requests whose bodies are being waited for or dealt with, and how many bytes of them are in memory.
+
+    A compressed body counts twice: as it came, and decoded.
+    """
 
     def __init__(self, budget: int = 0) -> None:
-        """Hold at most ``budget`` bytes of bodies for one network at a time; 0 for any number."""
+        """Hold at most ``budget`` bytes of bodies for one network at a time; 0 for any number.
+
+        All networks together have twice that. When it is spent, a network is refused that has more than
+        its share of it, so that one that holds little gets through.
+        """
         self._budget = budget
         self._held: Counter[str] = Counter()
+        self._total = 0
         self._waiting: set[asyncio.Task[object]] = set()
         self._is_over = False
 
@@ -41,13 +63,19 @@ class Intake:
             ShareError: RATE_LIMITED: there are too many. They are counted all the same.
         """
         self._held[network] += size
+        self._total += size
         if 0 < self._budget < self._held[network]:
             message = f"Too many bodies at once: {self._budget:,} bytes are taken from one address"
+            raise ShareError(ErrorCode.RATE_LIMITED, message, retry_after=_PAUSE)
+        budget = _ALL_NETWORKS * self._budget
+        if 0 < budget < self._total and self._held[network] * len(self._held) > budget:
+            message = f"Too many bodies at once: {budget:,} bytes are taken in all"
             raise ShareError(ErrorCode.RATE_LIMITED, message, retry_after=_PAUSE)
 
     def release(self, network: str, size: int) -> None:
         """Count them no longer: their request has been answered."""
         self._held[network] -= size
+        self._total -= size
         if not self._held[network]:
             del self._held[network]
 
@@ -92,18 +120,21 @@ class IntakeMiddleware:
         held = 0
         is_complete = False
 
+        def hold(size: int) -> None:
+            nonlocal held
+            held += size
+            self._intake.hold(network, size)
+
         async def receive_while_open() -> Message:
-            nonlocal held, is_complete
+            nonlocal is_complete
             if is_complete:  # all that is left to hear is that the client is gone
                 return await receive()
             message = await self._intake.receive(receive)
             is_complete = not message.get("more_body", False)
-            size = len(message.get("body", b""))
-            held += size
-            self._intake.hold(network, size)
+            hold(len(message.get("body", b"")))
             return message
 
         try:
-            await self._app(scope, receive_while_open, send)
+            await self._app({**scope, _HOLD: hold}, receive_while_open, send)
         finally:
             self._intake.release(network, held)

@@ -5,13 +5,16 @@ Who sends a body has not been asked for a secret yet. So at first it is looked t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 import msgspec
 from starlette.requests import Request
 
 from rpcshare import jsontext
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.long_work import LongWork
 from rpcshare.server.content_coding import read_decoded_body
 
 __all__ = ["JsonBody", "read_json_body"]
@@ -19,6 +22,13 @@ __all__ = ["JsonBody", "read_json_body"]
 # Arrays and objects in one body. Three bytes of "[],[],…" are an object of 56. A session of 20,000 parts has
 # 100,000 of them.
 MAX_CONTAINERS = 1_000_000
+
+# Values in one body, strings not looked into: a list of zeros takes eight bytes for each two of its text.
+MAX_NODES = 3_000_000
+
+_SHORT = 64 * 1024  # bytes of a body that holds nobody up
+
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)  # no way back: it is linear
 
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -33,6 +43,10 @@ class JsonBody:
         """Return a member decoded; None if there is none."""
         value = self._members.get(name)
         return jsontext.decode(bytes(value)) if isinstance(value, msgspec.Raw) else value
+
+    def encoded(self, name: str) -> object:
+        """Return a member as JSON text, if that is how it is held: it is decoded in time slices."""
+        return self._members.get(name)
 
     def members(self, *names: str) -> dict[str, object]:
         """Return those of the members that there are, decoded."""
@@ -55,26 +69,50 @@ class JsonBody:
         return None if self.get("secret") is None else self.text("secret")
 
 
-async def read_json_body(request: Request, bound: int, *, optional: bool = False) -> JsonBody:
+async def read_json_body(
+    request: Request,
+    bound: int,
+    *,
+    optional: bool = False,
+    before_decoding: Callable[[], Awaitable[None]] | None = None,
+) -> JsonBody:
     """Return what a request carries, of at most ``bound`` bytes when it is not compressed.
 
     Args:
         request: whose body it is.
         bound: 0 for any length.
         optional: whether an empty body is as good as an empty object.
+        before_decoding: as of :func:`~rpcshare.server.content_coding.read_decoded_body`.
 
     Raises:
         ShareError: PAYLOAD_TOO_LARGE; INVALID_ARGUMENT, if it is no JSON object.
         HttpError: UNSUPPORTED_MEDIA_TYPE.
     """
-    data = await read_decoded_body(request, bound)
+    data = await read_decoded_body(request, bound, before_decoding)
     if not data and optional:
         return JsonBody({})
+    if len(data) <= _SHORT:
+        return JsonBody(_members(data))
+    # However many come at once, they are looked through one by one.
+    async with LongWork() as work:
+        _check_containers(data)
+        await work.pause()
+        if data.count(b",") > MAX_NODES and await work.aside(partial(_commas, data)) > MAX_NODES:
+            raise ShareError(ErrorCode.PAYLOAD_TOO_LARGE, f"the body holds more than {MAX_NODES:,} values")
+        await work.pause()
+        return JsonBody(_members(data))
+
+
+def _check_containers(data: bytes) -> None:
     if data.count(b"[") + data.count(b"{") > MAX_CONTAINERS:
         raise ShareError(
             ErrorCode.PAYLOAD_TOO_LARGE, f"the body holds more than {MAX_CONTAINERS:,} arrays and objects"
         )
-    return JsonBody(_members(data))
+
+
+def _commas(data: bytes) -> int:
+    """Return how many commas there are outside of strings."""
+    return _STRING.sub(b"", data).count(b",")
 
 
 def _members(data: bytes) -> Mapping[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 import msgspec
 from starlette.requests import Request
@@ -18,12 +19,13 @@ from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.server import api_types
 from rpcshare.server.admission import READS, admit
 from rpcshare.server.answers import (
-    document_answer,
+    DocumentAnswers,
     has_newest,
     json_answer,
     read_answer,
     unchanged_answer,
 )
+from rpcshare.server.content_coding import coding_of
 from rpcshare.server.failures import error_response
 from rpcshare.server.json_body import JsonBody, read_json_body
 from rpcshare.server.operation import ApiRoute, Handler, Needs, Operation, Parameter
@@ -59,6 +61,8 @@ _PAGING = (
         description="What a title, directory, id or session ID must contain.",
     ),
 )
+
+_MAX_SETTINGS = 64 * 1024  # bytes of a body without data
 
 _MAX_COUNT = 2**53 - 1  # the greatest integer that JavaScript has
 
@@ -96,6 +100,7 @@ class RestApi:
         self._origins = origins
         self._max_body = max_body
         self._viewers = viewers
+        self._documents = DocumentAnswers()
 
     def routes(self) -> list[ApiRoute]:
         """Return the routes under ``/api``; ``/api/shares`` is opencode's other name for ``/api/share``."""
@@ -199,45 +204,57 @@ class RestApi:
     # Writes
 
     async def _create(self, request: Request, caller: Caller) -> object:
+        coding_of(request)  # which is told whoever asks
+        await self._service.check_create(caller)  # before a byte of the body is decoded
         body = await self._body(request)
         options = body.members("visibility", "expiresIn", "password", "secret")
-        created = await self._service.create(caller, body.text("sessionID"), body.get("data"), options)
+        created = await self._service.create(caller, body.text("sessionID"), body.encoded("data"), options)
         return {"id": created.id, "url": created.url, "secret": created.secret}
 
     async def _sync(self, request: Request, caller: Caller) -> object:
-        body = await self._body(request)
+        body = await self._share_body(request)
         share_id, secret = request.path_params["share_id"], body.secret
         # Who may not write costs no more than that: the data are decoded after.
         await self._service.check_write(caller, share_id, secret)
-        count = await self._service.sync(caller, share_id, secret, body.get("data"))
+        count = await self._service.sync(caller, share_id, secret, body.encoded("data"))
         return {"success": True, "syncCount": count}
 
     async def _delete(self, request: Request, caller: Caller) -> object:
-        body = await self._body(request, optional=True)
+        body = await self._settings(request)
         await self._service.delete(caller, request.path_params["share_id"], body.secret)
         return {"success": True}
 
     async def _update(self, request: Request, caller: Caller) -> object:
-        body = await self._body(request)
+        body = await self._settings(request, optional=False)
         # Any other member is refused: misspelt and ignored, it would leave a share open.
         options = body.all_but("secret")
         share_id = request.path_params["share_id"]
         return msgspec.to_builtins(await self._service.update(caller, share_id, body.secret, options))
 
     async def _create_view_token(self, request: Request, caller: Caller) -> object:
-        body = await self._body(request, optional=True)
+        body = await self._settings(request)
         token = await self._service.create_view_token(
             caller, request.path_params["share_id"], body.secret, body.get("expiresIn")
         )
         return msgspec.to_builtins(token)
 
     async def _unlock(self, request: Request, caller: Caller) -> object:
-        body = await self._body(request)
+        body = await self._settings(request, optional=False)
         token = await self._service.unlock(caller, request.path_params["share_id"], body.get("password"))
         return msgspec.to_builtins(token)
 
-    async def _body(self, request: Request, *, optional: bool = False) -> JsonBody:
-        return await read_json_body(request, self._max_body, optional=optional)
+    async def _body(self, request: Request) -> JsonBody:
+        return await read_json_body(request, self._max_body)
+
+    async def _share_body(self, request: Request) -> JsonBody:
+        """Return the body of a write. The secret is in it, so that there is the share comes first."""
+        check = partial(self._service.check_exists, request.path_params["share_id"])
+        return await read_json_body(request, self._max_body, before_decoding=check)
+
+    async def _settings(self, request: Request, *, optional: bool = True) -> JsonBody:
+        """Return a body that has a secret or a password in it, and settings, but no data."""
+        bound = min(self._max_body, _MAX_SETTINGS) if self._max_body else _MAX_SETTINGS
+        return await read_json_body(request, bound, optional=optional)
 
     # Reads
 
@@ -256,7 +273,7 @@ class RestApi:
             version = await self._service.version(caller, share_id)
             if has_newest(request, version):
                 return unchanged_answer(version)
-        return await document_answer(request, await self._service.document(caller, share_id, form))
+        return await self._documents.answer(request, await self._service.document(caller, share_id, form))
 
     async def _list_all(self, request: Request, caller: Caller) -> object:
         page = await self._service.list_all(caller, **_paging(request))

@@ -39,6 +39,7 @@ from rpcshare.server.connection_identity import head_verifiers
 from rpcshare.server.http_protocol import HttpProtocol
 from rpcshare.server.http_server import HttpServer
 from rpcshare.server.logs import configure_logging
+from rpcshare.server.memory import giving_back, tune_allocator
 from rpcshare.server.open_connections import OpenConnections
 from rpcshare.server.tls import ServerTls
 from rpcshare.server.tls_protocols import TlsHttpProtocol, TlsWebSocketProtocol
@@ -97,6 +98,7 @@ def serve(settings: Settings) -> int:
     with _prepared(settings) as ground:
         _warn_of_sqlite(settings)
         _tune_garbage_collection()
+        tune_allocator()
 
         def serve_here(worker: Worker | None = None) -> None:
             with asyncio.Runner(loop_factory=loop_factory) as runner:
@@ -200,7 +202,9 @@ async def _serve(settings: Settings, ground: _Ground, worker: Worker | None) -> 
             limits=limits,
             audit=audit,
             memory_budget=MEMORY_BUDGET // settings.workers,
-            settings=LogSettings(max_share_size=settings.max_share_size),
+            settings=LogSettings(
+                max_share_size=settings.max_share_size, max_share_items=settings.max_share_items
+            ),
         )
         stack.push_async_callback(service.close)
         service.start_expiry()
@@ -228,6 +232,7 @@ async def _serve(settings: Settings, ground: _Ground, worker: Worker | None) -> 
         )
         stack.push_async_callback(connections.close)
         stack.enter_context(connections.metrics.measuring_lag())
+        stack.enter_context(giving_back())
         if worker is not None:
             worker.share_limits(limits, audit)
             metrics = connections.metrics

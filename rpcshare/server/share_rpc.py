@@ -98,7 +98,7 @@ class ShareRpc(RpcTarget):
     async def get_share(self, share_id: str) -> object:
         """Return the whole of a share: an AgentSession."""
         document = await self._service.document(self._caller, share_id, Form.AGENT_SESSION)
-        value: object = document.value
+        value: object = await document.decoded()
         return value
 
     @rpc_method("getShareMetadata(shareID)")

@@ -1,16 +1,18 @@
 """Readers of a share's events over plain HTTP: Server-Sent Events, and a WebSocket that only the server uses.
 
-Both get what ``subscribe`` gives (PROTOCOL.md, "Events"), each event encoded once for all of them. What a
-reader does not take waits, and is merged, in its subscription.
+Both get what ``subscribe`` gives (PROTOCOL.md, "Events"). A short event is encoded once for all of them; of a
+long one each has what it is made of, which they share, and one part of its text at a time. What a reader does
+not take waits, and is merged, in its subscription.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from enum import Enum
 from functools import partial
+from typing import Protocol
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -28,10 +30,6 @@ HEARTBEAT = 15.0
 
 RETRY = 2000
 """After how many milliseconds a browser comes back when a stream has ended."""
-
-# A stream is written in parts of this size, in bytes: each waits until most of what is before it has been
-# taken, so that a reader of a large share costs the server one part at a time.
-PART = 64 * 1024
 
 # What a client may send on an event socket, in bytes: it is not looked at.
 MAX_CHATTER = 64 * 1024
@@ -173,9 +171,14 @@ async def _stream(events: Subscription, write: Callable[[bytes], Awaitable[None]
         except ShareError as exc:
             await write(_server_sent(Refused.because(exc, events.share_id)))
             return Ending.REFUSED
-        text = _server_sent(event)
-        for start in range(0, len(text), PART):
-            await write(text[start : start + PART])
+        if not event.is_large:
+            await write(_server_sent(event))
+            continue
+        await write(_number_line(event) + b"data: ")
+        for part in event.text_parts():
+            await write(part)
+            await asyncio.sleep(0)  # a reader that takes all at once is not the only one
+        await write(b"\n\n")
 
 
 def _server_sent(event: Event) -> bytes:
@@ -183,10 +186,13 @@ def _server_sent(event: Event) -> bytes:
     forms = event.__dict__
     form = forms.get("server_sent")
     if not isinstance(form, bytes):
-        number = b"id: %d\n" % event.sync_count if isinstance(event, Snapshot | Sync) else b""
         # JSON has no line breaks, as it is written here, that could end the line.
-        form = forms["server_sent"] = b"%bdata: %b\n\n" % (number, event.json)
+        form = forms["server_sent"] = b"%bdata: %b\n\n" % (_number_line(event), event.json)
     return form
+
+
+def _number_line(event: Event) -> bytes:
+    return b"id: %d\n" % event.sync_count if isinstance(event, Snapshot | Sync) else b""
 
 
 async def _until_disconnected(receive: Receive) -> Ending:
@@ -195,10 +201,25 @@ async def _until_disconnected(receive: Receive) -> Ending:
     return Ending.GONE
 
 
+class PartsTransport(Protocol):
+    """What sends a message in parts."""
+
+    async def send_text_in_parts(self, parts: Iterable[bytes]) -> None:
+        """Send one text message, the next part of it when most of the last has been taken.
+
+        Raises:
+            OSError: the peer is gone.
+        """
+        ...
+
+
 class EventSocket:
     """Sends a share's events over a WebSocket that has been accepted, one text message each."""
 
-    def __init__(self, viewers: Viewers, caller: Caller, subscription: Subscription) -> None:
+    def __init__(
+        self, viewers: Viewers, caller: Caller, subscription: Subscription, transport: PartsTransport
+    ) -> None:
+        self._transport = transport
         self._viewers = viewers
         self._caller = caller
         self._subscription = subscription
@@ -208,7 +229,7 @@ class EventSocket:
         async with self._subscription as events:
             try:
                 ending = await self._viewers.serve(
-                    self._caller, _send_all(events, send), _until_closed(receive)
+                    self._caller, _send_all(events, send, self._transport), _until_closed(receive)
                 )
             except OSError:  # how a server tells of a peer that is gone
                 return
@@ -219,11 +240,14 @@ class EventSocket:
                     await send({"type": "websocket.close", "code": code, "reason": reason})
 
 
-async def _send_all(events: Subscription, send: Send) -> Ending:
+async def _send_all(events: Subscription, send: Send, transport: PartsTransport) -> Ending:
     event: Event | None = None
     try:
         async for event in events:
-            await send({"type": "websocket.send", "text": _text(event)})
+            if event.is_large:
+                await transport.send_text_in_parts(event.text_parts())
+            else:
+                await send({"type": "websocket.send", "text": _text(event)})
     except ShareError as exc:
         refused = Refused.because(exc, events.share_id)
         await send({"type": "websocket.send", "text": _text(refused)})

@@ -9,8 +9,10 @@ return, and all that the request took is let go of; the connection goes on.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import asyncio
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -133,6 +135,29 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def limit_messages(self, size: int) -> None:
         """Take no message of more than ``size`` bytes from now on: 1009 ends the connection."""
         self.conn.max_message_size = size
+
+    async def send_text_in_parts(self, parts: Iterable[bytes]) -> None:
+        """Send one text message as fragments (RFC 6455, section 5.4), each when most of the last has left.
+
+        So much of it is in memory as one part has, and pings and their answers go out between two parts.
+
+        Raises:
+            ClientDisconnected: the peer is gone, or closes.
+        """
+        is_first = True
+        for part in chain(parts, (None,)):
+            await self.writable.wait()
+            # Others that can be served are not held up by a peer that takes all at once.
+            await asyncio.sleep(0)
+            if self.conn.state is not State.OPEN or self.transport.is_closing():
+                raise ClientDisconnected
+            is_last = part is None
+            if is_first:
+                self.conn.send_text(part or b"", fin=is_last)
+            else:
+                self.conn.send_continuation(part or b"", fin=is_last)
+            is_first = False
+            self.transport.write(b"".join(self.conn.data_to_send()))
 
     # What the network brings.
 

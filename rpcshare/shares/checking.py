@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from rpcshare import jsontext
 
-__all__ = ["RefusedError", "Value", "checked", "is_json"]
+__all__ = ["RefusedError", "TooManyError", "Value", "checked", "is_json"]
 
 Value = tuple[bytes, bytes]
 """The key and the body of a value: see :class:`~rpcshare.shares.syncdata.Item`."""
@@ -33,20 +33,34 @@ class RefusedError(Exception):
         self.why = why
 
 
-def checked(batch: list[object]) -> list[tuple[str, list[Value]]]:
+class TooManyError(Exception):
+    """There are more values than may be."""
+
+
+def checked(batch: list[object], first: int = 0, room: int = -1) -> list[tuple[str, list[Value]]]:
     """Return the types of what is in ``batch``, with the values of each.
 
     Of a type whose data is a list there is one for each item, of the others one for adjacent items.
 
+    Args:
+        batch: what a caller has sent, or a part of it.
+        first: which of the whole the first of the part is.
+        room: how many values there may be; an empty list counts as one. -1: any number.
+
     Raises:
         RefusedError: where something is wrong, such as ``[3].data.id``, and what.
+        TooManyError: there are more than ``room``. It is told before they are encoded.
     """
     gathered: list[tuple[str, list[Value]]] = []
     last = ""
     values: list[Value] = []
-    for index, item in enumerate(batch):
+    for index, item in enumerate(batch, first):
         try:
             name = _type(item)
+            if room >= 0:
+                room -= _count(item["data"]) if name in _LISTS else 1  # type: ignore[index]  # as below
+                if room < 0:
+                    raise TooManyError
             if name != last or name in _LISTS:
                 last, values = name, []
                 gathered.append((name, values))
@@ -54,6 +68,10 @@ def checked(batch: list[object]) -> list[tuple[str, list[Value]]]:
         except RefusedError as exc:
             raise RefusedError(f"[{index}]{exc.place}", exc.why) from None
     return gathered
+
+
+def _count(data: object) -> int:
+    return len(data) or 1 if type(data) is list else 1
 
 
 def _type(item: object) -> str:

@@ -2,19 +2,22 @@
 
 import asyncio
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import msgspec
 
 from rpcshare import jsontext
-from rpcshare.shares.state import ShareState
+from rpcshare.long_work import LongWork
+from rpcshare.shares.state import ShareState, WholeShare
+from rpcshare.shares.syncdata import json_pieces, json_size, text_parts
 
 __all__ = ["Document", "Documents", "Form", "Version"]
 
 _KEPT_FOR = 1.0  # seconds
+_WHOLE = 2**20  # bytes of a text that is kept as one
 
 
 class Form(StrEnum):
@@ -38,19 +41,58 @@ class Version(msgspec.Struct, frozen=True):
 
 
 class Document(msgspec.Struct, frozen=True, dict=True, weakref=True):
-    """One form of a share, made once for all who read it at the same time."""
+    """One form of a share, shared by all who read it at the same time.
+
+    A large one is never in memory as a whole: whoever reads it holds one part of it at a time.
+    """
 
     version: Version
-    body: bytes
+    form: Form
+    size: int
+    """Bytes of the text."""
+    pieces: Callable[[], Iterable[bytes]]
+    """Returns the text in pieces of any length, from the beginning."""
+    whole: WholeShare | None = None
+    """What an AgentSession is made of."""
 
     @cached_property
-    def value(self) -> Any:  # noqa: ANN401 -- it is JSON
-        """What a JSON decoder makes of the body. Not to be changed: others hold it too."""
-        return jsontext.decode(self.body)
+    def text(self) -> bytes | None:
+        """The whole text if it is short, made once."""
+        return b"".join(self.pieces()) if self.size <= _WHOLE else None
+
+    @property
+    def body(self) -> bytes:
+        """The whole text."""
+        return b"".join(self.pieces()) if self.text is None else self.text
+
+    def parts(self) -> Iterator[bytes]:
+        """Yield the text in parts of about 64 KiB."""
+        return text_parts(self.pieces() if self.text is None else (self.text,))
+
+    async def decoded(self) -> Any:  # noqa: ANN401 -- it is JSON
+        """Return what a JSON decoder makes of the text. Not to be changed: others hold it too."""
+        if "value" not in self.__dict__:
+            if self.text is not None or self.whole is None:
+                self.__dict__["value"] = jsontext.decode(self.body)
+            else:
+                self.__dict__["value"] = await _decoded(self.whole)
+        return self.__dict__["value"]
+
+
+async def _decoded(whole: WholeShare) -> Any:  # noqa: ANN401 -- likewise
+    value: dict[str, Any] = {"session": jsontext.decode(whole.session)}
+    async with LongWork() as work:
+        for name, values in whole.lists.items():
+            items = value[name] = []
+            for _, body in values:
+                items.append(jsontext.decode(body))
+                await work.pause()
+    value["metadata"] = jsontext.decode(whole.metadata)
+    return value
 
 
 class Documents:
-    """The documents of one share that are in use, so that many readers hold one copy."""
+    """The documents of one share that are in use, so that many readers hold one."""
 
     def __init__(self) -> None:
         self._held: dict[Form, weakref.ref[Document]] = {}
@@ -60,23 +102,25 @@ class Documents:
         held = self._held[form]() if form in self._held else None
         if held is not None and held.version == version:
             return held
-        made = Document(version, _MAKE[form](state))
+        made = _made(form, version, state)
         self._held[form] = weakref.ref(made)
         # Who asks next, rather than at the same time, finds it too.
         asyncio.get_running_loop().call_later(_KEPT_FOR, _let_go, made)
         return made
 
 
-def _metadata(state: ShareState) -> bytes:
-    return jsontext.encode(state.index())
-
-
-_MAKE: dict[Form, Callable[[ShareState], bytes]] = {
-    Form.AGENT_SESSION: ShareState.agent_session,
-    Form.SYNC_DATA: ShareState.sync_data,
-    Form.METADATA: _metadata,
-}
+def _made(form: Form, version: Version, state: ShareState) -> Document:
+    match form:
+        case Form.AGENT_SESSION:
+            whole = state.whole()
+            return Document(version, form, whole.size, whole.pieces, whole)
+        case Form.SYNC_DATA:
+            items = state.items()
+            return Document(version, form, json_size(items), partial(json_pieces, items))
+        case Form.METADATA:
+            text = jsontext.encode(state.index())
+            return Document(version, form, len(text), lambda: (text,))
 
 
 def _let_go(_document: Document) -> None:
-    """Be the last to hold a document for a while."""
+    """Hold a document until this is called."""

@@ -1,5 +1,6 @@
 """What happens to a share, as its viewers are told (PROTOCOL.md, "Events")."""
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
@@ -7,9 +8,12 @@ import msgspec
 
 from rpcshare import jsontext
 from rpcshare.errors import ShareError
-from rpcshare.shares.syncdata import Item, json_pieces
+from rpcshare.shares.syncdata import Item, json_pieces, text_parts
 
 __all__ = ["Deleted", "Event", "Refused", "Snapshot", "Sync"]
+
+
+_WHOLE = 256 * 1024  # bytes of items whose text is made once, for all
 
 
 class Event(msgspec.Struct, frozen=True, dict=True, weakref=True):
@@ -23,6 +27,15 @@ class Event(msgspec.Struct, frozen=True, dict=True, weakref=True):
         """The event as JSON text."""
         return jsontext.encode({"type": self.type, "shareID": self.share_id})
 
+    @property
+    def is_large(self) -> bool:
+        """Whether the text is too long to be held as a whole."""
+        return False
+
+    def text_parts(self) -> Iterator[bytes]:
+        """Yield the text in parts."""
+        return iter((self.json,))
+
     @cached_property
     def value(self) -> dict[str, Any]:
         """The event as a JSON decoder makes it. Not to be changed: others hold it too."""
@@ -35,11 +48,29 @@ class _ItemsEvent(Event, frozen=True, dict=True, weakref=True):
     items: tuple[Item, ...]
 
     @cached_property
+    def size(self) -> int:
+        """Bytes that the items take."""
+        return sum(item.size for item in self.items)
+
+    @cached_property
     def json(self) -> bytes:
         """The event as JSON text."""
+        return b"".join(self._pieces())
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the text is too long to be held as a whole for each of those who are slow to read it."""
+        return self.size > _WHOLE
+
+    def text_parts(self) -> Iterator[bytes]:
+        """Yield the text in parts of about 64 KiB, those of a large event made as they are asked for."""
+        return text_parts(self._pieces() if self.is_large else (self.json,))
+
+    def _pieces(self) -> Iterator[bytes]:
         fields = (self.type.encode(), self.share_id.encode(), self.sync_count)
-        opening = b'{"type":"%b","shareID":"%b","syncCount":%d,"data":' % fields
-        return b"".join((opening, *json_pieces(self.items), b"}"))
+        yield b'{"type":"%b","shareID":"%b","syncCount":%d,"data":' % fields
+        yield from json_pieces(self.items)
+        yield b"}"
 
 
 class Snapshot(_ItemsEvent, frozen=True, dict=True, weakref=True):
@@ -52,11 +83,6 @@ class Sync(_ItemsEvent, frozen=True, dict=True, weakref=True):
     """What changed since the event before, up to and with sync number ``sync_count``."""
 
     type = "sync"
-
-    @cached_property
-    def size(self) -> int:
-        """Bytes that the items take."""
-        return sum(item.size for item in self.items)
 
 
 class Deleted(Event, frozen=True, dict=True, weakref=True):

@@ -1,11 +1,11 @@
-"""The two failures that several parts of the domain tell their callers of."""
+"""The failures that several parts of the domain tell their callers of."""
 
 import logging
 
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.storage import StoreError
 
-__all__ = ["share_gone", "share_not_found", "storage_unavailable"]
+__all__ = ["share_gone", "share_not_found", "share_too_large", "storage_unavailable", "too_many_items"]
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +20,17 @@ def share_not_found() -> ShareError:
 def share_gone() -> ShareError:
     """Return the error for a share whose time is over. Its message is exact, too."""
     return ShareError(ErrorCode.SHARE_GONE, "Share expired")
+
+
+def share_too_large(limit: int) -> ShareError:
+    """Return the error for what would make a share larger than ``limit`` bytes."""
+    return ShareError(ErrorCode.PAYLOAD_TOO_LARGE, f"A share may be at most {limit} bytes")
+
+
+def too_many_items(limit: int) -> ShareError:
+    """Return the error for what would make a share hold more than ``limit`` items."""
+    message = f"A share may have at most {limit:,} messages, parts, diffs and models"
+    return ShareError(ErrorCode.PAYLOAD_TOO_LARGE, message)
 
 
 def storage_unavailable(cause: StoreError | None = None, *, why: str = "") -> ShareError:

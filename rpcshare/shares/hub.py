@@ -1,23 +1,26 @@
 """Live updates of one share to its subscribers on this node.
 
 An event is made once and handed to everybody. A subscriber takes events at its own pace; what waits
-for it is bounded: past the limits, waiting syncs become one that holds the newest value of each item,
-which is never larger than the share.
+for it is bounded: past the limits, nothing waits but the number of the last sync that it has. Once it
+takes again, it gets one sync that holds the newest value of each item that has changed since, which is
+never larger than the share. What has changed is noted once, for however many subscribers.
 """
 
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
+from weakref import WeakValueDictionary
 
 from rpcshare.auth.caller import ANONYMOUS, Caller
 from rpcshare.errors import ShareError
 from rpcshare.shares.events import Deleted, Event, Snapshot, Sync
 from rpcshare.shares.state import Content, ShareState
+from rpcshare.shares.syncdata import Item, Kind
 
-__all__ = ["RECENT_SYNCS", "Hub", "Subscription"]
+__all__ = ["RECENT_SYNCS", "Hub", "RecentSyncs", "Subscription"]
 
 RECENT_SYNCS = 512
 """How many syncs are remembered for subscribers that come back."""
@@ -39,8 +42,7 @@ class Subscription(AsyncIterator[Event]):
         self._hub = hub
         self._events = deque(first)
         self._size = sum(_size(event) for event in first)  # bytes of the syncs in _events
-        self._merged: Content | None = None  # syncs behind _events, merged
-        self._merged_count = 0  # the syncCount of the last of them
+        self._lag: _Lag | None = None  # of a backlog that is merged, behind _events
         self._last: Deleted | None = None  # behind all others
         self._ended = False
         self._error: ShareError | None = None  # why it has ended, if not by itself
@@ -100,7 +102,8 @@ class Subscription(AsyncIterator[Event]):
     def _drop_waiting(self) -> None:
         self._hub.drop(self)
         self._events.clear()
-        self._merged = self._last = None
+        self._last = None
+        self._catch_up()
 
     def call_when_ready(self, ready: Callable[[], None]) -> None:
         """Call ``ready`` each time that there may be more to :meth:`take`, and at the end.
@@ -126,9 +129,10 @@ class Subscription(AsyncIterator[Event]):
             event = self._events.popleft()
             self._size -= _size(event)
             return event
-        if self._merged is not None:
-            merged, self._merged = self._merged, None
-            return Sync(self._hub.share_id, self._merged_count, merged.items())
+        if self._lag is not None:
+            merged = self._hub.changes.since(self._lag)
+            self._catch_up()
+            return merged
         last, self._last = self._last, None
         return last
 
@@ -136,14 +140,11 @@ class Subscription(AsyncIterator[Event]):
         """Add a sync to what waits. For the hub, like all that follows."""
         if self._ended:
             return
-        if self._merged is None:
+        if self._lag is None:
             self._events.append(event)
             self._size += event.size
             if len(self._events) > _BACKLOG_SYNCS or self._size > _BACKLOG_SIZE:
                 self._merge_waiting()
-        else:
-            self._merged.apply(event.items)
-            self._merged_count = event.sync_count
         self._wake()
 
     def push_snapshot(self, event: Snapshot) -> None:
@@ -151,7 +152,7 @@ class Subscription(AsyncIterator[Event]):
         self._events.clear()
         self._events.append(event)
         self._size = 0
-        self._merged = None
+        self._catch_up()
         self._wake()
 
     def push_deleted(self, event: Deleted) -> None:
@@ -171,12 +172,14 @@ class Subscription(AsyncIterator[Event]):
         syncs = [event for event in self._events if isinstance(event, Sync)]
         if len(syncs) < 2:  # one alone has nothing to be merged with
             return
-        self._merged = Content()
-        for sync in syncs:
-            self._merged.apply(sync.items)
-        self._merged_count = syncs[-1].sync_count
+        self._lag = self._hub.changes.begin(syncs)
         self._events = deque(event for event in self._events if not isinstance(event, Sync))
         self._size = 0
+
+    def _catch_up(self) -> None:
+        if self._lag is not None:
+            self._hub.changes.end()
+            self._lag = None
 
     def _wake(self) -> None:
         if self._ready is not None:
@@ -189,14 +192,124 @@ def _size(event: Event) -> int:
     return event.size if isinstance(event, Sync) else 0
 
 
+class _Lag(NamedTuple):
+    """Where a merged backlog begins."""
+
+    sync_count: int
+    """The last sync that the subscriber has."""
+    diffs: int
+    """How many diffs it has."""
+
+
+class _Changes:
+    """What has changed in a share, for as long as there are subscribers that lag behind."""
+
+    def __init__(self, share_id: str) -> None:
+        self._share_id = share_id
+        self._content = Content()
+        self._sync_count = 0
+        self._session = 0  # the last sync that changed it
+        self._items: dict[Kind, dict[bytes, int]] = {}  # the same by key, in first-seen order
+        self._lagging = 0  # subscribers
+        self._since = 0  # the sync behind which all is noted, while there are any
+        # For those who lag behind by the same, which may be many.
+        self._merged: WeakValueDictionary[tuple[_Lag, int], Sync] = WeakValueDictionary()
+
+    def follow(self, state: ShareState) -> None:
+        """Have the values from ``state`` from now on."""
+        self._content = state.content
+        self._sync_count = state.sync_count
+
+    def begin(self, syncs: list[Sync]) -> _Lag:
+        """Return what stands for ``syncs``, the last without a gap; to be followed by one :meth:`end`."""
+        self._lagging += 1
+        known = self._content.diffs
+        lag = _Lag(syncs[0].sync_count - 1, len(known) - sum(map(_diffs_of, syncs)))
+        if self._lagging == 1 or lag.sync_count < self._since:
+            self._since = lag.sync_count
+            for sync in syncs:
+                self.note(sync)
+        return lag
+
+    def end(self) -> None:
+        """Forget one lag; with the last of them, what has changed."""
+        self._lagging -= 1
+        if not self._lagging:
+            self._items = {}
+            self._session = 0
+
+    def note(self, sync: Sync) -> None:
+        """Take note of a sync that the share has. Again is no error, nor is one out of order."""
+        self._sync_count = max(self._sync_count, sync.sync_count)
+        if not self._lagging:
+            return
+        number = sync.sync_count
+        for item in sync.items:
+            if item.kind is Kind.SESSION:
+                self._session = max(self._session, number)
+            elif item.kind is not Kind.DIFF:
+                changed = self._items.setdefault(item.kind, {})
+                for key, _ in item.values:
+                    if changed.get(key, 0) < number:
+                        changed[key] = number
+
+    def since(self, lag: _Lag) -> Sync:
+        """Return the newest value of all that has changed since, as one sync."""
+        made = self._merged.get((lag, self._sync_count))
+        if made is None:
+            items = tuple(self._items_since(lag))
+            made = self._merged[lag, self._sync_count] = Sync(self._share_id, self._sync_count, items)
+        return made
+
+    def _items_since(self, lag: _Lag) -> Iterator[Item]:
+        content = self._content
+        if self._session > lag.sync_count and content.session is not None:
+            yield Item(Kind.SESSION, ((b"", content.session),))
+        for kind in (Kind.MESSAGE, Kind.PART, Kind.DIFF, Kind.MODEL):
+            if kind is Kind.DIFF:
+                values = content.diffs.values(lag.diffs)
+            else:
+                held, changed = content.by_key(kind), self._items.get(kind, {})
+                values = tuple(held[key] for key, count in changed.items() if count > lag.sync_count)
+            if values:
+                yield Item(kind, values)
+
+
+def _diffs_of(sync: Sync) -> int:
+    return sum(len(item.values) for item in sync.items if item.kind is Kind.DIFF)
+
+
+class RecentSyncs:
+    """The newest syncs of a share, without a gap: so many of them, and so many bytes, are remembered."""
+
+    def __init__(self) -> None:
+        self._events: deque[Sync] = deque()
+        self.size = 0
+        """Bytes."""
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def __iter__(self) -> Iterator[Sync]:
+        return iter(self._events)
+
+    def add(self, event: Sync) -> None:
+        """Remember the next sync, instead of the oldest."""
+        self._events.append(event)
+        self.size += event.size
+        while len(self._events) > RECENT_SYNCS or self.size > _RECENT_SIZE:
+            self.size -= self._events.popleft().size
+
+
 class Hub:
     """Hands the events of one share to its subscriptions, and remembers the newest syncs."""
 
     def __init__(self, share_id: str) -> None:
         self.share_id = share_id
         self._subscriptions: dict[Subscription, None] = {}  # in the order in which they began
-        self._recent: deque[Sync] = deque()  # the newest syncs of the share, without a gap
-        self._recent_size = 0  # bytes
+        self._recent = RecentSyncs()
+        self.changes = _Changes(share_id)
+        """For subscriptions that lag behind."""
         self._snapshot: weakref.ref[Snapshot] | None = None  # for who subscribes at the same time
 
     def __len__(self) -> int:
@@ -206,7 +319,7 @@ class Hub:
     @property
     def size(self) -> int:
         """Bytes of the syncs that are remembered."""
-        return self._recent_size
+        return self._recent.size
 
     def subscribe(
         self, state: ShareState, from_sync_count: int | None, reader: Caller = ANONYMOUS
@@ -219,6 +332,7 @@ class Hub:
                 remembered, they come instead of a snapshot.
             reader: who gets them.
         """
+        self.changes.follow(state)
         first = self._since(state.sync_count, from_sync_count)
         subscription = Subscription(self, [self._snapshot_of(state)] if first is None else first, reader)
         self._subscriptions[subscription] = None
@@ -236,7 +350,8 @@ class Hub:
 
     def sync(self, event: Sync) -> None:
         """Tell of the next sync, which is durable."""
-        self._remember(event)
+        self._recent.add(event)
+        self.changes.note(event)
         for subscription in tuple(self._subscriptions):  # some may end because of it
             subscription.push_sync(event)
 
@@ -247,10 +362,10 @@ class Hub:
             state: the share.
             recent: the last syncs that led to it, without a gap.
         """
-        self._recent.clear()
-        self._recent_size = 0
+        self._recent = RecentSyncs()
         for event in recent:
-            self._remember(event)
+            self._recent.add(event)
+        self.changes.follow(state)
         if self._subscriptions:
             snapshot = self._snapshot_of(state)
             for subscription in tuple(self._subscriptions):
@@ -268,12 +383,6 @@ class Hub:
         for subscription in tuple(self._subscriptions):
             subscription.end()
         self._subscriptions.clear()
-
-    def _remember(self, event: Sync) -> None:
-        self._recent.append(event)
-        self._recent_size += event.size
-        while len(self._recent) > RECENT_SYNCS or self._recent_size > _RECENT_SIZE:
-            self._recent_size -= self._recent.popleft().size
 
     def _since(self, sync_count: int, seen: int | None) -> list[Event] | None:
         if seen is None or seen > sync_count or seen < sync_count - len(self._recent):

@@ -9,18 +9,21 @@ What makes concurrent writers safe, here and in :mod:`~rpcshare.shares.replica`:
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 import msgspec
 
 from rpcshare.shares import objects
-from rpcshare.shares.objects import Head, LogEntry, LogSnapshot
+from rpcshare.shares.objects import Head, LogEntry, LoggedSync, LogSnapshot
 from rpcshare.storage import AtomicStore, ObjectStore, PreconditionFailedError, Put
 
 __all__ = ["Journal", "StoredHead", "Survey", "read_head"]
 
-_LARGE = 64 * 1024  # bytes of a packed body that are decoded in a thread, not on the event loop
+_LARGE = 256 * 1024  # bytes of a body, not packed, that are decoded in a thread, not on the event loop
+
+T = TypeVar("T")
 
 
 class StoredHead(msgspec.Struct, frozen=True):
@@ -98,6 +101,12 @@ class Journal:
         async for key, body, _ in self._store.scan(self._log, start_after=start):
             yield objects.number_of(key), await _decoded(body)
 
+    async def syncs_of(self, entry: LogEntry, distinct: Sequence[bytes]) -> list[LoggedSync]:
+        """Return what :meth:`LogEntry.syncs` does. ``distinct`` must not change meanwhile."""
+        if entry.size < _LARGE:
+            return entry.syncs(distinct)
+        return await asyncio.to_thread(entry.syncs, distinct)
+
     async def read_entry(self, number: int) -> LogEntry | None:
         """Return an entry, or None if it is not there."""
         found = await self._store.get(objects.numbered(self._log, number))
@@ -116,11 +125,7 @@ class Journal:
         found = await self._store.get(objects.numbered(self._snapshots, number))
         if found is None:
             return None
-        if len(found.body) < _LARGE:
-            snapshot = objects.decode_snapshot(found.body)
-        else:
-            snapshot = await asyncio.to_thread(objects.decode_snapshot, found.body)
-        return snapshot, len(found.body)
+        return await _in_thread_if_large(objects.decode_snapshot, found.body), len(found.body)
 
     async def write_snapshot(self, number: int, snapshot: LogSnapshot) -> int:
         """Write what the entries up to ``number`` make; return how many bytes that takes."""
@@ -237,6 +242,10 @@ class Journal:
 
 
 async def _decoded(body: bytes) -> LogEntry:
-    if len(body) < _LARGE:
-        return objects.decode_entry(body)
-    return await asyncio.to_thread(objects.decode_entry, body)
+    return await _in_thread_if_large(objects.decode_entry, body)
+
+
+async def _in_thread_if_large(decode: Callable[[bytes], T], body: bytes) -> T:
+    if objects.unpacked_size(body) < _LARGE:
+        return decode(body)
+    return await asyncio.to_thread(decode, body)

@@ -8,12 +8,14 @@ the next entry together. What makes that safe where others write too is in
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
 
 from rpcshare.broadcast import LogAppended
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.long_work import LongWork
 from rpcshare.shares import objects
 from rpcshare.shares.compaction import Compactor
 from rpcshare.shares.failures import share_not_found, storage_unavailable
@@ -49,6 +51,8 @@ class ShareLog:
         self.replica = Replica(node, head, head_etag, journal, self._compactor)
         """What the share is."""
         self._queue = WriteQueue(node.settings)
+        self._arrivals = asyncio.Lock()
+        self._arriving = 0
         self._ids = count()
         self._ids_prefix = secrets.token_hex(8)  # which no other writer of the share has
         self._worker: asyncio.Task[None] | None = None
@@ -133,7 +137,36 @@ class ShareLog:
             ShareError: SHARE_NOT_FOUND: the share has been deleted. PAYLOAD_TOO_LARGE.
                 STORAGE_UNAVAILABLE: the store failed; the sync may have been written.
         """
-        return await self._ask(batch)
+        return await self.submit(batch)
+
+    @property
+    def is_arriving(self) -> bool:
+        """Whether a batch is being taken in, behind which others have to wait for their turn."""
+        return self._arriving > 0
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for one's turn to submit a batch: they come in the order in which they were sent."""
+        self._arriving += 1
+        try:
+            async with self._arrivals:  # which is fair
+                yield
+        finally:
+            self._arriving -= 1
+
+    def submit(self, batch: Batch | None) -> asyncio.Future[int]:
+        """Have ``batch`` applied behind all that was submitted before; the result is as of :meth:`append`.
+
+        Raises:
+            ShareError: as :meth:`append` does.
+        """
+        if self.is_ended:
+            raise share_not_found()
+        if not self._is_open:
+            raise storage_unavailable()  # the server is about to stop
+        request = self._queue.add(batch)
+        self._start_worker()
+        return request.done
 
     async def delete(self) -> None:
         """Delete the share, and return once all of its content is removed.
@@ -142,7 +175,7 @@ class ShareLog:
             ShareError: SHARE_NOT_FOUND: another caller has deleted it. STORAGE_UNAVAILABLE: the store
                 failed; the share may be deleted, but some of its content may still be there.
         """
-        await self._ask(None)
+        await self.submit(None)
 
     async def change_head(self, change: Callable[[Head], Head]) -> Head:
         """Put in the head's place what ``change`` makes of it; return that, once it is durable.
@@ -191,15 +224,6 @@ class ShareLog:
             self._start_worker()
 
     # The worker: one entry after the other, as long as there is work
-
-    async def _ask(self, batch: Batch | None) -> int:
-        if self.is_ended:
-            raise share_not_found()
-        if not self._is_open:
-            raise storage_unavailable()  # the server is about to stop
-        request = self._queue.add(batch)
-        self._start_worker()
-        return await request.done
 
     def _start_worker(self) -> None:
         if self._worker is None:
@@ -257,16 +281,21 @@ class ShareLog:
         # A clock that was set back must not make a share older than it was.
         now = max(self._node.clock(), replica.state.last_updated)
         syncs = [LoggedSync(now, request.batch.items) for request in own.requests if request.batch]
+        size = sum(request.batch.size for request in own.requests if request.batch)
         while own.requests and not replica.is_ended:
+            # Whose lock is held, so nothing is applied meanwhile.
             numbers = replica.state.content.diffs.numbers
-            entry = objects.encode_entry(own.id, syncs, numbers)
-            if len(entry) < _PACK_IN_THREAD:
-                body = objects.pack(entry)
+            if size < _PACK_IN_THREAD:
+                body, length = _packed_entry(own.id, syncs, numbers)
             else:
-                body = await asyncio.to_thread(objects.pack, entry)
+                body, length = await asyncio.to_thread(_packed_entry, own.id, syncs, numbers)
             if not await replica.write(body):
                 continue
-            replica.apply(own.id, syncs, len(entry))
+            if size < _PACK_IN_THREAD:
+                replica.apply(own.id, syncs, length)
+            else:
+                async with LongWork():
+                    replica.apply(own.id, syncs, length)
             replica.compact_if_due()
             await self._publish(replica.entry)
         if own.requests:
@@ -287,3 +316,9 @@ class ShareLog:
     async def _publish(self, number: int) -> None:
         message = LogAppended(self.share_id, self.head.generation, number)
         await self._node.broadcaster.publish(message)
+
+
+def _packed_entry(entry_id: str, syncs: list[LoggedSync], numbers: Mapping[bytes, int]) -> tuple[bytes, int]:
+    """Return the packed body of an entry, and how long it is when it is not packed."""
+    entry = objects.encode_entry(entry_id, syncs, numbers)
+    return objects.pack(entry), len(entry)

@@ -207,7 +207,11 @@ class NodeShares:
 
     async def append(self, log: ShareLog, batch: Batch) -> int:
         """Apply ``batch`` to a share, as :meth:`ShareLog.append` does."""
-        count = await log.append(batch)
+        return await self.appended(batch, log.submit(batch))
+
+    async def appended(self, batch: Batch, submitted: asyncio.Future[int]) -> int:
+        """Return the syncCount that a batch has made which was submitted to the log of a share."""
+        count = await submitted
         self._activity.synced += 1
         self._activity.synced_bytes += batch.size
         return count
@@ -239,9 +243,9 @@ class NodeShares:
             self._poller = asyncio.create_task(self._poll())
         return log.replica.subscribe(from_sync_count, reader)
 
-    def transcript(self, log: ShareLog) -> Transcript:
+    async def transcript(self, log: ShareLog) -> Transcript:
         """Return a share as it is read from top to bottom."""
-        transcript = log.replica.transcript()
+        transcript = await log.replica.transcript()
         self.open_shares.resized(log.replica)  # which it has made larger, the first time
         return transcript
 

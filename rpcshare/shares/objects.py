@@ -41,6 +41,7 @@ __all__ = [
     "Visibility",
     "pack",
     "unpack",
+    "unpacked_size",
 ]
 
 T = TypeVar("T")
@@ -373,6 +374,17 @@ def pack(body: bytes | Text) -> bytes:
         compress = _zstd.compressor.compressobj(size)
         packed = b"".join([*map(compress.compress, body.parts()), compress.flush()])
     return packed if len(packed) < size else bytes(body)
+
+
+def unpacked_size(packed: bytes) -> int:
+    """Return how many bytes :func:`unpack` would return."""
+    if not packed.startswith(_ZSTD_MAGIC):
+        return len(packed)
+    try:
+        size = zstandard.frame_content_size(packed)
+    except zstandard.ZstdError:  # which is told when it is unpacked
+        return len(packed)
+    return size if size >= 0 else len(packed)
 
 
 def unpack(packed: bytes) -> bytes:

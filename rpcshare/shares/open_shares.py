@@ -4,23 +4,42 @@ import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from time import monotonic
 
 from rpcshare.shares.log import ShareLog
 from rpcshare.shares.node import OpenLog
 
-__all__ = ["OpenShares"]
+__all__ = ["IDLE_AFTER", "IDLE_BUDGET", "OpenShares"]
+
+IDLE_AFTER = 5.0
+"""Seconds after its last use from which on a share is idle."""
+
+IDLE_BUDGET = 16 * 2**20
+"""Bytes of memory for shares that are idle."""
 
 
 class OpenShares:
     """Opens shares when they are asked for, each once, and lets go of the least recently used.
 
-    One that is in use, busy or watched stays open, over budget or not.
+    One that is in use, busy or watched stays open, over budget or not. What nobody has used for some seconds
+    has a smaller budget: a server that has been busy with large shares gives their memory back.
     """
 
-    def __init__(self, load: Callable[[str], Awaitable[ShareLog]], budget: int) -> None:
-        """Open with ``load``, which may return an ended log, up to ``budget`` bytes of memory."""
+    def __init__(
+        self, load: Callable[[str], Awaitable[ShareLog]], budget: int, idle_budget: int = IDLE_BUDGET
+    ) -> None:
+        """Open with ``load``, which may return an ended log.
+
+        Args:
+            load: opens a share.
+            budget: bytes of memory for shares that are not in use.
+            idle_budget: of that, for shares that have not been used for :data:`IDLE_AFTER`.
+        """
         self._load = load
         self._budget = budget
+        self._idle_budget = min(budget, idle_budget)
+        self._used_at: dict[str, float] = {}  # when the last use of each ended
+        self._look: asyncio.TimerHandle | None = None  # whether there are some that are idle
         self._logs: OrderedDict[str, ShareLog] = OrderedDict()  # the least recently used first
         self._weights: dict[str, int] = {}  # the footprint of each when it was last looked at
         self._total = 0  # of _weights
@@ -74,8 +93,12 @@ class OpenShares:
         users = self._users.pop(share_id) - 1
         if users:
             self._users[share_id] = users
-        if self._total > self._budget:
-            self._evict()
+        if self._total > self._idle_budget:
+            self._used_at[share_id] = monotonic()
+            if self._total > self._budget:
+                self._evict()
+            if self._look is None:
+                self._look = asyncio.get_running_loop().call_later(IDLE_AFTER, self._let_go_of_idle)
 
     def add(self, share_id: str, make: Callable[[], ShareLog]) -> None:
         """Open a share with ``make``, unless it is open or being loaded."""
@@ -94,6 +117,8 @@ class OpenShares:
 
     async def close(self) -> None:
         """Close all shares: what waits to be written is written first."""
+        if self._look is not None:
+            self._look.cancel()
         for lock in list(self._opening.values()):
             async with lock:
                 pass
@@ -145,6 +170,20 @@ class OpenShares:
             if self._total <= self._budget:
                 return
 
+    def _let_go_of_idle(self) -> None:
+        idle_since = monotonic() - IDLE_AFTER
+        for share_id, log in list(self._logs.items()):
+            if self._total <= self._idle_budget or self._used_at.get(share_id, 0.0) > idle_since:
+                break
+            if share_id not in self._users and not log.is_busy:
+                self._remove(share_id)
+        if self._total > self._idle_budget:
+            self._look = asyncio.get_running_loop().call_later(IDLE_AFTER, self._let_go_of_idle)
+        else:
+            self._look = None
+            self._used_at.clear()
+
     def _remove(self, share_id: str) -> None:
+        self._used_at.pop(share_id, None)
         self._logs.pop(share_id).detach()
         self._total -= self._weights.pop(share_id)

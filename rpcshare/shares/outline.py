@@ -4,16 +4,20 @@ Kept up to date sync by sync, so that a page of a session with 20,000 parts cost
 a body is decoded than the one field that says where it belongs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import chain
 
 import msgspec
 
 from rpcshare import jsontext
+from rpcshare.long_work import LongWork
+from rpcshare.shares.checking import Value
 from rpcshare.shares.syncdata import Item, Kind
 
 __all__ = ["Entry", "FileEntry", "Outline", "PartEntry", "Transcript"]
 
 
+_STEP = 256  # values between two pauses
 _ITEM_OVERHEAD = 350  # bytes of memory for each message, part and diff
 
 
@@ -125,18 +129,46 @@ class Outline:
     def apply(self, items: Iterable[Item], sync_count: int) -> None:
         """Take in the items of sync number ``sync_count``, in the order of the syncs."""
         for item in items:
-            match item.kind:
-                case Kind.MESSAGE:
-                    for key, body in item.values:
-                        message_id = _text(key)
-                        self._messages[message_id] = body, sync_count, _created(body)
-                        self._changed(message_id)
-                case Kind.PART:
-                    for key, body in item.values:
-                        self._apply_part(PartEntry(_text(key), body, sync_count))
-                case Kind.DIFF:
-                    for _, body in item.values:
-                        self._apply_diff(body, sync_count)
+            apply = self._apply_of(item.kind)
+            if apply is not None:
+                for value in item.values:
+                    apply(value, sync_count)
+
+    async def apply_in_slices(self, items: Iterable[Item], sync_count: int, work: LongWork) -> None:
+        """Do what :meth:`apply` does, with pauses."""
+        for item in items:
+            apply = self._apply_of(item.kind)
+            if apply is not None:
+                for start in range(0, len(item.values), _STEP):
+                    for value in item.values[start : start + _STEP]:
+                        apply(value, sync_count)
+                    await work.pause()
+
+    def _apply_of(self, kind: Kind) -> Callable[[Value, int], None] | None:
+        match kind:
+            case Kind.MESSAGE:
+                return self._apply_message
+            case Kind.PART:
+                return self._apply_part
+            case Kind.DIFF:
+                return self._apply_diff
+            case _:
+                return None
+
+    @property
+    def is_drawn_up(self) -> bool:
+        """Whether :attr:`entries` are as they were when somebody last looked, and cost nothing."""
+        return self._in_order is not None
+
+    async def draw_up(self, work: LongWork) -> None:
+        """Make :attr:`entries`, with pauses, unless it changes meanwhile."""
+        wanted = [each for each in chain(self._messages, self._parts_of) if each not in self._entries]
+        for start in range(0, len(wanted), _STEP):
+            for message_id in wanted[start : start + _STEP]:
+                self._entry(message_id)
+            await work.pause()
+        if all(each in self._entries for each in wanted):
+            _ = self.entries
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -180,8 +212,16 @@ class Outline:
             self._entries[message_id] = entry
         return entry
 
-    def _apply_part(self, part: PartEntry) -> None:
-        part_id = part.id
+    def _apply_message(self, value: Value, sync_count: int) -> None:
+        key, body = value
+        message_id = _text(key)
+        self._messages[message_id] = body, sync_count, _created(body)
+        self._changed(message_id)
+
+    def _apply_part(self, value: Value, sync_count: int) -> None:
+        key, body = value
+        part_id = _text(key)
+        part = PartEntry(part_id, body, sync_count)
         try:
             message_id = _belonging(part.body).message
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -198,7 +238,8 @@ class Outline:
         self._parts_of.setdefault(message_id, {})[part_id] = None
         self._changed(message_id)
 
-    def _apply_diff(self, body: bytes, sync_count: int) -> None:
+    def _apply_diff(self, value: Value, sync_count: int) -> None:
+        body = value[1]
         file = self._file_of.get(body)
         if file is None:
             try:

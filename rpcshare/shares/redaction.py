@@ -11,14 +11,14 @@ shape. No expression goes back over what it has taken for longer than a shape is
 
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain, groupby
 
 from rpcshare.shares.credential_shapes import SHAPES, Shape
 from rpcshare.shares.syncdata import Batch, Item
 
-__all__ = ["redact", "redact_batch"]
+__all__ = ["redact", "redact_batch", "redact_items"]
 
 _SEPARATORS = "-_."
 
@@ -91,9 +91,14 @@ _KEY_BLOCK = re.compile(
 _KEY_MATERIAL = re.compile(rb"[A-Za-z0-9+/]{40}")
 
 
+def redact_items(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield ``items`` with what looks like a credential replaced, in values and their keys alike."""
+    return map(_redacted, items)
+
+
 def redact_batch(batch: Batch) -> Batch:
     """Return ``batch`` with what looks like a credential replaced, in values and their keys alike."""
-    items = tuple(map(_redacted, batch.items))
+    items = tuple(redact_items(batch.items))
     if all(after is before for after, before in zip(items, batch.items, strict=True)):
         return batch
     return Batch(items, sum(item.size for item in items))

@@ -1,12 +1,11 @@
 """From the objects in the store to the share that they make."""
 
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import msgspec
 
 from rpcshare.shares.events import Sync
-from rpcshare.shares.hub import RECENT_SYNCS
+from rpcshare.shares.hub import RecentSyncs
 from rpcshare.shares.journal import Journal
 from rpcshare.shares.objects import Head
 from rpcshare.shares.state import ShareState
@@ -31,7 +30,7 @@ class Replay(msgspec.Struct):
     """How many bytes the snapshot takes in the store."""
     snapshot_holds: int = 0
     """How many bytes the share had when it was made."""
-    recent: Sequence[Sync] = ()
+    recent: Iterable[Sync] = ()
     """The last syncs, without a gap."""
     is_as_installed: bool = False
     """There is no snapshot but the one that it was installed with."""
@@ -80,16 +79,16 @@ async def _replay_once(journal: Journal, head: Head, head_etag: str | None) -> R
         is_left = survey.first_entry is not None and survey.first_entry <= number
         if is_left or len(survey.snapshots) > 1:
             found.superfluous_to = number
-    recent: deque[Sync] = deque(maxlen=RECENT_SYNCS)
+    recent = RecentSyncs()
     async for number, entry in journal.entries(after=found.entry):
         if number != found.entry + 1:
             return await _ended_if_tombstone(journal, found, survey.last_entry)
         if entry.is_tombstone:
             return _ended(found, number)
         found.entry = number
-        for sync in entry.syncs(found.state.content.diffs.distinct):
+        for sync in await journal.syncs_of(entry, found.state.content.diffs.distinct):
             found.state.apply(sync.items, sync.at)
-            recent.append(Sync(journal.share_id, found.state.sync_count, sync.items))
+            recent.add(Sync(journal.share_id, found.state.sync_count, sync.items))
         found.tail_entries += 1
         found.tail_size += entry.size
     if survey.last_entry is not None and found.entry < survey.last_entry:

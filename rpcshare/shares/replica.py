@@ -124,9 +124,10 @@ class Replica:
         """Return what the share is now."""
         return self._documents.get(form, self.version, self.state)
 
-    def transcript(self) -> Transcript:
+    async def transcript(self) -> Transcript:
         """Return the share as it is read from top to bottom."""
-        state, outline = self.state, self.state.outline
+        state = self.state
+        outline = await state.outlined()
         return Transcript(
             share_id=self.share_id,
             session_id=state.session_id,
@@ -139,7 +140,7 @@ class Replica:
             session=state.session,
             entries=outline.entries,
             files=outline.files,
-            models=tuple(state.content.models.values()),
+            models=tuple(body for _, body in state.content.models.values()),
         )
 
     # From the store, or from other nodes, to the state
@@ -199,15 +200,16 @@ class Replica:
             entry = await self._journal.read_entry(self.entry + 1)
             if entry is None:
                 return False
-            self._take(entry)
+            await self._take(entry)
         return self.is_ended or (not self._is_unsure and self.is_trusted)
 
-    def _take(self, entry: LogEntry) -> None:
+    async def _take(self, entry: LogEntry) -> None:
         """Take the next entry, as the store has it."""
         if entry.is_tombstone:
             self.end(self.entry + 1)
         else:
-            self.apply(entry.id, entry.syncs(self.state.content.diffs.distinct), entry.size)
+            syncs = await self._journal.syncs_of(entry, self.state.content.diffs.distinct)
+            self.apply(entry.id, syncs, entry.size)
 
     async def catch_up(self) -> None:
         """Read what the store has behind the last known entry. For who holds the lock, like all below.
@@ -241,7 +243,7 @@ class Replica:
             async for number, entry in self._journal.entries(after=self.entry):
                 if number != self.entry + 1:
                     break
-                self._take(entry)
+                await self._take(entry)
                 if self.is_ended:
                     return
             if self.entry < survey.last_entry:

@@ -3,6 +3,7 @@
 Who may, and what is told of it, is settled here; how it is done, in :mod:`~rpcshare.shares.node_shares`.
 """
 
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -29,9 +30,9 @@ from rpcshare.shares.objects import Head
 from rpcshare.shares.open_shares import OpenShares
 from rpcshare.shares.outline import Transcript
 from rpcshare.shares.page import Page, Query
-from rpcshare.shares.redaction import redact_batch
+from rpcshare.shares.parsing import BatchParser, is_large
 from rpcshare.shares.state import SessionIndex
-from rpcshare.shares.syncdata import Batch, parse_batch
+from rpcshare.shares.syncdata import Batch
 from rpcshare.storage import ObjectStore, StoreUsage
 
 __all__ = ["ShareService"]
@@ -47,7 +48,7 @@ class ShareService:
     what its docstring says, STORAGE_UNAVAILABLE when the store fails, and INVALID_ARGUMENT, which
     names the argument. An id is looked up before a secret is looked at, and data is checked last.
 
-    Data is what a JSON decoder makes; JSON is returned as bytes.
+    Data is what a JSON decoder makes or, as :class:`msgspec.Raw`, JSON text; JSON is returned as bytes.
     """
 
     def __init__(
@@ -87,9 +88,10 @@ class ShareService:
         self.activity = Activity()
         self._credentials = credentials
         self._anonymous_create = anonymous_create
-        self._redact = redact
         self._limits = limits
-        self._max_share_size = settings.max_share_size
+        self._parser = BatchParser(
+            max_size=settings.max_share_size, max_items=settings.max_share_items, redact=redact
+        )
         self._clock = clock
         self._door = Doorkeeper(credentials, clock, limits.failures)
         self._shares = NodeShares(
@@ -134,21 +136,44 @@ class ShareService:
         if shown is not None and not isinstance(shown, str):
             raise ShareError(ErrorCode.INVALID_ARGUMENT, "secret: must be a string")
         wanted = AccessOptions.parse(options)
-        batch = self._parse(data if data is not None else [])
+        if data is None:
+            data = []
         gone: ShareError | None = None
-        for _ in range(_CREATE_ATTEMPTS):
-            try:
-                created = await self._create(caller, session_id, batch, wanted, shown)
-            except ShareError as exc:
-                if exc.code not in (ErrorCode.SHARE_NOT_FOUND, ErrorCode.SHARE_GONE):
-                    raise
-                # It is gone meanwhile, or its removal has just been finished: make it anew.
-                gone = exc if exc.code is ErrorCode.SHARE_GONE else None
-            else:
-                self.activity.created += 1
-                return created
+        async with self._parser.room_for(data):
+            parser = self._parser
+            batch = await parser.parse_in_slices(data) if is_large(data) else parser.parse(data)
+            for _ in range(_CREATE_ATTEMPTS):
+                try:
+                    created = await self._create(caller, session_id, batch, wanted, shown)
+                except ShareError as exc:
+                    if exc.code not in (ErrorCode.SHARE_NOT_FOUND, ErrorCode.SHARE_GONE):
+                        raise
+                    # It is gone meanwhile, or its removal has just been finished: make it anew.
+                    gone = exc if exc.code is ErrorCode.SHARE_GONE else None
+                else:
+                    self.activity.created += 1
+                    return created
         # One that has expired and stays: the clock was set forward, and may be wrong.
         raise gone or storage_unavailable()
+
+    @audited(Action.SHARE_CREATE, only_refusals=True)
+    async def check_create(self, caller: Caller) -> None:
+        """Return if the caller may make a share now, before its data is looked at; it does not count.
+
+        Raises:
+            ShareError: UNAUTHORIZED, FORBIDDEN, RATE_LIMITED.
+        """
+        access.may_create(caller, anonymous_create=self._anonymous_create)
+        self._limits.check_create(caller)
+
+    async def check_exists(self, share_id: object) -> None:
+        """Return if there is a share of this id, before a secret or data is looked at.
+
+        Raises:
+            ShareError: SHARE_NOT_FOUND, SHARE_GONE.
+        """
+        async with self._shares.opened(share_id):
+            pass
 
     @audited(Action.SHARE_SYNC, only_refusals=True)
     async def sync(self, caller: Caller, share_id: object, secret: object, data: object) -> int:
@@ -161,10 +186,14 @@ class ShareService:
         """
         async with self._shares.opened(share_id) as log:
             self._door.may_write(caller, log, secret)
-            batch = self._parse(data)
-            if access.adopts_by_writing(caller, log.head, secret):
-                await self._adopt(caller, log)
-            return await self._shares.append(log, batch)
+            if not log.is_arriving and not is_large(data):
+                return await self._shares.append(log, self._parser.parse(data))
+            async with contextlib.AsyncExitStack() as held:
+                async with log.turn():
+                    await held.enter_async_context(self._parser.room_for(data))
+                    batch = await self._parser.parse_in_slices(data)
+                    submitted = log.submit(batch)
+                return await self._shares.appended(batch, submitted)
 
     @audited(Action.SHARE_DELETE)
     async def delete(self, caller: Caller, share_id: object, secret: object) -> None:
@@ -268,7 +297,7 @@ class ShareService:
     async def transcript(self, caller: Caller, share_id: object) -> Transcript:
         """Return a share as it is read from top to bottom. Raises SHARE_NOT_FOUND."""
         async with self._reading(caller, share_id) as log:
-            return self._shares.transcript(log)
+            return await self._shares.transcript(log)
 
     @audited(Action.SHARE_READ, only_refusals=True)
     async def metadata(self, caller: Caller, share_id: object) -> SessionIndex:
@@ -398,16 +427,6 @@ class ShareService:
             return log.head
         change = await self._door.change(wanted, log.head, self._clock())
         return await self._shares.change_access(log, change)
-
-    def _parse(self, data: object) -> Batch:
-        batch = parse_batch(data)
-        if self._redact:
-            batch = redact_batch(batch)
-        limit = self._max_share_size
-        if 0 < limit < batch.size:
-            message = f"A share may be at most {limit} bytes"
-            raise ShareError(ErrorCode.PAYLOAD_TOO_LARGE, message)
-        return batch
 
     def _tell_of_expiry(self, share_id: str) -> None:
         self.audit.done(Action.SHARE_EXPIRE, share=share_id)

@@ -4,19 +4,25 @@ Bodies stay the JSON bytes that :mod:`~rpcshare.shares.syncdata` made, so that a
 bytes, and a size is a sum of lengths.
 """
 
+import asyncio
 import re
 from array import array
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import msgspec
 
 from rpcshare import jsontext
+from rpcshare.long_work import LongWork
+from rpcshare.shares.checking import Value
 from rpcshare.shares.outline import Outline
-from rpcshare.shares.syncdata import Item, Kind, joined, json_pieces
+from rpcshare.shares.syncdata import Item, Kind, bodies_size, joined, json_pieces
 
-__all__ = ["Content", "SessionIndex", "ShareState", "listing_text"]
+__all__ = ["Content", "SessionIndex", "ShareState", "WholeShare", "listing_text"]
 
-_ITEM_OVERHEAD = 200  # bytes of memory beside an item's own: two objects and their place in a dict
+_ITEM_OVERHEAD = 260  # bytes of memory beside an item's own: three objects and their place in a dict
+_OUTLINED_AT_ONCE = 1000  # values of a sync that an outline takes in as it is applied
 _INDEX_TEXT_LIMIT = 4096  # characters of a title in a listing
 
 
@@ -49,20 +55,22 @@ class DiffList:
     def __init__(self) -> None:
         self.distinct: list[bytes] = []
         self.numbers: dict[bytes, int] = {}  # the place of each body in distinct
+        self.repeated = 0
+        """Bytes of those that came again: so much longer is a document than what is kept."""
+        self._values: list[Value] = []  # those in distinct, as an Item has them
         self._order = array("I")  # of every diff that came, its place in distinct
 
-    def append(self, body: bytes) -> int:
+    def append(self, value: Value) -> int:
         """Add a diff, and return by how many bytes that made the list larger."""
+        body = value[1]
         number = self.numbers.setdefault(body, len(self.distinct))
         self._order.append(number)
         if number < len(self.distinct):
+            self.repeated += len(body)
             return self._order.itemsize
         self.distinct.append(body)
+        self._values.append(value)
         return self._order.itemsize + len(body)
-
-    def growth(self, body: bytes) -> int:
-        """Return what :meth:`append` would return."""
-        return self._order.itemsize + (0 if body in self.numbers else len(body))
 
     def __len__(self) -> int:
         return len(self._order)
@@ -70,23 +78,50 @@ class DiffList:
     def __iter__(self) -> Iterator[bytes]:
         return map(self.distinct.__getitem__, self._order)
 
+    def values(self, start: int = 0) -> tuple[Value, ...]:
+        """Return those from number ``start`` on, as an Item has them."""
+        return tuple(map(self._values.__getitem__, self._order[start:] if start else self._order))
+
+
+class Growth(NamedTuple):
+    """By how much a batch can make a share larger."""
+
+    size: int
+    """Bytes, a repeated diff counted as often as it comes."""
+    items: int
+
 
 class Content:
     """Items merged: the session replaced, the others by key in first-seen order, diffs appended."""
 
     def __init__(self) -> None:
         self.session: bytes | None = None
-        self.messages: dict[bytes, bytes] = {}
-        self.parts: dict[bytes, bytes] = {}
-        self.models: dict[bytes, bytes] = {}
+        # As an Item has them, so that a copy of what a share holds is made of references alone.
+        self.messages: dict[bytes, Value] = {}
+        self.parts: dict[bytes, Value] = {}
+        self.models: dict[bytes, Value] = {}
         self.diffs = DiffList()
         self.size = 0
         """Bytes of what is held, with a repeated diff counted as the number that stands for it."""
-        self._by_key = {
+        self._by_kind = {
             Kind.MESSAGE: self.messages,
             Kind.PART: self.parts,
             Kind.MODEL: self.models,
         }
+
+    @property
+    def expanded_size(self) -> int:
+        """Bytes of what readers are shown, with every diff counted as often as it came."""
+        return self.size + self.diffs.repeated
+
+    @property
+    def count(self) -> int:
+        """How many messages, parts, diffs and models there are, repeated diffs included."""
+        return len(self.messages) + len(self.parts) + len(self.models) + len(self.diffs)
+
+    def by_key(self, kind: Kind) -> Mapping[bytes, Value]:
+        """Return the values of a kind that has keys."""
+        return self._by_kind[kind]
 
     def apply(self, items: Iterable[Item]) -> None:
         """Merge ``items`` into what is here, at a cost that depends on them alone."""
@@ -96,44 +131,43 @@ class Content:
                     self.size += len(body) - len(self.session or b"")
                     self.session = body
             elif item.kind is Kind.DIFF:
-                for _, body in item.values:
-                    self.size += self.diffs.append(body)
+                self.size += sum(map(self.diffs.append, item.values))
             else:
-                held = self._by_key[item.kind]
-                if not held:  # as with all that a large share begins with
-                    held.update(item.values)
-                    has_all = len(held) == len(item.values)
-                    self.size += item.size if has_all else sum(len(key) + len(held[key]) for key in held)
-                    continue
-                for key, body in item.values:
-                    self.size += _grown(held, key, body)
-                    held[key] = body
+                held = self._by_kind[item.kind]
+                for value in item.values:
+                    key, body = value
+                    before = held.get(key)
+                    self.size += len(key) + len(body) if before is None else len(body) - len(before[1])
+                    held[key] = value
 
-    def growth(self, items: Iterable[Item]) -> int:
-        """Return by how many bytes :meth:`apply` can make this larger, shrinking not counted."""
-        growth = 0
+    def growth(self, items: Iterable[Item]) -> Growth:
+        """Return by how much :meth:`apply` can make this larger, shrinking not counted."""
+        size = count = 0
         for item in items:
             if item.kind is Kind.SESSION:
-                growth += max(0, item.size - len(self.session or b""))
+                size += max(0, item.size - len(self.session or b""))
             elif item.kind is Kind.DIFF:
-                growth += sum(self.diffs.growth(body) for _, body in item.values)
+                size += item.size + 4 * len(item.values)
+                count += len(item.values)
             else:
-                held = self._by_key[item.kind]
-                if not held:
-                    growth += item.size
-                    continue
+                held = self._by_kind[item.kind]
                 for key, body in item.values:
-                    growth += max(0, _grown(held, key, body))
-        return growth
+                    before = held.get(key)
+                    if before is None:
+                        size += len(key) + len(body)
+                        count += 1
+                    elif len(body) > len(before[1]):
+                        size += len(body) - len(before[1])
+        return Growth(size, count)
 
     def items(self) -> tuple[Item, ...]:
         """Return what is here as items that make the same of an empty content."""
         in_order = (
             (Kind.SESSION, () if self.session is None else ((b"", self.session),)),
-            (Kind.MESSAGE, tuple(self.messages.items())),
-            (Kind.PART, tuple(self.parts.items())),
-            (Kind.DIFF, tuple((b"", body) for body in self.diffs)),
-            (Kind.MODEL, tuple(self.models.items())),
+            (Kind.MESSAGE, tuple(self.messages.values())),
+            (Kind.PART, tuple(self.parts.values())),
+            (Kind.DIFF, self.diffs.values()),
+            (Kind.MODEL, tuple(self.models.values())),
         )
         return tuple(Item(kind, values) for kind, values in in_order if values)
 
@@ -142,10 +176,6 @@ class Content:
         """About how many bytes of memory this takes."""
         held = len(self.messages) + len(self.parts) + len(self.models) + len(self.diffs.distinct)
         return self.size + _ITEM_OVERHEAD * held
-
-
-def _grown(held: dict[bytes, bytes], key: bytes, body: bytes) -> int:
-    return len(body) - len(held[key]) if key in held else len(key) + len(body)
 
 
 class ShareState:
@@ -159,21 +189,42 @@ class ShareState:
         self.sync_count = 0
         self.content = Content()
         self._outline: Outline | None = None  # made when somebody asks for it
+        self._outlining = asyncio.Lock()  # of whoever works on it in time slices
+        self._unlined: deque[tuple[tuple[Item, ...], int]] = deque()  # syncs that it has yet to take in
+        self._unlined_count = 0  # their values
         self._titled: tuple[bytes, str, str] | None = None  # of the session that titles() read last
 
-    def apply(self, items: Iterable[Item], at: int) -> None:
+    def apply(self, items: tuple[Item, ...], at: int) -> None:
         """Merge the items of one sync, made ``at`` milliseconds since the epoch."""
         self.content.apply(items)
         self.sync_count += 1
         if self._outline is not None:
-            self._outline.apply(items, self.sync_count)
+            self._keep_outline(self._outline, items)
         self.last_updated = at
+
+    def _keep_outline(self, outline: Outline, items: tuple[Item, ...]) -> None:
+        """Have the outline take in the newest sync: now, or when somebody asks for it."""
+        count = sum(len(item.values) for item in items)
+        if not self._unlined and count <= _OUTLINED_AT_ONCE:
+            outline.apply(items, self.sync_count)
+            return
+        self._unlined.append((items, self.sync_count))
+        self._unlined_count += count
+        if self._unlined_count > _OUTLINED_AT_ONCE + self.content.count:
+            # To make it anew takes less, and keeps no value that has been replaced.
+            self._outline = None
+            self._forget_unlined()
+
+    def _forget_unlined(self) -> None:
+        self._unlined = deque()
+        self._unlined_count = 0
 
     def restore(self, items: Iterable[Item], sync_count: int, last_updated: int) -> None:
         """Take the state that :meth:`items` of another instance has described."""
         self.content = Content()
         self.content.apply(items)
         self._outline = None
+        self._forget_unlined()
         self.sync_count = sync_count
         self.last_updated = last_updated
 
@@ -184,10 +235,34 @@ class ShareState:
 
     @property
     def outline(self) -> Outline:
-        """The order of what the share holds: made once, and from then on kept up to date."""
-        if self._outline is None:
-            self._outline = Outline(self.content.items(), self.sync_count)
-        return self._outline
+        """The order of what the share holds, without pauses: for who has no event loop to hold up."""
+        outline = self._outline or self._begin_outline()
+        while self._unlined:
+            outline.apply(*self._unlined.popleft())
+        self._unlined_count = 0
+        return outline
+
+    async def outlined(self) -> Outline:
+        """Return :attr:`outline`, as it is when this returns: made in time slices, then kept up to date."""
+        async with self._outlining:
+            while True:
+                outline = self._outline or self._begin_outline()
+                if not self._unlined and outline.is_drawn_up:
+                    return outline
+                async with LongWork() as work:
+                    # In each pause syncs may be applied, or the outline given up.
+                    while outline is self._outline and self._unlined:
+                        unlined = self._unlined
+                        await outline.apply_in_slices(*unlined[0], work)
+                        unlined.popleft()
+                    if outline is self._outline:
+                        self._unlined_count = 0
+                        await outline.draw_up(work)
+
+    def _begin_outline(self) -> Outline:
+        outline = self._outline = Outline((), self.sync_count)
+        self._unlined = deque([(self.content.items(), self.sync_count)])
+        return outline
 
     @property
     def session(self) -> bytes:
@@ -219,6 +294,10 @@ class ShareState:
 
     def agent_session(self) -> bytes:
         """Return the share as the JSON text of an AgentSession."""
+        return b"".join(self.whole().pieces())
+
+    def whole(self) -> "WholeShare":
+        """Return all that the share holds, as it is now: references, and no copy of any body."""
         content = self.content
         metadata = {
             "createdAt": self.created_at,
@@ -226,22 +305,15 @@ class ShareState:
             "syncCount": self.sync_count,
             "sessionID": self.session_id,
         }
-        return b"".join(
-            (
-                b'{"session":',
-                self.session,
-                b',"messages":[',
-                *joined(content.messages.values()),
-                b'],"parts":[',
-                *joined(content.parts.values()),
-                b'],"diffs":[',
-                *joined(content.diffs),
-                b'],"models":[',
-                *joined(content.models.values()),
-                b'],"metadata":',
-                jsontext.encode(metadata),
-                b"}",
-            )
+        return WholeShare(
+            self.session,
+            {
+                "messages": tuple(content.messages.values()),
+                "parts": tuple(content.parts.values()),
+                "diffs": content.diffs.values(),
+                "models": tuple(content.models.values()),
+            },
+            jsontext.encode(metadata),
         )
 
     def index(self) -> SessionIndex:
@@ -269,6 +341,35 @@ class ShareState:
             session = jsontext.decode(body)
             self._titled = (body, listing_text(session.get("title")), listing_text(session.get("directory")))
         return self._titled[1:]
+
+
+class WholeShare(NamedTuple):
+    """An AgentSession in pieces of JSON text."""
+
+    session: bytes
+    lists: Mapping[str, tuple[Value, ...]]
+    """By the names of members, in their order."""
+    metadata: bytes
+
+    @property
+    def size(self) -> int:
+        """How many bytes the text has."""
+        empty = self._replace(lists=dict.fromkeys(self.lists, ()))
+        around = sum(map(len, empty.pieces()))
+        return around + sum(bodies_size(each) + max(0, len(each) - 1) for each in self.lists.values())
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the pieces of the text."""
+        yield b'{"session":'
+        yield self.session
+        closing = b""
+        for name, values in self.lists.items():
+            yield b'%b,"%b":[' % (closing, name.encode())
+            yield from joined(body for _, body in values)
+            closing = b"]"
+        yield closing + b',"metadata":'
+        yield self.metadata
+        yield b"}"
 
 
 def listing_text(value: object) -> str:

@@ -9,13 +9,32 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from functools import cached_property
 from itertools import chain
+from operator import itemgetter
 
 import msgspec
 
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.shares.checking import RefusedError, Value, checked
+from rpcshare.shares.checking import RefusedError, TooManyError, Value, checked
+from rpcshare.shares.failures import too_many_items
 
-__all__ = ["Batch", "Item", "Kind", "json_pieces", "parse_batch"]
+__all__ = [
+    "LISTS",
+    "PART",
+    "Batch",
+    "Item",
+    "Kind",
+    "batch_of",
+    "bodies_size",
+    "checked_items",
+    "joined",
+    "json_pieces",
+    "json_size",
+    "parse_batch",
+    "text_parts",
+]
+
+PART = 64 * 1024
+"""Bytes of a text that are made and sent at a time."""
 
 
 class Kind(StrEnum):
@@ -28,7 +47,8 @@ class Kind(StrEnum):
     MODEL = "model"
 
 
-_LISTS = frozenset({Kind.DIFF, Kind.MODEL})  # kinds whose data is a list
+LISTS = frozenset({Kind.DIFF, Kind.MODEL})
+"""Kinds whose data is a list."""
 
 
 class Item(msgspec.Struct, frozen=True, dict=True):
@@ -68,7 +88,7 @@ def json_pieces(items: Iterable[Item]) -> Iterator[bytes]:
     opening = b"["
     for item in items:
         start = b'{"type":"%b","data":' % item.kind.encode()
-        if item.kind in _LISTS:
+        if item.kind in LISTS:
             yield opening + start + b"["
             yield from joined(body for _, body in item.values)
             yield b"]}"
@@ -82,6 +102,27 @@ def json_pieces(items: Iterable[Item]) -> Iterator[bytes]:
     yield b"[]" if opening == b"[" else b"]"
 
 
+def json_size(items: Iterable[Item]) -> int:
+    """Return how many bytes the pieces of :func:`json_pieces` have."""
+    elements = size = 0
+    for item in items:
+        count = len(item.values)
+        size += bodies_size(item.values)
+        around = len(b'{"type":"%b","data":}' % item.kind.encode())
+        if item.kind in LISTS:
+            elements += 1
+            size += around + len(b"[]") + max(0, count - 1)
+        else:
+            elements += count
+            size += around * count
+    return size + len(b"[]") + max(0, elements - 1)
+
+
+def bodies_size(values: Iterable[Value]) -> int:
+    """Return how many bytes the bodies of ``values`` have."""
+    return sum(map(len, map(itemgetter(1), values)))
+
+
 def joined(bodies: Iterable[bytes]) -> Iterator[bytes]:
     """Yield ``bodies`` with commas between them."""
     first = True
@@ -92,17 +133,67 @@ def joined(bodies: Iterable[bytes]) -> Iterator[bytes]:
         first = False
 
 
-def parse_batch(value: object) -> Batch:
-    """Check the batch ``value`` and return its normal form.
+def text_parts(pieces: Iterable[bytes], size: int = PART) -> Iterator[bytes]:
+    """Yield the text that ``pieces`` make in parts of about ``size`` bytes, and of twice that at most.
+
+    No part begins within a character of UTF-8.
+    """
+    gathered: list[bytes] = []
+    length = 0
+    for piece in pieces:
+        if length and length + len(piece) > 2 * size:
+            yield b"".join(gathered)
+            gathered, length = [], 0
+        if len(piece) > 2 * size:
+            yield from _slices(piece, size)
+            continue
+        gathered.append(piece)
+        length += len(piece)
+        if length >= size:
+            yield b"".join(gathered)
+            gathered, length = [], 0
+    if gathered:
+        yield b"".join(gathered)
+
+
+def _slices(text: bytes, size: int) -> Iterator[bytes]:
+    start = 0
+    while start < len(text):
+        end = start + size
+        while end < len(text) and text[end] & 0xC0 == 0x80:  # a byte within a character (RFC 3629)
+            end += 1
+        yield text[start:end]
+        start = end
+
+
+def parse_batch(value: object, max_items: int = 0) -> Batch:
+    """Check the batch ``value``, of at most ``max_items`` values (0: any number), and return its normal form.
 
     Raises:
         ShareError: INVALID_ARGUMENT; the message names the place, such as ``data[3].data.id``.
+            PAYLOAD_TOO_LARGE: it has more values.
     """
     if type(value) is not list:
         raise ShareError(ErrorCode.INVALID_ARGUMENT, "data: must be a list of SyncData")
+    return batch_of(checked_items(value, 0, max_items or -1, max_items))
+
+
+def checked_items(part: list[object], first: int, room: int, max_items: int) -> list[Item]:
+    """Return the items of a part of a batch, which begins with its element ``first``.
+
+    Raises:
+        ShareError: as :func:`parse_batch` does, if there are more than ``room`` values; -1: any number.
+    """
     try:
-        gathered = checked(value)
+        gathered = checked(part, first, room)
     except RefusedError as exc:
         raise ShareError(ErrorCode.INVALID_ARGUMENT, f"data{exc.place}: {exc.why}") from None
-    items = tuple([Item(Kind(name), tuple(values)) for name, values in gathered])
-    return Batch(items, sum(item.size for item in items))
+    except TooManyError:
+        raise too_many_items(max_items) from None
+    return [Item(Kind(name), tuple(values)) for name, values in gathered]
+
+
+def batch_of(items: Iterable[Item]) -> Batch:
+    """Return the batch that consists of ``items``."""
+    held = tuple(items)
+    return Batch(held, sum(item.size for item in held))

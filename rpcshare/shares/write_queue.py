@@ -4,7 +4,8 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 
-from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.errors import ShareError
+from rpcshare.shares.failures import share_too_large, too_many_items
 from rpcshare.shares.node import LogSettings
 from rpcshare.shares.state import Content
 from rpcshare.shares.syncdata import Batch
@@ -70,13 +71,13 @@ class WriteQueue:
         """Take what goes into one log entry: some syncs, or one deletion.
 
         Syncs that would make the share too large are refused, and not among them; so what is
-        returned may be empty. Whether one would is decided on the safe side: a group's syncs count
-        as if none replaced what another brought.
+        returned may be empty. What counts is what readers are shown. Whether a sync would is decided on
+        the safe side: a group's syncs count as if none replaced what another brought.
         """
         settings = self._settings
         group: list[Request] = []
         size = 0
-        grown = content.size
+        grown, count = content.expanded_size, content.count
         while self._requests and len(group) < settings.entry_syncs:
             request = self._requests[0]
             if request.batch is None:
@@ -85,11 +86,14 @@ class WriteQueue:
                 break
             self._requests.popleft()
             growth = content.growth(request.batch.items)
-            if growth and 0 < settings.max_share_size < grown + growth:
-                message = f"A share may be at most {settings.max_share_size} bytes"
-                request.fail(ShareError(ErrorCode.PAYLOAD_TOO_LARGE, message))
+            if growth.size and 0 < settings.max_share_size < grown + growth.size:
+                request.fail(share_too_large(settings.max_share_size))
                 continue
-            grown += growth
+            if growth.items and 0 < settings.max_share_items < count + growth.items:
+                request.fail(too_many_items(settings.max_share_items))
+                continue
+            grown += growth.size
+            count += growth.items
             size += request.batch.size
             group.append(request)
         return group

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import tracemalloc
 
 import pytest
 
@@ -229,8 +230,61 @@ async def test_a_backlog_takes_no_more_than_the_share(share):
     subscription = share.subscribe(0)
     for number in range(2000):
         share.sync(part(str(number % 10), f"{number:5}" * 2000), diff("x" * 5000))
-    assert subscription._merged.size <= share.state.content.size
     assert len(subscription._events) == 0
+    (merged,) = await waiting(subscription)
+    assert merged.size - 1000 * len("session_diff") <= share.state.content.expanded_size
+
+
+def memory_of_backlogs(subscribers):
+    """Return how much is held once so many subscribers have not taken 100 syncs of 300 parts."""
+    share = Share()
+    share.sync(*(part(str(index)) for index in range(300)))
+    subscriptions = [share.subscribe(1) for _ in range(subscribers)]
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            share.sync(*(part(str(index), str(number)) for index in range(300)))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    return held, subscriptions
+
+
+async def test_what_waits_takes_no_more_memory_for_many_subscribers_than_for_one():
+    of_one, _ = memory_of_backlogs(1)
+    of_many, _ = memory_of_backlogs(50)
+    assert of_many < of_one + 49 * 4_000  # a backlog of 300 references for each would take more
+
+
+async def test_subscribers_who_lag_behind_by_the_same_share_one_event():
+    _, subscriptions = memory_of_backlogs(5)
+    events = [await anext(each) for each in subscriptions]
+    assert all(event is events[0] for event in events)
+
+
+async def test_what_a_subscriber_lags_behind_by_is_what_it_has_not_seen(share):
+    late, later = share.subscribe(0), None
+    for number in range(100):
+        share.sync(part(f"p{number}"), diff(f"d{number}"))
+    later = share.subscribe(100)
+    for number in range(100, 200):
+        share.sync(part(f"p{number}"), part("p0", str(number)), diff(f"d{number}"))
+    first, second = [(await waiting(each))[0].value["data"] for each in (late, later)]
+    assert [each["data"]["id"] for each in first if each["type"] == "part"] == [f"p{n}" for n in range(200)]
+    assert {each["data"]["id"] for each in second if each["type"] == "part"} == {
+        "p0",
+        *(f"p{n}" for n in range(100, 200)),
+    }
+    assert [each["file"] for each in second[-1]["data"]] == [f"d{n}" for n in range(100, 200)]
+
+
+async def test_nothing_is_noted_for_nobody(share):
+    subscription = share.subscribe(0)
+    for number in range(100):
+        share.sync(part(str(number)))
+    await waiting(subscription)
+    share.sync(part("x"))
+    assert share.hub.changes._items == {}
 
 
 async def test_deleted_follows_a_merged_backlog(share):

@@ -122,8 +122,24 @@ def test_size_is_that_of_keys_bodies_and_diff_numbers():
         [part("a", "x"), {"type": "session", "data": {}}, diffs("f", "g")],
     )
     content = state.content
-    texts = [*content.parts, *content.parts.values(), content.session, *content.diffs.distinct]
+    bodies = [body for _, body in content.parts.values()]
+    texts = [*content.parts, *bodies, content.session, *content.diffs.distinct]
     assert content.size == sum(map(len, texts)) + 4 * len(content.diffs)
+
+
+def test_a_diff_that_comes_again_counts_in_full_towards_what_readers_are_shown():
+    state = share_of([part("a"), diffs("f")])
+    size, expanded = state.content.size, state.content.expanded_size
+    state.apply(parse_batch([diffs("f", "f")]).items, 2000)
+    assert state.content.size == size + 2 * 4
+    assert state.content.expanded_size == expanded + 2 * (4 + len(b'{"file":"f"}'))
+
+
+def test_items_are_counted_with_repeats_and_without_what_is_replaced():
+    state = share_of(
+        [part("a"), part("a"), part("b"), diffs("f", "f"), {"type": "model", "data": [{"id": "m"}]}]
+    )
+    assert state.content.count == 5
 
 
 def test_growth_is_never_less_than_what_applying_adds():
@@ -135,9 +151,10 @@ def test_growth_is_never_less_than_what_applying_adds():
         [{"type": "session", "data": {}}, diffs("g")],
     ):
         items = parse_batch(batch).items
-        size, growth = content.size, content.growth(items)
+        size, count, growth = content.expanded_size, content.count, content.growth(items)
         content.apply(items)
-        assert content.size - size <= growth
+        assert content.expanded_size - size <= growth.size
+        assert content.count - count <= growth.items
 
 
 def test_the_index_counts_and_names():

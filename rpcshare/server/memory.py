@@ -1,0 +1,80 @@
+"""Memory that has been freed goes back to the system.
+
+The C library keeps what is freed, for it may be wanted again: after a burst of large requests a server would
+look as large for ever. So blocks of 128 KiB and more are mapped one by one, and go back when they are freed
+(``M_MMAP_THRESHOLD``, which the library would raise up to 32 MiB); all threads share two arenas
+(``M_ARENA_MAX``); and what is free in those is given back once the process has been larger (``malloc_trim``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+__all__ = ["giving_back", "tune_allocator"]
+
+# <malloc.h> of the GNU C library: mallopt(3).
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
+_THRESHOLD = 128 * 1024
+_ARENAS = 2
+
+_EVERY = 2.0  # seconds
+_GROWTH = (
+    16 * 2**20
+)  # bytes beyond the least that there was, from which on there may be something to give back
+_CHANGE = 8 * 2**20  # bytes by which it must have changed since it was last tried
+
+
+def tune_allocator() -> None:
+    """Have large blocks mapped one by one, and few arenas, if the C library is GNU's."""
+    library = _library()
+    if library is not None:
+        library.mallopt(_M_MMAP_THRESHOLD, _THRESHOLD)
+        library.mallopt(_M_ARENA_MAX, _ARENAS)
+
+
+@contextlib.contextmanager
+def giving_back() -> Iterator[None]:
+    """Give back what is free after the process has been larger. Needs a running event loop."""
+    library = _library()
+    if library is None:
+        yield
+        return
+    task = asyncio.create_task(_give_back_repeatedly(library.malloc_trim))
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def _give_back_repeatedly(trim: Callable[[int], int]) -> None:
+    least = tried_at = _resident()
+    while True:
+        await asyncio.sleep(_EVERY)
+        now = _resident()
+        least = min(least, now)
+        if now < least + _GROWTH or abs(now - tried_at) < _CHANGE:
+            continue
+        # What an error has held in its traceback, and little else, is in cycles: those of the last minutes
+        # are young. The oldest generation is left alone, or every object that there is would be looked at.
+        gc.collect(1)
+        await asyncio.to_thread(trim, 0)  # without the interpreter's lock
+        tried_at = _resident()
+
+
+def _resident() -> int:
+    """Return how many bytes of memory the process has."""
+    fields = Path("/proc/self/statm").read_text().split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _library() -> ctypes.CDLL | None:
+    if not Path("/proc/self/statm").exists():
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "malloc_trim") and hasattr(library, "mallopt") else None
