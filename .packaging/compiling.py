@@ -45,6 +45,7 @@ class Library(NamedTuple):
 
 
 _CORE = (
+    "budget",
     "codec",
     "decoding",
     "direct",
@@ -58,6 +59,7 @@ _CORE = (
     "members",
     "messagepack",
     "payload",
+    "preencoded",
     "reference",
     "remote",
     "session",

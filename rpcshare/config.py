@@ -332,6 +332,23 @@ class Settings(BaseSettings):
     max_calls_in_flight: int = Field(
         1024, ge=0, description="Calls that one connection may have under way; 0: any number."
     )
+    max_values: int = Field(
+        2_000_000,
+        ge=0,
+        description="Values, arrays and objects among them, of one RPC message, or copied because of one; "
+        "0: any number.",
+    )
+    max_session_memory: ByteSize = Field(
+        ByteSize(320 * 1024**2),
+        ge=0,
+        description="Memory that one RPC connection may take with what it sends and asks for, about; 0: any.",
+    )
+    max_rpc_memory: ByteSize = Field(
+        ByteSize(512 * 1024**2),
+        ge=0,
+        description="Memory that all RPC connections may take; past it, one of the caller with most ends; "
+        "0: any.",
+    )
     max_creates: int = Field(
         300, ge=0, description="Shares that one caller may make in a minute; 0: any number."
     )

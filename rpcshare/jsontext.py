@@ -11,10 +11,16 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["JSONDecodeError", "decode", "encode"]
+__all__ = ["LONG", "JSONDecodeError", "decode", "decoder_of_long", "decoder_of_short", "encode"]
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
+
+LONG = 16 * 1024
+"""In characters: from here on a text is decoded by :data:`decoder_of_long`."""
+
+decoder_of_short = msgspec.json.Decoder()
+decoder_of_long = msgspec.json.Decoder(float_hook=float)
+"""Takes a little more time for most numbers; the other one, a hundred times as much for such as ``1e300``."""
 
 
 class JSONDecodeError(ValueError):
@@ -43,7 +49,7 @@ def decode(text: bytes | str) -> Any:  # noqa: ANN401 -- JSON is whatever the pe
         JSONDecodeError: ``text`` is not JSON; the message says where.
     """
     try:
-        return _decode(text)
+        return (decoder_of_short if len(text) < LONG else decoder_of_long).decode(text)
     except RecursionError as exc:
         raise JSONDecodeError("nested too deeply") from exc
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 
 from rpcshare.client.outcome import Operation, Outcome
 from rpcshare.rpc import EncodeError, RpcError, Session, SessionClosedError, Stub
+from rpcshare.rpc.budget import UNLIMITED
 from rpcshare.rpc.local import BrokenReference, Call, NearReference
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.reference import Budget, Instructions, Path, Reference, Releasable
@@ -32,6 +33,8 @@ PATIENCE = 5
 
 class Calls:
     """The calls that wait for a session or for their answers, and the owner of the references to both."""
+
+    account = UNLIMITED
 
     def __init__(self) -> None:
         # Why nothing is asked any longer; None as long as something may be.
@@ -222,11 +225,17 @@ class Calls:
         captures: list[Reference],
         instructions: Instructions,  # noqa: ARG002
         budget: Budget,  # noqa: ARG002
+        *,
+        fixed: bool,  # noqa: ARG002
     ) -> Reference:
         """Refuse: values are a session's, and mapped by it."""
         for capture in captures:
             capture.release()
         return BrokenReference(self, RpcError("there is nothing here to apply a function to"))
+
+    def when_room(self, callback: Callable[[], None]) -> bool:  # noqa: ARG002 -- nothing is sent
+        """Return True: nothing waits to be sent."""
+        return True
 
     def abandon(self, reference: Releasable) -> None:
         """Release ``reference`` soon, on the event loop's own thread."""

@@ -39,7 +39,7 @@ __all__ = [
 logger = logging.getLogger("rpcshare.client")
 
 # What a server sends is as large as the shares that it keeps, and the caller chose the server.
-CLIENT_LIMITS = Limits(message_bytes=0)
+CLIENT_LIMITS = Limits(message_bytes=0, values=0, memory_bytes=0)
 
 # A peer that has vanished without a word is noticed after all three: 28 s. The last is how long it may take
 # to agree that the connection is over, which such a peer never does.

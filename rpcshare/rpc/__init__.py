@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 from rpcshare.rpc.codec import JSON, Codec, JSONCodec
 from rpcshare.rpc.connection import Connection
-from rpcshare.rpc.encoding import Preencoded
 from rpcshare.rpc.errors import (
     AggregateError,
     ConnectionLostError,
@@ -34,7 +33,8 @@ from rpcshare.rpc.errors import (
 from rpcshare.rpc.fetch import URL, Blob, Headers, Request, Response
 from rpcshare.rpc.limits import Limits
 from rpcshare.rpc.local_owner import promise, stub
-from rpcshare.rpc.payload import notify
+from rpcshare.rpc.payload import notify, when_room
+from rpcshare.rpc.preencoded import Preencoded
 from rpcshare.rpc.session import Session, Stats
 from rpcshare.rpc.streams import ReadableStream, Sink, WritableStream
 from rpcshare.rpc.stub import Promise, Stub
@@ -99,6 +99,7 @@ __all__ = [
     "rpc_method",
     "rpc_property",
     "stub",
+    "when_room",
 ]
 
 

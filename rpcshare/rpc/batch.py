@@ -7,7 +7,6 @@ it cannot do is go back and forth (PROTOCOL.md, "HTTP batch").
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 
 from rpcshare.rpc.codec import JSON
@@ -174,14 +173,20 @@ class _Messages:
     """The messages in a body, to be taken one after another."""
 
     def __init__(self, body: bytes) -> None:
-        self._lines = deque(line for line in body.split(b"\n") if line.strip())
+        self._body = body
+        self._at = 0
         self._taken = 0
 
     async def take(self) -> bytes | None:
         """Return the next message; None after the last."""
-        if not self._lines:
-            return None
-        self._taken += 1
-        if self._taken % MESSAGES_AT_A_TIME == 0:
-            await asyncio.sleep(0)
-        return self._lines.popleft()
+        while self._at < len(self._body):
+            self._taken += 1
+            if self._taken % MESSAGES_AT_A_TIME == 0:
+                await asyncio.sleep(0)
+            end = self._body.find(b"\n", self._at)
+            line = self._body[self._at : end if end >= 0 else len(self._body)]
+            self._at += len(line) + 1
+            if line and not line.isspace():
+                return line
+        self._body = b""
+        return None

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Protocol
 
 import msgspec
 
 from rpcshare import jsontext
-from rpcshare.rpc.encoding import Preencoded
 from rpcshare.rpc.errors import InvalidTextError, ProtocolError
 from rpcshare.rpc.native import mypyc_attr
+from rpcshare.rpc.preencoded import Preencoded
 
 __all__ = ["JSON", "Codec", "JSONCodec"]
+
+
+# All that does not tell where a value begins, or a string.
+_NEUTRAL = bytes(set(range(256)) - set(b'",[{'))
+_STRING = re.compile(rb'"[^"]*+"')
 
 
 class Codec(Protocol):
@@ -39,6 +45,13 @@ class Codec(Protocol):
         """
         ...
 
+    def count(self, frame: bytes | str, most: int) -> int:
+        """Return how many values decoding would make, or any number above ``most`` if they are more.
+
+        An array or an object is one, and so is each value in it.
+        """
+        ...
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class JSONCodec:
@@ -50,7 +63,8 @@ class JSONCodec:
 
     def __init__(self) -> None:
         self._encode = msgspec.json.Encoder(enc_hook=self._splice).encode
-        self._decode = msgspec.json.Decoder().decode
+        self._decode = jsontext.decoder_of_short.decode
+        self._decode_long = jsontext.decoder_of_long.decode
 
     def encode(self, message: object) -> bytes:
         """Return ``message`` as JSON in UTF-8."""
@@ -64,9 +78,22 @@ class JSONCodec:
     def decode(self, frame: bytes | str) -> object:
         """Return the message in a JSON text."""
         try:
-            return self._decode(frame)
+            return self._decode(frame) if len(frame) < jsontext.LONG else self._decode_long(frame)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return self._decode_odd(frame)
+
+    def count(self, frame: bytes | str, most: int) -> int:
+        """Return how many values there are in a JSON text, or any number above ``most``."""
+        text = frame if isinstance(frame, bytes) else frame.encode("utf-8", "replace")
+        count = text.count(b",") + text.count(b"[") + text.count(b"{") + 1
+        if count <= most:
+            return count  # or fewer, since strings have such characters too
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NEUTRAL)
+        strings = text.count(b'"') // 2
+        if strings // 2 > most:
+            return strings // 2  # each is a value, or the name of one
+        outside = _STRING.sub(b"", text)
+        return outside.count(b",") + outside.count(b"[") + outside.count(b"{") + 1
 
     def _decode_odd(self, frame: bytes | str) -> object:
         try:
@@ -79,10 +106,7 @@ class JSONCodec:
     def _splice(self, value: object) -> object:
         if not isinstance(value, Preencoded):
             raise NotImplementedError
-        encoded = value.encoded.get(self.subprotocol)
-        if encoded is None:
-            encoded = value.encoded[self.subprotocol] = self.encode(value.expression)
-        return msgspec.Raw(encoded)
+        return msgspec.Raw(value.encode(self.subprotocol, self.encode))
 
     def _unsplice(self, value: object) -> object:
         if not isinstance(value, Preencoded):

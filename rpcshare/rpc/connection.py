@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from time import perf_counter
 
+from rpcshare.rpc.budget import Pool
 from rpcshare.rpc.codec import JSON, Codec
-from rpcshare.rpc.driver import Driver, lost
+from rpcshare.rpc.driver import TIME_SLICE, Driver, lost
 from rpcshare.rpc.errors import RpcError, SessionClosedError
 from rpcshare.rpc.limits import Limits
 from rpcshare.rpc.session import DEFAULT_LIMITS, OnSendError, conceal
 from rpcshare.rpc.transport import BatchOverError, Transport, TransportClosedError
+from rpcshare.rpc.waiting import turn
 
 __all__ = ["Connection"]
 
@@ -32,6 +35,8 @@ class Connection(Driver):
         on_send_error: OnSendError | None = None,
         throttle: bool = False,
         call_grace: float = 10.0,
+        pool: Pool | None = None,
+        pool_owner: Hashable = None,
     ) -> None:
         super().__init__(
             transport,
@@ -42,6 +47,8 @@ class Connection(Driver):
             on_send_error=on_send_error,
             throttle=throttle,
             call_grace=call_grace,
+            pool=pool,
+            pool_owner=pool_owner,
         )
         self.transport = transport
         self._reader: asyncio.Task[None] | None = None
@@ -74,6 +81,7 @@ class Connection(Driver):
     # Reading.
 
     async def _read(self) -> None:
+        began = perf_counter()
         while self.session.closed is None:
             try:
                 frame = await self.transport.receive()
@@ -84,8 +92,13 @@ class Connection(Driver):
                 self._hear_no_more(exc.reason)
                 return
             self._receive(frame)
-            if self._throttle and self._messages:
-                await self._drained.wait()
+            while (self._is_blocked() or self.session.has_calls()) and self.session.closed is None:
+                self._room.clear()
+                self._wake()
+                await self._room.wait()
+            if perf_counter() - began > TIME_SLICE:
+                await turn()
+                began = perf_counter()
 
     def _hear_no_more(self, reason: Exception) -> None:
         """Go on until the peer has its answers, and all of them have left, however slowly it reads."""

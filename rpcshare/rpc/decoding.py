@@ -11,7 +11,7 @@ from rpcshare.rpc.errors import AggregateError, LimitExceededError, ProtocolErro
 from rpcshare.rpc.fetch import URL, Body, Headers, Request, Response, header_pairs
 from rpcshare.rpc.integers import float_from_integer, is_safe
 from rpcshare.rpc.limits import MAX_DEPTH
-from rpcshare.rpc.payload import Container, Located, Payload
+from rpcshare.rpc.payload import STUB_VALUES, Container, Located, Payload
 from rpcshare.rpc.streams import ReadableStream, stream_from_pipe, stream_to
 from rpcshare.rpc.stub import Disposable, Promise, Stub
 from rpcshare.rpc.values import (
@@ -35,6 +35,10 @@ class Importer(Protocol):
     @property
     def limits(self) -> Limits:
         """How much the peer may ask."""
+        ...
+
+    def take_size(self) -> int:
+        """Return the bytes of the message that nothing has been charged with yet, which now is."""
         ...
 
     def import_stub(self, import_id: int) -> Reference:
@@ -65,7 +69,7 @@ class Importer(Protocol):
 class Decoder:
     """Turns one expression into a payload. The expression is used up: containers become the value."""
 
-    __slots__ = ("_importer", "_max_depth", "_owner", "_promises", "_stubs")
+    __slots__ = ("_importer", "_max_depth", "_owner", "_promises", "_stubs", "_values")
 
     def __init__(self, owner: Owner, importer: Importer) -> None:
         self._owner = owner
@@ -73,6 +77,8 @@ class Decoder:
         self._max_depth = min(importer.limits.depth or MAX_DEPTH, MAX_DEPTH)
         self._stubs: list[Disposable] = []
         self._promises: list[Located] = []
+        # How many there are in what has been decoded.
+        self._values = 1
 
     def decode(self, expression: object, depth: int = 0) -> Payload:
         """Return the payload that ``expression`` stands for; its calls have been made.
@@ -83,6 +89,7 @@ class Decoder:
         payload = Payload(self._owner, None, stubs=self._stubs, promises=self._promises, private=True)
         try:
             payload.value = self._value(expression, depth, payload, "value")
+            payload.account_for(self._values, self._importer.take_size())
         except Exception:
             payload.dispose()
             raise
@@ -97,6 +104,7 @@ class Decoder:
         payload = Payload(self._owner, expressions, stubs=self._stubs, promises=self._promises, private=True)
         try:
             self._array(expressions, depth)
+            payload.account_for(self._values, self._importer.take_size())
         except Exception:
             payload.dispose()
             raise
@@ -129,6 +137,7 @@ class Decoder:
 
     def _object(self, value: dict[str, object], depth: int) -> dict[str, object]:
         self._check_depth(depth)
+        self._values += 1 + len(value)
         for key, item in value.items():
             kind = type(item)
             if kind is dict:
@@ -141,6 +150,7 @@ class Decoder:
 
     def _array(self, value: list[object], depth: int) -> list[object]:
         self._check_depth(depth)
+        self._values += 1 + len(value)
         for index, item in enumerate(value):
             kind = type(item)
             if kind is dict:
@@ -170,8 +180,10 @@ class Decoder:
         if decode is None:
             raise _malformed(value)
         decoded = decode(self, value, depth)
+        self._values += 1
         if isinstance(decoded, Disposable):
             self._stubs.append(decoded)
+            self._values += STUB_VALUES
             if isinstance(decoded, Promise):
                 self._promises.append((container, key, decoded))
         return decoded

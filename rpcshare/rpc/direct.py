@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from time import perf_counter
 
+from rpcshare.rpc.budget import Pool
 from rpcshare.rpc.codec import JSON, Codec
-from rpcshare.rpc.driver import HIGH_WATER, Driver, lost
+from rpcshare.rpc.driver import HIGH_WATER, TIME_SLICE, Driver, lost
 from rpcshare.rpc.errors import RpcError
 from rpcshare.rpc.limits import Limits
 from rpcshare.rpc.session import DEFAULT_LIMITS, OnSendError, conceal
 from rpcshare.rpc.transport import DirectTransport, TransportClosedError
+from rpcshare.rpc.turns import take_turn
 from rpcshare.rpc.waiting import Signal
 
 __all__ = ["DirectConnection"]
@@ -34,6 +37,8 @@ class DirectConnection(Driver):
         on_send_error: OnSendError | None = None,
         throttle: bool = False,
         call_grace: float = 10.0,
+        pool: Pool | None = None,
+        pool_owner: Hashable = None,
     ) -> None:
         super().__init__(
             transport,
@@ -44,6 +49,8 @@ class DirectConnection(Driver):
             on_send_error=on_send_error,
             throttle=throttle,
             call_grace=call_grace,
+            pool=pool,
+            pool_owner=pool_owner,
         )
         self._direct = transport
         self._is_attached = False
@@ -98,12 +105,15 @@ class DirectConnection(Driver):
     def _process(self) -> None:
         self._scheduled = True  # what is produced is written below
         taken = 0
+        began = perf_counter()
         try:
             for frame in self._inbox:
-                if self._is_over.is_set or (self._throttle and self._messages):
+                if self._is_over.is_set or self._is_blocked():
                     break
                 taken += 1
                 self._receive(frame)
+                if perf_counter() - began > TIME_SLICE:
+                    break  # others have something to do as well
         finally:
             del self._inbox[:taken]  # no frame is processed twice, whatever it brought about
         self._flush()
@@ -114,9 +124,9 @@ class DirectConnection(Driver):
 
     def _flush(self) -> None:
         super()._flush()
-        if self._inbox and not self._messages and not self._scheduled:
+        if self._inbox and not self._is_blocked() and not self._scheduled and not self._is_over.is_set:
             self._scheduled = True
-            self._loop.call_soon(self._process)
+            take_turn(self._loop, self._process)
 
     def _encode(self) -> None:
         super()._encode()

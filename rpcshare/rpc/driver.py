@@ -7,10 +7,11 @@ import contextlib
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from rpcshare.rpc.budget import VALUE_BYTES, Pool, count_values, too_much
 from rpcshare.rpc.codec import JSON, Codec
 from rpcshare.rpc.errors import (
     INTERNAL_CODE,
@@ -21,7 +22,8 @@ from rpcshare.rpc.errors import (
     SessionClosedError,
 )
 from rpcshare.rpc.native import mypyc_attr
-from rpcshare.rpc.session import DEFAULT_LIMITS, OnSendError, Session, conceal
+from rpcshare.rpc.preencoded import Preencoded
+from rpcshare.rpc.session import DEFAULT_LIMITS, MAX_UNSENT, OnSendError, Session, conceal
 from rpcshare.rpc.stub import Stub
 from rpcshare.rpc.transport import Closable, TransportClosedError
 from rpcshare.rpc.waiting import Signal
@@ -37,6 +39,12 @@ logger = logging.getLogger("rpcshare.rpc")
 # Frames encoded and not yet taken by the transport: above this, a connection that throttles its peer reads no
 # more. A few large results may wait; a peer that asks without ever reading what it gets may not.
 HIGH_WATER = 4 * 1024 * 1024
+
+# For how many seconds what has arrived is processed at a time, before others get their turn.
+TIME_SLICE = 0.02
+
+# From so many bytes on, the values of a frame are counted before they are made.
+LONG_FRAME = 64 * 1024
 
 # Results that are known at once to be no awaitables.
 PLAIN = frozenset({dict, list, str, int, float, bool, bytes, type(None)})
@@ -64,6 +72,8 @@ class Driver(ABC):
             wait for the other; it is the server's.
         call_grace: for how many seconds after the connection, or the peer's batch, has ended the calls of the
             peer may go on.
+        pool: counts what all sessions of the process hold together.
+        pool_owner: whose session it is, there.
 
     Attributes:
         around_call: given the function that a call of the peer is about to run, returns the one to be run.
@@ -82,6 +92,8 @@ class Driver(ABC):
         on_send_error: OnSendError | None = None,
         throttle: bool = False,
         call_grace: float = 10.0,
+        pool: Pool | None = None,
+        pool_owner: Hashable = None,
     ) -> None:
         self._transport = transport
         self.session = Session(
@@ -92,6 +104,8 @@ class Driver(ABC):
             on_send_error=on_send_error,
             wake=self._wake,
             encode=codec.encode,
+            pool=pool,
+            pool_owner=pool_owner,
         )
         self._codec = codec
         self._limits = limits
@@ -116,6 +130,10 @@ class Driver(ABC):
         self._not_begun = 0
         # Calls that have ended, until what they sent has left: to let go of large arguments takes its time.
         self._finished: list[Call] = []
+
+        # Results that wait for the peer to take what it has been sent, and what is set when it has.
+        self._held_back: set[Call] = set()
+        self._room = Signal(is_set=True)
 
         # Set when the session has ended, and what runs it if it was entered.
         self._ended = Signal()
@@ -193,6 +211,11 @@ class Driver(ABC):
                 while awaited := self._tasks | self._jobs if self._answers_batch else self._tasks:
                     await asyncio.wait(set(awaited))
         self._finishing = None
+        while self._held_back and self._close_timeout is None and self.session.closed is None:
+            # They have returned, and it is their reader who takes its time.
+            self._room.clear()
+            await self._room.wait()
+            await asyncio.sleep(0)
 
     # Reading.
 
@@ -204,9 +227,16 @@ class Driver(ABC):
             self.session.abort(LimitExceededError("message bytes", bound))
             return
         try:
+            if size > LONG_FRAME and self._limits.values:
+                self._require_room(frame, size)
             message = self._codec.decode(frame)
         except ProtocolError as exc:
             self.session.abort(exc)
+            return
+        except MemoryError:
+            # The traceback would hold on to what there is.
+            error = SessionClosedError("there is no memory left for this session", code=INTERNAL_CODE)
+            self.session.abort(error)
             return
         except Exception:
             logger.exception("a frame made its codec fail")
@@ -215,6 +245,18 @@ class Driver(ABC):
         self.session.receive(message, size)
         self._carry_out()
 
+    def _require_room(self, frame: bytes | str, size: int) -> None:
+        """Refuse a frame for whose values there is no room, before they are made.
+
+        Raises:
+            LimitExceededError: there is none.
+        """
+        most = self._limits.values
+        count = self._codec.count(frame, most)
+        if count > most:
+            raise LimitExceededError("values of a message", most)
+        self.session.account.require_room(count * VALUE_BYTES + size)
+
     # Calls.
 
     def _carry_out(self) -> None:
@@ -222,7 +264,7 @@ class Driver(ABC):
 
         A peer that does not read what it gets is given no more: its calls wait, each with no result yet.
         """
-        while not (self._throttle and self._messages):
+        while not self._is_blocked():
             call = self.session.next_call()
             if call is None:
                 return
@@ -242,6 +284,29 @@ class Driver(ABC):
             else:
                 self._spawn(call, result)
 
+    def _is_blocked(self) -> bool:
+        """Whether results have to wait because the peer does not take those that there are."""
+        return self._throttle and (bool(self._messages) or self.session.unsent > MAX_UNSENT)
+
+    async def _until_room(self, call: Call, value: object) -> None:
+        """Wait until the peer has taken most of what it has been sent.
+
+        Raises:
+            LimitExceededError: the result that waits is too large for that.
+        """
+        account = self.session.account
+        account.copied = 0
+        size = 0 if isinstance(value, Preencoded) else count_values(value, account)[0] * VALUE_BYTES
+        waiting = account.charge(size)
+        self._held_back.add(call)
+        try:
+            while self._is_blocked() and self.session.closed is None:
+                self._room.clear()
+                await self._room.wait()
+        finally:
+            self._held_back.discard(call)
+            del waiting
+
     def _spawn(self, call: Call, result: Awaitable[object] | None) -> None:
         self._not_begun += 1
         task = self._loop.create_task(self._finish_call(call, result))
@@ -257,6 +322,10 @@ class Driver(ABC):
             value = call.start() if result is None else result
             if isinstance(value, Awaitable) and not isinstance(value, Stub):
                 value = await value
+            if self._is_blocked():
+                await self._until_room(call, value)
+        except LimitExceededError as exc:
+            call.reject(too_much(exc))
         except Exception as exc:  # noqa: BLE001 -- it is the caller's
             call.reject(exc)
         except BaseException:
@@ -281,13 +350,30 @@ class Driver(ABC):
     def _flush(self) -> None:
         """Encode what the session has to say and pass it to the writer."""
         self._scheduled = False
-        self._carry_out()
-        self._messages.extend(self.session.take_output())
-        self._encode()
+        try:
+            self._carry_out()
+            self._messages.extend(self.session.take_output())
+            self._encode()
+        except MemoryError:
+            self._messages.clear()
+            self._frames.clear()
+            self.session.close(SessionClosedError("there is no memory left for this session"))
         self._finished.clear()
         if self.session.closed is not None:
             self._pass_on()
             self._stop_reading()
+        self._tell_of_room()
+
+    def _tell_of_room(self) -> None:
+        session = self.session
+        if self._messages and session.closed is None:
+            session.is_congested = True
+            return
+        if session.is_congested or session.closed is not None or not self._room.is_set:
+            session.tell_of_room()
+            self._room.set()
+        if session.has_calls() and session.closed is None:
+            self._wake()
 
     def _encode(self) -> None:
         """Make frames of messages, as many as are worth keeping; the rest may share what they are made of."""

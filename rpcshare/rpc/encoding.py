@@ -22,6 +22,7 @@ from rpcshare.rpc.errors import (
 from rpcshare.rpc.fetch import URL, Blob, Body, Headers, Request, Response
 from rpcshare.rpc.integers import is_safe
 from rpcshare.rpc.limits import MAX_DEPTH
+from rpcshare.rpc.preencoded import Preencoded
 from rpcshare.rpc.streams import ReadableStream, WritableStream
 from rpcshare.rpc.stub import Disposable, Promise, Stub
 from rpcshare.rpc.target import RpcTarget, is_function
@@ -40,27 +41,12 @@ from rpcshare.rpc.values import (
 if TYPE_CHECKING:
     from rpcshare.rpc.payload import Payload
 
-__all__ = ["Encoder", "Exporter", "Job", "Preencoded"]
+__all__ = ["Encoder", "Exporter", "Job"]
 
 Job: TypeAlias = "Callable[[], Coroutine[None, None, None]]"
 
 # In place of the expression for what has none.
 _UNSENDABLE = object()
-
-
-class Preencoded:
-    """A value with the one expression that stands for it, encoded once and sent many times.
-
-    The session sends the expression as it is. A codec keeps the bytes that it encodes it to in
-    ``encoded``, so that sending it to the next peer copies them.
-    """
-
-    __slots__ = ("encoded", "expression")
-
-    def __init__(self, value: object) -> None:
-        # Raw bytes and base64 differ between the encodings of the wire, so such a value has no one form.
-        self.expression = Encoder(None, max_depth=256, raw_bytes=True).encode(value)
-        self.encoded: dict[str, bytes] = {}
 
 
 class Exporter(Protocol):
@@ -102,7 +88,18 @@ class Exporter(Protocol):
 class Encoder:
     """Turns one value into an expression, which stays what it is if the value is changed afterwards."""
 
-    __slots__ = ("_exporter", "_found", "_jobs", "_max_depth", "_payload", "_raw_bytes", "exported")
+    __slots__ = (
+        "_exporter",
+        "_found",
+        "_jobs",
+        "_max_depth",
+        "_most",
+        "_payload",
+        "_raw_bytes",
+        "exported",
+        "size",
+        "values",
+    )
 
     def __init__(
         self,
@@ -111,8 +108,14 @@ class Encoder:
         max_depth: int,
         raw_bytes: bool,
         payload: Payload | None = None,
+        max_values: int = 0,
     ) -> None:
         self._exporter = exporter
+        # How many values there are in the expression, how many there may be (0: any number), and the bytes of
+        # what is encoded already.
+        self.values = 1
+        self._most = max_values
+        self.size = 0
         self._max_depth = min(max_depth or MAX_DEPTH, MAX_DEPTH)
         self._raw_bytes = raw_bytes
         self._payload = payload
@@ -183,6 +186,7 @@ class Encoder:
 
     def _object(self, value: dict[object, object], depth: int) -> object:
         depth += 1
+        self._count(1 + len(value))
         copied = dict(value)
         is_shallow = depth < self._max_depth
         for key, item in value.items():
@@ -198,6 +202,11 @@ class Encoder:
                 copied[key] = encoded
         return copied
 
+    def _count(self, values: int) -> None:
+        self.values += values
+        if self._most and self.values > self._most:
+            raise EncodeError(f"limit exceeded: values of a message (at most {self._most:,})")
+
     @staticmethod
     def _key(key: object) -> str:
         if isinstance(key, str):
@@ -206,6 +215,7 @@ class Encoder:
 
     def _array(self, value: list[object] | tuple[object, ...], depth: int) -> object:
         depth += 1
+        self._count(1 + len(value))
         encoded: list[object] = []
         is_shallow = depth < self._max_depth
         for item in value:
@@ -393,6 +403,7 @@ class Encoder:
         return self._exporter
 
     def _preencoded(self, value: Preencoded, _depth: int) -> object:
+        self.size += value.size
         return value
 
 

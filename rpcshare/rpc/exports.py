@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeGuard
 
 from rpcshare.rpc.blobs import ArrivingBlob
+from rpcshare.rpc.budget import ENTRY_BYTES, VALUE_BYTES, too_much
 from rpcshare.rpc.errors import (
     DisposedError,
     LimitExceededError,
@@ -36,12 +37,14 @@ __all__ = ["ExportTable"]
 class Export:
     """An entry of the table."""
 
-    __slots__ = ("introductions", "is_promise", "pipe", "pulled", "reference", "stream_size")
+    __slots__ = ("introductions", "is_counted", "is_promise", "pipe", "pulled", "reference", "stream_size")
 
     def __init__(self, reference: Reference, *, is_promise: bool = False) -> None:
         self.reference = reference
         # How often the peer has been told of it, less how often it has released it.
         self.introductions = 1
+        # Whether the session's account counts it.
+        self.is_counted = False
         # Whether the peer expects its value without asking.
         self.is_promise = is_promise
         # Whether the peer is to be sent the value, or has been.
@@ -113,6 +116,8 @@ class ExportTable:
         if self._session.closed is not None:
             self._unintroduce(export_id, 1)  # what was pushed has ended the session
             return export_id
+        self._session.account.add(ENTRY_BYTES)
+        self._entries[export_id].is_counted = True
         bound = self._session.limits.exports
         if bound and len(self._entries) > bound:
             raise LimitExceededError("exports held by the peer", bound)
@@ -187,6 +192,7 @@ class ExportTable:
         """Let go of everything: the session is over."""
         entries, self._entries = self._entries, {}
         for entry in entries.values():
+            self._uncount(entry)
             entry.break_off(error)
             entry.reference.release()
 
@@ -201,7 +207,13 @@ class ExportTable:
         entry.introductions -= count
         if entry.introductions == 0:
             del self._entries[export_id]
+            self._uncount(entry)
             entry.reference.release()
+
+    def _uncount(self, entry: Export) -> None:
+        if entry.is_counted:
+            entry.is_counted = False
+            self._session.account.subtract(ENTRY_BYTES)
 
     # Values on their way to the peer.
 
@@ -261,9 +273,16 @@ class ExportTable:
         encoder = session.encoder(outcome)
         try:
             expression = encoder.encode_payload()
+            if outcome.charge is None and not outcome.values:
+                # It may stay here for as long as the peer likes.
+                outcome.account_for(encoder.values, encoder.size)
+        except LimitExceededError as exc:
+            session.unexport(encoder.exported)
+            session.send(["reject", export_id, session.encode_error(too_much(exc))])
         except Exception as exc:  # noqa: BLE001 -- whatever is wrong with a result, only its call fails
             session.send(["reject", export_id, session.encode_error(exc)])
         else:
+            session.unsent += encoder.values * VALUE_BYTES + encoder.size
             session.send(["resolve", export_id, expression], encoder.exported)
         self._answered(export_id, entry)
 
@@ -343,8 +362,14 @@ class ExportTable:
             self._unintroduce(export_id, 1)
 
     def _add(self, reference: Reference, exported: list[int], *, is_promise: bool = False) -> int:
+        try:
+            self._session.account.add(ENTRY_BYTES)
+        except LimitExceededError as exc:
+            reference.release()
+            raise too_much(exc) from None
         export_id = self._next_exported
         self._next_exported -= 1
-        self._entries[export_id] = Export(reference, is_promise=is_promise)
+        entry = self._entries[export_id] = Export(reference, is_promise=is_promise)
+        entry.is_counted = True
         exported.append(export_id)
         return export_id

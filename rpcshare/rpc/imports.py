@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from rpcshare.rpc.encoding import Preencoded
+from rpcshare.rpc.budget import ENTRY_BYTES
 from rpcshare.rpc.errors import (
     EncodeError,
     LimitExceededError,
@@ -16,6 +16,7 @@ from rpcshare.rpc.errors import (
 )
 from rpcshare.rpc.local import BrokenReference, ValueReference
 from rpcshare.rpc.payload import Payload
+from rpcshare.rpc.preencoded import Preencoded
 from rpcshare.rpc.reference import Instructions, Path, Reference
 from rpcshare.rpc.remote import FarReference
 from rpcshare.rpc.streams import ReadableStream, pump
@@ -56,6 +57,8 @@ class ImportTable:
         """Break every entry: the session is over."""
         entries, self._entries = self._entries, {}
         for reference in entries.values():
+            if reference.id < 0:
+                self._session.account.subtract(ENTRY_BYTES)
             reference.broken(error)
         notices, self._notices = self._notices, {}
         for settled in notices.values():
@@ -232,7 +235,11 @@ class ImportTable:
     def release(self, reference: FarReference) -> None:
         """Tell the peer that an import is not referred to any longer."""
         entry = self._entries.pop(reference.id, None)
-        if entry is not None and entry.introductions:
+        if entry is None:
+            return
+        if reference.id < 0:
+            self._session.account.subtract(ENTRY_BYTES)
+        if entry.introductions:
             self._session.send(["release", reference.id, reference.introductions])
 
     # As messages of the peer change it.
@@ -297,6 +304,7 @@ class ImportTable:
     def _add_exported(self, import_id: int, *, is_promise: bool) -> Reference:
         if import_id >= 0:
             raise ProtocolError(f"{import_id} is not a number that an exporter may choose")
+        self._session.account.add(ENTRY_BYTES)
         # The peer sends the value of a promise that it exports without being asked.
         reference = FarReference(self._session, import_id, is_promise=is_promise, pulled=True)
         self._entries[import_id] = reference

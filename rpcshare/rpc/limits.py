@@ -2,7 +2,7 @@
 
 import msgspec
 
-__all__ = ["MAX_CHAIN", "MAX_DELIVERED", "MAX_DEPTH", "PROMISE_WEIGHT", "Limits"]
+__all__ = ["MAX_CHAIN", "MAX_DEPTH", "PROMISE_WEIGHT", "Limits"]
 
 MAX_DEPTH = 1000
 """Of nesting, however high :attr:`Limits.depth` is: the codec, which may be compiled, recurses so far."""
@@ -11,9 +11,6 @@ MAX_DEPTH = 1000
 MAX_CHAIN = 64
 """Of promises of promises: how many have to be waited for, one within the other, to have one value."""
 
-
-MAX_DELIVERED = 8 * 1024 * 1024
-"""Of values that take the place of the promises in one message: as many as a message of 16 MiB may hold."""
 
 PROMISE_WEIGHT = 128
 """For how many values a promise within one of those counts: a message that holds it may be referred to twice,
@@ -35,6 +32,16 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     With 0 it is ``MAX_DEPTH``, which nothing is above.
     """
+
+    values: int = 2_000_000
+    """Of one message, and of all that is copied because of it: an array counts for one, as does each element.
+
+    A short message may stand for a great many of them, and what has begun is not interrupted.
+    """
+
+    memory_bytes: int = 320 * 1024 * 1024
+    """Of memory that the session takes, about: what the peer has sent and not released, what it has asked to
+    have copied, and what waits for it."""
 
     bigint_digits: int = 16_384
     """Of one bigint: parsing takes more than linear time (npm capnweb has the same bound)."""

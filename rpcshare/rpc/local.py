@@ -7,11 +7,13 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from rpcshare.rpc.errors import DisposedError, RpcError
+from rpcshare.rpc.budget import count_values, too_much
+from rpcshare.rpc.errors import DisposedError, LimitExceededError, RpcError
 from rpcshare.rpc.limits import MAX_DEPTH
 from rpcshare.rpc.members import Method, Property
 from rpcshare.rpc.native import mypyc_attr
 from rpcshare.rpc.payload import Payload
+from rpcshare.rpc.preencoded import Preencoded
 from rpcshare.rpc.reference import Budget, Instructions, Observer, Owner, Path, Reference
 from rpcshare.rpc.stub import Stub, path_of, redirect, reference_of
 from rpcshare.rpc.target import RpcTarget, is_function
@@ -59,6 +61,14 @@ class Call:
         """Report that the call returned ``value``; the stubs in it are the session's from here on."""
         payload = value if isinstance(value, Payload) else Payload.given(self.owner, value)
         self.arguments.keep_from(payload)
+        if payload.stubs is None and not self.result.is_awaited:
+            # Else it is sent at once, and counted by the way.
+            try:
+                payload.account_for(count_values(value, self.owner.account)[0])
+            except LimitExceededError as exc:
+                payload.dispose()
+                self._finish(BrokenReference(self.owner, too_much(exc)))
+                return
         self._finish(ValueReference(self.owner, payload))
 
     def reject(self, error: Exception) -> None:
@@ -189,12 +199,30 @@ class ValueReference(Reference):
         return _call_within(arguments.owner, self.payload.value, path, arguments)
 
     def get(self, path: Path) -> Reference:
-        return _get_within(self.owner, self.payload.value, path) if path else self.retain()
+        if not path:
+            return self.retain()
+        payload = self.payload
+        value = payload.value
+        if isinstance(value, Preencoded):
+            value = value.value
+        elif not payload.is_fixed:
+            return _get_within(self.owner, value, path)
+        try:
+            found, _ = _follow(self.owner, value, path)
+        except RpcError as exc:
+            return BrokenReference(self.owner, exc)
+        return ValueReference(self.owner, payload.part(found))
 
     def map(
         self, path: Path, captures: list[Reference], instructions: Instructions, budget: Budget
     ) -> Reference:
-        return _map_within(self.owner, self.payload.value, path, captures, instructions, budget)
+        payload = self.payload
+        value, fixed = payload.value, payload.is_fixed
+        if isinstance(value, Preencoded):
+            value, fixed = value.value, True
+        elif fixed:
+            payload.shared = True
+        return _map_within(self.owner, value, path, captures, instructions, budget, fixed=fixed)
 
     def when_settled(self, observer: Observer) -> None:
         observer(self.payload)
@@ -225,6 +253,11 @@ class PendingReference(Reference):
     @property
     def resolution(self) -> Reference | None:
         return self._resolution
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for what it will be."""
+        return bool(self._waiting)
 
     def settle(self, resolution: Reference) -> None:
         """Take over one hold on ``resolution`` and pass on to it whatever waited."""
@@ -385,6 +418,8 @@ def _map_within(
     captures: list[Reference],
     instructions: Instructions,
     budget: Budget,
+    *,
+    fixed: bool = False,
 ) -> Reference:
     """Apply a mapper function to what ``path`` of ``value`` leads to."""
     try:
@@ -397,7 +432,7 @@ def _map_within(
         result = found.map(rest, captures, instructions, budget)
         found.release()
         return result
-    return owner.apply_map(found, captures, instructions, budget)
+    return owner.apply_map(found, captures, instructions, budget, fixed=fixed)
 
 
 def _trace(

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from rpcshare.rpc.budget import UNLIMITED
 from rpcshare.rpc.errors import RpcError
 from rpcshare.rpc.limits import Limits
 from rpcshare.rpc.local import Call, NearReference, ValueReference
@@ -67,6 +68,7 @@ class LocalOwner:
     """Carries out the calls on stubs that belong to no session, on the event loop on which it was made."""
 
     limits = Limits()
+    account = UNLIMITED
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -128,13 +130,23 @@ class LocalOwner:
         return None
 
     def apply_map(
-        self, value: object, captures: list[Reference], instructions: Instructions, budget: Budget
+        self,
+        value: object,
+        captures: list[Reference],
+        instructions: Instructions,
+        budget: Budget,
+        *,
+        fixed: bool,
     ) -> Reference:
         """Apply a mapper function to ``value``, or to each element of it; return a hold on the result."""
-        return apply_map(self, value, captures, instructions, budget)
+        return apply_map(self, value, captures, instructions, budget, fixed=fixed)
 
     def abort(self, error: SessionClosedError) -> None:
         """There is no session to be ended: what went past a limit fails, and nothing else."""
+
+    def when_room(self, callback: Callable[[], None]) -> bool:  # noqa: ARG002 -- nothing is sent
+        """Return True: nothing waits to be sent."""
+        return True
 
     def abandon(self, reference: Releasable) -> None:
         """Release ``reference`` soon. Any thread may call this at any time."""

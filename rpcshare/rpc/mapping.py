@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from rpcshare.rpc.budget import count_values, too_much
 from rpcshare.rpc.decoding import Decoder
 from rpcshare.rpc.errors import LimitExceededError, ProtocolError, RpcError
 from rpcshare.rpc.local import BrokenReference, ValueReference
-from rpcshare.rpc.payload import Located, Payload
+from rpcshare.rpc.payload import STUB_VALUES, Located, Payload
 from rpcshare.rpc.reference import Budget, Instructions, Reference
 from rpcshare.rpc.stub import Disposable, path_of, reference_of
 from rpcshare.rpc.values import UNDEFINED
@@ -28,6 +29,10 @@ __all__ = ["MapBudget", "apply_map"]
 # What a step may copy: so many values, within each other or not, or eight times as many characters.
 NODES_PER_STEP = 64
 NODES_PER_CHARACTER = 1 / 8
+
+
+class MapStepsError(LimitExceededError):
+    """A message would take too many steps."""
 
 
 class MapBudget:
@@ -49,16 +54,23 @@ class MapBudget:
         if self._bound:
             self._left -= steps
             if self._left < 0:
-                raise LimitExceededError("map steps", self._bound)
+                raise MapStepsError("map steps", self._bound)
 
 
 class _Function:
     """A mapper function, with what is the same for every element."""
 
     def __init__(
-        self, session: Session | LocalOwner, captures: list[Reference], instructions: Instructions
+        self,
+        session: Session | LocalOwner,
+        captures: list[Reference],
+        instructions: Instructions,
+        *,
+        fixed: bool,
     ) -> None:
         self.session = session
+        # Whether nobody changes the value that it is applied to.
+        self.fixed = fixed
         # Each with the steps that it takes to copy it.
         self.captures = [(capture, _steps_to_read(capture)) for capture in captures]
         self.instructions = [(each, 1 + _steps_to_copy(each, NODES_PER_CHARACTER)) for each in instructions]
@@ -70,23 +82,28 @@ def apply_map(
     captures: list[Reference],
     instructions: Instructions,
     budget: Budget,
+    *,
+    fixed: bool,
 ) -> Reference:
     """Apply a mapper function that the peer recorded; return a hold on what comes of it.
 
-    A list is mapped element by element; null and undefined are passed on; anything else is one element.
+    A list is mapped element by element; null and undefined are passed on; anything else is one element. If
+    ``value`` is ``fixed``, the result may have parts of it.
     """
     try:
         if value is None or value is UNDEFINED:
             payload = Payload.given(session, value)
         else:
-            function = _Function(session, captures, instructions)
+            function = _Function(session, captures, instructions, fixed=fixed)
             if isinstance(value, list | tuple):
                 payload = _apply_to_each(function, value, budget)
             else:
                 payload = _Application(function, budget, value).run()
-    except LimitExceededError as exc:
+    except MapStepsError as exc:
         session.abort(exc)
         return BrokenReference(session, exc)
+    except LimitExceededError as exc:
+        return BrokenReference(session, too_much(exc))
     except RpcError as exc:
         return BrokenReference(session, exc)
     except RecursionError:
@@ -103,14 +120,18 @@ def _apply_to_each(function: _Function, values: Sequence[object], budget: Budget
     results: list[object] = []
     stubs: list[Disposable] = []
     whole = Payload(function.session, results, stubs=stubs, private=True)
+    held = 1
     try:
         for index, value in enumerate(values):
             part = _Application(function, budget, value).run()
             results.append(part.value)
+            held += 1 + part.values
+            whole.shared = whole.shared or part.shared
             stubs.extend(part.stubs or ())
             for container, key, promise in part.promises:
                 place = (results, index) if container is part else (container, key)
                 whole.promises.append((*place, promise))
+        whole.account_for(held)
     except BaseException:
         whole.dispose()
         raise
@@ -129,8 +150,14 @@ class _Application:
         self._budget = budget
         # What the instructions yielded, each with the steps that it takes to copy it.
         self._results: list[tuple[Reference, int]] = []
-        budget.spend(_steps_to_copy(element))
-        self._add(ValueReference(self._session, Payload.copy_of(self._session, element)))
+        count, is_plain = count_values(element, self._session.account)
+        budget.spend(count // NODES_PER_STEP)
+        if function.fixed and is_plain:
+            payload = Payload(self._session, element, stubs=[])
+            payload.shared = True
+        else:
+            payload = Payload.copy_of(self._session, element)
+        self._results.append((ValueReference(self._session, payload), count // NODES_PER_STEP))
 
     def run(self) -> Payload:
         """Evaluate the instructions in order; return the value of the last.
@@ -197,6 +224,10 @@ class _Application:
         """Refuse: a pipe is read once."""
         raise ProtocolError("a mapper function cannot read a stream")
 
+    def take_size(self) -> int:
+        """Return 0: the instructions are part of a message that has been counted."""
+        return 0
+
     def map_budget(self) -> Budget:
         """Return what is left: maps within a map spend from the same."""
         return self._budget
@@ -217,20 +248,30 @@ def _put_what_is_here(payload: Payload) -> None:
     Each would be sent on its own otherwise, for each element.
     """
     left: list[Located] = []
+    put: set[int] = set()
     for container, key, promise in payload.promises:
         reference = reference_of(promise)
         if path_of(promise) or not isinstance(reference, ValueReference) or reference.payload.promises:
             left.append((container, key, promise))
             continue
-        here = Payload.copy_of(payload.owner, reference.payload.value)
+        here = reference.payload
+        if here.is_fixed:
+            here.shared = payload.shared = True
+        else:
+            here = Payload.copy_of(payload.owner, here.value)
+            payload.values += here.values
+            if payload.stubs is not None and here.stubs:
+                payload.stubs += here.stubs
         if isinstance(container, Payload):
             container.value = here.value
         else:
             container[key] = here.value  # type: ignore[call-overload, index]  # a list has int keys
+        put.add(id(promise))
+        payload.values -= STUB_VALUES
         promise.dispose()
-        if payload.stubs is not None and here.stubs:
-            payload.stubs += here.stubs
     payload.promises = left
+    if put and payload.stubs is not None:
+        payload.stubs = [stub for stub in payload.stubs if id(stub) not in put]
 
 
 def _steps_to_read(reference: Reference) -> int:

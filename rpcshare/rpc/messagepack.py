@@ -9,10 +9,10 @@ from __future__ import annotations
 import msgpack
 import msgspec
 
-from rpcshare.rpc.encoding import Preencoded
 from rpcshare.rpc.errors import InvalidTextError, ProtocolError
 from rpcshare.rpc.limits import MAX_DEPTH
 from rpcshare.rpc.native import mypyc_attr
+from rpcshare.rpc.preencoded import Preencoded
 
 __all__ = ["MESSAGEPACK", "MessagePackCodec"]
 
@@ -59,6 +59,13 @@ class MessagePackCodec:
             raise _too_deep() from None
         return message
 
+    def count(self, frame: bytes | str, most: int) -> int:
+        """Return how many values there are in a binary frame, or any number above ``most``."""
+        size = len(frame)
+        if size <= most or isinstance(frame, str):
+            return size  # or fewer: each has a byte at least
+        return _count(frame, most)
+
     def _decode_text(self, frame: bytes) -> object:
         """Decode a frame whose strings are UTF-8, or would be but for half of a surrogate pair."""
         try:
@@ -72,15 +79,50 @@ class MessagePackCodec:
     def _splice(self, value: object) -> object:
         if not isinstance(value, Preencoded):
             raise NotImplementedError
-        encoded = value.encoded.get(self.subprotocol)
-        if encoded is None:
-            encoded = value.encoded[self.subprotocol] = self.encode(value.expression)
-        return msgspec.Raw(encoded)
+        return msgspec.Raw(value.encode(self.subprotocol, self.encode))
 
     def _unsplice(self, value: object) -> object:
         if not isinstance(value, Preencoded):
             raise TypeError(f"a message holds a {type(value).__name__}")
         return value.expression
+
+
+# By the first byte of a value: how many bytes follow, and for those with a length, how many bytes that has.
+_SKIPPED = {
+    **dict.fromkeys((0xCC, 0xD0), 1),
+    **dict.fromkeys((0xCD, 0xD1), 2),
+    **dict.fromkeys((0xCA, 0xCE, 0xD2), 4),
+    **dict.fromkeys((0xCB, 0xCF, 0xD3), 8),
+    **{0xD4 + power: 1 + 2**power for power in range(5)},
+}
+_LENGTHS = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4}
+_ITEMS = {0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}
+_EXTENSIONS = (0xC7, 0xC8, 0xC9)
+
+
+def _count(frame: bytes, most: int) -> int:
+    """Return how many values there are in ``frame``, as far as it can be read, or a little above ``most``."""
+    count = 0
+    at, end = 0, len(frame)
+    while at < end and count <= most:
+        first = frame[at]
+        at += 1
+        count += 1
+        if first < 0x80 or first >= 0xE0:
+            continue
+        if first < 0xA0:
+            count += 1  # what it has is counted when it comes
+        elif first < 0xC0:
+            at += first & 0x1F
+        elif first in _SKIPPED:
+            at += _SKIPPED[first]
+        elif first in _LENGTHS:
+            width = _LENGTHS[first]
+            at += width + int.from_bytes(frame[at : at + width], "big") + (first in _EXTENSIONS)
+        elif first in _ITEMS:
+            count += 1
+            at += _ITEMS[first]
+    return count
 
 
 def _require_plain(value: object, depth: int) -> None:

@@ -6,19 +6,23 @@ from array import array
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
-from rpcshare.rpc.errors import RpcError, too_deep
-from rpcshare.rpc.limits import MAX_CHAIN, MAX_DELIVERED, MAX_DEPTH, PROMISE_WEIGHT
+from rpcshare.rpc.budget import VALUE_BYTES, Charge, too_much
+from rpcshare.rpc.errors import LimitExceededError, RpcError, too_deep
+from rpcshare.rpc.limits import MAX_CHAIN, MAX_DEPTH, PROMISE_WEIGHT
 from rpcshare.rpc.stub import Disposable, Promise, Shared, Stub, path_of, reference_of, take_reference
 from rpcshare.rpc.target import RpcTarget, is_function, passed
 
 if TYPE_CHECKING:
     from rpcshare.rpc.reference import Observer, Owner, Reference
 
-__all__ = ["Container", "Located", "Payload", "notify", "settle"]
+__all__ = ["STUB_VALUES", "Container", "Located", "Payload", "notify", "settle", "when_room"]
 
 Container: TypeAlias = "list[object] | dict[str, object] | Payload"
 Located: TypeAlias = "tuple[Container, object, Promise]"
 """A promise and the place its value belongs at; in a payload itself that is ``value``."""
+
+STUB_VALUES = 8
+"""For how many values a stub counts, with the reference behind it."""
 
 _SCALARS = frozenset({str, int, float, bool, type(None), bytes})
 
@@ -37,7 +41,21 @@ class Payload:
     have none, and the encoder walks the whole value anyway.
     """
 
-    __slots__ = ("delivery", "failure", "holds", "lent", "owner", "private", "promises", "stubs", "value")
+    __slots__ = (
+        "charge",
+        "delivery",
+        "failure",
+        "holds",
+        "is_handed_over",
+        "lent",
+        "owner",
+        "private",
+        "promises",
+        "shared",
+        "stubs",
+        "value",
+        "values",
+    )
 
     def __init__(
         self,
@@ -60,6 +78,12 @@ class Payload:
         self.lent = lent
         # Whether the value is the session's to change: nobody else has it.
         self.private = private
+        # Whether another payload has part of the value as well, so that it has to stay as it is.
+        self.shared = False
+        self.is_handed_over = False
+        # About how many values the payload holds, with none that it shares, and what counts them.
+        self.values = 0
+        self.charge: Charge | None = None
         # The delivery under way, and why it failed if it has.
         self.delivery: _Delivery | None = None
         self.failure: Exception | None = None
@@ -83,10 +107,44 @@ class Payload:
         Raises:
             EncodeError: the application made a value that holds itself.
             DisposedError: the application has disposed of a stub in the value.
+            RpcError: there is no room for a copy.
         """
         payload = Payload(owner, None, stubs=[], private=True)
         payload._fill(value)
         return payload
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the value is plain and nobody changes it, so that parts of it need not be copied."""
+        return (
+            self.stubs is not None
+            and not self.stubs
+            and not self.promises
+            and not self.lent
+            and not self.is_handed_over
+            and (self.private or self.shared)
+            and self.delivery is None
+        )
+
+    def part(self, value: object) -> Payload:
+        """Return a payload of a part of this one's value, which is fixed; it is not copied.
+
+        What it takes is counted for as long as one of the two is there.
+        """
+        self.shared = True
+        payload = Payload(self.owner, value, stubs=[])
+        payload.shared = True
+        payload.charge = self.charge
+        return payload
+
+    def account_for(self, values: int, size: int = 0) -> None:
+        """Count what the payload takes: so many values, and bytes of text.
+
+        Raises:
+            LimitExceededError: there is no room for it.
+        """
+        self.values = values
+        self.charge = self.owner.account.charge(values * VALUE_BYTES + size)
 
     def own(self) -> None:
         """Make sure that the value is the session's to change and to keep.
@@ -94,13 +152,18 @@ class Payload:
         Raises:
             EncodeError, DisposedError: as :meth:`copy_of`.
         """
-        if self.private:
+        if self.private and not self.shared:
             return
-        original = self.value
+        original, stubs = self.value, self.stubs
+        self.promises = []
         self._fill(original)
-        if not self.lent:
+        if stubs:
+            for stub in stubs:
+                _let_go(stub)
+        elif stubs is None and not self.lent:
             _dispose_within(original, self.owner)
         self.lent = False
+        self.shared = False
         self.private = True
 
     @property
@@ -133,6 +196,7 @@ class Payload:
         """Return the value for the application, to which the stubs in it belong from here on."""
         self.own()
         self.stubs = []
+        self.is_handed_over = True
         return self.value
 
     def keep_from(self, result: Payload) -> None:
@@ -150,21 +214,30 @@ class Payload:
             _dispose_within(self.value, self.owner)
         self.stubs = []
         self.promises = []
+        self.charge = None
         holds, self.holds = self.holds, []
         for reference in holds:
             reference.release()
 
     def _fill(self, value: object) -> None:
         before, self.stubs = self.stubs, []
+        self.values = 1
         try:
             self.value = self._copy(value, self, "value", 0)
+            self.charge = self.owner.account.charge(self.values * VALUE_BYTES)
         except (RecursionError, RpcError) as exc:
             for stub in self.stubs:
                 stub.dispose()
-            self.stubs, self.promises = before, []
+            self.value, self.stubs, self.promises = value, before, []
+            if isinstance(exc, LimitExceededError):
+                raise too_much(exc) from None
             if isinstance(exc, RpcError):
                 raise
             raise too_deep() from None
+
+    def _count(self, values: int) -> None:
+        self.values += values
+        self.owner.account.copy(values)
 
     def _copy(self, value: object, container: Container, key: object, depth: int) -> object:
         """Return a copy of ``value`` for ``container[key]``, noting the stubs that it holds."""
@@ -174,6 +247,7 @@ class Payload:
         if isinstance(value, dict):
             if depth >= MAX_DEPTH:
                 raise too_deep()
+            self._count(1 + len(value))
             copied: dict[str, object] = {}
             for name, item in value.items():
                 copied[name] = self._copy(item, copied, name, depth + 1)
@@ -181,6 +255,7 @@ class Payload:
         if isinstance(value, list | tuple):
             if depth >= MAX_DEPTH:
                 raise too_deep()
+            self._count(1 + len(value))
             items: list[object] = [None] * len(value)
             for index, item in enumerate(value):
                 items[index] = self._copy(item, items, index, depth + 1)
@@ -191,6 +266,7 @@ class Payload:
             target = passed(value) if self.lent else value
             return self._adopt(Stub(self.owner.near(target).retain()), container, key)
         if isinstance(value, bytearray | array):
+            self._count(memoryview(value).nbytes // VALUE_BYTES)
             return value[:]  # its maker may change it
         if isinstance(value, Shared):
             value.share()
@@ -201,6 +277,7 @@ class Payload:
         if self.stubs is None:
             self.stubs = []
         self.stubs.append(stub)
+        self._count(STUB_VALUES)
 
     def _adopt(self, stub: Stub, container: Container, key: object) -> Stub:
         self._note(stub)
@@ -209,45 +286,21 @@ class Payload:
         return stub
 
 
-class _Room:
-    """How many values may still take the place of promises, in one delivery and those within it."""
-
-    __slots__ = ("left",)
-
-    def __init__(self) -> None:
-        self.left = MAX_DELIVERED
-
-    def takes(self, value: object) -> bool:
-        """Take the room for ``value``, which may hold itself; return whether there is enough."""
-        left: list[object] = [value]
-        while left and self.left >= 0:
-            item = left.pop()
-            self.left -= 1
-            if isinstance(item, dict):
-                left.extend(item.values())
-            elif isinstance(item, list | tuple):
-                left.extend(item)
-        return self.left >= 0
-
-
 class _Delivery:
     """Waits for the promises in one payload. Lives in the observers that it leaves with them."""
 
-    __slots__ = ("chain", "missing", "payload", "room", "waiting")
+    __slots__ = ("chain", "missing", "payload", "waiting")
 
     def __init__(self, payload: Payload, around: _Delivery | None) -> None:
         self.payload = payload
-        # How many deliveries wait for this one, each for the next, and what may still come in all of them.
+        # How many deliveries wait for this one, each for the next.
         self.chain: int = 0 if around is None else around.chain + 1
-        self.room: _Room = _Room() if around is None else around.room
         # How many promises have no value yet, and who is to be told when there are none.
         self.missing = len(payload.promises)
         self.waiting: list[Callable[[Exception | None], None]] = []
 
     def begin(self) -> None:
         self.payload.delivery = self
-        if self.chain:
-            self.room.left -= PROMISE_WEIGHT * self.missing
         promises, self.payload.promises = self.payload.promises, []
         for container, key, promise in promises:
             settle(promise, self._observer(container, key))
@@ -258,11 +311,13 @@ class _Delivery:
                 self._end(outcome)
                 return
             # The promise may be used again, here or by the peer, so its value is copied for each use.
-            if not self.room.takes(outcome.value):
-                self._end(RpcError("the values of promises are too large together"))
-                return
             try:
+                if self.chain:
+                    self.payload.owner.account.copy(PROMISE_WEIGHT)
                 copied = Payload.copy_of(self.payload.owner, outcome.value)
+            except LimitExceededError as exc:
+                self._end(too_much(exc))
+                return
             except RpcError as exc:
                 self._end(exc)
                 return
@@ -272,6 +327,7 @@ class _Delivery:
                     self._end(error)
                     return
                 _put(container, key, copied.value)
+                self._take_over(copied)
                 if self.payload.stubs is not None and copied.stubs:
                     self.payload.stubs.extend(copied.stubs)
                 self.missing -= 1
@@ -281,6 +337,16 @@ class _Delivery:
             copied.deliver(placed, self)
 
         return observe
+
+    def _take_over(self, copied: Payload) -> None:
+        """Have what is in its place now counted as the payload's."""
+        self.payload.values += copied.values
+        if copied.charge is not None:
+            if self.payload.charge is None:
+                self.payload.charge = copied.charge
+            else:
+                size, copied.charge.size = copied.charge.size, 0
+                self.payload.charge.size += size
 
     def _end(self, error: Exception | None) -> None:
         if self.payload.delivery is not self:
@@ -362,6 +428,15 @@ def _dispose_within(value: object, owner: Owner) -> None:
         elif isinstance(item, RpcTarget):
             # Disposes of the target unless something else, such as an export, still refers to it.
             owner.near(item).retain().release()
+
+
+def when_room(stub: Stub, callback: Callable[[], None]) -> bool:
+    """Return whether there is room to send ``stub`` something; else ``callback`` is called when there may be.
+
+    Raises:
+        DisposedError: the stub has been disposed of.
+    """
+    return reference_of(stub).owner.when_room(callback)
 
 
 def notify(stub: Stub, arguments: tuple[object, ...], settled: Callable[[Exception | None], None]) -> None:

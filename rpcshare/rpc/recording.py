@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable
 from typing import NoReturn
 
+from rpcshare.rpc.budget import UNLIMITED
 from rpcshare.rpc.encoding import Encoder, Job
 from rpcshare.rpc.errors import EncodeError, RpcError
 from rpcshare.rpc.local import settled_stub
@@ -174,6 +175,8 @@ class Recorder:
 
     # What the placeholders ask, as of their owner.
 
+    account = UNLIMITED
+
     def ask(self, _call: object) -> NoReturn:
         """Nothing is carried out while a function is recorded."""
         raise _misused()
@@ -191,6 +194,8 @@ class Recorder:
         _captures: list[Reference],
         _instructions: Instructions,
         _budget: Budget,
+        *,
+        fixed: bool,  # noqa: ARG002 -- nothing is looked at
     ) -> NoReturn:
         """Nothing is applied while a function is recorded."""
         raise _misused()
@@ -206,6 +211,10 @@ class Recorder:
     ) -> NoReturn:
         """There are no streams in a recording."""
         raise _misused()
+
+    def when_room(self, callback: Callable[[], None]) -> bool:  # noqa: ARG002 -- nothing is sent
+        """Return True: nothing waits to be sent."""
+        return True
 
     def abandon(self, reference: Releasable) -> None:
         """A placeholder keeps nothing alive."""

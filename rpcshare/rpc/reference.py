@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from rpcshare.rpc.native import mypyc_attr
 
 if TYPE_CHECKING:
+    from rpcshare.rpc.budget import Account
     from rpcshare.rpc.local import Call
     from rpcshare.rpc.payload import Payload
 
@@ -57,6 +58,11 @@ class Releasable(Protocol):
 class Owner(Protocol):
     """Whose references these are: it has the calls carried out that they turn into."""
 
+    @property
+    def account(self) -> Account:
+        """What counts the memory that they take."""
+        ...
+
     def ask(self, call: Call) -> None:
         """Have ``call`` carried out after all those asked for before."""
         ...
@@ -90,9 +96,22 @@ class Owner(Protocol):
         ...
 
     def apply_map(
-        self, value: object, captures: list[Reference], instructions: Instructions, budget: Budget
+        self,
+        value: object,
+        captures: list[Reference],
+        instructions: Instructions,
+        budget: Budget,
+        *,
+        fixed: bool,
     ) -> Reference:
-        """Apply a mapper function to ``value``, or to each element of it; return a new hold on the result."""
+        """Apply a mapper function to ``value``, or to each element of it; return a new hold on the result.
+
+        ``fixed`` says that nobody changes ``value``, so that it may be part of the result as it is.
+        """
+        ...
+
+    def when_room(self, callback: Callable[[], None]) -> bool:
+        """Return whether it is worth sending more now; else ``callback`` is called when it may be."""
         ...
 
     def abandon(self, reference: Releasable) -> None:

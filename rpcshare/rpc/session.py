@@ -26,12 +26,13 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TypeAlias
 
 import msgspec
 
 from rpcshare import jsontext
+from rpcshare.rpc.budget import CALL_BYTES, Account, Pool, too_much
 from rpcshare.rpc.decoding import Decoder
 from rpcshare.rpc.encoding import Encoder, Job
 from rpcshare.rpc.errors import (
@@ -55,13 +56,16 @@ from rpcshare.rpc.remote import FarReference
 from rpcshare.rpc.streams import ReadableStream, WritableStream
 from rpcshare.rpc.stub import Stub
 
-__all__ = ["OnSendError", "Session", "Stats", "conceal"]
+__all__ = ["MAX_UNSENT", "OnSendError", "Session", "Stats", "conceal"]
 
 logger = logging.getLogger("rpcshare.rpc")
 
 DEFAULT_LIMITS = Limits()
 
 OnSendError: TypeAlias = "Callable[[BaseException], BaseException | None]"
+
+# Of what has been said and not yet been made frames of, in bytes of memory: above it, more can wait.
+MAX_UNSENT = 8 * 1024 * 1024
 
 # The expression for what a function returns that returns nothing.
 _UNDEFINED = ["undefined"]
@@ -94,6 +98,8 @@ class Session:
         wake: called, from any thread, when there may be something to take or to carry out.
         encode: makes a frame of a message. Messages whose size matters are encoded by it at once, and are in
             the output as frames; without it, their size is that of their JSON.
+        pool: counts what all sessions of the process hold together.
+        pool_owner: whose session it is, there.
     """
 
     def __init__(
@@ -106,8 +112,11 @@ class Session:
         on_send_error: OnSendError | None = None,
         wake: Callable[[], None] | None = None,
         encode: Callable[[object], bytes] | None = None,
+        pool: Pool | None = None,
+        pool_owner: Hashable = None,
     ) -> None:
         self.limits = limits
+        self.account = Account(limits.memory_bytes, limits.values, pool, pool_owner, self.abort)
         self.wake = wake
         # Why the session is over; None as long as it is not.
         self.closed: SessionClosedError | None = None
@@ -126,6 +135,11 @@ class Session:
 
         # What is to be done: messages to send, and calls to carry out.
         self._output: list[object] = []
+        # About how many bytes of memory the large ones among the former take.
+        self.unsent = 0
+        # Whether what drives the session has more to send than is worth having, and who waits for less.
+        self.is_congested = False
+        self._waiting_for_room: list[Callable[[], None]] = []
         self._calls: deque[Call] = deque()
         self._calls_in_flight = 0
         # Whether calls are being rejected because the session is over.
@@ -133,6 +147,7 @@ class Session:
 
         # Bytes of the message that is being processed, and what its mapper functions may still take.
         self._size = 0
+        self._uncharged = 0
         self._map_budget: MapBudget | None = None
 
         # References that only the garbage collector knew to be unused.
@@ -149,14 +164,17 @@ class Session:
         """
         if self.closed is not None:
             return
-        self._size = size
+        self._size = self._uncharged = size
         self._map_budget = None
+        self.account.copied = 0
         try:
             self._dispatch(message)
         except ProtocolError as exc:
             self.abort(exc)
         except RecursionError:
             self.abort(LimitExceededError("nesting depth", self.limits.depth))
+        except MemoryError:
+            self.abort(SessionClosedError("there is no memory left for this session", code=INTERNAL_CODE))
         except Exception:
             # Whatever it was, the tables may be half changed, and are not to be used again.
             logger.exception("a session failed")
@@ -171,7 +189,19 @@ class Session:
         while self._abandoned:
             self._abandoned.pop().release()
         output, self._output = self._output, []
+        self.unsent = 0
         return output
+
+    def has_calls(self) -> bool:
+        """Whether there are calls to be started."""
+        return bool(self._calls)
+
+    def tell_of_room(self) -> None:
+        """Have those go on who wait to send more: there is room, or the session is over."""
+        self.is_congested = False
+        waiting, self._waiting_for_room = self._waiting_for_room, []
+        for callback in waiting:
+            callback()
 
     def hear_no_more(self, reason: Exception) -> None:
         """Take note that the peer has said all that it will.
@@ -193,6 +223,7 @@ class Session:
         if self.closed is not None:
             return
         self.closed = error
+        self.account.close()
         self.imports.close(error)
         self.exports.close(error)
         self._reject_calls(error)
@@ -261,6 +292,11 @@ class Session:
             self.abort(LimitExceededError("calls in flight", bound))
             call.reject(RpcError("too many calls in flight"))
             return
+        try:
+            self.account.add(CALL_BYTES)
+        except LimitExceededError as exc:
+            call.reject(too_much(exc))
+            return
         self._calls_in_flight += 1
         call.finished = self._call_finished
         self._calls.append(call)
@@ -277,6 +313,8 @@ class Session:
 
     def _call_finished(self, _call: Call) -> None:
         self._calls_in_flight -= 1
+        self.account.subtract(CALL_BYTES)
+        self.account.copied = 0
 
     def near(self, target: object) -> NearReference:
         """Return the one reference to a target or a function of this side."""
@@ -334,15 +372,28 @@ class Session:
         return size
 
     def apply_map(
-        self, value: object, captures: list[Reference], instructions: Instructions, budget: Budget
+        self,
+        value: object,
+        captures: list[Reference],
+        instructions: Instructions,
+        budget: Budget,
+        *,
+        fixed: bool,
     ) -> Reference:
         """Apply a mapper function to ``value``, or to each element of it; return a hold on the result."""
-        return apply_map(self, value, captures, instructions, budget)
+        return apply_map(self, value, captures, instructions, budget, fixed=fixed)
 
     def run(self, job: Job) -> None:
         """Have ``job`` carried out, which is this side's own and counts against no limit."""
         self._calls.append(Call(self, job, Payload.given(self, [])))
         self._notify()
+
+    def when_room(self, callback: Callable[[], None]) -> bool:
+        """Return whether it is worth sending more now; else ``callback`` is called when it may be."""
+        if self.closed is not None or not (self.is_congested or self.unsent > MAX_UNSENT):
+            return True
+        self._waiting_for_room.append(callback)
+        return False
 
     def abandon(self, reference: Releasable) -> None:
         """Release ``reference`` when output is taken next. Any thread may call this at any time."""
@@ -381,6 +432,11 @@ class Session:
         """Return the pipe ``export_id`` to be read."""
         return self.exports.take_pipe(export_id)
 
+    def take_size(self) -> int:
+        """Return the bytes of the message being processed, to whoever asks first."""
+        size, self._uncharged = self._uncharged, 0
+        return size
+
     def collect_blob(self, export_id: int, content_type: str) -> Reference:
         """Return a hold on the blob that the pipe ``export_id`` brings."""
         return self.exports.collect_blob(export_id, content_type)
@@ -416,7 +472,13 @@ class Session:
 
     def encoder(self, payload: Payload | None = None) -> Encoder:
         """Return an encoder for a value that is sent, of ``payload`` if it may hold stubs."""
-        return Encoder(self, max_depth=self.limits.depth, raw_bytes=self._raw_bytes, payload=payload)
+        return Encoder(
+            self,
+            max_depth=self.limits.depth,
+            raw_bytes=self._raw_bytes,
+            payload=payload,
+            max_values=self.limits.values,
+        )
 
     def encode_error(self, error: BaseException) -> object:
         """Return the expression for what the peer may know about ``error``.
@@ -453,6 +515,7 @@ class Session:
             self.send(message, exported, named)
             return len(jsontext.encode(message))
         frame = self._encode(message)
+        self.unsent += len(frame)
         self.send(frame, exported, named)
         return len(frame)
 

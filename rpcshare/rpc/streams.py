@@ -12,7 +12,7 @@ from rpcshare.rpc.errors import EncodeError, RpcError, as_error
 from rpcshare.rpc.flow import FlowWindow, Sent
 from rpcshare.rpc.pipe import Chunk, Pipe
 from rpcshare.rpc.stub import Shared, Stub, reference_of
-from rpcshare.rpc.waiting import until
+from rpcshare.rpc.waiting import Signal, until
 
 __all__ = ["ReadableStream", "Sink", "WritableStream", "drain", "pump", "stream_from_pipe", "stream_to"]
 
@@ -418,6 +418,7 @@ async def pump(readable: ReadableStream, stub: Stub) -> None:
     try:
         while True:
             is_waiting = True
+            await _until_room(stub)
             item = await readable.next_to_pass_on()
             is_waiting = False
             if item is None:
@@ -435,6 +436,15 @@ async def pump(readable: ReadableStream, stub: Stub) -> None:
             raise
     finally:
         sink.dispose()
+
+
+async def _until_room(stub: Stub) -> None:
+    """Wait until the session of ``stub`` has sent most of what there is to be sent, of other streams too."""
+    owner = reference_of(stub).owner
+    room = Signal()
+    while not owner.when_room(room.set):
+        await room.wait()
+        room.clear()
 
 
 async def drain(pipe: Pipe, writable: WritableStream) -> None:

@@ -1,13 +1,14 @@
-"""Things done one after another that would else be done within each other, however long a chain they are."""
+"""Things done one after another: what would else be done within each other, and what takes long."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 
-__all__ = ["in_turn"]
+__all__ = ["in_turn", "take_turn"]
 
 logger = logging.getLogger("rpcshare.rpc")
 
@@ -38,3 +39,33 @@ def in_turn(action: Callable[[], None]) -> None:
                 logger.exception("letting go of something failed")
     finally:
         _turns.is_running = False
+
+
+class _LongWork(threading.local):
+    def __init__(self) -> None:
+        self.waiting: deque[Callable[[], None]] = deque()
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+
+_long_work = _LongWork()
+
+
+def take_turn(loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -> None:
+    """Have ``action`` carried out soon: one of what waits here, each time that the event loop goes round.
+
+    However many have long work to do, whoever has little to do waits for a part of one of them.
+    """
+    if _long_work.loop is not loop:
+        # That of another loop is over with it.
+        _long_work.waiting.clear()
+        _long_work.loop = loop
+    _long_work.waiting.append(action)
+    if len(_long_work.waiting) == 1:
+        loop.call_soon(_next_turn)
+
+
+def _next_turn() -> None:
+    action = _long_work.waiting.popleft()
+    if _long_work.waiting and _long_work.loop is not None:
+        _long_work.loop.call_soon(_next_turn)
+    action()

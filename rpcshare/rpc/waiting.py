@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rpcshare.rpc.stub import path_of, reference_of
+from rpcshare.rpc.turns import take_turn
 
 if TYPE_CHECKING:
     from rpcshare.rpc.payload import Payload
     from rpcshare.rpc.stub import Promise
 
-__all__ = ["Signal", "until", "wait_for"]
+__all__ = ["Signal", "turn", "until", "wait_for"]
 
 
 class Signal:
@@ -56,6 +57,12 @@ async def until(register: Callable[[Callable[[], None]], None]) -> None:
 
     register(fire)
     await future
+
+
+async def turn() -> None:
+    """Return when it is this task's turn among those that have long work to do."""
+    loop = asyncio.get_running_loop()
+    await until(lambda fire: take_turn(loop, fire))
 
 
 async def wait_for(promise: Promise) -> object:

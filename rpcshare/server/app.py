@@ -23,6 +23,7 @@ from rpcshare.auth.rate_limits import CallerLimits
 from rpcshare.auth.trusted_proxies import TrustedProxies
 from rpcshare.config import Settings
 from rpcshare.rpc import Limits
+from rpcshare.rpc.budget import Pool
 from rpcshare.server import api_types
 from rpcshare.server.answers import read_answer
 from rpcshare.server.cors import CorsMiddleware
@@ -71,7 +72,12 @@ def create_app(
         audit: is told of who is refused.
         seal: for the cookie of who signs in; without it, nobody can.
     """
-    limits = Limits(message_bytes=settings.max_message_size, calls_in_flight=settings.max_calls_in_flight)
+    limits = Limits(
+        message_bytes=settings.max_message_size,
+        values=settings.max_values,
+        memory_bytes=settings.max_session_memory,
+        calls_in_flight=settings.max_calls_in_flight,
+    )
     audit = audit or AuditLog()
     is_public = settings.public_url is not None
     origins = OriginPolicy(base_url, settings.allowed_origins, audit, is_public=is_public)
@@ -86,6 +92,7 @@ def create_app(
         audit,
         anonymous=settings.anonymous_create,
         metrics=metrics,
+        pool=Pool(settings.max_rpc_memory // settings.workers) if settings.max_rpc_memory else None,
         keys=keys,
     )
     viewers = Viewers(held)

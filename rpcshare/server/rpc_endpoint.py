@@ -17,11 +17,12 @@ from rpcshare.auth.audit import Action, AuditLog
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.handshake import Authenticator, select_subprotocol
 from rpcshare.auth.origin import OriginPolicy
-from rpcshare.auth.rate_limits import ConnectionLimit
+from rpcshare.auth.rate_limits import ConnectionLimit, network_of
 from rpcshare.auth.request_head import RequestHead
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import JSON, Codec, Connection, Limits
 from rpcshare.rpc.batch import BatchServerTransport
+from rpcshare.rpc.budget import Pool
 from rpcshare.rpc.direct import DirectConnection
 from rpcshare.rpc.messagepack import MESSAGEPACK
 from rpcshare.server.content_coding import read_decoded_body
@@ -90,6 +91,7 @@ class RpcEndpoint:
         *,
         anonymous: bool,
         metrics: Metrics,
+        pool: Pool | None = None,
         keys: ApiKeys | None = None,
     ) -> None:
         self._service = service
@@ -101,6 +103,7 @@ class RpcEndpoint:
         self._anonymous = anonymous
         self._keys = keys
         self._metrics = metrics
+        self._pool = pool
         # Sessions by what they run over.
         self._connections: set[DirectConnection] = set()
         self._running: set[asyncio.Task[None]] = set()
@@ -162,6 +165,8 @@ class RpcEndpoint:
                 describe_error=to_rpc_error,
                 throttle=True,
                 call_grace=CALL_GRACE,
+                pool=self._pool,
+                pool_owner=_owner_of(caller),
             )
             connection.around_call = self._metrics.around_call
             self._connections.add(connection)
@@ -200,6 +205,8 @@ class RpcEndpoint:
             describe_error=to_rpc_error,
             throttle=True,
             call_grace=BATCH_GRACE,
+            pool=self._pool,
+            pool_owner=_owner_of(caller),
         )
         batch.around_call = self._metrics.around_call
         self._batches.add(batch)
@@ -241,6 +248,11 @@ class RpcEndpoint:
 
 async def _no_session(_request: Request) -> Response:
     return upgrade_required("This is the address of a WebSocket, and of batches, which are sent with POST")
+
+
+def _owner_of(caller: Caller) -> str:
+    """Return who pays for what a session holds. View tokens have no subject, and anybody can get many."""
+    return caller.subject or network_of(caller.address)
 
 
 @contextlib.contextmanager

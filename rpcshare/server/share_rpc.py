@@ -14,7 +14,7 @@ from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import UNDEFINED, Date, ReadableStream, RpcTarget, Stub, rpc_method
 from rpcshare.server.keys_rpc import KeysRpc
 from rpcshare.server.plain_json import iso_string, plain_json
-from rpcshare.server.subscriptions import CallbackSubscription, event_stream
+from rpcshare.server.subscriptions import CallbackSubscription, event_stream, preencoded_document
 from rpcshare.shares.access import require_standing
 from rpcshare.shares.document import Form
 from rpcshare.shares.service import ShareService
@@ -98,8 +98,7 @@ class ShareRpc(RpcTarget):
     async def get_share(self, share_id: str) -> object:
         """Return the whole of a share: an AgentSession."""
         document = await self._service.document(self._caller, share_id, Form.AGENT_SESSION)
-        value: object = await document.decoded()
-        return value
+        return preencoded_document(document)
 
     @rpc_method("getShareMetadata(shareID)")
     async def get_share_metadata(self, share_id: str) -> object:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Callable
 
 import structlog
 
+from rpcshare import jsontext
 from rpcshare.auth.caller import Caller
-from rpcshare.rpc import Preencoded, RpcError, RpcTarget, Stub, notify, rpc_method
+from rpcshare.rpc import Preencoded, RpcError, RpcTarget, Stub, notify, rpc_method, when_room
+from rpcshare.shares.document import Document
 from rpcshare.shares.events import Event, Refused
 from rpcshare.shares.hub import Subscription
 from rpcshare.shares.service import ShareService
@@ -27,7 +30,19 @@ def preencoded(event: Event) -> Preencoded:
     forms = event.__dict__
     form = forms.get("preencoded")
     if not isinstance(form, Preencoded):
-        form = forms["preencoded"] = Preencoded(event.value)
+        load = functools.partial(jsontext.decode, event.json)
+        form = forms["preencoded"] = Preencoded(load=load, size=len(event.json))
+    return form
+
+
+def preencoded_document(document: Document) -> Preencoded:
+    """Return the document as the wire carries it, encoded once for however many readers."""
+    forms = document.__dict__
+    form = forms.get("preencoded")
+    if not isinstance(form, Preencoded):
+        # Without a reference to the document itself, whose form this is.
+        load = functools.partial(jsontext.decode, document.body)
+        form = forms["preencoded"] = Preencoded(load=load, size=len(document.body))
     return form
 
 
@@ -47,6 +62,7 @@ class CallbackSubscription(RpcTarget):
         self._subscription = subscription
         self._on_event = on_event.dup()
         self._in_flight = 0
+        self._waits_for_room = False
         self._is_over = False
         self._on_event.on_broken(self._break)
         # The first event follows what `subscribe` returns.
@@ -69,6 +85,9 @@ class CallbackSubscription(RpcTarget):
     def _deliver(self) -> None:
         """Send what there is, as far as there is room for it on the way."""
         while not self._is_over and self._in_flight < WINDOW:
+            if self._waits_for_room or not when_room(self._on_event, self._go_on):
+                self._waits_for_room = not self._is_over
+                return
             event = self._subscription.take()
             if event is not None:
                 self._in_flight += 1
@@ -80,6 +99,10 @@ class CallbackSubscription(RpcTarget):
                     self._send(Refused.because(error, self._subscription.share_id), _ignore)
                 self._end()
             return
+
+    def _go_on(self) -> None:
+        self._waits_for_room = False
+        self._deliver()
 
     def _send(self, event: Event, answered: Callable[[Exception | None], None]) -> None:
         try:

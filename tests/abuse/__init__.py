@@ -1,8 +1,8 @@
 """Callers that ask for as much as they can, thrown at a server that has little memory.
 
-``python -m tests.abuse`` (``make abuse``) runs each kind of caller against a server of its own with 1 GiB.
-Throughout, ``/healthz`` has to answer within a second; no process may die; and when a caller has gone,
-the server has to be within 50 MB of where it was. Inputs are generated from a seed, which is printed.
+``make abuse`` runs each kind of caller against a server of its own, which may have 1 GiB. Throughout,
+``/healthz`` has to answer within a second; no process may die; and when a caller has gone, the server has to
+be within 50 MB of where it was. Inputs are generated from a seed, which is printed.
 
 A kind is a module in ``tests/abuse/callers`` with ``KINDS``, a mapping of names to functions::
 

@@ -295,9 +295,8 @@ class TestPromisesInPairs:
     def test_fail_the_call_that_is_given_them(self) -> None:
         server = self.doubled(50)
         answers = server.exchange(call(0, "echo", ["pipeline", 50]), ["pull", 51])
-        assert answers == [
-            ["reject", 51, ["error", "Error", "the values of promises are too large together"]]
-        ]
+        error = "limit exceeded: values copied at once (at most 2,000,000)"
+        assert answers == [["reject", 51, ["error", "Error", error, None, {"code": "PAYLOAD_TOO_LARGE"}]]]
         assert server.session.stats().calls_in_flight == 0
 
     def test_are_delivered_where_they_are_few(self) -> None:

@@ -1,0 +1,227 @@
+"""How much memory peers make this side hold: by session, and in all sessions of a process.
+
+What is held is estimated, from above: a value counts for :data:`VALUE_BYTES`, text and bytes for their length
+too. It is counted as a session takes it on, and given back when the last that refers to it lets go, whoever
+that is: a :class:`Charge` does so when it is freed. Estimates that are small are not made one by one, but are
+part of what an entry of a table counts for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+from rpcshare.rpc.errors import LimitExceededError, RpcError
+
+__all__ = [
+    "CALL_BYTES",
+    "ENTRY_BYTES",
+    "UNLIMITED",
+    "VALUE_BYTES",
+    "Account",
+    "Charge",
+    "Pool",
+    "count_values",
+    "too_much",
+]
+
+VALUE_BYTES = 96
+"""For what a value counts: an empty object and its place in an array take about as much."""
+
+ENTRY_BYTES = 1024
+"""For what an entry of a table counts, with a small value in it."""
+
+CALL_BYTES = 4096
+"""For what a call that is under way counts, with its task."""
+
+# What a payload may hold for what its entry counts for anyway.
+_SMALL = 1024
+
+
+class Account:
+    """What one session makes this side hold.
+
+    Args:
+        bound: in bytes; 0 for any number.
+        values: how many may be copied at once; 0 for any number.
+        pool: what is held in all sessions, if that has a bound.
+        owner: whose session it is: of a pool that is too full, who has most is cut off.
+        end: ends the session, given the reason.
+    """
+
+    def __init__(
+        self,
+        bound: int = 0,
+        values: int = 0,
+        pool: Pool | None = None,
+        owner: Hashable = None,
+        end: Callable[[LimitExceededError], None] | None = None,
+    ) -> None:
+        self.bound = bound
+        self.values = values
+        self.held = 0
+        # Values that have been copied since whoever has the event loop had it last.
+        self.copied = 0
+        self.owner = owner
+        self.end = end
+        self.pool = pool
+        if pool is not None:
+            pool.accounts.add(self)
+
+    def add(self, size: int) -> None:
+        """Count ``size`` bytes more, until they are subtracted.
+
+        Raises:
+            LimitExceededError: they are too many. They are not counted.
+        """
+        held = self.held + size
+        if self.bound and held > self.bound:
+            raise LimitExceededError("memory of the session", self.bound)
+        pool = self.pool
+        if pool is not None:
+            if pool.held + size > pool.bound:
+                pool.relieve(self, size)
+            pool.held += size
+        self.held = held
+
+    def copy(self, count: int) -> None:
+        """Count values that are about to be copied, or looked at one by one.
+
+        Raises:
+            LimitExceededError: with those before, they are too many to be copied at once.
+        """
+        self.copied += count
+        if self.values and self.copied > self.values:
+            raise LimitExceededError("values copied at once", self.values)
+
+    def subtract(self, size: int) -> None:
+        """Count ``size`` bytes no longer."""
+        self.held -= size
+        if self.pool is not None:
+            self.pool.held -= size
+
+    def charge(self, size: int) -> Charge | None:
+        """Count ``size`` bytes until what is returned is freed; None for what is too small to be counted.
+
+        Raises:
+            LimitExceededError: as :meth:`add`.
+        """
+        return Charge(self, size) if size > _SMALL else None
+
+    def require_room(self, size: int) -> None:
+        """Refuse what would take ``size`` bytes, without counting it.
+
+        Raises:
+            LimitExceededError: as :meth:`add`.
+        """
+        self.add(size)
+        self.subtract(size)
+
+    def close(self) -> None:
+        """Be no candidate for being ended any longer: the session is over, and lets go of what it holds."""
+        self.end = None
+        if self.pool is not None:
+            self.pool.accounts.discard(self)
+            self.pool.ending.add(self)
+
+
+class Charge:
+    """Bytes that an account has to count for as long as this is there."""
+
+    __slots__ = ("account", "size")
+
+    def __init__(self, account: Account, size: int) -> None:
+        self.size = 0
+        self.account = account
+        account.add(size)
+        self.size = size
+
+    def grow(self, size: int) -> None:
+        """Count ``size`` bytes more.
+
+        Raises:
+            LimitExceededError: as :meth:`Account.add`.
+        """
+        self.account.add(size)
+        self.size += size
+
+    def __del__(self) -> None:
+        self.account.subtract(self.size)
+
+
+class Pool:
+    """What all sessions of a process hold together.
+
+    When that is too much, the session that holds most is ended, of the caller that holds most: another one
+    that asks for a little is not made to pay for it.
+    """
+
+    def __init__(self, bound: int) -> None:
+        """Have at most ``bound`` bytes held."""
+        self.bound = bound
+        self.held = 0
+        # Those of sessions that go on, and of those that have ended and still let go of what they held.
+        self.accounts: set[Account] = set()
+        self.ending: set[Account] = set()
+
+    def relieve(self, asking: Account, size: int) -> None:
+        """End sessions until there is room for ``size`` bytes more.
+
+        Raises:
+            LimitExceededError: that of ``asking`` is the one that would have to be ended.
+        """
+        error = LimitExceededError("memory of all sessions", self.bound)
+        self.ending = {account for account in self.ending if account.held > 0}
+        while self.held + size - sum(account.held for account in self.ending) > self.bound:
+            account = self._largest()
+            if account is None or account is asking:
+                raise error
+            end = account.end
+            account.close()
+            if end is not None:
+                end(error)
+
+    def _largest(self) -> Account | None:
+        held: dict[Hashable, int] = {}
+        for account in self.accounts:
+            held[account.owner] = held.get(account.owner, 0) + account.held
+        if not held:
+            return None
+        owner = max(held, key=lambda each: held[each])
+        mine = [account for account in self.accounts if account.owner == owner]
+        return max(mine, key=lambda account: account.held)
+
+
+def count_values(value: object, account: Account) -> tuple[int, bool]:
+    """Return how many values there are in ``value``, and whether nothing in it refers to anything.
+
+    Raises:
+        LimitExceededError: there are too many to be looked at, as there are in one that holds itself.
+    """
+    count = 1
+    is_plain = True
+    left: list[object] = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, dict):
+            count += len(item)
+            account.copy(len(item))
+            left.extend([each for each in item.values() if type(each) not in _LEAVES])
+        elif isinstance(item, list | tuple):
+            count += len(item)
+            account.copy(len(item))
+            left.extend([each for each in item if type(each) not in _LEAVES])
+        elif type(item) not in _LEAVES:
+            is_plain = False
+    return count, is_plain
+
+
+_LEAVES = frozenset({str, int, float, bool, type(None), bytes})
+
+
+UNLIMITED = Account()
+"""Of what belongs to no session."""
+
+
+def too_much(error: LimitExceededError) -> RpcError:
+    """Return what a call fails with for which ``error`` says that there is no room."""
+    return RpcError(str(error), code="PAYLOAD_TOO_LARGE")
