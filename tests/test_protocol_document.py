@@ -356,7 +356,12 @@ def test_limits_are_the_defaults() -> None:
     shown = [int(row[1].replace(",", "")) for row in table("| name | default | bounds |")]
     assert shown == list(msgspec.structs.astuple(rpc.Limits()))
     settings = Settings()
-    assert [settings.max_message_size, settings.max_calls_in_flight] == [shown[0], shown[-1]]
+    assert [
+        settings.max_message_size,
+        settings.max_values,
+        settings.max_session_memory,
+        settings.max_calls_in_flight,
+    ] == [shown[0], shown[2], shown[3], shown[-1]]
 
 
 def test_limits_of_callers_are_the_defaults() -> None:

@@ -9,7 +9,7 @@ from time import perf_counter
 from rpcshare.rpc.budget import Pool
 from rpcshare.rpc.codec import JSON, Codec
 from rpcshare.rpc.driver import HIGH_WATER, TIME_SLICE, Driver, lost
-from rpcshare.rpc.errors import RpcError
+from rpcshare.rpc.errors import LimitExceededError, RpcError
 from rpcshare.rpc.limits import Limits
 from rpcshare.rpc.session import DEFAULT_LIMITS, OnSendError, conceal
 from rpcshare.rpc.transport import DirectTransport, TransportClosedError
@@ -57,6 +57,8 @@ class DirectConnection(Driver):
         # Frames that arrived while the connection took none, and whether the transport is paused for that.
         self._inbox: list[bytes | str] = []
         self._is_paused = False
+        # Bytes that have arrived of a message that is not whole.
+        self._begun = 0
         # Set when no more frames are taken.
         self._is_over = Signal()
 
@@ -95,9 +97,24 @@ class DirectConnection(Driver):
         self._pending = 0
         self._flush()
 
+    def holding(self, size: int) -> None:
+        """Count what has arrived of a message."""
+        account = self.session.account
+        begun, self._begun = self._begun, 0
+        account.subtract(begun)
+        if self.session.closed is not None:
+            return
+        try:
+            account.add(size)
+        except LimitExceededError as exc:
+            self.session.abort(exc)
+        else:
+            self._begun = size
+
     def transport_lost(self, error: TransportClosedError) -> None:
         """End the session."""
         self.session.close(lost(error))
+        self.holding(0)
         self._flush()
         self._messages.clear()
         self._drained.set()

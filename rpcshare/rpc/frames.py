@@ -54,6 +54,15 @@ class FrameReader:
         # Whether frames of a message have arrived, and not the last.
         self._is_within_message = False
 
+    @property
+    def held_size(self) -> int:
+        """How many bytes of a frame have arrived that is not whole."""
+        return self._held_size
+
+    def limit(self, max_size: int) -> None:
+        """Wait for no frame of more than ``max_size`` bytes from now on."""
+        self._max_size = max_size
+
     def read(self, data: bytes) -> Iterator[tuple[bool, bytes] | bytes]:
         """Yield each message, and whether it is text; and, as bytes, frames that are for others to read."""
         if self._held:

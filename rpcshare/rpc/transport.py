@@ -83,6 +83,10 @@ class Receiver(Protocol):
         """Hear that most of what was written has left."""
         ...
 
+    def holding(self, size: int) -> None:
+        """Hear how many bytes have arrived of a message that is not whole. Not every transport tells."""
+        ...
+
     def transport_lost(self, error: TransportClosedError) -> None:
         """Hear that no frame will come and none can be sent. Told once."""
         ...

@@ -76,6 +76,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         # What waited for the peer when it was last asked whether it is there.
         self._ahead_of_ping = (0, 0)
         self._takes_text_as_bytes = False
+        # How many bytes there are of the message whose frames are arriving, and what the receiver knows of.
+        self._fragments = 0
+        self._told_held = 0
         # Whether the message whose frames are arriving is text.
         self._is_text = False
         # Messages of the data that is being processed.
@@ -135,6 +138,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def limit_messages(self, size: int) -> None:
         """Take no message of more than ``size`` bytes from now on: 1009 ends the connection."""
         self.conn.max_message_size = size
+        self._frames.limit(size)
 
     async def send_text_in_parts(self, parts: Iterable[bytes]) -> None:
         """Send one text message as fragments (RFC 6455, section 5.4), each when most of the last has left.
@@ -185,6 +189,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             super().data_received(self._frames.take_rest() + data)
         if self._arrived:
             self._tell_arrived()
+        held = self._frames.held_size + self._fragments
+        if held != self._told_held and self._receiver is not None:
+            self._told_held = held
+            self._receiver.holding(held)
 
     def _is_ending(self) -> bool:
         return self.conn.state is not State.OPEN
@@ -212,9 +220,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                     arrived.append(self._message(event.data))
                 else:
                     self.frames = [bytes(event.data)]
+                    self._fragments = len(event.data)
             elif opcode is Opcode.CONT:
                 self.frames.append(bytes(event.data))
+                self._fragments += len(event.data)
                 if event.fin:
+                    self._fragments = 0
                     arrived.append(self._message(b"".join(self.frames)))
                     self.frames = []
             elif opcode is Opcode.PING:

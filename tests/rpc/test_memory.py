@@ -160,6 +160,17 @@ class TestReferences:
 
 
 class TestTooMuch:
+    async def test_is_the_begin_of_a_message_that_does_not_end(self) -> None:
+        pool = Pool(10**6)
+        connections = [DirectConnection(FakeTransport(), Api(), pool=pool) for _ in range(5)]
+        for connection in connections:
+            connection.attach()
+            connection.holding(300_000)
+        assert sum(connection.session.closed is not None for connection in connections) == 2
+        for connection in connections:
+            connection.transport_lost(TransportClosedError("the test is over"))
+        assert pool.held == 0
+
     def test_ends_the_session_that_pushes_it(self) -> None:
         server = BareSession(Api(), limits=Limits(memory_bytes=WIDE * VALUE_BYTES))
         server.feed(["push", wide()])
