@@ -172,7 +172,7 @@ class Pool:
         error = LimitExceededError("memory of all sessions", self.bound)
         self.ending = {account for account in self.ending if account.held > 0}
         while self.held + size - sum(account.held for account in self.ending) > self.bound:
-            account = self._largest()
+            account = self._largest(asking, size)
             if account is None or account is asking:
                 raise error
             end = account.end
@@ -180,15 +180,16 @@ class Pool:
             if end is not None:
                 end(error)
 
-    def _largest(self) -> Account | None:
-        held: dict[Hashable, int] = {}
+    def _largest(self, asking: Account, size: int) -> Account | None:
+        """Return the largest account of whoever would hold most, with what is asked for."""
+        held: dict[Hashable, int] = {asking.owner: size} if self.accounts else {}
         for account in self.accounts:
             held[account.owner] = held.get(account.owner, 0) + account.held
         if not held:
             return None
         owner = max(held, key=lambda each: held[each])
         mine = [account for account in self.accounts if account.owner == owner]
-        return max(mine, key=lambda account: account.held)
+        return max(mine, key=lambda account: account.held, default=None)
 
 
 def count_values(value: object, account: Account) -> tuple[int, bool]:
