@@ -26,6 +26,7 @@ from pydantic_settings import (
 from rpcshare.auth.caller import Scope
 from rpcshare.auth.credential import MAX_CREDENTIAL_LENGTH, Credential, CredentialKind
 from rpcshare.auth.origin import parse_origin
+from rpcshare.durations import parse_duration
 
 __all__ = ["ConfigError", "Settings", "environment_name", "load_settings", "option_name"]
 
@@ -69,6 +70,12 @@ _STORE_FILE = "store.sqlite3"
 
 class ConfigError(Exception):
     """A setting that the server cannot start with, in one line that names it and no secret."""
+
+
+def _seconds(value: object) -> float:
+    """Return a duration in seconds, which a bare number is too."""
+    is_number = isinstance(value, str) and value.strip().isdecimal()
+    return parse_duration(f"{value}s".replace(" ", "") if is_number else value)
 
 
 def _text(value: str) -> str:
@@ -210,6 +217,11 @@ class Settings(BaseSettings):
 
     host: Annotated[str, AfterValidator(_host)] = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8787, ge=0, le=65535, description="Port to listen on; 0: any free port.")
+    keep_alive: Annotated[float, BeforeValidator(_seconds)] = Field(
+        75,
+        description="How long a connection may be idle between two requests, such as 75s: longer than the "
+        "proxy in front keeps it.",
+    )
     workers: int = Field(
         1,
         ge=1,

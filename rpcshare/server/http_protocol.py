@@ -21,6 +21,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from rpcshare.server.accepting import unmapped
 from rpcshare.server.outflow import OUTFLOW_PATIENCE, Outflow
 from rpcshare.server.websocket_protocol import WebSocketProtocol
 
@@ -44,6 +45,9 @@ connection were cut (RFC 9112 section 9.6)."""
 
 # Headers that say where a request ends, and whether what follows it is HTTP.
 _FRAMING = frozenset({b"connection", b"content-length", b"host", b"transfer-encoding", b"upgrade"})
+
+
+_CLOSE = (b"connection", b"close")
 
 
 class _RefusedError(Exception):
@@ -89,6 +93,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own
         """Begin a connection."""
         super().connection_made(transport)
+        self.client = unmapped(self.client)
         self._outflow = Outflow(transport, self.loop, self.outflow_patience)
         self.app = self._closing_early(self.app)
         self._wait_for_head()
@@ -156,7 +161,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._is_upgrade = False
         if self._is_last or self.transport.is_closing():
             return []
-        if not self._is_handshake():
+        if self._is_handshake():
+            if self._is_draining():
+                raise _RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "the server is being stopped")
+        else:
             # RFC 9110 section 7.8: a server may ignore Upgrade. The parser can only be told by its absence.
             head = self._head_without_upgrade()
             self.parser = httptools.HttpRequestParser(self)
@@ -212,6 +220,10 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)
         protocol.handshake_received(target, headers, early)
+
+    def _is_draining(self) -> bool:
+        """Whether the server stops, so that a client is told with each answer not to ask again here."""
+        return getattr(self.server_state, "is_draining", False)
 
     def _is_idle(self) -> bool:
         """Whether all that was asked has been answered."""
@@ -365,7 +377,12 @@ class HttpProtocol(HttpToolsProtocol):
         async def closing_early(scope: Scope, receive: Receive, send: Send) -> None:
             async def send_as_last(message: Message) -> None:
                 # What has been answered before is there whole, or nothing would wait behind it.
-                if message["type"] != "http.response.start" or not self._has_head or self.pipeline:
+                if message["type"] != "http.response.start" or self.pipeline:
+                    await send(message)
+                    return
+                if not self._has_head:
+                    if self._is_draining():
+                        message = {**message, "headers": [*message.get("headers", ()), _CLOSE]}
                     await send(message)
                     return
                 self._is_last = True

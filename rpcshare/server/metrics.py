@@ -86,6 +86,10 @@ class Metrics:
             "By how much the event loop was late at most since this was last read.",
             registry=registry,
         )
+        self._pauses = _Read(
+            "rpcshare_accept_pauses", "Times that connections had to wait a second for free file descriptors."
+        )
+        registry.register(self._pauses)
         self._worst_lag = 0.0
         self._lag.set_function(self._take_worst_lag)
         registry.register(_ServiceCollector(service))
@@ -105,6 +109,10 @@ class Metrics:
     def count_viewers(self, count: Callable[[], int]) -> None:
         """Have ``count`` asked for how many event streams are open."""
         self._viewers.set_function(count)
+
+    def count_accept_pauses(self, count: Callable[[], int]) -> None:
+        """Have ``count`` asked for how often there were no descriptors for more connections."""
+        self._pauses.read = count
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count a request."""
@@ -143,6 +151,19 @@ class Metrics:
     def _take_worst_lag(self) -> float:
         lag, self._worst_lag = self._worst_lag, 0.0
         return lag
+
+
+class _Read(Collector):
+    """A counter that is kept elsewhere."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self._name = name
+        self._text = text
+        self.read: Callable[[], int] = int
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield it."""
+        yield CounterMetricFamily(self._name, self._text, self.read())
 
 
 class _ServiceCollector(Collector):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import os
 import signal
 import socket
 import ssl
@@ -34,10 +35,12 @@ from rpcshare.broadcast import Broadcaster, LocalBroadcaster, open_broadcaster
 from rpcshare.compiled import core
 from rpcshare.config import ConfigError, Settings
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.server.accepting import raise_descriptor_limit
 from rpcshare.server.app import create_app
 from rpcshare.server.connection_identity import head_verifiers
 from rpcshare.server.http_protocol import HttpProtocol
 from rpcshare.server.http_server import HttpServer
+from rpcshare.server.listening import listen, passed_sockets
 from rpcshare.server.logs import configure_logging
 from rpcshare.server.memory import giving_back, tune_allocator
 from rpcshare.server.open_connections import OpenConnections
@@ -75,8 +78,6 @@ WARM_UP_AFTER = 3.0
 PING_INTERVAL = 15.0
 PING_TIMEOUT = 10.0
 
-BACKLOG = 2048
-
 # How many more objects must have been made than freed for the collector to look at the young ones; Python's
 # own 700 are made by a few calls that are under way.
 GC_THRESHOLD = 100_000
@@ -93,9 +94,14 @@ def serve(settings: Settings) -> int:
         CertificateFileError: a certificate, a key or a revocation list is of no use.
     """
     configure_logging(settings)
+    raise_descriptor_limit()
     _refuse_workers_without_store(settings)
     loop_factory = _loop_factory()
-    with _prepared(settings) as ground:
+    passed = passed_sockets(os.environ)
+    if passed:
+        address = passed[0].getsockname()
+        settings = settings.model_copy(update={"host": address[0], "port": address[1]})
+    with _prepared(settings, passed) as ground:
         _warn_of_sqlite(settings)
         _tune_garbage_collection()
         tune_allocator()
@@ -107,7 +113,7 @@ def serve(settings: Settings) -> int:
         if settings.workers > 1:
             from rpcshare.server.workers import supervise  # noqa: PLC0415 -- one process needs none of it
 
-            return supervise(settings.workers, serve_here, ground.listener, _announcement(settings, ground))
+            return supervise(settings.workers, serve_here, ground.listeners, _announcement(settings, ground))
         serve_here()
     return 0
 
@@ -124,19 +130,26 @@ class _Ground(NamedTuple):
     token: str
     secret: UUID
     tls: ServerTls | None
-    listener: socket.socket
+    listeners: list[socket.socket]
+    are_passed: bool
+    """Whether the listeners are a service manager's, who listens on when this server does not."""
+
+    @property
+    def port(self) -> int:
+        """The port of the first."""
+        return int(self.listeners[0].getsockname()[1])
 
     def base_url(self, settings: Settings) -> str:
         """Return the base of every link to the server."""
-        return settings.base_url(self.listener.getsockname()[1])
+        return settings.base_url(self.port)
 
     def __repr__(self) -> str:
         """Leave out token and secret."""
-        return f"_Ground(listener={self.listener!r})"
+        return f"_Ground(listeners={self.listeners!r})"
 
 
 @contextlib.contextmanager
-def _prepared(settings: Settings) -> Iterator[_Ground]:
+def _prepared(settings: Settings, passed: list[socket.socket]) -> Iterator[_Ground]:
     token = settings.token.get_secret_value() if settings.token else None
     token = admin_token(token, settings.data_dir)
     secret = shared_secret(
@@ -144,8 +157,9 @@ def _prepared(settings: Settings) -> Iterator[_Ground]:
         settings.data_dir,
     )
     tls = ServerTls.of_settings(settings)
-    with _listen(settings) as listener:
-        yield _Ground(token, secret, tls, listener)
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(each) for each in passed or [listen(settings)]]
+        yield _Ground(token, secret, tls, listeners, are_passed=bool(passed))
 
 
 def _refuse_workers_without_store(settings: Settings) -> None:
@@ -255,9 +269,11 @@ async def _serve(settings: Settings, ground: _Ground, worker: Worker | None) -> 
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
+                timeout_keep_alive=settings.keep_alive,  # type: ignore[arg-type]  # a part of a second is fine
                 timeout_graceful_shutdown=CLOSE_SECONDS,
             )
         )
+        connections.metrics.count_accept_pauses(lambda: server.pauses)
         stop = asyncio.Event()
         say_ready: Callable[[], None] = partial(print, _announcement(settings, ground), flush=True)
         heeded = [signal.SIGTERM, signal.SIGINT]
@@ -266,7 +282,7 @@ async def _serve(settings: Settings, ground: _Ground, worker: Worker | None) -> 
             worker.on_orphaned(stop.set)
         for number in heeded:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await _run_until(stop, server, connections, ground.listener, say_ready)
+        await _run_until(stop, server, connections, ground, say_ready)
     if worker is None:
         logger.info("stopped")
 
@@ -275,11 +291,11 @@ async def _run_until(
     stop: asyncio.Event,
     server: HttpServer,
     connections: OpenConnections,
-    listener: socket.socket,
+    ground: _Ground,
     say_ready: Callable[[], None],
 ) -> None:
     loop = asyncio.get_running_loop()
-    running = loop.create_task(server.serve(sockets=[listener]))
+    running = loop.create_task(server.serve(sockets=ground.listeners))
     stopping = loop.create_task(stop.wait())
     await asyncio.wait(
         {running, loop.create_task(server.has_started.wait())}, return_when=asyncio.FIRST_COMPLETED
@@ -290,12 +306,15 @@ async def _run_until(
     await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     warming_up.cancel()
-    for listening in server.servers:
-        listening.close()
+    server.stop_accepting(takes_waiting=not ground.are_passed)
+    for listener in ground.listeners:
+        listener.close()
+    last_answers = loop.create_task(server.answer_the_last())
     try:
         await asyncio.wait_for(connections.drain(), DRAIN_SECONDS)
     except TimeoutError:
         logger.warning("calls were still under way when the server stopped", sessions=len(connections))
+    await last_answers
     loop.call_later(BODY_SECONDS, connections.intake.end)
     server.should_exit = True
     await running
@@ -303,16 +322,6 @@ async def _run_until(
 
 def _tls_factory(tls: ServerTls | None) -> Callable[..., ssl.SSLContext] | None:
     return None if tls is None else lambda *_: tls.context
-
-
-def _listen(settings: Settings) -> socket.socket:
-    """Return a listening socket, so that a port in use is known before anything else is begun."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
-    except OSError as exc:
-        reason = exc.strerror or str(exc)
-        raise OSError(f"cannot listen on {settings.host} port {settings.port}: {reason}") from exc
 
 
 @contextlib.asynccontextmanager
@@ -375,7 +384,7 @@ async def _opened_broadcaster(
 def _announcement(settings: Settings, ground: _Ground) -> str:
     """Return what a user needs who has just started the server. The token itself is not in it."""
     base_url = ground.base_url(settings)
-    listens = settings.listening_url(ground.listener.getsockname()[1])
+    listens = settings.listening_url(ground.port)
     if settings.token is not None:
         place, key = "as given in the settings", "TOKEN"
     else:

@@ -23,13 +23,25 @@ from rpcshare.errors import ShareError
 from rpcshare.shares.events import Deleted, Event, Refused, Snapshot, Sync
 from rpcshare.shares.hub import Subscription
 
-__all__ = ["MAX_CHATTER", "Ending", "EventSocket", "EventStream", "Viewers"]
+__all__ = [
+    "CLOSE_TIMEOUT",
+    "MAX_CHATTER",
+    "STREAMED",
+    "Ending",
+    "EventSocket",
+    "EventStream",
+    "Viewers",
+    "until_closed",
+]
 
 HEARTBEAT = 15.0
 """After so many seconds without an event a stream has a comment: nobody on the way is to take it for dead."""
 
 RETRY = 2000
 """After how many milliseconds a browser comes back when a stream has ended."""
+
+STREAMED = {"Cache-Control": "private, no-store, no-transform", "X-Accel-Buffering": "no"}
+"""Headers of a stream: proxies gather what they compress, unless they are told to leave it alone."""
 
 # What a client may send on an event socket, in bytes: it is not looked at.
 MAX_CHATTER = 64 * 1024
@@ -133,8 +145,7 @@ class EventStream(Response):
         self._held = held
         self.status_code = 200
         self.background = None
-        # Some proxies gather what they pass on, unless they are told.
-        self.init_headers({"Cache-Control": "private, no-store", "X-Accel-Buffering": "no"})
+        self.init_headers(STREAMED)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send all events."""
@@ -229,7 +240,7 @@ class EventSocket:
         async with self._subscription as events:
             try:
                 ending = await self._viewers.serve(
-                    self._caller, _send_all(events, send, self._transport), _until_closed(receive)
+                    self._caller, _send_all(events, send, self._transport), until_closed(receive)
                 )
             except OSError:  # how a server tells of a peer that is gone
                 return
@@ -264,7 +275,8 @@ def _text(event: Event) -> str:
     return form
 
 
-async def _until_closed(receive: Receive) -> Ending:
+async def until_closed(receive: Receive) -> Ending:
+    """Return when the client of a WebSocket is gone, or has sent more than it has to say."""
     chatter = 0
     while (message := await receive())["type"] == "websocket.receive":
         chatter += len(message.get("text") or message.get("bytes") or "")

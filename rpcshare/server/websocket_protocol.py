@@ -28,9 +28,12 @@ from websockets.server import ServerProtocol
 from rpcshare.rpc.frames import FrameReader, frames_of
 from rpcshare.rpc.transport import Receiver, TransportClosedError
 from rpcshare.rpc.websocket import close_reason
+from rpcshare.server.accepting import unmapped
 from rpcshare.server.outflow import waiting_on
 
 if TYPE_CHECKING:
+    from asyncio import BaseTransport
+
     from uvicorn._types import ASGISendEvent
     from websockets.typing import BytesLike
 
@@ -104,6 +107,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             )
         else:
             self.scope["headers"] = headers
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Begin a connection."""
+        super().connection_made(transport)
+        self.client = unmapped(self.client)
 
     async def run_asgi(self) -> None:
         """Run the application. A connection that it has handed over outlives what that took."""

@@ -60,20 +60,20 @@ Serve = Callable[[Worker], None]
 T = TypeVar("T")
 
 
-def supervise(number: int, serve: Serve, listener: socket.socket, announcement: str) -> int:
+def supervise(number: int, serve: Serve, listeners: list[socket.socket], announcement: str) -> int:
     """Run ``number`` workers until SIGTERM, SIGINT or SIGHUP; return the exit status.
 
     Args:
         number: how many.
         serve: what a worker does until SIGTERM; it raises why it cannot.
-        listener: the socket on which they accept connections.
+        listeners: the sockets on which they accept connections.
         announcement: what is printed when all serve.
 
     Raises:
         ConfigError: the settings keep a worker from starting.
         ShareError: something else does.
     """
-    supervisor = _Supervisor(number, serve, listener)
+    supervisor = _Supervisor(number, serve, listeners)
     try:
         return supervisor.run(announcement)
     finally:
@@ -100,9 +100,9 @@ class _Place:
 
 
 class _Supervisor:
-    def __init__(self, number: int, serve: Serve, listener: socket.socket) -> None:
+    def __init__(self, number: int, serve: Serve, listeners: list[socket.socket]) -> None:
         self._serve = serve
-        self._listener = listener
+        self._listeners = listeners
         self._boxes = Mailboxes(number + 1)
         self._slot = number  # its own: the last
         self._places = [_Place(slot, Outbox(self._boxes.outbox(slot))) for slot in range(number)]
@@ -304,7 +304,8 @@ class _Supervisor:
             return
         self._is_stopping = True
         self._stop_at = monotonic() + STOP_WITHIN
-        self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         for place in self._places:
             place.start_at = None
         for pid in self._running:

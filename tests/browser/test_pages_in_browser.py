@@ -1,6 +1,7 @@
 """The pages in Chromium: live, by keyboard, without JavaScript, and with hostile content."""
 
 import json
+import re
 from itertools import count
 from pathlib import Path
 
@@ -137,6 +138,33 @@ async def test_the_mark_says_what_is_true(page: Page, tmp_path: Path) -> None:
         await expect(page.locator("#p-p1")).to_have_text("meanwhile")
         share.delete()
         await expect(mark).to_have_text("Ended: removed")
+
+
+async def test_more_pages_are_live_at_once_than_a_browser_has_connections(
+    context: BrowserContext, server: RunningServer
+) -> None:
+    share = Share(server, [message("m1", "user")])
+    pages = [await context.new_page() for _ in range(8)]
+    for page in pages:
+        await page.goto(share.url)
+        await expect(page.locator("#live")).to_have_text("Live")
+    share.sync(part("m1", "p1", "text", text="to all"))
+    for page in pages:
+        await expect(page.locator("#p-p1")).to_have_text("to all")
+
+
+async def test_a_page_is_live_behind_a_proxy_that_passes_no_websockets(
+    page: Page, server: RunningServer
+) -> None:
+    await page.add_init_script(
+        "window.WebSocket = class { constructor() { setTimeout(() => this.onclose()); } close() {} };"
+    )
+    share = Share(server, [message("m1", "user")])
+    await page.goto(share.url)
+    await expect(page.locator("#live")).to_have_text("Live")
+    await expect(page.locator("#live")).to_have_attribute("title", re.compile("No WebSocket gets through"))
+    share.sync(part("m1", "p1", "text", text="as a stream"))
+    await expect(page.locator("#p-p1")).to_have_text("as a stream")
 
 
 async def test_a_page_that_missed_more_than_can_be_told_loads_it(page: Page, tmp_path: Path) -> None:

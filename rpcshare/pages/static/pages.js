@@ -218,34 +218,70 @@ function follow(shown, apply) {
     mark.className = `live ${kind}`;
     if (mark.textContent !== text) mark.textContent = text;
   };
-  const base = `${shown.dataset.share}/live?after=`;
   let source = null;
   let pause = 1000;
+  let isEnded = false;
+  // A browser has six HTTP connections to a server and a stream keeps one, so that a seventh page would never load.
+  let takesSocket = true;
+  const take = ({ data }) => {
+    const update = JSON.parse(data);
+    pause = 1000;
+    if (update.reason) {
+      isEnded = true;
+      source.close();
+      tell(update.reason === "deleted" ? "Ended: removed" : "Ended", "");
+      return;
+    }
+    tell("Live", "on");
+    mark.title = takesSocket ? "" : "No WebSocket gets through: only a few pages can be live at a time";
+    shown.dataset.syncCount = String(update.syncCount);
+    apply(update);
+  };
+  const again = () => {
+    if (isEnded) return;
+    tell("Reconnecting", "off");
+    setTimeout(connect, pause);
+    pause = Math.min(pause * 2, 30000);
+  };
   const connect = () => {
-    source = new EventSource(base + shown.dataset.syncCount);
-    source.onmessage = (event) => {
-      const update = JSON.parse(event.data);
-      pause = 1000;
-      tell("Live", "on");
-      shown.dataset.syncCount = String(update.syncCount);
-      apply(update);
-    };
-    source.addEventListener("ended", (event) => {
-      source.close();
-      const { reason } = JSON.parse(event.data);
-      tell(reason === "deleted" ? "Ended: removed" : "Ended", "");
-    });
-    source.onerror = () => {
-      tell("Reconnecting", "off");
-      // A browser comes back by itself unless it was refused; a server that starts again may refuse for a while.
-      if (source.readyState !== EventSource.CLOSED) return;
-      source.close();
-      setTimeout(connect, pause);
-      pause = Math.min(pause * 2, 30000);
+    const address = new URL(`${shown.dataset.share}/live?after=${shown.dataset.syncCount}`, document.baseURI);
+    if (takesSocket) connectSocket(address);
+    else connectStream(address);
+  };
+  /** @param {URL} address */
+  const connectSocket = (address) => {
+    address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
+    const socket = new WebSocket(address);
+    source = socket;
+    let isOpen = false;
+    socket.onopen = () => (isOpen = true);
+    socket.onmessage = take;
+    socket.onclose = () => {
+      if (source !== socket) return;
+      takesSocket = isOpen; // a proxy may not pass it on
+      again();
     };
   };
+  /** @param {URL} address */
+  const connectStream = (address) => {
+    const stream = new EventSource(address);
+    source = stream;
+    stream.onmessage = take;
+    stream.addEventListener("ended", take);
+    stream.onerror = () => {
+      if (source !== stream) return;
+      stream.close();
+      takesSocket = true;
+      again();
+    };
+  };
+  const leave = () => {
+    const left = source;
+    source = null;
+    left?.close();
+  };
   connect();
-  window.addEventListener("pagehide", () => source.close());
+  window.addEventListener("pagehide", leave);
   window.addEventListener("pageshow", (event) => {
     if (event.persisted) connect();
   });

@@ -1,4 +1,8 @@
-"""Pages that change while they are looked at: fragments of them as Server-Sent Events.
+"""Pages that change while they are looked at: fragments of them over a WebSocket, or as Server-Sent Events.
+
+Browsers open six connections to a server over HTTP/1.1, and a stream takes one of them for as long as its
+page is open; WebSockets have a limit of their own, of hundreds. So the stream is for browsers behind a proxy
+that passes no WebSockets.
 
 The events are not those of the API. Each holds the HTML of what has changed since the one before, drawn once
 for all who have seen the same until then; its id is the syncCount, so that a browser that was away resumes.
@@ -9,21 +13,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from rpcshare import jsontext
 from rpcshare.auth.caller import Caller
 from rpcshare.errors import ErrorCode
 from rpcshare.pages.drawing import Update
-from rpcshare.server.failures import explain
+from rpcshare.server.failures import error_response, explain
 from rpcshare.server.pages.answers import HEADERS
 from rpcshare.server.pages.drawing_queue import BusyError
+from rpcshare.server.request import request_head
+from rpcshare.server.viewers import CLOSE_TIMEOUT, MAX_CHATTER, STREAMED, until_closed
+from rpcshare.server.websocket_protocol import DIRECT
 from rpcshare.shares.events import Deleted, Event
 from rpcshare.shares.hub import Subscription
 from rpcshare.shares.outline import Transcript
@@ -58,17 +66,43 @@ class LiveStreams:
     async def stream(self, request: Request, caller: Caller) -> Response:
         """Return the updates of a page that shows a share as it was after ``?after=`` syncs."""
         share_id = request.path_params["share_id"]
-        seen = request.headers.get("last-event-id") or request.query_params.get("after") or ""
-        since = int(seen) if seen.isascii() and seen.isdecimal() and len(seen) < 16 else 0
+        since = _sync_count(request.headers.get("last-event-id") or request.query_params.get("after") or "")
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._site.connections.hold(caller))
             subscription = await self._site.service.subscribe(caller, share_id, since)
-            events = self._events(request, caller, subscription, since)
+            events = _server_sent(self._events(request, caller, subscription, since))
             return _LiveAnswer(events, subscription, stack.pop_all())
 
+    async def socket(self, websocket: WebSocket) -> None:
+        """Send the updates of a page over a WebSocket, each as a text message."""
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                head = request_head(websocket)
+                self._site.origins.check(head)
+                caller = await self._site.authenticator.caller(head)
+                stack.enter_context(self._site.connections.hold(caller))
+                since = _sync_count(websocket.query_params.get("after") or "")
+                share_id = websocket.path_params["share_id"]
+                subscription = await self._site.service.subscribe(caller, share_id, since)
+                await stack.enter_async_context(subscription)
+            except Exception as exc:  # noqa: BLE001 -- told in one place, whatever it is
+                await websocket.receive()  # the handshake, which is answered in its place
+                await websocket.send_denial_response(error_response(exc))
+                return
+            websocket.scope["extensions"][DIRECT].limit_messages(2 * MAX_CHATTER)
+            await websocket.accept()
+            events = await stack.enter_async_context(
+                contextlib.aclosing(self._events(websocket, caller, subscription, since))
+            )
+            with contextlib.suppress(OSError, WebSocketDisconnect):  # how a peer that is gone is told of
+                await _until_first(_send_all(events, websocket), until_closed(websocket.receive))
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await websocket.close(1001)
+
     async def _events(
-        self, request: Request, caller: Caller, subscription: Subscription, since: int
-    ) -> AsyncIterator[bytes]:
+        self, request: HTTPConnection, caller: Caller, subscription: Subscription, since: int
+    ) -> AsyncGenerator[_Message | None]:
+        """Yield what the page is to be told; None after a while without anything."""
         share_id = subscription.share_id
         end = asyncio.Event()
         if self._is_over:
@@ -77,7 +111,6 @@ class LiveStreams:
         take_back = caller.standing.on_end(end.set) if caller.standing is not None else None
         waiting: set[asyncio.Task[object]] = set()
         try:
-            yield _RETRY
             next_event = asyncio.create_task(_next(subscription))
             ending = asyncio.create_task(end.wait())
             waiting = {next_event, ending}
@@ -86,7 +119,7 @@ class LiveStreams:
                 if not is_first:
                     await asyncio.wait(waiting, timeout=_HEARTBEAT, return_when=asyncio.FIRST_COMPLETED)
                     if not next_event.done():
-                        yield b": still here\n\n"
+                        yield None
                         continue
                     if (event := next_event.result()) is None:
                         return  # the server stops
@@ -98,8 +131,9 @@ class LiveStreams:
                     waiting.add(next_event)
                 transcript = await self._site.service.transcript(caller, share_id)
                 if is_first or transcript.sync_count != since:
-                    yield await self._update(request, transcript, since)
+                    update = await self._update(request, transcript, since)
                     since = transcript.sync_count
+                    yield _Message(update, since)
                     await asyncio.sleep(_PAUSE)
                 is_first = False
             if caller.has_lost_standing:
@@ -116,8 +150,8 @@ class LiveStreams:
                 take_back()
             self._ends.discard(end)
 
-    async def _update(self, request: Request, transcript: Transcript, since: int) -> bytes:
-        """Return the event that leads from ``since`` to ``transcript``."""
+    async def _update(self, request: HTTPConnection, transcript: Transcript, since: int) -> bytes:
+        """Return the update that leads from ``since`` to ``transcript``."""
         key = (transcript.share_id, transcript.generation, since, transcript.sync_count)
         task = self._updates.get(key)
         if task is None:
@@ -133,14 +167,58 @@ class LiveStreams:
         if (task.cancelled() or task.exception() is not None) and self._updates.get(key) is task:
             del self._updates[key]
 
-    async def _drawn(self, request: Request, transcript: Transcript, since: int) -> bytes:
+    async def _drawn(self, request: HTTPConnection, transcript: Transcript, since: int) -> bytes:
         if since == transcript.sync_count:
             update = Update(since)
         else:
             update, _ = await self._site.draw_share(
                 request, transcript.share_id, lambda: self._site.pages.update(transcript, since)
             )
-        return b"id: %d\ndata: %b\n\n" % (update.sync_count, jsontext.encode(update))
+        return jsontext.encode(update)
+
+
+class _Message(NamedTuple):
+    """What a page is told."""
+
+    data: bytes
+    """JSON: an update, or the reason why there are no more."""
+    sync_count: int | None
+    """Which the update leads to; None with a reason."""
+
+
+async def _server_sent(messages: AsyncGenerator[_Message | None]) -> AsyncIterator[bytes]:
+    async with contextlib.aclosing(messages):
+        yield _RETRY
+        async for message in messages:
+            if message is None:
+                yield b": still here\n\n"
+            elif message.sync_count is None:
+                yield b"event: ended\ndata: %b\n\n" % message.data
+            else:
+                yield b"id: %d\ndata: %b\n\n" % (message.sync_count, message.data)
+
+
+async def _send_all(messages: AsyncGenerator[_Message | None], websocket: WebSocket) -> None:
+    async for message in messages:
+        if message is not None:  # of a peer that is gone, pings tell
+            await websocket.send_text(message.data.decode())
+
+
+async def _until_first(*coroutines: Coroutine[object, object, object]) -> None:
+    """Run ``coroutines`` until one of them is through; raise what it raised."""
+    tasks = [asyncio.create_task(each) for each in coroutines]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+def _sync_count(text: str) -> int:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else 0
 
 
 class _LiveAnswer(StreamingResponse):
@@ -152,7 +230,7 @@ class _LiveAnswer(StreamingResponse):
         subscription: Subscription,
         held: contextlib.AbstractContextManager[object],
     ) -> None:
-        headers = {**HEADERS, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        headers = {**HEADERS, **STREAMED}
         super().__init__(events, headers=headers, media_type="text/event-stream")
         self._subscription = subscription
         self._held = held
@@ -166,17 +244,17 @@ class _LiveAnswer(StreamingResponse):
                     await super().__call__(scope, receive, send)
 
 
-def _last_words(exc: Exception) -> bytes:
+def _last_words(exc: Exception) -> _Message | None:
     """Return what a browser hears of a failure; nothing if it shall come back."""
     code = explain(exc).code
     if code in _PASSING:
-        return b""
+        return None
     # A share that is not found was there when its stream began.
     return _ended("deleted" if code is ErrorCode.SHARE_NOT_FOUND else code)
 
 
-def _ended(reason: str) -> bytes:
-    return b"event: ended\ndata: " + jsontext.encode({"reason": reason}) + b"\n\n"
+def _ended(reason: str) -> _Message:
+    return _Message(jsontext.encode({"reason": reason}), None)
 
 
 async def _next(events: Subscription) -> Event | None:

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from rpcshare.auth.caller import ANONYMOUS, Caller, Scope
 from rpcshare.auth.cookies import SessionSeal, SiteCookies
@@ -77,7 +77,7 @@ class PageSite:
         self._sessions = SessionPages(self)
         self._signing_in = SigningIn(self)
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[BaseRoute]:
         """Return the routes of all pages."""
         routes = [
             Route("/share/{share_id}", self._page(self._shares.share), methods=["GET"]),
@@ -93,7 +93,7 @@ class PageSite:
         ]
         for route in routes:
             route.include_in_schema = False  # the document is of what programs use
-        return routes
+        return [WebSocketRoute("/share/{share_id}/live", self.live.socket), *routes]
 
     def end_streams(self) -> None:
         """Let all live streams end, for the server stops."""
@@ -107,7 +107,7 @@ class PageSite:
         """End the processes that draw."""
         await self.processes.close()
 
-    async def draw(self, request: Request, draw: Callable[[], T]) -> T:
+    async def draw(self, request: HTTPConnection, draw: Callable[[], T]) -> T:
         """Return what ``draw`` does, beside the event loop.
 
         Raises:
@@ -116,7 +116,7 @@ class PageSite:
         return await self.drawings.draw(_address(request), draw)
 
     async def draw_share(
-        self, request: Request, share_id: str, draft: Callable[[], Draft[T]]
+        self, request: HTTPConnection, share_id: str, draft: Callable[[], Draft[T]]
     ) -> tuple[T, bool]:
         """Return a page of a share as it is drafted, and whether it would look the same if drawn again.
 
@@ -204,5 +204,5 @@ class PageSite:
         return static_answer(request, asset.content, asset.media_type)
 
 
-def _address(request: Request) -> str:
+def _address(request: HTTPConnection) -> str:
     return request.client.host if request.client else ""
