@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections import deque
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import structlog
 
@@ -12,7 +14,7 @@ from rpcshare import jsontext
 from rpcshare.auth.caller import Caller
 from rpcshare.rpc import Preencoded, RpcError, RpcTarget, Stub, notify, rpc_method, when_room
 from rpcshare.shares.document import Document
-from rpcshare.shares.events import Event, Refused
+from rpcshare.shares.events import Event, Refused, Snapshot, Sync
 from rpcshare.shares.hub import Subscription
 from rpcshare.shares.service import ShareService
 
@@ -23,6 +25,9 @@ logger = structlog.get_logger("rpcshare.server")
 # How many events may be on their way to a subscriber. Enough to fill a link of 100 ms at 300 syncs a second;
 # what comes on top waits, and is merged, in the subscription (PROTOCOL.md, "Subscriptions").
 WINDOW = 32
+
+LARGE_EVENTS = 64 * 2**20
+"""Bytes of large events that may be on their way to all subscribers together."""
 
 
 def preencoded(event: Event) -> Preencoded:
@@ -46,13 +51,64 @@ def preencoded_document(document: Document) -> Preencoded:
     return form
 
 
+async def _preencoded_aside(event: Event) -> Preencoded:
+    """Return what :func:`preencoded` does, made in a thread, once for all who want it at the same time."""
+    forms = event.__dict__
+    making = forms.get("preencoding")
+    if not isinstance(making, asyncio.Task):
+        making = forms["preencoding"] = asyncio.create_task(asyncio.to_thread(preencoded, event))
+    form: Preencoded = await asyncio.shield(making)
+    return form
+
+
+class _Room:
+    """Memory for large events on their way to subscribers, each of which has a copy in its connection.
+
+    Who finds none waits, and what happens meanwhile is merged in its subscription.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size  # bytes
+        self._used = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @asynccontextmanager
+    async def held(self, event: Event) -> AsyncIterator[None]:
+        """Wait until there is room for ``event``, and have that; one alone has it, however large it is."""
+        size = event.size if isinstance(event, Snapshot | Sync) else 0
+        while self._used and self._used + size > self._size:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            try:
+                await turn
+            finally:
+                if turn in self._waiting:
+                    self._waiting.remove(turn)
+        self._used += size
+        try:
+            yield
+        finally:
+            self._used -= size
+            waiting, self._waiting = self._waiting, deque()
+            for turn in waiting:
+                if not turn.done():
+                    turn.set_result(None)
+
+
+_ROOM = _Room(LARGE_EVENTS)
+
+
 async def event_stream(
     service: ShareService, caller: Caller, share_id: str, from_sync_count: int | None
 ) -> AsyncIterator[Preencoded]:
     """Yield the events of a share, subscribing when the first is asked for."""
     async with await service.subscribe(caller, share_id, from_sync_count) as events:
         async for event in events:
-            yield preencoded(event)
+            if not event.is_large:
+                yield preencoded(event)
+                continue
+            async with _ROOM.held(event):
+                yield await _preencoded_aside(event)
 
 
 class CallbackSubscription(RpcTarget):
@@ -64,6 +120,8 @@ class CallbackSubscription(RpcTarget):
         self._in_flight = 0
         self._waits_for_room = False
         self._is_over = False
+        self._large: asyncio.Task[None] | None = None  # sends an event that is large
+        self._has_answered = asyncio.Event()
         self._on_event.on_broken(self._break)
         # The first event follows what `subscribe` returns.
         asyncio.get_running_loop().call_soon(self._begin)
@@ -84,12 +142,15 @@ class CallbackSubscription(RpcTarget):
 
     def _deliver(self) -> None:
         """Send what there is, as far as there is room for it on the way."""
-        while not self._is_over and self._in_flight < WINDOW:
+        while not self._is_over and self._in_flight < WINDOW and self._large is None:
             if self._waits_for_room or not when_room(self._on_event, self._go_on):
                 self._waits_for_room = not self._is_over
                 return
             event = self._subscription.take()
             if event is not None:
+                if event.is_large:
+                    self._large = asyncio.create_task(self._send_large(event))
+                    return
                 self._in_flight += 1
                 self._send(event, self._answered)
                 continue
@@ -111,6 +172,24 @@ class CallbackSubscription(RpcTarget):
             logger.warning("an event cannot be sent", share=event.share_id, error=exc.message)
             self._end()
 
+    async def _send_large(self, event: Event) -> None:
+        """Send an event once there is room for it; nothing else until the subscriber has it."""
+        async with _ROOM.held(event):
+            await _preencoded_aside(event)
+            if self._is_over:
+                return
+            self._in_flight += 1
+            self._has_answered.clear()
+            self._send(event, self._answered_large)
+            if not self._is_over:
+                await self._has_answered.wait()
+        self._large = None
+        self._deliver()
+
+    def _answered_large(self, error: Exception | None) -> None:
+        self._has_answered.set()
+        self._answered(error)
+
     def _answered(self, error: Exception | None) -> None:
         self._in_flight -= 1
         if error is not None:
@@ -125,6 +204,9 @@ class CallbackSubscription(RpcTarget):
     def _end(self) -> None:
         if not self._is_over:
             self._is_over = True
+            self._has_answered.set()
+            if self._large is not None:
+                self._large.cancel()
             self._subscription.close()
             self._on_event.dispose()
 

@@ -63,7 +63,7 @@ class BatchParser:
 
     def parse(self, data: object) -> Batch:
         """Return the batch of ``data``."""
-        value = jsontext.decode(bytes(data)) if type(data) is msgspec.Raw else data
+        value = _decoded(data)
         batch = parse_batch(value, self._max_items)
         if self._redact:
             batch = redact_batch(batch)
@@ -89,7 +89,7 @@ class BatchParser:
         return made.batch()
 
     def _parse_part(self, part: list[object], start: int, count: int) -> list[Item]:
-        decoded = [jsontext.decode(bytes(each)) if type(each) is msgspec.Raw else each for each in part]
+        decoded = list(map(_decoded, part))
         room = self._max_items - count if self._max_items else -1
         if self._max_items and room < 0:
             raise too_many_items(self._max_items)
@@ -109,11 +109,18 @@ def _split(data: object) -> list[object] | None:
         return list(_elements(data))
     except (msgspec.DecodeError, UnicodeDecodeError):
         pass  # what msgspec cannot look through may be read all the same: see jsontext
-    try:
-        value = jsontext.decode(bytes(data))
-    except jsontext.JSONDecodeError as exc:
-        raise ShareError(ErrorCode.INVALID_ARGUMENT, f"data: is not JSON: {exc}") from None
+    value = _decoded(data)
     return value if type(value) is list else None
+
+
+def _decoded(data: object) -> object:
+    """Return what JSON text stands for, and anything else as it is."""
+    if type(data) is not msgspec.Raw:
+        return data
+    try:
+        return jsontext.decode(bytes(data))
+    except jsontext.JSONDecodeError as exc:  # such as a number of more digits than Python reads
+        raise ShareError(ErrorCode.INVALID_ARGUMENT, f"data: cannot be read: {exc}") from None
 
 
 def _steps(elements: list[object]) -> Iterable[tuple[int, int, int]]:

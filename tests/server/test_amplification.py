@@ -13,6 +13,7 @@ import httpx
 import pytest
 import zstandard
 
+from rpcshare.rpc.frames import frames_of
 from running_server import RunningServer
 
 MB = 2**20
@@ -125,6 +126,14 @@ def test_a_body_of_too_many_values_is_refused_and_commas_in_text_are_none(server
     assert (answer.status_code, answer.json()["error"]) == (413, "the body holds more than 3,000,000 values")
 
 
+@pytest.mark.parametrize("digits", [5_000, 200_000])
+def test_a_number_that_is_too_long_to_be_read_is_told_as_such(server: RunningServer, digits: int) -> None:
+    share = Shared(server, "ses_long_number")
+    body = b'{"data":[' + b"9" * digits + b"]}"
+    answer = HTTP.post(f"{share.url}/sync", content=body, headers=share.headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_ARGUMENT")
+
+
 def test_decoded_bodies_count_among_those_that_are_held(tmp_path: Path) -> None:
     with RunningServer(tmp_path / "data", f"--max-message-size={MB}") as server, ExitStack() as stack:
         share = Shared(server, "ses_decoded_bodies")
@@ -196,6 +205,26 @@ def test_slow_readers_do_not_hold_a_copy_each(tmp_path: Path, path: str, headers
             stack.enter_context(ask(server, path.format(share.id), headers)).recv(12)
         HTTP.get(f"{server.url}/healthz")
         assert resident(server) - before < readers * size / 4
+
+
+def test_slow_subscribers_over_rpc_hold_no_more_copies_than_there_is_room_for(tmp_path: Path) -> None:
+    size, subscribers = 12 * MB, 20
+    with RunningServer(tmp_path / "data") as server, ExitStack() as stack:
+        share = Shared(server, "ses_slow_subscribers")
+        share.fill(size)
+        before = resident(server)
+        headers = f"{UPGRADE}Authorization: Bearer {server.token}\r\n"
+        call = b'["push",["pipeline",0,["subscribe"],["%b",["export",-1]]]]' % share.id.encode()
+        for _ in range(subscribers):
+            connection = stack.enter_context(ask(server, "/rpc", headers))
+            assert connection.recv(12) == b"HTTP/1.1 101"
+            connection.sendall(frames_of([call], text=True, masked=True))
+        most = 0
+        for _ in range(20):
+            HTTP.get(f"{server.url}/healthz")
+            most = max(most, resident(server) - before)
+            time.sleep(0.1)
+        assert most < subscribers * size / 1.5
 
 
 @pytest.mark.parametrize("coding", ["identity", "gzip", "zstd"])
