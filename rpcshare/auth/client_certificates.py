@@ -41,30 +41,29 @@ class ClientCertificateVerifier:
         self._scopes = frozenset(scopes)
         self._revoked = revoked
         # Those of callers that there are; a certificate has one, over all of its connections.
-        self._standings: WeakValueDictionary[tuple[bytes, int], Standing] = WeakValueDictionary()
+        self._standings: WeakValueDictionary[tuple[x509.Certificate, ...], Standing] = WeakValueDictionary()
 
     async def verify(self, head: RequestHead) -> Caller | None:
         """Return whom the certificate names, or None if there is none.
 
         Raises:
-            ShareError: UNAUTHORIZED, for one that has been revoked or has expired, or that names nobody.
+            ShareError: UNAUTHORIZED, for one that has been revoked or has expired, or a CA of which has, or
+                that names nobody.
         """
         certificate = head.peer_certificate
         if certificate is None:
             return None
-        key = (certificate.issuer, certificate.serial)
-        if self._revoked is not None and key in self._revoked:
-            raise _unauthorized("the client certificate has been revoked")
+        chain = self._checked(certificate.chain)
         # A connection may be older than the expiry of what opened it.
         if certificate.expires_at <= time.time():
             raise _unauthorized("the client certificate has expired")
         fault = fault_of_subject(certificate.subject, self._scopes)
         if fault is not None:
             raise _unauthorized(f"the name in the client certificate {fault}")
-        standing = self._standings.get(key)
+        standing = self._standings.get(chain)
         # One that was only on hold has a new standing when it is taken from the list again.
         if standing is None or standing.is_over:
-            standing = self._standings[key] = Standing(certificate.expires_at)
+            standing = self._standings[chain] = Standing(certificate.expires_at)
         return Caller(certificate.subject, self._scopes, standing=standing)
 
     async def watch(self) -> None:
@@ -82,25 +81,40 @@ class ClientCertificateVerifier:
                 logger.warning("%s; the revocation list that was read before it counts", exc)
                 continue
             if has_changed:
-                for key, standing in list(self._standings.items()):
-                    if key in self._revoked:
+                for chain, standing in list(self._standings.items()):
+                    if any(certificate in self._revoked for certificate in chain):
                         standing.end()
+
+    def _checked(self, chain: tuple[x509.Certificate, ...]) -> tuple[x509.Certificate, ...]:
+        """Return a client's certificate with all CAs that vouch for it, none of which has been revoked."""
+        if self._revoked is None or not chain:
+            return chain
+        if len(chain) == 1:  # a TLS session that is resumed
+            authorities = self._revoked.chain_of(chain[0])
+            if authorities is None:
+                raise _unauthorized("the CA of the client certificate is not known here; connect anew")
+            chain += authorities
+        self._revoked.learn(chain[1:])
+        if chain[0] in self._revoked:
+            raise _unauthorized("the client certificate has been revoked")
+        if any(authority in self._revoked for authority in chain[1:]):
+            raise _unauthorized("a CA of the client certificate has been revoked")
+        return chain
 
 
 # A connection shows the same certificate with each of its requests.
 @lru_cache(maxsize=1024)
-def parse_client_certificate(pem: str) -> ClientCertificate:
-    """Return what counts of a certificate that TLS has accepted."""
+def parse_client_certificate(*pems: str) -> ClientCertificate:
+    """Return what counts of a certificate that TLS has accepted, and of the CAs that vouch for it."""
     try:
-        certificate = x509.load_pem_x509_certificate(pem.encode())
+        chain = tuple(x509.load_pem_x509_certificate(pem.encode()) for pem in pems)
     except ValueError:
         # OpenSSL is more lenient. It names nobody, and so it is refused.
-        return ClientCertificate(subject="", issuer=b"", serial=0, expires_at=math.inf)
+        return ClientCertificate(subject="", expires_at=math.inf)
     return ClientCertificate(
-        subject=name_in(certificate),
-        issuer=certificate.issuer.public_bytes(),
-        serial=certificate.serial_number,
-        expires_at=certificate.not_valid_after_utc.timestamp(),
+        subject=name_in(chain[0]),
+        expires_at=min(each.not_valid_after_utc.timestamp() for each in chain),
+        chain=chain,
     )
 
 

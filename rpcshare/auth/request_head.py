@@ -1,6 +1,7 @@
 """What a request says before its body: all that authentication may look at."""
 
 import msgspec
+from cryptography import x509
 
 __all__ = ["ClientCertificate", "RequestHead"]
 
@@ -10,11 +11,11 @@ class ClientCertificate(msgspec.Struct, frozen=True):
 
     subject: str
     """The name in it; empty if it has none."""
-    issuer: bytes
-    """The name of the CA that signed it, in DER: serial numbers are unique to that."""
-    serial: int
     expires_at: float
-    """In seconds since the epoch."""
+    """In seconds since the epoch: when it, or a CA's between it and one that is trusted, expires."""
+    chain: tuple[x509.Certificate, ...] = ()
+    """The certificate, and those of the CAs that vouch for it, as TLS has found them valid. Of a TLS session
+    that is resumed, the first alone; empty if it can be read by TLS alone."""
 
 
 class RequestHead(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rpcshare.auth.client_certificates import ClientCertificateVerifier
 from rpcshare.auth.handshake import HeadVerifier
@@ -16,10 +16,12 @@ __all__ = ["head_verifiers"]
 
 
 @contextlib.contextmanager
-def head_verifiers(settings: Settings) -> Iterator[list[HeadVerifier]]:
+def head_verifiers(
+    settings: Settings, on_lists: Callable[[RevocationList], object] = lambda _lists: None
+) -> Iterator[list[HeadVerifier]]:
     """Return who knows callers by their connections, up to date while the context lasts.
 
-    Needs a running event loop.
+    Needs a running event loop. ``on_lists`` is given the revocation lists of client certificates, if any.
 
     Raises:
         CertificateFileError: the revocation list is of no use.
@@ -34,6 +36,8 @@ def head_verifiers(settings: Settings) -> Iterator[list[HeadVerifier]]:
             if settings.client_crl is not None:
                 revoked = RevocationList.of_files(settings.client_crl, settings.client_ca)
             certificates = ClientCertificateVerifier(frozenset(settings.client_cert_scope), revoked)
+            if revoked is not None:
+                on_lists(revoked)
             verifiers.append(certificates)
             watching = asyncio.get_running_loop().create_task(certificates.watch())
             stack.callback(watching.cancel)

@@ -114,6 +114,14 @@ class Metrics:
         """Have ``count`` asked for how often there were no descriptors for more connections."""
         self._pauses.read = count
 
+    def count_unchecked_authorities(self, count: Callable[[], int]) -> None:
+        """Have ``count`` asked for how many CAs of clients there is no revocation list of."""
+        Gauge(
+            "rpcshare_unchecked_authorities",
+            "CAs of clients of which there is no revocation list: what they issued is not checked.",
+            registry=self.registry,
+        ).set_function(count)
+
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count a request."""
         method = method if method in _METHODS else "other"

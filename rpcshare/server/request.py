@@ -90,7 +90,7 @@ def _peer_certificate(scope: Scope) -> ClientCertificate | None:
     tls = scope.get("extensions", {}).get("tls")
     if tls is None or not tls["client_cert_chain"] or _IS_FROM_PROXY in scope:
         return None
-    return parse_client_certificate(tls["client_cert_chain"][0])
+    return parse_client_certificate(*tls["client_cert_chain"])
 
 
 async def authenticate(authenticator: Authenticator, connection: HTTPConnection) -> Caller:

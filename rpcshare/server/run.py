@@ -28,6 +28,7 @@ from rpcshare.auth.cookies import CookieReader, SessionSeal, SiteCookies
 from rpcshare.auth.handshake import Authenticator
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.rate_limits import CallerLimits
+from rpcshare.auth.revocation_list import RevocationList
 from rpcshare.auth.secret_files import ADMIN_TOKEN_FILE, admin_token, shared_secret
 from rpcshare.auth.signed_tokens import SignedTokenVerifier
 from rpcshare.auth.view_tokens import ViewTokenVerifier
@@ -194,7 +195,8 @@ async def _serve(settings: Settings, ground: _Ground, worker: Worker | None) -> 
             stack.enter_context(worker.among_others())
         if ground.tls is not None:
             stack.enter_context(ground.tls.renewing())
-        verifiers_of_heads = stack.enter_context(head_verifiers(settings))
+        revocation_lists: list[RevocationList] = []
+        verifiers_of_heads = stack.enter_context(head_verifiers(settings, revocation_lists.append))
         store = await stack.enter_async_context(_opened_store(settings))
         broadcaster = await stack.enter_async_context(_opened_broadcaster(settings, worker, store))
         credentials = Credentials(ground.secret, base_url)
@@ -247,6 +249,8 @@ async def _serve(settings: Settings, ground: _Ground, worker: Worker | None) -> 
         stack.push_async_callback(connections.close)
         stack.enter_context(connections.metrics.measuring_lag())
         stack.enter_context(giving_back())
+        for lists in revocation_lists:
+            connections.metrics.count_unchecked_authorities(partial(_unchecked, lists))
         if worker is not None:
             worker.share_limits(limits, audit)
             metrics = connections.metrics
@@ -318,6 +322,10 @@ async def _run_until(
     loop.call_later(BODY_SECONDS, connections.intake.end)
     server.should_exit = True
     await running
+
+
+def _unchecked(lists: RevocationList) -> int:
+    return len(lists.unchecked)
 
 
 def _tls_factory(tls: ServerTls | None) -> Callable[..., ssl.SSLContext] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
 from typing import cast
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,6 +17,8 @@ from rpcshare.server.http_protocol import HttpProtocol
 from rpcshare.server.websocket_protocol import WebSocketProtocol
 
 __all__ = ["TlsHttpProtocol", "TlsWebSocketProtocol"]
+
+_DER = 2  # OpenSSL's name for the encoding, in Python's _ssl
 
 
 class _TellsCertificate(asyncio.Protocol):
@@ -38,12 +41,25 @@ class TlsWebSocketProtocol(_TellsCertificate, WebSocketProtocol):
 
 
 def _telling_certificate(app: ASGIApp, transport: asyncio.BaseTransport) -> ASGIApp:
-    connection = cast("ssl.SSLObject", transport.get_extra_info("ssl_object"))
-    certificate = connection.getpeercert(binary_form=True)
-    chain = () if certificate is None else (ssl.DER_cert_to_PEM_cert(certificate),)
+    chain = _chain_shown(cast("ssl.SSLObject", transport.get_extra_info("ssl_object")))
     tls = {"server_cert": None, "client_cert_chain": chain, "tls_version": None, "cipher_suite": None}
 
     async def telling(scope: Scope, receive: Receive, send: Send) -> None:
         await app({**scope, "extensions": {**scope.get("extensions", {}), "tls": tls}}, receive, send)
 
     return telling
+
+
+def _chain_shown(connection: ssl.SSLObject) -> tuple[str, ...]:
+    """Return the client's certificate and the CAs by which it was found valid, in PEM."""
+    certificate = connection.getpeercert(binary_form=True)
+    if certificate is None:
+        return ()
+    chain: list[bytes]
+    if sys.version_info >= (3, 13):
+        chain = connection.get_verified_chain()
+    else:  # the same, before it was given a public name
+        found = connection._sslobj.get_verified_chain() or ()  # type: ignore[attr-defined]  # noqa: SLF001
+        chain = [each.public_bytes(_DER) for each in found]
+    # A session that is resumed has the certificate alone.
+    return tuple(map(ssl.DER_cert_to_PEM_cert, chain or [certificate]))

@@ -6,7 +6,9 @@ import os
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.name import _ASN1Type
+from cryptography.x509.oid import NameOID
 
 from authorities import DAY, Authority, common_name, now
 from rpcshare.auth.caller import Scope
@@ -146,10 +148,6 @@ async def test_a_serial_number_is_revoked_for_its_own_ca_alone(authority, tmp_pa
 # --- revocation lists ---------------------------------------------------------------------------
 
 
-def key_of(certificate: x509.Certificate) -> tuple[bytes, int]:
-    return certificate.issuer.public_bytes(), certificate.serial_number
-
-
 def test_a_list_is_read_again_when_its_file_has_changed(authority, tmp_path):
     certificate = authority.issue("one")
     path = tmp_path / "crl.pem"
@@ -158,7 +156,7 @@ def test_a_list_is_read_again_when_its_file_has_changed(authority, tmp_path):
     assert not revoked.read_if_changed()
     path.write_bytes(authority.revocation_list([certificate]))
     assert revoked.read_if_changed()
-    assert key_of(certificate) in revoked
+    assert certificate in revoked
 
 
 @pytest.mark.parametrize("spoil", ["removed", "cut", "forged"])
@@ -177,7 +175,7 @@ def test_a_list_that_is_of_no_use_is_told_of_once_and_the_one_before_it_counts(a
     with pytest.raises(CertificateFileError, match=r"crl\.pem"):
         revoked.read_if_changed()
     assert not revoked.read_if_changed()
-    assert key_of(certificate) in revoked
+    assert certificate in revoked
 
 
 @pytest.mark.parametrize("name", ["test CA", "another CA"])
@@ -195,4 +193,157 @@ def test_a_list_that_is_overdue_counts_and_is_told_of(authority, tmp_path, caplo
     with caplog.at_level(logging.WARNING):
         revoked = RevocationList(path, [authority.certificate])
     assert "should have been renewed" in caplog.text
-    assert key_of(certificate) in revoked
+    assert certificate in revoked
+
+
+# --- the whole chain ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sub_authority(authority, tmp_path) -> Authority:
+    """A CA that the first one vouches for."""
+    made = Authority(tmp_path / "sub", "sub CA")
+    names = common_name("sub CA"), authority.certificate.subject
+    builder = Authority._builder(*names, made.key, now() - DAY, now() + DAY)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    made.certificate = builder.sign(authority.key, hashes.SHA256())
+    return made
+
+
+def head_of_chain(*chain: x509.Certificate) -> RequestHead:
+    pems = [each.public_bytes(serialization.Encoding.PEM).decode() for each in chain]
+    return RequestHead(peer_certificate=parse_client_certificate(*pems))
+
+
+def verifier_of(tmp_path, authority, *lists: bytes) -> ClientCertificateVerifier:
+    (tmp_path / "crl.pem").write_bytes(b"".join(lists))
+    revoked = RevocationList(tmp_path / "crl.pem", [authority.certificate])
+    return ClientCertificateVerifier({Scope.CREATE}, revoked)
+
+
+async def test_what_a_revoked_ca_between_has_issued_is_refused(authority, sub_authority, tmp_path):
+    leaf, direct = sub_authority.issue("leaf"), authority.issue("direct")
+    verifier = verifier_of(tmp_path, authority, authority.revocation_list([sub_authority.certificate]))
+    shown = head_of_chain(leaf, sub_authority.certificate, authority.certificate)
+    with pytest.raises(ShareError, match="a CA of the client certificate has been revoked"):
+        await verifier.verify(shown)
+    assert await verifier.verify(head_of_chain(direct, authority.certificate))
+
+
+async def test_a_list_of_a_ca_between_counts_once_a_client_has_shown_the_ca(
+    authority, sub_authority, tmp_path, caplog
+):
+    leaf, other = sub_authority.issue("leaf"), sub_authority.issue("other")
+    lists = (sub_authority.revocation_list([leaf]), authority.revocation_list())
+    verifier = verifier_of(tmp_path, authority, *lists)
+    assert "that no known CA has signed" in caplog.text
+    chain = (sub_authority.certificate, authority.certificate)
+    assert await verifier.verify(head_of_chain(other, *chain))
+    with pytest.raises(ShareError, match="the client certificate has been revoked"):
+        await verifier.verify(head_of_chain(leaf, *chain))
+
+
+async def test_a_foreign_list_does_not_void_the_others(authority, tmp_path):
+    certificate = authority.issue("one")
+    foreign = Authority(tmp_path / "foreign", "test CA").revocation_list()
+    own = authority.revocation_list([certificate])
+    for lists in ([foreign, own], [own, foreign]):
+        assert "has been revoked" in await refusal(verifier_of(tmp_path, authority, *lists), certificate)
+
+
+async def test_a_session_that_is_resumed_is_checked_by_the_cas_that_are_known(
+    authority, sub_authority, tmp_path
+):
+    leaf = sub_authority.issue("leaf")
+    verifier = verifier_of(tmp_path, authority, authority.revocation_list())
+    with pytest.raises(ShareError, match="connect anew"):
+        await verifier.verify(head(leaf))
+    assert await verifier.verify(head_of_chain(leaf, sub_authority.certificate, authority.certificate))
+    assert await verifier.verify(head(leaf))
+    (tmp_path / "crl.pem").write_bytes(authority.revocation_list([sub_authority.certificate]))
+    assert verifier._revoked is not None
+    verifier._revoked.read_if_changed()
+    with pytest.raises(ShareError, match="a CA of the client certificate has been revoked"):
+        await verifier.verify(head(leaf))
+
+
+async def test_a_certificate_ends_with_the_ca_between(authority, tmp_path):
+    sub = Authority(tmp_path / "sub", "sub CA")
+    expired = now() - dt.timedelta(seconds=5)
+    names = common_name("sub CA"), authority.certificate.subject
+    ca = Authority._builder(*names, sub.key, now() - DAY, expired).sign(authority.key, hashes.SHA256())
+    with pytest.raises(ShareError, match="has expired"):
+        await ClientCertificateVerifier({Scope.CREATE}).verify(head_of_chain(sub.issue("leaf"), ca))
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    ["TEST  ca", "test CA ", "\uff54\uff45\uff53\uff54 CA", ("test CA", _ASN1Type.PrintableString)],
+    ids=str,
+)
+async def test_a_list_is_its_cas_however_the_name_is_written(authority, tmp_path, issuer):
+    """RFC 5280, section 7.1."""
+    text, *kind = (issuer,) if isinstance(issuer, str) else issuer
+    certificate = authority.issue("one")
+    crl = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text, *kind)]))
+        .last_update(now())
+        .next_update(now() + DAY)
+        .add_revoked_certificate(
+            x509.RevokedCertificateBuilder()
+            .serial_number(certificate.serial_number)
+            .revocation_date(now())
+            .build()
+        )
+        .sign(authority.key, hashes.SHA256())
+    )
+    verifier = verifier_of(tmp_path, authority, crl.public_bytes(serialization.Encoding.PEM))
+    assert "has been revoked" in await refusal(verifier, certificate)
+
+
+def numbered_list(
+    authority: Authority, number: int | None, age: dt.timedelta, *revoked: x509.Certificate
+) -> bytes:
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(authority.certificate.subject)
+        .last_update(now() - age)
+        .next_update(now() + DAY)
+    )
+    if number is not None:
+        builder = builder.add_extension(x509.CRLNumber(number), critical=False)
+    for certificate in revoked:
+        entry = x509.RevokedCertificateBuilder().serial_number(certificate.serial_number)
+        builder = builder.add_revoked_certificate(entry.revocation_date(now()).build())
+    return builder.sign(authority.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_taken"),
+    [
+        ((None, DAY), (None, 2 * DAY), False),
+        ((None, 2 * DAY), (None, DAY), True),
+        ((7, DAY), (6, DAY / 2), False),
+        ((7, DAY), (8, DAY), True),
+        ((7, DAY), (8, 2 * DAY), True),
+    ],
+)
+def test_a_list_that_is_older_than_the_one_before_is_not_taken(
+    authority, tmp_path, caplog, before, after, is_taken
+):
+    certificate, path = authority.issue("one"), tmp_path / "crl.pem"
+    path.write_bytes(numbered_list(authority, *before, certificate))
+    revoked = RevocationList(path, [authority.certificate])
+    path.write_bytes(numbered_list(authority, *after))
+    assert revoked.read_if_changed()
+    assert (certificate not in revoked) is is_taken
+    assert ("which is older than the one" in caplog.text) is not is_taken
+
+
+def test_a_ca_without_a_list_is_told_of(authority, tmp_path, caplog):
+    other = Authority(tmp_path / "other", "another CA")
+    (tmp_path / "crl.pem").write_bytes(authority.revocation_list())
+    revoked = RevocationList(tmp_path / "crl.pem", [authority.certificate, other.certificate])
+    assert revoked.unchecked == ["CN=another CA"]
+    assert "no revocation list of the CA 'CN=another CA'" in caplog.text

@@ -14,7 +14,7 @@ TOKEN = "admin-token"
 MACHINE = Caller("machine", frozenset({Scope.CREATE}), standing=Standing())
 USER = Caller("user", frozenset({Scope.CREATE}))
 VIEWER = Caller(None, views=frozenset({View("abcdefgh", "1", 0)}), standing=Standing())
-CERTIFICATE = ClientCertificate("machine", b"", 1, 0.0)
+CERTIFICATE = ClientCertificate("machine", 0.0)
 
 
 class KnowsViewer:
