@@ -71,6 +71,8 @@ class Listing(msgspec.Struct, frozen=True):
     """Of the list itself, from the page's own."""
     may_delete: bool
     notice: str = ""
+    by_change: bool = False
+    """Whether those come first that changed last."""
 
 
 class Pages:
@@ -266,7 +268,9 @@ class Pages:
 
     def _listed(self, frame: Frame, listing: Listing) -> dict[str, object]:
         page = listing.page
-        query = f"q={quote(listing.query)}&" if listing.query else ""
+        searched = f"q={quote(listing.query)}&" if listing.query else ""
+        query = searched + ("order=changed&" if listing.by_change else "")
+        other_order = searched + ("" if listing.by_change else "order=changed")
         return {
             "frame": frame,
             "rows": [_row(index) for index in page.sessions],
@@ -275,6 +279,8 @@ class Pages:
             "own_address": listing.address,
             "first_page": f"{listing.address}?{query}".rstrip("?&"),
             "next_page": f"{listing.address}?{query}cursor={page.cursor}" if page.cursor else "",
+            "by_change": listing.by_change,
+            "other_order": f"{listing.address}?{other_order}".rstrip("?&"),
             "is_later": bool(listing.cursor),
             "may_delete": listing.may_delete,
             "notice": listing.notice,
@@ -384,4 +390,5 @@ def _row(index: SessionIndex) -> dict[str, str]:
         "updated_iso": figures.iso_time(index.last_updated),
         "messages": figures.plural(index.message_count, "message"),
         "parts": figures.plural(index.part_count, "part"),
+        "syncs": figures.plural(index.sync_count, "sync"),
     }

@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from typing import TypedDict
 
 import msgspec
 from starlette.requests import Request
@@ -363,7 +364,13 @@ def _whole_number(text: str, name: str) -> int:
     return int(text)
 
 
-def _paging(request: Request) -> dict[str, object]:
+class _Paging(TypedDict):
+    cursor: object
+    limit: object
+    query: object
+
+
+def _paging(request: Request) -> _Paging:
     query = request.query_params
     limit = query.get("limit")
     return {

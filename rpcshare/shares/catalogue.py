@@ -66,11 +66,13 @@ class Catalogue:
         self._closing = asyncio.Event()
 
     async def page(self, query: Query) -> Page:
-        """Return the shares that ``query`` asks for, newest first."""
+        """Return the shares that ``query`` asks for, in its order."""
         await self._refresh()
         for share_id in list(self._changed):
             self._take_changed(share_id)
         orders = [order for order in self._order if self._matches(self._listed[order[1]], query)]
+        if query.by_change:
+            orders = sorted((-self._listed[each].row.index.last_updated, each) for _, each in orders)
         start = bisect_right(orders, query.after) if query.after is not None else 0
         shown = orders[start : start + query.limit]
         has_more = start + query.limit < len(orders)

@@ -39,9 +39,13 @@ class Query(msgspec.Struct, frozen=True):
     limit: int
     text: str
     """What a title, directory, id or session ID must contain, case-folded."""
+    by_change: bool = False
+    """Whether those come first that changed last, and not those that were made last."""
 
     @classmethod
-    def parse(cls, owner: str | None, cursor: object, limit: object, query: object) -> Self:
+    def parse(
+        cls, owner: str | None, cursor: object, limit: object, query: object, *, by_change: bool = False
+    ) -> Self:
         """Return the query that a caller's arguments make, each of which may be None.
 
         Raises:
@@ -56,7 +60,7 @@ class Query(msgspec.Struct, frozen=True):
         if cursor is not None and not isinstance(cursor, str):
             raise _invalid("cursor: must be a string")
         after = _place(cursor) if cursor is not None else None
-        return cls(owner, after, limit, (query or "").casefold())
+        return cls(owner, after, limit, (query or "").casefold(), by_change)
 
     @staticmethod
     def cursor_behind(place: tuple[int, str]) -> str:

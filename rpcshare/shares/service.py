@@ -334,7 +334,13 @@ class ShareService:
 
     @audited(Action.SHARES_LIST, only_refusals=True)
     async def list_own(
-        self, caller: Caller, *, cursor: object = None, limit: object = None, query: object = None
+        self,
+        caller: Caller,
+        *,
+        cursor: object = None,
+        limit: object = None,
+        query: object = None,
+        by_change: bool = False,
     ) -> Page:
         """Return the caller's shares, newest first.
 
@@ -343,16 +349,24 @@ class ShareService:
             cursor: of the page before.
             limit: how many, 1 to 200; None: 50.
             query: what a title, directory, id or session ID must contain, in whatever case.
+            by_change: whether those come first that changed last.
 
         Raises:
             ShareError: UNAUTHORIZED.
         """
-        parsed = Query.parse(access.may_list_own(caller), cursor, limit, query)
+        owner = access.may_list_own(caller)
+        parsed = Query.parse(owner, cursor, limit, query, by_change=by_change)
         return await self._shares.page(parsed)
 
     @audited(Action.SHARES_LIST, only_refusals=True)
     async def list_all(
-        self, caller: Caller, *, cursor: object = None, limit: object = None, query: object = None
+        self,
+        caller: Caller,
+        *,
+        cursor: object = None,
+        limit: object = None,
+        query: object = None,
+        by_change: bool = False,
     ) -> Page:
         """Return everybody's shares, newest first; arguments as for :meth:`list_own`.
 
@@ -360,7 +374,7 @@ class ShareService:
             ShareError: UNAUTHORIZED, FORBIDDEN.
         """
         access.may_list_all(caller)
-        parsed = Query.parse(None, cursor, limit, query)
+        parsed = Query.parse(None, cursor, limit, query, by_change=by_change)
         return await self._shares.page(parsed)
 
     @property

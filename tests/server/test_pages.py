@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -455,3 +456,19 @@ async def test_open_pages_do_not_hold_up_a_stop(tmp_path_factory: pytest.TempPat
             assert [event async for event in events] == []
             assert await stopping == 0
         assert "Traceback" not in server.log.read_text()
+
+
+def test_the_list_may_have_those_first_that_changed_last(server: RunningServer) -> None:
+    with httpx.Client(base_url=f"{server.url}/k/{server.token}") as client:
+        title = f"Order {uuid4().hex}"
+        data = [{"type": "session", "data": {"title": title}}]
+        made = [
+            client.post("/api/share", json={"sessionID": f"ses_{uuid4().hex}", "data": data}).json()
+            for _ in range(2)
+        ]
+        client.post(f"/api/share/{made[0]['id']}/sync", json={"secret": made[0]["secret"], "data": []})
+        newest = client.get("/sessions", params={"q": title}).text
+        (link,) = [link for link in Document(newest).all("href") if link and "order=changed" in link]
+        changed = client.get(f"/{link}").text
+    assert changed.index(made[0]["id"]) < changed.index(made[1]["id"])
+    assert "2 syncs" in changed

@@ -292,3 +292,13 @@ async def test_a_listing_while_the_store_is_down_says_so(new_service, store, ali
     service = new_service(FailingStore(lambda *_: True, store), settings=LogSettings())
     with pytest.raises(ShareError, match="Storage unavailable"):
         await service.list_own(alice)
+
+
+async def test_a_listing_by_change_has_those_first_that_changed_last(service, alice):
+    made = [await service.create(alice, f"ses_{name * 8}") for name in "abcd"]
+    for share in (made[2], made[0]):
+        await service.sync(alice, share.id, share.secret, [])
+    first = await service.list_own(alice, by_change=True, limit=3)
+    rest = await service.list_own(alice, by_change=True, limit=3, cursor=first.cursor)
+    assert [index.id[0] for index in (*first.sessions, *rest.sessions)] == ["a", "c", "d", "b"]
+    assert rest.cursor is None

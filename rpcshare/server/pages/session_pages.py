@@ -67,13 +67,17 @@ class SessionPages:
     ) -> Response:
         query = request.query_params.get("q", "")[:_MAX_QUERY].strip()
         cursor = request.query_params.get("cursor", "")
-        page = await listed(caller, cursor=cursor or None, limit=_PER_PAGE, query=query or None)
+        by_change = request.query_params.get("order") == "changed"
+        page = await listed(
+            caller, cursor=cursor or None, limit=_PER_PAGE, query=query or None, by_change=by_change
+        )
         listing = Listing(
             page,
             query,
             cursor,
             address,
             may_delete=caller.has(Scope.CREATE),
+            by_change=by_change,
             notice=_NOTICES.get(request.query_params.get("notice", ""), ""),
         )
         frame = self._site.frame(request, caller, title)
