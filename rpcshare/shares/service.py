@@ -186,12 +186,18 @@ class ShareService:
         """
         async with self._shares.opened(share_id) as log:
             self._door.may_write(caller, log, secret)
+            adopts = access.adopts_by_writing(caller, log.head, secret)
             if not log.is_arriving and not is_large(data):
-                return await self._shares.append(log, self._parser.parse(data))
+                batch = self._parser.parse(data)
+                if adopts:
+                    await self._adopt(caller, log)
+                return await self._shares.append(log, batch)
             async with contextlib.AsyncExitStack() as held:
                 async with log.turn():
                     await held.enter_async_context(self._parser.room_for(data))
                     batch = await self._parser.parse_in_slices(data)
+                    if adopts:
+                        await self._adopt(caller, log)
                     submitted = log.submit(batch)
                 return await self._shares.appended(batch, submitted)
 
