@@ -48,6 +48,8 @@ def test_no_type_is_left_open(package: str) -> None:
 
 
 def test_the_lock_files_name_no_registry() -> None:
-    for path in (CLIENTS / "package-lock.json", CLIENTS.parent / "tests" / "opencode" / "package-lock.json"):
+    tests = CLIENTS.parent / "tests"
+    for directory in (CLIENTS, tests / "opencode", tests / "node", tests / "fork"):
+        path = directory / "package-lock.json"
         packages = json.loads(path.read_text())["packages"].values()
         assert [package["resolved"] for package in packages if "://" in package.get("resolved", "")] == []
