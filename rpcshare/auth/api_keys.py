@@ -31,6 +31,7 @@ KEY_PREFIX = "auth/key/"
 DEFAULT_SCOPES = (Scope.CREATE,)
 
 _VERSION = 1
+_ATTEMPTS = 10  # at writing an object, which others hardly ever do at the same time
 _ID_BYTES = 6
 _SECRET_LENGTH = 43  # of 62 characters: 256 bits
 _ALPHABET = string.ascii_letters + string.digits
@@ -167,8 +168,9 @@ class ApiKeys:
 
         Raises:
             UnknownApiKeyError: there is none of this id.
+            StoreError: also if the store refuses each attempt.
         """
-        while True:
+        for _ in range(_ATTEMPTS):
             kept, etag = await self._find(key_id)
             if kept.revoked_at is not None:
                 return kept
@@ -178,9 +180,10 @@ class ApiKeys:
             except PreconditionFailedError:
                 continue  # somebody else was first: with a rotation, or with this
             return ended
+        raise StoreError(f"the object of API key {key_id} cannot be replaced: the store says that it changes")
 
     async def _make(self, name: str, scopes: frozenset[Scope], lifetime: int | None) -> NewApiKey:
-        while True:
+        for _ in range(_ATTEMPTS):
             key_id = secrets.token_hex(_ID_BYTES)
             key = f"rsk_{key_id}_{''.join(secrets.choice(_ALPHABET) for _ in range(_SECRET_LENGTH))}"
             now = self._now()
@@ -198,6 +201,7 @@ class ApiKeys:
             except PreconditionFailedError:
                 continue  # the id is taken
             return NewApiKey(key, kept)
+        raise StoreError("no API key can be made: the store says of every id that it is taken")
 
     async def _find(self, key_id: str) -> tuple[ApiKey, str]:
         found = await find_key(self._store, key_id)

@@ -38,7 +38,11 @@ async def _list(
     async with server.connected() as client:
         page = await client.list_shares(limit=limit, query=query)
         sessions = list(page.sessions)
+        seen: set[str] = set()
         while all_pages and page.cursor is not None:
+            if page.cursor in seen:
+                raise click.ClickException("the server's listing does not end: it gives a cursor again")
+            seen.add(page.cursor)
             page = await client.list_shares(cursor=page.cursor, limit=limit, query=query)
             sessions += page.sessions
         return sessions, page.count

@@ -85,6 +85,8 @@ async def restore_shares(
                 restored.restored += 1
             except PreconditionFailedError:
                 restored.refused.append((share_id, "somebody has just made it anew"))
+            except _BusyError:
+                restored.refused.append((share_id, "servers write to it all the time"))
             except SessionTakenError as exc:
                 restored.refused.append((share_id, str(exc)))
         on_share()
@@ -119,6 +121,10 @@ async def _bury(store: ObjectStore, share_id: str) -> str | None:
 
     Servers that have it open learn of it as of any deletion: by the tombstone. Only where the share
     cannot be read there can be none; then what there is of it becomes a former generation.
+
+    Raises:
+        _BusyError: servers keep writing to it.
+        StoreError: the store failed.
     """
     try:
         if await read_head(store, share_id) is None:
@@ -135,8 +141,17 @@ async def _bury(store: ObjectStore, share_id: str) -> str | None:
     return head.etag if head is not None else None
 
 
+class _BusyError(Exception):
+    """Other writers were first each time."""
+
+
 async def _append_tombstone(journal: Journal, found: StoredHead) -> None:
-    """End the log, and remove the share."""
+    """End the log, and remove the share.
+
+    Raises:
+        _BusyError: it cannot be ended.
+        StoreError: the store failed.
+    """
     body = objects.encode_tombstone(secrets.token_hex(8))
     for _ in range(_ATTEMPTS):
         replayed = await replay(journal, found.head, found.etag)
@@ -150,6 +165,7 @@ async def _append_tombstone(journal: Journal, found: StoredHead) -> None:
         if tombstone is not None:
             await journal.remove(tombstone, now=wall_clock())
         return
+    raise _BusyError
 
 
 async def _each(share_ids: Iterable[str]) -> AsyncIterator[str]:

@@ -227,6 +227,7 @@ class Catalogue:
                 listed.set_row(theirs.merged_with(listed.row))
                 if listed.row == theirs:
                     return
+        raise StoreError("other nodes write it all the time")
 
     # Reading what other nodes wrote
 

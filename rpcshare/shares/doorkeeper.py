@@ -17,6 +17,7 @@ from rpcshare.shares.objects import Head
 __all__ = ["Doorkeeper"]
 
 _CHANGES_WAITING = 8
+_DECISIONS = 10  # on one read, whose share has other settings each time
 
 
 class Doorkeeper:
@@ -74,12 +75,18 @@ class Doorkeeper:
         """
         if access.reads_without_password(caller, log.share_id, log.head):
             return  # a password that nothing depends on is not verified: it has not been right
-        decided_on = None
-        while decided_on is not log.head:  # to verify a password takes its time
+        for _ in range(_DECISIONS):
             decided_on = log.head
             shown = caller.password
             with nullcontext() if shown is None else self._attempt_password(caller, log, shown):
                 await access.may_read(caller, log.share_id, log.head, self._passwords)
+            if decided_on is log.head:  # to verify a password takes its time
+                return
+        raise ShareError(
+            ErrorCode.RATE_LIMITED,
+            "The settings of this share are being changed all the time",
+            retry_after=5.0,
+        )
 
     async def unlock(self, caller: Caller, log: ShareLog, password: object, seconds: float) -> ViewToken:
         """Return a view token for who knows the password of a share.

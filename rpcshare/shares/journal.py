@@ -17,10 +17,11 @@ import msgspec
 
 from rpcshare.shares import objects
 from rpcshare.shares.objects import Head, LogEntry, LoggedSync, LogSnapshot
-from rpcshare.storage import AtomicStore, ObjectStore, PreconditionFailedError, Put
+from rpcshare.storage import AtomicStore, ObjectStore, PreconditionFailedError, Put, StoreError
 
 __all__ = ["Journal", "StoredHead", "Survey", "read_head"]
 
+_ATTEMPTS = 10  # at replacing a head, which others hardly ever do at the same time
 _LARGE = 256 * 1024  # bytes of a body, not packed, that are decoded in a thread, not on the event loop
 
 T = TypeVar("T")
@@ -236,9 +237,16 @@ class Journal:
         await self._store.delete(await self._content_but(tombstone))
         await self._store.delete([objects.index_key(self.share_id, self.generation)])
         # Until the head is that of a deleted share: another node may be changing a setting.
-        while (found := await self.live_head()) is not None:
+        for _ in range(_ATTEMPTS):
+            found = await self.live_head()
+            if found is None:
+                return
             with suppress(PreconditionFailedError):
                 await self.replace_head(self._dead(found.head, now), found.etag)
+                return
+        raise StoreError(
+            f"the head of share {self.share_id} cannot be replaced: the store says that it changes"
+        )
 
 
 async def _decoded(body: bytes) -> LogEntry:

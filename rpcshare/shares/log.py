@@ -32,6 +32,7 @@ __all__ = ["ShareLog"]
 
 logger = logging.getLogger(__name__)
 
+_ATTEMPTS = 200  # at the next number of a log, which another node takes first now and then
 _PACK_IN_THREAD = 256 * 1024  # bytes of an entry that are not compressed on the event loop
 
 
@@ -282,7 +283,14 @@ class ShareLog:
         now = max(self._node.clock(), replica.state.last_updated)
         syncs = [LoggedSync(now, request.batch.items) for request in own.requests if request.batch]
         size = sum(request.batch.size for request in own.requests if request.batch)
+        attempts = 0
         while own.requests and not replica.is_ended:
+            if attempts and own.is_abandoned:
+                own.drop()
+                return
+            attempts += 1
+            if attempts > _ATTEMPTS:
+                raise StoreError(f"other nodes take each number of the log of share {self.share_id}")
             # Whose lock is held, so nothing is applied meanwhile.
             numbers = replica.state.content.diffs.numbers
             if size < _PACK_IN_THREAD:
@@ -304,11 +312,17 @@ class ShareLog:
     async def _write_tombstone(self, entry_id: str, request: Request) -> None:
         replica = self.replica
         body = objects.encode_tombstone(entry_id)
-        while not replica.is_ended:
+        for _ in range(_ATTEMPTS):
+            if replica.is_ended:
+                break
             if await replica.write_end(body):
                 number = replica.entry + 1
                 replica.end(number)
                 await self._publish(number)
+        if not replica.is_ended:
+            raise StoreError(
+                f"the log of share {self.share_id} cannot be ended: the store says that it changes"
+            )
         # Whoever has ended it: it is for the one that asks to see that nothing is left.
         await replica.remove()
         request.succeed(0)

@@ -40,6 +40,15 @@ class OwnEntry:
         self.id = entry_id
         self.requests = requests  # none once their callers know
 
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether every caller has been cancelled."""
+        return all(request.done.cancelled() for request in self.requests)
+
+    def drop(self) -> None:
+        """Forget the callers, who wait no more."""
+        self.requests = []
+
     def fail(self, error: ShareError) -> None:
         """Tell the callers who still wait what went wrong."""
         _fail_all(self.requests, error)

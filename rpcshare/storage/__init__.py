@@ -4,7 +4,11 @@ Not imported from here, because it needs packages that not every server has:
 :class:`rpcshare.storage.s3.S3Store` and :class:`rpcshare.storage.encryption.EncryptedStore`.
 """
 
-from rpcshare.storage.conditional_writes import UnconditionalWritesError, check_conditional_writes
+from rpcshare.storage.conditional_writes import (
+    UnconditionalWritesError,
+    UselessConditionsError,
+    check_conditional_writes,
+)
 from rpcshare.storage.memory import MemoryStore
 from rpcshare.storage.opening import open_store
 from rpcshare.storage.sqlite import SqliteStore
@@ -36,6 +40,7 @@ __all__ = [
     "StoreUsage",
     "StoredObject",
     "UnconditionalWritesError",
+    "UselessConditionsError",
     "check_conditional_writes",
     "open_store",
     "store_identity",

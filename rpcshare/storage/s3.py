@@ -108,13 +108,21 @@ class S3Store:
         }
         if start_after:
             request["StartAfter"] = self._prefix + start_after
+        last = ""
         while True:
             page = await self._list_page(f"list {prefix}", request)
             for found in page.get("Contents", ()):
-                yield ObjectInfo(found["Key"].removeprefix(self._prefix), _bare(found["ETag"]), found["Size"])
+                key = found["Key"]
+                if key <= last:  # a store that begins anew would be listed for ever
+                    raise StoreError(f"{self._location}: list {prefix}: the listing is not in order")
+                last = key
+                yield ObjectInfo(key.removeprefix(self._prefix), _bare(found["ETag"]), found["Size"])
             if not page["IsTruncated"]:
                 return
-            request["ContinuationToken"] = page["NextContinuationToken"]
+            token = page.get("NextContinuationToken", "")
+            if token in ("", request.get("ContinuationToken")):
+                raise StoreError(f"{self._location}: list {prefix}: the listing does not go on")
+            request["ContinuationToken"] = token
 
     async def scan(self, prefix: str, *, start_after: str = "") -> AsyncIterator[StoredObject]:
         """Yield the objects under ``prefix`` with their bodies, in key order.
@@ -180,7 +188,7 @@ class S3Store:
             if if_absent:
                 request["IfNoneMatch"] = "*"
             if if_match is not None:
-                request["IfMatch"] = f'"{if_match}"'
+                request["IfMatch"] = if_match if if_match.startswith(_WEAK) else f'"{if_match}"'
             answer = await client.put_object(**request)
             return _bare(answer["ETag"])
 
@@ -259,5 +267,8 @@ _PRECONDITION_FAILED = 412  # RFC 9110 section 15.5.13
 
 
 def _bare(etag: str) -> str:
-    """Return an etag without its quotes, which not every store gives everywhere."""
-    return etag.strip('"')
+    """Return an etag without its quotes, which not every store gives everywhere; a weak one as it is."""
+    return etag if etag.startswith(_WEAK) else etag.strip('"')
+
+
+_WEAK = "W/"  # RFC 9110 section 8.8.3

@@ -9,6 +9,7 @@ One request at a time is taken from a connection, and forwarded over a connectio
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 from enum import Enum, auto
 from types import TracebackType
 from typing import Self
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-__all__ = ["Fault", "FaultProxy", "SeenRequest", "answer"]
+__all__ = ["Fault", "FaultProxy", "SeenRequest", "answer", "without"]
 
 
 class Fault(Enum):
@@ -67,6 +68,8 @@ class FaultProxy:
         url: where.
         seen: the requests that arrived.
         delay: the seconds of :attr:`Fault.DELAY`.
+        edit_request: changes the head of each request that is forwarded.
+        edit_answer: changes each answer that is forwarded, with its body, whose length must stay.
         under_way: how many requests have arrived and not been answered.
         most_under_way: how many there were at most.
     """
@@ -78,6 +81,8 @@ class FaultProxy:
         self.url = ""
         self.seen: list[SeenRequest] = []
         self.delay = 0.3
+        self.edit_request: Callable[[bytes], bytes] = lambda head: head
+        self.edit_answer: Callable[[bytes], bytes] = lambda answer: answer
         self.under_way = 0
         self.most_under_way = 0
         self._rules: list[_Rule] = []
@@ -200,16 +205,18 @@ class FaultProxy:
         """Return the whole answer of the server."""
         reader, writer = await asyncio.open_connection(*self._upstream)
         try:
-            first, _, rest = _without(head, b"expect", b"connection").partition(b"\r\n")
+            head = self.edit_request(without(head, b"expect", b"connection"))
+            first, _, rest = head.partition(b"\r\n")
             writer.write(first + b"\r\nConnection: close\r\n" + rest + body)
             received = await reader.read()
         finally:
             writer.close()
         received_head, _, received_body = received.partition(b"\r\n\r\n")
-        return _without(received_head + b"\r\n\r\n", b"connection") + received_body
+        return self.edit_answer(without(received_head + b"\r\n\r\n", b"connection") + received_body)
 
 
-def _without(head: bytes, *names: bytes) -> bytes:
+def without(head: bytes, *names: bytes) -> bytes:
+    """Return a head without the headers of these names."""
     lines = head.split(b"\r\n")
     return b"\r\n".join(line for line in lines if line.partition(b":")[0].lower() not in names)
 

@@ -232,3 +232,31 @@ class TestDeletion:
         proxy.inject(self.refusal("AccessDenied"), times=1)
         with pytest.raises(StoreError, match="AccessDenied"):
             await store.delete(["k"])
+
+
+PAGE = (
+    b"<ListBucketResult><IsTruncated>true</IsTruncated>%s"
+    b"<Contents><Key>%s</Key><ETag>&quot;1&quot;</ETag><Size>1</Size></Contents></ListBucketResult>"
+)
+TOKEN = b"<NextContinuationToken>again</NextContinuationToken>"
+
+
+@pytest.mark.parametrize(
+    ("token", "why"), [(TOKEN, "is not in order"), (b"", "does not go on")], ids=["the same page", "no token"]
+)
+async def test_a_listing_that_begins_anew_is_an_error_and_not_endless(
+    store: S3Store, location: S3Location, proxy: FaultProxy, token: bytes, why: str
+) -> None:
+    page = PAGE % (token, f"{location.prefix}k".encode())
+    proxy.inject(answer(200, b"application/xml", page), method="GET")
+    with pytest.raises(StoreError, match=why):
+        await keys_in(store)
+
+
+async def test_a_listing_of_empty_pages_is_an_error_and_not_endless(
+    store: S3Store, proxy: FaultProxy
+) -> None:
+    page = b"<ListBucketResult><IsTruncated>true</IsTruncated>%s</ListBucketResult>" % TOKEN
+    proxy.inject(answer(200, b"application/xml", page), method="GET")
+    with pytest.raises(StoreError, match="does not go on"):
+        await keys_in(store)
