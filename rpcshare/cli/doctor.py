@@ -1,6 +1,8 @@
 """``rpcshare doctor``."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 import msgspec
@@ -12,6 +14,7 @@ from rpcshare.cli.terminal import Column, json_text, print_table
 from rpcshare.config import Settings
 from rpcshare.maintenance.examination import examine
 from rpcshare.maintenance.findings import Finding, Report
+from rpcshare.shares.rollback import MARKS_FILE, HighWaterMarks, MarksError
 
 __all__ = ["doctor"]
 
@@ -46,16 +49,35 @@ def doctor(settings: Settings, fix: bool, grace: float, as_json: bool) -> int:
 
 
 async def _examine(settings: Settings, fix: bool, grace: float) -> Report:
-    async with configured_store(settings) as store:
-        with counting("shares") as on_share:
-            return await examine(
-                store,
-                fix=fix,
-                grace=grace,
-                patience=min(grace, PATIENCE),
-                on_share=on_share,
-                on_wait=_say_how_long,
-            )
+    with _marks(settings) as marks:
+        async with configured_store(settings) as store:
+            with counting("shares") as on_share:
+                return await examine(
+                    store,
+                    fix=fix,
+                    grace=grace,
+                    patience=min(grace, PATIENCE),
+                    on_share=on_share,
+                    on_wait=_say_how_long,
+                    marks=marks,
+                )
+
+
+@contextmanager
+def _marks(settings: Settings) -> Iterator[HighWaterMarks | None]:
+    """Open what a server with these settings has seen in its store, if there is such a file."""
+    path = settings.data_dir / MARKS_FILE
+    if not path.exists():
+        yield None
+        return
+    try:
+        marks = HighWaterMarks.open(path)
+    except MarksError as exc:
+        raise click.ClickException(str(exc)) from exc
+    try:
+        yield marks
+    finally:
+        marks.close()
 
 
 def _say_how_long(seconds: float) -> None:

@@ -7,6 +7,7 @@ still rely on it (see :mod:`rpcshare.shares.replica`).
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
+from functools import partial
 from time import monotonic
 
 from rpcshare.maintenance.concurrently import for_each
@@ -16,7 +17,8 @@ from rpcshare.maintenance.shelf import Shelf, shelves
 from rpcshare.shares import objects
 from rpcshare.shares.credentials import is_share_id
 from rpcshare.shares.journal import read_head
-from rpcshare.storage import ObjectInfo, ObjectStore, StoreError
+from rpcshare.shares.rollback import HighWaterMarks, described
+from rpcshare.storage import ObjectInfo, ObjectStore, PreconditionFailedError, StoredObject, StoreError
 
 __all__ = ["examine"]
 
@@ -32,6 +34,7 @@ async def examine(
     patience: float = 2.0,
     on_share: Callable[[], None] = lambda: None,
     on_wait: Callable[[float], None] = lambda _seconds: None,
+    marks: HighWaterMarks | None = None,
 ) -> Report:
     """Look over all shares of ``store`` and what is kept about them.
 
@@ -43,11 +46,12 @@ async def examine(
         patience: seconds before what looks wrong is looked at again.
         on_share: called after each share.
         on_wait: called with the seconds left, if there is a wait for ``grace``.
+        marks: what a server has seen in the store, which is compared with what is there.
 
     Raises:
         StoreError: the store failed.
     """
-    examination = _Examination(store, on_share)
+    examination = _Examination(store, on_share, marks)
     await examination.look(patience)
     if fix:
         await examination.repair()
@@ -59,10 +63,13 @@ async def examine(
 
 
 class _Examination:
-    def __init__(self, store: ObjectStore, on_share: Callable[[], None]) -> None:
+    def __init__(
+        self, store: ObjectStore, on_share: Callable[[], None], marks: HighWaterMarks | None
+    ) -> None:
         self.seen_at = 0.0  # when all that is to be removed was known to be
         self._store = store
         self._on_share = on_share
+        self._marks = marks
         self._rows: dict[str, list[str]] = {}  # the generations that have rows, by share id
         self._looks: list[Look] = []  # at what is, or was, a share, and has something to be told of
         self._shares = self._older = 0
@@ -94,11 +101,12 @@ class _Examination:
             await asyncio.sleep(patience)
         await for_each(_each(suspects), self._look_again, at_once=_AT_ONCE)
         await self._look_at_others()
+        await self._look_at_marks()
         self.seen_at = monotonic()
 
     async def repair(self) -> None:
         """Put right what can be without removing anything that a server may rely on."""
-        for look in self._looks:
+        for look in (*self._looks, self._others):
             for finding, repair in look.repairs:
                 try:
                     finding.fixed = await repair()
@@ -163,9 +171,35 @@ class _Examination:
         probes = [info.key async for info in self._store.list("probe/")]
         self._others.add_leftover("probe/", "of servers that tried the store", probes)
 
+    async def _look_at_marks(self) -> None:
+        marks = self._marks
+        if marks is None:
+            return
+
+        async def look(key: str) -> None:
+            found = await self._store.get(key)
+            newest = marks.newer_than(key, None if found is None else found.body)
+            if newest is None:
+                return
+            has = "the store has an older one" if found is not None else "the store has none"
+            told = f"{has}, and a server has seen that {described(key, newest)}"
+            finding = self._others.add(key, Problem.ROLLED_BACK, told)
+            if found is not None:
+                self._others.repairs.append((finding, partial(_put_back, self._store, found, newest)))
+
+        await for_each(_each(marks), look, at_once=_AT_ONCE)
+
     async def _live_generation(self, share_id: str) -> str | None:
         found = await read_head(self._store, share_id) if share_id else None
         return found.head.generation if found is not None and not found.head.deleted else None
+
+
+async def _put_back(store: ObjectStore, found: StoredObject, newest: bytes) -> bool:
+    try:
+        await store.put(found.key, newest, if_match=found.etag)
+    except PreconditionFailedError:  # a server has just done so
+        return False
+    return True
 
 
 def _generation_of(key: str) -> str | None:
@@ -174,6 +208,6 @@ def _generation_of(key: str) -> str | None:
     return rest[0] if rest else None
 
 
-async def _each(share_ids: Iterable[str]) -> AsyncIterator[str]:
-    for share_id in share_ids:
-        yield share_id
+async def _each(keys: Iterable[str]) -> AsyncIterator[str]:
+    for key in keys:
+        yield key

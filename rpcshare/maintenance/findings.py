@@ -18,6 +18,8 @@ class Problem(StrEnum):
     """What a listing tells of a share is not what its log says. Can be rebuilt."""
     UNFINISHED = "unfinished"
     """A share is deleted, but some of it is still there. Can be finished."""
+    ROLLED_BACK = "rolled back"
+    """The store has an older state of something than a server has seen. The newest can be put back."""
     LEFTOVER = "leftover"
     """Something belongs to a share, or to a time of it, that is gone. Can be removed."""
 

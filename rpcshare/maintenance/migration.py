@@ -13,8 +13,8 @@ from typing import TypeVar
 import msgspec
 
 from rpcshare.maintenance.concurrently import for_each
-from rpcshare.maintenance.newer import Newer, merged, newer
 from rpcshare.shares import objects
+from rpcshare.shares.newer import Newer, merged, newer
 from rpcshare.storage import (
     IDENTITY_KEY,
     ObjectInfo,

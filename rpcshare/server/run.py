@@ -51,6 +51,7 @@ from rpcshare.server.token_issuers import token_issuers
 from rpcshare.server.websocket_protocol import WebSocketProtocol
 from rpcshare.shares.credentials import Credentials
 from rpcshare.shares.node import LogSettings
+from rpcshare.shares.rollback import MARKS_FILE, HighWaterMarks, MarksError, RollbackCheckedStore
 from rpcshare.shares.service import ShareService
 from rpcshare.storage import ObjectStore, StoreError, open_store, store_identity
 from rpcshare.storage.conditional_writes import UnconditionalWritesError, check_conditional_writes
@@ -348,9 +349,19 @@ async def _opened_store(settings: Settings) -> AsyncIterator[ObjectStore]:
     try:
         if _may_be_shared(settings):
             await _require_conditional_writes(store, settings)
+        if not settings.store_url.startswith("memory:"):
+            store = _checked_for_rollback(store, settings.data_dir / MARKS_FILE)
         yield store
     finally:
         await store.close()
+
+
+def _checked_for_rollback(store: ObjectStore, path: Path) -> ObjectStore:
+    try:
+        return RollbackCheckedStore(store, HighWaterMarks.open(path))
+    except MarksError as exc:
+        logger.warning("older objects put back into the store go unnoticed", reason=str(exc))
+        return store
 
 
 def _may_be_shared(settings: Settings) -> bool:
