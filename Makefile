@@ -6,7 +6,7 @@ NODE_PEERS := $(NODE_DIRS:%=%/node_modules/.installed)
 
 PROGRESS = $(PYTHON) .packaging/progress.py
 
-.PHONY: install serve test test-all lint format bench bench-quick fuzz crash abuse clean
+.PHONY: install serve test test-all test-slow lint format bench bench-quick fuzz crash abuse clean
 
 # The second step compares what is compiled with its sources, and is over in a moment if they fit.
 install: $(VENV)/.installed
@@ -37,8 +37,10 @@ test: install $(NODE_PEERS)
 	@$(PYTEST) -m "not slow"
 
 # Everything: also what is long and rare, and the tests of the core in pure Python where it is compiled.
-test-all: install $(NODE_PEERS)
-	@$(PYTEST)
+test-all: test test-slow
+
+test-slow: install $(NODE_PEERS)
+	@$(PYTEST) -m slow
 	@if $(BIN)/rpcshare --version | grep -q compiled; then PURE_PYTHON=1 $(PYTEST) tests/rpc tests/shares/test_syncdata.py; fi
 
 lint: install
