@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from email.utils import formatdate
 from hashlib import blake2b
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from rpcshare.server.compressed_documents import CompressedDocuments
+from rpcshare.server.compressed_documents import Compressed, CompressedDocuments
 from rpcshare.server.content_coding import CODINGS, choose_coding, compress
 from rpcshare.shares.document import Document, Version
 
 __all__ = ["DocumentAnswers", "has_newest", "json_answer", "read_answer", "unchanged_answer"]
+
+logger = structlog.get_logger("rpcshare.server")
 
 # Up to this, in bytes, an answer is made and sent as a whole.
 _WHOLE = 256 * 1024
@@ -65,14 +68,14 @@ class DocumentAnswers:
             tag = _coded(tag, compressed.coding)
         source = compressed or document
         headers |= {"ETag": f'"{tag}"', "Content-Length": str(source.size)}
-        return _PartsResponse(source.parts, headers)
+        return _PartsResponse(source, headers)
 
 
 class _PartsResponse(Response):
     media_type = "application/json"
 
-    def __init__(self, parts: Callable[[], Iterator[bytes]], headers: Mapping[str, str]) -> None:
-        self._parts = parts
+    def __init__(self, source: Document | Compressed, headers: Mapping[str, str]) -> None:
+        self._source = source
         self.status_code = 200
         self.background = None
         self.body = b""
@@ -81,17 +84,33 @@ class _PartsResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send all parts."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        if scope["method"] != "HEAD":
-            gone = asyncio.create_task(_until_gone(receive))
-            try:
-                for part in self._parts():
-                    await send({"type": "http.response.body", "body": part, "more_body": True})
-                    await asyncio.sleep(0)  # a client that takes all at once is not the only one
-                    if gone.done():
-                        return
-            finally:
-                gone.cancel()
-        await send({"type": "http.response.body", "body": b""})
+        if scope["method"] == "HEAD" or await self._send_parts(receive, send):
+            await send({"type": "http.response.body", "body": b""})
+
+    async def _send_parts(self, receive: Receive, send: Send) -> bool:
+        """Send all parts but the last, which is empty; return whether the client is there to the end."""
+        gone = asyncio.create_task(_until_gone(receive))
+        hold = self._source.hold(gone.cancel) if isinstance(self._source, Document) else None
+        sending = asyncio.create_task(self._send_each(send))
+        try:
+            await asyncio.wait([gone, sending], return_when=asyncio.FIRST_COMPLETED)
+            if gone.cancelled():
+                logger.warning("a client that is slow is cut off: too much is held that is out of date")
+            elif not gone.done():
+                await sending
+                return True
+        finally:
+            gone.cancel()
+            sending.cancel()
+            await asyncio.gather(gone, sending, return_exceptions=True)
+            if hold is not None:
+                hold.end()
+        return False
+
+    async def _send_each(self, send: Send) -> None:
+        for part in self._source.parts():
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+            await asyncio.sleep(0)  # a client that takes all at once is not the only one
 
 
 async def _until_gone(receive: Receive) -> None:

@@ -5,7 +5,6 @@ Who sends a body has not been asked for a secret yet. So at first it is looked t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
@@ -14,6 +13,7 @@ from starlette.requests import Request
 
 from rpcshare import jsontext
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.json_values import holds_more_than
 from rpcshare.long_work import LongWork
 from rpcshare.server.content_coding import read_decoded_body
 
@@ -24,11 +24,12 @@ __all__ = ["JsonBody", "read_json_body"]
 MAX_CONTAINERS = 1_000_000
 
 # Values in one body, strings not looked into: a list of zeros takes eight bytes for each two of its text.
-MAX_NODES = 3_000_000
+MAX_VALUES = 3_000_000
 
-_SHORT = 64 * 1024  # bytes of a body that holds nobody up
+# The same of a body that has to be decoded in one go: half of a surrogate pair is in it.
+MAX_VALUES_AT_ONCE = 500_000
 
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)  # no way back: it is linear
+_SHORT = 64 * 1024  # bytes of a body that holds nobody up, and of a member other than data
 
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -42,7 +43,14 @@ class JsonBody:
     def get(self, name: str) -> object:
         """Return a member decoded; None if there is none."""
         value = self._members.get(name)
-        return jsontext.decode(bytes(value)) if isinstance(value, msgspec.Raw) else value
+        if not isinstance(value, msgspec.Raw):
+            return value
+        if memoryview(value).nbytes > _SHORT:
+            raise ShareError(ErrorCode.INVALID_ARGUMENT, f"{name}: is longer than {_SHORT:,} bytes")
+        try:
+            return jsontext.decode(bytes(value))
+        except jsontext.JSONDecodeError as exc:  # such as a number of more digits than Python reads
+            raise ShareError(ErrorCode.INVALID_ARGUMENT, f"{name}: cannot be read: {exc}") from None
 
     def encoded(self, name: str) -> object:
         """Return a member as JSON text, if that is how it is held: it is decoded in time slices."""
@@ -95,31 +103,32 @@ async def read_json_body(
         return JsonBody(_members(data))
     # However many come at once, they are looked through one by one.
     async with LongWork() as work:
-        _check_containers(data)
-        await work.pause()
-        if data.count(b",") > MAX_NODES and await work.aside(partial(_commas, data)) > MAX_NODES:
-            raise ShareError(ErrorCode.PAYLOAD_TOO_LARGE, f"the body holds more than {MAX_NODES:,} values")
-        await work.pause()
-        return JsonBody(_members(data))
-
-
-def _check_containers(data: bytes) -> None:
-    if data.count(b"[") + data.count(b"{") > MAX_CONTAINERS:
-        raise ShareError(
-            ErrorCode.PAYLOAD_TOO_LARGE, f"the body holds more than {MAX_CONTAINERS:,} arrays and objects"
-        )
-
-
-def _commas(data: bytes) -> int:
-    """Return how many commas there are outside of strings."""
-    return _STRING.sub(b"", data).count(b",")
+        if await holds_more_than(data, MAX_VALUES, work, MAX_CONTAINERS):
+            limits = f"{MAX_CONTAINERS:,} arrays and objects, or {MAX_VALUES:,} values"
+            raise ShareError(ErrorCode.PAYLOAD_TOO_LARGE, f"the body holds more than {limits}")
+        members = _looked_through(data)
+        if members is None:
+            if await holds_more_than(data, MAX_VALUES_AT_ONCE, work):
+                message = f"half of a surrogate pair is in a body of more than {MAX_VALUES_AT_ONCE:,} values"
+                raise ShareError(ErrorCode.PAYLOAD_TOO_LARGE, message)
+            members = await work.aside(partial(_decoded, data))
+        return JsonBody(members)
 
 
 def _members(data: bytes) -> Mapping[str, object]:
+    members = _looked_through(data)
+    return _decoded(data) if members is None else members
+
+
+def _looked_through(data: bytes) -> Mapping[str, object] | None:
+    """Return the members in JSON; None if msgspec cannot look through it: see jsontext."""
     try:
         return _MEMBERS.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass  # what msgspec cannot look through may be read all the same: see jsontext
+        return None
+
+
+def _decoded(data: bytes) -> Mapping[str, object]:
     try:
         members = jsontext.decode(data)
     except jsontext.JSONDecodeError as exc:

@@ -23,11 +23,11 @@ _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 _THRESHOLD = 128 * 1024
 _ARENAS = 2
 
-_EVERY = 2.0  # seconds
+_EVERY, _SELDOM = 2.0, 8.0  # seconds between two tries: after one that gave back much, and at most
 _GROWTH = (
     16 * 2**20
 )  # bytes beyond the least that there was, from which on there may be something to give back
-_CHANGE = 8 * 2**20  # bytes by which it must have changed since it was last tried
+_MUCH = 4 * 2**20  # bytes
 
 
 def tune_allocator() -> None:
@@ -53,18 +53,22 @@ def giving_back() -> Iterator[None]:
 
 
 async def _give_back_repeatedly(trim: Callable[[int], int]) -> None:
-    least = tried_at = _resident()
+    # That something has been freed cannot be seen from outside: small blocks stay with the process. So it is
+    # tried, the less often the less has come of it.
+    least = _resident()
+    pause = _EVERY
     while True:
-        await asyncio.sleep(_EVERY)
-        now = _resident()
-        least = min(least, now)
-        if now < least + _GROWTH or abs(now - tried_at) < _CHANGE:
+        await asyncio.sleep(pause)
+        before = _resident()
+        least = min(least, before)
+        if before < least + _GROWTH:
+            pause = _EVERY
             continue
         # What an error has held in its traceback, and little else, is in cycles: those of the last minutes
         # are young. The oldest generation is left alone, or every object that there is would be looked at.
         gc.collect(1)
         await asyncio.to_thread(trim, 0)  # without the interpreter's lock
-        tried_at = _resident()
+        pause = _EVERY if before - _resident() > _MUCH else min(2 * pause, _SELDOM)
 
 
 def _resident() -> int:

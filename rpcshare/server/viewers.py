@@ -57,6 +57,7 @@ class Ending(Enum):
     STOPPED = (1001, "the server is being stopped")
     NO_STANDING = (1008, "the credential has expired or been revoked")
     REFUSED = (1008, "the share may not be read any longer")
+    TOO_SLOW = (1013, "too much is held for this reader: come back for the share as it is now")
     CHATTER = (1008, "this WebSocket is for reading")
     GONE = (1006, "")
 
@@ -86,6 +87,7 @@ class Viewers:
     async def serve(
         self,
         caller: Caller,
+        subscription: Subscription,
         deliver: Coroutine[object, object, Ending],
         listen: Coroutine[object, object, Ending],
     ) -> Ending:
@@ -93,6 +95,7 @@ class Viewers:
 
         Args:
             caller: who reads; whose standing may end.
+            subscription: what is read.
             deliver: sends the events.
             listen: returns when the client wants no more of them.
         """
@@ -105,6 +108,7 @@ class Viewers:
 
         standing = caller.standing
         take_back = None if standing is None else standing.on_end(partial(end, Ending.NO_STANDING))
+        subscription.on_give_up(partial(end, Ending.TOO_SLOW))
         self._ends.add(end)
         self._nobody.clear()
         if self._is_draining:
@@ -159,8 +163,8 @@ class EventStream(Response):
             async with self._subscription as events:
                 await send(start)
                 if scope["method"] != "HEAD":
-                    delivering = _stream(events, write)
-                    ending = await self._viewers.serve(self._caller, delivering, _until_disconnected(receive))
+                    delivering, listening = _stream(events, write), _until_disconnected(receive)
+                    ending = await self._viewers.serve(self._caller, events, delivering, listening)
             if ending is not Ending.GONE:
                 with contextlib.suppress(TimeoutError):  # then it is cut off without
                     async with asyncio.timeout(CLOSE_TIMEOUT):
@@ -182,13 +186,15 @@ async def _stream(events: Subscription, write: Callable[[bytes], Awaitable[None]
         except ShareError as exc:
             await write(_server_sent(Refused.because(exc, events.share_id)))
             return Ending.REFUSED
-        if not event.is_large:
+        if not (isinstance(event, Snapshot | Sync) and event.is_large):
             await write(_server_sent(event))
             continue
         await write(_number_line(event) + b"data: ")
-        for part in event.text_parts():
-            await write(part)
-            await asyncio.sleep(0)  # a reader that takes all at once is not the only one
+        with contextlib.closing(events.parts(event)) as parts:
+            event = None  # it is held no longer than its parts are
+            for part in parts:
+                await write(part)
+                await asyncio.sleep(0)  # a reader that takes all at once is not the only one
         await write(b"\n\n")
 
 
@@ -240,7 +246,7 @@ class EventSocket:
         async with self._subscription as events:
             try:
                 ending = await self._viewers.serve(
-                    self._caller, _send_all(events, send, self._transport), until_closed(receive)
+                    self._caller, events, _send_all(events, send, self._transport), until_closed(receive)
                 )
             except OSError:  # how a server tells of a peer that is gone
                 return
@@ -255,8 +261,10 @@ async def _send_all(events: Subscription, send: Send, transport: PartsTransport)
     event: Event | None = None
     try:
         async for event in events:
-            if event.is_large:
-                await transport.send_text_in_parts(event.text_parts())
+            if isinstance(event, Snapshot | Sync) and event.is_large:
+                with contextlib.closing(events.parts(event)) as parts:
+                    event = None  # noqa: PLW2901 -- as above
+                    await transport.send_text_in_parts(parts)
             else:
                 await send({"type": "websocket.send", "text": _text(event)})
     except ShareError as exc:

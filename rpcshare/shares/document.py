@@ -2,7 +2,7 @@
 
 import asyncio
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from functools import cached_property, partial
 from typing import Any
@@ -11,8 +11,9 @@ import msgspec
 
 from rpcshare import jsontext
 from rpcshare.long_work import LongWork
+from rpcshare.shares.old_versions import Hold, OldVersions
 from rpcshare.shares.state import ShareState, WholeShare
-from rpcshare.shares.syncdata import json_pieces, json_size, text_parts
+from rpcshare.shares.syncdata import Item, json_pieces, json_size, text_parts
 
 __all__ = ["Document", "Documents", "Form", "Version"]
 
@@ -54,6 +55,7 @@ class Document(msgspec.Struct, frozen=True, dict=True, weakref=True):
     """Returns the text in pieces of any length, from the beginning."""
     whole: WholeShare | None = None
     """What an AgentSession is made of."""
+    held: Callable[["Document", Callable[[], object]], Hold] | None = None
 
     @cached_property
     def text(self) -> bytes | None:
@@ -64,6 +66,14 @@ class Document(msgspec.Struct, frozen=True, dict=True, weakref=True):
     def body(self) -> bytes:
         """The whole text."""
         return b"".join(self.pieces()) if self.text is None else self.text
+
+    def hold(self, let_go: Callable[[], object]) -> Hold | None:
+        """Count it as held by a reader who takes its time, until the hold is ended.
+
+        Args:
+            let_go: ends the reader, if readers hold too much that is out of date.
+        """
+        return self.held(self, let_go) if self.held is not None else None
 
     def parts(self) -> Iterator[bytes]:
         """Yield the text in parts of about 64 KiB."""
@@ -94,7 +104,8 @@ async def _decoded(whole: WholeShare) -> Any:  # noqa: ANN401 -- likewise
 class Documents:
     """The documents of one share that are in use, so that many readers hold one."""
 
-    def __init__(self) -> None:
+    def __init__(self, old_versions: OldVersions) -> None:
+        self._old_versions = old_versions
         self._held: dict[Form, weakref.ref[Document]] = {}
 
     def get(self, form: Form, version: Version, state: ShareState) -> Document:
@@ -102,21 +113,28 @@ class Documents:
         held = self._held[form]() if form in self._held else None
         if held is not None and held.version == version:
             return held
-        made = _made(form, version, state)
+        made = _made(form, version, state, self._old_versions)
         self._held[form] = weakref.ref(made)
         # Who asks next, rather than at the same time, finds it too.
         asyncio.get_running_loop().call_later(_KEPT_FOR, _let_go, made)
         return made
 
 
-def _made(form: Form, version: Version, state: ShareState) -> Document:
+def _made(form: Form, version: Version, state: ShareState, old_versions: OldVersions) -> Document:
+    def held(items: Sequence[Item], document: Document, let_go: Callable[[], object]) -> Hold:
+        return old_versions.hold(
+            document, content, items, document.size, lambda _: let_go(), ends_reader=True
+        )
+
+    content = state.content
     match form:
         case Form.AGENT_SESSION:
             whole = state.whole()
-            return Document(version, form, whole.size, whole.pieces, whole)
+            return Document(version, form, whole.size, whole.pieces, whole, partial(held, whole.items()))
         case Form.SYNC_DATA:
             items = state.items()
-            return Document(version, form, json_size(items), partial(json_pieces, items))
+            size, pieces = json_size(items), partial(json_pieces, items)
+            return Document(version, form, size, pieces, held=partial(held, items))
         case Form.METADATA:
             text = jsontext.encode(state.index())
             return Document(version, form, len(text), lambda: (text,))

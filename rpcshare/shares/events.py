@@ -66,9 +66,14 @@ class _ItemsEvent(Event, frozen=True, dict=True, weakref=True):
         """Yield the text in parts of about 64 KiB, those of a large event made as they are asked for."""
         return text_parts(self._pieces() if self.is_large else (self.json,))
 
-    def _pieces(self) -> Iterator[bytes]:
+    @property
+    def opening(self) -> bytes:
+        """The text up to the items."""
         fields = (self.type.encode(), self.share_id.encode(), self.sync_count)
-        yield b'{"type":"%b","shareID":"%b","syncCount":%d,"data":' % fields
+        return b'{"type":"%b","shareID":"%b","syncCount":%d,"data":' % fields
+
+    def _pieces(self) -> Iterator[bytes]:
+        yield self.opening
         yield from json_pieces(self.items)
         yield b"}"
 

@@ -9,7 +9,7 @@ never larger than the share. What has changed is noted once, for however many su
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from types import TracebackType
 from typing import NamedTuple, Self
 from weakref import WeakValueDictionary
@@ -17,6 +17,8 @@ from weakref import WeakValueDictionary
 from rpcshare.auth.caller import ANONYMOUS, Caller
 from rpcshare.errors import ShareError
 from rpcshare.shares.events import Deleted, Event, Snapshot, Sync
+from rpcshare.shares.old_versions import OldVersions
+from rpcshare.shares.outgoing import Outgoing
 from rpcshare.shares.state import Content, ShareState
 from rpcshare.shares.syncdata import Item, Kind
 
@@ -49,6 +51,8 @@ class Subscription(AsyncIterator[Event]):
         self._on_end: list[Callable[[], None]] = []
         self._wake_up: asyncio.Future[None] | None = None  # of a consumer that waits
         self._ready: Callable[[], None] | None = None  # of a consumer that is called
+        self._outgoing: Outgoing | None = None  # an event that is being sent in parts
+        self._give_up: Callable[[], None] | None = None  # of its consumer
 
     async def __anext__(self) -> Event:
         if self._wake_up is not None:
@@ -99,7 +103,36 @@ class Subscription(AsyncIterator[Event]):
         """Have ``callback`` called once there will be no more events."""
         self._on_end.append(callback)
 
+    def on_give_up(self, callback: Callable[[], None]) -> None:
+        """Have ``callback`` called if the consumer of :meth:`parts` holds more than can be kept for it."""
+        self._give_up = callback
+
+    def parts(self, event: Snapshot | Sync) -> Generator[bytes]:
+        """Yield the text of ``event``, which has just been taken, in parts.
+
+        For who is slow, the values in it may become newer than the event is. What follows it is newer still.
+        """
+        outgoing = self._outgoing = Outgoing(
+            event,
+            self._hub.changes.content,
+            self._hub.old_versions,
+            merge=self._merge_waiting,
+            give_up=self._cannot_be_kept,
+        )
+        del event  # which is held by that alone
+        try:
+            yield from outgoing.parts()
+        finally:
+            outgoing.end()
+
+    def _cannot_be_kept(self) -> None:
+        if self._give_up is not None:
+            self._give_up()
+
     def _drop_waiting(self) -> None:
+        if self._outgoing is not None:
+            self._outgoing.end()
+            self._outgoing = None
         self._hub.drop(self)
         self._events.clear()
         self._last = None
@@ -169,6 +202,8 @@ class Subscription(AsyncIterator[Event]):
             callback()
 
     def _merge_waiting(self) -> None:
+        if self._lag is not None:
+            return
         syncs = [event for event in self._events if isinstance(event, Sync)]
         if len(syncs) < 2:  # one alone has nothing to be merged with
             return
@@ -214,6 +249,11 @@ class _Changes:
         self._since = 0  # the sync behind which all is noted, while there are any
         # For those who lag behind by the same, which may be many.
         self._merged: WeakValueDictionary[tuple[_Lag, int], Sync] = WeakValueDictionary()
+
+    @property
+    def content(self) -> Content:
+        """The newest values."""
+        return self._content
 
     def follow(self, state: ShareState) -> None:
         """Have the values from ``state`` from now on."""
@@ -304,8 +344,10 @@ class RecentSyncs:
 class Hub:
     """Hands the events of one share to its subscriptions, and remembers the newest syncs."""
 
-    def __init__(self, share_id: str) -> None:
+    def __init__(self, share_id: str, old_versions: OldVersions | None = None) -> None:
         self.share_id = share_id
+        self.old_versions = old_versions or OldVersions()
+        """What slow readers hold, of this share and others."""
         self._subscriptions: dict[Subscription, None] = {}  # in the order in which they began
         self._recent = RecentSyncs()
         self.changes = _Changes(share_id)
@@ -354,6 +396,7 @@ class Hub:
         self.changes.note(event)
         for subscription in tuple(self._subscriptions):  # some may end because of it
             subscription.push_sync(event)
+        self.old_versions.review()
 
     def restart(self, state: ShareState, recent: Iterable[Sync] = ()) -> None:
         """Tell that the share is ``state`` now, when the syncs in between may not all be known.

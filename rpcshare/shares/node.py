@@ -11,6 +11,7 @@ from rpcshare.broadcast import Broadcaster
 from rpcshare.errors import ShareError
 from rpcshare.shares.compaction import CompactionPolicy
 from rpcshare.shares.objects import Head
+from rpcshare.shares.old_versions import OldVersions
 from rpcshare.shares.state import ShareState
 from rpcshare.shares.sweeper import Sweeper
 from rpcshare.storage import ObjectStore
@@ -85,3 +86,5 @@ class Node(msgspec.Struct, frozen=True):
     clock: Callable[[], int]
     """Milliseconds since the epoch."""
     observer: LogObserver
+    old_versions: OldVersions = msgspec.field(default_factory=OldVersions)
+    """What slow readers hold."""

@@ -7,11 +7,13 @@ Most syncs carry a few items, and are checked, redacted and encoded before anyth
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import msgspec
 
 from rpcshare import jsontext
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.json_values import holds_more_than
 from rpcshare.long_work import LongWork
 from rpcshare.shares.failures import share_too_large, too_many_items
 from rpcshare.shares.redaction import redact_batch, redact_items
@@ -24,7 +26,12 @@ _HUGE_TEXT, _HUGE_LIST = 2**20, 10_000
 _STEP_TEXT, _STEP_LIST = 32 * 1024, 64  # what is done between two pauses
 _IN_THREAD_FROM = 256 * 1024  # bytes of one element
 
+MAX_VALUES = 100_000
+"""How many values one message, part, diff or model may hold, if it is longer than that. It is decoded, and
+looked through, in one go; nobody else is served meanwhile."""
+
 _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def is_large(data: object) -> bool:
@@ -78,22 +85,51 @@ class BatchParser:
             if elements is None:
                 return self.parse(data)  # which tells what is wrong
             for start, end, size in _steps(elements):
-                part = elements[start:end]
                 if size < _IN_THREAD_FROM:
-                    items = self._parse_part(part, start, made.count)
-                else:
-                    items = await work.aside(lambda: self._parse_part(part, start, made.count))  # noqa: B023
-                made.add(items)
+                    made.add(self._parse_part(elements[start:end], start, made.count))
+                else:  # it is one
+                    await self._parse_long(elements[start], start, made, work)
                 self._check_size(made.size)
                 await work.pause()
         return made.batch()
 
+    async def _parse_long(self, element: object, index: int, made: "_Gathered", work: LongWork) -> None:
+        """Add the items of an element that is long JSON text."""
+        name, values = _values(element)
+        if values is None:
+            await _check_values(element, f"data[{index}]", work)
+            made.add(await work.aside(partial(self._parse_part, [element], index, made.count)))
+            return
+        for start, end, size in _steps(values):
+            place = f"data[{index}].data"
+            parse = partial(self._parse_values, name, values[start:end], place, start, made.count)
+            if size < _IN_THREAD_FROM:
+                items = parse()
+            else:
+                await _check_values(values[start], f"{place}[{start}]", work)
+                items = await work.aside(parse)
+            made.add(items, continues=start > 0)
+            self._check_size(made.size)
+            await work.pause()
+
+    def _parse_values(
+        self, name: str, values: list[object], place: str, start: int, count: int
+    ) -> list[Item]:
+        """Return the items of some of the values of an element whose data is a list."""
+        decoded = [_decoded(value, f"{place}[{start + at}]") for at, value in enumerate(values)]
+        return self._checked([{"type": name, "data": decoded}], 0, count, (place, start))
+
     def _parse_part(self, part: list[object], start: int, count: int) -> list[Item]:
-        decoded = list(map(_decoded, part))
+        decoded = [_decoded(element, f"data[{start + at}]") for at, element in enumerate(part)]
+        return self._checked(decoded, start, count)
+
+    def _checked(
+        self, part: list[object], first: int, count: int, within: tuple[str, int] | None = None
+    ) -> list[Item]:
         room = self._max_items - count if self._max_items else -1
         if self._max_items and room < 0:
             raise too_many_items(self._max_items)
-        items = checked_items(decoded, start, room, self._max_items)
+        items = checked_items(part, first, room, self._max_items, within)
         return list(redact_items(items)) if self._redact else items
 
     def _check_size(self, size: int) -> None:
@@ -113,14 +149,34 @@ def _split(data: object) -> list[object] | None:
     return value if type(value) is list else None
 
 
-def _decoded(data: object) -> object:
+def _values(element: object) -> tuple[str, list[object] | None]:
+    """Return the type of an element in JSON, and its values as text if they are a list that is not empty."""
+    if type(element) is not msgspec.Raw:
+        return "", None
+    try:
+        members = _members(element)
+        name = (
+            str(jsontext.decode(bytes(members["type"]))) if memoryview(members["type"]).nbytes < 100 else ""
+        )
+        values = _elements(members["data"]) if name in LISTS else []
+    except (KeyError, ValueError, RecursionError):  # what is wrong is told where it is decoded
+        return "", None
+    return name, list(values) or None
+
+
+async def _check_values(text: object, place: str, work: LongWork) -> None:
+    if type(text) is msgspec.Raw and await holds_more_than(bytes(text), MAX_VALUES, work):
+        raise ShareError(ErrorCode.PAYLOAD_TOO_LARGE, f"{place}: holds more than {MAX_VALUES:,} values")
+
+
+def _decoded(data: object, place: str = "data") -> object:
     """Return what JSON text stands for, and anything else as it is."""
     if type(data) is not msgspec.Raw:
         return data
     try:
         return jsontext.decode(bytes(data))
     except jsontext.JSONDecodeError as exc:  # such as a number of more digits than Python reads
-        raise ShareError(ErrorCode.INVALID_ARGUMENT, f"data: cannot be read: {exc}") from None
+        raise ShareError(ErrorCode.INVALID_ARGUMENT, f"{place}: cannot be read: {exc}") from None
 
 
 def _steps(elements: list[object]) -> Iterable[tuple[int, int, int]]:
@@ -142,16 +198,18 @@ class _Gathered:
     def __init__(self) -> None:
         self.count = 0
         self.size = 0
-        self._items: list[
-            tuple[Item, list[Item]]
-        ] = []  # of a kind whose adjacent ones share one: all of them
+        # The first of those that become one, and the others.
+        self._items: list[tuple[Item, list[Item]]] = []
 
-    def add(self, items: Iterable[Item]) -> None:
-        """Add the items of the next part."""
+    def add(self, items: Iterable[Item], *, continues: bool = False) -> None:
+        """Add the items of the next part; ``continues``: with more values of the list that came last."""
         for item in items:
             self.count += len(item.values) or 1
             self.size += item.size
-            if self._items and item.kind not in LISTS and self._items[-1][0].kind is item.kind:
+            is_more = continues or (
+                self._items and item.kind not in LISTS and self._items[-1][0].kind is item.kind
+            )
+            if is_more:
                 self._items[-1][1].append(item)
             else:
                 self._items.append((item, []))

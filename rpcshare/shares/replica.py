@@ -68,8 +68,8 @@ class Replica:
         self._head_etag = head_etag  # None: there is no head in the store yet
         self._journal = journal
         self._compactor = compactor
-        self._hub = Hub(self.share_id)
-        self._documents = Documents()
+        self._hub = Hub(self.share_id, node.old_versions)
+        self._documents = Documents(node.old_versions)
         self._tombstone: int | None = None  # the entry behind the last that ended the share, if known
         self._announced = 0  # the last entry that another node told of
         self._confirmed_at = monotonic()  # when the last entry was the last in the store for certain

@@ -72,6 +72,11 @@ class DiffList:
         self._values.append(value)
         return self._order.itemsize + len(body)
 
+    def held(self, value: Value) -> Value:
+        """Return the value that is kept of those which are equal to ``value``."""
+        number = self.numbers.get(value[1])
+        return value if number is None else self._values[number]
+
     def __len__(self) -> int:
         return len(self._order)
 
@@ -103,6 +108,8 @@ class Content:
         self.diffs = DiffList()
         self.size = 0
         """Bytes of what is held, with a repeated diff counted as the number that stands for it."""
+        self.replaced = 0
+        """Bytes of all bodies that others have replaced since the beginning."""
         self._by_kind = {
             Kind.MESSAGE: self.messages,
             Kind.PART: self.parts,
@@ -128,7 +135,9 @@ class Content:
         for item in items:
             if item.kind is Kind.SESSION:
                 for _, body in item.values:
-                    self.size += len(body) - len(self.session or b"")
+                    before_size = len(self.session or b"")
+                    self.size += len(body) - before_size
+                    self.replaced += before_size
                     self.session = body
             elif item.kind is Kind.DIFF:
                 self.size += sum(map(self.diffs.append, item.values))
@@ -137,7 +146,11 @@ class Content:
                 for value in item.values:
                     key, body = value
                     before = held.get(key)
-                    self.size += len(key) + len(body) if before is None else len(body) - len(before[1])
+                    if before is None:
+                        self.size += len(key) + len(body)
+                    else:
+                        self.size += len(body) - len(before[1])
+                        self.replaced += len(before[1])
                     held[key] = value
 
     def growth(self, items: Iterable[Item]) -> Growth:
@@ -159,6 +172,29 @@ class Content:
                     elif len(body) > len(before[1]):
                         size += len(body) - len(before[1])
         return Growth(size, count)
+
+    def replaced_of(self, items: Iterable[Item]) -> int:
+        """Return how many bytes of ``items``, which were here, are not any longer."""
+        size = 0
+        for item in items:
+            if item.kind is Kind.SESSION:
+                size += sum(len(body) for _, body in item.values if body is not self.session)
+            elif item.kind is not Kind.DIFF:
+                held = self._by_kind[item.kind]
+                size += sum(len(value[1]) for value in item.values if held.get(value[0]) is not value)
+        return size
+
+    def newest(self, items: Iterable[Item]) -> tuple[Item, ...]:
+        """Return ``items``, which were here, each with the values that are here now."""
+        return tuple(Item(item.kind, self._newest(item)) for item in items)
+
+    def _newest(self, item: Item) -> tuple[Value, ...]:
+        if item.kind is Kind.SESSION:
+            return item.values if self.session is None else ((b"", self.session),) * len(item.values)
+        if item.kind is Kind.DIFF:
+            return tuple(self.diffs.held(value) for value in item.values)
+        held = self._by_kind[item.kind]
+        return tuple(held.get(value[0], value) for value in item.values)
 
     def items(self) -> tuple[Item, ...]:
         """Return what is here as items that make the same of an empty content."""
@@ -350,6 +386,11 @@ class WholeShare(NamedTuple):
     lists: Mapping[str, tuple[Value, ...]]
     """By the names of members, in their order."""
     metadata: bytes
+
+    def items(self) -> tuple[Item, ...]:
+        """Return what has keys, as items."""
+        kinds = {"messages": Kind.MESSAGE, "parts": Kind.PART, "models": Kind.MODEL}
+        return tuple(Item(kind, self.lists[name]) for name, kind in kinds.items())
 
     @property
     def size(self) -> int:

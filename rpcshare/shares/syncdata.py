@@ -5,6 +5,7 @@ and is kept exactly as it came; all that is looked at is what tells one item fro
 is encoded once, here: from then on it is bytes, in the log, in memory and in every event.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from functools import cached_property
@@ -28,10 +29,13 @@ __all__ = [
     "checked_items",
     "joined",
     "json_pieces",
+    "json_pieces_of",
     "json_size",
     "parse_batch",
     "text_parts",
 ]
+
+_NUMBER = re.compile(r"\[0\]\.data\[(\d+)\]")
 
 PART = 64 * 1024
 """Bytes of a text that are made and sent at a time."""
@@ -85,16 +89,21 @@ class Batch(msgspec.Struct, frozen=True):
 
 def json_pieces(items: Iterable[Item]) -> Iterator[bytes]:
     """Yield the pieces of the JSON text of ``items`` as a list of SyncData."""
+    return json_pieces_of((item.kind, map(itemgetter(1), item.values)) for item in items)
+
+
+def json_pieces_of(lists: Iterable[tuple[Kind, Iterable[bytes]]]) -> Iterator[bytes]:
+    """Yield what :func:`json_pieces` does of items whose kinds and bodies are ``lists``."""
     opening = b"["
-    for item in items:
-        start = b'{"type":"%b","data":' % item.kind.encode()
-        if item.kind in LISTS:
+    for kind, bodies in lists:
+        start = b'{"type":"%b","data":' % kind.encode()
+        if kind in LISTS:
             yield opening + start + b"["
-            yield from joined(body for _, body in item.values)
+            yield from joined(bodies)
             yield b"]}"
             opening = b","
             continue
-        for _, body in item.values:
+        for body in bodies:
             yield opening + start
             yield body
             yield b"}"
@@ -178,19 +187,35 @@ def parse_batch(value: object, max_items: int = 0) -> Batch:
     return batch_of(checked_items(value, 0, max_items or -1, max_items))
 
 
-def checked_items(part: list[object], first: int, room: int, max_items: int) -> list[Item]:
-    """Return the items of a part of a batch, which begins with its element ``first``.
+def checked_items(
+    part: list[object], first: int, room: int, max_items: int, within: tuple[str, int] | None = None
+) -> list[Item]:
+    """Return the items of a part of a batch.
+
+    Args:
+        part: some of its elements.
+        first: the number of the first of them.
+        room: how many values there may be; -1: any number.
+        max_items: how many a batch may have, for whoever has more.
+        within: if ``part`` has some values of one list: the place of that, and the number of the first.
 
     Raises:
-        ShareError: as :func:`parse_batch` does, if there are more than ``room`` values; -1: any number.
+        ShareError: as :func:`parse_batch` does.
     """
     try:
         gathered = checked(part, first, room)
     except RefusedError as exc:
-        raise ShareError(ErrorCode.INVALID_ARGUMENT, f"data{exc.place}: {exc.why}") from None
+        place = f"data{exc.place}" if within is None else _place_within(*within, exc.place)
+        raise ShareError(ErrorCode.INVALID_ARGUMENT, f"{place}: {exc.why}") from None
     except TooManyError:
         raise too_many_items(max_items) from None
     return [Item(Kind(name), tuple(values)) for name, values in gathered]
+
+
+def _place_within(whole: str, start: int, place: str) -> str:
+    """Return a place such as ``[0].data[7].id`` of some of the values of ``whole``, as one of all of them."""
+    number = _NUMBER.match(place)
+    return whole if number is None else f"{whole}[{start + int(number[1])}]{place[number.end() :]}"
 
 
 def batch_of(items: Iterable[Item]) -> Batch:

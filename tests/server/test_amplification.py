@@ -24,6 +24,12 @@ UPGRADE = (
 )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def closing() -> Iterator[None]:
+    with HTTP:
+        yield
+
+
 class Shared:
     """A share, and who may write it."""
 
@@ -119,11 +125,31 @@ def test_a_diff_that_is_sent_again_counts_towards_the_size_of_the_share(small: R
     assert (answer.status_code, answer.json()["error"]) == (413, "A share may be at most 102400 bytes")
 
 
-def test_a_body_of_too_many_values_is_refused_and_commas_in_text_are_none(server: RunningServer) -> None:
-    share = Shared(server, "ses_many_values")
-    assert share.sync({"type": "part", "data": {"id": "p", "text": "," * 3_100_000}}).status_code == 200
-    answer = share.sync(diffs([0] * 3_100_000))
-    assert (answer.status_code, answer.json()["error"]) == (413, "the body holds more than 3,000,000 values")
+@pytest.mark.parametrize("value", [[0] * 3_100_000, [[]] * 1_100_000], ids=["numbers", "lists"])
+def test_a_body_of_too_many_values_is_refused(server: RunningServer, value: object) -> None:
+    answer = Shared(server, "ses_many_values").sync(diffs(value))
+    assert (answer.status_code, answer.json()["code"]) == (413, "PAYLOAD_TOO_LARGE")
+    assert "the body holds more than 1,000,000 arrays and objects, or 3,000,000" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("text", [",", "[{"])
+def test_what_looks_like_values_in_a_text_is_none(server: RunningServer, text: str) -> None:
+    share = Shared(server, "ses_text_of_marks")
+    assert share.sync({"type": "part", "data": {"id": "p", "text": text * 3_100_000}}).status_code == 200
+
+
+def test_a_body_that_ends_within_a_string_is_refused_at_once(server: RunningServer) -> None:
+    share = Shared(server, "ses_endless_string")
+    body = b'{"data":[' + b"," * 3_100_000 + b'"' + b'\\"' * 5_000_000
+    answer = HTTP.post(f"{share.url}/sync", content=body, headers=share.headers, timeout=60)
+    assert answer.status_code in (400, 413)
+
+
+def test_a_long_member_beside_the_data_is_refused(server: RunningServer) -> None:
+    share = Shared(server, "ses_long_member")
+    body = b'{"data":[],"secret":[' + b",".join([b"0"] * 100_000) + b"]}"
+    answer = HTTP.post(f"{share.url}/sync", content=body, headers=share.headers)
+    assert (answer.status_code, answer.json()["error"]) == (400, "secret: is longer than 65,536 bytes")
 
 
 @pytest.mark.parametrize("digits", [5_000, 200_000])
@@ -205,6 +231,26 @@ def test_slow_readers_do_not_hold_a_copy_each(tmp_path: Path, path: str, headers
             stack.enter_context(ask(server, path.format(share.id), headers)).recv(12)
         HTTP.get(f"{server.url}/healthz")
         assert resident(server) - before < readers * size / 4
+
+
+def test_readers_who_stopped_at_different_versions_hold_few_of_them(tmp_path: Path) -> None:
+    size, versions = 12 * MB, 18
+    with RunningServer(tmp_path / "data") as server, ExitStack() as stack:
+        share = Shared(server, "ses_many_versions")
+        before = 0
+        for version in range(versions):
+            text = f"{version:04}" * (10 * 1024)
+            parts = ({"type": "part", "data": {"id": f"p{number}", "text": text}} for number in range(300))
+            assert share.sync(*parts).status_code == 200
+            before = before or resident(server)
+            for path, headers in (
+                ("/ws/{}", UPGRADE),
+                ("/api/share/{}/events", ""),
+                ("/api/share/{}/data", ""),
+            ):
+                stack.enter_context(ask(server, path.format(share.id), headers)).recv(12)
+        assert HTTP.get(f"{server.url}/healthz").status_code == 200
+        assert resident(server) - before < versions * size / 1.7
 
 
 def test_slow_subscribers_over_rpc_hold_no_more_copies_than_there_is_room_for(tmp_path: Path) -> None:

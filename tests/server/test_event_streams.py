@@ -26,6 +26,7 @@ from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.config import Settings
 from rpcshare.server import viewers
 from rpcshare.server.app import create_app
+from rpcshare.server.http_protocol import HttpProtocol
 from rpcshare.server.websocket_protocol import WebSocketProtocol
 from rpcshare.shares.credentials import Credentials
 from rpcshare.shares.service import ShareService
@@ -308,7 +309,9 @@ async def serving(standings: dict[str, Standing], **options: float) -> AsyncIter
     await service.sync(
         ADMIN, share.id, None, [{"type": "part", "data": {"id": "prt_1", "text": "x" * 2**24}}]
     )
-    config = uvicorn.Config(app, ws=WebSocketProtocol, lifespan="off", log_config=None, **options)
+    config = uvicorn.Config(
+        app, http=HttpProtocol, ws=WebSocketProtocol, lifespan="off", log_config=None, **options
+    )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         running = asyncio.create_task(server.serve([listener]))

@@ -78,6 +78,55 @@ async def test_what_is_wrong_is_told_with_its_place(at):
     assert caught.value.code is ErrorCode.INVALID_ARGUMENT
 
 
+def diffs(count, at=-1, odd=None):
+    return [odd if number == at else {"file": f"f{number}", "n": [number]} for number in range(count)]
+
+
+@pytest.mark.parametrize("kind", ["session_diff", "model"])
+async def test_a_long_list_within_an_element_is_what_it_is_at_once(kind):
+    parser = BatchParser(max_size=0, max_items=0, redact=True)
+    values = [{"id": f"m{number}", **diff} for number, diff in enumerate(diffs(30_000))]
+    values.insert(9, {"id": "long", "text": "x" * 300_000})
+    batch = [{"type": kind, "data": each} for each in ([], values, values[:2])]
+    assert await parser.parse_in_slices(encoded(batch)) == parser.parse(batch)
+
+
+async def test_what_is_wrong_in_a_long_list_is_told_with_its_place():
+    parser = BatchParser(max_size=0, max_items=0, redact=True)
+    models = [{"id": f"m{number}", "n": "x" * 20} for number in range(20_000)]
+    del models[15_000]["id"]
+    batch = [*parts(1), {"type": "model", "data": models}]
+    with pytest.raises(ShareError, match=r"^data\[1\].data\[15000\].id: must be a string"):
+        await parser.parse_in_slices(encoded(batch))
+
+
+LONG = {f"k{number:06}": number for number in range(100_001)}
+
+
+@pytest.mark.parametrize(
+    ("batch", "place"),
+    [
+        ([*parts(3), {"type": "part", "data": {"id": "p", **LONG}}], "data[3]"),
+        ([{"type": "message", "data": {"id": "m", "deep": [[0] * 60_000, ["x" * 9] * 60_000]}}], "data[0]"),
+        ([*parts(1), {"type": "session_diff", "data": [0, 0, LONG]}], "data[1].data[2]"),
+    ],
+    ids=["keys", "lists", "a diff"],
+)
+async def test_one_item_of_too_many_values_is_refused_before_it_is_decoded(batch, place):
+    parser = BatchParser(max_size=0, max_items=0, redact=True)
+    with pytest.raises(ShareError) as caught:
+        await parser.parse_in_slices(encoded(batch))
+    assert caught.value.code is ErrorCode.PAYLOAD_TOO_LARGE
+    assert caught.value.message == f"{place}: holds more than 100,000 values"
+
+
+async def test_what_looks_like_values_in_a_long_text_is_none():
+    parser = BatchParser(max_size=0, max_items=0, redact=True)
+    text = 'a "list": [{1,2},' * 60_000
+    batch = [{"type": "part", "data": {"id": "p", "text": text}}]
+    assert await parser.parse_in_slices(encoded(batch)) == parser.parse(batch)
+
+
 async def test_half_a_surrogate_pair_is_kept_in_a_large_batch():
     parser = BatchParser(max_size=0, max_items=0, redact=True)
     batch = [*parts(2000), {"type": "part", "data": {"id": "cut", "text": "\ud83d"}}]

@@ -6,6 +6,7 @@ import pytest
 
 from rpcshare.shares.events import Deleted, Snapshot, Sync
 from rpcshare.shares.hub import RECENT_SYNCS, Hub
+from rpcshare.shares.old_versions import OldVersions
 from rpcshare.shares.state import ShareState
 from rpcshare.shares.syncdata import parse_batch
 
@@ -13,9 +14,9 @@ from rpcshare.shares.syncdata import parse_batch
 class Share:
     """A state and its hub, grown together as an open share grows them."""
 
-    def __init__(self):
+    def __init__(self, budget=2**20):
         self.state = ShareState("abcdefgh", "ses_abcdefgh", 1000)
-        self.hub = Hub("abcdefgh")
+        self.hub = Hub("abcdefgh", OldVersions(budget))
 
     def sync(self, *batch):
         items = parse_batch(list(batch)).items
@@ -312,3 +313,96 @@ async def test_each_subscriber_has_a_backlog_of_its_own(share):
     seen += await waiting(quick)
     assert counts(await waiting(slow)) == [("sync", 100)]
     assert [event.sync_count for event in seen] == list(range(1, 101))
+
+
+# Readers that stop in the middle of a large event, while all of it is written again and again
+
+
+SIZE = 600 * 1024  # bytes of a share, in 300 parts
+
+
+def written(share, round_number, size=2048):
+    count = SIZE // size
+    share.sync(*(part(f"p{number}", f"{round_number:04}" * (size // 4)) for number in range(count)))
+
+
+async def stopped_readers(share, versions, readers=3):
+    """Return subscriptions that have taken a part of their first event each, and those parts."""
+    stopped = []
+    for round_number in range(versions):
+        written(share, round_number)
+        for _ in range(readers):
+            subscription = share.subscribe()
+            parts = subscription.parts(await anext(subscription))
+            stopped.append((subscription, parts, next(parts)))
+    return stopped
+
+
+async def test_readers_who_stopped_at_different_versions_hold_few_of_them():
+    share = Share(budget=3 * SIZE)
+    tracemalloc.start()
+    try:
+        written(share, 0)
+        before, _ = tracemalloc.get_traced_memory()
+        stopped = await stopped_readers(share, versions=20, readers=2)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(stopped) == 40
+    assert after - before < 10 * SIZE  # of 20 versions, with 40 times a part
+
+
+async def test_a_reader_who_goes_on_gets_the_newest_values_and_never_an_older_one_again():
+    share = Share(budget=SIZE)
+    stopped = await stopped_readers(share, versions=5)
+    for subscription, parts, first in stopped:
+        known, sync_count = {}, 0
+        texts = [first + b"".join(parts)]
+        texts += [b"".join(subscription.parts(event)) for event in await waiting(subscription)]
+        for text in texts:
+            event = json.loads(text)
+            assert event["syncCount"] > sync_count
+            sync_count = event["syncCount"]
+            for item in event["data"]:
+                if item["type"] == "part":
+                    written_in = int(item["data"]["text"][:4])
+                    assert known.get(item["data"]["id"], 0) <= written_in
+                    known[item["data"]["id"]] = written_in
+        assert set(known.values()) == {4}
+        assert sync_count == 5
+
+
+async def test_a_reader_who_stopped_within_one_large_value_is_given_up_if_too_many_are_held():
+    share = Share(budget=2 * SIZE)
+    given_up = []
+    held = []
+    for round_number in range(8):
+        written(share, round_number, SIZE)
+        subscription = share.subscribe()
+        subscription.on_give_up(lambda number=round_number: given_up.append(number))
+        parts = subscription.parts(await anext(subscription))
+        held.append((subscription, next(parts), next(parts), parts))
+    assert given_up == [0, 1, 2, 3, 4, 5]
+
+
+async def test_a_share_that_grows_costs_its_slow_readers_nothing():
+    share = Share(budget=SIZE)
+    written(share, 0)
+    subscription = share.subscribe()
+    subscription.on_give_up(pytest.fail)
+    event = await anext(subscription)
+    text = b"".join(event.text_parts())
+    parts = subscription.parts(event)
+    first = next(parts)
+    for number in range(1000):
+        share.sync(part("new", "x" * number * 10), part(f"n{number}", "x" * 4000))
+    assert first + b"".join(parts) == text
+
+
+async def test_what_a_reader_holds_is_counted_no_longer_than_it_reads():
+    share = Share(budget=SIZE)
+    stopped = await stopped_readers(share, versions=3)
+    for subscription, parts, _ in stopped:
+        parts.close()
+        subscription.close()
+    assert share.hub.old_versions._versions == {}

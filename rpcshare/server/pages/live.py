@@ -123,7 +123,7 @@ class LiveStreams:
                         continue
                     if (event := next_event.result()) is None:
                         return  # the server stops
-                    if isinstance(event, Deleted):
+                    if event is Deleted:
                         yield _ended("deleted")
                         return
                     waiting.discard(next_event)
@@ -133,6 +133,7 @@ class LiveStreams:
                 if is_first or transcript.sync_count != since:
                     update = await self._update(request, transcript, since)
                     since = transcript.sync_count
+                    del transcript  # which a page that is slow does not hold either
                     yield _Message(update, since)
                     await asyncio.sleep(_PAUSE)
                 is_first = False
@@ -257,5 +258,7 @@ def _ended(reason: str) -> _Message:
     return _Message(jsontext.encode({"reason": reason}), None)
 
 
-async def _next(events: Subscription) -> Event | None:
-    return await anext(events, None)
+async def _next(events: Subscription) -> type[Event] | None:
+    """Return of what kind the next event is, and let go of it: a page that is slow holds none."""
+    event = await anext(events, None)
+    return None if event is None else type(event)
