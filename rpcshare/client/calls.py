@@ -257,10 +257,21 @@ class Calls:
 class _Kept(NearReference):
     """A target or a function in arguments that wait for a session, which takes a reference of its own."""
 
-    __slots__ = ()
+    __slots__ = ("_is_passed_on",)
+
+    def __init__(self, owner: Calls, target: object) -> None:
+        super().__init__(owner, target)
+        self._is_passed_on = False
+
+    def passed_on(self) -> None:
+        """Leave it to the session to dispose of the target."""
+        self._is_passed_on = True
 
     def drop(self) -> None:
-        self.owner.forget(self.target)
+        if self._is_passed_on:
+            self.owner.forget(self.target)
+        else:
+            super().drop()  # there was no session for it
 
 
 def tell_broken(callbacks: list[Callable[[Exception], None]], error: Exception) -> None:

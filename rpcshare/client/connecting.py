@@ -15,7 +15,7 @@ from rpcshare.client.connect_failures import ConnectFailedError, failure_of, ref
 from rpcshare.client.forks import ForkedError, break_after_fork
 from rpcshare.client.reconnecting import Reconnecting, Token
 from rpcshare.client.redirects import MOST_REDIRECTS, place_of, redirected
-from rpcshare.rpc import JSON, Codec, Limits, SessionClosedError, Stub
+from rpcshare.rpc import JSON, Codec, Limits, OnSendError, SessionClosedError, Stub
 from rpcshare.rpc.direct import DirectConnection
 from rpcshare.rpc.messagepack import MESSAGEPACK
 
@@ -67,6 +67,7 @@ class Connecting:
         headers: Mapping[str, str] | None = None,
         open_timeout: float = 10.0,
         limits: Limits = CLIENT_LIMITS,
+        on_send_error: OnSendError | None = None,
         ping_interval: float = PING_INTERVAL,
         ping_timeout: float = PING_TIMEOUT,
         ssl_context: ssl.SSLContext | None = None,
@@ -77,6 +78,7 @@ class Connecting:
         self._main = main
         self._open_timeout = open_timeout
         self._limits = limits
+        self._on_send_error = on_send_error
         self._ping_interval = ping_interval
         self._ping_timeout = ping_timeout
         self._ssl_context = ssl_context
@@ -89,6 +91,7 @@ class Connecting:
             self._main,
             codec=CODECS.get(websocket.subprotocol, JSON),
             limits=self._limits,
+            on_send_error=self._on_send_error,
         )
         await self.connection.__aenter__()
         break_after_fork(self)
@@ -206,6 +209,7 @@ class ConnectOptions(TypedDict, total=False):
     headers: Mapping[str, str] | None
     open_timeout: float
     limits: Limits
+    on_send_error: OnSendError | None
     ping_interval: float
     ping_timeout: float
     ssl_context: ssl.SSLContext | None
@@ -255,6 +259,8 @@ def connect(
         headers: more headers for the handshake.
         open_timeout: in seconds, for the whole of the handshake; 10 unless said.
         limits: how much the server may ask of this side.
+        on_send_error: called with each error that is sent to the server, as by a callback of this side. What
+            it returns, if anything, is sent in its place, and with its ``stack`` if it has one.
         ping_interval: in seconds, from one sign of life that is asked for to the next; 15 unless said.
         ping_timeout: for how many seconds the server may owe one before the connection counts as lost; 10
             unless said.

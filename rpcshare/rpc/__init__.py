@@ -35,7 +35,7 @@ from rpcshare.rpc.limits import Limits
 from rpcshare.rpc.local_owner import promise, stub
 from rpcshare.rpc.payload import notify, when_room
 from rpcshare.rpc.preencoded import Preencoded
-from rpcshare.rpc.session import Session, Stats
+from rpcshare.rpc.session import OnSendError, Session, Stats
 from rpcshare.rpc.streams import ReadableStream, Sink, WritableStream
 from rpcshare.rpc.stub import Promise, Stub
 from rpcshare.rpc.target import RpcTarget, rpc_method, rpc_property
@@ -73,6 +73,7 @@ __all__ = [
     "LimitExceededError",
     "Limits",
     "MemoryTransport",
+    "OnSendError",
     "Preencoded",
     "Promise",
     "ProtocolError",

@@ -150,6 +150,8 @@ class Encoder:
             EncodeError: as :meth:`encode`.
         """
         escaped: list[list[object]] = self.encode(arguments)  # type: ignore[assignment]  # it is a sequence
+        if self._payload is not None:
+            self._payload.is_taken = True
         return escaped[0]
 
     def encode_payload(self) -> object:

@@ -336,15 +336,16 @@ class ExportTable:
             return ["promise", self._add(reference.get(path), exported, is_promise=True)]
         if isinstance(found, NearReference) and self._is_anothers(found):
             # A target of this process that came here by another session must not depend on that one.
+            found.passed_on()
             found = self._session.near(found.target)
         return ["export", self._add(reference.get(path) if found is None else found.retain(), exported)]
 
     def export_target(self, target: object, payload: Payload, exported: list[int]) -> list[object]:
         """Return the expression for a target or a function that is part of ``payload``."""
         reference = self._session.near(passed(target) if payload.lent else target).retain()
-        if not payload.lent:
-            # The value of a promise keeps its targets for calls that are pipelined on it.
-            payload.holds.append(reference.retain())
+        # The value of a promise keeps its targets for calls that are pipelined on it; arguments keep theirs
+        # until all of them have been encoded.
+        payload.holds.append(reference.retain())
         return ["export", self._add(reference, exported)]
 
     def export_writable(self, stream: WritableStream, exported: list[int]) -> tuple[list[object], Job]:

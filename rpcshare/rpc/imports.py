@@ -124,8 +124,12 @@ class ImportTable:
         if all(type(argument) is Preencoded for argument in arguments):
             encoded = list(arguments)
         else:
-            encoder = session.encoder(Payload.lend(session, arguments))
-            encoded, exported = encoder.encode_arguments(arguments), encoder.exported
+            payload = Payload.lend(session, arguments)
+            encoder = session.encoder(payload)
+            try:
+                encoded, exported = encoder.encode_arguments(arguments), encoder.exported
+            finally:
+                payload.dispose()
         if self.peer_knows_streams is None and self._given_up is None:
             self._find_out(reference)
         number = self._next_pushed

@@ -141,6 +141,9 @@ class NearReference(Reference):
     def is_target(self) -> bool:
         return True
 
+    def passed_on(self) -> None:
+        """Take note that a session of another owner refers to the target as well, and disposes of it."""
+
     def drop(self) -> None:
         self.owner.forget(self.target)
         if isinstance(self.target, RpcTarget):

@@ -15,7 +15,16 @@ from rpcshare.rpc.target import RpcTarget, is_function, passed
 if TYPE_CHECKING:
     from rpcshare.rpc.reference import Observer, Owner, Reference
 
-__all__ = ["STUB_VALUES", "Container", "Located", "Payload", "notify", "settle", "when_room"]
+__all__ = [
+    "STUB_VALUES",
+    "Container",
+    "Located",
+    "Payload",
+    "dispose_of_targets",
+    "notify",
+    "settle",
+    "when_room",
+]
 
 Container: TypeAlias = "list[object] | dict[str, object] | Payload"
 Located: TypeAlias = "tuple[Container, object, Promise]"
@@ -34,7 +43,8 @@ class Payload:
 
     - *received* from the peer: the value is this session's alone, and the payload owns each stub in it;
     - *lent* by the application, as arguments: the stubs stay the application's, and so does the
-      value, which is copied if it has to outlive the call that lent it;
+      value, which is copied if it has to outlive the call that lent it. The targets in it are given, since
+      each is disposed of when the callee lets go of it; also if there is no callee in the end;
     - *given* by the application, as a result: the payload owns the stubs in it, but may share the value.
 
     Until a payload that the application made is encoded or copied, nobody has looked for stubs in it: most
@@ -47,6 +57,7 @@ class Payload:
         "failure",
         "holds",
         "is_handed_over",
+        "is_taken",
         "lent",
         "owner",
         "private",
@@ -78,6 +89,8 @@ class Payload:
         self.lent = lent
         # Whether the value is the session's to change: nobody else has it.
         self.private = private
+        # Of one that is lent: whether there is somebody else who disposes of the targets in it.
+        self.is_taken = False
         # Whether another payload has part of the value as well, so that it has to stay as it is.
         self.shared = False
         self.is_handed_over = False
@@ -212,6 +225,8 @@ class Payload:
                 _let_go(stub)
         elif not self.lent:
             _dispose_within(self.value, self.owner)
+        elif not self.is_taken:
+            dispose_of_targets(self.value, self.owner)
         self.stubs = []
         self.promises = []
         self.charge = None
@@ -225,15 +240,18 @@ class Payload:
         try:
             self.value = self._copy(value, self, "value", 0)
             self.charge = self.owner.account.charge(self.values * VALUE_BYTES)
-        except (RecursionError, RpcError) as exc:
+        except Exception as exc:
+            if self.lent:
+                dispose_of_targets(value, self.owner)  # those that have not been copied
+                self.is_taken = True
             for stub in self.stubs:
                 stub.dispose()
             self.value, self.stubs, self.promises = value, before, []
             if isinstance(exc, LimitExceededError):
                 raise too_much(exc) from None
-            if isinstance(exc, RpcError):
-                raise
-            raise too_deep() from None
+            if isinstance(exc, RecursionError):
+                raise too_deep() from None
+            raise
 
     def _count(self, values: int) -> None:
         self.values += values
@@ -427,6 +445,13 @@ def _dispose_within(value: object, owner: Owner) -> None:
             item.dispose()
         elif isinstance(item, RpcTarget):
             # Disposes of the target unless something else, such as an export, still refers to it.
+            owner.near(item).retain().release()
+
+
+def dispose_of_targets(value: object, owner: Owner) -> None:
+    """Dispose of the targets in arguments that reach nobody, but for those that are kept (:func:`passed`)."""
+    for item in _leaves(value):
+        if isinstance(item, RpcTarget) and getattr(item, "dup", None) is None:
             owner.near(item).retain().release()
 
 

@@ -171,7 +171,7 @@ class PipeReference(Reference):
 
     def drop(self) -> None:
         if not self.pipe.is_closing:
-            self.pipe.fail(RpcError("the stream was dropped before it was closed"))
+            self.pipe.fail(RpcError("the stream was disposed without calling close"))
 
     def call(self, path: Path, arguments: Payload) -> Reference:
         values = arguments.value

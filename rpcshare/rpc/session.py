@@ -259,7 +259,7 @@ class Session:
         elif kind == "abort" and len(message) == 2:
             self._on_abort(message[1])
         else:
-            raise ProtocolError("malformed or unknown message")
+            raise ProtocolError("bad RPC message: malformed, or of an unknown kind")
 
     def _evaluate(self, expression: object) -> Reference:
         """Return a hold on what ``expression`` stands for, having made the calls in it."""

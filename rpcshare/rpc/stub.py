@@ -11,7 +11,7 @@ from rpcshare.rpc.errors import DisposedError
 from rpcshare.rpc.reference import recording
 
 if TYPE_CHECKING:
-    from rpcshare.rpc.reference import Path, Reference
+    from rpcshare.rpc.reference import Owner, Path, Reference
 
 __all__ = ["Disposable", "Promise", "Shared", "Stub", "path_of", "redirect", "reference_of", "take_reference"]
 
@@ -60,11 +60,13 @@ class Stub(Disposable):
     garbage collector does it as a last resort. Every stub of a session breaks when the session ends.
     """
 
-    __slots__ = ("__weakref__", "_path", "_reference")
+    __slots__ = ("__weakref__", "_owner", "_path", "_reference")
 
     def __init__(self, reference: Reference, path: Path = ()) -> None:
         self._reference: Reference | None = reference
         self._path = path
+        # Of a stub that has been disposed of: whose it was.
+        self._owner: Owner | None = None
 
     def __call__(self, *arguments: object) -> Promise:
         """Call what this stands for, now, and return a promise of the result.
@@ -75,7 +77,10 @@ class Stub(Disposable):
             EncodeError: an argument has no form on the wire; nothing was sent.
             DisposedError: this stub has been disposed of.
         """
-        reference = reference_of(self)
+        reference = self._reference
+        if reference is None:
+            self._refuse(arguments)
+            raise DisposedError
         owner = recording.get() or reference.owner
         return Promise(owner.invoke(reference, self._path, arguments))
 
@@ -111,11 +116,19 @@ class Stub(Disposable):
         """Release what this stands for. Again is no error; any other use afterwards is."""
         if self._reference is not None:
             reference, self._reference = self._reference, None
+            self._owner = reference.owner
             reference.release()
 
     def on_broken(self, callback: Callable[[Exception], None]) -> None:
         """Have ``callback`` called with the reason if this becomes unusable; at once if it is."""
         reference_of(self).on_broken(callback)
+
+    def _refuse(self, arguments: tuple[object, ...]) -> None:
+        """Let go of the arguments of a call that cannot be made: this has been disposed of."""
+        from rpcshare.rpc.payload import dispose_of_targets  # noqa: PLC0415 -- it is made of what is made of this
+
+        if self._owner is not None:
+            dispose_of_targets(arguments, self._owner)
 
     def __enter__(self) -> Self:
         return self
@@ -200,6 +213,8 @@ def reference_of(stub: Stub) -> Reference:
 def take_reference(stub: Stub) -> Reference | None:
     """Dispose of ``stub``, and return what stood behind it with the hold that it had, if it had one still."""
     reference, stub._reference = stub._reference, None  # noqa: SLF001 -- as above
+    if reference is not None:
+        stub._owner = reference.owner  # noqa: SLF001 -- as above
     return reference
 
 

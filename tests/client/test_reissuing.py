@@ -16,6 +16,14 @@ from rpcshare.rpc import ConnectionLostError, EncodeError, RpcError, RpcTarget, 
 from running_server import RunningServer
 
 
+class DisposedOf(RpcTarget):
+    def __init__(self) -> None:
+        self.disposals = 0
+
+    def dispose(self) -> None:
+        self.disposals += 1
+
+
 def part(number: int, **more: object) -> dict[str, Any]:
     return {"type": "part", "data": {"id": f"prt_{number:05d}", **more}}
 
@@ -349,3 +357,40 @@ async def test_nothing_of_a_session_that_ended_is_kept(server: RunningServer, pr
         await eventually(lambda: not connection._endings)
         gc.collect()
         assert kept_by_it() is None
+
+
+class TestATargetThatWasPassedToACall:
+    async def test_is_disposed_of_if_there_was_no_session_for_the_call(
+        self, server: RunningServer, proxy: TcpProxy
+    ) -> None:
+        connection = rpcshare.connect(proxy.url, token=server.token, reconnect=True)
+        targets = [DisposedOf(), DisposedOf()]
+        async with connection as api:
+            await disconnect(connection, proxy)
+            calls = [begun(api.nothing(targets[0])), begun(api.createShare("ses_none01", [targets[1]]))]
+            await asyncio.sleep(0)
+        await asyncio.gather(*calls, return_exceptions=True)
+        assert [target.disposals for target in targets] == [1, 1]
+
+    async def test_is_disposed_of_if_there_will_be_no_other(
+        self, server: RunningServer, proxy: TcpProxy
+    ) -> None:
+        target = DisposedOf()
+        async with rpcshare.connect(proxy.url, token=server.token, reconnect=True) as api:
+            await api.whoami()
+        with pytest.raises(SessionClosedError):
+            await api.nothing(target)
+        assert target.disposals == 1
+
+    async def test_is_disposed_of_once_by_the_session_that_sent_it(
+        self, server: RunningServer, proxy: TcpProxy
+    ) -> None:
+        target = DisposedOf()
+        async with rpcshare.connect(proxy.url, token=server.token, reconnect=True) as api:
+            with pytest.raises(RpcError):
+                await api.nothing(target)
+            await eventually(lambda: target.disposals > 0)
+            await api.whoami()
+            gc.collect()
+            await api.whoami()
+        assert target.disposals == 1

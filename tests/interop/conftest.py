@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,21 @@ def node() -> str:
 @pytest.fixture(scope="module")
 def npm_server(node: str) -> Iterator[str]:
     """The URL of a server made with npm's capnweb."""
-    with subprocess.Popen(
-        [node, "interop_server.mjs"], cwd=NODE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with running(node, "interop_server.mjs") as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def upstream(node: str) -> Iterator[str]:
+    """The URL of another such server: its target keeps what it is given, and is what relays stand before."""
+    with running(node, "relay_server.mjs") as url:
+        yield url
+
+
+@contextmanager
+def running(node: str, script: str) -> Iterator[str]:
+    """Run a server of tests/node; yield its URL."""
+    with subprocess.Popen([node, script], cwd=NODE, stdout=subprocess.PIPE, text=True) as process:
         try:
             port = process.stdout.readline().strip()
             assert port, "the server did not start"

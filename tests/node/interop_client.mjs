@@ -30,6 +30,20 @@ class Counter extends RpcTarget {
   }
 }
 
+class Taker extends RpcTarget {
+  take(f) {
+    return f(1);
+  }
+
+  use(counter) {
+    return counter.increment();
+  }
+
+  plus(n) {
+    return 100 + n;
+  }
+}
+
 const eventually = async (condition) => {
   while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 1));
 };
@@ -38,6 +52,53 @@ const eventually = async (condition) => {
 const rejects = (promise, expected) => assert.rejects((async () => await promise)(), expected);
 
 const cases = {
+  async targetThatComesBackIsCalledWithACallback(api) {
+    // Our side names the callback in a call, and lets go of it after.
+    assert.equal(await api.echo(new Taker()).take((x) => x + 1), 2);
+    assert.equal(await api.echo({ deep: { within: new Taker() } }).deep.within.take(async (x) => x + 2), 3);
+    assert.equal(await api.square(3), 9);
+  },
+
+  async targetThatComesBackIsCalledWithAStub(api) {
+    assert.equal(await api.echo(new Taker()).use(api.makeCounter(4)), 5);
+    assert.equal(await api.echo(new Taker()).use(new Counter(5)), 6);
+    assert.equal(await api.square(3), 9);
+  },
+
+  async targetThatComesBackIsMappedOver(api) {
+    const taker = api.echo({ t: new Taker() }).t;
+    const found = await api.generateFibonacci(3).map((x) => taker.plus(x));
+    assert.deepEqual([...found], [100, 101, 101]);
+    assert.equal(await api.square(3), 9);
+  },
+
+  async propertyThatIsAStubSettles(api) {
+    const result = api.echo({ c: api.makeCounter(5), deep: { within: api.makeCounter(6) } });
+    const [one, two] = await Promise.all([result.c, result.deep.within]);
+    assert.equal(await one.increment(), 6);
+    assert.equal(await two.increment(), 7);
+  },
+
+  async propertyThatIsAStubOfTheAskerSettles(api) {
+    // npm's client gets the answer, and cannot await a target of its own.
+    await rejects(api.echo({ c: new Counter(3) }).c, /Tried to resolve a non-promise stub/);
+    assert.equal(await api.square(3), 9);
+  },
+
+  async propertyThatIsAStubIsPassedOn(api) {
+    const result = api.echo({ c: new Counter(3), deep: { within: api.makeCounter(5) } });
+    assert.equal(await api.incrementCounter(result.c), 4);
+    assert.equal(await api.incrementCounter(result.deep.within, 2), 7);
+    assert.equal(await api.incrementCounter(api.echo({ again: result.c }).again), 5);
+  },
+
+  async propertyThatIsAStubOfAnAwaitedResult(api) {
+    const result = await api.echo({ c: api.makeCounter(3), mine: new Counter(5) });
+    assert.equal(await result.c.increment(), 4);
+    assert.equal(await result.mine.increment(), 6);
+    assert.equal(await api.incrementCounter(result.c, 2), 6);
+  },
+
   async square(api) {
     assert.equal(await api.square(7), 49);
   },

@@ -82,7 +82,7 @@ class Target extends RpcTarget {
   }
 
   makePair(i) {
-    return { one: new Counter(i), deep: [{ two: new Counter(i + 1) }] };
+    return { one: new Counter(i), deep: { within: { two: new Counter(i + 1) } } };
   }
 
   incrementCounter(counter, n = 1) {

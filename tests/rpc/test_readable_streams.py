@@ -228,7 +228,7 @@ class TestAReadableStreamThatIsReceived:
             await wire.say(["pipe"], ["push", ["pipeline", 0, ["readAll"], [["readable", 1]]]], ["pull", 2])
             await wire.say(["release", 1, 1])
             assert await wire.hear(1) == [
-                ["reject", 2, ["error", "Error", "the stream was dropped before it was closed"]]
+                ["reject", 2, ["error", "Error", "the stream was disposed without calling close"]]
             ]
 
     async def test_refuses_what_the_writer_sends_after_the_reader_has_cancelled(self) -> None:

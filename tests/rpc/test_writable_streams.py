@@ -69,7 +69,7 @@ class TestAWritableStreamThatIsSent:
             assert await wire.hear(1) == [resolved(1)]
             await wire.say(["release", -1, 1])
             await wire.hear_all()
-            assert sink.log == [0, "aborted: the stream was dropped before it was closed"]
+            assert sink.log == [0, "aborted: the stream was disposed without calling close"]
 
     async def test_is_aborted_with_the_writer_s_reason(self) -> None:
         async with Wire() as wire:

@@ -94,7 +94,9 @@ def test_who_looks_at_its_address_is_told_what_is_there(server: RunningServer, p
 def test_a_broken_rule_is_told_in_the_answer(server: RunningServer) -> None:
     response = post(server, '["nonsense"]')
     assert response.status_code == 200
-    assert messages(response) == [["abort", ["error", "Error", "malformed or unknown message"]]]
+    assert messages(response) == [
+        ["abort", ["error", "Error", "bad RPC message: malformed, or of an unknown kind"]]
+    ]
 
 
 def test_a_call_that_would_wait_for_the_client_fails_at_once(server: RunningServer) -> None:
