@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from transcript import Api, BareSession, Counter, awaiting
+from transcript import Api, BareSession, Counter, awaiting, call
 
 import rpcshare.rpc
 from rpcshare.rpc import DisposedError, EncodeError, RpcError, SessionClosedError, Stub, notify
@@ -179,3 +179,30 @@ def test_a_main_target_that_is_passed_by_its_own_session_stays(client: BareSessi
     with pytest.raises(EncodeError):
         session.main.f(api, object())
     assert session.session.closed is None
+
+
+class TestWhatThePeerPassesToACallThatReachesNobody:
+    def test_is_released_behind_a_rejection(self) -> None:
+        server = BareSession(Api())
+        answers = server.exchange(
+            call("fail", args=["x"]),
+            call("getUploader", args=[], of=1),
+            call("write", args=[["export", -1], {"a": ["promise", -2]}], of=2),
+            ["pull", 3],
+        )
+        assert answers[:2] == [["release", -1, 1], ["release", -2, 1]]
+        assert answers[2][:2] == ["reject", 3]
+
+    def test_is_released_by_a_mapper_function_that_is_applied_to_nothing(self) -> None:
+        server = BareSession(Api())
+        remap = ["remap", 1, [], [["export", -1]], [["pipeline", -1, [], [["pipeline", 0]]]]]
+        assert server.exchange(["push", None], ["push", remap]) == [["release", -1, 1]]
+
+
+def test_who_waits_for_a_stub_to_break_is_not_told_once_it_is_disposed_of(client: BareSession) -> None:
+    told: list[Exception] = []
+    stub = client.main.get()
+    stub.on_broken(told.append)
+    stub.dispose()
+    client.session.close(SessionClosedError("over"))
+    assert told == []
