@@ -3,6 +3,7 @@
 import json
 import re
 import time
+import unicodedata
 from datetime import datetime
 
 import pytest
@@ -39,6 +40,13 @@ def test_json_is_printed_with_control_characters_escaped():
     text = json_text(value)
     assert json.loads(text) == value
     assert text.decode().isprintable()
+
+
+def test_of_all_characters_json_shows_those_that_are_seen():
+    told = json_text([chr(number) for number in range(0x110000)])
+    for char in told.decode():
+        assert char in "\u200c\u200d" or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+    assert json.loads(told) == [chr(number) for number in range(0x110000)]
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def access(
     if token is not None:
         # On standard output alone, for a script to take.
         say(token.token)
-    say(_summary(settings), err=token is not None)
+    say(*_summary(settings), err=token is not None)
 
 
 async def _access(
@@ -86,12 +86,12 @@ async def _access(
         return settings, await client.create_view_token(share_id, secret, expires_in=token_expires)
 
 
-def _summary(settings: AccessSettings) -> str:
+def _summary(settings: AccessSettings) -> tuple[str, str]:
     if settings.visibility == "private":
         who = "private"
     else:
         who = "whoever has the link" + (" and the password" if settings.has_password else "")
-    return f"read by: {who}\nexpires: {_date(settings.expires_at)}"
+    return f"read by: {who}", f"expires: {_date(settings.expires_at)}"
 
 
 def _date(milliseconds: int | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from rpcshare.auth.caller import Scope
 from rpcshare.auth.subjects import fault_of_subject
 from rpcshare.cli.auditing import tell_audit_log
 from rpcshare.cli.options import with_settings
-from rpcshare.cli.terminal import json_text, printable
+from rpcshare.cli.terminal import json_text, printable, say
 from rpcshare.config import Settings
 
 if TYPE_CHECKING:  # it takes longer to import than the other commands need to run
@@ -60,14 +61,14 @@ def init(settings: Settings, hosts: tuple[str, ...]) -> None:
     directory = _directory(settings)
     if PrivateCA.is_in(directory):
         ca = PrivateCA(directory)
-        click.echo(f"kept the CA in {directory}", err=True)
+        say(f"kept the CA in {directory}", err=True)
     else:
         ca = PrivateCA.make(directory)
         tell_audit_log(settings, Action.AUTHORITY_CREATE)
-        click.echo(f"made a CA in {directory}", err=True)
+        say(f"made a CA in {directory}", err=True)
     certificate, key = directory / "server.pem", directory / "server-key.pem"
     if certificate.exists():
-        click.echo(f"kept {certificate}; to have another made, remove it and {key.name}", err=True)
+        say(f"kept {certificate}; to have another made, remove it and {key.name}", err=True)
     else:
         pair = ca.issue_to_server(names)
         write_new_file(key, pair.key_pem, mode=0o600)
@@ -75,10 +76,10 @@ def init(settings: Settings, hosts: tuple[str, ...]) -> None:
         tell_audit_log(
             settings, Action.CERTIFICATE_ISSUE, name="server", serial=f"{pair.certificate.serial_number:x}"
         )
-        click.echo(f"made {certificate}", err=True)
+        say(f"made {certificate}", err=True)
     options = {"tls-cert": "server", "tls-key": "server-key", "client-ca": "ca", "client-crl": "crl"}
     spelled = " ".join(f"--{name} {directory / f'{file}.pem'}" for name, file in options.items())
-    click.echo(f"rpcshare serve {spelled}")
+    say(f"rpcshare serve {spelled}")
 
 
 @certs.command()
@@ -127,11 +128,11 @@ def issue(
         raise click.BadParameter(str(exc), param_hint="NAME") from None
     write_new_file(paths["-key.pem"], pair.key_pem, mode=0o600)
     write_new_file(paths[".pem"], pair.certificate_pem, mode=0o644)
-    click.echo(paths[".pem"])
-    click.echo(paths["-key.pem"])
+    _tell(paths[".pem"])
+    _tell(paths["-key.pem"])
     if p12_password is not None:
         write_new_file(paths[".p12"], _as_p12(name, pair, ca, p12_password), mode=0o600)
-        click.echo(paths[".p12"])
+        _tell(paths[".p12"])
     tell_audit_log(
         settings, Action.CERTIFICATE_ISSUE, name=name, serial=f"{pair.certificate.serial_number:x}"
     )
@@ -187,6 +188,14 @@ def list_issued(settings: Settings, as_json: bool) -> None:
     for *cells, last in rows:
         padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
         click.echo("  ".join([*padded, last]))
+
+
+def _tell(path: Path) -> None:
+    """Print where a file is: as it is for a script, and printable on a terminal."""
+    if sys.stdout.isatty():
+        say(str(path))
+    else:
+        click.echo(path)
 
 
 def _directory(settings: Settings) -> Path:

@@ -50,7 +50,8 @@ class Server(msgspec.Struct, frozen=True):
 
         Raises:
             ShareError: what the server refused, with its code.
-            click.ClickException: any other failure of a call, or the end of the connection.
+            click.ClickException: any other failure of a call, an answer of another shape, or the end
+                of the connection.
             ConnectFailedError: there is no connection.
         """
         try:
@@ -63,6 +64,8 @@ class Server(msgspec.Struct, frozen=True):
             raise ShareError(exc.code, message) from None
         except RpcError as exc:
             raise click.ClickException(printable(str(exc))) from None
+        except (msgspec.ValidationError, UnicodeEncodeError) as exc:  # half a surrogate pair for a name
+            raise click.ClickException(f"the server's answer is none that rpcshare gives: {exc}") from None
 
     def link(self, share_id: str) -> str:
         """Return the URL of a share, seen from where this client stands."""

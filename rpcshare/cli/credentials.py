@@ -5,7 +5,7 @@ import msgspec
 
 from rpcshare.auth.secret_files import kept_shared_secret
 from rpcshare.cli.options import with_settings
-from rpcshare.cli.terminal import say
+from rpcshare.cli.terminal import json_text, say
 from rpcshare.config import Settings
 from rpcshare.shares.credentials import Credentials
 
@@ -37,6 +37,6 @@ def credentials(settings: Settings, session_id: str, as_json: bool) -> None:
         raise click.UsageError("--public-url: must be given where the server takes any free port")
     share = Credentials(shared_secret, settings.base_url()).of_session(session_id)
     if as_json:
-        click.echo(msgspec.json.encode(share))
+        click.echo(json_text(msgspec.to_builtins(share)))
     else:
-        say(f"id: {share.id}\nurl: {share.url}\nsecret: {share.secret}")
+        say(f"id: {share.id}", f"url: {share.url}", f"secret: {share.secret}")

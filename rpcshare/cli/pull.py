@@ -10,12 +10,23 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
+import msgspec
 
 from rpcshare.cli.connection import Server, with_share
 from rpcshare.cli.documents import to_sync_data
 from rpcshare.cli.terminal import json_text
 
 __all__ = ["pull"]
+
+
+class _AgentSession(msgspec.Struct):
+    """What a server answers, as far as it has to be so to be written."""
+
+    session: dict[str, Any]
+    messages: list[Any]
+    parts: list[Any]
+    diffs: list[Any]
+    models: list[Any]
 
 
 @click.command()
@@ -32,8 +43,7 @@ __all__ = ["pull"]
 @with_share
 def pull(server: Server, share_id: str, output: Path, form: str) -> None:
     """Fetch SHARE, which is the id or the URL of a share, as JSON."""
-    session = asyncio.run(_fetch(server, share_id))
-    lines = _lines(session, form)
+    lines = _lines(asyncio.run(_fetch(server, share_id)), form)
     if str(output) == "-":
         for line in lines:
             click.echo(line)
@@ -43,7 +53,9 @@ def pull(server: Server, share_id: str, output: Path, form: str) -> None:
 
 async def _fetch(server: Server, share_id: str) -> dict[str, Any]:
     async with server.connected() as client:
-        return await client.get_share(share_id)
+        session = await client.get_share(share_id)
+        msgspec.convert(session, _AgentSession)
+        return session
 
 
 def _lines(session: dict[str, Any], form: str) -> Iterator[bytes]:

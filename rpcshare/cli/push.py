@@ -14,7 +14,7 @@ from rpcshare.cli.access_options import DURATION, with_password
 from rpcshare.cli.connection import Server, with_server
 from rpcshare.cli.documents import DocumentError, SizedItem, read_items
 from rpcshare.cli.terminal import json_text, say
-from rpcshare.client import ShareClient, ShareCredentials
+from rpcshare.client import SessionIndex, ShareClient, ShareCredentials
 from rpcshare.client.share_client import Visibility
 from rpcshare.client.types import SyncData
 
@@ -144,7 +144,7 @@ async def _sync_count(client: ShareClient, share: ShareCredentials) -> int:
     # A caller without a name has made a share that it may not read by itself, perhaps.
     view = await client.create_view_token(share.id, share.secret, expires_in=60)
     metadata = await client.api.authenticate(view.token).getShareMetadata(share.id)
-    return int(metadata["syncCount"])
+    return msgspec.convert(metadata, SessionIndex).sync_count
 
 
 async def _synced(client: ShareClient, share: ShareCredentials, batches: list[Batch]) -> AsyncIterator[int]:

@@ -1,6 +1,7 @@
 """Printing what others wrote, in a form that cannot drive the terminal that shows it."""
 
 import io
+import json
 import re
 import sys
 import unicodedata
@@ -21,8 +22,12 @@ _ESCAPE_SEQUENCE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _JOINERS = "\u200c\u200d"  # formats, but emoji and several scripts are spelled with them
 
-# What JSON lets stand in a string as it is, and a terminal may act upon.
-_UNESCAPED_CONTROL = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# Those of them that JSON lets stand in a string as they are.
+_UNESCAPED_CONTROL = re.compile(
+    "[\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b\u200e\u200f\u2028-\u202e"
+    "\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f]"
+)
 
 # Columns, where the output is no terminal that could tell: nothing is to be cut.
 _UNBOUNDED_WIDTH = 10_000
@@ -40,10 +45,11 @@ def printable(text: str) -> str:
     )
 
 
-def say(text: str, *, err: bool = False) -> None:
-    """Print ``text`` for people, each of its lines as :func:`printable` has it."""
-    for line in text.split("\n"):
-        click.echo(printable(line), err=err)
+def say(*lines: str, err: bool = False) -> None:
+    """Print ``lines`` for people, as :func:`printable` has them: no line that somebody wrote becomes two."""
+    out = sys.stderr if err else standard_output()
+    for line in lines:
+        click.echo(printable(line), file=out)
 
 
 class Column(NamedTuple):
@@ -84,7 +90,7 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Non
 def json_text(value: object) -> bytes:
     """Return ``value`` as compact JSON on one line, with every control character in it escaped."""
     text = jsontext.encode(value).decode()
-    return _UNESCAPED_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode()
+    return _UNESCAPED_CONTROL.sub(lambda match: json.dumps(match[0])[1:-1], text).encode()
 
 
 def standard_output() -> TextIO:

@@ -61,6 +61,7 @@ class EventStream:
         Raises:
             StopAsyncIteration: the share has been deleted, or the stream closed.
             RpcError: the server refused the subscription, or the session has ended.
+            msgspec.ValidationError: the server told of something that is no event.
             ShareError: the caller may not read the share any longer.
         """
         if self._subscription is None and not self._ended:
@@ -95,14 +96,18 @@ class EventStream:
         self._subscription = subscription
         subscription.on_broken(self._broken)
 
-    async def _take(self, event: dict[str, Any]) -> None:
+    async def _take(self, event: object) -> None:
         """Receive one event; answering it late is what slows the server down."""
         if self._ended:
             return
-        if event.get("type") == "error":
+        if isinstance(event, dict) and event.get("type") == "error":
             self._broken(_error_of(event))
             return
-        self._events.append(msgspec.convert(event, ShareEvent))
+        try:
+            self._events.append(msgspec.convert(event, ShareEvent))
+        except (msgspec.ValidationError, UnicodeEncodeError) as exc:  # half a surrogate pair for a name
+            self._broken(exc)
+            raise
         self._arrived.set()
         if len(self._events) >= CAPACITY:
             self._has_room.clear()

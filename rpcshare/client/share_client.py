@@ -168,8 +168,7 @@ class ShareClient:
 
         The owner of a share may leave ``secret`` out (None).
         """
-        result = await self._get(self.api.syncShare(share_id, secret, list(data)), dict[str, Any])
-        return int(result["syncCount"])
+        return (await self._get(self.api.syncShare(share_id, secret, list(data)), _Synced)).sync_count
 
     async def delete_share(self, share_id: str, secret: str | None = None) -> None:
         """Take a share down, for good. Its owner may leave ``secret`` out."""
@@ -219,6 +218,10 @@ class ShareClient:
                 raise
             raise ShareError(code, exc.message) from None
         return msgspec.convert(value, kind)
+
+
+class _Synced(msgspec.Struct, rename={"sync_count": "syncCount"}):
+    sync_count: int
 
 
 def _given(**options: object) -> dict[str, object]:

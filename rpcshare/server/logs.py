@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
+import traceback
+import unicodedata
+from typing import TextIO
 
 import structlog
 
@@ -22,13 +26,13 @@ def configure_logging(settings: Settings) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer()
+    renderers: list[structlog.typing.Processor] = (
+        [structlog.processors.JSONRenderer()]
         if settings.log_format == "json"
-        # Tracebacks without the values of local variables, which may be anything.
-        else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
+        else [
+            _escaped,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_write_traceback),
+        ]
     )
     structlog.configure(
         processors=[
@@ -46,7 +50,7 @@ def configure_logging(settings: Settings) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                renderer,
+                *renderers,
             ],
         )
     )
@@ -61,6 +65,31 @@ def configure_logging(settings: Settings) -> None:
     # What these say of each connection or request at info is noise to an operator.
     for name in ("uvicorn", "uvicorn.error", "websockets", "httpx", "httpcore"):
         logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
+
+
+# Controls, formats (which reorder or hide text), halves of surrogate pairs, separators of lines.
+_UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def _printable(text: str, kept: str = "") -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        ascii(char)[1:-1] if unicodedata.category(char) in _UNPRINTABLE and char not in kept else char
+        for char in text
+    )
+
+
+def _escaped(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Keep what a store, a client or a file says from driving the terminal, and from making lines."""
+    return {name: _printable(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _write_traceback(out: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+    """Write a traceback, without the values of local variables, which may be anything."""
+    told = io.StringIO()
+    traceback.print_exception(*exc_info, file=told)
+    out.write("\n" + _printable(told.getvalue(), kept="\n").rstrip("\n"))
 
 
 def _is_news(record: logging.LogRecord) -> bool:

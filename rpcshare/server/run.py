@@ -104,7 +104,6 @@ def serve(settings: Settings) -> int:
         address = passed[0].getsockname()
         settings = settings.model_copy(update={"host": address[0], "port": address[1]})
     with _prepared(settings, passed) as ground:
-        _warn_of_sqlite(settings)
         _tune_garbage_collection()
         tune_allocator()
 
@@ -115,12 +114,15 @@ def serve(settings: Settings) -> int:
         if settings.workers > 1:
             from rpcshare.server.workers import supervise  # noqa: PLC0415 -- one process needs none of it
 
-            return supervise(settings.workers, serve_here, ground.listeners, _announcement(settings, ground))
+            say_ready = partial(_say_ready, settings, ground)
+            return supervise(settings.workers, serve_here, ground.listeners, say_ready)
         serve_here()
     return 0
 
 
-def _warn_of_sqlite(settings: Settings) -> None:
+def _say_ready(settings: Settings, ground: _Ground) -> None:
+    """Tell where the server listens, now that it does. A start that fails says nothing but why."""
+    print(_announcement(settings, ground), flush=True)  # noqa: T201 -- this is what the command is for
     warning = wal_reset_warning() if settings.store_url.startswith("sqlite:") else None
     if warning is not None:
         logger.warning(warning)
@@ -280,7 +282,7 @@ async def _serve(settings: Settings, ground: _Ground, worker: Worker | None) -> 
         )
         connections.metrics.count_accept_pauses(lambda: server.pauses)
         stop = asyncio.Event()
-        say_ready: Callable[[], None] = partial(print, _announcement(settings, ground), flush=True)
+        say_ready: Callable[[], None] = partial(_say_ready, settings, ground)
         heeded = [signal.SIGTERM, signal.SIGINT]
         if worker is not None:
             say_ready, heeded = worker.say_ready, [signal.SIGTERM]

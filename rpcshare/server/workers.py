@@ -60,14 +60,16 @@ Serve = Callable[[Worker], None]
 T = TypeVar("T")
 
 
-def supervise(number: int, serve: Serve, listeners: list[socket.socket], announcement: str) -> int:
+def supervise(
+    number: int, serve: Serve, listeners: list[socket.socket], say_ready: Callable[[], None]
+) -> int:
     """Run ``number`` workers until SIGTERM, SIGINT or SIGHUP; return the exit status.
 
     Args:
         number: how many.
         serve: what a worker does until SIGTERM; it raises why it cannot.
         listeners: the sockets on which they accept connections.
-        announcement: what is printed when all serve.
+        say_ready: called when all serve.
 
     Raises:
         ConfigError: the settings keep a worker from starting.
@@ -75,7 +77,7 @@ def supervise(number: int, serve: Serve, listeners: list[socket.socket], announc
     """
     supervisor = _Supervisor(number, serve, listeners)
     try:
-        return supervisor.run(announcement)
+        return supervisor.run(say_ready)
     finally:
         supervisor.close()
 
@@ -119,7 +121,7 @@ class _Supervisor:
         self._signals, self._wakeup = socket.socketpair()
         self._selector = selectors.DefaultSelector()
 
-    def run(self, announcement: str) -> int:
+    def run(self, say_ready: Callable[[], None]) -> int:
         """Start the workers, and wait until all have ended because they were told to."""
         self._heed_signals()
         for place in self._places:
@@ -129,7 +131,7 @@ class _Supervisor:
             self._look_after_workers()
             if not (self._has_started or self._is_stopping) and all(each.ready_at for each in self._places):
                 self._has_started = True
-                print(announcement, flush=True)  # noqa: T201 -- this is what the command is for
+                say_ready()
         logger.info("stopped")
         return self._status
 

@@ -3,6 +3,9 @@
 A share that expires has an object ``expiry/{time}/{id}``, so that one listing, in the order of time, shows
 what is due. It is written before the head says so, and removed behind the share. It decides nothing: the
 head does. So every node may remove what is due, and what a crash has left of either does no harm.
+
+A share that is deleted gets such an object, too, where that takes several steps: what a failure or a crash
+has left of its content is removed then.
 """
 
 import asyncio
@@ -85,14 +88,17 @@ class Expiry:
                     await self._store.delete([info.key])
             except ShareError:
                 continue  # the store failed, which has been logged
+            except StoreError as exc:
+                logger.warning("Could not remove share %s, and will try again: %s", share_id, exc)
         return None
 
     async def _is_over(self, share_id: str, time: int, now: int) -> bool:
         """Remove a share if it is due, and return whether it was or never will be."""
         found = await read_head(self._store, share_id)
-        if found is not None and not found.head.deleted and found.head.expires_at == time:
-            await self._remove(share_id)
-            return True
+        if found is not None and not found.head.deleted:
+            await self._remove(share_id)  # if it has expired, or is deleted and not all is removed
+            if found.head.expires_at == time:
+                return True
         return time < now - _STALE_AFTER
 
     async def _run(self) -> None:

@@ -66,6 +66,8 @@ class Journal:
         self._log = objects.log_prefix(share_id, generation)
         self._snapshots = objects.snapshot_prefix(share_id, generation)
         self._head = objects.head_key(share_id)
+        self._scheduled: str | None = None
+        """The key of what schedules the removal of the share."""
 
     async def survey(self, after: int = 0) -> Survey:
         """Look at what there is behind entry ``after``, in one listing.
@@ -202,6 +204,19 @@ class Journal:
         await self._store.apply(puts, [*await self._content_but(number), index])
         return True
 
+    async def schedule_removal(self, now: int) -> None:
+        """Have the content removed in the background should the share be ended and :meth:`remove` fail.
+
+        Where the share is not ended, this does nothing.
+
+        Args:
+            now: milliseconds since the epoch.
+        """
+        if self._scheduled is None:
+            key = objects.expiry_key(self.share_id, now)
+            await self._store.put(key, b"")
+            self._scheduled = key
+
     async def _content_but(self, tombstone: int) -> list[str]:
         """Return the keys of all that there is of the share but head, row and the entry ``tombstone``."""
         keep = objects.numbered(self._log, tombstone)
@@ -236,6 +251,12 @@ class Journal:
         """
         await self._store.delete(await self._content_but(tombstone))
         await self._store.delete([objects.index_key(self.share_id, self.generation)])
+        await self._end_head(now)
+        if self._scheduled is not None:
+            await self._store.delete([self._scheduled])
+            self._scheduled = None
+
+    async def _end_head(self, now: int) -> None:
         # Until the head is that of a deleted share: another node may be changing a setting.
         for _ in range(_ATTEMPTS):
             found = await self.live_head()

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import count
 
@@ -170,11 +170,13 @@ class ShareLog:
         return request.done
 
     async def delete(self) -> None:
-        """Delete the share, and return once all of its content is removed.
+        """Delete the share, and try to remove all of its content before returning.
+
+        What cannot be removed now is removed in the background, by whatever server is there then.
 
         Raises:
             ShareError: SHARE_NOT_FOUND: another caller has deleted it. STORAGE_UNAVAILABLE: the store
-                failed; the share may be deleted, but some of its content may still be there.
+                failed, and the share is as it was, as far as the store could say.
         """
         await self.submit(None)
 
@@ -315,7 +317,7 @@ class ShareLog:
         for _ in range(_ATTEMPTS):
             if replica.is_ended:
                 break
-            if await replica.write_end(body):
+            if await self._is_end_written(body):
                 number = replica.entry + 1
                 replica.end(number)
                 await self._publish(number)
@@ -324,8 +326,25 @@ class ShareLog:
                 f"the log of share {self.share_id} cannot be ended: the store says that it changes"
             )
         # Whoever has ended it: it is for the one that asks to see that nothing is left.
-        await replica.remove()
+        try:
+            await replica.remove()
+        except StoreError as exc:
+            # Nobody can read it any more, and what is left has been scheduled: so this is no failure.
+            logger.warning("Could not remove all of share %s, and will try again: %s", self.share_id, exc)
         request.succeed(0)
+
+    async def _is_end_written(self, body: bytes) -> bool:
+        """Write the tombstone ``body``; return whether it is there, and nobody else's."""
+        replica = self.replica
+        try:
+            return await replica.write_end(body)
+        except StoreError:
+            # It may be there all the same: a caller that is told of a failure is to find the share readable.
+            with suppress(StoreError):
+                await replica.catch_up()
+            if not replica.is_ended:
+                raise
+            return False
 
     async def _publish(self, number: int) -> None:
         message = LogAppended(self.share_id, self.head.generation, number)

@@ -233,7 +233,7 @@ class NodeShares:
         return caller.owns((await log.change_head(lambda head: adopted(head, subject))).owner)
 
     async def delete(self, log: ShareLog) -> None:
-        """Delete a share, and return once all of its content is removed."""
+        """Delete a share, as :meth:`ShareLog.delete` does."""
         if not await self._is_gone(log):
             await log.delete()
 
@@ -314,20 +314,17 @@ class NodeShares:
     # The end of shares
 
     async def _is_gone(self, log: ShareLog) -> bool:
-        """Whether the share is deleted; then its removal, if it was interrupted, is finished."""
+        """Whether the share is deleted; then its removal, if it was interrupted, is finished if it can be."""
         if log.is_ended:
-            await log.finish_removal()
+            try:
+                await log.finish_removal()
+            except ShareError:  # which has been logged: it is deleted all the same, and tried again later
+                self._activity.store_errors += 1
         return log.is_ended
 
     async def _refuse_gone(self, log: ShareLog) -> None:
-        try:
-            if not await self._is_gone(log):
-                return
-        except ShareError as exc:
-            # It is deleted all the same; whoever opens it next tries to remove what is left. The failure has
-            # been logged.
-            raise share_not_found() from exc
-        raise share_not_found()
+        if await self._is_gone(log):
+            raise share_not_found()
 
     async def _refuse_expired(self, log: ShareLog, *, is_fresh: bool = False) -> None:
         # Another node may have put the end off.
@@ -347,7 +344,8 @@ class NodeShares:
     async def _remove_if_expired(self, share_id: str) -> None:
         try:
             async with _Use(self, share_id, self._check_nothing) as log:
-                if await self._is_gone(log):
+                if log.is_ended:
+                    await log.finish_removal()
                     return
                 await log.replica.refresh()
                 expires_at = log.head.expires_at

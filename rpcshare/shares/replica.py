@@ -338,7 +338,8 @@ class Replica:
         """Write the tombstone ``body`` as the next entry, and return whether that is the next entry now.
 
         Where the store can, the share is removed in the same step: so that a store that has no room for that
-        keeps the share as it is.
+        keeps the share as it is. Elsewhere the removal is scheduled first: the tombstone may be the last that
+        the store takes for a while.
 
         Raises:
             StoreError: the store failed; unless it can do all in one step, the tombstone may be in the log.
@@ -357,6 +358,7 @@ class Replica:
             except PreconditionFailedError:
                 await self.catch_up()
                 return False
+        await self._journal.schedule_removal(self._node.clock())
         return await self.write(body)
 
     def compact_if_due(self) -> None:

@@ -203,13 +203,14 @@ class ShareService:
 
     @audited(Action.SHARE_DELETE)
     async def delete(self, caller: Caller, share_id: object, secret: object) -> None:
-        """Delete a share, and return once all of its content is removed.
+        """Delete a share, and try to remove all of its content before returning.
 
-        ``secret`` may be None for the share's owner and for an admin.
+        What cannot be removed now, because the store fails, is removed in the background: by this server, or
+        by any that is there later. ``secret`` may be None for the share's owner and for an admin.
 
         Raises:
-            ShareError: SHARE_NOT_FOUND, INVALID_SECRET, FORBIDDEN. After STORAGE_UNAVAILABLE the
-                share may be deleted, with its content not yet removed: then delete it again.
+            ShareError: SHARE_NOT_FOUND, INVALID_SECRET, FORBIDDEN. STORAGE_UNAVAILABLE: the share stays
+                readable.
         """
         async with self._shares.opened_to_delete(share_id) as log:
             self._door.may_write(caller, log, secret)

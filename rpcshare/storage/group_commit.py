@@ -60,7 +60,7 @@ class GroupCommit:
         connection: sqlite3.Connection,
         *,
         name: str,
-        verify: Callable[[], None],
+        verify: Callable[[sqlite3.Connection], None],
         turns: WriterTurns | None = None,
     ) -> None:
         """Start the thread.
@@ -151,7 +151,7 @@ class GroupCommit:
             if not self._insert_all(batch):
                 self._apply_each(batch)
             self.commits += 1
-            self._verify()
+            self._verify(self._connection)
             self.has_failed = False
         except (sqlite3.Error, MemoryError) as exc:
             self._roll_back()
@@ -166,9 +166,11 @@ class GroupCommit:
     def _cause(self, exc: Exception) -> StoreError:
         """Return why SQLite failed; when its files have been taken away, that is why."""
         try:
-            self._verify()
+            self._verify(self._connection)
         except StoreError as why:
             return why
+        except sqlite3.Error:
+            pass  # of which there is one already
         return self._failure(exc)
 
     def _fail(self, batch: Sequence[_Write[Any]], error: StoreError) -> None:

@@ -192,7 +192,7 @@ def _open_connections(
             opened.enter_context(closing(open_reader(path, busy_timeout=busy_timeout)))
             for _ in range(_READERS)
         ]
-        guard = FileGuard(path)
+        guard = FileGuard(path, writer)
         opened.pop_all()  # all is well: nothing is to be closed
     return writer, readers, guard
 

@@ -7,6 +7,7 @@ acknowledged, the paths are compared with what was opened.
 
 import logging
 import os
+import sqlite3
 import threading
 from pathlib import Path
 from time import monotonic
@@ -47,13 +48,15 @@ class _Identity(NamedTuple):
 class FileGuard:
     """What is known of one store's files. Several threads may use it."""
 
-    def __init__(self, path: Path) -> None:
-        """Take the files at ``path`` for those of the store, which has just been opened and written.
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        """Take the files at ``path`` for those of the store that ``connection`` has just opened and written.
 
         Raises:
             StoreError: one is not there.
+            sqlite3.Error: it cannot be read.
         """
         self._path = path
+        self._schema = _schema_version(connection)
         self._files = [path.with_name(path.name + suffix) for suffix in _SUFFIXES]
         self._lock = threading.Lock()
         self._size = 0
@@ -65,13 +68,18 @@ class FileGuard:
         except OSError as exc:
             raise StoreError(f"the store {path}: it is gone ({exc.strerror})") from exc
 
-    def require_same_files(self) -> None:
+    def require_same_files(self, connection: sqlite3.Connection | None = None) -> None:
         """Return if the paths still lead to what was opened.
+
+        Args:
+            connection: of the store, on its thread. Without it, a file that is shorter than it was is not
+                told of: it may have been cut by VACUUM.
 
         Raises:
             StoreMovedError: they do not.
+            sqlite3.Error: the store cannot be read.
         """
-        why = self._difference()
+        why = self._difference(connection)
         if (why is not None) is not self._is_lost:
             self._tell(why)
         if why is not None:
@@ -110,7 +118,7 @@ class FileGuard:
         )
         return usage
 
-    def _difference(self) -> str | None:
+    def _difference(self, connection: sqlite3.Connection | None) -> str | None:
         """Return what has become of the files, if they are not those that were opened."""
         for file, opened in zip(self._files, self._opened, strict=True):
             try:
@@ -119,7 +127,21 @@ class FileGuard:
                 return f"{file.name} has been removed ({exc.strerror}): restart the server"
             if found != opened:
                 return f"{file.name} has been replaced or written over: restart the server"
+        if connection is not None and self._is_cut(connection):
+            return f"{self._path.name} has been replaced or written over: restart the server"
         return None
+
+    def _is_cut(self, connection: sqlite3.Connection) -> bool:
+        """Whether the file is shorter than it was, and not because of VACUUM."""
+        size = self._path.stat().st_size
+        if size < self._size:
+            # VACUUM is all that cuts the file, and it always changes the schema's number.
+            schema = _schema_version(connection)
+            if schema == self._schema:
+                return True
+            self._schema = schema
+        self._size = size
+        return False
 
     def _is_log_alone(self) -> bool:
         try:
@@ -128,12 +150,7 @@ class FileGuard:
             return False
 
     def _look(self, file: Path) -> _Identity:
-        # What is opened is never cut: a file that is shorter than it was has been written over.
         found = file.stat()
-        if file == self._path:
-            if found.st_size < self._size:
-                return _Identity(-1, -1)
-            self._size = found.st_size
         return _Identity(found.st_dev, found.st_ino)
 
     def _tell(self, why: str | None) -> None:
@@ -169,6 +186,11 @@ class FileGuard:
             return file.stat().st_size
         except OSError:
             return 0
+
+
+def _schema_version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA schema_version").fetchone()
+    return int(version)
 
 
 def _mebibytes(size: int) -> str:

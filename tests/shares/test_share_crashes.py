@@ -125,6 +125,7 @@ async def test_a_deletion_that_was_interrupted_is_finished_by_asking_again(new_s
         if not acknowledged:
             code = await outcome(second.delete(alice, made.id, made.secret))
             assert code in (None, ErrorCode.SHARE_NOT_FOUND)
+        await second.remove_expired()
         assert not any(b"the content" in body for body in contents(store).values())
         assert not any(key.startswith("index/") for key in contents(store))
         if not dying.has_died:

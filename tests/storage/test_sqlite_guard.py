@@ -156,6 +156,38 @@ async def test_another_process_that_comes_and_goes_is_no_accident(path: Path) ->
     await store.close()
 
 
+@pytest.mark.parametrize("times", [1, 3])
+async def test_a_vacuum_by_somebody_else_is_no_accident(path: Path, times: int) -> None:
+    store = await SqliteStore.open(path)
+    for number in range(times):
+        await store.put("large", b"1" * 2_000_000)
+        await store.put("large", b"2")
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("PRAGMA wal_checkpoint")
+            before = await asyncio.to_thread(lambda: path.stat().st_size)
+            other.execute("VACUUM")
+            other.execute("PRAGMA wal_checkpoint")
+        assert await asyncio.to_thread(lambda: path.stat().st_size) < before
+        await store.check()
+        await store.put(f"key {number}", b"")
+    await store.close()
+
+
+async def test_a_file_that_is_written_over_after_a_vacuum_is_one(path: Path) -> None:
+    store = await SqliteStore.open(path)
+    await store.put("large", b"1" * 2_000_000)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA wal_checkpoint")
+        await store.put("large", b"2")
+        other.execute("VACUUM")
+        other.execute("PRAGMA wal_checkpoint")
+    await store.put("key", b"")
+    _written_over(path)
+    with pytest.raises(StoreError, match="replaced or written over"):
+        await store.put("key", b"")
+    await store.close()
+
+
 class TestRoom:
     async def test_a_full_disk_is_no_place_to_write(self, path: Path, monkeypatch) -> None:
         store = await SqliteStore.open(path)
