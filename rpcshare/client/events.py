@@ -107,7 +107,7 @@ class EventStream:
             self._events.append(msgspec.convert(event, ShareEvent))
         except (msgspec.ValidationError, UnicodeEncodeError) as exc:  # half a surrogate pair for a name
             self._broken(exc)
-            raise
+            return
         self._arrived.set()
         if len(self._events) >= CAPACITY:
             self._has_room.clear()

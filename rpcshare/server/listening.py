@@ -25,6 +25,7 @@ def listen(settings: Settings) -> socket.socket:
 
     Raises:
         OSError: the address cannot be listened on.
+        ConfigError: the host is nothing that could be one.
     """
     host, port = settings.host, settings.port
     is_v6 = ":" in host
@@ -42,6 +43,8 @@ def listen(settings: Settings) -> socket.socket:
     except OSError as exc:
         reason = exc.strerror or str(exc)
         raise OSError(f"cannot listen on {host} port {port}: {reason}") from exc
+    except (TypeError, ValueError):  # of the encoding of names (IDNA), or a NUL
+        raise ConfigError(f"--host: {host!r} is no address and no name of a host") from None
 
 
 def passed_sockets(environment: MutableMapping[str, str]) -> list[socket.socket]:
