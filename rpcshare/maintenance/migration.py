@@ -146,6 +146,10 @@ def _share_of(key: str) -> tuple[str, str] | None:
     return None
 
 
+def _is_content(key: str) -> bool:
+    return "/log/" in key or "/snapshot/" in key
+
+
 class _Copying:
     """One run, and what it knows of the target."""
 
@@ -159,12 +163,20 @@ class _Copying:
         self._on_copied = on_copied
         self._room = _Room(_BYTES_AT_ONCE)
         self._ended: dict[tuple[str, str], bool] = {}  # by share and generation
+        self._target_is_served: bool | None = None  # not known yet
 
     async def copy(self, group: list[_Pair]) -> None:
         """Copy objects that belong together, one after the other."""
         share = _share_of(group[0][0].key)
         if share is not None and await self._has_ended(*share):
             for info, there in group:
+                self.migration.unchanged += there is not None
+                self._on_copied(info.size)
+            return
+        if share is not None and not await self._continues(share, group):
+            for info, there in group:
+                if there is None:
+                    self.migration.differing[info.key] = "servers may have gone on with both logs"
                 self.migration.unchanged += there is not None
                 self._on_copied(info.size)
             return
@@ -181,6 +193,30 @@ class _Copying:
                 for left, _ in group[position + 1 :]:
                     self._on_copied(left.size)
                 return
+
+    async def _continues(self, share: tuple[str, str], group: list[_Pair]) -> bool:
+        """Whether the source's objects of a share fit those of the target.
+
+        Entries may be gone that a snapshot replaces. So what a server has written to the target by itself
+        could be hidden behind the source's snapshot, or be followed by what does not belong behind it.
+        """
+        if not _is_content(group[0][0].key) or all(there is not None for _, there in group):
+            return True
+        if not await self._is_served():
+            return True  # what it has is a copy, which nobody has gone on with
+        prefix = f"share/{share[0]}/{share[1]}/"
+        theirs = {info.key async for info in self._target.list(prefix)}
+        if not theirs:
+            return True
+        # The last entry that the target has, if it is in both: then they are compared before more is copied.
+        last = objects.numbered(objects.log_prefix(*share), max(map(objects.number_of, theirs)))
+        return last in theirs and any(info.key == last for info, _ in group)
+
+    async def _is_served(self) -> bool:
+        """Whether a server has ever run on the target, which then has an identity."""
+        if self._target_is_served is None:
+            self._target_is_served = await self._target.get(IDENTITY_KEY) is not None
+        return self._target_is_served
 
     async def _copy_one(self, key: str, *, is_there: bool) -> bool:
         """Copy an object; return whether the target has it, or something newer, now."""

@@ -52,12 +52,17 @@ class Expiry:
         self._store = store
         self._clock = clock
         self._steady = SteadyClock(clock)
+        self._is_steady = False
         self._remove = remove
         self._is_news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Begin to remove what is due, or look again if that has begun: there is something new."""
+    def start(self, *, is_server: bool = False) -> None:
+        """Begin to remove what is due, or look again if that has begun: there is something new.
+
+        What ``is_server`` has looked at the clock all the time, and does not believe one that was set.
+        """
+        self._is_steady = self._is_steady or is_server
         self._is_news.set()
         if self._task is None:
             self._task = asyncio.create_task(self._run())
@@ -70,7 +75,7 @@ class Expiry:
 
     def is_certain(self, expires_at: int) -> bool:
         """Whether a share that ends then is over by a clock that has not just been set forward."""
-        return expires_at <= (self._clock() if self._task is None else self._steady())
+        return expires_at <= (self._steady() if self._is_steady else self._clock())
 
     async def remove_due(self) -> int | None:
         """Remove all that is due, and return when the next will be, if that is known.
@@ -78,7 +83,7 @@ class Expiry:
         Raises:
             StoreError: the store failed.
         """
-        now = self._clock() if self._task is None else self._steady()
+        now = self._steady() if self._is_steady else self._clock()
         async for info in self._store.list(objects.EXPIRY_PREFIX):
             _, time, share_id = info.key.split("/")
             if int(time) > now:

@@ -169,13 +169,14 @@ class Journal:
         return last is None or not last.is_tombstone
 
     async def trim(self, number: int) -> None:
-        """Delete the entries and snapshots that snapshot ``number`` makes superfluous."""
-        keys = [
-            info.key
-            for prefix, end in ((self._log, number + 1), (self._snapshots, number))
-            async for info in self._store.list(prefix)
-            if objects.number_of(info.key) < end
-        ]
+        """Delete the entries and snapshots that snapshot ``number`` makes superfluous, if it is there."""
+        snapshots = [info.key async for info in self._store.list(self._snapshots)]
+        if not any(objects.number_of(key) >= number for key in snapshots):
+            # The store is not what it was: an older copy has been put in its place, which needs them.
+            return
+        entries = [info.key async for info in self._store.list(self._log)]
+        keys = [key for key in entries if objects.number_of(key) <= number]
+        keys += [key for key in snapshots if objects.number_of(key) < number]
         await self._store.delete(keys)
 
     async def delete_entry(self, number: int) -> None:

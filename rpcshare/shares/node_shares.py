@@ -99,7 +99,7 @@ class NodeShares:
 
     def opened_to_delete(self, share_id: object) -> "_Use":
         """Open a share as :meth:`opened` does, or one that is deleted, but not removed to the end."""
-        return _Use(self, share_id, self._refuse_expired)
+        return _Use(self, share_id, self._check_to_delete)
 
     @asynccontextmanager
     async def claimed(
@@ -141,17 +141,29 @@ class NodeShares:
             raise ShareError(ErrorCode.INVALID_ARGUMENT, "shareID: must be a string")
         if not is_share_id(share_id):
             raise share_not_found()
+        for attempt in range(2):
+            log = await self._taken(share_id)
+            was_live = not log.is_ended
+            try:
+                await check(log)
+            except BaseException as exc:
+                is_missing = isinstance(exc, ShareError) and exc.code is ErrorCode.SHARE_NOT_FOUND
+                if is_missing and was_live and log.is_ended and attempt == 0:
+                    # What was open here has been deleted elsewhere, where it may have been made anew.
+                    self.open_shares.let_go(share_id)
+                    continue
+                await self.leave(share_id, exc)
+                raise
+            return log
+
+        raise share_not_found()
+
+    async def _taken(self, share_id: str) -> ShareLog:
         try:
-            log = await self.open_shares.take(share_id)
+            return await self.open_shares.take(share_id)
         except (StoreError, ShareError):
             with self._storing():
                 raise
-        try:
-            await check(log)
-        except BaseException as exc:
-            await self.leave(share_id, exc)
-            raise
-        return log
 
     async def leave(self, share_id: str, error: BaseException | None) -> None:
         """End a use of a share; raise what a caller is told of ``error``, if that is another."""
@@ -173,6 +185,11 @@ class NodeShares:
     async def _check_fresh(self, log: ShareLog) -> None:
         await self._refuse_gone(log)
         await self._refuse_expired(log, is_fresh=True)
+
+    async def _check_to_delete(self, log: ShareLog) -> None:
+        if not log.is_ended:
+            # It may have been deleted elsewhere, and made anew: then that is the one to be deleted.
+            await self._refuse_expired(log, is_fresh=True)
 
     async def _check_nothing(self, log: ShareLog) -> None:
         """Take it as it is."""
@@ -258,7 +275,7 @@ class NodeShares:
 
     def start_expiry(self) -> None:
         """Begin to remove shares whose time is over, in the background."""
-        self._expiry.start()
+        self._expiry.start(is_server=True)
 
     async def remove_expired(self) -> None:
         """Remove the shares whose time is over."""

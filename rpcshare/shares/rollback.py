@@ -354,4 +354,6 @@ def described(key: str, newest: bytes) -> str:
     head = msgspec.json.decode(newest, type=objects.Head)
     if head.deleted:
         return "the share has been deleted"
-    return f"its settings have been changed {head.revision} times"
+    if head.revision == 0:
+        return "the share has been made anew"
+    return f"the settings of the share have been changed, {head.revision} times by now"

@@ -10,6 +10,8 @@ from share_stores import DyingStore, FailingStore, RecordingStore, contents
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.maintenance.migration import Migration, migrate, survey
+from rpcshare.shares import LogSettings
+from rpcshare.shares.compaction import CompactionPolicy
 from rpcshare.shares.objects import unpack
 from rpcshare.storage import MemoryStore, SqliteStore, StoreError, store_identity
 
@@ -298,3 +300,45 @@ async def test_of_a_share_that_both_stores_went_on_with_nothing_is_mixed(source,
     assert {key: body for key, body in contents(target).items() if "/log/" in key} == {
         key: body for key, body in before.items() if "/log/" in key
     }
+
+
+SNAPSHOTS = LogSettings(
+    trusted_for=0.0, grace=0.0, compaction=CompactionPolicy(tail_size=0, tail_ratio=0.0, tail_entries=2)
+)
+
+
+async def goes_on(new_service, store, alice, share, name, syncs):
+    """Sync to a share so often that older entries are replaced by a snapshot, as a server does."""
+    await store_identity(store)
+    service = new_service(store, settings=SNAPSHOTS)
+    for number in range(syncs):
+        await service.sync(alice, share, None, [part(f"{name}{number}")])
+        await asyncio.sleep(0.02)  # in which the snapshot is made
+    await service.close()
+
+
+async def parts(new_service, store, alice, share):
+    session = json.loads(await new_service(store).agent_session(alice, share))
+    return {each["id"] for each in session["parts"]}
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(8, 2), (8, 8), (2, 8)], ids=["source", "both", "target"])
+async def test_what_the_target_went_on_with_is_not_hidden_behind_a_snapshot(
+    source, target, new_service, alice, ours, theirs
+):
+    share = "00000000"
+    await migrate(source, target)
+    await goes_on(new_service, target, alice, share, "target", theirs)
+    await goes_on(new_service, source, alice, share, "source", ours)
+    expected = {"a", "b"} | {f"target{number}" for number in range(theirs)}
+    assert (await migrate(source, target)).differing
+    assert await parts(new_service, target, alice, share) == expected
+
+
+async def test_what_the_source_went_on_with_arrives_behind_snapshots(source, target, new_service, alice):
+    share = "00000000"
+    for _ in range(3):
+        await migrate(source, target)
+        await goes_on(new_service, source, alice, share, "source", 8)
+    assert not (await migrate(source, target)).differing
+    assert len(await parts(new_service, target, alice, share)) == 10

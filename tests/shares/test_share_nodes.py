@@ -443,3 +443,42 @@ async def test_a_reader_of_a_failing_store_is_told_so(new_node, store, alice):
         await node.agent_session(alice, share)
     is_down = False
     assert len((await read(node, alice, share))["parts"]) == 1
+
+
+async def test_a_share_that_was_made_anew_elsewhere_is_read_at_once(new_node, alice):
+    first, second = new_node(alone=True), new_node(alone=True)
+    share = (await first.create(alice, "ses_1", [part("old")])).id
+    await read(second, alice, share)
+    await first.delete(alice, share, None)
+    await first.create(alice, "ses_1", [part("new")])
+    assert [each["id"] for each in (await read(second, alice, share))["parts"]] == ["new"]
+
+
+async def test_a_share_that_was_made_anew_elsewhere_is_what_is_deleted(new_node, alice):
+    first, second = new_node(alone=True), new_node(alone=True)
+    share = (await first.create(alice, "ses_1", [part("old")])).id
+    await read(second, alice, share)
+    await first.delete(alice, share, None)
+    await first.create(alice, "ses_1", [part("new")])
+    await second.delete(alice, share, None)
+    with pytest.raises(ShareError, match="Share not found"):
+        await read(first, alice, share)
+
+
+async def test_what_a_snapshot_has_replaced_stays_if_the_store_is_put_back_to_before_it(
+    new_node, store, alice
+):
+    settings = LogSettings(compaction=COMPACTING, grace=0.2)
+    node = new_node(settings=settings)
+    share = (await node.create(alice, "ses_1")).id
+    await node.sync(alice, share, None, [part("0")])
+    old = contents(store)
+    for number in range(1, 6):
+        await node.sync(alice, share, None, [part(str(number))])
+    await until(lambda: any("/snapshot/" in key for key in contents(store)))
+    await store.delete([key for key in contents(store) if key not in old])
+    for key, body in old.items():
+        await store.put(key, body)
+    sweeper = node._shares._sweeper
+    await until(lambda: not (sweeper._waiting or sweeper._running))
+    assert [each["id"] for each in (await read(new_node(alone=True), alice, share))["parts"]] == ["0"]

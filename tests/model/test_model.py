@@ -1,0 +1,48 @@
+"""Nodes, stores and clocks at random: some hundred steps. At length: make crash."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from model.model import Model, ModelError
+
+STEPS = 150
+SEEDS = range(4)
+
+
+@pytest.fixture(autouse=True)
+def silent():
+    """Leave out what nodes log of what befalls them."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_nothing_is_lost_and_nothing_ended_comes_back(tmp_path: Path, seed: int) -> None:
+    await Model(seed, tmp_path).run(STEPS)
+
+
+async def test_a_share_that_loses_a_sync_is_noticed(tmp_path: Path) -> None:
+    model = Model(0, tmp_path)
+    site = model.world.sites[0]
+    await model.world.start()
+    await model.create(site)
+    await model.sync(site)
+    (share_id,) = model.shares[site]
+    entries = [key for key in site.contents() if f"share/{share_id}/" in key and "/log/" in key]
+    await site.store.delete(entries[-1:])
+    with pytest.raises(ModelError, match="has lost"):
+        await model.look_at_all(site)
+    await model.world.close()
+
+
+async def test_a_run_is_repeatable(tmp_path: Path) -> None:
+    traces = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        model = Model(5, tmp_path / name)
+        await model.run(60)
+        traces.append(model.trace)
+    assert traces[0] == traces[1]
