@@ -345,7 +345,7 @@ class Settings(BaseSettings):
         1024, ge=0, description="Calls that one connection may have under way; 0: any number."
     )
     max_values: int = Field(
-        2_000_000,
+        500_000,
         ge=0,
         description="Values, arrays and objects among them, of one RPC message, or copied because of one; "
         "0: any number.",

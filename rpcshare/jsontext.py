@@ -7,11 +7,15 @@ both directions fall back to the standard library for it, and for it alone.
 """
 
 import json
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import msgspec
 
-__all__ = ["LONG", "JSONDecodeError", "decode", "decoder_of_long", "decoder_of_short", "encode"]
+__all__ = ["LONG", "InParts", "JSONDecodeError", "decode", "decoder_of_long", "decoder_of_short", "encode"]
+
+InParts: TypeAlias = "bytes | Mapping[str, InParts] | Sequence[InParts]"
+"""The JSON text of a value; or an object or an array of texts, which are nowhere joined to one."""
 
 _encode = msgspec.json.Encoder().encode
 

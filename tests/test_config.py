@@ -76,7 +76,7 @@ def plain(value: object) -> object:
         ("max_share_items", 500_000),
         ("keep_alive", 75),
         ("max_calls_in_flight", 1024),
-        ("max_values", 2_000_000),
+        ("max_values", 500_000),
         ("max_session_memory", 320 * 1024**2),
         ("max_rpc_memory", 512 * 1024**2),
         ("max_creates", 300),

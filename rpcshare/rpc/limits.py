@@ -33,10 +33,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     With 0 it is ``MAX_DEPTH``, which nothing is above.
     """
 
-    values: int = 2_000_000
+    values: int = 500_000
     """Of one message, and of all that is copied because of it: an array counts for one, as does each element.
 
-    A short message may stand for a great many of them, and what has begun is not interrupted.
+    A short message may stand for a great many of them, and what has begun is not interrupted: so many take up
+    to 0.2 s. Sessions of agents have a value in about 50 bytes, so that 16 MiB of them stay below it.
     """
 
     memory_bytes: int = 320 * 1024 * 1024

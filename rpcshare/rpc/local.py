@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from rpcshare.rpc.budget import count_values, too_much
+from rpcshare.rpc.budget import VALUE_BYTES, count_values, too_much
 from rpcshare.rpc.errors import DisposedError, LimitExceededError, RpcError
 from rpcshare.rpc.limits import MAX_DEPTH
 from rpcshare.rpc.members import Method, Property
@@ -185,11 +185,13 @@ def observe_stub(reference: Reference, observer: Observer) -> None:
 class ValueReference(Reference):
     """A value that is here: the result of a call, on either side."""
 
-    __slots__ = ("payload",)
+    __slots__ = ("_decoded", "payload")
 
     def __init__(self, owner: Owner, payload: Payload) -> None:
         super().__init__(owner)
         self.payload = payload
+        # Of a value that was encoded before: the payload of what it stands for, once a part is asked for.
+        self._decoded: Payload | None = None
 
     @property
     def is_settled(self) -> bool:
@@ -197,21 +199,43 @@ class ValueReference(Reference):
 
     def drop(self) -> None:
         self.payload.dispose()
+        if self._decoded is not None:
+            self._decoded.dispose()
 
     def call(self, path: Path, arguments: Payload) -> Reference:
         return _call_within(arguments.owner, self.payload.value, path, arguments)
+
+    def _decode(self, encoded: Preencoded) -> Payload:
+        """Return the payload of what ``encoded`` stands for: made once, and counted as long as this is there.
+
+        Raises:
+            RpcError: it has too many values, or takes too much memory.
+        """
+        if self._decoded is None:
+            account = self.owner.account
+            count = encoded.count(account.values)
+            try:
+                account.copy(count)
+                account.require_room(count * VALUE_BYTES + encoded.size)
+                decoded = Payload(self.owner, encoded.value, stubs=[])
+                decoded.shared = True
+                decoded.account_for(count, encoded.size)
+            except LimitExceededError as exc:
+                raise too_much(exc) from None
+            self._decoded = decoded
+        return self._decoded
 
     def get(self, path: Path) -> Reference:
         if not path:
             return self.retain()
         payload = self.payload
         value = payload.value
-        if isinstance(value, Preencoded):
-            value = value.value
-        elif not payload.is_fixed:
+        if not isinstance(value, Preencoded) and not payload.is_fixed:
             return _get_within(self.owner, value, path)
         try:
-            found, _ = _follow(self.owner, value, path)
+            if isinstance(value, Preencoded):
+                payload = self._decode(value)
+            found, _ = _follow(self.owner, payload.value, path)
         except RpcError as exc:
             return BrokenReference(self.owner, exc)
         return ValueReference(self.owner, payload.part(found))
@@ -222,7 +246,12 @@ class ValueReference(Reference):
         payload = self.payload
         value, fixed = payload.value, payload.is_fixed
         if isinstance(value, Preencoded):
-            value, fixed = value.value, True
+            try:
+                value, fixed = self._decode(value).value, True
+            except RpcError as exc:
+                for capture in captures:
+                    capture.release()
+                return BrokenReference(self.owner, exc)
         elif fixed:
             payload.shared = True
         return _map_within(self.owner, value, path, captures, instructions, budget, fixed=fixed)

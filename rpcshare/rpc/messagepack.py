@@ -26,6 +26,9 @@ class MessagePackCodec:
     subprotocol = "rpcshare.msgpack"
     raw_bytes = True
     text = False
+    separator = b""
+    array_end = b""
+    object_end = b""
 
     def __init__(self) -> None:
         self._encode = msgspec.msgpack.Encoder(enc_hook=self._splice).encode
@@ -66,6 +69,22 @@ class MessagePackCodec:
             return size  # or fewer: each has a byte at least
         return _count(frame, most)
 
+    def array_begin(self, length: int) -> bytes:
+        """Return the heads of an array of one and, in it, of one of ``length``."""
+        return b"\x91" + _head(length, 0x90, 0xDC)
+
+    def object_begin(self, length: int) -> bytes:
+        """Return the head of a map."""
+        return _head(length, 0x80, 0xDE)
+
+    def name(self, name: str, *, is_first: bool) -> bytes:  # noqa: ARG002 -- nothing is in between
+        """Return the key of a map."""
+        return self.encode(name)
+
+    def encode_elements(self, elements: list[object]) -> bytes:
+        """Return elements of an array one after another."""
+        return self.encode(elements)[len(_head(len(elements), 0x90, 0xDC)) :]
+
     def _decode_text(self, frame: bytes) -> object:
         """Decode a frame whose strings are UTF-8, or would be but for half of a surrogate pair."""
         try:
@@ -98,6 +117,15 @@ _SKIPPED = {
 _LENGTHS = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4}
 _ITEMS = {0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}
 _EXTENSIONS = (0xC7, 0xC8, 0xC9)
+
+
+def _head(length: int, short: int, long: int) -> bytes:
+    """Return a head, given that of an empty array or map, and that of one with a length of 16 bits."""
+    if length < 16:
+        return bytes((short | length,))
+    if length < 1 << 16:
+        return bytes((long,)) + length.to_bytes(2, "big")
+    return bytes((long + 1,)) + length.to_bytes(4, "big")
 
 
 def _count(frame: bytes, most: int) -> int:

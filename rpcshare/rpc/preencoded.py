@@ -16,10 +16,15 @@ class Preencoded:
     ``encoded``, so that sending it to the next peer copies them.
     """
 
-    __slots__ = ("_expression", "_load", "encoded", "size")
+    __slots__ = ("_count", "_expression", "_load", "encoded", "size")
 
     def __init__(
-        self, value: object = None, *, load: Callable[[], object] | None = None, size: int = 0
+        self,
+        value: object = None,
+        *,
+        load: Callable[[], object] | None = None,
+        size: int = 0,
+        count: Callable[[int], int] | None = None,
     ) -> None:
         """Encode ``value`` now, or what ``load`` returns when it is sent first; that is not kept.
 
@@ -27,7 +32,9 @@ class Preencoded:
             value: what is sent.
             load: returns the value, which nobody changes; the peer may refer to parts of it.
             size: about how many bytes it has on the wire.
+            count: given a number, returns how many values ``load`` would make, or any number above that.
         """
+        self._count = count
         self._load = load
         self._expression = None if load is not None else _expression_of(value)
         self.size = size
@@ -42,6 +49,10 @@ class Preencoded:
     def value(self) -> object:
         """The value, as far as the peer may refer to parts of it."""
         return UNDEFINED if self._load is None else self._load()
+
+    def count(self, most: int) -> int:
+        """Return how many values there are in :attr:`value`, or any number above ``most``; 0: not known."""
+        return 0 if self._count is None else self._count(most)
 
     def encode(self, codec: str, encode: Callable[[object], bytes]) -> bytes:
         """Return its form in the encoding ``codec``, made by ``encode`` if it has not been before."""

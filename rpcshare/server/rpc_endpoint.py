@@ -157,10 +157,11 @@ class RpcEndpoint:
             await websocket.accept(subprotocol)
             if self._draining:
                 return
+            codec = CODECS[subprotocol or JSON.subprotocol]
             connection = DirectConnection(
                 websocket.scope["extensions"][DIRECT],
-                self._main(caller),
-                codec=CODECS[subprotocol or JSON.subprotocol],
+                self._main(caller, codec),
+                codec=codec,
                 limits=self._limits,
                 describe_error=to_rpc_error,
                 throttle=True,
@@ -200,7 +201,8 @@ class RpcEndpoint:
         answer = BatchAnswer(send)
         batch = Connection(
             BatchServerTransport(body, answer.write),
-            self._main(caller),
+            self._main(caller, JSON),
+            codec=JSON,
             limits=self._limits,
             describe_error=to_rpc_error,
             throttle=True,
@@ -228,9 +230,9 @@ class RpcEndpoint:
             self._require_credential(caller)
         return caller
 
-    def _main(self, caller: Caller) -> ShareRpc:
+    def _main(self, caller: Caller, codec: Codec) -> ShareRpc:
         """Return what the caller finds as its remote main."""
-        return ShareRpc(self._service, self._authenticator, caller, keys=self._keys)
+        return ShareRpc(self._service, self._authenticator, caller, keys=self._keys, codec=codec)
 
     def _require_credential(self, caller: Caller) -> None:
         """Refuse who has shown no credential, unless anybody may make shares here."""

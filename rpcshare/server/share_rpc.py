@@ -11,7 +11,7 @@ from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.handshake import Authenticator
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.rpc import UNDEFINED, Date, ReadableStream, RpcTarget, Stub, rpc_method
+from rpcshare.rpc import JSON, UNDEFINED, Codec, Date, ReadableStream, RpcTarget, Stub, rpc_method
 from rpcshare.server.keys_rpc import KeysRpc
 from rpcshare.server.plain_json import iso_string, plain_json
 from rpcshare.server.subscriptions import CallbackSubscription, event_stream, preencoded_document
@@ -46,7 +46,10 @@ class ShareRpc(RpcTarget):
         caller: Caller,
         *,
         keys: ApiKeys | None = None,
+        codec: Codec = JSON,
     ) -> None:
+        """Act for ``caller``, whose connection has ``codec``."""
+        self._codec = codec
         self._service = service
         self._authenticator = authenticator
         self._caller = caller
@@ -98,7 +101,7 @@ class ShareRpc(RpcTarget):
     async def get_share(self, share_id: str) -> object:
         """Return the whole of a share: an AgentSession."""
         document = await self._service.document(self._caller, share_id, Form.AGENT_SESSION)
-        return preencoded_document(document)
+        return await preencoded_document(document, self._codec)
 
     @rpc_method("getShareMetadata(shareID)")
     async def get_share_metadata(self, share_id: str) -> object:
@@ -120,14 +123,16 @@ class ShareRpc(RpcTarget):
     ) -> CallbackSubscription:
         """Call ``onEvent`` with the events of a share until the subscription is disposed of."""
         subscription = await self._service.subscribe(self._caller, share_id, from_sync_count)
-        return CallbackSubscription(subscription, on_event)
+        return CallbackSubscription(subscription, on_event, self._caller, self._codec)
 
     @rpc_method("watch(shareID, fromSyncCount?)")
     async def watch(self, share_id: str, from_sync_count: int | None = None) -> ReadableStream:
         """Return the events of a share as a stream; who reads it slowly gets what waits merged."""
         # What is wrong is said now, and not when somebody reads.
         await (await self._service.subscribe(self._caller, share_id, from_sync_count)).aclose()
-        return ReadableStream(event_stream(self._service, self._caller, share_id, from_sync_count))
+        return ReadableStream(
+            event_stream(self._service, self._caller, share_id, from_sync_count, self._codec)
+        )
 
     @rpc_method("openShare(shareID, secret)")
     async def open_share(self, share_id: str, secret: str | None) -> Share:
@@ -139,14 +144,14 @@ class ShareRpc(RpcTarget):
         """Return what acts for the caller as one who may read the share, since it may write it."""
         view = await self._service.check_write(self._caller, share_id, secret)
         caller = msgspec.structs.replace(self._caller, views=self._caller.views | {view})
-        return ShareRpc(self._service, self._authenticator, caller)
+        return ShareRpc(self._service, self._authenticator, caller, codec=self._codec)
 
     @rpc_method("authenticate(token)")
     async def authenticate(self, token: str) -> ShareRpc:
         """Return what the caller that ``token`` stands for would have found on connecting."""
         require_standing(self._caller)
         caller = await self._authenticator.caller_of_token(token, address=self._caller.address)
-        return ShareRpc(self._service, self._authenticator, caller, keys=self._keys)
+        return ShareRpc(self._service, self._authenticator, caller, keys=self._keys, codec=self._codec)
 
     @rpc_method("keys()")
     def keys(self) -> KeysRpc:

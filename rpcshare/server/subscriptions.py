@@ -7,12 +7,16 @@ import functools
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
 
 import structlog
 
 from rpcshare import jsontext
 from rpcshare.auth.caller import Caller
-from rpcshare.rpc import Preencoded, RpcError, RpcTarget, Stub, notify, rpc_method, when_room
+from rpcshare.auth.rate_limits import network_of
+from rpcshare.errors import ErrorCode
+from rpcshare.rpc import JSON, Codec, Preencoded, RpcError, RpcTarget, Stub, notify, rpc_method, when_room
+from rpcshare.rpc.sliced_encoding import encode_text
 from rpcshare.shares.document import Document
 from rpcshare.shares.events import Event, Refused, Snapshot, Sync
 from rpcshare.shares.hub import Subscription
@@ -26,8 +30,14 @@ logger = structlog.get_logger("rpcshare.server")
 # what comes on top waits, and is merged, in the subscription (PROTOCOL.md, "Subscriptions").
 WINDOW = 32
 
+LARGEST_DOCUMENT = 128 * 2**20
+"""Bytes of a share that one result may bring: on its way it is in memory several times."""
+
+# Bytes of a document that is encoded in one step.
+_SHORT = 64 * 1024
+
 LARGE_EVENTS = 64 * 2**20
-"""Bytes of large events that may be on their way to all subscribers together."""
+"""Bytes of large events that may be on their way to all subscriptions of one caller together."""
 
 
 def preencoded(event: Event) -> Preencoded:
@@ -35,30 +45,67 @@ def preencoded(event: Event) -> Preencoded:
     forms = event.__dict__
     form = forms.get("preencoded")
     if not isinstance(form, Preencoded):
-        load = functools.partial(jsontext.decode, event.json)
-        form = forms["preencoded"] = Preencoded(load=load, size=len(event.json))
+        if isinstance(event, Snapshot | Sync) and event.is_large:
+            # Its text is not kept, and is nothing that the peer refers to parts of.
+            form = Preencoded(load=lambda: jsontext.decode(b"".join(event.text_parts())), size=event.size)
+        else:
+            load = functools.partial(jsontext.decode, event.json)
+            form = Preencoded(load=load, size=len(event.json))
+        forms["preencoded"] = form
     return form
 
 
-def preencoded_document(document: Document) -> Preencoded:
-    """Return the document as the wire carries it, encoded once for however many readers."""
+async def preencoded_document(document: Document, codec: Codec) -> Preencoded:
+    """Return the document as the wire carries it, encoded once for however many readers.
+
+    Raises:
+        RpcError: it is too large for one result.
+    """
+    if document.size > LARGEST_DOCUMENT:
+        message = (
+            f"limit exceeded: bytes of a share in one result (at most {LARGEST_DOCUMENT:,}, it has "
+            f"{document.size:,}); GET /api/share/{{id}} has no such limit"
+        )
+        raise RpcError(message, code=ErrorCode.PAYLOAD_TOO_LARGE.value)
     forms = document.__dict__
     form = forms.get("preencoded")
     if not isinstance(form, Preencoded):
         # Without a reference to the document itself, whose form this is.
-        load = functools.partial(jsontext.decode, document.body)
-        form = forms["preencoded"] = Preencoded(load=load, size=len(document.body))
+        pieces = document.pieces
+        form = forms["preencoded"] = Preencoded(
+            load=lambda: jsontext.decode(b"".join(pieces())),
+            size=document.size,
+            count=lambda most: JSON.count(b"".join(pieces()), most),
+        )
+    if document.size > _SHORT:
+        async with _ENCODING.held(document.size):
+            await _encode_aside(form, document.text_in_parts, codec, forms)
     return form
 
 
-async def _preencoded_aside(event: Event) -> Preencoded:
-    """Return what :func:`preencoded` does, made in a thread, once for all who want it at the same time."""
-    forms = event.__dict__
-    making = forms.get("preencoding")
-    if not isinstance(making, asyncio.Task):
-        making = forms["preencoding"] = asyncio.create_task(asyncio.to_thread(preencoded, event))
-    form: Preencoded = await asyncio.shield(making)
+async def preencoded_large(event: Event, codec: Codec) -> Preencoded:
+    """Return what :func:`preencoded` does, encoded in time slices."""
+    form = preencoded(event)
+    await _encode_aside(form, event.text_in_parts, codec, event.__dict__)
     return form
+
+
+async def _encode_aside(
+    form: Preencoded, text: Callable[[], jsontext.InParts], codec: Codec, forms: dict[str, object]
+) -> None:
+    """Have ``form`` encoded in time slices, once for all who want it at the same time."""
+    name = codec.subprotocol
+    if name in form.encoded:
+        return
+    making = forms.get(f"encoding {name}")
+    if not isinstance(making, asyncio.Task) or making.done():
+        making = forms[f"encoding {name}"] = asyncio.create_task(_encode(form, text, codec))
+    await asyncio.shield(making)
+
+
+async def _encode(form: Preencoded, text: Callable[[], jsontext.InParts], codec: Codec) -> None:
+    encoded = form.encoded[codec.subprotocol] = await encode_text(text(), codec)
+    form.size = len(encoded)
 
 
 class _Room:
@@ -73,9 +120,8 @@ class _Room:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     @asynccontextmanager
-    async def held(self, event: Event) -> AsyncIterator[None]:
-        """Wait until there is room for ``event``, and have that; one alone has it, however large it is."""
-        size = event.size if isinstance(event, Snapshot | Sync) else 0
+    async def held(self, size: int) -> AsyncIterator[None]:
+        """Wait until there is room for ``size`` bytes, and have it; what is alone has as much as it takes."""
         while self._used and self._used + size > self._size:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
@@ -95,26 +141,46 @@ class _Room:
                     turn.set_result(None)
 
 
-_ROOM = _Room(LARGE_EVENTS)
+# For documents that are being encoded; that comes to its end whatever their readers do.
+_ENCODING = _Room(LARGE_EVENTS)
+
+# By who is to pay for it: events are on their way for as long as their reader likes.
+_rooms: WeakValueDictionary[str, _Room] = WeakValueDictionary()
+
+
+def _room_of(caller: Caller) -> _Room:
+    """Return the room that all subscriptions of a caller share."""
+    owner = caller.subject or network_of(caller.address)
+    room = _rooms.get(owner)
+    if room is None:
+        room = _rooms[owner] = _Room(LARGE_EVENTS)
+    return room
+
+
+def _size(event: Event) -> int:
+    return event.size if isinstance(event, Snapshot | Sync) else 0
 
 
 async def event_stream(
-    service: ShareService, caller: Caller, share_id: str, from_sync_count: int | None
+    service: ShareService, caller: Caller, share_id: str, from_sync_count: int | None, codec: Codec
 ) -> AsyncIterator[Preencoded]:
     """Yield the events of a share, subscribing when the first is asked for."""
+    room = _room_of(caller)
     async with await service.subscribe(caller, share_id, from_sync_count) as events:
         async for event in events:
             if not event.is_large:
                 yield preencoded(event)
                 continue
-            async with _ROOM.held(event):
-                yield await _preencoded_aside(event)
+            async with room.held(_size(event)):
+                yield await preencoded_large(event, codec)
 
 
 class CallbackSubscription(RpcTarget):
     """What ``subscribe`` returns. Disposing of it unsubscribes, and so does losing the connection."""
 
-    def __init__(self, subscription: Subscription, on_event: Stub) -> None:
+    def __init__(self, subscription: Subscription, on_event: Stub, caller: Caller, codec: Codec) -> None:
+        self._codec = codec
+        self._room = _room_of(caller)
         self._subscription = subscription
         self._on_event = on_event.dup()
         self._in_flight = 0
@@ -174,8 +240,8 @@ class CallbackSubscription(RpcTarget):
 
     async def _send_large(self, event: Event) -> None:
         """Send an event once there is room for it; nothing else until the subscriber has it."""
-        async with _ROOM.held(event):
-            await _preencoded_aside(event)
+        async with self._room.held(_size(event)):
+            await preencoded_large(event, self._codec)
             if self._is_over:
                 return
             self._in_flight += 1

@@ -5,12 +5,10 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from functools import cached_property, partial
-from typing import Any
 
 import msgspec
 
 from rpcshare import jsontext
-from rpcshare.long_work import LongWork
 from rpcshare.shares.old_versions import Hold, OldVersions
 from rpcshare.shares.state import ShareState, WholeShare
 from rpcshare.shares.syncdata import Item, json_pieces, json_size, text_parts
@@ -79,26 +77,9 @@ class Document(msgspec.Struct, frozen=True, dict=True, weakref=True):
         """Yield the text in parts of about 64 KiB."""
         return text_parts(self.pieces() if self.text is None else (self.text,))
 
-    async def decoded(self) -> Any:  # noqa: ANN401 -- it is JSON
-        """Return what a JSON decoder makes of the text. Not to be changed: others hold it too."""
-        if "value" not in self.__dict__:
-            if self.text is not None or self.whole is None:
-                self.__dict__["value"] = jsontext.decode(self.body)
-            else:
-                self.__dict__["value"] = await _decoded(self.whole)
-        return self.__dict__["value"]
-
-
-async def _decoded(whole: WholeShare) -> Any:  # noqa: ANN401 -- likewise
-    value: dict[str, Any] = {"session": jsontext.decode(whole.session)}
-    async with LongWork() as work:
-        for name, values in whole.lists.items():
-            items = value[name] = []
-            for _, body in values:
-                items.append(jsontext.decode(body))
-                await work.pause()
-    value["metadata"] = jsontext.decode(whole.metadata)
-    return value
+    def text_in_parts(self) -> jsontext.InParts:
+        """Return the texts of what the whole consists of, as far as they are known; else its text."""
+        return self.body if self.whole is None else self.whole.in_parts()
 
 
 class Documents:

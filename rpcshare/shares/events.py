@@ -8,7 +8,7 @@ import msgspec
 
 from rpcshare import jsontext
 from rpcshare.errors import ShareError
-from rpcshare.shares.syncdata import Item, json_pieces, text_parts
+from rpcshare.shares.syncdata import Item, json_elements, json_pieces, text_parts
 
 __all__ = ["Deleted", "Event", "Refused", "Snapshot", "Sync"]
 
@@ -35,6 +35,10 @@ class Event(msgspec.Struct, frozen=True, dict=True, weakref=True):
     def text_parts(self) -> Iterator[bytes]:
         """Yield the text in parts."""
         return iter((self.json,))
+
+    def text_in_parts(self) -> jsontext.InParts:
+        """Return the text, or, if that is long, the texts of what it consists of."""
+        return self.json
 
     @cached_property
     def value(self) -> dict[str, Any]:
@@ -65,6 +69,17 @@ class _ItemsEvent(Event, frozen=True, dict=True, weakref=True):
     def text_parts(self) -> Iterator[bytes]:
         """Yield the text in parts of about 64 KiB, those of a large event made as they are asked for."""
         return text_parts(self._pieces() if self.is_large else (self.json,))
+
+    def text_in_parts(self) -> jsontext.InParts:
+        """Return the text, or, if that is long, the texts of what it consists of."""
+        if not self.is_large:
+            return self.json
+        return {
+            "type": jsontext.encode(self.type),
+            "shareID": jsontext.encode(self.share_id),
+            "syncCount": jsontext.encode(self.sync_count),
+            "data": list(json_elements(self.items)),
+        }
 
     @property
     def opening(self) -> bytes:

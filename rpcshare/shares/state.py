@@ -399,6 +399,11 @@ class WholeShare(NamedTuple):
         around = sum(map(len, empty.pieces()))
         return around + sum(bodies_size(each) + max(0, len(each) - 1) for each in self.lists.values())
 
+    def in_parts(self) -> jsontext.InParts:
+        """Return the texts by the names of members."""
+        lists = {name: [body for _, body in values] for name, values in self.lists.items()}
+        return {"session": self.session, **lists, "metadata": self.metadata}
+
     def pieces(self) -> Iterator[bytes]:
         """Yield the pieces of the text."""
         yield b'{"session":'

@@ -14,6 +14,7 @@ from operator import itemgetter
 
 import msgspec
 
+from rpcshare import jsontext
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares.checking import RefusedError, TooManyError, Value, checked
 from rpcshare.shares.failures import too_many_items
@@ -28,6 +29,7 @@ __all__ = [
     "bodies_size",
     "checked_items",
     "joined",
+    "json_elements",
     "json_pieces",
     "json_pieces_of",
     "json_size",
@@ -109,6 +111,20 @@ def json_pieces_of(lists: Iterable[tuple[Kind, Iterable[bytes]]]) -> Iterator[by
             yield b"}"
             opening = b","
     yield b"[]" if opening == b"[" else b"]"
+
+
+def json_elements(items: Iterable[Item]) -> Iterator[jsontext.InParts]:
+    """Yield the text of each SyncData of ``items``, or, if that is long, the texts of its members."""
+    for item in items:
+        kind = jsontext.encode(item.kind)
+        if item.kind in LISTS:
+            yield {"type": kind, "data": [body for _, body in item.values]}
+            continue
+        for _, body in item.values:
+            if len(body) > PART:
+                yield {"type": kind, "data": body}
+            else:
+                yield b'{"type":%b,"data":%b}' % (kind, body)
 
 
 def json_size(items: Iterable[Item]) -> int:

@@ -295,7 +295,7 @@ class TestPromisesInPairs:
     def test_fail_the_call_that_is_given_them(self) -> None:
         server = self.doubled(50)
         answers = server.exchange(call(0, "echo", ["pipeline", 50]), ["pull", 51])
-        error = "limit exceeded: values copied at once (at most 2,000,000)"
+        error = "limit exceeded: values copied at once (at most 500,000)"
         assert answers == [["reject", 51, ["error", "Error", error, None, {"code": "PAYLOAD_TOO_LARGE"}]]]
         assert server.session.stats().calls_in_flight == 0
 

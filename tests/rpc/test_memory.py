@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 from transcript import Api, BareSession, call
@@ -159,6 +160,51 @@ class TestReferences:
         assert "limit exceeded: values copied at once" in answer[2][2]
 
 
+class TestPartsOfWhatWasEncodedBefore:
+    """They are decoded once, whatever is asked of them, and count as what they are."""
+
+    class Shelf(RpcTarget):
+        def __init__(self, values: int) -> None:
+            self.decoded = 0
+            self.values = values
+
+        @rpc_method("book()")
+        def book(self) -> object:
+            return Preencoded(load=self.load, size=100, count=lambda _most: self.values)
+
+        def load(self) -> object:
+            self.decoded += 1
+            return {"pages": [{} for _ in range(self.values)]}
+
+    def test_are_decoded_once(self) -> None:
+        shelf = self.Shelf(WIDE)
+        server = BareSession(shelf)
+        pages = ["push", ["pipeline", 1, ["pages"]]]
+        server.exchange(call("book", args=[]), *[pages] * 50, *[["push", ["remap", 1, [], [], [1]]]] * 50)
+        assert shelf.decoded == 1
+        assert WIDE * VALUE_BYTES < held(server) < 2 * WIDE * VALUE_BYTES + 200 * 1024
+
+    def test_count_no_longer_once_they_are_released(self) -> None:
+        server = BareSession(self.Shelf(WIDE))
+        before = held(server)
+        server.exchange(call("book", args=[]), ["push", ["pipeline", 1, ["pages"]]])
+        server.exchange(["release", 1, 1], ["release", 2, 1])
+        assert held(server) == before
+
+    @pytest.mark.parametrize("limits", [Limits(values=WIDE - 1), Limits(memory_bytes=WIDE * VALUE_BYTES)])
+    @pytest.mark.parametrize(
+        "part", [["pipeline", 1, ["pages"]], ["remap", 1, ["pages"], [], [["pipeline", 0]]]]
+    )
+    def test_are_not_decoded_if_they_are_too_many(self, limits, part) -> None:
+        shelf = self.Shelf(WIDE)
+        server = BareSession(shelf, limits=limits)
+        (answer,) = server.exchange(call("book", args=[]), ["push", part], ["pull", 2])
+        assert answer[0] == "reject"
+        assert answer[2][4] == {"code": "PAYLOAD_TOO_LARGE"}
+        assert shelf.decoded == 0
+        assert server.session.closed is None
+
+
 class TestTooMuch:
     async def test_is_the_begin_of_a_message_that_does_not_end(self) -> None:
         pool = Pool(10**6)
@@ -239,6 +285,13 @@ class TestValuesOfAMessage:
         connection.frames_received([codec.encode(["push", [[{}] * 100_000]])])
         assert str(connection.session.closed) == "limit exceeded: values of a message (at most 50,000)"
         assert decoded == []
+
+    def test_of_a_session_of_an_agent_fit_into_the_longest_message(self) -> None:
+        traffic = Path(__file__).parents[1] / "fixtures" / "opencode-share-traffic.jsonl"
+        text = traffic.read_bytes()
+        limits = Limits()
+        values = JSON.count(text, 0) * limits.message_bytes // len(text)
+        assert values < 0.75 * limits.values
 
     async def test_may_be_as_many_as_it_says(self) -> None:
         transport = FakeTransport()
