@@ -362,6 +362,12 @@ class TestAsking:
             stream = await api.count(5)
         assert [number async for number in stream] == [0, 1, 2, 3, 4]
 
+    async def test_what_came_with_a_result_is_there_however_slow_its_reader_is(self, monkeypatch) -> None:
+        monkeypatch.setattr("rpcshare.rpc.connection.TIME_SLICE", -1.0)
+        async with batch() as (api, _):
+            stream = await api.count(5)
+        assert [number async for number in stream] == [0, 1, 2, 3, 4]
+
     async def test_a_stream_of_the_clients_whose_values_are_there_is_sent_along(self) -> None:
         async with batch() as (api, posted):
             assert await api.sum(ReadableStream([1, 2, 3])) == 6
