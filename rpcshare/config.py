@@ -26,6 +26,8 @@ from pydantic_settings import (
 from rpcshare.auth.caller import Scope
 from rpcshare.auth.credential import MAX_CREDENTIAL_LENGTH, Credential, CredentialKind
 from rpcshare.auth.origin import parse_origin
+from rpcshare.auth.proxy_secret import fault_of_proxy_secret
+from rpcshare.auth.subject_sources import NAMED_SOURCES, Source, is_source, jwt_source
 from rpcshare.durations import parse_duration
 
 __all__ = ["ConfigError", "Settings", "environment_name", "load_settings", "option_name"]
@@ -34,7 +36,7 @@ _ENVIRONMENT_PREFIX = "RPCSHARE_"
 
 # Tokens, and URLs that may hold a password: an error names these settings but never their values.
 _NEVER_SHOWN = frozenset(
-    {"token", "shared_secret", "store", "broadcast", "public_url", "jwt_secret", "jwks_url"}
+    {"token", "shared_secret", "store", "broadcast", "public_url", "jwt_secret", "jwks_url", "proxy_secret"}
 )
 _LONGEST_SHOWN = 60
 
@@ -51,6 +53,8 @@ _NEEDS = {
     "client_ca": "tls_cert",
     "client_crl": "client_ca",
     "proxy_subject_header": "trusted_proxy",
+    "proxy_secret": "trusted_proxy",
+    "proxy_secret_file": "trusted_proxy",
 }
 
 # Where pydantic speaks of its own types rather than of the setting.
@@ -187,12 +191,35 @@ def _scope(value: object) -> object:
     return value
 
 
+def _source(value: str) -> str:
+    value = value.strip()
+    if not is_source(value):
+        raise ValueError(
+            f"must be some of {', '.join(NAMED_SOURCES)}, jwt and jwt:ISSUER, separated by commas"
+        )
+    return value
+
+
+def _sources(value: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(value)) == 1:
+        raise ValueError("must be two or more")
+    return value
+
+
+def _proxy_secret(value: Secret[str]) -> Secret[str]:
+    secret = value.get_secret_value()
+    if fault := fault_of_proxy_secret(secret):
+        raise ValueError(fault)
+    return value
+
+
 def _header_name(value: str) -> str:
     if not _HEADER_NAME.fullmatch(value):
         raise ValueError("must be the name of a header")
     return value
 
 
+_Sources = Annotated[tuple[Annotated[str, AfterValidator(_source)], ...], BeforeValidator(_listed), NoDecode]
 _Scopes = Annotated[tuple[Annotated[Scope, BeforeValidator(_scope)], ...], BeforeValidator(_listed), NoDecode]
 _File = Annotated[Path, BeforeValidator(_path_text), AfterValidator(_path)]
 
@@ -321,6 +348,31 @@ class Settings(BaseSettings):
         (Scope.CREATE,),
         description="What callers named by a proxy may: create, read, admin; several with commas.",
     )
+    proxy_secret: Annotated[Secret[str], AfterValidator(_proxy_secret)] | None = Field(
+        None,
+        description="What a trusted proxy must show in --proxy-secret-header; without it, it is no proxy.",
+    )
+    proxy_secret_file: _File | None = Field(None, description="File with the secret, instead.")
+    proxy_secret_header: Annotated[str, AfterValidator(_header_name)] = Field(
+        "X-Proxy-Secret", description="Header in which a trusted proxy shows the secret."
+    )
+    proxy_hops: int = Field(
+        1,
+        ge=1,
+        le=16,
+        description="Proxies that a request passes one after the other; those that --trusted-proxy names "
+        "by a single address do not count.",
+    )
+    same_subjects: Annotated[_Sources, AfterValidator(_sources)] = Field(
+        (),
+        description="Sources in which one name is one owner: two or more of key, token, jwt, certificate, "
+        "proxy, with commas.",
+    )
+    unprefixed_subjects: _Sources = Field(
+        (),
+        description="Sources whose the shares are that a version stored which did not tell sources apart. "
+        "[default: decided at the first start, and kept in the store]",
+    )
     anonymous_create: bool = Field(default=False, description="Let callers without a credential make shares.")
     allowed_origins: Annotated[
         tuple[Annotated[str, AfterValidator(_origin)], ...],
@@ -419,6 +471,26 @@ class Settings(BaseSettings):
         scheme = "http" if self.tls_cert is None else "https"
         return f"{scheme}://{_bracketed(self.host)}:{port}"
 
+    @property
+    def outside_sources(self) -> list[str]:
+        """The sources of subjects whose names others hand out."""
+        return [
+            *([] if self.jwt_issuer is None else [jwt_source(self.jwt_issuer)]),
+            *([] if self.client_ca is None else [Source.CERTIFICATE]),
+            *([] if self.proxy_subject_header is None else [Source.PROXY]),
+        ]
+
+    def sources(self, field: str) -> tuple[str, ...]:
+        """Return what ``same_subjects`` or ``unprefixed_subjects`` names, the issuer of ``jwt`` included.
+
+        Raises:
+            ConfigError: it names ``jwt``, and there is no issuer.
+        """
+        named: tuple[str, ...] = getattr(self, field)
+        if Source.JWT in named and self.jwt_issuer is None:
+            raise ConfigError(f"{option_name(field)}: jwt needs --jwt-issuer, or is jwt:ISSUER")
+        return tuple(jwt_source(self.jwt_issuer or "") if name == Source.JWT else name for name in named)
+
 
 def option_name(field: str) -> str:
     """Return how the setting ``field`` is spelled on the command line."""
@@ -468,6 +540,8 @@ def _coherent(settings: Settings) -> Settings:
     for field, needed in _NEEDS.items():
         if getattr(settings, field) and not getattr(settings, needed):
             raise ConfigError(f"{option_name(field)}: needs {option_name(needed)} too")
+    if settings.proxy_secret is not None and settings.proxy_secret_file is not None:
+        raise ConfigError("--proxy-secret and --proxy-secret-file: give one of them")
     return settings
 
 

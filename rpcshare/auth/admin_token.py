@@ -5,10 +5,12 @@ import hmac
 
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.auth.credential import Credential, CredentialKind
+from rpcshare.auth.subject_sources import Source
+from rpcshare.auth.subjects import ADMIN_SUBJECT
 
 __all__ = ["ADMIN", "AdminTokenVerifier"]
 
-ADMIN = Caller(subject="admin", scopes=frozenset({Scope.ADMIN}))
+ADMIN = Caller(subject=ADMIN_SUBJECT, scopes=frozenset({Scope.ADMIN}), source=Source.ADMIN)
 
 
 class AdminTokenVerifier:

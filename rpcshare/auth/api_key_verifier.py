@@ -16,6 +16,7 @@ from rpcshare.auth.api_keys import ApiKey, find_key, id_of_key, list_key_objects
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.credential import Credential
 from rpcshare.auth.standing import Standing
+from rpcshare.auth.subject_sources import Source
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.storage import ObjectStore, StoreError
 
@@ -105,7 +106,9 @@ class ApiKeyVerifier:
             raise ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: the API key has been revoked")
         if known.standing.is_over:
             raise ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: the API key has expired")
-        return Caller(subject=known.key.name, scopes=known.key.scopes, standing=known.standing)
+        return Caller(
+            subject=known.key.name, scopes=known.key.scopes, standing=known.standing, source=Source.KEY
+        )
 
     async def refresh(self) -> None:
         """Learn of every key that was made, changed or removed since the last refresh.

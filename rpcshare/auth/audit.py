@@ -1,8 +1,9 @@
 """The audit log: who did what with which share, a line each, and who was refused.
 
-A line has the fields ``time``, ``action``, ``outcome``, ``subject``, ``address`` and ``share``; what was
-refused or failed has a ``reason`` besides, which is an error's code. No token, secret, password or content is
-ever in it. Lines are events of the structlog logger ``rpcshare.audit``.
+A line has the fields ``time``, ``action``, ``outcome``, ``subject``, ``address`` and ``share``, and with a
+subject the ``source`` that it comes from; what was refused or failed has a ``reason`` besides, which is an
+error's code. No token, secret, password or content is ever in it. Lines are events of the structlog logger
+``rpcshare.audit``.
 """
 
 import re
@@ -58,6 +59,7 @@ class Action(StrEnum):
     KEY_ROTATE = "key.rotate"
     KEY_REVOKE = "key.revoke"
     TOKEN_CREATE = "token.create"  # noqa: S105 -- likewise
+    TOKEN_REVOKE = "token.revoke"  # noqa: S105 -- likewise
     AUTHORITY_CREATE = "authority.create"
     CERTIFICATE_ISSUE = "certificate.issue"
     CERTIFICATE_REVOKE = "certificate.revoke"
@@ -122,6 +124,7 @@ class AuditLog:
             action=action.value,
             outcome=outcome,
             subject=None if caller.subject is None else _shown(caller.subject),
+            **({"source": _shown(caller.source)} if caller.source else {}),
             address=_shown(caller.address),
             # What is no id may be anything, put in the wrong place.
             share=share if _SHARE_ID.fullmatch(share) else "",

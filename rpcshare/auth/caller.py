@@ -5,6 +5,7 @@ from enum import StrEnum
 import msgspec
 
 from rpcshare.auth.standing import Standing
+from rpcshare.auth.subject_sources import owner_name
 
 __all__ = ["ANONYMOUS", "Caller", "Scope", "View"]
 
@@ -39,7 +40,7 @@ class Caller(msgspec.Struct, frozen=True):
     """Who a request came from, as far as its credentials tell."""
 
     subject: str | None
-    """The name under which shares are owned; None for a caller who has shown no name."""
+    """The name that the credential gives; None for a caller who has shown no name."""
     scopes: frozenset[Scope] = frozenset()
     address: str = ""
     """The peer's network address, for limits and the audit log; empty where there is none."""
@@ -49,6 +50,11 @@ class Caller(msgspec.Struct, frozen=True):
     """Whether what the caller has shown still holds; None: for ever."""
     password: str | None = None
     """Of a share, shown with a request to read it; not yet verified."""
+    source: str = ""
+    """Where the subject comes from (:mod:`rpcshare.auth.subject_sources`): the same subject of another source
+    is another caller."""
+    aliases: tuple[str, ...] = ()
+    """Other owners whose shares are this caller's: of united sources, and those that have no source."""
 
     def __repr__(self) -> str:
         """Leave out the password."""
@@ -61,7 +67,18 @@ class Caller(msgspec.Struct, frozen=True):
 
     def owns(self, owner: str | None) -> bool:
         """Whether a share of ``owner`` is this caller's. What is anonymous belongs to nobody."""
-        return owner is not None and owner == self.subject
+        return owner is not None and owner in self.owners
+
+    @property
+    def owner(self) -> str | None:
+        """The owner of the shares that this caller makes: source and subject; None without a subject."""
+        return None if self.subject is None else owner_name(self.source, self.subject)
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """The owners whose shares are this caller's; the caller's own name is the first."""
+        owner = self.owner
+        return () if owner is None else (owner, *self.aliases)
 
     @property
     def is_anonymous(self) -> bool:

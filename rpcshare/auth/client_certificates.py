@@ -18,6 +18,7 @@ from rpcshare.auth.certificate_files import CertificateFileError
 from rpcshare.auth.request_head import ClientCertificate, RequestHead
 from rpcshare.auth.revocation_list import RevocationList
 from rpcshare.auth.standing import Standing
+from rpcshare.auth.subject_sources import Source
 from rpcshare.auth.subjects import fault_of_subject
 from rpcshare.errors import ErrorCode, ShareError
 
@@ -64,7 +65,7 @@ class ClientCertificateVerifier:
         # One that was only on hold has a new standing when it is taken from the list again.
         if standing is None or standing.is_over:
             standing = self._standings[chain] = Standing(certificate.expires_at)
-        return Caller(certificate.subject, self._scopes, standing=standing)
+        return Caller(certificate.subject, self._scopes, standing=standing, source=Source.CERTIFICATE)
 
     async def watch(self) -> None:
         """Read the revocation list whenever it changes, and end what revoked certificates have opened.

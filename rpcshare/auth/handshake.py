@@ -21,7 +21,7 @@ the one that a trusted proxy puts into a header. It counts where no credential n
 
 import base64
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -34,8 +34,9 @@ from rpcshare.auth.credential import (
     CredentialKind,
     CredentialVerifier,
 )
-from rpcshare.auth.rate_limits import FailureLimit
+from rpcshare.auth.rate_limits import FailureLimit, UncountedRefusalError
 from rpcshare.auth.request_head import RequestHead
+from rpcshare.auth.subject_sources import SubjectSources
 from rpcshare.errors import ErrorCode, ShareError
 
 __all__ = [
@@ -84,12 +85,27 @@ class Authenticator:
         failures: FailureLimit | None = None,
         audit: AuditLog | None = None,
         cookies: CookieReader | None = None,
+        sources: SubjectSources | None = None,
+        is_no_guess: Callable[[Credential], bool] = lambda _credential: False,
     ) -> None:
+        """Ask these.
+
+        Args:
+            verifiers: know credentials.
+            head_verifiers: know connections.
+            failures: the limit on them; None: there is none.
+            audit: is told of who is refused.
+            cookies: finds the credentials in them; None: they are not looked at.
+            sources: which owners a caller is beside its own; None: no others.
+            is_no_guess: whether a credential that no verifier knows cannot be a guess: it is no failure then.
+        """
         self._verifiers = tuple(verifiers)
         self._head_verifiers = tuple(head_verifiers)
         self._failures = failures or FailureLimit(0)
         self._audit = audit or AuditLog()
         self._cookies = cookies
+        self._sources = sources or SubjectSources()
+        self._is_no_guess = is_no_guess
 
     async def caller(self, head: RequestHead) -> Caller:
         """Return the caller of a request, with the peer's address.
@@ -109,7 +125,10 @@ class Authenticator:
             caller = await self._with_cookies(caller, head)
             if caller.subject is None:
                 caller = _one((caller, await self._of_connection(head)))
-            return msgspec.structs.replace(caller, address=head.address, password=_password(head))
+            aliases = self._sources.aliases(caller)
+            return msgspec.structs.replace(
+                caller, address=head.address, password=_password(head), aliases=aliases
+            )
 
     async def caller_of_token(self, token: str, *, address: str = "") -> Caller:
         """Return whom ``token`` stands for, when it is shown in-band: ``authenticate(token)``.
@@ -119,12 +138,14 @@ class Authenticator:
         """
         with self._audit.refusals(Action.AUTHENTICATE, Caller(None, address=address)):
             caller = await self._verified(_well_formed(CredentialKind.TOKEN, token), address)
-            return msgspec.structs.replace(caller, address=address)
+            return msgspec.structs.replace(caller, address=address, aliases=self._sources.aliases(caller))
 
     async def _verified(self, credential: Credential, address: str) -> Caller:
         with self._failures.attempt(address, f"{credential.kind} {credential.value}"):
             caller = await self._known(credential)
             if caller is None:
+                if self._is_no_guess(credential):
+                    raise UncountedRefusalError("Unauthorized: the credential is not valid")
                 raise _unauthorized("the credential is not valid")
             return caller
 

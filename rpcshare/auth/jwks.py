@@ -36,6 +36,10 @@ class KeySource(Protocol):
         """
         ...
 
+    def knows(self, key_id: str) -> bool:
+        """Whether any key may be the one with this id."""
+        ...
+
 
 class FixedKeys:
     """Keys that never change."""
@@ -46,6 +50,10 @@ class FixedKeys:
     async def candidates(self, key_id: str | None, algorithm: str) -> Sequence[TokenKey]:
         """Return the keys that fit; one without an id, as PEM files have it, fits every id."""
         return _fitting(self._keys, key_id, algorithm)
+
+    def knows(self, key_id: str) -> bool:
+        """Whether any key may be the one with this id."""
+        return _has(self._keys, key_id)
 
 
 class RemoteKeys:
@@ -97,6 +105,10 @@ class RemoteKeys:
                 await fetching
                 found = _fitting(self._keys, key_id, algorithm)
         return found
+
+    def knows(self, key_id: str) -> bool:
+        """Whether any key of the copy may be the one with this id."""
+        return _has(self._keys, key_id)
 
     async def close(self) -> None:
         """Give up a request that is under way."""
@@ -154,6 +166,10 @@ async def _get(url: str) -> bytes:
             if len(body) > MAX_SIZE:
                 raise ValueError(f"the answer is larger than {MAX_SIZE:,} bytes")
         return bytes(body)
+
+
+def _has(keys: Sequence[TokenKey], key_id: str) -> bool:
+    return any(key.id is None or key.id == key_id for key in keys)
 
 
 def _fitting(keys: Sequence[TokenKey], key_id: str | None, algorithm: str) -> list[TokenKey]:

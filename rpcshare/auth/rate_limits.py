@@ -16,7 +16,15 @@ from functools import lru_cache
 from rpcshare.auth.caller import Caller
 from rpcshare.errors import ErrorCode, ShareError
 
-__all__ = ["SITE_FACTOR", "CallerLimits", "ConnectionLimit", "FailureLimit", "RateLimit", "network_of"]
+__all__ = [
+    "SITE_FACTOR",
+    "CallerLimits",
+    "ConnectionLimit",
+    "FailureLimit",
+    "RateLimit",
+    "UncountedRefusalError",
+    "network_of",
+]
 
 WINDOW = 60.0
 """Seconds in which is counted."""
@@ -38,6 +46,13 @@ _CONNECTION_PAUSE = 10.0  # seconds: one of so many connections ends sooner or l
 _FAILURES = frozenset({ErrorCode.UNAUTHORIZED, ErrorCode.INVALID_SECRET})
 
 Clock = Callable[[], float]
+
+
+class UncountedRefusalError(ShareError):
+    """What was shown is refused, and cannot have been a guess: it counts as no failure."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ErrorCode.UNAUTHORIZED, message)
 
 
 class RateLimit:
@@ -119,6 +134,8 @@ class FailureLimit:
     def attempt(self, address: str, shown: str) -> Iterator[None]:
         """Verify in this context what is ``shown``; UNAUTHORIZED and INVALID_SECRET out of it count.
 
+        An :class:`UncountedRefusalError` does not.
+
         Raises:
             ShareError: RATE_LIMITED, instead of entering the context.
         """
@@ -135,7 +152,7 @@ class FailureLimit:
         try:
             yield
         except ShareError as exc:
-            if exc.code in _FAILURES:
+            if exc.code in _FAILURES and not isinstance(exc, UncountedRefusalError):
                 self.of_networks.count(network)
                 self.of_sites.count(site)
                 self._known.pop(digest, None)
@@ -238,7 +255,7 @@ def network_of(address: str, prefix: int = 64) -> str:
 
 
 def _key_of(caller: Caller) -> str:
-    return f"subject {caller.subject}" if caller.subject is not None else network_of(caller.address)
+    return network_of(caller.address) if caller.owner is None else f"subject {caller.owner}"
 
 
 def _refuse_until(seconds: float, message: str) -> None:

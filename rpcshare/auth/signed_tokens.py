@@ -15,8 +15,10 @@ import msgspec
 from rpcshare import jsontext
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.auth.credential import MAX_CREDENTIAL_LENGTH, Credential, CredentialKind
+from rpcshare.auth.ended_tokens import EndedTokens, TokenClaims
 from rpcshare.auth.jwks import KeySource
 from rpcshare.auth.standing import Standing
+from rpcshare.auth.subject_sources import Source, jwt_source
 from rpcshare.auth.subjects import fault_of_subject
 from rpcshare.errors import ErrorCode, ShareError
 
@@ -46,14 +48,28 @@ class TokenIssuer(msgspec.Struct, frozen=True):
     """The claim with a user's roles, or a path to it such as ``realm_access.roles``."""
     role_scopes: Mapping[str, frozenset[Scope]] = {}
     """What each role may do; others may nothing."""
+    is_own: bool = False
+    """Whether it is this server."""
+
+    @property
+    def source(self) -> str:
+        """The source of its subjects."""
+        return Source.TOKEN if self.is_own else jwt_source(self.name)
 
 
 class SignedTokenVerifier:
     """Knows the tokens of some issuers."""
 
-    def __init__(self, issuers: Sequence[TokenIssuer], *, clock: Callable[[], float] = time.time) -> None:
-        """Believe ``issuers``; ``clock`` tells seconds since the epoch."""
+    def __init__(
+        self,
+        issuers: Sequence[TokenIssuer],
+        ended: EndedTokens | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Believe ``issuers``, but for tokens that are ``ended``; ``clock`` tells seconds since the epoch."""
         self._issuers = {issuer.name: issuer for issuer in issuers}
+        self._ended = ended
         self._clock = clock
 
     async def verify(self, credential: Credential) -> Caller | None:
@@ -61,8 +77,44 @@ class SignedTokenVerifier:
 
         Raises:
             ShareError: UNAUTHORIZED: the token has been signed, and is not valid here or now; the message
-                says why. STORAGE_UNAVAILABLE: its issuer's keys cannot be had.
+                says why. STORAGE_UNAVAILABLE: its issuer's keys cannot be had, or the store that tells which
+                tokens were ended.
         """
+        parsed = self._parsed(credential)
+        if parsed is None:
+            return None
+        issuer, header, claims, match = parsed
+        if not await _is_signed(issuer, header, match):
+            return None
+        caller = self._caller(issuer, claims)
+        if self._ended is not None and caller.subject is not None and caller.standing is not None:
+            token_id = claims.get("jti")
+            known_by = TokenClaims(
+                issuer.name,
+                token_id if isinstance(token_id, str) else None,
+                caller.subject,
+                _time(claims, "iat") or 0.0,
+            )
+            await self._ended.check(known_by)
+            self._ended.watch(known_by, caller.standing)
+        return caller
+
+    def names_unknown_key(self, credential: Credential) -> bool:
+        """Whether a token names a key that its issuer does not have, so there is nothing to verify it with.
+
+        Its key may be too new, or too old. It cannot be a guess at a signature: none comes out right so.
+        """
+        parsed = self._parsed(credential)
+        if parsed is None:
+            return False
+        issuer, header, _, _ = parsed
+        key_id = header.get("kid")
+        return isinstance(key_id, str) and not issuer.keys.knows(key_id)
+
+    def _parsed(
+        self, credential: Credential
+    ) -> tuple[TokenIssuer, dict[str, Any], dict[str, Any], re.Match[str]] | None:
+        """Return issuer, header, claims and parts of a token, of which nothing has been verified."""
         if credential.kind is not CredentialKind.TOKEN or len(credential.value) > MAX_CREDENTIAL_LENGTH:
             return None
         match = _COMPACT.fullmatch(credential.value)
@@ -73,9 +125,7 @@ class SignedTokenVerifier:
             return None
         name = claims.get("iss")
         issuer = self._issuers.get(name) if isinstance(name, str) else None
-        if issuer is None or not await _is_signed(issuer, header, match):
-            return None
-        return self._caller(issuer, claims)
+        return None if issuer is None else (issuer, header, claims, match)
 
     def _caller(self, issuer: TokenIssuer, claims: dict[str, Any]) -> Caller:
         """Return whom ``claims``, which ``issuer`` has signed, stand for.
@@ -98,7 +148,7 @@ class SignedTokenVerifier:
         subject = claims.get("sub")
         if not isinstance(subject, str) or fault_of_subject(subject, scopes) is not None:
             raise _refused("has no subject that can be used here")
-        return Caller(subject=subject, scopes=scopes, standing=Standing(expires_at))
+        return Caller(subject=subject, scopes=scopes, standing=Standing(expires_at), source=issuer.source)
 
 
 async def _is_signed(issuer: TokenIssuer, header: dict[str, Any], token: re.Match[str]) -> bool:
@@ -120,6 +170,9 @@ async def _is_signed(issuer: TokenIssuer, header: dict[str, Any], token: re.Matc
 
 def _scopes(issuer: TokenIssuer, claims: dict[str, Any]) -> frozenset[Scope]:
     named = {word for word in _words(claims.get("scope")) if word in set(Scope)}
+    if issuer.role_claim is not None:
+        # Who maps roles decides by them who is an admin, and not by what the issuer lets clients ask for.
+        named.discard(Scope.ADMIN.value)
     scopes = frozenset(map(Scope, named))
     if issuer.role_claim is not None:
         for role in _words(_claim_at(claims, issuer.role_claim), split=False):

@@ -36,7 +36,7 @@ OWN_ISSUER = "rpcshare"
 DEFAULT_LIFETIME = "30d"
 
 MAX_LIFETIME = 366 * 86_400.0
-"""In seconds. A signed token cannot be taken back; an API key can, and need not end."""
+"""In seconds: so long the store remembers which tokens were ended. An API key need not end."""
 
 _ALGORITHM = "EdDSA"
 
@@ -70,7 +70,7 @@ class SigningKey:
     def issuer(self) -> TokenIssuer:
         """Return what is needed to believe the tokens of this key."""
         keys = FixedKeys([TokenKey(self._key, self._id, [_ALGORITHM])])
-        return TokenIssuer(name=OWN_ISSUER, audience=OWN_ISSUER, keys=keys)
+        return TokenIssuer(name=OWN_ISSUER, audience=OWN_ISSUER, keys=keys, is_own=True)
 
     def sign(
         self,
@@ -78,6 +78,7 @@ class SigningKey:
         scopes: Collection[str],
         expires_in: object = DEFAULT_LIFETIME,
         *,
+        token_id: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> str:
         """Return a token.
@@ -86,6 +87,7 @@ class SigningKey:
             subject: whom it stands for.
             scopes: what that one may do.
             expires_in: for how long, as :func:`~rpcshare.durations.parse_duration` takes it; at most 366 d.
+            token_id: its claim ``jti``, by which it can be ended; None: a random one.
             clock: tells seconds since the epoch.
 
         Raises:
@@ -101,7 +103,7 @@ class SigningKey:
         except ValueError as exc:
             raise _invalid(f"expires: {exc}") from None
         if lifetime > MAX_LIFETIME:
-            raise _invalid("expires: must be at most 366d, as a token cannot be revoked; an API key can")
+            raise _invalid("expires: must be at most 366d; an API key need not end")
         now = clock()
         header = {"alg": _ALGORITHM, "kid": self._id, "typ": "JWT"}
         claims = {
@@ -109,9 +111,10 @@ class SigningKey:
             "aud": OWN_ISSUER,
             "sub": subject,
             "scope": " ".join(sorted(granted)),
-            "iat": int(now),
+            # Not rounded: what is signed right after all tokens were ended is good.
+            "iat": round(now, 3),
             "exp": math.ceil(now + lifetime),
-            "jti": uuid4().hex,
+            "jti": token_id or uuid4().hex,
         }
         signed = f"{encoded(jsontext.encode(header))}.{encoded(jsontext.encode(claims))}"
         signature = JWSRegistry.algorithms[_ALGORITHM].sign(signed.encode("ascii"), self._key)

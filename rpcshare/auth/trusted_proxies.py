@@ -1,25 +1,42 @@
 """Requests that a proxy passes on: where they came from, and from whom, as far as it may be believed."""
 
+import math
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.auth.request_head import RequestHead
+from rpcshare.auth.subject_sources import Source
 from rpcshare.auth.subjects import fault_of_subject
 from rpcshare.errors import ErrorCode, ShareError
 
 __all__ = ["ProxySubjectVerifier", "TrustedProxies"]
+
+# Prefixes; a shorter one is that of a network in which there is more than proxies, most likely.
+_WIDE = {4: 24, 6: 64}
 
 # What Apache httpd writes for a variable that is not set. It would be a name like any other.
 _NOBODY = "(null)"
 
 
 class TrustedProxies:
-    """The networks in which proxies are that may be believed."""
+    """The networks in which proxies are that may be believed.
 
-    def __init__(self, networks: Sequence[IPv4Network | IPv6Network]) -> None:
+    Args:
+        networks: where they are; a proxy by itself is a network of one address.
+        hops: how many proxies a request passes, one after the other, if not all have an address of their own
+            here. None: any number; then whoever else is in a network can choose his address.
+    """
+
+    def __init__(self, networks: Sequence[IPv4Network | IPv6Network], hops: int | None = None) -> None:
         self._networks = tuple(networks)
+        self._hops = hops
+
+    @property
+    def wide(self) -> list[IPv4Network | IPv6Network]:
+        """Those networks in which there is more than proxies, most likely: wider than /24, or /64 in IPv6."""
+        return [each for each in self._networks if each.prefixlen < _WIDE[each.version]]
 
     def __contains__(self, address: str) -> bool:
         """Whether what comes straight from ``address`` comes from a trusted proxy."""
@@ -31,7 +48,8 @@ class TrustedProxies:
 
         Each proxy adds, at the right, the address that it was asked from. So the first from the right that
         is no trusted proxy's is the one that a trusted proxy has seen; what stands left of it, anybody
-        may have written.
+        may have written. An address in a network of proxies may be a client's, too: no more of them are taken
+        for proxies than there are hops.
 
         Args:
             peer: the address at the other end of the connection; empty where there is none.
@@ -40,14 +58,21 @@ class TrustedProxies:
         if peer not in self:
             return peer
         origin = peer
+        left = math.inf if self._hops is None else self._hops - 1
         for hop in reversed(",".join(forwarded).split(",")):
             address = _parse(_without_port(hop.strip()))
             if address is None:
                 return origin
             origin = str(address)
-            if not self._trusts(address):
-                return origin
+            if not self._is_named(address):
+                left -= 1
+                if left < 0 or not self._trusts(address):
+                    return origin
         return origin
+
+    def _is_named(self, address: IPv4Address | IPv6Address) -> bool:
+        """Whether the settings name a proxy by just this address."""
+        return any(network.num_addresses == 1 and address in network for network in self._networks)
 
     def _trusts(self, address: IPv4Address | IPv6Address) -> bool:
         return any(address in network for network in self._networks)
@@ -85,7 +110,7 @@ class ProxySubjectVerifier:
         fault = fault_of_subject(name, self._scopes)
         if fault is not None:
             raise self._refusal(fault)
-        return Caller(name, self._scopes)
+        return Caller(name, self._scopes, source=Source.PROXY)
 
     def _refusal(self, fault: str) -> ShareError:
         return ShareError(ErrorCode.UNAUTHORIZED, f"Unauthorized: the proxy's header {self._header} {fault}")

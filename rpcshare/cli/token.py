@@ -1,4 +1,10 @@
-"""``rpcshare token``: tokens that the server signs itself."""
+"""``rpcshare token``: signing tokens with the server's own key, and ending signed tokens."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeVar
+from uuid import uuid4
 
 import click
 
@@ -7,15 +13,22 @@ from rpcshare.auth.audit import Action
 from rpcshare.auth.caller import Scope
 from rpcshare.cli.auditing import tell_audit_log
 from rpcshare.cli.options import with_settings
+from rpcshare.cli.store_access import STORE_SETTINGS, configured_store
+from rpcshare.cli.terminal import Column, json_text, print_table, say
 from rpcshare.config import Settings
 
+if TYPE_CHECKING:  # it takes long to import
+    from rpcshare.auth.token_revocations import Revocation, TokenRevocations
+
 __all__ = ["token"]
+
+T = TypeVar("T")
 
 
 @click.group(invoke_without_command=True)
 @click.pass_context
 def token(ctx: click.Context) -> None:
-    """Sign tokens with the server's own key."""
+    """Sign tokens with the server's own key, and end signed tokens of any issuer."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
@@ -34,18 +47,118 @@ def token(ctx: click.Context) -> None:
     default="30d",
     show_default=True,
     metavar="DURATION",
-    help="How long it is valid, at most 366d; it cannot be revoked.",
+    help="How long it is valid, at most 366d.",
 )
 @with_settings("data_dir", "signing_key", "audit_log")
 def create(settings: Settings, subject: str, scopes: tuple[str, ...], expires: str) -> None:
     """Sign a token (JWT) with the server's own key, and print it.
 
-    No server has to run. Nothing is kept of it: what needs to be taken back one day is better done with
-    'rpcshare keys'.
+    No server has to run. Nothing is kept of it. Its id (jti), by which 'rpcshare token revoke' can end it, is
+    printed on standard error.
     """
     # Not with the module: help is to be had without waiting for cryptography's imports.
     from rpcshare.auth.signing_key import SigningKey  # noqa: PLC0415
 
     key = SigningKey.kept(settings.signing_key, settings.data_dir)
-    click.echo(key.sign(subject, scopes or DEFAULT_SCOPES, expires))
-    tell_audit_log(settings, Action.TOKEN_CREATE, name=subject)
+    token_id = uuid4().hex
+    click.echo(key.sign(subject, scopes or DEFAULT_SCOPES, expires, token_id=token_id))
+    say(f"token of {subject}, jti {token_id}", err=True)
+    tell_audit_log(settings, Action.TOKEN_CREATE, name=subject, jti=token_id)
+
+
+@token.command(short_help="End signed tokens before their time.")
+@click.option("--jti", "token_id", metavar="ID", help="End the token with this id.")
+@click.option("--subject", metavar="NAME", help="End all tokens that this subject has now.")
+@click.option("--all", "all_of_them", is_flag=True, help="End all tokens that there are now.")
+@click.option(
+    "--issuer",
+    metavar="ISSUER",
+    help="Of this issuer alone: a claim iss, or rpcshare for tokens of 'rpcshare token'. [default: of any]",
+)
+@click.option(
+    "--expires",
+    metavar="DURATION",
+    help="After what time none of them is valid anyway, so that this may be forgotten. "
+    "[default: 366d with --issuer rpcshare, else never]",
+)
+@with_settings(*STORE_SETTINGS, "audit_log")
+def revoke(
+    settings: Settings,
+    token_id: str | None,
+    subject: str | None,
+    all_of_them: bool,
+    issuer: str | None,
+    expires: str | None,
+) -> None:
+    """End signed tokens: one, all of a subject, or all.
+
+    Running servers refuse them within 5 seconds, and close their connections. Tokens that are issued later
+    are good, so end what issues them first.
+    """
+    from rpcshare.auth.signing_key import MAX_LIFETIME, OWN_ISSUER  # noqa: PLC0415 -- as above
+
+    if [token_id is not None, subject is not None, all_of_them].count(True) != 1:
+        raise click.UsageError("give one of --jti, --subject and --all")
+    if expires is None and issuer == OWN_ISSUER:
+        expires = f"{MAX_LIFETIME:.0f}s"
+    made = _with_revocations(
+        settings,
+        lambda revocations: revocations.revoke(
+            issuer=issuer, token_id=token_id, subject=subject, expires_in=expires
+        ),
+        must_exist=False,
+    )
+    say(f"revoked {_what(made)}", err=True)
+    named = {"jti": token_id, "name": subject, "issuer": issuer}
+    tell_audit_log(settings, Action.TOKEN_REVOKE, **{key: value for key, value in named.items() if value})
+
+
+@token.command("list-revoked", short_help="List which tokens were ended.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@with_settings(*STORE_SETTINGS)
+def list_revoked(settings: Settings, as_json: bool) -> None:
+    """List which tokens were ended before their time, the oldest first."""
+    found = _with_revocations(settings, lambda revocations: revocations.list())
+    if as_json:
+        click.echo(json_text([each.described() for each in found]))
+    elif found:
+        columns = [Column("tokens"), Column("revoked"), Column("kept until")]
+        rows = [
+            (
+                _what(each),
+                _date(each.revoked_at),
+                "for good" if each.expires_at is None else _date(each.expires_at),
+            )
+            for each in found
+        ]
+        print_table(columns, rows)
+
+
+def _with_revocations(
+    settings: Settings, work: "Callable[[TokenRevocations], Awaitable[T]]", *, must_exist: bool = True
+) -> T:
+    """Do ``work`` with the revocations in the configured store."""
+    from rpcshare.auth.token_revocations import TokenRevocations  # noqa: PLC0415 -- as above
+
+    if settings.store_url.lower().startswith("memory:"):
+        raise click.UsageError(
+            "--store: memory:// is in the server alone; another --signing-key ends its tokens"
+        )
+
+    async def open_and_work() -> T:
+        async with configured_store(settings, must_exist=must_exist) as store:
+            return await work(TokenRevocations(store))
+
+    return asyncio.run(open_and_work())
+
+
+def _what(revocation: "Revocation") -> str:
+    of = "any issuer" if revocation.issuer is None else revocation.issuer
+    if revocation.token_id is not None:
+        return f"jti {revocation.token_id} of {of}"
+    whose = "all" if revocation.subject is None else f"all of {revocation.subject}"
+    return f"{whose}, of {of}, until {_date(revocation.revoked_at)}"
+
+
+def _date(milliseconds: int) -> str:
+    return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -26,6 +26,7 @@ from rpcshare.rpc import Limits
 from rpcshare.rpc.budget import Pool
 from rpcshare.server import api_types
 from rpcshare.server.answers import read_answer
+from rpcshare.server.connection_identity import proxy_secret
 from rpcshare.server.cors import CorsMiddleware
 from rpcshare.server.event_socket import EventSocketEndpoint
 from rpcshare.server.failures import HttpError, error_response
@@ -115,7 +116,11 @@ def create_app(
     app = Starlette(
         routes=routes,
         middleware=[
-            Middleware(ProxyMiddleware, proxies=TrustedProxies(settings.trusted_proxy)),
+            Middleware(
+                ProxyMiddleware,
+                proxies=TrustedProxies(settings.trusted_proxy, settings.proxy_hops),
+                secret=proxy_secret(settings),
+            ),
             Middleware(PathKeyMiddleware),
             Middleware(MetricsMiddleware, metrics=metrics),
             Middleware(SecurityHeadersMiddleware, base_url=base_url),

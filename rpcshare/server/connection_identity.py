@@ -6,13 +6,18 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 
+import structlog
+
 from rpcshare.auth.client_certificates import ClientCertificateVerifier
 from rpcshare.auth.handshake import HeadVerifier
+from rpcshare.auth.proxy_secret import ProxySecret, read_proxy_secret
 from rpcshare.auth.revocation_list import RevocationList
-from rpcshare.auth.trusted_proxies import ProxySubjectVerifier
-from rpcshare.config import Settings
+from rpcshare.auth.trusted_proxies import ProxySubjectVerifier, TrustedProxies
+from rpcshare.config import ConfigError, Settings
 
-__all__ = ["head_verifiers"]
+__all__ = ["head_verifiers", "proxy_secret", "warn_of_wide_networks"]
+
+logger = structlog.get_logger("rpcshare.server")
 
 
 @contextlib.contextmanager
@@ -42,3 +47,35 @@ def head_verifiers(
             watching = asyncio.get_running_loop().create_task(certificates.watch())
             stack.callback(watching.cancel)
         yield verifiers
+
+
+def proxy_secret(settings: Settings) -> ProxySecret | None:
+    """Return what a trusted proxy has to show, or None if its address is enough.
+
+    Raises:
+        ConfigError: the file with the secret is of no use.
+    """
+    if settings.proxy_secret is not None:
+        return ProxySecret(settings.proxy_secret.get_secret_value(), settings.proxy_secret_header)
+    path = settings.proxy_secret_file
+    if path is None:
+        return None
+    try:
+        return ProxySecret(read_proxy_secret(path), settings.proxy_secret_header)
+    except OSError as exc:
+        raise ConfigError(f"--proxy-secret-file: cannot read {path}: {exc.strerror}") from exc
+    except ValueError as exc:
+        raise ConfigError(f"--proxy-secret-file: {exc}") from None
+
+
+def warn_of_wide_networks(settings: Settings) -> None:
+    """Say in the log which networks of trusted proxies have room for many others, who are believed, too."""
+    if settings.proxy_secret is not None or settings.proxy_secret_file is not None:
+        return
+    for network in TrustedProxies(settings.trusted_proxy).wide:
+        logger.warning(
+            "whoever is in this network of --trusted-proxy can choose the address that limits and the audit "
+            "log see, and any subject of --proxy-subject-header: name the proxies' own addresses, or have "
+            "them show a secret (--proxy-secret-file)",
+            network=str(network),
+        )

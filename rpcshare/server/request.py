@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 
+import structlog
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.client_certificates import parse_client_certificate
 from rpcshare.auth.handshake import Authenticator, split_path_key
+from rpcshare.auth.proxy_secret import ProxySecret
 from rpcshare.auth.request_head import ClientCertificate, RequestHead
 from rpcshare.auth.trusted_proxies import TrustedProxies
 from rpcshare.errors import ErrorCode, ShareError
@@ -23,6 +27,11 @@ What has arrived of it is kept in memory."""
 
 SLOWEST_BODY = 2048
 """Bytes for which it may take a second longer."""
+
+WARN_EVERY = 60.0
+"""Seconds between two lines in the log on requests that did not show the proxy's secret."""
+
+logger = structlog.get_logger("rpcshare.server")
 
 _WHOLE_PATH = "rpcshare.path"
 _IS_FROM_PROXY = "rpcshare.is_from_proxy"
@@ -44,17 +53,30 @@ class PathKeyMiddleware:
 
 
 class ProxyMiddleware:
-    """Gives requests that a trusted proxy passes on the address where they came from."""
+    """Gives requests that a trusted proxy passes on the address where they came from.
 
-    def __init__(self, app: ASGIApp, proxies: TrustedProxies) -> None:
+    Where a proxy has to show a secret, what comes without it is from no proxy. The header with the secret
+    goes no further than here.
+    """
+
+    def __init__(self, app: ASGIApp, proxies: TrustedProxies, secret: ProxySecret | None = None) -> None:
         self._app = app
         self._proxies = proxies
+        self._secret = secret
+        self._warned_at = -math.inf
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] in ("http", "websocket") and scope["client"] is not None:
             peer, port = scope["client"]
-            if peer in self._proxies:
+            is_proxy = peer in self._proxies
+            if self._secret is not None:
+                headers, has_shown_it = self._secret.take(scope["headers"])
+                scope = {**scope, "headers": headers}
+                if is_proxy and not has_shown_it:
+                    is_proxy = False
+                    self._warn(peer)
+            if is_proxy:
                 forwarded = [
                     value.decode("latin-1")
                     for name, value in scope["headers"]
@@ -65,6 +87,17 @@ class ProxyMiddleware:
                 client = (peer, port) if origin == peer else (origin, 0)
                 scope = {**scope, "client": client, _IS_FROM_PROXY: True}
         await self._app(scope, receive, send)
+
+    def _warn(self, peer: str) -> None:
+        """Tell that the secret was not shown: by a proxy whose configuration is wrong, or by an intruder."""
+        now = time.monotonic()
+        if now - self._warned_at >= WARN_EVERY:
+            self._warned_at = now
+            logger.warning(
+                "a request from --trusted-proxy came without the right secret, so its headers name neither "
+                "its address nor its subject",
+                peer=peer,
+            )
 
 
 def request_head(connection: HTTPConnection) -> RequestHead:

@@ -25,12 +25,15 @@ from rpcshare.auth.api_key_verifier import ApiKeyVerifier
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.audit import AuditLog
 from rpcshare.auth.cookies import CookieReader, SessionSeal, SiteCookies
+from rpcshare.auth.ended_tokens import EndedTokens
 from rpcshare.auth.handshake import Authenticator
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.rate_limits import CallerLimits
 from rpcshare.auth.revocation_list import RevocationList
 from rpcshare.auth.secret_files import ADMIN_TOKEN_FILE, admin_token, shared_secret
 from rpcshare.auth.signed_tokens import SignedTokenVerifier
+from rpcshare.auth.subject_sources import SubjectSources
+from rpcshare.auth.unprefixed_owners import UnprefixedOwners, kept_unprefixed_owners
 from rpcshare.auth.view_tokens import ViewTokenVerifier
 from rpcshare.broadcast import Broadcaster, LocalBroadcaster, open_broadcaster
 from rpcshare.compiled import core
@@ -38,7 +41,7 @@ from rpcshare.config import ConfigError, Settings
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.server.accepting import raise_descriptor_limit
 from rpcshare.server.app import create_app
-from rpcshare.server.connection_identity import head_verifiers
+from rpcshare.server.connection_identity import head_verifiers, warn_of_wide_networks
 from rpcshare.server.http_protocol import HttpProtocol
 from rpcshare.server.http_server import HttpServer
 from rpcshare.server.listening import listen, passed_sockets
@@ -104,6 +107,7 @@ def serve(settings: Settings) -> int:
         address = passed[0].getsockname()
         settings = settings.model_copy(update={"host": address[0], "port": address[1]})
     with _prepared(settings, passed) as ground:
+        warn_of_wide_networks(settings)
         _tune_garbage_collection()
         tune_allocator()
 
@@ -229,12 +233,16 @@ async def _serve(settings: Settings, ground: _Ground, worker: Worker | None) -> 
         service.start_expiry()
         issuers = await stack.enter_async_context(token_issuers(settings))
         api_keys = await stack.enter_async_context(ApiKeyVerifier(store).refreshing())
+        ended = await stack.enter_async_context(EndedTokens(store).refreshing())
+        signed_tokens = SignedTokenVerifier(issuers, ended)
         view_tokens = ViewTokenVerifier(credentials.view_tokens())
         seal = SessionSeal(ground.secret)
         origins = OriginPolicy(base_url, is_public=settings.public_url is not None)
         authenticator = Authenticator(
-            [AdminTokenVerifier(ground.token), api_keys, view_tokens, SignedTokenVerifier(issuers)],
+            [AdminTokenVerifier(ground.token), api_keys, view_tokens, signed_tokens],
             verifiers_of_heads,
+            is_no_guess=signed_tokens.names_unknown_key,
+            sources=await _subject_sources(store, settings),
             failures=limits.failures,
             audit=audit,
             cookies=CookieReader(seal, origins, SiteCookies(base_url)),
@@ -364,6 +372,23 @@ def _checked_for_rollback(store: ObjectStore, path: Path) -> ObjectStore:
     except MarksError as exc:
         logger.warning("older objects put back into the store go unnoticed", reason=str(exc))
         return store
+
+
+async def _subject_sources(store: ObjectStore, settings: Settings) -> SubjectSources:
+    """Return which sources' subjects are the same, as the settings and the store have it.
+
+    Raises:
+        ConfigError: the settings name an issuer that there is not.
+        ShareError: the store failed.
+    """
+    united, chosen = settings.sources("same_subjects"), settings.sources("unprefixed_subjects")
+    if chosen:
+        return SubjectSources(united, UnprefixedOwners(sources=list(chosen)))
+    outside = settings.outside_sources
+    try:
+        return SubjectSources(united, await kept_unprefixed_owners(store, outside))
+    except StoreError as exc:
+        raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, str(exc)) from exc
 
 
 def _may_be_shared(settings: Settings) -> bool:

@@ -149,8 +149,8 @@ def adopts_by_writing(caller: Caller, head: Head, secret: object) -> bool:
     )
 
 
-def may_list_own(caller: Caller) -> str:
-    """Return the subject whose shares ``caller`` may list.
+def may_list_own(caller: Caller) -> tuple[str, ...]:
+    """Return the owners whose shares ``caller`` may list.
 
     Raises:
         ShareError: UNAUTHORIZED.
@@ -158,7 +158,7 @@ def may_list_own(caller: Caller) -> str:
     require_standing(caller)
     if caller.subject is None:
         raise _unauthorized()
-    return caller.subject
+    return caller.owners
 
 
 def may_list_all(caller: Caller) -> None:

@@ -83,7 +83,7 @@ class Catalogue:
         )
 
     def _matches(self, listed: _Listed, query: Query) -> bool:
-        if query.owner is not None and listed.row.owner != query.owner:
+        if query.owners is not None and listed.row.owner not in query.owners:
             return False
         expires_at = listed.row.expires_at
         if expires_at is not None and self._clock() >= expires_at:

@@ -3,6 +3,7 @@
 import asyncio
 import secrets as tokens
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -37,15 +38,15 @@ class Claim(msgspec.Struct, frozen=True):
     """The share belongs to nobody yet: it becomes the caller's by :func:`adopted`."""
 
 
-def adopted(head: Head, subject: str) -> Head:
-    """Return the head of a share that belonged to nobody as that of a share of ``subject``.
+def adopted(head: Head, owner: str) -> Head:
+    """Return the head of a share that belonged to nobody as that of a share of ``owner``.
 
     The secret that it came with goes on opening it.
     """
     if head.owner is not None or head.deleted:
         return head
     return msgspec.structs.replace(
-        head, owner=subject, secret_kind=SecretKind.IMPORTED, revision=head.revision + 1
+        head, owner=owner, secret_kind=SecretKind.IMPORTED, revision=head.revision + 1
     )
 
 
@@ -81,7 +82,7 @@ async def claim(
         StoreError: the store failed. An empty share may have been made.
         ShareError: what ``adoptable`` raises.
     """
-    ids = list(credentials.share_ids(session_id, caller.subject))
+    ids = list(credentials.share_ids(session_id, caller.owner, caller.aliases))
     # All of them: the caller's share may have a longer id because a shorter one, which has become
     # free since, was taken when it was made.
     heads = await asyncio.gather(*(read_head(store, share_id) for share_id in ids))
@@ -168,26 +169,32 @@ async def _secret_kind(
     if is_known:
         return SecretKind.SUBJECT
     key = objects.session_key(session_id)
-    owner = holders[0].owner if holders else caller.subject
+    owner = holders[0].owner if holders else caller.owner
     body = objects.encode_session_owner(SessionOwner(objects.VERSION, owner))
     try:
         await store.put(key, body, if_absent=True)
     except PreconditionFailedError:
         found = await store.get(key)
         owner = objects.decode_session_owner(found.body).owner if found is not None else None
-    return SecretKind.SESSION if owner == caller.subject and not holders else SecretKind.SUBJECT
+        if found is not None and not holders and owner in caller.aliases:
+            # The caller, by a name from before: said with the present one, as the new share's head is.
+            own = objects.encode_session_owner(SessionOwner(objects.VERSION, caller.owner))
+            with suppress(PreconditionFailedError):
+                await store.put(key, own, if_match=found.etag)
+                owner = caller.owner
+    return SecretKind.SESSION if owner == caller.owner and not holders else SecretKind.SUBJECT
 
 
 def _new_head(
     credentials: Credentials, caller: Caller, session_id: str, kind: SecretKind, now: int
 ) -> tuple[Head, str]:
     is_random = kind is SecretKind.RANDOM
-    secret = random_secret() if is_random else credentials.secret(session_id, kind, caller.subject)
+    secret = random_secret() if is_random else credentials.secret(session_id, kind, caller.owner)
     head = Head(
         v=objects.VERSION,
         generation=tokens.token_hex(8),
         session_id=session_id,
-        owner=caller.subject,
+        owner=caller.owner,
         secret_kind=kind,
         secret_hash=secret_hash(secret) if is_random else None,
         created_at=now,
@@ -201,7 +208,7 @@ def _old(credentials: Credentials, share_id: str, head: Head) -> Claim:
 
 
 def _adopted(credentials: Credentials, share_id: str, head: Head, caller: Caller, shown: str | None) -> Claim:
-    secret = shown if shown is not None else _secret_of(credentials, head, caller.subject)
+    secret = shown if shown is not None else _secret_of(credentials, head, caller.owner)
     made = ShareCredentials(share_id, credentials.url(share_id), secret)
     return Claim(made, None, is_adopted=caller.subject is not None)
 

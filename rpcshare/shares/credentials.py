@@ -9,7 +9,7 @@ import hmac
 import re
 import secrets
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from typing import TypeGuard
@@ -99,18 +99,20 @@ class Credentials:
         secret = self.secret(session_id, SecretKind.SESSION, None)
         return ShareCredentials(share_id, self.url(share_id), secret)
 
-    def share_ids(self, session_id: str, subject: str | None) -> Iterator[str]:
-        """Yield the ids under which a share of ``subject`` is looked for, the shortest first.
+    def share_ids(self, session_id: str, owner: str | None, aliases: Sequence[str] = ()) -> Iterator[str]:
+        """Yield the ids under which a share of ``owner``, or an alias, is looked for, the shortest first.
 
-        The same every time, so that who creates a share again finds it. The last one, for a caller
-        with a subject, is theirs alone; :meth:`random_share_id` makes further ones.
+        The same every time, so that who creates a share again finds it. The last one of each owner is that
+        owner's alone; :meth:`random_share_id` makes further ones.
         """
         for length in range(_SHORTEST_ID, len(session_id), _STEP):
             yield session_id[-length:]
         yield session_id
-        if subject is not None:
+        for name in (*aliases, owner):
+            if name is None:
+                continue
             # Neither # nor a space can occur in a session ID, so this is nobody's secret.
-            digits = uuid.uuid5(self._shared_secret, f"#{session_id} {subject}").hex
+            digits = uuid.uuid5(self._shared_secret, f"#{session_id} {name}").hex
             yield session_id + digits[:_ADDED]
 
     def random_share_id(self, session_id: str) -> str:

@@ -3,6 +3,7 @@
 from enum import Enum, auto
 
 from rpcshare.auth.api_keys import KEY_PREFIX, decode_key
+from rpcshare.auth.unprefixed_owners import UNPREFIXED_KEY
 from rpcshare.shares import objects
 from rpcshare.storage import StoredObject, StoreError
 
@@ -29,6 +30,8 @@ def newer(ours: StoredObject, theirs: StoredObject) -> Newer:
             return _newer_head(objects.decode_head(ours.body), objects.decode_head(theirs.body))
         if ours.key.startswith(KEY_PREFIX):
             return _newer_key(ours, theirs)
+        if ours.key == UNPREFIXED_KEY:
+            return Newer.TARGET  # each store has decided it, for the owners that it had
     except StoreError:
         return Newer.NEITHER
     return Newer.NEITHER

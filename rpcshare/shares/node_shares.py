@@ -244,10 +244,10 @@ class NodeShares:
 
     async def adopt(self, log: ShareLog, caller: Caller) -> bool:
         """Make a share that belongs to nobody the caller's; return whether it is now."""
-        subject = caller.subject
-        if subject is None:
+        owner = caller.owner
+        if owner is None:
             return False
-        return caller.owns((await log.change_head(lambda head: adopted(head, subject))).owner)
+        return caller.owns((await log.change_head(lambda head: adopted(head, owner))).owner)
 
     async def delete(self, log: ShareLog) -> None:
         """Delete a share, as :meth:`ShareLog.delete` does."""

@@ -32,7 +32,7 @@ class Page(msgspec.Struct, frozen=True):
 class Query(msgspec.Struct, frozen=True):
     """What a caller asks for."""
 
-    owner: str | None
+    owners: tuple[str, ...] | None
     """Whose shares; None: everybody's."""
     after: tuple[int, str] | None
     """The place in the order of all shares behind which to begin."""
@@ -44,7 +44,13 @@ class Query(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(
-        cls, owner: str | None, cursor: object, limit: object, query: object, *, by_change: bool = False
+        cls,
+        owners: tuple[str, ...] | None,
+        cursor: object,
+        limit: object,
+        query: object,
+        *,
+        by_change: bool = False,
     ) -> Self:
         """Return the query that a caller's arguments make, each of which may be None.
 
@@ -60,7 +66,7 @@ class Query(msgspec.Struct, frozen=True):
         if cursor is not None and not isinstance(cursor, str):
             raise _invalid("cursor: must be a string")
         after = _place(cursor) if cursor is not None else None
-        return cls(owner, after, limit, (query or "").casefold(), by_change)
+        return cls(owners, after, limit, (query or "").casefold(), by_change)
 
     @staticmethod
     def cursor_behind(place: tuple[int, str]) -> str:

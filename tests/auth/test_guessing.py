@@ -3,14 +3,19 @@
 import pytest
 from structlog.testing import capture_logs
 
+from auth.issuer import AUDIENCE, ISSUER, claims, make_key, token
 from rpcshare.auth.caller import ANONYMOUS, Caller
 from rpcshare.auth.credential import Credential
 from rpcshare.auth.handshake import Authenticator
+from rpcshare.auth.jwks import FixedKeys
 from rpcshare.auth.rate_limits import FailureLimit
 from rpcshare.auth.request_head import RequestHead
+from rpcshare.auth.signed_tokens import SignedTokenVerifier, TokenIssuer
+from rpcshare.auth.token_keys import TokenKey
 from rpcshare.errors import ErrorCode, ShareError
 
 HERE = "192.0.2.1"
+KEY = make_key("EdDSA")
 
 
 class KnowsBob:
@@ -91,3 +96,46 @@ async def test_each_refusal_is_in_the_audit_log_without_what_was_shown(authentic
         ("authenticate", "RATE_LIMITED", HERE),
     ]
     assert "guess" not in str(lines)
+
+
+# --- tokens whose key nobody has --------------------------------------------------------------------
+
+
+@pytest.fixture
+def of_an_issuer() -> Authenticator:
+    keys = FixedKeys([TokenKey(KEY, "known", ["EdDSA"])])
+    verifier = SignedTokenVerifier([TokenIssuer(name=ISSUER, audience=AUDIENCE, keys=keys)])
+    failures = FailureLimit(2, clock=lambda: 0.0)
+    return Authenticator([verifier], failures=failures, is_no_guess=verifier.names_unknown_key)
+
+
+@pytest.mark.parametrize("key_id", ["new", "old", ""])
+async def test_a_token_whose_key_its_issuer_does_not_have_yet_locks_nobody_out(of_an_issuer, key_id):
+    for _ in range(5):
+        shown = token(KEY, "EdDSA", kid=key_id)
+        assert await code_of(of_an_issuer, shown) is ErrorCode.UNAUTHORIZED
+    caller = await of_an_issuer.caller(shows(token(KEY, "EdDSA", kid="known")))
+    assert caller.subject == "alice"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"kid": "known"},  # a signature of another key
+        {"kid": None},
+        {"kid": "new", "iss": "https://nobody.example"},
+        {"kid": 1},
+    ],
+)
+async def test_any_other_token_that_is_not_valid_is_a_guess(of_an_issuer, header):
+    payload = claims(**({"iss": header.pop("iss")} if "iss" in header else {}))
+    for _ in range(2):
+        await code_of(of_an_issuer, token(make_key("EdDSA"), "EdDSA", payload, **header))
+    assert await code_of(of_an_issuer, "another") is ErrorCode.RATE_LIMITED
+
+
+async def test_a_key_that_nobody_has_is_no_way_around_the_limit(of_an_issuer):
+    for _ in range(2):
+        await code_of(of_an_issuer, "guess")
+    shown = token(KEY, "EdDSA", kid="new")
+    assert await code_of(of_an_issuer, shown) is ErrorCode.RATE_LIMITED

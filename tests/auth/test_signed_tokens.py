@@ -135,6 +135,24 @@ async def test_roles_are_mapped_to_scopes_beside_those_of_the_token(claim, roles
     assert (await caller(maps_roles, good(claims(**roles)))).scopes == {Scope.CREATE, Scope.READ}
 
 
+@pytest.mark.parametrize(
+    ("mapped", "claimed", "scopes"),
+    [
+        (True, {"scope": "create admin"}, {Scope.CREATE}),
+        (True, {"scope": ["admin", "create"]}, {Scope.CREATE}),
+        (True, {"scope": "create admin", "roles": ["editor"]}, {Scope.CREATE, Scope.READ}),
+        (True, {"scope": "create", "roles": ["boss"]}, {Scope.CREATE, Scope.ADMIN}),
+        # Who maps no roles leaves it to the issuer.
+        (False, {"scope": "create admin"}, {Scope.CREATE, Scope.ADMIN}),
+    ],
+)
+async def test_where_roles_are_mapped_only_a_role_makes_an_admin(mapped, claimed, scopes):
+    roles = {"editor": frozenset({Scope.READ}), "boss": frozenset({Scope.ADMIN})}
+    settings = {"role_claim": "roles", "role_scopes": roles} if mapped else {}
+    maps_roles = verifier(*keys_of_document(pem(KEYS["EdDSA"])), **settings)
+    assert (await caller(maps_roles, good(claims(**claimed)))).scopes == scopes
+
+
 @pytest.mark.parametrize("roles", [None, 7, {"editor": True}, [["editor"]], "editor boss", ["Editor"]])
 async def test_what_is_no_known_role_gives_nothing(roles):
     maps_roles = verifier(

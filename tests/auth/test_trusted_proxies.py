@@ -51,6 +51,50 @@ def test_a_request_came_from_the_last_address_that_is_no_proxy_s(peer, forwarded
     assert PROXIES.origin_of(peer, forwarded) == origin
 
 
+ONE_HOP = TrustedProxies(
+    [ip_network("10.0.0.0/8"), ip_network("192.0.2.80"), ip_network("192.0.2.81")], hops=1
+)
+TWO_HOPS = TrustedProxies([ip_network("10.0.0.0/8"), ip_network("192.0.2.80")], hops=2)
+
+
+@pytest.mark.parametrize(
+    ("proxies", "peer", "forwarded", "origin"),
+    [
+        # An honest proxy adds the address of a client in its own network, who wrote what is left of it.
+        (ONE_HOP, "10.0.0.1", "6.6.6.6, 10.0.0.77", "10.0.0.77"),
+        (ONE_HOP, "192.0.2.80", "6.6.6.6, 10.0.0.77", "10.0.0.77"),
+        (ONE_HOP, "10.0.0.1", "6.6.6.6, 10.1.1.1, 10.2.2.2, 10.0.0.77", "10.0.0.77"),
+        (ONE_HOP, "10.0.0.1", "6.6.6.6, 198.51.100.7", "198.51.100.7"),
+        # A proxy by itself is no client.
+        (ONE_HOP, "192.0.2.80", "6.6.6.6, 198.51.100.7, 192.0.2.81", "198.51.100.7"),
+        (ONE_HOP, "192.0.2.80", "6.6.6.6, 10.0.0.77, 192.0.2.81", "10.0.0.77"),
+        # As many proxies as the settings say.
+        (TWO_HOPS, "10.0.0.1", "6.6.6.6, 198.51.100.7, 10.0.0.2", "198.51.100.7"),
+        (TWO_HOPS, "10.0.0.1", "6.6.6.6, 10.0.0.77, 10.0.0.2", "10.0.0.77"),
+        (TWO_HOPS, "10.0.0.1", "6.6.6.6, 198.51.100.7", "198.51.100.7"),
+    ],
+)
+def test_what_a_client_has_written_never_counts_even_if_it_is_in_the_proxies_network(
+    proxies, peer, forwarded, origin
+):
+    assert proxies.origin_of(peer, [forwarded]) == origin
+
+
+@pytest.mark.parametrize(
+    ("network", "is_wide"),
+    [
+        ("10.0.0.0/8", True),
+        ("10.0.0.0/23", True),
+        ("10.0.0.0/24", False),
+        ("10.0.0.1", False),
+        ("2001:db8::/32", True),
+        ("2001:db8::/64", False),
+    ],
+)
+def test_a_network_with_room_for_more_than_proxies_is_wide(network, is_wide):
+    assert bool(TrustedProxies([ip_network(network)]).wide) == is_wide
+
+
 def head(*values: str, is_from_proxy: bool = True) -> RequestHead:
     return RequestHead(tuple(("x-user", value) for value in values), is_from_proxy=is_from_proxy)
 

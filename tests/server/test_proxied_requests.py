@@ -112,3 +112,81 @@ async def test_the_address_of_a_request_is_the_one_that_a_trusted_proxy_has_seen
 ):
     head = await head_of(client, *forwarded)
     assert (head.address, head.is_from_proxy) == (address, is_from_proxy)
+
+
+# --- networks with more than proxies in them --------------------------------------------------------
+
+SECRET = "what-only-the-proxy-knows"
+
+
+@pytest.fixture(scope="module")
+def in_wide_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    options = ["--trusted-proxy=127.0.0.0/8", "--proxy-subject-header=X-User"]
+    limit = {"RPCSHARE_MAX_FAILED_AUTHENTICATIONS": "5"}
+    with RunningServer(tmp_path_factory.mktemp("wide") / "data", *options, env=limit) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def with_secret(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    path = tmp_path_factory.mktemp("secret")
+    (path / "secret").write_text(SECRET + "\n")
+    options = [
+        "--trusted-proxy=127.0.0.0/8",
+        "--proxy-subject-header=X-User",
+        f"--proxy-secret-file={path / 'secret'}",
+        "--log-level=debug",
+    ]
+    with RunningServer(path / "data", *options) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    "seen",
+    ["127.0.0.77", "127.9.9.9", "203.0.113.7", "127.0.0.78:4711"],
+    ids=["inside", "elsewhere inside", "outside", "with a port"],
+)
+def test_guesses_count_for_the_address_that_the_proxy_saw_whatever_is_left_of_it(
+    in_wide_network: RunningServer, seen: str
+) -> None:
+    with httpx.Client(base_url=in_wide_network.url) as client:
+        answers = [
+            client.get(
+                "/api/my-sessions",
+                headers={
+                    "Authorization": f"Bearer wrong{n}",
+                    "X-Forwarded-For": f"6.6.6.{n}, 127.0.0.5{n}, {seen}",
+                },
+            ).status_code
+            for n in range(10)
+        ]
+    assert answers == [401] * 5 + [429] * 5
+
+
+def test_a_wide_network_is_warned_of_at_the_start(in_wide_network: RunningServer) -> None:
+    assert "127.0.0.0/8" in in_wide_network.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("shown", "status"),
+    [({"X-Proxy-Secret": SECRET}, 200), ({}, 401), ({"X-Proxy-Secret": SECRET.upper()}, 401)],
+)
+def test_who_cannot_show_the_secret_is_no_proxy(
+    with_secret: RunningServer, shown: dict[str, str], status: int
+) -> None:
+    headers = {"X-User": "alice", **shown}
+    assert httpx.get(f"{with_secret.url}/api/my-sessions", headers=headers).status_code == status
+
+
+def test_a_client_s_guess_beside_the_proxy_s_secret_proves_nothing(with_secret: RunningServer) -> None:
+    headers = [("X-User", "alice"), ("X-Proxy-Secret", "a guess of a client"), ("X-Proxy-Secret", SECRET)]
+    assert httpx.get(f"{with_secret.url}/api/my-sessions", headers=headers).status_code == 401
+
+
+def test_the_log_says_that_the_secret_was_missing_and_never_what_it_is(with_secret: RunningServer) -> None:
+    httpx.get(f"{with_secret.url}/api/my-sessions", headers={"X-User": "alice"})
+    httpx.get(f"{with_secret.url}/api/my-sessions", headers={"X-Proxy-Secret": SECRET})
+    log = with_secret.log.read_text()
+    assert "without the right secret" in log
+    assert "have them show a secret" not in log
+    assert SECRET not in log
