@@ -109,7 +109,14 @@ TOGETHER = {
     "client_ca": {"tls_cert": "/c", "tls_key": "/k"},
     "client_crl": {"tls_cert": "/c", "tls_key": "/k", "client_ca": "/ca"},
     "proxy_subject_header": {"trusted_proxy": "10.0.0.1"},
+    "proxy_secret": {"trusted_proxy": "10.0.0.1"},
+    "proxy_secret_file": {"trusted_proxy": "10.0.0.1"},
 }
+SOURCES = [
+    ("key,jwt", '"key,jwt"', ("key", "jwt")),
+    ("token, proxy", '["token", "proxy"]', ("token", "proxy")),
+    ("certificate,jwt:https://a", '"certificate,jwt:https://a"', ("certificate", "jwt:https://a")),
+]
 EXAMPLES = {
     "host": [("a.example", '"a.example"', "a.example"), ("b", '"b"', "b"), ("c", '"c"', "c")],
     "port": [("1", "1", 1), ("2", "2", 2), ("0", "0", 0)],
@@ -138,6 +145,12 @@ EXAMPLES = {
     ],
     "proxy_subject_header": [("X-A", '"X-A"', "X-A"), ("b", '"b"', "b"), ("C", '"C"', "C")],
     "proxy_scope": SCOPES,
+    "proxy_secret": [(each * 16, f'"{each * 16}"', each * 16) for each in "abc"],
+    "proxy_secret_file": [("/a", '"/a"', Path("/a")), ("b", '"b"', Path("b")), ("c", '"c"', Path("c"))],
+    "proxy_secret_header": [("X-A", '"X-A"', "X-A"), ("b", '"b"', "b"), ("C", '"C"', "C")],
+    "proxy_hops": [("1", "1", 1), ("2", "2", 2), ("16", "16", 16)],
+    "same_subjects": SOURCES,
+    "unprefixed_subjects": SOURCES,
     "encryption_allow_plain": [("1", "true", True), ("no", "false", False), ("on", "true", True)],
     "public_url": [
         ("https://a", '"https://a"', "https://a"),
@@ -333,6 +346,13 @@ BAD = [
     ("proxy_subject_header", "X User"),
     ("proxy_subject_header", "X-User:"),
     ("proxy_scope", "root"),
+    ("proxy_secret", "too short"),
+    ("proxy_secret", "with a space in the middle"),
+    ("proxy_secret_header", "X User"),
+    ("proxy_hops", "0"),
+    ("same_subjects", "key"),
+    ("same_subjects", "key,ldap"),
+    ("unprefixed_subjects", "admin"),
     ("allowed_origins", "example.com"),
     ("allowed_origins", "https://a,https://b/path"),
     ("allowed_origins", "*"),
@@ -434,6 +454,7 @@ def test_no_cause_of_an_error_shows_a_secret():
         ({"client_ca": "ca"}, "--client-ca: needs --tls-cert too"),
         ({"tls_cert": "c", "tls_key": "k", "client_crl": "l"}, "--client-crl: needs --client-ca too"),
         ({"proxy_subject_header": "X-User"}, "--proxy-subject-header: needs --trusted-proxy too"),
+        ({"proxy_secret_file": "f"}, "--proxy-secret-file: needs --trusted-proxy too"),
     ],
 )
 def test_a_setting_that_means_nothing_without_another_names_that(given, message):
