@@ -1,9 +1,9 @@
 """The audit log: who did what with which share, a line each, and who was refused.
 
 A line has the fields ``time``, ``action``, ``outcome``, ``subject``, ``address`` and ``share``, and with a
-subject the ``source`` that it comes from; what was refused or failed has a ``reason`` besides, which is an
-error's code. No token, secret, password or content is ever in it. Lines are events of the structlog logger
-``rpcshare.audit``.
+subject the ``source`` that it comes from, unless that is the admin token; what was refused or failed has a
+``reason`` besides, which is an error's code. No token, secret, password or content is ever in it. Lines are
+events of the structlog logger ``rpcshare.audit``.
 """
 
 import re
@@ -18,6 +18,7 @@ import structlog
 
 from rpcshare.auth.caller import ANONYMOUS, Caller
 from rpcshare.auth.rate_limits import RateLimit, network_of
+from rpcshare.auth.subject_sources import Source
 from rpcshare.errors import ErrorCode, ShareError
 
 __all__ = ["LOGGER", "Action", "AuditLog"]
@@ -124,7 +125,8 @@ class AuditLog:
             action=action.value,
             outcome=outcome,
             subject=None if caller.subject is None else _shown(caller.subject),
-            **({"source": _shown(caller.source)} if caller.source else {}),
+            # The admin token's subject says it all; who else is called so has a source.
+            **({"source": _shown(caller.source)} if caller.source not in ("", Source.ADMIN) else {}),
             address=_shown(caller.address),
             # What is no id may be anything, put in the wrong place.
             share=share if _SHARE_ID.fullmatch(share) else "",

@@ -15,10 +15,7 @@ if TYPE_CHECKING:  # a caller has an owner's name, which is made here
     from rpcshare.auth.caller import Caller
     from rpcshare.auth.unprefixed_owners import UnprefixedOwners
 
-__all__ = ["NAMED_SOURCES", "OPERATOR", "Source", "SubjectSources", "is_source", "jwt_source", "owner_name"]
-
-OPERATOR = "operator"
-"""The source of whoever uses the command line on the store itself; only the audit log has it."""
+__all__ = ["NAMED_SOURCES", "Source", "SubjectSources", "is_source", "jwt_source", "owner_name"]
 
 # No subject has it: those are printable. So no owner without a source reads like one that has one.
 _SEPARATOR = "\x1f"

@@ -27,7 +27,6 @@ def tell_audit_log(settings: Settings, action: Action, **details: str) -> None:
         return
     from rpcshare.auth.audit import LOGGER, AuditLog  # noqa: PLC0415 -- as above
     from rpcshare.auth.caller import Caller  # noqa: PLC0415 -- as above
-    from rpcshare.auth.subject_sources import OPERATOR  # noqa: PLC0415 -- as above
     from rpcshare.server.logs import configure_logging  # noqa: PLC0415 -- as above
 
     try:
@@ -36,7 +35,7 @@ def tell_audit_log(settings: Settings, action: Action, **details: str) -> None:
         raise click.ClickException(
             f"it is done, but the audit log {settings.audit_log} cannot be written: {exc.strerror}"
         ) from exc
-    AuditLog().done(action, Caller(_user(), source=OPERATOR), **details)
+    AuditLog().done(action, Caller(_user()), **details)
     for handler in logging.getLogger(LOGGER).handlers:
         handler.close()
 

@@ -63,7 +63,7 @@ def create(settings: Settings, subject: str, scopes: tuple[str, ...], expires: s
     token_id = uuid4().hex
     click.echo(key.sign(subject, scopes or DEFAULT_SCOPES, expires, token_id=token_id))
     say(f"token of {subject}, jti {token_id}", err=True)
-    tell_audit_log(settings, Action.TOKEN_CREATE, name=subject, jti=token_id)
+    tell_audit_log(settings, Action.TOKEN_CREATE, name=subject)
 
 
 @token.command(short_help="End signed tokens before their time.")
