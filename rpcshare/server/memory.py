@@ -55,19 +55,22 @@ def giving_back() -> Iterator[None]:
 async def _give_back_repeatedly(trim: Callable[[int], int]) -> None:
     # That something has been freed cannot be seen from outside: small blocks stay with the process. So it is
     # tried, the less often the less has come of it.
-    least = _resident()
+    least = looked_at = _resident()
     pause = _EVERY
     while True:
         await asyncio.sleep(pause)
         before = _resident()
-        least = min(least, before)
+        least, looked_at = min(least, before), min(looked_at, before)
         if before < least + _GROWTH:
             pause = _EVERY
             continue
-        # What an error has held in its traceback, and little else, is in cycles: those of the last minutes
-        # are young. The oldest generation is left alone, or every object that there is would be looked at.
-        gc.collect(1)
+        # What an error has held in its traceback, and little else, is in cycles. Most are young. All objects
+        # are looked at only once after each growth, when it is over: that holds everybody up for a moment.
+        is_thorough = pause == _SELDOM and before >= looked_at + _GROWTH
+        gc.collect(2 if is_thorough else 1)
         await asyncio.to_thread(trim, 0)  # without the interpreter's lock
+        if is_thorough:
+            looked_at = _resident()
         pause = _EVERY if before - _resident() > _MUCH else min(2 * pause, _SELDOM)
 
 
