@@ -420,7 +420,9 @@ class Model:
                 self.shares[site][share_id].written |= known.written if known else set()
                 continue
             had, own = theirs.get(share_id), self.shares[site].get(share_id)
-            if had is None or own is None:
+            if own is not None and own.is_lost:
+                own.written |= known.written  # what is there then depends on what the servers had seen
+            elif had is None or own is None:
                 self.shares[site][share_id] = copied = copy.deepcopy(known, {id(o): o for o in OWNERS})
                 copied.sync_count = copied.last_updated = 0
             elif had.generation == head.generation:
