@@ -236,7 +236,8 @@ class ShareState:
         self.sync_count += 1
         if self._outline is not None:
             self._keep_outline(self._outline, items)
-        self.last_updated = at
+        # Of two nodes that write at once, one may have taken the time before it read what the other wrote.
+        self.last_updated = max(self.last_updated, at)
 
     def _keep_outline(self, outline: Outline, items: tuple[Item, ...]) -> None:
         """Have the outline take in the newest sync: now, or when somebody asks for it."""

@@ -4,7 +4,7 @@ import asyncio
 import json
 
 import pytest
-from share_stores import contents
+from share_stores import GatedStore, contents
 
 from rpcshare.errors import ShareError
 from rpcshare.shares.clock_steps import SteadyClock
@@ -115,3 +115,19 @@ async def test_a_share_grows_no_younger_when_the_clock_is_set_back(new_service, 
     after = await service.metadata(alice, share.id)
     assert after.last_updated == before.last_updated > after.created_at
     assert after.sync_count == before.sync_count + 1
+
+
+async def test_a_writer_that_was_overtaken_by_a_node_whose_clock_is_ahead_does_not_set_it_back(
+    new_service, store, alice
+):
+    held = GatedStore(lambda name, key: name == "put" and "/log/" in key, store)
+    behind = new_service(held, clock=lambda: 1_700_000_000_000, shared_store=True)
+    ahead = new_service(clock=lambda: 1_700_000_000_000 + DAY * 1000, shared_store=True)
+    share = await behind.create(alice, SESSION)
+    writing = asyncio.create_task(behind.sync(alice, share.id, None, [part("a")]))
+    await held.reached.wait()
+    await ahead.sync(alice, share.id, None, [part("b")])
+    before = await ahead.metadata(alice, share.id)
+    held.open()
+    assert await writing == 2
+    assert (await ahead.metadata(alice, share.id)).last_updated >= before.last_updated
