@@ -95,6 +95,7 @@ class Deployment:
             f"--jwt-issuer={ISSUER}",
             f"--jwt-audience={AUDIENCE}",
             f"--jwt-key={path / 'issuer.pem'}",
+            "--same-subjects=key,jwt",
             f"--audit-log={self.audit_log}",
             "--log-level=debug",
             *options,
