@@ -343,7 +343,7 @@ class TestOutages:
     async def test_a_quiet_redis_is_not_taken_for_one_that_hangs(
         self, server: RedisServer, new_node: NewNode, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("rpcshare.broadcast.redis_listener._HEARTBEAT", 0.5)  # in which Redis has to answer
+        monkeypatch.setattr("rpcshare.broadcast.redis_listener._HEARTBEAT", 0.5)
         node = await new_node(server)
         ear = Ear(node)
         await asyncio.sleep(1.6)

@@ -72,18 +72,24 @@ async def test_a_store_that_says_of_each_id_that_it_is_taken_makes_no_key():
         await ApiKeys(NeverFreeStore("auth/")).create("laptop")
 
 
-@pytest.mark.parametrize("operation", ["update", "delete"])
-async def test_a_head_that_cannot_be_replaced_is_told_of(new_service, alice, operation):
+async def test_a_head_that_cannot_be_replaced_is_told_of(new_service, alice):
     store = RecordingStore(NeverMatchingStore())
     service = new_service(store)
     share = await service.create(alice, SESSION)
-    call = (
-        service.delete(alice, share.id, None)
-        if operation == "delete"
-        else service.update(alice, share.id, None, {"visibility": "private"})
-    )
+    call = service.update(alice, share.id, None, {"visibility": "private"})
     assert await refusal(call) is ErrorCode.STORAGE_UNAVAILABLE
     assert len(store.calls) < 100
+
+
+async def test_a_share_whose_head_cannot_be_replaced_is_deleted_and_its_removal_told_of(
+    new_service, alice, caplog
+):
+    store = RecordingStore(NeverMatchingStore())
+    service = new_service(store)
+    share = await service.create(alice, SESSION)
+    await service.delete(alice, share.id, None)
+    assert len(store.calls) < 100
+    assert "Could not remove all of share" in caplog.text
 
 
 async def test_a_store_that_says_of_each_entry_that_it_is_taken_fails_the_sync(new_service, alice, store):

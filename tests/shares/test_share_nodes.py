@@ -476,6 +476,8 @@ async def test_what_a_snapshot_has_replaced_stays_if_the_store_is_put_back_to_be
     for number in range(1, 6):
         await node.sync(alice, share, None, [part(str(number))])
     await until(lambda: any("/snapshot/" in key for key in contents(store)))
+    async with node.open_shares.using(share) as log:
+        await until(lambda: not log._compactor.is_running)
     await store.delete([key for key in contents(store) if key not in old])
     for key, body in old.items():
         await store.put(key, body)
