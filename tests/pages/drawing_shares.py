@@ -41,7 +41,7 @@ def transcript_of(state: ShareState) -> Transcript:
         session=state.session,
         entries=outline.entries,
         files=outline.files,
-        models=tuple(state.content.models.values()),
+        models=tuple(body for _, body in state.content.models.values()),
     )
 
 
