@@ -16,7 +16,9 @@ from running_server import RunningServer
 
 SIZE = 8 * 2**20
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % SIZE
-TOO_LARGE = b"POST /api/share HTTP/1.1\r\nHost: x\r\nContent-Length: 99000000\r\n\r\n"
+TOO_LARGE = (
+    b"POST /api/share HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\nContent-Length: 99000000\r\n\r\n"
+)
 
 
 class Impatient(HttpProtocol):
@@ -113,7 +115,7 @@ async def test_requests_that_wait_for_each_other_keep_the_connection() -> None:
 
 async def test_a_body_that_is_too_large_is_refused_and_not_waited_for(server: RunningServer) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    writer.write(TOO_LARGE)
+    writer.write(TOO_LARGE % server.token.encode())
     assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
     assert b"\r\nconnection: close\r\n" in await reader.read()  # its end comes at once
     writer.close()
