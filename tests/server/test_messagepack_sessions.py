@@ -85,7 +85,7 @@ def test_a_binary_frame_in_a_session_in_json_is_read_as_its_text(
 def test_messagepack_in_a_session_in_json_ends_it(server: RunningServer) -> None:
     with dial(server, "rpcshare.json") as socket:
         socket.send(msgpack.packb(["push", 1]))
-        assert "a message is not JSON" in str(socket.recv())
+        assert "a message of text is not UTF-8" in str(socket.recv())
 
 
 class TestThePythonClient:
