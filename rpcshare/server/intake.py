@@ -135,6 +135,7 @@ class IntakeMiddleware:
             return message
 
         try:
-            await self._app({**scope, _HOLD: hold}, receive_while_open, send)
+            scope[_HOLD] = hold  # not in a copy: whoever is around this reads there which route it was
+            await self._app(scope, receive_while_open, send)
         finally:
             self._intake.release(network, held)
