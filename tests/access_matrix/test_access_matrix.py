@@ -50,6 +50,10 @@ def test_each_target_that_the_server_has_is_looked_at() -> None:
     assert server == {name.partition(".")[0] for name in CALLS}
 
 
+# The first two answer everybody the same sentence. The third is opened as its GET is, by one function.
+NOT_ASKED = {"GET /rpc", "GET /rpc/share", "WEBSOCKET /share/{share_id}/live"}
+
+
 async def test_each_method_of_each_path_has_a_row() -> None:
     service = ShareService(
         MemoryStore(), LocalBroadcaster(), Credentials(UUID(int=7), "http://share.example")
@@ -64,7 +68,7 @@ async def test_each_method_of_each_path_has_a_row() -> None:
             assert isinstance(route, Route)
             # HEAD is asked beside each GET.
             there |= {f"{method} {route.path}" for method in (route.methods or {"GET"}) if method != "HEAD"}
-    assert set(REQUESTS) == there
+    assert set(REQUESTS) == there - NOT_ASKED
 
 
 def _subclasses(target: type[RpcTarget]) -> set[type[RpcTarget]]:
