@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
+import msgspec
+
 from rpcshare.auth.audit import Action, AuditLog
 from rpcshare.auth.caller import Caller, View
 from rpcshare.auth.rate_limits import CallerLimits
@@ -136,7 +138,7 @@ class ShareService:
         if shown is not None and not isinstance(shown, str):
             raise ShareError(ErrorCode.INVALID_ARGUMENT, "secret: must be a string")
         wanted = AccessOptions.parse(options)
-        if data is None:
+        if data is None or (isinstance(data, msgspec.Raw) and bytes(data).strip() == b"null"):
             data = []
         gone: ShareError | None = None
         async with self._parser.room_for(data):

@@ -69,7 +69,7 @@ def never_closes(port: int, sent: bytes, frame: bytes) -> None:
             pass
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     ("app", "sent", "frame"),
     [
