@@ -50,7 +50,7 @@ def test_each_target_that_the_server_has_is_looked_at() -> None:
     assert server == {name.partition(".")[0] for name in CALLS}
 
 
-# The first two answer everybody the same sentence. The third is opened as its GET is, by one function.
+# The first two answer everybody the same sentence. The third has no row yet: its GET has.
 NOT_ASKED = {"GET /rpc", "GET /rpc/share", "WEBSOCKET /share/{share_id}/live"}
 
 
