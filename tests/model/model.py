@@ -416,12 +416,18 @@ class Model:
         for share_id, head in ours.items():
             known = self.shares[source].get(share_id)
             if known is None or known.is_lost:
-                self.shares[site].setdefault(share_id, copy.copy(known or Known(OWNERS[0]))).is_lost = True
-                self.shares[site][share_id].written |= known.written if known else set()
+                own = self.shares[site].setdefault(share_id, copy.copy(known or Known(OWNERS[0])))
+                own.is_lost = True
+                own.written |= known.written if known else set()
+                own.is_private = None
                 continue
             had, own = theirs.get(share_id), self.shares[site].get(share_id)
             if own is not None and own.is_lost:
-                own.written |= known.written  # what is there then depends on what the servers had seen
+                # What is there then depends on what the servers had seen; it may be somebody else's.
+                own.written |= known.written
+                own.is_private = None
+                if head.generation == _heads(site)[share_id].generation:
+                    own.owner = known.owner
             elif had is None or own is None:
                 self.shares[site][share_id] = copied = copy.deepcopy(known, {id(o): o for o in OWNERS})
                 copied.sync_count = copied.last_updated = 0
