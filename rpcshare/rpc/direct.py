@@ -12,8 +12,8 @@ from rpcshare.rpc.driver import HIGH_WATER, TIME_SLICE, Driver, lost
 from rpcshare.rpc.errors import LimitExceededError, RpcError
 from rpcshare.rpc.limits import Limits
 from rpcshare.rpc.session import DEFAULT_LIMITS, OnSendError, conceal
+from rpcshare.rpc.trampoline import take_turn
 from rpcshare.rpc.transport import DirectTransport, TransportClosedError
-from rpcshare.rpc.turns import take_turn
 from rpcshare.rpc.waiting import Signal
 
 __all__ = ["DirectConnection"]

@@ -17,7 +17,7 @@ from rpcshare.rpc.preencoded import Preencoded
 from rpcshare.rpc.reference import Budget, Instructions, Observer, Owner, Path, Reference
 from rpcshare.rpc.stub import Stub, path_of, redirect, reference_of
 from rpcshare.rpc.target import RpcTarget, is_function
-from rpcshare.rpc.turns import in_turn
+from rpcshare.rpc.trampoline import in_turn
 from rpcshare.rpc.values import UNDEFINED
 
 __all__ = [

@@ -10,7 +10,7 @@ from rpcshare.rpc.errors import RpcError, as_error
 from rpcshare.rpc.local import BrokenReference, PendingReference, ValueReference
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.reference import Budget, Instructions, Observer, Owner, Path, Reference
-from rpcshare.rpc.turns import in_turn
+from rpcshare.rpc.trampoline import in_turn
 from rpcshare.rpc.values import UNDEFINED
 
 __all__ = ["Chunk", "Pipe", "PipeReference"]

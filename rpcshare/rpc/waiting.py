@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rpcshare.rpc.stub import path_of, reference_of
-from rpcshare.rpc.turns import take_turn
+from rpcshare.rpc.trampoline import take_turn
 
 if TYPE_CHECKING:
     from rpcshare.rpc.payload import Payload

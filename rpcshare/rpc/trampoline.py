@@ -13,13 +13,13 @@ __all__ = ["in_turn", "take_turn"]
 logger = logging.getLogger("rpcshare.rpc")
 
 
-class _Turns(threading.local):
+class _Trampoline(threading.local):
     def __init__(self) -> None:
         self.waiting: deque[Callable[[], None]] = deque()
         self.is_running = False
 
 
-_turns = _Turns()
+_turns = _Trampoline()
 
 
 def in_turn(action: Callable[[], None]) -> None:
