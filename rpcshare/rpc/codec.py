@@ -9,7 +9,7 @@ import msgspec
 
 from rpcshare import jsontext
 from rpcshare.rpc.errors import InvalidTextError, ProtocolError
-from rpcshare.rpc.native import mypyc_attr
+from rpcshare.rpc.mypyc_compat import mypyc_attr
 from rpcshare.rpc.preencoded import Preencoded
 
 __all__ = ["JSON", "Codec", "JSONCodec"]

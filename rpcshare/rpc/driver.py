@@ -21,7 +21,7 @@ from rpcshare.rpc.errors import (
     RpcError,
     SessionClosedError,
 )
-from rpcshare.rpc.native import mypyc_attr
+from rpcshare.rpc.mypyc_compat import mypyc_attr
 from rpcshare.rpc.preencoded import Preencoded
 from rpcshare.rpc.session import DEFAULT_LIMITS, MAX_UNSENT, OnSendError, Session, conceal
 from rpcshare.rpc.stub import Stub

@@ -11,7 +11,7 @@ from rpcshare.rpc.budget import VALUE_BYTES, count_values, too_much
 from rpcshare.rpc.errors import DisposedError, LimitExceededError, RpcError
 from rpcshare.rpc.limits import MAX_DEPTH
 from rpcshare.rpc.members import Method, Property
-from rpcshare.rpc.native import mypyc_attr
+from rpcshare.rpc.mypyc_compat import mypyc_attr
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.preencoded import Preencoded
 from rpcshare.rpc.reference import Budget, Instructions, Observer, Owner, Path, Reference

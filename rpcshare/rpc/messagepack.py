@@ -11,7 +11,7 @@ import msgspec
 
 from rpcshare.rpc.errors import InvalidTextError, ProtocolError
 from rpcshare.rpc.limits import MAX_DEPTH
-from rpcshare.rpc.native import mypyc_attr
+from rpcshare.rpc.mypyc_compat import mypyc_attr
 from rpcshare.rpc.preencoded import Preencoded
 
 __all__ = ["MESSAGEPACK", "MessagePackCodec"]

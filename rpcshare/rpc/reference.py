@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol, Self
 
-from rpcshare.rpc.native import mypyc_attr
+from rpcshare.rpc.mypyc_compat import mypyc_attr
 
 if TYPE_CHECKING:
     from rpcshare.rpc.budget import Account
