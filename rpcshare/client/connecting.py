@@ -16,7 +16,7 @@ from rpcshare.client.forks import ForkedError, break_after_fork
 from rpcshare.client.reconnecting import Reconnecting, Token
 from rpcshare.client.redirects import MOST_REDIRECTS, place_of, redirected
 from rpcshare.rpc import JSON, Codec, Limits, OnSendError, SessionClosedError, Stub
-from rpcshare.rpc.direct import DirectConnection
+from rpcshare.rpc.callback_connection import CallbackConnection
 from rpcshare.rpc.messagepack import MESSAGEPACK
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Connecting:
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self.url = endpoint(url, {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"})
-        self.connection: DirectConnection | None = None
+        self.connection: CallbackConnection | None = None
         self._headers = {**(headers or {}), **authorization(token)}
         self._main = main
         self._open_timeout = open_timeout
@@ -86,7 +86,7 @@ class Connecting:
 
     async def __aenter__(self) -> Stub:
         websocket = await self._open()
-        self.connection = DirectConnection(
+        self.connection = CallbackConnection(
             websocket,
             self._main,
             codec=CODECS.get(websocket.subprotocol, JSON),

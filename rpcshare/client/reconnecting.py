@@ -22,7 +22,7 @@ from rpcshare.client.reissuing import MainReference, RepeatedCall, Repetition
 from rpcshare.client.resuming import subscribe
 from rpcshare.errors import ShareError
 from rpcshare.rpc import SessionClosedError, Stub
-from rpcshare.rpc.direct import DirectConnection
+from rpcshare.rpc.callback_connection import CallbackConnection
 
 __all__ = ["Attempt", "ConnectionState", "Reconnecting", "StateChange", "Token"]
 
@@ -79,7 +79,7 @@ class StateChange(msgspec.Struct, frozen=True):
 class Attempt(Protocol):
     """One connection, entered to make it (:class:`~rpcshare.client.connecting.Connecting`)."""
 
-    connection: DirectConnection | None
+    connection: CallbackConnection | None
 
     async def __aenter__(self) -> Stub:
         """Make it. Raises OSError if that may go better another time."""

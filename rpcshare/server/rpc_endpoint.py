@@ -23,7 +23,7 @@ from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import JSON, Codec, Connection, Limits
 from rpcshare.rpc.batch import BatchServerTransport
 from rpcshare.rpc.budget import Pool
-from rpcshare.rpc.direct import DirectConnection
+from rpcshare.rpc.callback_connection import CallbackConnection
 from rpcshare.rpc.messagepack import MESSAGEPACK
 from rpcshare.server.content_coding import read_decoded_body
 from rpcshare.server.failures import error_response, to_rpc_error, upgrade_required
@@ -105,7 +105,7 @@ class RpcEndpoint:
         self._metrics = metrics
         self._pool = pool
         # Sessions by what they run over.
-        self._connections: set[DirectConnection] = set()
+        self._connections: set[CallbackConnection] = set()
         self._running: set[asyncio.Task[None]] = set()
         self._batches: set[Connection] = set()
         self._draining = False
@@ -158,7 +158,7 @@ class RpcEndpoint:
             if self._draining:
                 return
             codec = CODECS[subprotocol or JSON.subprotocol]
-            connection = DirectConnection(
+            connection = CallbackConnection(
                 websocket.scope["extensions"][DIRECT],
                 self._main(caller, codec),
                 codec=codec,
@@ -177,7 +177,7 @@ class RpcEndpoint:
             running.add_done_callback(self._running.discard)
 
     async def _run(
-        self, connection: DirectConnection, caller: Caller, held: contextlib.ExitStack[bool | None]
+        self, connection: CallbackConnection, caller: Caller, held: contextlib.ExitStack[bool | None]
     ) -> None:
         """Run the session of a WebSocket to its end."""
         try:
@@ -258,7 +258,7 @@ def _owner_of(caller: Caller) -> str:
 
 
 @contextlib.contextmanager
-def _ended_with(caller: Caller, connection: DirectConnection) -> Iterator[None]:
+def _ended_with(caller: Caller, connection: CallbackConnection) -> Iterator[None]:
     """Close ``connection`` when the credential that opened it holds no more."""
     if caller.standing is None:
         yield

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from rpcshare.rpc import JSON, JSONCodec, RpcTarget, SessionClosedError, rpc_method
-from rpcshare.rpc.direct import DirectConnection
+from rpcshare.rpc.callback_connection import CallbackConnection
 from rpcshare.rpc.transport import Receiver
 
 
@@ -61,7 +61,7 @@ async def test_a_codec_that_fails_ends_its_session_and_repeats_nothing(
 ) -> None:
     caplog.set_level(logging.CRITICAL, "rpcshare.rpc")
     wire, main = Wire(), Noting()
-    connection = DirectConnection(wire, main, codec=Choosy())
+    connection = CallbackConnection(wire, main, codec=Choosy())
     running = asyncio.create_task(connection.run())
     await asyncio.sleep(0)
     assert wire.receiver is not None

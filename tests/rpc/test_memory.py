@@ -16,7 +16,7 @@ from rpcshare.rpc import (
     rpc_method,
 )
 from rpcshare.rpc.budget import VALUE_BYTES, Pool
-from rpcshare.rpc.direct import DirectConnection
+from rpcshare.rpc.callback_connection import CallbackConnection
 from rpcshare.rpc.messagepack import MESSAGEPACK
 from rpcshare.rpc.transport import TransportClosedError
 
@@ -208,7 +208,7 @@ class TestPartsOfWhatWasEncodedBefore:
 class TestTooMuch:
     async def test_is_the_begin_of_a_message_that_does_not_end(self) -> None:
         pool = Pool(10**6)
-        connections = [DirectConnection(FakeTransport(), Api(), pool=pool) for _ in range(5)]
+        connections = [CallbackConnection(FakeTransport(), Api(), pool=pool) for _ in range(5)]
         for connection in connections:
             connection.attach()
             connection.holding(300_000)
@@ -279,7 +279,7 @@ class TestValuesOfAMessage:
     async def test_end_the_session_before_they_are_made(self, codec, monkeypatch) -> None:
         decoded = []
         transport = FakeTransport()
-        connection = DirectConnection(transport, Api(), codec=codec, limits=Limits(values=50_000))
+        connection = CallbackConnection(transport, Api(), codec=codec, limits=Limits(values=50_000))
         monkeypatch.setattr(connection, "_codec", Spy(codec, decoded))
         connection.attach()
         connection.frames_received([codec.encode(["push", [[{}] * 100_000]])])
@@ -295,7 +295,7 @@ class TestValuesOfAMessage:
 
     async def test_may_be_as_many_as_it_says(self) -> None:
         transport = FakeTransport()
-        connection = DirectConnection(transport, Api(), limits=Limits(values=200_000))
+        connection = CallbackConnection(transport, Api(), limits=Limits(values=200_000))
         connection.attach()
         connection.frames_received([JSON.encode(["push", [[1] * 199_000]])])
         assert connection.session.closed is None
@@ -393,9 +393,9 @@ def asking(method: str, times: int) -> list[bytes]:
 
 
 class TestAPeerThatDoesNotRead:
-    def connected(self, **limits: int) -> tuple[FakeTransport, DirectConnection, Library]:
+    def connected(self, **limits: int) -> tuple[FakeTransport, CallbackConnection, Library]:
         transport, library = FakeTransport(takes=1000), Library()
-        connection = DirectConnection(transport, library, throttle=True, limits=Limits(**limits))
+        connection = CallbackConnection(transport, library, throttle=True, limits=Limits(**limits))
         connection.attach()
         return transport, connection, library
 
@@ -450,7 +450,7 @@ class TestAPeerThatDoesNotRead:
         await settle()
 
 
-def held_by(connection: DirectConnection) -> int:
+def held_by(connection: CallbackConnection) -> int:
     return connection.session.account.held
 
 

@@ -16,10 +16,10 @@ from rpcshare.rpc.trampoline import take_turn
 from rpcshare.rpc.transport import DirectTransport, TransportClosedError
 from rpcshare.rpc.waiting import Signal
 
-__all__ = ["DirectConnection"]
+__all__ = ["CallbackConnection"]
 
 
-class DirectConnection(Driver):
+class CallbackConnection(Driver):
     """One session over one transport, which calls it.
 
     Frames that arrived together are processed in the callback that brought them, and what they produced
