@@ -32,7 +32,7 @@ from rpcshare.rpc.errors import (
 )
 from rpcshare.rpc.fetch import URL, Blob, Headers, Request, Response
 from rpcshare.rpc.limits import Limits
-from rpcshare.rpc.local_owner import promise, stub
+from rpcshare.rpc.local_stubs import promise, stub
 from rpcshare.rpc.payload import notify, when_room
 from rpcshare.rpc.preencoded import Preencoded
 from rpcshare.rpc.session import OnSendError, Session, Stats

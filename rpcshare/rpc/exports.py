@@ -18,7 +18,7 @@ from rpcshare.rpc.errors import (
 )
 from rpcshare.rpc.limits import MAX_CHAIN
 from rpcshare.rpc.local import BrokenReference, NearReference, settled_stub
-from rpcshare.rpc.local_owner import LocalOwner
+from rpcshare.rpc.local_stubs import LocalOwner
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.pipe import Pipe, PipeReference
 from rpcshare.rpc.reference import Reference

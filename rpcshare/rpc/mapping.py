@@ -21,7 +21,7 @@ from rpcshare.rpc.values import UNDEFINED
 
 if TYPE_CHECKING:
     from rpcshare.rpc.limits import Limits
-    from rpcshare.rpc.local_owner import LocalOwner
+    from rpcshare.rpc.local_stubs import LocalOwner
     from rpcshare.rpc.session import Session
 
 __all__ = ["MapBudget", "apply_map"]
