@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from rpcshare.auth.api_keys import ApiKey, find_key, id_of_key, list_key_objects
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.credential import Credential
-from rpcshare.auth.standing import Standing
+from rpcshare.auth.credential_validity import CredentialValidity
 from rpcshare.auth.subject_sources import Source
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.storage import ObjectStore, StoreError
@@ -41,7 +41,7 @@ class _Known:
         self.key = key
         self.etag = etag
         # One for all that show the key: it ends with it.
-        self.standing = Standing(None if key.expires_at is None else key.expires_at / 1000)
+        self.standing = CredentialValidity(None if key.expires_at is None else key.expires_at / 1000)
 
     def update(self, key: ApiKey, etag: str) -> None:
         """Take over what the store has; a revocation is final, whatever is read late."""

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
-from rpcshare.auth.standing import Standing
+from rpcshare.auth.credential_validity import CredentialValidity
 from rpcshare.auth.subject_sources import owner_name
 
 __all__ = ["ANONYMOUS", "Caller", "Scope", "View"]
@@ -46,7 +46,7 @@ class Caller(msgspec.Struct, frozen=True):
     """The peer's network address, for limits and the audit log; empty where there is none."""
     views: frozenset[View] = frozenset()
     """Shares that were opened to this caller, by view tokens."""
-    standing: Standing | None = None
+    standing: CredentialValidity | None = None
     """Whether what the caller has shown still holds; None: for ever."""
     password: str | None = None
     """Of a share, shown with a request to read it; not yet verified."""

@@ -15,9 +15,9 @@ from cryptography.x509.oid import NameOID
 
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.auth.certificate_files import CertificateFileError
+from rpcshare.auth.credential_validity import CredentialValidity
 from rpcshare.auth.request_head import ClientCertificate, RequestHead
 from rpcshare.auth.revocation_list import RevocationList
-from rpcshare.auth.standing import Standing
 from rpcshare.auth.subject_sources import Source
 from rpcshare.auth.subjects import fault_of_subject
 from rpcshare.errors import ErrorCode, ShareError
@@ -42,7 +42,9 @@ class ClientCertificateVerifier:
         self._scopes = frozenset(scopes)
         self._revoked = revoked
         # Those of callers that there are; a certificate has one, over all of its connections.
-        self._standings: WeakValueDictionary[tuple[x509.Certificate, ...], Standing] = WeakValueDictionary()
+        self._standings: WeakValueDictionary[tuple[x509.Certificate, ...], CredentialValidity] = (
+            WeakValueDictionary()
+        )
 
     async def verify(self, head: RequestHead) -> Caller | None:
         """Return whom the certificate names, or None if there is none.
@@ -64,7 +66,7 @@ class ClientCertificateVerifier:
         standing = self._standings.get(chain)
         # One that was only on hold has a new standing when it is taken from the list again.
         if standing is None or standing.is_over:
-            standing = self._standings[chain] = Standing(certificate.expires_at)
+            standing = self._standings[chain] = CredentialValidity(certificate.expires_at)
         return Caller(certificate.subject, self._scopes, standing=standing, source=Source.CERTIFICATE)
 
     async def watch(self) -> None:

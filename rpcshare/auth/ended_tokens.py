@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from rpcshare.auth.standing import Standing
+from rpcshare.auth.credential_validity import CredentialValidity
 from rpcshare.auth.token_revocations import PRUNE_AFTER, REVOKED_PREFIX, Revocation, decode_revocation
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.storage import ObjectStore, StoreError
@@ -60,7 +60,7 @@ class EndedTokens:
         self._single: dict[str, dict[str, Revocation]] = {}
         self._many: dict[str, Revocation] = {}
         self._known: dict[str, Revocation | None] = {}  # None: it cannot be read
-        self._in_use: WeakKeyDictionary[Standing, TokenClaims] = WeakKeyDictionary()
+        self._in_use: WeakKeyDictionary[CredentialValidity, TokenClaims] = WeakKeyDictionary()
         self._refreshed_at = -math.inf
 
     @asynccontextmanager
@@ -90,7 +90,7 @@ class EndedTokens:
         if self._is_ended(claims):
             raise ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: the token has been revoked")
 
-    def watch(self, claims: TokenClaims, standing: Standing) -> None:
+    def watch(self, claims: TokenClaims, standing: CredentialValidity) -> None:
         """End ``standing`` as soon as the token is known to be ended."""
         self._in_use[standing] = claims
 

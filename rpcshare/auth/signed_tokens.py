@@ -15,9 +15,9 @@ import msgspec
 from rpcshare import jsontext
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.auth.credential import MAX_CREDENTIAL_LENGTH, Credential, CredentialKind
+from rpcshare.auth.credential_validity import CredentialValidity
 from rpcshare.auth.ended_tokens import EndedTokens, TokenClaims
 from rpcshare.auth.jwks import KeySource
-from rpcshare.auth.standing import Standing
 from rpcshare.auth.subject_sources import Source, jwt_source
 from rpcshare.auth.subjects import fault_of_subject
 from rpcshare.errors import ErrorCode, ShareError
@@ -148,7 +148,9 @@ class SignedTokenVerifier:
         subject = claims.get("sub")
         if not isinstance(subject, str) or fault_of_subject(subject, scopes) is not None:
             raise _refused("has no subject that can be used here")
-        return Caller(subject=subject, scopes=scopes, standing=Standing(expires_at), source=issuer.source)
+        return Caller(
+            subject=subject, scopes=scopes, standing=CredentialValidity(expires_at), source=issuer.source
+        )
 
 
 async def _is_signed(issuer: TokenIssuer, header: dict[str, Any], token: re.Match[str]) -> bool:

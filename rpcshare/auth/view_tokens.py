@@ -17,7 +17,7 @@ from joserfc.jwk import OctKey
 
 from rpcshare.auth.caller import Caller, View
 from rpcshare.auth.credential import Credential, CredentialKind
-from rpcshare.auth.standing import Standing
+from rpcshare.auth.credential_validity import CredentialValidity
 
 __all__ = ["VIEW_TOKEN_PREFIX", "ViewTokenVerifier", "ViewTokens"]
 
@@ -84,4 +84,4 @@ class ViewTokenVerifier:
         if found is None:
             return None
         view, expires_at = found
-        return Caller(subject=None, views=frozenset({view}), standing=Standing(expires_at))
+        return Caller(subject=None, views=frozenset({view}), standing=CredentialValidity(expires_at))

@@ -5,15 +5,15 @@ import pytest
 from rpcshare.auth.admin_token import ADMIN, AdminTokenVerifier
 from rpcshare.auth.caller import ANONYMOUS, Caller, Scope, View
 from rpcshare.auth.credential import Credential
+from rpcshare.auth.credential_validity import CredentialValidity
 from rpcshare.auth.handshake import Authenticator
 from rpcshare.auth.request_head import ClientCertificate, RequestHead
-from rpcshare.auth.standing import Standing
 from rpcshare.errors import ErrorCode, ShareError
 
 TOKEN = "admin-token"
-MACHINE = Caller("machine", frozenset({Scope.CREATE}), standing=Standing())
+MACHINE = Caller("machine", frozenset({Scope.CREATE}), standing=CredentialValidity())
 USER = Caller("user", frozenset({Scope.CREATE}))
-VIEWER = Caller(None, views=frozenset({View("abcdefgh", "1", 0)}), standing=Standing())
+VIEWER = Caller(None, views=frozenset({View("abcdefgh", "1", 0)}), standing=CredentialValidity())
 CERTIFICATE = ClientCertificate("machine", 0.0)
 
 

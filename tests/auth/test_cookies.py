@@ -9,10 +9,10 @@ from rpcshare.auth.admin_token import AdminTokenVerifier
 from rpcshare.auth.caller import ANONYMOUS, Caller, View
 from rpcshare.auth.cookies import CookieReader, SessionSeal, SiteCookies
 from rpcshare.auth.credential import Credential
+from rpcshare.auth.credential_validity import CredentialValidity
 from rpcshare.auth.handshake import Authenticator
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.request_head import RequestHead
-from rpcshare.auth.standing import Standing
 from rpcshare.errors import ErrorCode, ShareError
 
 SECRET = UUID("2c1f6f0e-5d3a-4b0c-9a57-0f6f6f2b8e11")
@@ -34,7 +34,7 @@ class Verifier:
             case "ann":
                 return Caller(subject="ann")
             case "expired":
-                return Caller(subject="old", standing=Standing(time.time() - 1))
+                return Caller(subject="old", standing=CredentialValidity(time.time() - 1))
             case "refused":
                 raise ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: the token has expired")
             case "unavailable":

@@ -3,11 +3,11 @@
 import asyncio
 import time
 
-from rpcshare.auth.standing import Standing
+from rpcshare.auth.credential_validity import CredentialValidity
 
 
 async def test_whoever_waits_hears_of_the_end_once():
-    standing, heard = Standing(), []
+    standing, heard = CredentialValidity(), []
     standing.on_end(lambda: heard.append("one"))
     standing.on_end(lambda: heard.append("other"))
     standing.end()
@@ -17,7 +17,7 @@ async def test_whoever_waits_hears_of_the_end_once():
 
 
 async def test_a_request_that_was_taken_back_is_not_answered():
-    standing, heard = Standing(), []
+    standing, heard = CredentialValidity(), []
     take_back = standing.on_end(lambda: heard.append("one"))
     take_back()
     standing.end()
@@ -25,7 +25,7 @@ async def test_a_request_that_was_taken_back_is_not_answered():
 
 
 async def test_it_ends_by_itself_when_it_expires():
-    standing, heard = Standing(time.time() + 0.05), asyncio.Event()
+    standing, heard = CredentialValidity(time.time() + 0.05), asyncio.Event()
     standing.on_end(heard.set)
     assert not standing.is_over
     await asyncio.wait_for(heard.wait(), 5)
@@ -33,14 +33,14 @@ async def test_it_ends_by_itself_when_it_expires():
 
 
 async def test_who_asks_after_the_end_hears_of_it():
-    standing, heard = Standing(time.time() - 1), asyncio.Event()
+    standing, heard = CredentialValidity(time.time() - 1), asyncio.Event()
     assert standing.is_over
     standing.on_end(heard.set)
     await asyncio.wait_for(heard.wait(), 5)
 
 
 async def test_two_together_hold_as_long_as_both_do():
-    one, other, heard = Standing(), Standing(), []
+    one, other, heard = CredentialValidity(), CredentialValidity(), []
     both = one & other
     both.on_end(lambda: heard.append("end"))
     assert not both.is_over
@@ -51,7 +51,7 @@ async def test_two_together_hold_as_long_as_both_do():
 
 
 async def test_a_request_to_two_together_can_be_taken_back():
-    one, other, heard = Standing(), Standing(), []
+    one, other, heard = CredentialValidity(), CredentialValidity(), []
     take_back = (one & other).on_end(lambda: heard.append("end"))
     take_back()
     one.end()
@@ -59,8 +59,8 @@ async def test_a_request_to_two_together_can_be_taken_back():
 
 
 async def test_it_ends_soon_when_the_clock_is_set_forward(monkeypatch):
-    monkeypatch.setattr("rpcshare.auth.standing._LOOK_EVERY", 0.01)
-    standing, heard = Standing(time.time() + 3600), asyncio.Event()
+    monkeypatch.setattr("rpcshare.auth.credential_validity._LOOK_EVERY", 0.01)
+    standing, heard = CredentialValidity(time.time() + 3600), asyncio.Event()
     standing.on_end(heard.set)
     real = time.time
     monkeypatch.setattr("time.time", lambda: real() + 7200)
@@ -69,7 +69,7 @@ async def test_it_ends_soon_when_the_clock_is_set_forward(monkeypatch):
 
 
 async def test_a_clock_that_is_set_back_gives_it_no_more_time(monkeypatch):
-    standing, heard = Standing(time.time() + 0.05), asyncio.Event()
+    standing, heard = CredentialValidity(time.time() + 0.05), asyncio.Event()
     standing.on_end(heard.set)
     real = time.time
     monkeypatch.setattr("time.time", lambda: real() - 7200)
@@ -78,7 +78,7 @@ async def test_a_clock_that_is_set_back_gives_it_no_more_time(monkeypatch):
 
 
 async def test_nothing_waits_for_a_standing_that_nobody_asks_about():
-    standing = Standing(time.time() + 3600)
+    standing = CredentialValidity(time.time() + 3600)
     for _ in range(3):
         standing.on_end(lambda: None)()
     assert standing._timer is None

@@ -20,8 +20,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from rpcshare.auth.admin_token import ADMIN
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.auth.credential import Credential
+from rpcshare.auth.credential_validity import CredentialValidity
 from rpcshare.auth.handshake import Authenticator
-from rpcshare.auth.standing import Standing
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.config import Settings
 from rpcshare.server import viewers
@@ -287,7 +287,7 @@ def test_a_request_that_is_no_handshake_is_told_to_be_one(server: RunningServer)
 class Passes:
     """Verifies the tokens of passes, each with a standing."""
 
-    def __init__(self, standings: dict[str, Standing]) -> None:
+    def __init__(self, standings: dict[str, CredentialValidity]) -> None:
         self._standings = standings
 
     async def verify(self, credential: Credential) -> Caller | None:
@@ -298,7 +298,9 @@ class Passes:
 
 
 @asynccontextmanager
-async def serving(standings: dict[str, Standing], **options: float) -> AsyncIterator[tuple[str, str]]:
+async def serving(
+    standings: dict[str, CredentialValidity], **options: float
+) -> AsyncIterator[tuple[str, str]]:
     """Serve a share in this process, with options of uvicorn's; yield the URL, and the share's id."""
     service = ShareService(
         MemoryStore(), LocalBroadcaster(), Credentials(UUID(int=7), "http://share.example")
@@ -326,7 +328,7 @@ async def serving(standings: dict[str, Standing], **options: float) -> AsyncIter
 
 
 async def test_a_reader_whose_credential_ends_gets_no_more() -> None:
-    standing = Standing()
+    standing = CredentialValidity()
     headers = {"Authorization": "Bearer pass"}
     async with serving({"pass": standing}) as (url, share_id), httpx.AsyncClient() as client:
         socket_url = f"{url.replace('http', 'ws', 1)}/ws/{share_id}"

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from share_stores import FailingStore, RecordingStore, YieldingStore, contents
 
-from rpcshare.auth.standing import Standing
+from rpcshare.auth.credential_validity import CredentialValidity
 from rpcshare.errors import ErrorCode, ShareError
 
 SESSION = "ses_e07c577c9ffeM4JP4I9eiXoPTK"
@@ -189,7 +189,7 @@ async def test_times_are_those_of_creation_and_of_the_last_sync(service, alice):
 
 async def test_events_end_with_the_credential_that_they_were_got_with(service, alice):
     made = await service.create(alice, SESSION, [part("a")])
-    standing = Standing()
+    standing = CredentialValidity()
     subscription = await service.subscribe(msgspec.structs.replace(alice, standing=standing), made.id)
     other = await service.subscribe(alice, made.id)
     await anext(subscription)

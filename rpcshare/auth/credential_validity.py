@@ -7,12 +7,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-__all__ = ["Standing"]
+__all__ = ["CredentialValidity"]
 
 _LOOK_EVERY = 3.0  # seconds: so long goes on what a credential has opened when the clock is set forward
 
 
-class Standing:
+class CredentialValidity:
     """The standing of a credential that has been verified. It ends once, and for good.
 
     Whoever verifies the credential keeps the standing and ends it when the credential is revoked;
@@ -85,15 +85,15 @@ class Standing:
             self._timer.cancel()
             self._timer = None
 
-    def __and__(self, other: "Standing") -> "Standing":
+    def __and__(self, other: "CredentialValidity") -> "CredentialValidity":
         """Return what holds as long as both do."""
         return _Both(self, other)
 
 
-class _Both(Standing):
+class _Both(CredentialValidity):
     """Holds as long as two others do."""
 
-    def __init__(self, one: Standing, other: Standing) -> None:
+    def __init__(self, one: CredentialValidity, other: CredentialValidity) -> None:
         super().__init__()
         self._parts = (one, other)
 
