@@ -24,7 +24,7 @@ import uvicorn
 
 from rpcshare import jsontext, rpc
 from rpcshare.auth.admin_token import ADMIN, AdminTokenVerifier
-from rpcshare.auth.handshake import Authenticator
+from rpcshare.auth.authenticator import Authenticator
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.config import Settings, option_name
 from rpcshare.errors import ErrorCode, ShareError

@@ -13,8 +13,8 @@ import click
 import msgspec
 from click.core import ParameterSource
 
+from rpcshare.auth.authenticator import split_path_key
 from rpcshare.auth.credential import Credential, CredentialKind
-from rpcshare.auth.handshake import split_path_key
 from rpcshare.auth.secret_files import ADMIN_TOKEN_FILE
 from rpcshare.cli.client_tls import TlsFiles, client_context, tls_files
 from rpcshare.cli.terminal import printable

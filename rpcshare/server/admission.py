@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from rpcshare.auth.authenticator import Authenticator, shows_credential
 from rpcshare.auth.caller import Caller
-from rpcshare.auth.handshake import Authenticator, shows_credential
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.request_head import RequestHead
 

@@ -16,8 +16,8 @@ from starlette.routing import BaseRoute
 from rpcshare import jsontext
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.audit import AuditLog
+from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.cookies import SessionSeal
-from rpcshare.auth.handshake import Authenticator
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.rate_limits import CallerLimits
 from rpcshare.auth.trusted_proxies import TrustedProxies

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import structlog
 
+from rpcshare.auth.authenticator import HeadVerifier
 from rpcshare.auth.client_certificates import ClientCertificateVerifier
-from rpcshare.auth.handshake import HeadVerifier
 from rpcshare.auth.proxy_secret import ProxySecret, read_proxy_secret
 from rpcshare.auth.revocation_list import RevocationList
 from rpcshare.auth.trusted_proxies import ProxySubjectVerifier, TrustedProxies

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rpcshare.auth.handshake import shows_credential
+from rpcshare.auth.authenticator import shows_credential
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.request_head import RequestHead
 from rpcshare.errors import ErrorCode, ShareError

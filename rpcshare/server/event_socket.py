@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from rpcshare.auth.handshake import SUBPROTOCOLS, Authenticator, select_subprotocol
+from rpcshare.auth.authenticator import SUBPROTOCOLS, Authenticator, select_subprotocol
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.errors import ErrorCode
 from rpcshare.server.failures import error_response, upgrade_required

@@ -10,9 +10,9 @@ import structlog
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from rpcshare.auth.authenticator import Authenticator, split_path_key
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.client_certificates import parse_client_certificate
-from rpcshare.auth.handshake import Authenticator, split_path_key
 from rpcshare.auth.proxy_secret import ProxySecret
 from rpcshare.auth.request_head import ClientCertificate, RequestHead
 from rpcshare.auth.trusted_proxies import TrustedProxies

@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from rpcshare import jsontext
+from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.caller import Caller
-from rpcshare.auth.handshake import Authenticator
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.server import api_types

@@ -14,8 +14,8 @@ from starlette.websockets import WebSocket
 
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.audit import Action, AuditLog
+from rpcshare.auth.authenticator import Authenticator, select_subprotocol
 from rpcshare.auth.caller import Caller
-from rpcshare.auth.handshake import Authenticator, select_subprotocol
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.rate_limits import ConnectionLimit, network_of
 from rpcshare.auth.request_head import RequestHead

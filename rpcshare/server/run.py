@@ -24,9 +24,9 @@ from rpcshare.auth.admin_token import AdminTokenVerifier
 from rpcshare.auth.api_key_verifier import ApiKeyVerifier
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.audit import AuditLog
+from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.cookies import CookieReader, SessionSeal, SiteCookies
 from rpcshare.auth.ended_tokens import EndedTokens
-from rpcshare.auth.handshake import Authenticator
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.rate_limits import CallerLimits
 from rpcshare.auth.revocation_list import RevocationList

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from rpcshare.auth.api_keys import ApiKeys
+from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.caller import Caller
-from rpcshare.auth.handshake import Authenticator
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import JSON, UNDEFINED, Codec, Date, ReadableStream, RpcTarget, Stub, rpc_method
 from rpcshare.server.keys_rpc import KeysRpc

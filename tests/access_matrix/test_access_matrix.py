@@ -11,7 +11,7 @@ import rpcshare.server.subscriptions
 from access_matrix.operations import CALLS, REQUESTS
 from access_matrix.rights import CALLERS
 from access_matrix.runs import ENTRIES, MatrixRun
-from rpcshare.auth.handshake import Authenticator
+from rpcshare.auth.authenticator import Authenticator
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.config import Settings
 from rpcshare.rpc import RpcTarget

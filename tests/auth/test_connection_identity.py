@@ -3,10 +3,10 @@
 import pytest
 
 from rpcshare.auth.admin_token import ADMIN, AdminTokenVerifier
+from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.caller import ANONYMOUS, Caller, Scope, View
 from rpcshare.auth.credential import Credential
 from rpcshare.auth.credential_validity import CredentialValidity
-from rpcshare.auth.handshake import Authenticator
 from rpcshare.auth.request_head import ClientCertificate, RequestHead
 from rpcshare.errors import ErrorCode, ShareError
 

@@ -6,11 +6,11 @@ from uuid import UUID
 import pytest
 
 from rpcshare.auth.admin_token import AdminTokenVerifier
+from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.caller import ANONYMOUS, Caller, View
 from rpcshare.auth.cookies import CookieReader, SessionSeal, SiteCookies
 from rpcshare.auth.credential import Credential
 from rpcshare.auth.credential_validity import CredentialValidity
-from rpcshare.auth.handshake import Authenticator
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.request_head import RequestHead
 from rpcshare.errors import ErrorCode, ShareError

@@ -4,9 +4,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from auth.issuer import AUDIENCE, ISSUER, claims, make_key, token
+from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.caller import ANONYMOUS, Caller
 from rpcshare.auth.credential import Credential
-from rpcshare.auth.handshake import Authenticator
 from rpcshare.auth.jwks import FixedKeys
 from rpcshare.auth.rate_limits import FailureLimit
 from rpcshare.auth.request_head import RequestHead

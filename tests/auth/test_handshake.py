@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from rpcshare.auth.admin_token import ADMIN, AdminTokenVerifier
+from rpcshare.auth.authenticator import Authenticator, select_subprotocol, split_path_key
 from rpcshare.auth.caller import ANONYMOUS, Caller, Scope
 from rpcshare.auth.credential import Credential, CredentialKind
-from rpcshare.auth.handshake import Authenticator, select_subprotocol, split_path_key
 from rpcshare.auth.request_head import RequestHead
 from rpcshare.errors import ErrorCode, ShareError
 

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.caller import Caller, Scope
-from rpcshare.auth.handshake import Authenticator
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.config import Settings
 from rpcshare.server.app import create_app

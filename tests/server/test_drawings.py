@@ -10,8 +10,8 @@ from markupsafe import Markup
 from starlette.applications import Starlette
 from starlette.types import Message
 
+from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.caller import Caller, Scope
-from rpcshare.auth.handshake import Authenticator
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.config import Settings
 from rpcshare.pages.pieces import Answer, Cause, Detail, PartPiece, Piece, Request

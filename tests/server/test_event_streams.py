@@ -18,10 +18,10 @@ from event_readers import Share, read_stream, stream
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from rpcshare.auth.admin_token import ADMIN
+from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.auth.credential import Credential
 from rpcshare.auth.credential_validity import CredentialValidity
-from rpcshare.auth.handshake import Authenticator
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.config import Settings
 from rpcshare.server import viewers

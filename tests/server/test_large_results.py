@@ -9,8 +9,8 @@ from uuid import UUID
 import pytest
 
 from rpcshare import jsontext
+from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.caller import Caller, Scope
-from rpcshare.auth.handshake import Authenticator
 from rpcshare.broadcast.local import LocalBroadcaster
 from rpcshare.rpc import JSON, Codec, Preencoded, RpcError
 from rpcshare.rpc.messagepack import MESSAGEPACK

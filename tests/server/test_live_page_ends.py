@@ -9,8 +9,8 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.caller import Caller, Scope
-from rpcshare.auth.handshake import Authenticator
 from rpcshare.auth.rate_limits import CallerLimits
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.config import Settings

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from starlette.routing import Route, WebSocketRoute
 
-from rpcshare.auth.handshake import Authenticator
+from rpcshare.auth.authenticator import Authenticator
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.config import Settings
 from rpcshare.server.app import create_app

@@ -8,8 +8,8 @@ import pytest
 
 import rpcshare
 from rpcshare.auth.admin_token import ADMIN, AdminTokenVerifier
+from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.caller import Caller
-from rpcshare.auth.handshake import Authenticator
 from rpcshare.broadcast.local import LocalBroadcaster
 from rpcshare.rpc import Connection, RpcTarget
 from rpcshare.rpc.transport import memory_pair

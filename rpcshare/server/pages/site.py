@@ -10,9 +10,9 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
+from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.caller import ANONYMOUS, Caller, Scope
 from rpcshare.auth.cookies import SessionSeal, SiteCookies
-from rpcshare.auth.handshake import Authenticator
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.rate_limits import ConnectionLimit
 from rpcshare.pages.drawing import Frame, Pages
