@@ -11,8 +11,8 @@ from rpcshare.shares import objects
 from rpcshare.shares.claim import adopted
 from rpcshare.shares.credentials import is_share_id
 from rpcshare.shares.journal import Journal, read_head
+from rpcshare.shares.legacy_layout import decode_legacy, decode_legacy_index, find_legacy, upgrade
 from rpcshare.shares.objects import Head
-from rpcshare.shares.older import decode_older, decode_older_index, find_older, upgrade
 from rpcshare.storage import ObjectInfo, ObjectStore, PreconditionFailedError, StoreError
 
 __all__ = ["Imported", "import_bucket"]
@@ -79,7 +79,7 @@ async def import_bucket(
             imported.skipped.append((info.key, "is the row of a share that is not there"))
         elif (found := await source.get(info.key)) is not None:
             try:
-                decode_older_index(share_id, found.body)
+                decode_legacy_index(share_id, found.body)
             except StoreError as exc:
                 imported.skipped.append((info.key, str(exc)))
 
@@ -92,17 +92,17 @@ async def import_bucket(
 async def _import_share(
     source: ObjectStore, target: ObjectStore, share_id: str, owner: str | None, imported: Imported
 ) -> None:
-    found = await find_older(source, share_id)
+    found = await find_legacy(source, share_id)
     if found is None:
         return  # a server has just upgraded it
     key = found.key
     try:
-        older = await asyncio.to_thread(decode_older, share_id, found.body)
+        older = await asyncio.to_thread(decode_legacy, share_id, found.body)
     except StoreError as exc:
         imported.skipped.append((key, str(exc)))
         return
     before = await read_head(target, share_id)
-    if source is not target and before is None and await find_older(target, share_id) is not None:
+    if source is not target and before is None and await find_legacy(target, share_id) is not None:
         imported.skipped.append(
             (key, "the store has a share of this id in the older layout: import that first")
         )

@@ -11,9 +11,9 @@ from rpcshare.maintenance.shelf import Shelf
 from rpcshare.shares import objects
 from rpcshare.shares.expiry import schedule
 from rpcshare.shares.journal import Journal, StoredHead, read_head
+from rpcshare.shares.legacy_layout import LegacyShare, decode_legacy, decode_legacy_index, read_legacy
 from rpcshare.shares.node import wall_clock
 from rpcshare.shares.objects import IndexRow, UnknownVersionError
-from rpcshare.shares.older import OlderShare, decode_older, decode_older_index, read_older
 from rpcshare.shares.replay import replay
 from rpcshare.shares.state import ShareState
 from rpcshare.storage import ObjectStore, PreconditionFailedError, StoredObject, StoreError
@@ -65,7 +65,7 @@ async def look_at(store: ObjectStore, shelf: Shelf, rows: Collection[str]) -> Lo
         look.add(key, Problem.UNKNOWN, "nothing has such a key")
     try:
         if shelf.older_key is not None:
-            await _look_at_older(store, shelf.share_id, shelf.older_key, look)
+            await _look_at_legacy(store, shelf.share_id, shelf.older_key, look)
         elif not shelf.unknown:  # or what is not known might be of the share
             await _look_at_logs(store, shelf, rows, look)
     except StoreError as exc:
@@ -77,7 +77,7 @@ async def look_at(store: ObjectStore, shelf: Shelf, rows: Collection[str]) -> Lo
 async def _look_at_logs(store: ObjectStore, shelf: Shelf, rows: Collection[str], look: Look) -> None:
     place = f"share/{shelf.share_id}"
     found = await read_head(store, shelf.share_id)
-    older = await read_older(store, shelf.share_id) if found is None else None
+    older = await read_legacy(store, shelf.share_id) if found is None else None
     if older is not None:
         begun = objects.numbered(objects.snapshot_prefix(shelf.share_id, older.head.generation), 0)
         if [key for generation in shelf.generations for key in shelf.keys(generation)] not in ([], [begun]):
@@ -215,7 +215,7 @@ async def _look_at_rows(
         if stored is None:
             continue  # a server has just removed it
         try:
-            decode_older_index(share_id, stored.body) if generation == objects.OLDER else (
+            decode_legacy_index(share_id, stored.body) if generation == objects.OLDER else (
                 objects.decode_index(stored.body)
             )
         except StoreError as exc:
@@ -227,18 +227,18 @@ async def _look_at_rows(
 # The older layout
 
 
-async def _look_at_older(store: ObjectStore, share_id: str, key: str, look: Look) -> None:
+async def _look_at_legacy(store: ObjectStore, share_id: str, key: str, look: Look) -> None:
     stored = await store.get(key)
     found = await read_head(store, share_id)
     if stored is None:
         return  # a server has just upgraded it
     if found is None and key != objects.older_key(share_id) and await store.get(objects.older_key(share_id)):
         return  # a server has just set it aside
-    older = await asyncio.to_thread(decode_older, share_id, stored.body)
+    older = await asyncio.to_thread(decode_legacy, share_id, stored.body)
     if found is None:
         look.is_share = look.is_older = True
         _add_faults(key, older, look)
-        await _look_at_older_row(store, share_id, older, look)
+        await _look_at_legacy_row(store, share_id, older, look)
     elif found.head.generation == older.head.generation and not found.head.deleted:
         if older.faults:
             _add_faults(key, older, look)
@@ -250,17 +250,17 @@ async def _look_at_older(store: ObjectStore, share_id: str, key: str, look: Look
         look.add(key, Problem.UNKNOWN, "another share has this id")
 
 
-def _add_faults(key: str, older: OlderShare, look: Look) -> None:
+def _add_faults(key: str, older: LegacyShare, look: Look) -> None:
     for fault in older.faults:
         look.add(key, Problem.UNKNOWN, f"no share can hold {fault}")
 
 
-async def _look_at_older_row(store: ObjectStore, share_id: str, older: OlderShare, look: Look) -> None:
+async def _look_at_legacy_row(store: ObjectStore, share_id: str, older: LegacyShare, look: Look) -> None:
     key = objects.index_key(share_id, objects.OLDER)
     stored = await store.get(key)
     if stored is not None:
         try:
-            decode_older_index(share_id, stored.body)
+            decode_legacy_index(share_id, stored.body)
         except StoreError as exc:
             detail = str(exc)
         else:

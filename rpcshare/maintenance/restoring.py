@@ -13,9 +13,9 @@ from rpcshare.maintenance.stored_share import StoredShare, read_share
 from rpcshare.shares import objects
 from rpcshare.shares.install import SessionTakenError, install, install_row
 from rpcshare.shares.journal import Journal, StoredHead, read_head
+from rpcshare.shares.legacy_layout import read_legacy, upgrade
 from rpcshare.shares.node import wall_clock
 from rpcshare.shares.objects import Head
-from rpcshare.shares.older import read_older, upgrade
 from rpcshare.shares.replay import replay
 from rpcshare.storage import ObjectStore, PreconditionFailedError, StoreError
 
@@ -128,7 +128,7 @@ async def _bury(store: ObjectStore, share_id: str) -> str | None:
     """
     try:
         if await read_head(store, share_id) is None:
-            older = await read_older(store, share_id)
+            older = await read_legacy(store, share_id)
             if older is not None:
                 await upgrade(store, share_id, older)
         found = await read_head(store, share_id)

@@ -65,7 +65,7 @@ async def shelves(store: ObjectStore, ids: str = "") -> AsyncIterator[Shelf]:
     async for info in store.list(f"share/{ids}"):
         _, share_id, *rest = info.key.split("/")
         if not rest:
-            yield _older_shelf(share_id, info.key)
+            yield _legacy_shelf(share_id, info.key)
             continue
         if shelf is None or shelf.share_id != share_id:
             if shelf is not None:
@@ -75,10 +75,10 @@ async def shelves(store: ObjectStore, ids: str = "") -> AsyncIterator[Shelf]:
     if shelf is not None:
         yield shelf
     async for info in store.list(f"{objects.ASIDE_PREFIX}{ids}"):
-        yield _older_shelf(info.key.removeprefix(objects.ASIDE_PREFIX), info.key)
+        yield _legacy_shelf(info.key.removeprefix(objects.ASIDE_PREFIX), info.key)
 
 
-def _older_shelf(share_id: str, key: str) -> Shelf:
+def _legacy_shelf(share_id: str, key: str) -> Shelf:
     if is_share_id(share_id):
         return Shelf(share_id, older_key=key)
     return Shelf(share_id, unknown=[key])

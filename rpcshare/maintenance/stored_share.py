@@ -7,8 +7,8 @@ import msgspec
 from rpcshare.maintenance.shelf import shelves
 from rpcshare.shares import objects
 from rpcshare.shares.journal import Journal, read_head
+from rpcshare.shares.legacy_layout import find_legacy, read_legacy
 from rpcshare.shares.objects import Head, LogSnapshot
-from rpcshare.shares.older import find_older, read_older
 from rpcshare.shares.replay import replay
 from rpcshare.storage import ObjectStore
 
@@ -34,7 +34,7 @@ async def share_ids(store: ObjectStore) -> AsyncIterator[str]:
         if shelf.has_head:
             yield shelf.share_id
         elif shelf.older_key is not None:
-            found = await find_older(store, shelf.share_id)
+            found = await find_legacy(store, shelf.share_id)
             has_head = await store.get(objects.head_key(shelf.share_id)) is not None
             if found is not None and found.key == shelf.older_key and not has_head:
                 yield shelf.share_id
@@ -48,7 +48,7 @@ async def read_share(store: ObjectStore, share_id: str) -> StoredShare | None:
     """
     found = await read_head(store, share_id)
     if found is None:
-        older = await read_older(store, share_id)
+        older = await read_legacy(store, share_id)
         if older is not None:
             return StoredShare(older.head, older.snapshot, older.faults)
         found = await read_head(store, share_id)  # it may just have been upgraded

@@ -13,9 +13,9 @@ from contextlib import suppress
 
 from rpcshare.shares import objects
 from rpcshare.shares.journal import Journal
+from rpcshare.shares.legacy_layout import decode_legacy_index
 from rpcshare.shares.node import OpenLog, wall_clock
 from rpcshare.shares.objects import IndexRow
-from rpcshare.shares.older import decode_older_index
 from rpcshare.shares.page import Page, Query
 from rpcshare.storage import ObjectStore, PreconditionFailedError, StoreError
 
@@ -293,7 +293,7 @@ def _readable(key: str, body: bytes) -> IndexRow | None:
     """Return the row, or None for one that cannot be read: it must not spoil a whole listing."""
     _, share_id, *generation = key.split("/")
     try:
-        return objects.decode_index(body) if generation else decode_older_index(share_id, body)
+        return objects.decode_index(body) if generation else decode_legacy_index(share_id, body)
     except StoreError as exc:
         logger.warning("Skipped %s: %s", key, exc)
         return None

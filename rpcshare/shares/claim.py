@@ -19,8 +19,8 @@ from rpcshare.shares.credentials import (
 )
 from rpcshare.shares.expiry import schedule
 from rpcshare.shares.journal import StoredHead, read_head
+from rpcshare.shares.legacy_layout import LegacyShare, find_legacy, read_legacy
 from rpcshare.shares.objects import Head, SessionOwner
-from rpcshare.shares.older import OlderShare, find_older, read_older
 from rpcshare.storage import ObjectStore, PreconditionFailedError, StoreError
 
 __all__ = ["Claim", "adopted", "claim"]
@@ -91,7 +91,7 @@ async def claim(
             return _old(credentials, share_id, found.head)
 
     unclaimed = [share_id for share_id, found in zip(ids, heads, strict=True) if found is None]
-    older = await _in_older_layout(store, unclaimed)
+    older = await _in_legacy_layout(store, unclaimed)
     found_heads = {
         share_id: found.head for share_id, found in zip(ids, heads, strict=True) if found is not None
     }
@@ -135,16 +135,16 @@ async def claim(
     raise StoreError(f"no id is free for session {session_id}")
 
 
-async def _in_older_layout(store: ObjectStore, share_ids: Sequence[str]) -> dict[str, OlderShare | None]:
+async def _in_legacy_layout(store: ObjectStore, share_ids: Sequence[str]) -> dict[str, LegacyShare | None]:
     """Return those of ``share_ids``, none of which has a head, that are taken by a share all the same.
 
     It is None where the share cannot be read.
     """
-    stored = await asyncio.gather(*(find_older(store, share_id) for share_id in share_ids))
-    found: dict[str, OlderShare | None] = {}
+    stored = await asyncio.gather(*(find_legacy(store, share_id) for share_id in share_ids))
+    found: dict[str, LegacyShare | None] = {}
     for share_id in (share_id for share_id, each in zip(share_ids, stored, strict=True) if each is not None):
         try:
-            found[share_id] = await read_older(store, share_id)
+            found[share_id] = await read_legacy(store, share_id)
         except StoreError:
             await store.check()  # that answers, so it is the share
             found[share_id] = None

@@ -20,9 +20,9 @@ from rpcshare.shares import objects
 from rpcshare.shares.compaction import Compactor
 from rpcshare.shares.failures import share_not_found, storage_unavailable
 from rpcshare.shares.journal import Journal, StoredHead
+from rpcshare.shares.legacy_layout import LegacyJournal, LegacyShare, finish_upgrade
 from rpcshare.shares.node import Node
 from rpcshare.shares.objects import Head, LoggedSync
-from rpcshare.shares.older import OlderJournal, OlderShare, finish_upgrade
 from rpcshare.shares.replica import Replica
 from rpcshare.shares.syncdata import Batch
 from rpcshare.shares.write_queue import OwnEntry, Request, WriteQueue
@@ -75,13 +75,13 @@ class ShareLog:
         return log
 
     @classmethod
-    async def open_older(cls, node: Node, share_id: str, older: OlderShare) -> "ShareLog":
+    async def open_older(cls, node: Node, share_id: str, older: LegacyShare) -> "ShareLog":
         """Open a share in the older layout, which stays in it until the first write.
 
         Raises:
             StoreError: the store failed.
         """
-        journal = OlderJournal(node.store, share_id, older)
+        journal = LegacyJournal(node.store, share_id, older)
         log = cls(node, share_id, older.head, None, journal)
         await log._read()
         return log

@@ -21,10 +21,10 @@ from rpcshare.shares.expiry import Expiry, schedule
 from rpcshare.shares.failures import share_gone, share_not_found, storage_unavailable
 from rpcshare.shares.hub import Subscription
 from rpcshare.shares.journal import read_head
+from rpcshare.shares.legacy_layout import read_legacy
 from rpcshare.shares.log import ShareLog
 from rpcshare.shares.node import LogSettings, Node, OpenLog
 from rpcshare.shares.objects import Head
-from rpcshare.shares.older import read_older
 from rpcshare.shares.open_shares import OpenShares
 from rpcshare.shares.outline import Transcript
 from rpcshare.shares.page import Page, Query
@@ -200,7 +200,7 @@ class NodeShares:
         listed = self._catalogue.generation_of(share_id)
         found = await read_head(self._store, share_id)
         if found is None:
-            older = await read_older(self._store, share_id)
+            older = await read_legacy(self._store, share_id)
             if older is not None:
                 return await ShareLog.open_older(self._node, share_id, older)
             found = await read_head(self._store, share_id)  # it may just have been upgraded

@@ -10,7 +10,7 @@
 ==========================================  ==========================================================
 
 ``share/{id}``, ``index/{id}`` and ``older/{id}`` are of an older layout: see
-:mod:`~rpcshare.shares.older`.
+:mod:`~rpcshare.shares.legacy_layout`.
 
 Bodies are JSON, compressed with zstd where that helps. Fields that a reader does not know are
 ignored; a body of a version that it does not know is refused.

@@ -20,7 +20,7 @@ from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares import LogSettings
 from rpcshare.shares.compaction import CompactionPolicy
-from rpcshare.shares.older import decode_older, decode_older_index
+from rpcshare.shares.legacy_layout import decode_legacy, decode_legacy_index
 from rpcshare.storage import MemoryStore, StoreError
 
 ID = "12345678"
@@ -331,11 +331,11 @@ async def test_a_share_that_is_not_older_costs_no_look_at_the_older_place(new_se
 @pytest.mark.parametrize("member", [*OTHERS, "metadata"])
 def test_a_member_may_be_missing_or_null(member):
     share = older_share()
-    whole = decode_older(ID, jsontext.encode(share)).snapshot.items
+    whole = decode_legacy(ID, jsontext.encode(share)).snapshot.items
     share[member] = None
     absent = {name: value for name, value in share.items() if name != member}
     for lacking in (share, absent):
-        found = decode_older(ID, jsontext.encode(lacking))
+        found = decode_legacy(ID, jsontext.encode(lacking))
         assert found.faults == ()
         assert len(found.snapshot.items) == len(whole) - (member != "metadata")
 
@@ -353,13 +353,13 @@ def test_a_member_may_be_missing_or_null(member):
     ],
 )
 def test_what_cannot_be_taken_over_is_named(members, fault):
-    assert decode_older(ID, jsontext.encode(older_share(**members))).faults == (fault,)
+    assert decode_legacy(ID, jsontext.encode(older_share(**members))).faults == (fault,)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{}", b'{"sessions": []}', b'{"session": ', b"\xff"])
 def test_what_is_no_share_at_all_is_refused(body):
     with pytest.raises(StoreError, match=f"share/{ID} is not"):
-        decode_older(ID, body)
+        decode_legacy(ID, body)
 
 
 async def test_what_is_no_share_at_all_is_not_served_and_not_touched(service, store, bob):
@@ -378,18 +378,18 @@ async def test_what_is_no_share_at_all_is_not_served_and_not_touched(service, st
 )
 def test_the_session_is_the_first_that_can_be_one(metadata, session, expected):
     body = jsontext.encode({"session": session, "metadata": metadata})
-    assert decode_older(ID, body).head.session_id == expected
+    assert decode_legacy(ID, body).head.session_id == expected
 
 
 @pytest.mark.parametrize("value", [-1, 1e300, True, "1", None, [], float(2**60)])
 def test_numbers_that_are_none_count_as_zero(value):
     metadata = {"createdAt": value, "lastUpdated": value, "syncCount": value}
-    found = decode_older(ID, jsontext.encode({"metadata": metadata}))
+    found = decode_legacy(ID, jsontext.encode({"metadata": metadata}))
     assert (found.head.created_at, found.snapshot.last_updated, found.snapshot.sync_count) == (0, 0, 0)
-    row = decode_older_index(ID, jsontext.encode(metadata))
+    row = decode_legacy_index(ID, jsontext.encode(metadata))
     assert (row.index.created_at, row.index.last_updated, row.index.sync_count) == (0, 0, 0)
 
 
 def test_a_share_that_was_never_told_when_it_was_made_is_as_old_as_its_session():
     body = jsontext.encode({"session": {"time": {"created": 1e12}}})
-    assert decode_older(ID, body).head.created_at == 10**12
+    assert decode_legacy(ID, body).head.created_at == 10**12

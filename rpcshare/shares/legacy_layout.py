@@ -33,13 +33,13 @@ from rpcshare.shares.syncdata import Item, Kind, parse_batch
 from rpcshare.storage import ObjectStore, PreconditionFailedError, StoredObject, StoreError
 
 __all__ = [
-    "OlderJournal",
-    "OlderShare",
-    "decode_older",
-    "decode_older_index",
-    "find_older",
+    "LegacyJournal",
+    "LegacyShare",
+    "decode_legacy",
+    "decode_legacy_index",
+    "find_legacy",
     "finish_upgrade",
-    "read_older",
+    "read_legacy",
     "upgrade",
 ]
 
@@ -54,7 +54,7 @@ _LARGE = 64 * 1024  # bytes that are not decoded on the event loop
 _LARGEST_NUMBER = 2**53 - 1  # that JavaScript counts to
 
 
-class OlderShare(msgspec.Struct, frozen=True):
+class LegacyShare(msgspec.Struct, frozen=True):
     """A share as it is read from the older layout."""
 
     head: Head
@@ -64,21 +64,21 @@ class OlderShare(msgspec.Struct, frozen=True):
     """What is in it that no share can hold: each the place, and what is wrong there."""
 
 
-async def read_older(store: ObjectStore, share_id: str) -> OlderShare | None:
+async def read_legacy(store: ObjectStore, share_id: str) -> LegacyShare | None:
     """Return a share in the older layout, or None if there is none of that id.
 
     Raises:
         StoreError: the store failed, or holds something else there.
     """
-    found = await find_older(store, share_id)
+    found = await find_legacy(store, share_id)
     if found is None:
         return None
     if len(found.body) < _LARGE:
-        return decode_older(share_id, found.body)
-    return await asyncio.to_thread(decode_older, share_id, found.body)
+        return decode_legacy(share_id, found.body)
+    return await asyncio.to_thread(decode_legacy, share_id, found.body)
 
 
-async def find_older(store: ObjectStore, share_id: str) -> StoredObject | None:
+async def find_legacy(store: ObjectStore, share_id: str) -> StoredObject | None:
     """Return the object of a share in the older layout, or None if there is none of that id.
 
     One that has no head by then was never there, or is not any more.
@@ -90,7 +90,7 @@ async def find_older(store: ObjectStore, share_id: str) -> StoredObject | None:
     return await store.get(objects.older_key(share_id)) or await store.get(objects.aside_key(share_id))
 
 
-def decode_older(share_id: str, body: bytes) -> OlderShare:
+def decode_legacy(share_id: str, body: bytes) -> LegacyShare:
     """Return the share that ``body`` is, whatever members it lacks.
 
     Raises:
@@ -121,10 +121,10 @@ def decode_older(share_id: str, body: bytes) -> OlderShare:
     )
     last_updated = _whole(metadata.get("lastUpdated"), created_at)
     sync_count = _whole(metadata.get("syncCount"))
-    return OlderShare(head, LogSnapshot(sync_count, last_updated, content.items()), tuple(faults))
+    return LegacyShare(head, LogSnapshot(sync_count, last_updated, content.items()), tuple(faults))
 
 
-def decode_older_index(share_id: str, body: bytes) -> IndexRow:
+def decode_legacy_index(share_id: str, body: bytes) -> IndexRow:
     """Return the row of a share in the older layout, whatever members it lacks.
 
     Raises:
@@ -153,7 +153,7 @@ def decode_older_index(share_id: str, body: bytes) -> IndexRow:
     return IndexRow(objects.VERSION, objects.OLDER, None, index)
 
 
-async def upgrade(store: ObjectStore, share_id: str, older: OlderShare) -> None:
+async def upgrade(store: ObjectStore, share_id: str, older: LegacyShare) -> None:
     """Write a share anew, as one with a log, and remove what it was.
 
     What holds more than could be taken over stays aside, secret and all, until the share is deleted. An
@@ -198,12 +198,12 @@ async def finish_upgrade(store: ObjectStore, share_id: str, generation: str) -> 
     head = await read_head(store, share_id)
     if head is None or head.head.deleted or head.head.generation != generation:
         return
-    older = await asyncio.to_thread(decode_older, share_id, found.body)
+    older = await asyncio.to_thread(decode_legacy, share_id, found.body)
     if not older.faults:
         await store.delete([key])
 
 
-async def _set_aside(store: ObjectStore, share_id: str, older: OlderShare) -> None:
+async def _set_aside(store: ObjectStore, share_id: str, older: LegacyShare) -> None:
     key = objects.older_key(share_id)
     found = await store.get(key)
     row = await store.get(objects.index_key(share_id, objects.OLDER))
@@ -219,12 +219,12 @@ def _generation(share_id: str, body: bytes) -> str:
     return hashlib.sha256(f"{share_id}\n".encode() + body).hexdigest()[:16]
 
 
-class OlderJournal(Journal):
+class LegacyJournal(Journal):
     """The journal of a share in the older layout. The first entry upgrades it."""
 
-    def __init__(self, store: ObjectStore, share_id: str, older: OlderShare) -> None:
+    def __init__(self, store: ObjectStore, share_id: str, older: LegacyShare) -> None:
         super().__init__(store, share_id, older.head.generation)
-        self._older: OlderShare | None = older  # None: this node has seen to the upgrade
+        self._older: LegacyShare | None = older  # None: this node has seen to the upgrade
 
     async def survey(self, after: int = 0) -> Survey:
         """Look at what there is behind entry ``after``; what was read counts as snapshot 0."""
