@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import UNDEFINED, Date
 from rpcshare.rpc.limits import MAX_DEPTH
-from rpcshare.shares.checking import is_json
+from rpcshare.shares.batch_validation import is_json
 
 __all__ = ["iso_string", "plain_json"]
 

@@ -11,7 +11,7 @@ import msgspec
 
 from rpcshare import jsontext
 from rpcshare.long_work import LongWork
-from rpcshare.shares.checking import Value
+from rpcshare.shares.batch_validation import Value
 from rpcshare.shares.syncdata import Item, Kind
 
 __all__ = ["Entry", "FileEntry", "Outline", "PartEntry", "Transcript"]

@@ -15,7 +15,7 @@ import msgspec
 
 from rpcshare import jsontext
 from rpcshare.long_work import LongWork
-from rpcshare.shares.checking import Value
+from rpcshare.shares.batch_validation import Value
 from rpcshare.shares.outline import Outline
 from rpcshare.shares.syncdata import Item, Kind, bodies_size, joined, json_pieces
 

@@ -16,7 +16,7 @@ import msgspec
 
 from rpcshare import jsontext
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.shares.checking import RefusedError, TooManyError, Value, checked
+from rpcshare.shares.batch_validation import RefusedError, TooManyError, Value, checked
 from rpcshare.shares.failures import too_many_items
 
 __all__ = [

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.shares.checking import MAX_DEPTH
+from rpcshare.shares.batch_validation import MAX_DEPTH
 from rpcshare.shares.syncdata import json_pieces, parse_batch
 
 
