@@ -1,6 +1,6 @@
 """What callers can do with shares: the operations, whatever protocol they come by.
 
-Who may, and what is told of it, is settled here; how it is done, in :mod:`~rpcshare.shares.node_shares`.
+Who may, and what is told of it, is settled here; how it is done, in :mod:`~rpcshare.shares.registry`.
 """
 
 import contextlib
@@ -27,12 +27,12 @@ from rpcshare.shares.failures import storage_unavailable
 from rpcshare.shares.hub import Subscription
 from rpcshare.shares.log import ShareLog
 from rpcshare.shares.node import LogSettings, wall_clock
-from rpcshare.shares.node_shares import NodeShares
 from rpcshare.shares.objects import Head
 from rpcshare.shares.open_shares import OpenShares
 from rpcshare.shares.outline import Transcript
 from rpcshare.shares.page import Page, Query
 from rpcshare.shares.parsing import BatchParser, is_large
+from rpcshare.shares.registry import ShareRegistry
 from rpcshare.shares.state import SessionIndex
 from rpcshare.shares.syncdata import Batch
 from rpcshare.storage import ObjectStore, StoreUsage
@@ -96,7 +96,7 @@ class ShareService:
         )
         self._clock = clock
         self._door = Doorkeeper(credentials, clock, limits.failures)
-        self._shares = NodeShares(
+        self._shares = ShareRegistry(
             store,
             broadcaster,
             is_shared=shared_store,

@@ -269,7 +269,7 @@ async def test_subscribers_on_all_nodes_get_every_sync_once_and_in_order(new_nod
 
 
 async def test_a_watched_share_is_followed_though_messages_are_lost(new_node, alice, monkeypatch):
-    monkeypatch.setattr("rpcshare.shares.node_shares._POLL_EVERY", 0.01)
+    monkeypatch.setattr("rpcshare.shares.registry._POLL_EVERY", 0.01)
     first, second = new_node(alone=True), new_node(alone=True)
     share = (await first.create(alice, "ses_1")).id
     subscription = await second.subscribe(alice, share, 0)

@@ -32,12 +32,12 @@ from rpcshare.shares.sweeper import Sweeper
 from rpcshare.shares.syncdata import Batch
 from rpcshare.storage import MeasuredStore, ObjectStore, StoreError, StoreUsage
 
-__all__ = ["NodeShares"]
+__all__ = ["ShareRegistry"]
 
 _POLL_EVERY = 1.5  # seconds: a lost message costs an event no more than two
 
 
-class NodeShares:
+class ShareRegistry:
     """Shares by id. Needs a running event loop.
 
     Every operation raises :class:`~rpcshare.errors.ShareError`: besides what its docstring says,
@@ -404,7 +404,7 @@ class _Use:
     __slots__ = ("_check", "_log", "_share_id", "_shares")
 
     def __init__(
-        self, shares: NodeShares, share_id: object, check: Callable[[ShareLog], Awaitable[None]]
+        self, shares: ShareRegistry, share_id: object, check: Callable[[ShareLog], Awaitable[None]]
     ) -> None:
         self._shares = shares
         self._share_id = share_id
