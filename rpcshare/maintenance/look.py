@@ -9,10 +9,10 @@ import msgspec
 from rpcshare.maintenance.findings import Finding, Problem
 from rpcshare.maintenance.shelf import Shelf
 from rpcshare.shares import objects
+from rpcshare.shares.context import wall_clock
 from rpcshare.shares.expiry import schedule
 from rpcshare.shares.journal import Journal, StoredHead, read_head
 from rpcshare.shares.legacy_layout import LegacyShare, decode_legacy, decode_legacy_index, read_legacy
-from rpcshare.shares.node import wall_clock
 from rpcshare.shares.objects import IndexRow, UnknownVersionError
 from rpcshare.shares.replay import replay
 from rpcshare.shares.state import ShareState

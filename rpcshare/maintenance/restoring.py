@@ -11,10 +11,10 @@ from rpcshare.maintenance.backup import ShareRecord, check_sums, read_share_file
 from rpcshare.maintenance.concurrently import for_each
 from rpcshare.maintenance.stored_share import StoredShare, read_share
 from rpcshare.shares import objects
+from rpcshare.shares.context import wall_clock
 from rpcshare.shares.install import SessionTakenError, install, install_row
 from rpcshare.shares.journal import Journal, StoredHead, read_head
 from rpcshare.shares.legacy_layout import read_legacy, upgrade
-from rpcshare.shares.node import wall_clock
 from rpcshare.shares.objects import Head
 from rpcshare.shares.replay import replay
 from rpcshare.storage import ObjectStore, PreconditionFailedError, StoreError

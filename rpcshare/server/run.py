@@ -52,8 +52,8 @@ from rpcshare.server.tls import ServerTls
 from rpcshare.server.tls_protocols import TlsHttpProtocol, TlsWebSocketProtocol
 from rpcshare.server.token_issuers import token_issuers
 from rpcshare.server.websocket_protocol import WebSocketProtocol
+from rpcshare.shares.context import LogSettings
 from rpcshare.shares.credentials import Credentials
-from rpcshare.shares.node import LogSettings
 from rpcshare.shares.rollback import MARKS_FILE, HighWaterMarks, MarksError, RollbackCheckedStore
 from rpcshare.shares.service import ShareService
 from rpcshare.storage import ObjectStore, StoreError, open_store, store_identity

@@ -1,9 +1,9 @@
 """Shares: what a session is shared as, from the batch that a caller sends to the events it makes."""
 
+from rpcshare.shares.context import LogSettings
 from rpcshare.shares.credentials import Credentials, ShareCredentials
 from rpcshare.shares.events import Deleted, Event, Snapshot, Sync
 from rpcshare.shares.hub import Subscription
-from rpcshare.shares.node import LogSettings
 from rpcshare.shares.page import Page
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.state import SessionIndex

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from rpcshare.shares import objects
+from rpcshare.shares.context import OpenLog, wall_clock
 from rpcshare.shares.journal import Journal
 from rpcshare.shares.legacy_layout import decode_legacy_index
-from rpcshare.shares.node import OpenLog, wall_clock
 from rpcshare.shares.objects import IndexRow
 from rpcshare.shares.page import Page, Query
 from rpcshare.storage import ObjectStore, PreconditionFailedError, StoreError

@@ -18,10 +18,10 @@ from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.long_work import LongWork
 from rpcshare.shares import objects
 from rpcshare.shares.compaction import Compactor
+from rpcshare.shares.context import NodeContext
 from rpcshare.shares.failures import share_not_found, storage_unavailable
 from rpcshare.shares.journal import Journal, StoredHead
 from rpcshare.shares.legacy_layout import LegacyJournal, LegacyShare, finish_upgrade
-from rpcshare.shares.node import Node
 from rpcshare.shares.objects import Head, LoggedSync
 from rpcshare.shares.replica import Replica
 from rpcshare.shares.syncdata import Batch
@@ -43,7 +43,12 @@ class ShareLog:
     """
 
     def __init__(
-        self, node: Node, share_id: str, head: Head, head_etag: str | None, journal: Journal | None = None
+        self,
+        node: NodeContext,
+        share_id: str,
+        head: Head,
+        head_etag: str | None,
+        journal: Journal | None = None,
     ) -> None:
         journal = journal or Journal(node.store, share_id, head.generation)
         self.share_id = share_id
@@ -61,7 +66,7 @@ class ShareLog:
         self._unsubscribe = node.broadcaster.subscribe(share_id, self._on_appended)
 
     @classmethod
-    async def open(cls, node: Node, share_id: str, found: StoredHead) -> "ShareLog":
+    async def open(cls, node: NodeContext, share_id: str, found: StoredHead) -> "ShareLog":
         """Read the share whose head is ``found``. See :attr:`is_ended` before using it.
 
         Raises:
@@ -75,7 +80,7 @@ class ShareLog:
         return log
 
     @classmethod
-    async def open_older(cls, node: Node, share_id: str, older: LegacyShare) -> "ShareLog":
+    async def open_older(cls, node: NodeContext, share_id: str, older: LegacyShare) -> "ShareLog":
         """Open a share in the older layout, which stays in it until the first write.
 
         Raises:
@@ -87,7 +92,7 @@ class ShareLog:
         return log
 
     @classmethod
-    def new(cls, node: Node, share_id: str, found: StoredHead) -> "ShareLog":
+    def new(cls, node: NodeContext, share_id: str, found: StoredHead) -> "ShareLog":
         """Return the share whose head ``found`` has just been written: there is nothing to read."""
         log = cls(node, share_id, found.head, found.etag)
         log._is_open = True

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from time import monotonic
 
+from rpcshare.shares.context import OpenLog
 from rpcshare.shares.log import ShareLog
-from rpcshare.shares.node import OpenLog
 
 __all__ = ["IDLE_AFTER", "IDLE_BUDGET", "OpenShares"]
 

@@ -16,6 +16,7 @@ from rpcshare.shares.access_settings import AccessChange
 from rpcshare.shares.activity import Activity
 from rpcshare.shares.catalogue import Catalogue
 from rpcshare.shares.claim import Claim, adopted
+from rpcshare.shares.context import LogSettings, NodeContext, OpenLog
 from rpcshare.shares.credentials import ShareCredentials, is_share_id
 from rpcshare.shares.expiry import Expiry, schedule
 from rpcshare.shares.failures import share_gone, share_not_found, storage_unavailable
@@ -23,7 +24,6 @@ from rpcshare.shares.hub import Subscription
 from rpcshare.shares.journal import read_head
 from rpcshare.shares.legacy_layout import read_legacy
 from rpcshare.shares.log import ShareLog
-from rpcshare.shares.node import LogSettings, Node, OpenLog
 from rpcshare.shares.objects import Head
 from rpcshare.shares.open_shares import OpenShares
 from rpcshare.shares.outline import Transcript
@@ -79,7 +79,7 @@ class ShareRegistry:
         self._refusal = refusal
         self._on_expired = on_expired
         self._sweeper = Sweeper(settings.grace)
-        self._node = Node(store, broadcaster, self._sweeper, settings, clock, observer=self)
+        self._node = NodeContext(store, broadcaster, self._sweeper, settings, clock, observer=self)
         self._catalogue = Catalogue(store, is_shared=is_shared, clock=clock)
         self._expiry = Expiry(store, clock, self._remove_if_expired)
         self.open_shares = OpenShares(self._load, memory_budget)

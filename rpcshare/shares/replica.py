@@ -23,12 +23,12 @@ from rpcshare.broadcast import LogAppended
 from rpcshare.errors import ShareError
 from rpcshare.shares import access
 from rpcshare.shares.compaction import Compactor
+from rpcshare.shares.context import NodeContext
 from rpcshare.shares.document import Document, Documents, Form, Version
 from rpcshare.shares.events import Sync
 from rpcshare.shares.failures import share_not_found, storage_unavailable
 from rpcshare.shares.hub import Hub, Subscription
 from rpcshare.shares.journal import Journal
-from rpcshare.shares.node import Node
 from rpcshare.shares.objects import Head, LogEntry, LoggedSync
 from rpcshare.shares.outline import Transcript
 from rpcshare.shares.replay import replay
@@ -49,7 +49,7 @@ class Replica:
     """What readers are shown of a share, and what its writer stands on. There is nothing in it at first."""
 
     def __init__(
-        self, node: Node, head: Head, head_etag: str | None, journal: Journal, compactor: Compactor
+        self, node: NodeContext, head: Head, head_etag: str | None, journal: Journal, compactor: Compactor
     ) -> None:
         self.share_id = journal.share_id
         self.head = head

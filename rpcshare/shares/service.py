@@ -20,13 +20,13 @@ from rpcshare.shares.access_settings import AccessOptions, AccessSettings, ViewT
 from rpcshare.shares.activity import Activity
 from rpcshare.shares.audited import audited
 from rpcshare.shares.claim import claim
+from rpcshare.shares.context import LogSettings, wall_clock
 from rpcshare.shares.credentials import Credentials, ShareCredentials, check_session_id
 from rpcshare.shares.document import Document, Form, Version
 from rpcshare.shares.doorkeeper import Doorkeeper
 from rpcshare.shares.failures import storage_unavailable
 from rpcshare.shares.hub import Subscription
 from rpcshare.shares.log import ShareLog
-from rpcshare.shares.node import LogSettings, wall_clock
 from rpcshare.shares.objects import Head
 from rpcshare.shares.open_shares import OpenShares
 from rpcshare.shares.outline import Transcript

@@ -5,8 +5,8 @@ from collections import deque
 from collections.abc import Iterable
 
 from rpcshare.errors import ShareError
+from rpcshare.shares.context import LogSettings
 from rpcshare.shares.failures import share_too_large, too_many_items
-from rpcshare.shares.node import LogSettings
 from rpcshare.shares.state import Content
 from rpcshare.shares.syncdata import Batch
 

@@ -13,13 +13,13 @@ SCALARS: list[object] = [
     *([], {}, [[]], [[[]]], {"": {}}, [None], [[None]], ["hello"]),
 ]
 
-Node = tuple[object, object]
+NodeContext = tuple[object, object]
 """A list or a dict, and where in it a value is."""
 
 
-def nodes_of(message: object) -> list[Node]:
+def nodes_of(message: object) -> list[NodeContext]:
     """Return the places of the values within ``message``."""
-    found: list[Node] = []
+    found: list[NodeContext] = []
     left = [message]
     while left:
         value = left.pop()

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from model.world import ADMIN, OWNERS, Node, Site, World
+from model.world import ADMIN, OWNERS, NodeContext, Site, World
 from rpcshare.auth.api_keys import NewApiKey, UnknownApiKeyError
 from rpcshare.auth.caller import ANONYMOUS, Caller
 from rpcshare.auth.credential import Credential, CredentialKind
@@ -67,7 +67,7 @@ class Known:
 class Reader:
     """A subscription, and what it has been told."""
 
-    def __init__(self, site: Site, share_id: str, node: Node, subscription: Subscription) -> None:
+    def __init__(self, site: Site, share_id: str, node: NodeContext, subscription: Subscription) -> None:
         self.site = site
         self.share_id = share_id
         self.node = node
@@ -209,7 +209,7 @@ class Model:
         if (chosen := self.choose(site)) is not None:
             await self._sync(site, self.random.choice(site.nodes), *chosen)
 
-    async def _sync(self, site: Site, node: Node, share_id: str, known: Known) -> None:
+    async def _sync(self, site: Site, node: NodeContext, share_id: str, known: Known) -> None:
         part = self.new_part()
         known.written.add(part)
         try:
@@ -497,7 +497,7 @@ class Model:
             for node in site.nodes:
                 await self.look_at(site, node, share_id, known)
 
-    async def look_at(self, site: Site, node: Node, share_id: str, known: Known) -> None:
+    async def look_at(self, site: Site, node: NodeContext, share_id: str, known: Known) -> None:
         """Look at a share as its owner, as anybody, and as those who watch it."""
         service = node.service
         try:
@@ -527,7 +527,7 @@ class Model:
             if reader.share_id == share_id and reader.site is site:
                 self._look_at_reader(reader, known, seen if reader.node is node else None)
 
-    async def _look_as_anybody(self, node: Node, share_id: str, known: Known) -> None:
+    async def _look_as_anybody(self, node: NodeContext, share_id: str, known: Known) -> None:
         try:
             await node.service.version(ANONYMOUS, share_id)
         except ShareError as exc:
@@ -544,7 +544,7 @@ class Model:
         if seen is not None and not reader.subscription.is_over and (missing := seen - reader.parts):
             raise ModelError(f"a reader of {reader.share_id} was not told {sorted(missing)}")
 
-    def _check_refusal(self, share_id: str, known: Known, exc: ShareError, node: Node) -> None:
+    def _check_refusal(self, share_id: str, known: Known, exc: ShareError, node: NodeContext) -> None:
         """Return if a share may be refused so."""
         self.note(share_id, "refused", exc.code)
         match exc.code:

@@ -29,7 +29,7 @@ from rpcshare.storage import (
     store_identity,
 )
 
-__all__ = ["ADMIN", "OWNERS", "Bus", "Node", "Site", "World"]
+__all__ = ["ADMIN", "OWNERS", "Bus", "NodeContext", "Site", "World"]
 
 OWNERS = [Caller(name, frozenset({Scope.CREATE})) for name in ("alice", "bob")]
 ADMIN = Caller("admin", frozenset({Scope.ADMIN}))
@@ -187,7 +187,7 @@ def void(_result: object) -> None:
     """Return nothing."""
 
 
-class Node:
+class NodeContext:
     """A server on a site, with a clock of its own."""
 
     def __init__(self, site: "Site") -> None:
@@ -224,12 +224,12 @@ class Site:
         self.name = name
         self.store = MemoryStore()
         self.marks = HighWaterMarks.open(world.folder / f"{name}.sqlite3")
-        self.nodes: list[Node] = []
+        self.nodes: list[NodeContext] = []
 
     async def start(self) -> None:
         """Start two nodes."""
         await store_identity(self.store)
-        self.nodes = [Node(self) for _ in range(2)]
+        self.nodes = [NodeContext(self) for _ in range(2)]
 
     async def stop(self) -> None:
         """Stop all nodes."""
@@ -274,7 +274,7 @@ class World:
         for site in self.sites:
             await site.start()
 
-    def nodes(self) -> Iterator[Node]:
+    def nodes(self) -> Iterator[NodeContext]:
         """Yield all nodes of all sites."""
         for site in self.sites:
             yield from site.nodes

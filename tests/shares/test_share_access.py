@@ -13,7 +13,7 @@ from rpcshare.auth.rate_limits import CallerLimits
 from rpcshare.auth.view_tokens import ViewTokenVerifier
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.shares.node import wall_clock
+from rpcshare.shares.context import wall_clock
 
 SESSION = "ses_e07c577c9ffeM4JP4I9eiXoPTK"
 PASSWORD = "correct horse"

@@ -7,7 +7,7 @@ from share_stores import FailingStore, GatedStore, RecordingStore, contents, unt
 
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.errors import ShareError
-from rpcshare.shares.node import LogSettings
+from rpcshare.shares.context import LogSettings
 
 
 def session(title, directory="/home"):

@@ -8,7 +8,7 @@ from share_stores import FailingStore, contents
 
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.shares.node import wall_clock
+from rpcshare.shares.context import wall_clock
 
 SESSION = "ses_e07c577c9ffeM4JP4I9eiXoPTK"
 GONE = (ErrorCode.SHARE_GONE, "Share expired")

@@ -11,7 +11,7 @@ from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.maintenance.exporting import export_shares
 from rpcshare.maintenance.importing import import_bucket
 from rpcshare.maintenance.restoring import restore_shares
-from rpcshare.shares.node import wall_clock
+from rpcshare.shares.context import wall_clock
 from rpcshare.storage import MemoryStore
 
 SESSION = "ses_e07c577c9ffeM4JP4I9eiXoPTK"

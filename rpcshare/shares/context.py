@@ -16,7 +16,7 @@ from rpcshare.shares.state import ShareState
 from rpcshare.shares.sweeper import Sweeper
 from rpcshare.storage import ObjectStore
 
-__all__ = ["LogObserver", "LogSettings", "Node", "OpenLog", "wall_clock"]
+__all__ = ["LogObserver", "LogSettings", "NodeContext", "OpenLog", "wall_clock"]
 
 
 def wall_clock() -> int:
@@ -76,7 +76,7 @@ class LogObserver(Protocol):
         ...
 
 
-class Node(msgspec.Struct, frozen=True):
+class NodeContext(msgspec.Struct, frozen=True):
     """What an open share works with."""
 
     store: ObjectStore
