@@ -15,8 +15,8 @@ from rpcshare.shares import objects
 from rpcshare.shares.access_settings import AccessChange
 from rpcshare.shares.activity import Activity
 from rpcshare.shares.catalogue import Catalogue
-from rpcshare.shares.claim import Claim, adopted
 from rpcshare.shares.context import LogSettings, NodeContext, OpenLog
+from rpcshare.shares.create import Claim, adopted
 from rpcshare.shares.credentials import ShareCredentials, is_share_id
 from rpcshare.shares.expiry import Expiry, schedule
 from rpcshare.shares.failures import share_gone, share_not_found, storage_unavailable

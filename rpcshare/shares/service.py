@@ -19,8 +19,8 @@ from rpcshare.shares import access
 from rpcshare.shares.access_settings import AccessOptions, AccessSettings, ViewToken, parse_expires_in
 from rpcshare.shares.activity import Activity
 from rpcshare.shares.audited import audited
-from rpcshare.shares.claim import claim
 from rpcshare.shares.context import LogSettings, wall_clock
+from rpcshare.shares.create import claim
 from rpcshare.shares.credentials import Credentials, ShareCredentials, check_session_id
 from rpcshare.shares.document import Document, Form, Version
 from rpcshare.shares.doorkeeper import Doorkeeper
