@@ -19,8 +19,8 @@ from rpcshare.rpc import JSON, Codec, Preencoded, RpcError, RpcTarget, Stub, not
 from rpcshare.rpc.sliced_encoding import encode_text
 from rpcshare.shares.document import Document
 from rpcshare.shares.events import Event, Refused, Snapshot, Sync
-from rpcshare.shares.hub import Subscription
 from rpcshare.shares.service import ShareService
+from rpcshare.shares.subscriptions import Subscription
 
 __all__ = ["CallbackSubscription", "event_stream", "preencoded"]
 

@@ -21,7 +21,7 @@ from rpcshare.auth.caller import Caller
 from rpcshare.auth.rate_limits import ConnectionLimit
 from rpcshare.errors import ShareError
 from rpcshare.shares.events import Deleted, Event, Refused, Snapshot, Sync
-from rpcshare.shares.hub import Subscription
+from rpcshare.shares.subscriptions import Subscription
 
 __all__ = [
     "CLOSE_TIMEOUT",

@@ -3,10 +3,10 @@
 from rpcshare.shares.context import LogSettings
 from rpcshare.shares.credentials import Credentials, ShareCredentials
 from rpcshare.shares.events import Deleted, Event, Snapshot, Sync
-from rpcshare.shares.hub import Subscription
 from rpcshare.shares.page import Page
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.state import SessionIndex
+from rpcshare.shares.subscriptions import Subscription
 
 __all__ = [
     "Credentials",

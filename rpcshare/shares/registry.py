@@ -20,7 +20,6 @@ from rpcshare.shares.create import Claim, adopted
 from rpcshare.shares.credentials import ShareCredentials, is_share_id
 from rpcshare.shares.expiry import Expiry, schedule
 from rpcshare.shares.failures import share_gone, share_not_found, storage_unavailable
-from rpcshare.shares.hub import Subscription
 from rpcshare.shares.journal import read_head
 from rpcshare.shares.legacy_layout import read_legacy
 from rpcshare.shares.log import ShareLog
@@ -28,6 +27,7 @@ from rpcshare.shares.objects import Head
 from rpcshare.shares.open_shares import OpenShares
 from rpcshare.shares.outline import Transcript
 from rpcshare.shares.page import Page, Query
+from rpcshare.shares.subscriptions import Subscription
 from rpcshare.shares.sweeper import Sweeper
 from rpcshare.shares.syncdata import Batch
 from rpcshare.storage import MeasuredStore, ObjectStore, StoreError, StoreUsage

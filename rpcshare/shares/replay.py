@@ -5,10 +5,10 @@ from collections.abc import Iterable
 import msgspec
 
 from rpcshare.shares.events import Sync
-from rpcshare.shares.hub import RecentSyncs
 from rpcshare.shares.journal import Journal
 from rpcshare.shares.objects import Head
 from rpcshare.shares.state import ShareState
+from rpcshare.shares.subscriptions import RecentSyncs
 from rpcshare.storage import StoreError
 
 __all__ = ["Replay", "replay"]

@@ -27,12 +27,12 @@ from rpcshare.shares.context import NodeContext
 from rpcshare.shares.document import Document, Documents, Form, Version
 from rpcshare.shares.events import Sync
 from rpcshare.shares.failures import share_not_found, storage_unavailable
-from rpcshare.shares.hub import Hub, Subscription
 from rpcshare.shares.journal import Journal
 from rpcshare.shares.objects import Head, LogEntry, LoggedSync
 from rpcshare.shares.outline import Transcript
 from rpcshare.shares.replay import replay
 from rpcshare.shares.state import ShareState
+from rpcshare.shares.subscriptions import Subscription, Subscriptions
 from rpcshare.shares.write_queue import OwnEntry
 from rpcshare.storage import PreconditionFailedError, StoreError
 
@@ -68,7 +68,7 @@ class Replica:
         self._head_etag = head_etag  # None: there is no head in the store yet
         self._journal = journal
         self._compactor = compactor
-        self._hub = Hub(self.share_id, node.old_versions)
+        self._hub = Subscriptions(self.share_id, node.old_versions)
         self._documents = Documents(node.old_versions)
         self._tombstone: int | None = None  # the entry behind the last that ended the share, if known
         self._announced = 0  # the last entry that another node told of
@@ -103,7 +103,7 @@ class Replica:
     # What readers are shown
 
     def subscribe(self, from_sync_count: int | None, reader: Caller = ANONYMOUS) -> Subscription:
-        """Return a subscription that begins with what the share is now (see :class:`Hub`).
+        """Return a subscription that begins with what the share is now (see :class:`Subscriptions`).
 
         Raises:
             ShareError: SHARE_NOT_FOUND: the share has been deleted.

@@ -25,7 +25,6 @@ from rpcshare.shares.credentials import Credentials, ShareCredentials, check_ses
 from rpcshare.shares.document import Document, Form, Version
 from rpcshare.shares.doorkeeper import Doorkeeper
 from rpcshare.shares.failures import storage_unavailable
-from rpcshare.shares.hub import Subscription
 from rpcshare.shares.log import ShareLog
 from rpcshare.shares.objects import Head
 from rpcshare.shares.open_shares import OpenShares
@@ -34,6 +33,7 @@ from rpcshare.shares.page import Page, Query
 from rpcshare.shares.parsing import BatchParser, is_large
 from rpcshare.shares.registry import ShareRegistry
 from rpcshare.shares.state import SessionIndex
+from rpcshare.shares.subscriptions import Subscription
 from rpcshare.shares.syncdata import Batch
 from rpcshare.storage import ObjectStore, StoreUsage
 
@@ -318,7 +318,7 @@ class ShareService:
     async def subscribe(
         self, caller: Caller, share_id: object, from_sync_count: object = None
     ) -> Subscription:
-        """Return the events of a share: see :class:`~rpcshare.shares.hub.Subscription`.
+        """Return the events of a share: see :class:`~rpcshare.shares.subscriptions.Subscription`.
 
         They end when the caller's standing does.
 

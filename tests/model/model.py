@@ -30,8 +30,8 @@ from rpcshare.maintenance.migration import migrate
 from rpcshare.maintenance.restoring import restore_shares
 from rpcshare.shares import objects
 from rpcshare.shares.events import Deleted, Snapshot, Sync
-from rpcshare.shares.hub import Subscription
 from rpcshare.shares.objects import Head
+from rpcshare.shares.subscriptions import Subscription
 from rpcshare.shares.syncdata import Item, Kind
 
 __all__ = ["Model", "ModelError"]

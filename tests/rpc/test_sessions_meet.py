@@ -13,7 +13,7 @@ from rpcshare.rpc import JSON, Connection, JSONCodec, RpcTarget, Stub, memory_pa
 from rpcshare.rpc.messagepack import MESSAGEPACK
 
 
-class Hub(RpcTarget):
+class Subscriptions(RpcTarget):
     """Gives its peer what the peer of another session offers."""
 
     def __init__(self, other: Stub) -> None:
@@ -31,7 +31,7 @@ async def hub() -> AsyncIterator[tuple[Wire, Connection]]:
     async with (
         Connection(one, Api(), codec=MESSAGEPACK),
         Connection(other, codec=MESSAGEPACK) as connection,
-        Wire(Hub(connection.remote_main)) as wire,
+        Wire(Subscriptions(connection.remote_main)) as wire,
     ):
         await wire.say(["push", ["pipeline", 0, ["other"], []]])
         yield wire, connection

@@ -15,8 +15,8 @@ from rpcshare.rpc import Connection, RpcTarget
 from rpcshare.rpc.transport import memory_pair
 from rpcshare.server.share_rpc import ShareRpc
 from rpcshare.shares.credentials import Credentials
-from rpcshare.shares.hub import Subscription
 from rpcshare.shares.service import ShareService
+from rpcshare.shares.subscriptions import Subscription
 from rpcshare.storage.memory import MemoryStore
 from running_server import RunningServer
 

@@ -5,9 +5,9 @@ import tracemalloc
 import pytest
 
 from rpcshare.shares.events import Deleted, Snapshot, Sync
-from rpcshare.shares.hub import RECENT_SYNCS, Hub
 from rpcshare.shares.old_versions import OldVersions
 from rpcshare.shares.state import ShareState
+from rpcshare.shares.subscriptions import RECENT_SYNCS, Subscriptions
 from rpcshare.shares.syncdata import parse_batch
 
 
@@ -16,7 +16,7 @@ class Share:
 
     def __init__(self, budget=2**20):
         self.state = ShareState("abcdefgh", "ses_abcdefgh", 1000)
-        self.hub = Hub("abcdefgh", OldVersions(budget))
+        self.hub = Subscriptions("abcdefgh", OldVersions(budget))
 
     def sync(self, *batch):
         items = parse_batch(list(batch)).items

@@ -33,8 +33,8 @@ from rpcshare.server.request import request_head
 from rpcshare.server.viewers import CLOSE_TIMEOUT, MAX_CHATTER, STREAMED, until_closed
 from rpcshare.server.websocket_protocol import DIRECT
 from rpcshare.shares.events import Deleted, Event
-from rpcshare.shares.hub import Subscription
 from rpcshare.shares.outline import Transcript
+from rpcshare.shares.subscriptions import Subscription
 
 if TYPE_CHECKING:
     from rpcshare.server.pages.site import PageSite

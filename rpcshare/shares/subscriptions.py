@@ -22,7 +22,7 @@ from rpcshare.shares.outgoing import Outgoing
 from rpcshare.shares.state import Content, ShareState
 from rpcshare.shares.syncdata import Item, Kind
 
-__all__ = ["RECENT_SYNCS", "Hub", "RecentSyncs", "Subscription"]
+__all__ = ["RECENT_SYNCS", "RecentSyncs", "Subscription", "Subscriptions"]
 
 RECENT_SYNCS = 512
 """How many syncs are remembered for subscribers that come back."""
@@ -39,7 +39,7 @@ class Subscription(AsyncIterator[Event]):
     first event replaces all before it.
     """
 
-    def __init__(self, hub: "Hub", first: list[Event], reader: Caller = ANONYMOUS) -> None:
+    def __init__(self, hub: "Subscriptions", first: list[Event], reader: Caller = ANONYMOUS) -> None:
         self.reader = reader
         self._hub = hub
         self._events = deque(first)
@@ -341,7 +341,7 @@ class RecentSyncs:
             self.size -= self._events.popleft().size
 
 
-class Hub:
+class Subscriptions:
     """Hands the events of one share to its subscriptions, and remembers the newest syncs."""
 
     def __init__(self, share_id: str, old_versions: OldVersions | None = None) -> None:
