@@ -35,9 +35,9 @@ from rpcshare.server.app import create_app
 from rpcshare.server.failures import STATUS, error_response, to_rpc_error
 from rpcshare.server.keys_rpc import KeysRpc
 from rpcshare.server.share_rpc import ShareRpc
-from rpcshare.shares.credentials import Credentials
 from rpcshare.shares.events import Deleted, Snapshot, Sync
 from rpcshare.shares.service import ShareService
+from rpcshare.shares.share_identity import Credentials
 from rpcshare.shares.syncdata import parse_batch
 from rpcshare.storage import MemoryStore
 

@@ -21,7 +21,7 @@ from rpcshare.cli.terminal import printable
 from rpcshare.client import ShareClient
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import RpcError
-from rpcshare.shares.credentials import is_share_id
+from rpcshare.shares.share_identity import is_share_id
 
 __all__ = ["Server", "with_server", "with_share"]
 

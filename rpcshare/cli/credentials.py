@@ -7,7 +7,7 @@ from rpcshare.auth.secret_files import kept_shared_secret
 from rpcshare.cli.options import with_settings
 from rpcshare.cli.terminal import json_text, say
 from rpcshare.config import Settings
-from rpcshare.shares.credentials import Credentials
+from rpcshare.shares.share_identity import Credentials
 
 __all__ = ["credentials"]
 

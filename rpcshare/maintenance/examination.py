@@ -15,9 +15,9 @@ from rpcshare.maintenance.findings import Problem, Report
 from rpcshare.maintenance.look import Look, look_at
 from rpcshare.maintenance.shelf import Shelf, shelves
 from rpcshare.shares import objects
-from rpcshare.shares.credentials import is_share_id
 from rpcshare.shares.journal import read_head
 from rpcshare.shares.rollback import HighWaterMarks, described
+from rpcshare.shares.share_identity import is_share_id
 from rpcshare.storage import ObjectInfo, ObjectStore, PreconditionFailedError, StoredObject, StoreError
 
 __all__ = ["examine"]

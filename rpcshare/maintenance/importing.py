@@ -9,10 +9,10 @@ import msgspec
 from rpcshare.maintenance.concurrently import for_each
 from rpcshare.shares import objects
 from rpcshare.shares.create import adopted
-from rpcshare.shares.credentials import is_share_id
 from rpcshare.shares.journal import Journal, read_head
 from rpcshare.shares.legacy_layout import decode_legacy, decode_legacy_index, find_legacy, upgrade
 from rpcshare.shares.objects import Head
+from rpcshare.shares.share_identity import is_share_id
 from rpcshare.storage import ObjectInfo, ObjectStore, PreconditionFailedError, StoreError
 
 __all__ = ["Imported", "import_bucket"]

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import msgspec
 
 from rpcshare.shares import objects
-from rpcshare.shares.credentials import is_share_id
+from rpcshare.shares.share_identity import is_share_id
 from rpcshare.storage import ObjectStore
 
 __all__ = ["Shelf", "shelves"]

@@ -53,9 +53,9 @@ from rpcshare.server.tls_protocols import TlsHttpProtocol, TlsWebSocketProtocol
 from rpcshare.server.token_issuers import token_issuers
 from rpcshare.server.websocket_protocol import WebSocketProtocol
 from rpcshare.shares.context import LogSettings
-from rpcshare.shares.credentials import Credentials
 from rpcshare.shares.rollback import MARKS_FILE, HighWaterMarks, MarksError, RollbackCheckedStore
 from rpcshare.shares.service import ShareService
+from rpcshare.shares.share_identity import Credentials
 from rpcshare.storage import ObjectStore, StoreError, open_store, store_identity
 from rpcshare.storage.conditional_writes import UnconditionalWritesError, check_conditional_writes
 from rpcshare.storage.sqlite_versions import wal_reset_warning

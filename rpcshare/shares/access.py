@@ -6,8 +6,8 @@ Each function returns if the caller may, and raises otherwise.
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.auth.passwords import Passwords
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.shares.credentials import Credentials, SecretKind, equal_secrets, secret_hash
 from rpcshare.shares.objects import Head, Visibility
+from rpcshare.shares.share_identity import Credentials, SecretKind, equal_secrets, secret_hash
 
 __all__ = [
     "adopts_by_writing",

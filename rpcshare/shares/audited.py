@@ -7,7 +7,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from rpcshare.auth.audit import REFUSALS, Action, AuditLog
 from rpcshare.auth.caller import Caller
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.shares.credentials import ShareCredentials
+from rpcshare.shares.share_identity import ShareCredentials
 
 __all__ = ["audited"]
 

@@ -10,17 +10,17 @@ import msgspec
 from rpcshare.auth.caller import Caller
 from rpcshare.shares import objects
 from rpcshare.shares.access_settings import AccessChange
-from rpcshare.shares.credentials import (
+from rpcshare.shares.expiry import schedule
+from rpcshare.shares.journal import StoredHead, read_head
+from rpcshare.shares.legacy_layout import LegacyShare, find_legacy, read_legacy
+from rpcshare.shares.objects import Head, SessionOwner
+from rpcshare.shares.share_identity import (
     Credentials,
     SecretKind,
     ShareCredentials,
     random_secret,
     secret_hash,
 )
-from rpcshare.shares.expiry import schedule
-from rpcshare.shares.journal import StoredHead, read_head
-from rpcshare.shares.legacy_layout import LegacyShare, find_legacy, read_legacy
-from rpcshare.shares.objects import Head, SessionOwner
 from rpcshare.storage import ObjectStore, PreconditionFailedError, StoreError
 
 __all__ = ["Claim", "adopted", "claim"]

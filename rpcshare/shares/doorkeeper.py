@@ -10,9 +10,9 @@ from rpcshare.auth.rate_limits import FailureLimit
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares import access
 from rpcshare.shares.access_settings import AccessChange, AccessOptions, ViewToken
-from rpcshare.shares.credentials import Credentials
 from rpcshare.shares.log import ShareLog
 from rpcshare.shares.objects import Head
+from rpcshare.shares.share_identity import Credentials
 
 __all__ = ["Doorkeeper"]
 

@@ -3,10 +3,10 @@
 from contextlib import suppress
 
 from rpcshare.shares import objects
-from rpcshare.shares.credentials import SecretKind
 from rpcshare.shares.expiry import schedule
 from rpcshare.shares.journal import Journal
 from rpcshare.shares.objects import Head, IndexRow, LogSnapshot, SessionOwner
+from rpcshare.shares.share_identity import SecretKind
 from rpcshare.shares.state import ShareState
 from rpcshare.storage import ObjectStore, PreconditionFailedError
 

@@ -24,7 +24,7 @@ from typing import Self, TypeVar
 import msgspec
 import zstandard
 
-from rpcshare.shares.credentials import SecretKind
+from rpcshare.shares.share_identity import SecretKind
 from rpcshare.shares.state import SessionIndex
 from rpcshare.shares.stored_items import StoredItem, Text, restored, write_items
 from rpcshare.shares.syncdata import Item

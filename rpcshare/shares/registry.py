@@ -17,7 +17,6 @@ from rpcshare.shares.activity import Activity
 from rpcshare.shares.catalogue import Catalogue
 from rpcshare.shares.context import LogSettings, NodeContext, OpenLog
 from rpcshare.shares.create import Claim, adopted
-from rpcshare.shares.credentials import ShareCredentials, is_share_id
 from rpcshare.shares.expiry import Expiry, schedule
 from rpcshare.shares.failures import share_gone, share_not_found, storage_unavailable
 from rpcshare.shares.journal import read_head
@@ -27,6 +26,7 @@ from rpcshare.shares.objects import Head
 from rpcshare.shares.open_shares import OpenShares
 from rpcshare.shares.outline import Transcript
 from rpcshare.shares.page import Page, Query
+from rpcshare.shares.share_identity import ShareCredentials, is_share_id
 from rpcshare.shares.subscriptions import Subscription
 from rpcshare.shares.sweeper import Sweeper
 from rpcshare.shares.syncdata import Batch

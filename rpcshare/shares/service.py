@@ -21,7 +21,6 @@ from rpcshare.shares.activity import Activity
 from rpcshare.shares.audited import audited
 from rpcshare.shares.context import LogSettings, wall_clock
 from rpcshare.shares.create import claim
-from rpcshare.shares.credentials import Credentials, ShareCredentials, check_session_id
 from rpcshare.shares.document import Document, Form, Version
 from rpcshare.shares.doorkeeper import Doorkeeper
 from rpcshare.shares.failures import storage_unavailable
@@ -32,6 +31,7 @@ from rpcshare.shares.outline import Transcript
 from rpcshare.shares.page import Page, Query
 from rpcshare.shares.parsing import BatchParser, is_large
 from rpcshare.shares.registry import ShareRegistry
+from rpcshare.shares.share_identity import Credentials, ShareCredentials, check_session_id
 from rpcshare.shares.state import SessionIndex
 from rpcshare.shares.subscriptions import Subscription
 from rpcshare.shares.syncdata import Batch

@@ -16,8 +16,8 @@ from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.config import Settings
 from rpcshare.rpc import RpcTarget
 from rpcshare.server.app import create_app
-from rpcshare.shares.credentials import Credentials
 from rpcshare.shares.service import ShareService
+from rpcshare.shares.share_identity import Credentials
 from rpcshare.storage import MemoryStore
 
 

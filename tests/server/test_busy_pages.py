@@ -16,8 +16,8 @@ from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.config import Settings
 from rpcshare.server.app import create_app
 from rpcshare.server.pages.drawing_queue import MAX_WAITING, MAX_WAITING_OF_ONE, DrawingQueue
-from rpcshare.shares.credentials import Credentials
 from rpcshare.shares.service import ShareService
+from rpcshare.shares.share_identity import Credentials
 from rpcshare.storage import MemoryStore
 
 OWNER = Caller("alice", frozenset({Scope.CREATE}))

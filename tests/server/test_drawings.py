@@ -17,8 +17,8 @@ from rpcshare.config import Settings
 from rpcshare.pages.pieces import Answer, Cause, Detail, PartPiece, Piece, Request
 from rpcshare.server.app import create_app
 from rpcshare.server.pages.drawings import KEPT, PAGE_CHARACTERS, PAGE_SECONDS, Drawings
-from rpcshare.shares.credentials import Credentials
 from rpcshare.shares.service import ShareService
+from rpcshare.shares.share_identity import Credentials
 from rpcshare.storage import MemoryStore
 
 FULL, UNCOLOURED, PLAIN = Detail

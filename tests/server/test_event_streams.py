@@ -28,8 +28,8 @@ from rpcshare.server import viewers
 from rpcshare.server.app import create_app
 from rpcshare.server.http_protocol import HttpProtocol
 from rpcshare.server.websocket_protocol import WebSocketProtocol
-from rpcshare.shares.credentials import Credentials
 from rpcshare.shares.service import ShareService
+from rpcshare.shares.share_identity import Credentials
 from rpcshare.storage import MemoryStore
 from running_server import RunningServer
 

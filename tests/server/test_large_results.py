@@ -17,8 +17,8 @@ from rpcshare.rpc.messagepack import MESSAGEPACK
 from rpcshare.server import subscriptions
 from rpcshare.server.share_rpc import ShareRpc
 from rpcshare.server.subscriptions import event_stream
-from rpcshare.shares.credentials import Credentials
 from rpcshare.shares.service import ShareService
+from rpcshare.shares.share_identity import Credentials
 from rpcshare.storage.memory import MemoryStore
 
 ALICE, BOB = (Caller(name, frozenset({Scope.ADMIN})) for name in ("alice", "bob"))

@@ -15,9 +15,9 @@ from rpcshare.auth.rate_limits import CallerLimits
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.config import Settings
 from rpcshare.server.app import create_app
-from rpcshare.shares.credentials import Credentials
 from rpcshare.shares.outline import Transcript
 from rpcshare.shares.service import ShareService
+from rpcshare.shares.share_identity import Credentials
 from rpcshare.storage import MemoryStore
 
 OWNER = Caller("alice", frozenset({Scope.CREATE}))

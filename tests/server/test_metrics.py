@@ -14,8 +14,8 @@ import rpcshare
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.compiled import core
 from rpcshare.server import metrics
-from rpcshare.shares.credentials import Credentials
 from rpcshare.shares.service import ShareService
+from rpcshare.shares.share_identity import Credentials
 from rpcshare.storage import MemoryStore
 from running_server import RunningServer
 

@@ -15,8 +15,8 @@ from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.config import Settings
 from rpcshare.server.app import create_app
 from rpcshare.server.operation import ApiRoute, ApiSocket
-from rpcshare.shares.credentials import Credentials
 from rpcshare.shares.service import ShareService
+from rpcshare.shares.share_identity import Credentials
 from rpcshare.storage import MemoryStore
 from running_server import RunningServer
 

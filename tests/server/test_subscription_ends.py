@@ -14,8 +14,8 @@ from rpcshare.broadcast.local import LocalBroadcaster
 from rpcshare.rpc import Connection, RpcTarget
 from rpcshare.rpc.transport import memory_pair
 from rpcshare.server.share_rpc import ShareRpc
-from rpcshare.shares.credentials import Credentials
 from rpcshare.shares.service import ShareService
+from rpcshare.shares.share_identity import Credentials
 from rpcshare.shares.subscriptions import Subscription
 from rpcshare.storage.memory import MemoryStore
 from running_server import RunningServer

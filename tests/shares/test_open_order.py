@@ -8,8 +8,8 @@ from share_stores import WrappedStore
 
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.broadcast import LocalBroadcaster
-from rpcshare.shares.credentials import Credentials
 from rpcshare.shares.service import ShareService
+from rpcshare.shares.share_identity import Credentials
 
 
 class DistantStore(WrappedStore):

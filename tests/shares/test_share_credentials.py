@@ -3,7 +3,7 @@ import uuid
 import pytest
 
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.shares.credentials import (
+from rpcshare.shares.share_identity import (
     Credentials,
     SecretKind,
     check_session_id,

@@ -5,8 +5,8 @@ import msgspec
 import pytest
 
 from rpcshare.shares import objects
-from rpcshare.shares.credentials import SecretKind
 from rpcshare.shares.objects import Head, IndexRow, LoggedSync, LogSnapshot
+from rpcshare.shares.share_identity import SecretKind
 from rpcshare.shares.state import Content, ShareState
 from rpcshare.shares.syncdata import parse_batch
 from rpcshare.storage import StoreError
