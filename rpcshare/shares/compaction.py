@@ -12,10 +12,10 @@ from functools import partial
 
 import msgspec
 
+from rpcshare.shares.delayed_deletes import DelayedDeletes
 from rpcshare.shares.journal import Journal
 from rpcshare.shares.objects import LogSnapshot
 from rpcshare.shares.state import ShareState
-from rpcshare.shares.sweeper import Sweeper
 from rpcshare.storage import StoreError
 
 __all__ = ["CompactionPolicy", "Compactor"]
@@ -53,7 +53,7 @@ _BEST_PACKING = 0.25
 class Compactor:
     """Makes the snapshots of one open share, in the background."""
 
-    def __init__(self, journal: Journal, sweeper: Sweeper, policy: CompactionPolicy) -> None:
+    def __init__(self, journal: Journal, sweeper: DelayedDeletes, policy: CompactionPolicy) -> None:
         self._journal = journal
         self._sweeper = sweeper
         self._policy = policy

@@ -10,10 +10,10 @@ from rpcshare.auth.caller import Caller
 from rpcshare.broadcast import Broadcaster
 from rpcshare.errors import ShareError
 from rpcshare.shares.compaction import CompactionPolicy
+from rpcshare.shares.delayed_deletes import DelayedDeletes
 from rpcshare.shares.objects import Head
 from rpcshare.shares.old_versions import OldVersions
 from rpcshare.shares.state import ShareState
-from rpcshare.shares.sweeper import Sweeper
 from rpcshare.storage import ObjectStore
 
 __all__ = ["LogObserver", "LogSettings", "NodeContext", "OpenLog", "wall_clock"]
@@ -81,7 +81,7 @@ class NodeContext(msgspec.Struct, frozen=True):
 
     store: ObjectStore
     broadcaster: Broadcaster
-    sweeper: Sweeper
+    sweeper: DelayedDeletes
     settings: LogSettings
     clock: Callable[[], int]
     """Milliseconds since the epoch."""

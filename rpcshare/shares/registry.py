@@ -17,6 +17,7 @@ from rpcshare.shares.activity import Activity
 from rpcshare.shares.catalogue import Catalogue
 from rpcshare.shares.context import LogSettings, NodeContext, OpenLog
 from rpcshare.shares.create import Claim, adopted
+from rpcshare.shares.delayed_deletes import DelayedDeletes
 from rpcshare.shares.expiry import Expiry, schedule
 from rpcshare.shares.failures import share_gone, share_not_found, storage_unavailable
 from rpcshare.shares.journal import read_head
@@ -28,7 +29,6 @@ from rpcshare.shares.outline import Transcript
 from rpcshare.shares.page import Page, Query
 from rpcshare.shares.share_identity import ShareCredentials, is_share_id
 from rpcshare.shares.subscriptions import Subscription
-from rpcshare.shares.sweeper import Sweeper
 from rpcshare.shares.syncdata import Batch
 from rpcshare.storage import MeasuredStore, ObjectStore, StoreError, StoreUsage
 
@@ -78,7 +78,7 @@ class ShareRegistry:
         self._activity = activity
         self._refusal = refusal
         self._on_expired = on_expired
-        self._sweeper = Sweeper(settings.grace)
+        self._sweeper = DelayedDeletes(settings.grace)
         self._node = NodeContext(store, broadcaster, self._sweeper, settings, clock, observer=self)
         self._catalogue = Catalogue(store, is_shared=is_shared, clock=clock)
         self._expiry = Expiry(store, clock, self._remove_if_expired)

@@ -8,7 +8,7 @@ from share_stores import FailingStore, GatedStore, RecordingStore, contents, unt
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.shares import LogSettings
 from rpcshare.shares.compaction import CompactionPolicy
-from rpcshare.shares.sweeper import Sweeper
+from rpcshare.shares.delayed_deletes import DelayedDeletes
 from rpcshare.storage import StoreError
 
 AT_ONCE = CompactionPolicy(tail_size=0, tail_ratio=0.0, tail_entries=0)
@@ -154,7 +154,7 @@ async def test_a_closed_sweeper_deletes_nothing_any_more():
     async def delete():
         deleted.append(True)
 
-    sweeper = Sweeper(grace=0.0)
+    sweeper = DelayedDeletes(grace=0.0)
     sweeper.later("ses_1", delete)
     await sweeper.close()
     await asyncio.sleep(0.01)
@@ -170,7 +170,7 @@ async def test_a_deletion_that_fails_is_logged_and_others_go_on(caplog):
     async def delete():
         deleted.set()
 
-    sweeper = Sweeper(grace=0.0)
+    sweeper = DelayedDeletes(grace=0.0)
     sweeper.later("ses_1", fail)
     sweeper.later("ses_1", delete)
     await deleted.wait()

@@ -7,12 +7,12 @@ from itertools import count
 
 from rpcshare.storage import StoreError
 
-__all__ = ["Sweeper"]
+__all__ = ["DelayedDeletes"]
 
 logger = logging.getLogger(__name__)
 
 
-class Sweeper:
+class DelayedDeletes:
     """Runs deletions after a grace period, in the background.
 
     Nothing depends on them: what is still waiting at :meth:`close`, or fails, is garbage that the
