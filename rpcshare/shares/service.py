@@ -19,10 +19,10 @@ from rpcshare.shares import access
 from rpcshare.shares.access_settings import AccessOptions, AccessSettings, ViewToken, parse_expires_in
 from rpcshare.shares.activity import Activity
 from rpcshare.shares.audited import audited
+from rpcshare.shares.authorization import Authorization
 from rpcshare.shares.context import LogSettings, wall_clock
 from rpcshare.shares.create import claim
 from rpcshare.shares.document import Document, Form, Version
-from rpcshare.shares.doorkeeper import Doorkeeper
 from rpcshare.shares.failures import storage_unavailable
 from rpcshare.shares.log import ShareLog
 from rpcshare.shares.objects import Head
@@ -95,7 +95,7 @@ class ShareService:
             max_size=settings.max_share_size, max_items=settings.max_share_items, redact=redact
         )
         self._clock = clock
-        self._door = Doorkeeper(credentials, clock, limits.failures)
+        self._door = Authorization(credentials, clock, limits.failures)
         self._shares = ShareRegistry(
             store,
             broadcaster,

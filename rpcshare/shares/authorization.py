@@ -14,13 +14,13 @@ from rpcshare.shares.log import ShareLog
 from rpcshare.shares.objects import Head
 from rpcshare.shares.share_identity import Credentials
 
-__all__ = ["Doorkeeper"]
+__all__ = ["Authorization"]
 
 _CHANGES_WAITING = 8
 _DECISIONS = 10  # on one read, whose share has other settings each time
 
 
-class Doorkeeper:
+class Authorization:
     """Verifies secrets and passwords of shares, and makes view tokens."""
 
     def __init__(self, credentials: Credentials, clock: Callable[[], int], failures: FailureLimit) -> None:
