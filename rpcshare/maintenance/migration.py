@@ -14,7 +14,7 @@ import msgspec
 
 from rpcshare.maintenance.concurrently import for_each
 from rpcshare.shares import objects
-from rpcshare.shares.newer import Newer, merged, newer
+from rpcshare.shares.version_order import Newer, merged, newer
 from rpcshare.storage import (
     IDENTITY_KEY,
     ObjectInfo,

@@ -20,7 +20,7 @@ import msgspec
 
 from rpcshare.auth.api_keys import KEY_PREFIX, decode_key
 from rpcshare.shares import objects
-from rpcshare.shares.newer import Newer, newer
+from rpcshare.shares.version_order import Newer, newer
 from rpcshare.storage import (
     AtomicStore,
     MeasuredStore,
