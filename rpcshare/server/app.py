@@ -26,11 +26,11 @@ from rpcshare.rpc import Limits
 from rpcshare.rpc.budget import Pool
 from rpcshare.server import api_types
 from rpcshare.server.answers import read_answer
+from rpcshare.server.body_limits import BodyLimits, BodyLimitsMiddleware
 from rpcshare.server.connection_identity import proxy_secret
 from rpcshare.server.cors import CorsMiddleware
 from rpcshare.server.event_socket import EventSocketEndpoint
 from rpcshare.server.failures import HttpError, error_response
-from rpcshare.server.intake import Intake, IntakeMiddleware
 from rpcshare.server.metrics import Metrics, MetricsMiddleware
 from rpcshare.server.open_connections import OpenConnections
 from rpcshare.server.openapi import openapi_document
@@ -101,7 +101,7 @@ def create_app(
     events = EventSocketEndpoint(service, authenticator, origins, viewers)
     site = PageSite(service, authenticator, origins, base_url, seal, held, metrics, settings.workers)
     connections = OpenConnections(
-        rpc, viewers, site, Intake(_bodies_at_once(settings) * settings.max_message_size), metrics
+        rpc, viewers, site, BodyLimits(_bodies_at_once(settings) * settings.max_message_size), metrics
     )
     routes: list[BaseRoute] = [
         *rpc.routes("/rpc"),
@@ -125,7 +125,7 @@ def create_app(
             Middleware(MetricsMiddleware, metrics=metrics),
             Middleware(SecurityHeadersMiddleware, base_url=base_url),
             Middleware(CorsMiddleware, origins=origins),
-            Middleware(IntakeMiddleware, intake=connections.intake),
+            Middleware(BodyLimitsMiddleware, intake=connections.intake),
         ],
         exception_handlers={404: _not_found, 405: _method_not_allowed},
     )

@@ -11,8 +11,8 @@ import zstandard
 from starlette.requests import Request
 
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.server.body_limits import hold_decoded
 from rpcshare.server.failures import HttpError
-from rpcshare.server.intake import hold_decoded
 from rpcshare.server.request import read_body
 
 __all__ = [

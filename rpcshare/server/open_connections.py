@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from rpcshare.server.intake import Intake
+from rpcshare.server.body_limits import BodyLimits
 from rpcshare.server.metrics import Metrics
 from rpcshare.server.pages import PageSite
 from rpcshare.server.rpc_endpoint import RpcEndpoint
@@ -17,7 +17,7 @@ class OpenConnections:
     """The RPC sessions, the readers of events and of pages, and the requests that are still arriving."""
 
     def __init__(
-        self, rpc: RpcEndpoint, viewers: Viewers, site: PageSite, intake: Intake, metrics: Metrics
+        self, rpc: RpcEndpoint, viewers: Viewers, site: PageSite, intake: BodyLimits, metrics: Metrics
     ) -> None:
         self.intake = intake
         self.metrics = metrics

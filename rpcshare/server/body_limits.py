@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rpcshare.auth.rate_limits import network_of
 from rpcshare.errors import ErrorCode, ShareError
 
-__all__ = ["Intake", "IntakeMiddleware", "hold_decoded"]
+__all__ = ["BodyLimits", "BodyLimitsMiddleware", "hold_decoded"]
 
 _PAUSE = 1.0  # seconds: most bodies are dealt with in less
 _ALL_NETWORKS = 2  # times the budget of one
@@ -26,14 +26,14 @@ def hold_decoded(scope: Scope, size: int) -> None:
     """Count ``size`` bytes into which the body of a request is about to be decoded, until it is answered.
 
     Raises:
-        ShareError: as :meth:`Intake.hold` does.
+        ShareError: as :meth:`BodyLimits.hold` does.
     """
     hold: Callable[[int], None] | None = scope.get(_HOLD)
     if hold is not None:
         hold(size)
 
 
-class Intake:
+class BodyLimits:
     """The requests whose bodies are being waited for or dealt with, and how many bytes of them are in memory.
 
     A compressed body counts twice: as it came, and decoded.
@@ -102,10 +102,10 @@ class Intake:
             self._waiting.discard(task)
 
 
-class IntakeMiddleware:
-    """Lets HTTP requests receive by way of an :class:`Intake`."""
+class BodyLimitsMiddleware:
+    """Lets HTTP requests receive by way of an :class:`BodyLimits`."""
 
-    def __init__(self, app: ASGIApp, intake: Intake) -> None:
+    def __init__(self, app: ASGIApp, intake: BodyLimits) -> None:
         self._app = app
         self._intake = intake
 
