@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from rpcshare.server.accepting import unmapped
-from rpcshare.server.outflow import OUTFLOW_PATIENCE, Outflow
+from rpcshare.server.slow_clients import SLOW_CLIENT_TIMEOUT, SlowClients
 from rpcshare.server.websocket_protocol import WebSocketProtocol
 
 __all__ = ["HEAD_TIMEOUT", "LINGER", "MAX_HEAD", "HttpProtocol"]
@@ -64,9 +64,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     head_timeout = HEAD_TIMEOUT
     linger = LINGER
-    outflow_patience = OUTFLOW_PATIENCE
+    outflow_patience = SLOW_CLIENT_TIMEOUT
 
-    _outflow: Outflow
+    _outflow: SlowClients
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 -- whatever uvicorn passes
         super().__init__(*args, **kwargs)
@@ -94,7 +94,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Begin a connection."""
         super().connection_made(transport)
         self.client = unmapped(self.client)
-        self._outflow = Outflow(transport, self.loop, self.outflow_patience)
+        self._outflow = SlowClients(transport, self.loop, self.outflow_patience)
         self.app = self._closing_early(self.app)
         self._wait_for_head()
 

@@ -29,7 +29,7 @@ from rpcshare.rpc.frames import FrameReader, frames_of
 from rpcshare.rpc.transport import Receiver, TransportClosedError
 from rpcshare.rpc.websocket import close_reason
 from rpcshare.server.accepting import unmapped
-from rpcshare.server.outflow import waiting_on
+from rpcshare.server.slow_clients import waiting_on
 
 if TYPE_CHECKING:
     from asyncio import BaseTransport

@@ -7,16 +7,16 @@ import fcntl
 import struct
 import termios
 
-__all__ = ["OUTFLOW_PATIENCE", "Outflow", "waiting_on"]
+__all__ = ["SLOW_CLIENT_TIMEOUT", "SlowClients", "waiting_on"]
 
-OUTFLOW_PATIENCE = 60.0
+SLOW_CLIENT_TIMEOUT = 60.0
 """For how long, in seconds, a client may take nothing at all of what waits for it, at most a quarter more."""
 
 # How often it is looked within that time.
 _LOOKS = 4
 
 
-class Outflow:
+class SlowClients:
     """Cuts off a connection whose client takes nothing, be it slow as it may otherwise.
 
     What waits is in memory, or in the kernel until the client has acknowledged it. The former alone does not
