@@ -30,6 +30,7 @@ from rpcshare.server.body_limits import BodyLimits, BodyLimitsMiddleware
 from rpcshare.server.connection_identity import proxy_secret
 from rpcshare.server.cors import CorsMiddleware
 from rpcshare.server.event_socket import EventSocketEndpoint
+from rpcshare.server.event_streams import EventStreams
 from rpcshare.server.failures import HttpError, error_response
 from rpcshare.server.metrics import Metrics, MetricsMiddleware
 from rpcshare.server.open_connections import OpenConnections
@@ -40,7 +41,6 @@ from rpcshare.server.request import PathKeyMiddleware, ProxyMiddleware
 from rpcshare.server.rest import RestApi
 from rpcshare.server.rpc_endpoint import MESSAGES_IN_A_BATCH, RpcEndpoint
 from rpcshare.server.security_headers import SecurityHeadersMiddleware
-from rpcshare.server.viewers import Viewers
 from rpcshare.shares.service import ShareService
 
 __all__ = ["create_app"]
@@ -96,7 +96,7 @@ def create_app(
         pool=Pool(settings.max_rpc_memory // settings.workers) if settings.max_rpc_memory else None,
         keys=keys,
     )
-    viewers = Viewers(held)
+    viewers = EventStreams(held)
     rest = RestApi(service, authenticator, origins, settings.max_message_size, viewers)
     events = EventSocketEndpoint(service, authenticator, origins, viewers)
     site = PageSite(service, authenticator, origins, base_url, seal, held, metrics, settings.workers)

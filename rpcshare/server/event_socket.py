@@ -13,11 +13,11 @@ from starlette.websockets import WebSocket
 from rpcshare.auth.authenticator import SUBPROTOCOLS, Authenticator, select_subprotocol
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.errors import ErrorCode
+from rpcshare.server.event_streams import MAX_CHATTER, EventSocket, EventStreams
 from rpcshare.server.failures import error_response, upgrade_required
 from rpcshare.server.operation import ApiSocket, Needs, Operation
 from rpcshare.server.request import request_head
 from rpcshare.server.rest import FROM_SYNC_COUNT, from_sync_count
-from rpcshare.server.viewers import MAX_CHATTER, EventSocket, Viewers
 from rpcshare.server.websocket_protocol import DIRECT
 from rpcshare.shares.service import ShareService
 
@@ -30,7 +30,11 @@ class EventSocketEndpoint:
     """Sends the events of a share over each WebSocket whose handshake it accepts."""
 
     def __init__(
-        self, service: ShareService, authenticator: Authenticator, origins: OriginPolicy, viewers: Viewers
+        self,
+        service: ShareService,
+        authenticator: Authenticator,
+        origins: OriginPolicy,
+        viewers: EventStreams,
     ) -> None:
         self._service = service
         self._authenticator = authenticator

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from rpcshare.server.body_limits import BodyLimits
+from rpcshare.server.event_streams import EventStreams
 from rpcshare.server.metrics import Metrics
 from rpcshare.server.pages import PageSite
 from rpcshare.server.rpc_endpoint import RpcEndpoint
-from rpcshare.server.viewers import Viewers
 
 __all__ = ["OpenConnections"]
 
@@ -17,7 +17,7 @@ class OpenConnections:
     """The RPC sessions, the readers of events and of pages, and the requests that are still arriving."""
 
     def __init__(
-        self, rpc: RpcEndpoint, viewers: Viewers, site: PageSite, intake: BodyLimits, metrics: Metrics
+        self, rpc: RpcEndpoint, viewers: EventStreams, site: PageSite, intake: BodyLimits, metrics: Metrics
     ) -> None:
         self.intake = intake
         self.metrics = metrics

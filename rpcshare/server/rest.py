@@ -27,11 +27,11 @@ from rpcshare.server.answers import (
     unchanged_answer,
 )
 from rpcshare.server.content_coding import coding_of
+from rpcshare.server.event_streams import EventStream, EventStreams
 from rpcshare.server.failures import error_response
 from rpcshare.server.json_body import JsonBody, read_json_body
 from rpcshare.server.operation import ApiRoute, Handler, Needs, Operation, Parameter
 from rpcshare.server.request import request_head
-from rpcshare.server.viewers import EventStream, Viewers
 from rpcshare.shares.access_settings import AccessSettings, ViewToken
 from rpcshare.shares.document import Form
 from rpcshare.shares.page import CURSOR_PATTERN
@@ -94,7 +94,7 @@ class RestApi:
         authenticator: Authenticator,
         origins: OriginPolicy,
         max_body: int,
-        viewers: Viewers,
+        viewers: EventStreams,
     ) -> None:
         self._service = service
         self._authenticator = authenticator

@@ -24,7 +24,7 @@ from rpcshare.auth.credential import Credential
 from rpcshare.auth.credential_validity import CredentialValidity
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.config import Settings
-from rpcshare.server import viewers
+from rpcshare.server import event_streams
 from rpcshare.server.app import create_app
 from rpcshare.server.http_protocol import HttpProtocol
 from rpcshare.server.websocket_protocol import WebSocketProtocol

@@ -26,11 +26,11 @@ from rpcshare import jsontext
 from rpcshare.auth.caller import Caller
 from rpcshare.errors import ErrorCode
 from rpcshare.pages.drawing import Update
+from rpcshare.server.event_streams import CLOSE_TIMEOUT, MAX_CHATTER, STREAMED, until_closed
 from rpcshare.server.failures import error_response, explain
 from rpcshare.server.pages.answers import HEADERS
 from rpcshare.server.pages.drawing_queue import BusyError
 from rpcshare.server.request import request_head
-from rpcshare.server.viewers import CLOSE_TIMEOUT, MAX_CHATTER, STREAMED, until_closed
 from rpcshare.server.websocket_protocol import DIRECT
 from rpcshare.shares.events import Deleted, Event
 from rpcshare.shares.outline import Transcript

@@ -30,7 +30,7 @@ __all__ = [
     "Ending",
     "EventSocket",
     "EventStream",
-    "Viewers",
+    "EventStreams",
     "until_closed",
 ]
 
@@ -62,7 +62,7 @@ class Ending(Enum):
     GONE = (1006, "")
 
 
-class Viewers:
+class EventStreams:
     """Those who read events, and what ends it."""
 
     def __init__(self, connections: ConnectionLimit) -> None:
@@ -137,7 +137,7 @@ class EventStream(Response):
 
     def __init__(
         self,
-        viewers: Viewers,
+        viewers: EventStreams,
         caller: Caller,
         subscription: Subscription,
         held: contextlib.AbstractContextManager[object],
@@ -234,7 +234,7 @@ class EventSocket:
     """Sends a share's events over a WebSocket that has been accepted, one text message each."""
 
     def __init__(
-        self, viewers: Viewers, caller: Caller, subscription: Subscription, transport: PartsTransport
+        self, viewers: EventStreams, caller: Caller, subscription: Subscription, transport: PartsTransport
     ) -> None:
         self._transport = transport
         self._viewers = viewers
