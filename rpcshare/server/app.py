@@ -25,7 +25,6 @@ from rpcshare.config import Settings
 from rpcshare.rpc import Limits
 from rpcshare.rpc.budget import Pool
 from rpcshare.server import api_types
-from rpcshare.server.answers import read_answer
 from rpcshare.server.body_limits import BodyLimits, BodyLimitsMiddleware
 from rpcshare.server.connection_identity import proxy_secret
 from rpcshare.server.cors import CorsMiddleware
@@ -38,6 +37,7 @@ from rpcshare.server.openapi import openapi_document
 from rpcshare.server.operation import ApiRoute, Operation
 from rpcshare.server.pages import PageSite
 from rpcshare.server.request import PathKeyMiddleware, ProxyMiddleware
+from rpcshare.server.responses import read_response
 from rpcshare.server.rest import RestApi
 from rpcshare.server.rpc_endpoint import MESSAGES_IN_A_BATCH, RpcEndpoint
 from rpcshare.server.security_headers import SecurityHeadersMiddleware
@@ -194,7 +194,7 @@ def _start_route(base_url: str) -> ApiRoute:
 
 def _document_route(routes: list[BaseRoute], base_url: str) -> ApiRoute:
     async def document(request: Request) -> Response:
-        answer = await read_answer(request, body)
+        answer = await read_response(request, body)
         answer.headers["Access-Control-Allow-Origin"] = "*"  # anybody's tools may read it
         return answer
 

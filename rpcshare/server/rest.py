@@ -19,19 +19,19 @@ from rpcshare.auth.origin import OriginPolicy
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.server import api_types
 from rpcshare.server.admission import READS, admit
-from rpcshare.server.answers import (
-    DocumentAnswers,
-    has_newest,
-    json_answer,
-    read_answer,
-    unchanged_answer,
-)
 from rpcshare.server.content_coding import coding_of
 from rpcshare.server.event_streams import EventStream, EventStreams
 from rpcshare.server.failures import error_response
 from rpcshare.server.json_body import JsonBody, read_json_body
 from rpcshare.server.operation import ApiRoute, Handler, Needs, Operation, Parameter
 from rpcshare.server.request import request_head
+from rpcshare.server.responses import (
+    DocumentResponses,
+    has_newest,
+    json_response,
+    not_modified_response,
+    read_response,
+)
 from rpcshare.shares.access_settings import AccessSettings, ViewToken
 from rpcshare.shares.document import Form
 from rpcshare.shares.page import CURSOR_PATTERN
@@ -101,7 +101,7 @@ class RestApi:
         self._origins = origins
         self._max_body = max_body
         self._viewers = viewers
-        self._documents = DocumentAnswers()
+        self._documents = DocumentResponses()
 
     def routes(self) -> list[ApiRoute]:
         """Return the routes under ``/api``; ``/api/shares`` is opencode's other name for ``/api/share``."""
@@ -193,7 +193,7 @@ class RestApi:
                 if isinstance(answer, Response):
                     return answer
                 body = jsontext.encode(answer)
-                return await read_answer(request, body) if method in READS else json_answer(body)
+                return await read_response(request, body) if method in READS else json_response(body)
             except Exception as exc:  # noqa: BLE001 -- told in one place, whatever it is
                 answer = error_response(exc)
                 if method == "GET" and _is_for_want_of_a_password(exc):
@@ -273,7 +273,7 @@ class RestApi:
         if "if-none-match" in request.headers:
             version = await self._service.version(caller, share_id)
             if has_newest(request, version):
-                return unchanged_answer(version)
+                return not_modified_response(version)
         return await self._documents.answer(request, await self._service.document(caller, share_id, form))
 
     async def _list_all(self, request: Request, caller: Caller) -> object:

@@ -17,7 +17,7 @@ from rpcshare.server.compressed_documents import Compressed, CompressedDocuments
 from rpcshare.server.content_coding import CODINGS, choose_coding, compress
 from rpcshare.shares.document import Document, Version
 
-__all__ = ["DocumentAnswers", "has_newest", "json_answer", "read_answer", "unchanged_answer"]
+__all__ = ["DocumentResponses", "has_newest", "json_response", "not_modified_response", "read_response"]
 
 logger = structlog.get_logger("rpcshare.server")
 
@@ -37,12 +37,12 @@ _READ_HEADERS = {
 _TAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e]*)"')
 
 
-def json_answer(body: bytes) -> Response:
+def json_response(body: bytes) -> Response:
     """Return the answer to a request that has changed something. It may hold a secret."""
     return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
 
 
-class DocumentAnswers:
+class DocumentResponses:
     """Answers with shares. A large one leaves in parts, each when the client has taken most of the last.
 
     So a client that is slow holds one part and what the share is made of, which is there for all. In a coding
@@ -118,7 +118,7 @@ async def _until_gone(receive: Receive) -> None:
         pass
 
 
-async def read_answer(request: Request, body: bytes) -> Response:
+async def read_response(request: Request, body: bytes) -> Response:
     """Return what has no version of its own, such as a page of a listing: its content stands for that."""
     tag = blake2b(body, digest_size=16).hexdigest()
     if _knows(request, tag):
@@ -131,7 +131,7 @@ def has_newest(request: Request, version: Version) -> bool:
     return _knows(request, _tag(version))
 
 
-def unchanged_answer(version: Version) -> Response:
+def not_modified_response(version: Version) -> Response:
     """Return the answer to a client that has the newest version."""
     return _unchanged(_tag(version), _last_modified(version))
 
