@@ -24,7 +24,7 @@ from rpcshare.auth.trusted_proxies import TrustedProxies
 from rpcshare.config import Settings
 from rpcshare.rpc import Limits
 from rpcshare.rpc.budget import Pool
-from rpcshare.server import api_types
+from rpcshare.server import schemas
 from rpcshare.server.body_limits import BodyLimits, BodyLimitsMiddleware
 from rpcshare.server.connection_identity import proxy_secret
 from rpcshare.server.cors import CorsMiddleware
@@ -154,7 +154,7 @@ def _health_routes(service: ShareService, metrics: Metrics) -> list[ApiRoute]:
         headers = {"Cache-Control": "no-store"}
         return Response(await metrics.scraped(), headers=headers, media_type=CONTENT_TYPE_LATEST)
 
-    health, unready = api_types.Health, {503: "The store or the broadcaster does not answer."}
+    health, unready = schemas.Health, {503: "The store or the broadcaster does not answer."}
     return [
         ApiRoute("/healthz", healthz, {"GET": Operation(summary="The server runs", answer=health)}),
         ApiRoute(

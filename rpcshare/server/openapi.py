@@ -10,7 +10,7 @@ import msgspec
 from starlette.routing import BaseRoute
 
 from rpcshare.errors import ErrorCode
-from rpcshare.server import api_types
+from rpcshare.server import schemas
 from rpcshare.server.failures import STATUS
 from rpcshare.server.operation import ApiRoute, ApiSocket, Needs, Operation
 from rpcshare.version import __version__
@@ -49,7 +49,7 @@ def openapi_document(routes: Sequence[BaseRoute], base_url: str) -> dict[str, An
         for kind in (each.body, each.answer, each.events)
         if kind is not None
     ]
-    _, components = msgspec.json.schema_components([*types, api_types.Error], ref_template=_REFERENCE)
+    _, components = msgspec.json.schema_components([*types, schemas.Error], ref_template=_REFERENCE)
     paths: dict[str, dict[str, Any]] = {}
     for route, method, operation in operations:
         paths.setdefault(route.path_format, {})[method.lower()] = _described(route, method, operation)
@@ -167,7 +167,7 @@ def _server_sent(kind: object) -> dict[str, Any]:
 def _error(*codes: str) -> dict[str, Any]:
     return {
         "description": " or ".join(codes),
-        "content": {"application/json": {"schema": _schema(api_types.Error)}},
+        "content": {"application/json": {"schema": _schema(schemas.Error)}},
     }
 
 

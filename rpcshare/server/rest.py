@@ -17,7 +17,7 @@ from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.server import api_types
+from rpcshare.server import schemas
 from rpcshare.server.admission import READS, admit
 from rpcshare.server.content_coding import coding_of
 from rpcshare.server.event_streams import EventStream, EventStreams
@@ -119,38 +119,38 @@ class RestApi:
                     POST=_writing(
                         "Make a share, or get the credentials of one's own again",
                         self._create,
-                        api_types.CreateBody,
-                        api_types.Created,
+                        schemas.CreateBody,
+                        schemas.Created,
                         needs=Needs.CREDENTIAL,
                     ),
                 ),
                 self._route(
                     share,
-                    GET=_reading("All of a share", self._agent_session, api_types.AgentSession),
+                    GET=_reading("All of a share", self._agent_session, schemas.AgentSession),
                     PATCH=_writing(
                         "Change who may read a share, and until when",
                         self._update,
-                        api_types.UpdateBody,
+                        schemas.UpdateBody,
                         AccessSettings,
                     ),
                     DELETE=_writing(
                         "Take a share down",
                         self._delete,
-                        api_types.DeleteBody,
-                        api_types.Success,
+                        schemas.DeleteBody,
+                        schemas.Success,
                         body_required=False,
                     ),
                 ),
                 self._route(
                     share + "/sync",
-                    POST=_writing("Add a batch to a share", self._sync, api_types.SyncBody, api_types.Synced),
+                    POST=_writing("Add a batch to a share", self._sync, schemas.SyncBody, schemas.Synced),
                 ),
                 self._route(
                     share + "/view-token",
                     POST=_writing(
                         "Make a token that reads a share, whatever its visibility",
                         self._create_view_token,
-                        api_types.ViewTokenBody,
+                        schemas.ViewTokenBody,
                         ViewToken,
                         body_required=False,
                     ),
@@ -160,17 +160,17 @@ class RestApi:
                     POST=_writing(
                         "Get such a token for the password of a share",
                         self._unlock,
-                        api_types.UnlockBody,
+                        schemas.UnlockBody,
                         ViewToken,
                     ),
                 ),
                 self._route(
                     share + "/data",
-                    GET=_reading("A share as SyncData", self._sync_data, list[api_types.SyncData]),
+                    GET=_reading("A share as SyncData", self._sync_data, list[schemas.SyncData]),
                 ),
                 self._route(
                     share + "/metadata",
-                    GET=_reading("What a listing tells of a share", self._metadata, api_types.SessionIndex),
+                    GET=_reading("What a listing tells of a share", self._metadata, schemas.SessionIndex),
                 ),
                 self._route(share + "/events", GET=_streaming(self._events)),
             ]
@@ -335,7 +335,7 @@ def _streaming(handler: Handler) -> Operation:
         parameters=(FROM_SYNC_COUNT, _LAST_EVENT_ID),
         answers={200: "One event after the other, until the share is deleted."},
         media_type="text/event-stream",
-        events=api_types.Event,
+        events=schemas.Event,
         codes=(ErrorCode.INVALID_ARGUMENT, ErrorCode.RATE_LIMITED),
     )
 
@@ -346,7 +346,7 @@ def _listing(summary: str, handler: Handler) -> Operation:
         handler=handler,
         needs=Needs.CREDENTIAL,
         parameters=_PAGING,
-        answer=api_types.Page,
+        answer=schemas.Page,
         codes=(ErrorCode.INVALID_ARGUMENT,),
         has_etag=True,
     )
