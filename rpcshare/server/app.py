@@ -32,7 +32,6 @@ from rpcshare.server.event_socket import EventSocketEndpoint
 from rpcshare.server.event_streams import EventStreams
 from rpcshare.server.failures import HttpError, error_response
 from rpcshare.server.metrics import Metrics, MetricsMiddleware
-from rpcshare.server.open_connections import OpenConnections
 from rpcshare.server.openapi import openapi_document
 from rpcshare.server.operation import ApiRoute, Operation
 from rpcshare.server.pages import PageSite
@@ -41,6 +40,7 @@ from rpcshare.server.responses import read_response
 from rpcshare.server.rest import RestApi
 from rpcshare.server.rpc_endpoint import MESSAGES_IN_A_BATCH, RpcEndpoint
 from rpcshare.server.security_headers import SecurityHeadersMiddleware
+from rpcshare.server.shutdown import Shutdown
 from rpcshare.shares.service import ShareService
 
 __all__ = ["create_app"]
@@ -60,7 +60,7 @@ def create_app(
     caller_limits: CallerLimits | None = None,
     audit: AuditLog | None = None,
     seal: SessionSeal | None = None,
-) -> tuple[Starlette, OpenConnections]:
+) -> tuple[Starlette, Shutdown]:
     """Return the application, and what knows the connections that are to be drained and then closed.
 
     Args:
@@ -100,7 +100,7 @@ def create_app(
     rest = RestApi(service, authenticator, origins, settings.max_message_size, viewers)
     events = EventSocketEndpoint(service, authenticator, origins, viewers)
     site = PageSite(service, authenticator, origins, base_url, seal, held, metrics, settings.workers)
-    connections = OpenConnections(
+    connections = Shutdown(
         rpc, viewers, site, BodyLimits(_bodies_at_once(settings) * settings.max_message_size), metrics
     )
     routes: list[BaseRoute] = [

@@ -47,7 +47,7 @@ from rpcshare.server.http_server import HttpServer
 from rpcshare.server.listening import listen, passed_sockets
 from rpcshare.server.logs import configure_logging
 from rpcshare.server.memory import giving_back, tune_allocator
-from rpcshare.server.open_connections import OpenConnections
+from rpcshare.server.shutdown import Shutdown
 from rpcshare.server.tls import ServerTls
 from rpcshare.server.tls_protocols import TlsHttpProtocol, TlsWebSocketProtocol
 from rpcshare.server.token_issuers import token_issuers
@@ -305,7 +305,7 @@ async def _serve(settings: Settings, ground: _Ground, worker: Worker | None) -> 
 async def _run_until(
     stop: asyncio.Event,
     server: HttpServer,
-    connections: OpenConnections,
+    connections: Shutdown,
     ground: _Ground,
     say_ready: Callable[[], None],
 ) -> None:

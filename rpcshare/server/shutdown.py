@@ -10,10 +10,10 @@ from rpcshare.server.metrics import Metrics
 from rpcshare.server.pages import PageSite
 from rpcshare.server.rpc_endpoint import RpcEndpoint
 
-__all__ = ["OpenConnections"]
+__all__ = ["Shutdown"]
 
 
-class OpenConnections:
+class Shutdown:
     """The RPC sessions, the readers of events and of pages, and the requests that are still arriving."""
 
     def __init__(
