@@ -26,7 +26,7 @@ from rpcshare.rpc import Limits
 from rpcshare.rpc.budget import Pool
 from rpcshare.server import schemas
 from rpcshare.server.body_limits import BodyLimits, BodyLimitsMiddleware
-from rpcshare.server.connection_identity import proxy_secret
+from rpcshare.server.connection_verifiers import proxy_secret
 from rpcshare.server.cors import CorsMiddleware
 from rpcshare.server.event_socket import EventSocketEndpoint
 from rpcshare.server.event_streams import EventStreams

@@ -41,7 +41,7 @@ from rpcshare.config import ConfigError, Settings
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.server.accepting import raise_descriptor_limit
 from rpcshare.server.app import create_app
-from rpcshare.server.connection_identity import head_verifiers, warn_of_wide_networks
+from rpcshare.server.connection_verifiers import head_verifiers, warn_of_wide_networks
 from rpcshare.server.http_protocol import HttpProtocol
 from rpcshare.server.http_server import HttpServer
 from rpcshare.server.listening import listen, passed_sockets
