@@ -34,13 +34,13 @@ from rpcshare.server.failures import HttpError, error_response
 from rpcshare.server.metrics import Metrics, MetricsMiddleware
 from rpcshare.server.openapi import openapi_document
 from rpcshare.server.operation import ApiRoute, Operation
-from rpcshare.server.pages import PageSite
 from rpcshare.server.request import PathKeyMiddleware, ProxyMiddleware
 from rpcshare.server.responses import read_response
 from rpcshare.server.rest import RestApi
 from rpcshare.server.rpc_endpoint import MESSAGES_IN_A_BATCH, RpcEndpoint
 from rpcshare.server.security_headers import SecurityHeadersMiddleware
 from rpcshare.server.shutdown import Shutdown
+from rpcshare.server.web import PageSite
 from rpcshare.shares.service import ShareService
 
 __all__ = ["create_app"]

@@ -7,8 +7,8 @@ import asyncio
 from rpcshare.server.body_limits import BodyLimits
 from rpcshare.server.event_streams import EventStreams
 from rpcshare.server.metrics import Metrics
-from rpcshare.server.pages import PageSite
 from rpcshare.server.rpc_endpoint import RpcEndpoint
+from rpcshare.server.web import PageSite
 
 __all__ = ["Shutdown"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rpcshare.pages.pieces import Answer, Cause, Detail, PartPiece, Request
-from rpcshare.server.pages.drawing_processes import DrawingProcesses
+from rpcshare.server.web.drawing_processes import DrawingProcesses
 
 # What Pygments takes cubic time for: hours at this length.
 ENDLESS = "```docker\nCMD" + "\n" * 5000 + "x\n```"

@@ -16,7 +16,7 @@ from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.config import Settings
 from rpcshare.pages.pieces import Answer, Cause, Detail, PartPiece, Piece, Request
 from rpcshare.server.app import create_app
-from rpcshare.server.pages.drawings import KEPT, PAGE_CHARACTERS, PAGE_SECONDS, Drawings
+from rpcshare.server.web.drawings import KEPT, PAGE_CHARACTERS, PAGE_SECONDS, Drawings
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.share_identity import Credentials
 from rpcshare.storage import MemoryStore
@@ -81,7 +81,7 @@ async def test_what_cannot_be_drawn_even_plain_is_left_out() -> None:
 async def test_how_a_piece_must_be_drawn_is_remembered_by_its_content(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("rpcshare.server.pages.drawings.KEPT", 0)  # nothing that is drawn is kept
+    monkeypatch.setattr("rpcshare.server.web.drawings.KEPT", 0)  # nothing that is drawn is kept
     drawer = Drawer({b"a": [failing(Cause.TIME), Answer(0.1, "once"), Answer(0.1, "again")]})
     drawings = Drawings(drawer, omitted)
     await drawings.draw("share", [piece("a")])

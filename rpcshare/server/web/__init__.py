@@ -1,5 +1,5 @@
 """The HTML pages, over HTTP: routes, forms, cookies and live updates."""
 
-from rpcshare.server.pages.site import PageSite
+from rpcshare.server.web.site import PageSite
 
 __all__ = ["PageSite"]

@@ -28,16 +28,16 @@ from rpcshare.errors import ErrorCode
 from rpcshare.pages.drawing import Update
 from rpcshare.server.event_streams import CLOSE_TIMEOUT, MAX_CHATTER, STREAMED, until_closed
 from rpcshare.server.failures import error_response, explain
-from rpcshare.server.pages.answers import HEADERS
-from rpcshare.server.pages.drawing_queue import BusyError
 from rpcshare.server.request import request_head
+from rpcshare.server.web.answers import HEADERS
+from rpcshare.server.web.drawing_queue import BusyError
 from rpcshare.server.websocket_protocol import DIRECT
 from rpcshare.shares.events import Deleted, Event
 from rpcshare.shares.outline import Transcript
 from rpcshare.shares.subscriptions import Subscription
 
 if TYPE_CHECKING:
-    from rpcshare.server.pages.site import PageSite
+    from rpcshare.server.web.site import PageSite
 
 __all__ = ["LiveStreams"]
 

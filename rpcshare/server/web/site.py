@@ -18,16 +18,16 @@ from rpcshare.auth.rate_limits import ConnectionLimit
 from rpcshare.pages.drawing import Frame, Pages
 from rpcshare.pages.pieces import Draft
 from rpcshare.server.metrics import Metrics
-from rpcshare.server.pages.answers import busy_answer, html_answer, static_answer
-from rpcshare.server.pages.drawing_processes import DrawingProcesses
-from rpcshare.server.pages.drawing_queue import BusyError, DrawingQueue
-from rpcshare.server.pages.drawings import Drawings
-from rpcshare.server.pages.live import LiveStreams
-from rpcshare.server.pages.refusals import refusal
-from rpcshare.server.pages.session_pages import SessionPages
-from rpcshare.server.pages.share_pages import SharePages
-from rpcshare.server.pages.signing_in import SigningIn
 from rpcshare.server.request import request_head
+from rpcshare.server.web.answers import busy_answer, html_answer, static_answer
+from rpcshare.server.web.drawing_processes import DrawingProcesses
+from rpcshare.server.web.drawing_queue import BusyError, DrawingQueue
+from rpcshare.server.web.drawings import Drawings
+from rpcshare.server.web.live import LiveStreams
+from rpcshare.server.web.refusals import refusal
+from rpcshare.server.web.session_pages import SessionPages
+from rpcshare.server.web.share_pages import SharePages
+from rpcshare.server.web.signing_in import SigningIn
 from rpcshare.shares.service import ShareService
 
 __all__ = ["PageSite"]

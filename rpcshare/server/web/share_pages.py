@@ -13,11 +13,11 @@ from rpcshare.auth.caller import Caller
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.pages.drawing import Frame
 from rpcshare.pages.pieces import Draft
-from rpcshare.server.pages.answers import etag, html_answer, not_modified
+from rpcshare.server.web.answers import etag, html_answer, not_modified
 from rpcshare.shares.outline import Transcript
 
 if TYPE_CHECKING:
-    from rpcshare.server.pages.site import PageSite
+    from rpcshare.server.web.site import PageSite
 
 __all__ = ["SharePages"]
 

@@ -11,12 +11,12 @@ from starlette.responses import Response
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.pages.drawing import Listing
-from rpcshare.server.pages.answers import html_answer, redirect
-from rpcshare.server.pages.forms import check_own_form
+from rpcshare.server.web.answers import html_answer, redirect
+from rpcshare.server.web.forms import check_own_form
 from rpcshare.shares.page import Page
 
 if TYPE_CHECKING:
-    from rpcshare.server.pages.site import PageSite
+    from rpcshare.server.web.site import PageSite
 
 __all__ = ["SessionPages"]
 
