@@ -9,8 +9,8 @@ from rpcshare.storage.conditional_writes import (
     UselessConditionsError,
     check_conditional_writes,
 )
+from rpcshare.storage.factory import open_store
 from rpcshare.storage.memory import MemoryStore
-from rpcshare.storage.opening import open_store
 from rpcshare.storage.sqlite import SqliteStore
 from rpcshare.storage.store import (
     AtomicStore,
