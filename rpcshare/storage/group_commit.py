@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
-from rpcshare.storage.new_objects import MOST_AT_ONCE, NewObject, insert_all
+from rpcshare.storage.bulk_insert import MOST_AT_ONCE, NewObject, insert_all
 from rpcshare.storage.sqlite_guard import StoreMovedError
 from rpcshare.storage.sqlite_turns import WriterTurns
 from rpcshare.storage.store import StoreError

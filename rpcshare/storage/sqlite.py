@@ -11,9 +11,9 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import Self, TypeVar
 
+from rpcshare.storage.bulk_insert import NewObject
 from rpcshare.storage.group_commit import GroupCommit
 from rpcshare.storage.keys import key_range
-from rpcshare.storage.new_objects import NewObject
 from rpcshare.storage.sqlite_file import open_reader, open_writer, write_something
 from rpcshare.storage.sqlite_guard import FileGuard
 from rpcshare.storage.sqlite_turns import WriterTurns

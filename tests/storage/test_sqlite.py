@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rpcshare.storage import PreconditionFailedError, SqliteStore, StoreError
-from rpcshare.storage.new_objects import MOST_AT_ONCE
+from rpcshare.storage.bulk_insert import MOST_AT_ONCE
 
 
 @pytest.fixture
