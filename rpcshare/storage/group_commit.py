@@ -17,8 +17,8 @@ from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from rpcshare.storage.bulk_insert import MOST_AT_ONCE, NewObject, insert_all
+from rpcshare.storage.fair_lock import FairLock
 from rpcshare.storage.sqlite_guard import StoreMovedError
-from rpcshare.storage.sqlite_turns import WriterTurns
 from rpcshare.storage.store import StoreError
 
 __all__ = ["GroupCommit"]
@@ -61,7 +61,7 @@ class GroupCommit:
         *,
         name: str,
         verify: Callable[[sqlite3.Connection], None],
-        turns: WriterTurns | None = None,
+        turns: FairLock | None = None,
     ) -> None:
         """Start the thread.
 

@@ -12,11 +12,11 @@ from time import monotonic
 from typing import Self, TypeVar
 
 from rpcshare.storage.bulk_insert import NewObject
+from rpcshare.storage.fair_lock import FairLock
 from rpcshare.storage.group_commit import GroupCommit
 from rpcshare.storage.keys import key_range
 from rpcshare.storage.sqlite_file import open_reader, open_writer, write_something
 from rpcshare.storage.sqlite_guard import FileGuard
-from rpcshare.storage.sqlite_turns import WriterTurns
 from rpcshare.storage.store import (
     ObjectInfo,
     PreconditionFailedError,
@@ -197,9 +197,9 @@ def _open_connections(
     return writer, readers, guard
 
 
-def _open_turns(path: Path, writer: sqlite3.Connection, readers: Sequence[sqlite3.Connection]) -> WriterTurns:
+def _open_turns(path: Path, writer: sqlite3.Connection, readers: Sequence[sqlite3.Connection]) -> FairLock:
     try:
-        return WriterTurns(path)
+        return FairLock(path)
     except OSError as exc:
         for connection in (writer, *readers):
             connection.close()

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from rpcshare.storage import SqliteStore, StoreError
-from rpcshare.storage.sqlite_turns import WriterTurns
+from rpcshare.storage.fair_lock import FairLock
 
 
 @pytest.fixture
 def new_turns(tmp_path: Path):
-    made: list[WriterTurns] = []
+    made: list[FairLock] = []
 
-    def make() -> WriterTurns:
-        made.append(WriterTurns(tmp_path / "store.sqlite3"))
+    def make() -> FairLock:
+        made.append(FairLock(tmp_path / "store.sqlite3"))
         return made[-1]
 
     yield make
@@ -28,11 +28,11 @@ def new_turns(tmp_path: Path):
         turns.close()
 
 
-def test_one_has_a_turn_at_a_time(new_turns: Callable[[], WriterTurns]) -> None:
+def test_one_has_a_turn_at_a_time(new_turns: Callable[[], FairLock]) -> None:
     inside: list[str] = []
     seen: list[list[str]] = []
 
-    def write(name: str, turns: WriterTurns) -> None:
+    def write(name: str, turns: FairLock) -> None:
         for _ in range(50):
             with turns:
                 inside.append(name)
@@ -48,7 +48,7 @@ def test_one_has_a_turn_at_a_time(new_turns: Callable[[], WriterTurns]) -> None:
     assert all(len(names) == 1 for names in seen)
 
 
-def test_who_waits_comes_before_who_has_just_written(new_turns: Callable[[], WriterTurns]) -> None:
+def test_who_waits_comes_before_who_has_just_written(new_turns: Callable[[], FairLock]) -> None:
     busy, other = new_turns(), new_turns()
     order: list[str] = []
     is_waiting, has_written = threading.Event(), threading.Event()
@@ -72,7 +72,7 @@ def test_who_waits_comes_before_who_has_just_written(new_turns: Callable[[], Wri
     assert order == ["waited", "again"]
 
 
-def _gets_next(turns: WriterTurns) -> bool:
+def _gets_next(turns: FairLock) -> bool:
     import fcntl
 
     try:
@@ -86,7 +86,7 @@ def _gets_next(turns: WriterTurns) -> bool:
 HOLDER = """
 import sys
 from pathlib import Path
-from rpcshare.storage.sqlite_turns import WriterTurns
+from rpcshare.storage.fair_lock import WriterTurns
 with WriterTurns(Path(sys.argv[1])):
     print("has it", flush=True)
     sys.stdin.read()
@@ -107,7 +107,7 @@ def holder(tmp_path: Path):
 async def test_a_process_that_dies_in_its_turn_holds_nobody_up(
     holder: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rpcshare.storage.sqlite_turns._PATIENCE", 3600.0)
+    monkeypatch.setattr("rpcshare.storage.fair_lock._PATIENCE", 3600.0)
     store = await SqliteStore.open(tmp_path / "store.sqlite3", takes_turns=True)
     os.kill(holder.pid, signal.SIGKILL)
     await store.put("key", b"body")
@@ -117,14 +117,14 @@ async def test_a_process_that_dies_in_its_turn_holds_nobody_up(
 async def test_a_process_that_does_not_go_on_is_passed_by(
     holder: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rpcshare.storage.sqlite_turns._PATIENCE", 0.1)
+    monkeypatch.setattr("rpcshare.storage.fair_lock._PATIENCE", 0.1)
     store = await SqliteStore.open(tmp_path / "store.sqlite3", takes_turns=True)
     await store.put("key", b"body")
     await store.close()
     assert holder.poll() is None
 
 
-def test_the_files_are_their_owners_alone(new_turns: Callable[[], WriterTurns], tmp_path: Path) -> None:
+def test_the_files_are_their_owners_alone(new_turns: Callable[[], FairLock], tmp_path: Path) -> None:
     new_turns()
     assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {
         "store.sqlite3-next": 0o600,

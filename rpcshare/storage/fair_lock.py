@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["WriterTurns"]
+__all__ = ["FairLock"]
 
 # For so many seconds a turn is waited for. It makes nothing safe, SQLite's own lock does: behind a process
 # that holds a turn and does not go on, one does without.
@@ -25,7 +25,7 @@ _PATIENCE = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.0001, 0.002  # seconds: a commit takes between the two, or a little longer
 
 
-class WriterTurns:
+class FairLock:
     """The turns of one process, or of one of several connections: a context in which it is its turn."""
 
     def __init__(self, path: Path) -> None:
