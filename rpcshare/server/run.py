@@ -57,7 +57,7 @@ from rpcshare.shares.rollback import MARKS_FILE, HighWaterMarks, MarksError, Rol
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.share_identity import Credentials
 from rpcshare.storage import ObjectStore, StoreError, open_store, store_identity
-from rpcshare.storage.conditional_writes import UnconditionalWritesError, check_conditional_writes
+from rpcshare.storage.conditional_write_probe import UnconditionalWritesError, check_conditional_writes
 from rpcshare.storage.sqlite_versions import wal_reset_warning
 
 if TYPE_CHECKING:

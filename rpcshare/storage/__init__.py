@@ -4,7 +4,7 @@ Not imported from here, because it needs packages that not every server has:
 :class:`rpcshare.storage.s3.S3Store` and :class:`rpcshare.storage.encryption.EncryptedStore`.
 """
 
-from rpcshare.storage.conditional_writes import (
+from rpcshare.storage.conditional_write_probe import (
     UnconditionalWritesError,
     UselessConditionsError,
     check_conditional_writes,
