@@ -11,7 +11,7 @@ import msgspec
 
 from rpcshare.auth.audit import AuditLog
 from rpcshare.auth.rate_limits import CallerLimits, ConnectionLimit, RateLimit
-from rpcshare.broadcast.mailbox import Mailbox, Member, Topic
+from rpcshare.broadcast.worker_messages import Member, Topic, WorkerMessages
 
 __all__ = ["share_limits"]
 
@@ -44,7 +44,7 @@ KNOWN: Final = Topic("credential known", Known)
 HELD: Final = Topic("connections held", Held)
 
 
-def share_limits(limits: CallerLimits, audit: AuditLog, mailbox: Mailbox) -> None:
+def share_limits(limits: CallerLimits, audit: AuditLog, mailbox: WorkerMessages) -> None:
     """Have ``limits``, and those of ``audit``, count what all processes with a mailbox do.
 
     They share the key of their limits.
@@ -59,12 +59,12 @@ def share_limits(limits: CallerLimits, audit: AuditLog, mailbox: Mailbox) -> Non
     _share_connections(limits.connections, mailbox)
 
 
-def _share_rate(limit: RateLimit, mailbox: Mailbox, topic: Topic[Counted]) -> None:
+def _share_rate(limit: RateLimit, mailbox: WorkerMessages, topic: Topic[Counted]) -> None:
     limit.on_count = lambda key: mailbox.post_all(topic, Counted(key))
     mailbox.on(topic, lambda _, message: limit.add(message.key))
 
 
-def _share_connections(limit: ConnectionLimit, mailbox: Mailbox) -> None:
+def _share_connections(limit: ConnectionLimit, mailbox: WorkerMessages) -> None:
     def on_held(sender: Member, message: Held) -> None:
         held = limit.elsewhere.setdefault(sender.slot, {})
         for caller, number in message.connections.items():

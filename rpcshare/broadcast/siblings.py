@@ -8,7 +8,7 @@ import msgspec
 
 from rpcshare.broadcast.broadcaster import LogAppended, Unsubscribe
 from rpcshare.broadcast.local import LocalBroadcaster
-from rpcshare.broadcast.mailbox import Mailbox, Member, Topic
+from rpcshare.broadcast.worker_messages import Member, Topic, WorkerMessages
 
 __all__ = ["SiblingBroadcaster"]
 
@@ -33,14 +33,14 @@ FORGOTTEN: Final = Topic("share forgotten", Forgotten)
 
 
 class SiblingBroadcaster:
-    """A :class:`~rpcshare.broadcast.Broadcaster` over a :class:`~rpcshare.broadcast.mailbox.Mailbox`.
+    """A :class:`~rpcshare.broadcast.Broadcaster` over a :class:`~rpcshare.broadcast.worker_messages.WorkerMessages`.
 
     Each process tells the others which shares it watches, so a message goes to those that want it, which
     mostly is nobody. One that begins to watch what another has been watching may have missed something
     while it said so, and is told that.
     """
 
-    def __init__(self, mailbox: Mailbox) -> None:
+    def __init__(self, mailbox: WorkerMessages) -> None:
         self._mailbox = mailbox
         self._subscribers = LocalBroadcaster()
         self._subscriptions: Counter[str] = Counter()  # by share

@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from rpcshare.broadcast.mailbox import Mailbox, Member, Topic
+from rpcshare.broadcast.worker_messages import Member, Topic, WorkerMessages
 
 __all__ = [
     "DEPARTED",
@@ -131,7 +131,11 @@ class SummedMetrics:
     """One process's part in the sum."""
 
     def __init__(
-        self, mailbox: Mailbox, registry: CollectorRegistry, supervisor: int, departed: Sequence[Family]
+        self,
+        mailbox: WorkerMessages,
+        registry: CollectorRegistry,
+        supervisor: int,
+        departed: Sequence[Family],
     ) -> None:
         """Answer for what is in ``registry``.
 

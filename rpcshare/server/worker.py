@@ -17,8 +17,8 @@ from rpcshare.auth.audit import AuditLog
 from rpcshare.auth.rate_limits import CallerLimits
 from rpcshare.auth.shared_limits import share_limits
 from rpcshare.broadcast import Broadcaster
-from rpcshare.broadcast.mailbox import Mailbox, Mailboxes, Member, Topic
 from rpcshare.broadcast.siblings import SiblingBroadcaster
+from rpcshare.broadcast.worker_messages import Member, Topic, WorkerMessages, WorkerSockets
 from rpcshare.server.summed_metrics import Family, SummedMetrics
 
 __all__ = ["FAILED", "READY", "Failed", "Ready", "Worker"]
@@ -46,7 +46,7 @@ class Worker:
 
     def __init__(
         self,
-        boxes: Mailboxes,
+        boxes: WorkerSockets,
         me: Member,
         *,
         supervisor: int,
@@ -70,19 +70,19 @@ class Worker:
         self._supervisor = supervisor
         self._lifeline = lifeline
         self._departed = departed
-        self._mailbox: Mailbox | None = None
+        self._mailbox: WorkerMessages | None = None
 
     @contextlib.contextmanager
     def among_others(self) -> Iterator[None]:
         """Have a way to the other workers in this context. Needs a running event loop."""
-        self._mailbox = Mailbox(self._boxes, self.me)
+        self._mailbox = WorkerMessages(self._boxes, self.me)
         try:
             yield
         finally:
             self._mailbox.close()
 
     @property
-    def mailbox(self) -> Mailbox:
+    def mailbox(self) -> WorkerMessages:
         """The way to the others."""
         if self._mailbox is None:
             raise RuntimeError("a worker has a mailbox once it is among others")

@@ -23,14 +23,14 @@ from typing import Final, NoReturn, TypeVar
 import structlog
 
 from rpcshare.auth.secret_files import SecretFileError
-from rpcshare.broadcast.mailbox import (
+from rpcshare.broadcast.worker_messages import (
     GONE,
     Gone,
     Letter,
-    Mailboxes,
     Member,
     Outbox,
     Topic,
+    WorkerSockets,
     packed,
     unpacked,
 )
@@ -105,7 +105,7 @@ class _Supervisor:
     def __init__(self, number: int, serve: Serve, listeners: list[socket.socket]) -> None:
         self._serve = serve
         self._listeners = listeners
-        self._boxes = Mailboxes(number + 1)
+        self._boxes = WorkerSockets(number + 1)
         self._slot = number  # its own: the last
         self._places = [_Place(slot, Outbox(self._boxes.outbox(slot))) for slot in range(number)]
         self._running: dict[int, _Place] = {}  # by process id

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 
-from rpcshare.broadcast.mailbox import GONE, Gone, Mailbox, Mailboxes, Member, packed
+from rpcshare.broadcast.worker_messages import GONE, Gone, Member, WorkerMessages, WorkerSockets, packed
 
 __all__ = ["Office", "until", "with_office"]
 
@@ -14,17 +14,17 @@ class Office:
     """The mailboxes, those who read them, and what a supervisor does."""
 
     def __init__(self, slots: int) -> None:
-        self.boxes = Mailboxes(slots)
+        self.boxes = WorkerSockets(slots)
         self._runs = count(1)
-        self._mailboxes: list[Mailbox] = []
+        self._mailboxes: list[WorkerMessages] = []
 
-    def reader(self, slot: int) -> Mailbox:
+    def reader(self, slot: int) -> WorkerMessages:
         """Return a mailbox that is to be started."""
-        mailbox = Mailbox(self.boxes, Member(slot, next(self._runs)))
+        mailbox = WorkerMessages(self.boxes, Member(slot, next(self._runs)))
         self._mailboxes.append(mailbox)
         return mailbox
 
-    def end(self, mailbox: Mailbox) -> None:
+    def end(self, mailbox: WorkerMessages) -> None:
         """Have the process of ``mailbox`` end, and the others told."""
         mailbox.close()
         self._mailboxes.remove(mailbox)

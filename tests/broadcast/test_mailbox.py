@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from broadcast.mailboxes import Office, until, with_office
-from rpcshare.broadcast.mailbox import MAX_MESSAGE, Mailbox, Topic
+from rpcshare.broadcast.worker_messages import MAX_MESSAGE, Topic, WorkerMessages
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -26,7 +26,7 @@ def office() -> Iterator[Office]:
         yield office
 
 
-def listening(office: Office, slot: int) -> tuple[Mailbox, list[tuple[int, str]]]:
+def listening(office: Office, slot: int) -> tuple[WorkerMessages, list[tuple[int, str]]]:
     """Return a mailbox, and what is heard in it: who said it, and what."""
     mailbox, heard = office.reader(slot), []
     mailbox.on(TALK, lambda sender, said: heard.append((sender.slot, said.text)))

@@ -93,7 +93,7 @@ async def test_who_begins_to_watch_what_another_has_open_may_have_missed_somethi
 
 
 async def test_what_the_way_had_no_room_for_is_missed_once_it_is_free(office, monkeypatch):
-    monkeypatch.setattr("rpcshare.broadcast.mailbox._LARGEST_QUEUE", 10_000)  # bytes
+    monkeypatch.setattr("rpcshare.broadcast.worker_messages._LARGEST_QUEUE", 10_000)  # bytes
     here, there = await both(office)
     there.watch()
     await until(lambda: here.is_watched_by(1))

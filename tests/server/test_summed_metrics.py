@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.parser import text_string_to_metric_families
 
 from broadcast.mailboxes import Office, until, with_office
-from rpcshare.broadcast.mailbox import Member, packed, unpacked
+from rpcshare.broadcast.worker_messages import Member, packed, unpacked
 from rpcshare.server import summed_metrics
 from rpcshare.server.summed_metrics import (
     DEPARTED,

@@ -21,7 +21,17 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-__all__ = ["MAX_MESSAGE", "Gone", "Mailbox", "Mailboxes", "Member", "Outbox", "Topic", "packed", "unpacked"]
+__all__ = [
+    "MAX_MESSAGE",
+    "Gone",
+    "Member",
+    "Outbox",
+    "Topic",
+    "WorkerMessages",
+    "WorkerSockets",
+    "packed",
+    "unpacked",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +109,7 @@ def unpacked(data: bytes) -> Letter:
     return _letters.decode(data)
 
 
-class Mailboxes:
+class WorkerSockets:
     """The mailboxes of all processes: made by the one that forks the others."""
 
     def __init__(self, count: int) -> None:
@@ -190,10 +200,10 @@ class Outbox:
         self._size = 0
 
 
-class Mailbox:
+class WorkerMessages:
     """One process's own mailbox, and its way to the others."""
 
-    def __init__(self, boxes: Mailboxes, me: Member) -> None:
+    def __init__(self, boxes: WorkerSockets, me: Member) -> None:
         """Read the box of ``me`` once it is started; until then, nothing is heard."""
         self.me = me
         self._boxes = boxes
