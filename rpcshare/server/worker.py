@@ -17,7 +17,7 @@ from rpcshare.auth.audit import AuditLog
 from rpcshare.auth.rate_limits import CallerLimits
 from rpcshare.auth.shared_limits import share_limits
 from rpcshare.broadcast import Broadcaster
-from rpcshare.broadcast.siblings import SiblingBroadcaster
+from rpcshare.broadcast.worker_broadcaster import WorkerBroadcaster
 from rpcshare.broadcast.worker_messages import Member, Topic, WorkerMessages, WorkerSockets
 from rpcshare.server.summed_metrics import Family, SummedMetrics
 
@@ -90,7 +90,7 @@ class Worker:
 
     def broadcaster(self) -> Broadcaster:
         """Return what tells the others, and nobody else, of news."""
-        return SiblingBroadcaster(self.mailbox)
+        return WorkerBroadcaster(self.mailbox)
 
     def share_limits(self, limits: CallerLimits, audit: AuditLog) -> None:
         """Count what callers do together with the others."""

@@ -6,7 +6,7 @@ import pytest
 
 from broadcast.mailboxes import Office, until, with_office
 from rpcshare.broadcast import LogAppended
-from rpcshare.broadcast.siblings import SiblingBroadcaster
+from rpcshare.broadcast.worker_broadcaster import WorkerBroadcaster
 
 SHARE = "a"
 MISSED = LogAppended.missed(SHARE)
@@ -27,7 +27,7 @@ class Process:
 
     def __init__(self, office: Office, slot: int) -> None:
         self.mailbox = office.reader(slot)
-        self.broadcaster = SiblingBroadcaster(self.mailbox)
+        self.broadcaster = WorkerBroadcaster(self.mailbox)
         self.mailbox.start()
         self.heard: list[LogAppended] = []
 

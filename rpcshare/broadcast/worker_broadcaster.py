@@ -10,7 +10,7 @@ from rpcshare.broadcast.broadcaster import LogAppended, Unsubscribe
 from rpcshare.broadcast.local import LocalBroadcaster
 from rpcshare.broadcast.worker_messages import Member, Topic, WorkerMessages
 
-__all__ = ["SiblingBroadcaster"]
+__all__ = ["WorkerBroadcaster"]
 
 _SHARES_AT_ONCE = 1000  # in one message: ids are 8 characters as a rule, and 300 at most
 
@@ -32,7 +32,7 @@ WATCHED: Final = Topic("share watched", Watched)
 FORGOTTEN: Final = Topic("share forgotten", Forgotten)
 
 
-class SiblingBroadcaster:
+class WorkerBroadcaster:
     """A :class:`~rpcshare.broadcast.Broadcaster` over a :class:`~rpcshare.broadcast.worker_messages.WorkerMessages`.
 
     Each process tells the others which shares it watches, so a message goes to those that want it, which
