@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from time import monotonic
 
+from rpcshare.maintenance.check_share import Look, look_at
 from rpcshare.maintenance.concurrently import for_each
 from rpcshare.maintenance.findings import Problem, Report
-from rpcshare.maintenance.look import Look, look_at
 from rpcshare.maintenance.shelf import Shelf, shelves
 from rpcshare.shares import objects
 from rpcshare.shares.journal import read_head
