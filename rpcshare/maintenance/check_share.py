@@ -7,7 +7,7 @@ from functools import partial
 import msgspec
 
 from rpcshare.maintenance.findings import Finding, Problem
-from rpcshare.maintenance.shelf import Shelf
+from rpcshare.maintenance.stored_keys import Shelf
 from rpcshare.shares import objects
 from rpcshare.shares.context import wall_clock
 from rpcshare.shares.expiry import schedule

@@ -13,7 +13,7 @@ from time import monotonic
 from rpcshare.maintenance.check_share import Look, look_at
 from rpcshare.maintenance.concurrently import for_each
 from rpcshare.maintenance.findings import Problem, Report
-from rpcshare.maintenance.shelf import Shelf, shelves
+from rpcshare.maintenance.stored_keys import Shelf, shelves
 from rpcshare.shares import objects
 from rpcshare.shares.journal import read_head
 from rpcshare.shares.rollback import HighWaterMarks, described

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from rpcshare.maintenance.shelf import shelves
+from rpcshare.maintenance.stored_keys import shelves
 from rpcshare.shares import objects
 from rpcshare.shares.journal import Journal, read_head
 from rpcshare.shares.legacy_layout import find_legacy, read_legacy
