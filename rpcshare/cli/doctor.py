@@ -12,7 +12,7 @@ from rpcshare.cli.progress import counting
 from rpcshare.cli.store_access import STORE_SETTINGS, configured_store
 from rpcshare.cli.terminal import Column, json_text, print_table
 from rpcshare.config import Settings
-from rpcshare.maintenance.examination import examine
+from rpcshare.maintenance.doctor import examine
 from rpcshare.maintenance.findings import Finding, Report
 from rpcshare.shares.rollback import MARKS_FILE, HighWaterMarks, MarksError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import rpcshare
 from rpcshare import jsontext
-from rpcshare.maintenance.examination import examine
+from rpcshare.maintenance.doctor import examine
 from rpcshare.maintenance.findings import Problem, Report
 from rpcshare.maintenance.stored_share import read_share
 from rpcshare.shares.state import ShareState

@@ -19,7 +19,7 @@ from older_shares import SECRET, older_index, older_share, put_older
 
 import rpcshare
 from crash.steps import APPENDING, COMPACTING, CREATING, DELETING, STEPS, UPGRADING
-from rpcshare.maintenance.examination import examine
+from rpcshare.maintenance.doctor import examine
 from rpcshare.storage import ObjectStore, open_store
 from running_server import RunningServer
 from storage.s3_server import ENDPOINT_VARIABLE, moto_server, real_server

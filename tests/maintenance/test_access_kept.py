@@ -4,7 +4,7 @@ import pytest
 
 from rpcshare.auth.caller import ANONYMOUS, Caller
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.maintenance.examination import examine
+from rpcshare.maintenance.doctor import examine
 from rpcshare.maintenance.exporting import export_shares
 from rpcshare.maintenance.migration import migrate
 from rpcshare.maintenance.restoring import restore_shares

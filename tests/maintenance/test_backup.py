@@ -14,7 +14,7 @@ from rpcshare import jsontext
 from rpcshare.auth.caller import ANONYMOUS
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.maintenance.backup import BackupError
-from rpcshare.maintenance.examination import examine
+from rpcshare.maintenance.doctor import examine
 from rpcshare.maintenance.exporting import export_shares
 from rpcshare.maintenance.restoring import restore_shares
 from rpcshare.storage import MemoryStore

@@ -9,7 +9,7 @@ from share_stores import DyingStore, FailingStore, contents
 
 from rpcshare import jsontext
 from rpcshare.errors import ShareError
-from rpcshare.maintenance.examination import examine
+from rpcshare.maintenance.doctor import examine
 from rpcshare.maintenance.findings import Problem
 from rpcshare.shares import LogSettings
 from rpcshare.shares.compaction import CompactionPolicy

@@ -6,7 +6,7 @@ from share_stores import DyingStore, contents
 
 from rpcshare import jsontext
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.maintenance.examination import examine
+from rpcshare.maintenance.doctor import examine
 from rpcshare.maintenance.importing import Imported, import_bucket
 from rpcshare.storage import MemoryStore, StoreError
 

@@ -6,7 +6,7 @@ import pytest
 from older_shares import SECRET, older_share, put_older
 
 from rpcshare import jsontext
-from rpcshare.maintenance.examination import examine
+from rpcshare.maintenance.doctor import examine
 from rpcshare.maintenance.exporting import export_shares
 from rpcshare.maintenance.importing import import_bucket
 from rpcshare.maintenance.migration import migrate

@@ -23,7 +23,7 @@ from rpcshare.auth.api_keys import NewApiKey, UnknownApiKeyError
 from rpcshare.auth.caller import ANONYMOUS, Caller
 from rpcshare.auth.credential import Credential, CredentialKind
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.maintenance.examination import examine
+from rpcshare.maintenance.doctor import examine
 from rpcshare.maintenance.exporting import export_shares
 from rpcshare.maintenance.findings import Problem
 from rpcshare.maintenance.migration import migrate

@@ -7,7 +7,7 @@ from rpcshare.auth.api_key_verifier import ApiKeyVerifier
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.credential import Credential, CredentialKind
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.maintenance.examination import examine
+from rpcshare.maintenance.doctor import examine
 from rpcshare.maintenance.findings import Problem
 from rpcshare.shares import objects
 from rpcshare.shares.rollback import HighWaterMarks, MarksError, RollbackCheckedStore

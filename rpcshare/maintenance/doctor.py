@@ -51,7 +51,7 @@ async def examine(
     Raises:
         StoreError: the store failed.
     """
-    examination = _Examination(store, on_share, marks)
+    examination = _Doctor(store, on_share, marks)
     await examination.look(patience)
     if fix:
         await examination.repair()
@@ -62,7 +62,7 @@ async def examine(
     return examination.report()
 
 
-class _Examination:
+class _Doctor:
     def __init__(
         self, store: ObjectStore, on_share: Callable[[], None], marks: HighWaterMarks | None
     ) -> None:
