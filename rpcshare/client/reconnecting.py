@@ -15,7 +15,7 @@ from typing import Protocol, TypeAlias
 import msgspec
 
 from rpcshare.client.backoff import Backoff
-from rpcshare.client.calls import Calls
+from rpcshare.client.call_queue import CallQueue
 from rpcshare.client.connect_failures import ConnectFailedError
 from rpcshare.client.forks import ForkedError, break_after_fork
 from rpcshare.client.reissuing import MainReference, RepeatedCall, Repetition
@@ -123,7 +123,7 @@ class Reconnecting:
         self._backoff = backoff or Backoff()
         self._change = StateChange(ConnectionState.CONNECTING)
         self._watchers: set[asyncio.Queue[StateChange]] = set()
-        self._calls: Calls | None = None
+        self._calls: CallQueue | None = None
         self._current: Attempt | None = None
         self._keeper: asyncio.Task[None] | None = None
         # When an attempt first failed in a way that no other can change, of those in a row; None: it has not.
@@ -143,7 +143,7 @@ class Reconnecting:
         """
         if self._keeper is not None:
             raise RuntimeError("a connection is entered once")
-        self._calls = Calls()
+        self._calls = CallQueue()
         break_after_fork(self)
         self._keeper = asyncio.create_task(self._keep())
         try:

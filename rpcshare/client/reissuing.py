@@ -1,7 +1,7 @@
 """Calls of the main target that outlive the session on which they are made.
 
 Between the application and the main target of the session of the moment stands
-:class:`~rpcshare.client.calls.Calls`. It sends calls in the order in which they were made, keeps those that
+:class:`~rpcshare.client.call_queue.CallQueue`. It sends calls in the order in which they were made, keeps those that
 are made while there is no session, and sends again what it has been told is safe (:class:`RepeatedCall`) when
 a session ends before the answer. Any other call is sent once, and its result is the session's own: whatever
 it leads to breaks with that session.
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from rpcshare.client.calls import Calls
+from rpcshare.client.call_queue import CallQueue
 from rpcshare.client.outcome import Outcome, on_this_session
 from rpcshare.rpc import ConnectionLostError, RpcError, Stub
 from rpcshare.rpc.local import BrokenReference
@@ -35,7 +35,7 @@ class MainReference(Reference):
 
     __slots__ = ("_calls", "_repeated")
 
-    def __init__(self, calls: Calls, repeated: Mapping[str, Repetition]) -> None:
+    def __init__(self, calls: CallQueue, repeated: Mapping[str, Repetition]) -> None:
         super().__init__(calls)
         self._calls = calls
         self._repeated = repeated
@@ -100,7 +100,7 @@ class OneCall:
 
     def __init__(
         self,
-        calls: Calls,
+        calls: CallQueue,
         ask: Callable[[Reference], Reference],
         let_go: Callable[[], None] | None,
     ) -> None:
@@ -131,7 +131,7 @@ class OneCall:
 class RepeatedCall:
     """A call that is sent again until there is an answer."""
 
-    def __init__(self, calls: Calls, path: Path, arguments: Payload) -> None:
+    def __init__(self, calls: CallQueue, path: Path, arguments: Payload) -> None:
         self.outcome = Outcome(calls, self)
         # What the session of the moment calls the result; calls of the same session are pipelined on it.
         self.attempt: Reference | None = None

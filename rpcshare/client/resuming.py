@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
-from rpcshare.client.calls import Calls, tell_broken
+from rpcshare.client.call_queue import CallQueue, tell_broken
 from rpcshare.client.reissuing import RepeatedCall
 from rpcshare.errors import ErrorCode
 from rpcshare.rpc import UNDEFINED, RpcError, Stub
@@ -30,7 +30,7 @@ _PASSING_DELAY = 1.0
 _GONE = frozenset({ErrorCode.SHARE_NOT_FOUND, ErrorCode.SHARE_GONE})
 
 
-def subscribe(calls: Calls, path: Path, arguments: Payload) -> RepeatedCall:
+def subscribe(calls: CallQueue, path: Path, arguments: Payload) -> RepeatedCall:
     """Return the operation for a call of ``subscribe``."""
     values = arguments.value
     if isinstance(values, list) and len(values) > _ON_EVENT and isinstance(values[_ON_EVENT], Stub):
@@ -45,7 +45,7 @@ class ResumedSubscription(RepeatedCall):
     syncs after the last one, or it begins with a snapshot, which is passed on then.
     """
 
-    def __init__(self, calls: Calls, path: Path, arguments: Payload) -> None:
+    def __init__(self, calls: CallQueue, path: Path, arguments: Payload) -> None:
         super().__init__(calls, path, arguments)
         values: list[object] = arguments.value  # type: ignore[assignment]  # as subscribe() has found
         self._on_event = _function_of(values[_ON_EVENT])
@@ -60,7 +60,7 @@ class ResumedSubscription(RepeatedCall):
         self._reference = _SubscriptionReference(self)
 
     @property
-    def calls(self) -> Calls:
+    def calls(self) -> CallQueue:
         """What sends it."""
         return self._calls
 

@@ -16,7 +16,7 @@ from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.reference import Budget, Instructions, Path, Reference, Releasable
 from rpcshare.rpc.stub import reference_of
 
-__all__ = ["Calls", "tell_broken"]
+__all__ = ["CallQueue", "tell_broken"]
 
 logger = logging.getLogger("rpcshare.client")
 
@@ -31,7 +31,7 @@ WINDOW = 256
 PATIENCE = 5
 
 
-class Calls:
+class CallQueue:
     """The calls that wait for a session or for their answers, and the owner of the references to both."""
 
     account = UNLIMITED
@@ -259,7 +259,7 @@ class _Kept(NearReference):
 
     __slots__ = ("_is_passed_on",)
 
-    def __init__(self, owner: Calls, target: object) -> None:
+    def __init__(self, owner: CallQueue, target: object) -> None:
         super().__init__(owner, target)
         self._is_passed_on = False
 
