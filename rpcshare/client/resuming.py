@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from rpcshare.client.call_queue import CallQueue, tell_broken
-from rpcshare.client.reissuing import RepeatedCall
+from rpcshare.client.retry import RepeatedCall
 from rpcshare.errors import ErrorCode
 from rpcshare.rpc import UNDEFINED, RpcError, Stub
 from rpcshare.rpc.local import BrokenReference, NearReference, ValueReference
