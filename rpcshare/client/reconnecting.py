@@ -18,7 +18,7 @@ from rpcshare.client.backoff import Backoff
 from rpcshare.client.call_queue import CallQueue
 from rpcshare.client.connect_failures import ConnectFailedError
 from rpcshare.client.forks import ForkedError, break_after_fork
-from rpcshare.client.resuming import subscribe
+from rpcshare.client.resubscribe import subscribe
 from rpcshare.client.retry import MainReference, RepeatedCall, Repetition
 from rpcshare.errors import ShareError
 from rpcshare.rpc import SessionClosedError, Stub

@@ -284,7 +284,7 @@ async def served(main: RpcTarget) -> AsyncIterator[str]:
 
 
 async def test_a_failure_that_may_pass_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rpcshare.client.resuming._PASSING_DELAY", 0.01)
+    monkeypatch.setattr("rpcshare.client.resubscribe._PASSING_DELAY", 0.01)
     main = Unreliable(None, "STORAGE_UNAVAILABLE", "RATE_LIMITED", None)
     async with (
         served(main) as url,
