@@ -10,7 +10,7 @@ from types import TracebackType
 
 from rpcshare.client.connect_failures import ConnectFailedError, failure_of, refusal_of
 from rpcshare.client.connecting import CLIENT_LIMITS, authorization, endpoint, require_tls
-from rpcshare.client.posting import Exchange
+from rpcshare.client.http_post import Exchange
 from rpcshare.client.redirects import MOST_REDIRECTS, place_of, redirected
 from rpcshare.rpc import Connection, Stub
 from rpcshare.rpc.batch import BatchClientTransport
