@@ -16,7 +16,7 @@ from access_matrix.callers import Caller
 from access_matrix.deployments import Made
 from access_matrix.operations import CALLS, REQUESTS, Asked, Call, Messages, Request
 from access_matrix.rights import ANSWERS, SHARES, expected
-from rpcshare.pages.assets import Assets
+from rpcshare.render.assets import Assets
 from rpcshare.server.failures import STATUS
 
 __all__ = ["Answers", "ask_http", "ask_over_batches", "ask_over_websocket", "entry_of"]

@@ -3,7 +3,7 @@
 import pytest
 from drawing_shares import Document
 
-from rpcshare.pages.markdown import MAX_MARKDOWN, markdown
+from rpcshare.render.markdown import MAX_MARKDOWN, markdown
 
 
 def test_code_is_highlighted_by_classes_and_never_by_styles() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rpcshare.pages.pieces import Answer, Cause, Detail, PartPiece, Request
+from rpcshare.render.pieces import Answer, Cause, Detail, PartPiece, Request
 from rpcshare.server.web.drawing_processes import DrawingProcesses
 
 # What Pygments takes cubic time for: hours at this length.

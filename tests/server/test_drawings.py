@@ -14,7 +14,7 @@ from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.config import Settings
-from rpcshare.pages.pieces import Answer, Cause, Detail, PartPiece, Piece, Request
+from rpcshare.render.pieces import Answer, Cause, Detail, PartPiece, Piece, Request
 from rpcshare.server.app import create_app
 from rpcshare.server.web.drawings import KEPT, PAGE_CHARACTERS, PAGE_SECONDS, Drawings
 from rpcshare.shares.service import ShareService

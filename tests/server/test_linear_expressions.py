@@ -83,7 +83,7 @@ import rpcshare
 for info in pkgutil.walk_packages(rpcshare.__path__, "rpcshare."):
     if info.name.startswith(tuple(trusted)) or info.name.endswith("__main__"):
         continue
-    if info.name.startswith("rpcshare.pages.") and info.name.rpartition(".")[2] in drawing:
+    if info.name.startswith("rpcshare.render.") and info.name.rpartition(".")[2] in drawing:
         continue
     module = importlib.import_module(info.name)
     try:

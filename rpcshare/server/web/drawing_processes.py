@@ -21,12 +21,12 @@ from typing import Final
 import msgspec
 import structlog
 
-from rpcshare.pages.pieces import LIMITS, OUT_OF_MEMORY, Answer, Cause, Request
+from rpcshare.render.pieces import LIMITS, OUT_OF_MEMORY, Answer, Cause, Request
 from rpcshare.server.memory import trim_memory
 
 __all__ = ["DrawingProcesses"]
 
-logger = structlog.get_logger("rpcshare.pages")
+logger = structlog.get_logger("rpcshare.render")
 
 # All in seconds.
 HALF_LIFE = 10.0
@@ -306,7 +306,7 @@ async def _connect(memory: int) -> _Connection:
     with theirs:
         try:
             process = subprocess.Popen(  # noqa: S603, ASYNC220 -- which takes a millisecond
-                [sys.executable, "-P", "-m", "rpcshare.pages.drawing_process", str(memory)],
+                [sys.executable, "-P", "-m", "rpcshare.render.drawing_process", str(memory)],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 env=_environment(),

@@ -17,11 +17,11 @@ from typing import Final, NamedTuple, Protocol
 import structlog
 from markupsafe import Markup
 
-from rpcshare.pages.pieces import Answer, Cause, Detail, PartPiece, Piece, Request
+from rpcshare.render.pieces import Answer, Cause, Detail, PartPiece, Piece, Request
 
 __all__ = ["PAGE_CHARACTERS", "PAGE_SECONDS", "Drawings", "DrawnPieces"]
 
-logger = structlog.get_logger("rpcshare.pages")
+logger = structlog.get_logger("rpcshare.render")
 
 PAGE_SECONDS = 2.0
 """CPU time of the pieces of one page. Those behind are drawn plain, and not at all once it is spent twice."""

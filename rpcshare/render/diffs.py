@@ -9,9 +9,9 @@ from typing import ClassVar
 import msgspec
 from markupsafe import Markup, escape
 
-from rpcshare.pages.blocks import Block, Bounds
-from rpcshare.pages.fields import Fields, plain
-from rpcshare.pages.figures import plural
+from rpcshare.render.blocks import Block, Bounds
+from rpcshare.render.fields import Fields, plain
+from rpcshare.render.figures import plural
 
 __all__ = ["DiffBlock", "Hunk", "Row", "compared", "diff_of_file", "patched"]
 

@@ -7,15 +7,15 @@ from urllib.parse import quote
 import msgspec
 from markupsafe import Markup
 
-from rpcshare.pages import figures
-from rpcshare.pages.anchors import anchor
-from rpcshare.pages.assets import Assets
-from rpcshare.pages.chunks import Chunk, Place, Run, chunk_of, place_of
-from rpcshare.pages.fields import Fields
-from rpcshare.pages.messages import MessageView, anchor_of, facts_of, prompt_of, view_of_message
-from rpcshare.pages.pieces import Cause, Draft, FilePiece, PartPiece, Piece
-from rpcshare.pages.sessions import FILES_PER_PAGE, Prompt, directory_of, prompts_of, view_of_session
-from rpcshare.pages.templating import page_templates
+from rpcshare.render import figures
+from rpcshare.render.anchors import anchor
+from rpcshare.render.assets import Assets
+from rpcshare.render.chunks import Chunk, Place, Run, chunk_of, place_of
+from rpcshare.render.fields import Fields
+from rpcshare.render.messages import MessageView, anchor_of, facts_of, prompt_of, view_of_message
+from rpcshare.render.pieces import Cause, Draft, FilePiece, PartPiece, Piece
+from rpcshare.render.sessions import FILES_PER_PAGE, Prompt, directory_of, prompts_of, view_of_session
+from rpcshare.render.templating import page_templates
 from rpcshare.shares.outline import Entry, PartEntry, Transcript
 from rpcshare.shares.page import Page
 from rpcshare.shares.state import SessionIndex

@@ -1,7 +1,7 @@
-"""A process that draws pieces: ``python -m rpcshare.pages.drawing_process MEMORY_BYTES``.
+"""A process that draws pieces: ``python -m rpcshare.render.drawing_process MEMORY_BYTES``.
 
-Its standard input is a socket. A :class:`~rpcshare.pages.pieces.Request` comes in and an
-:class:`~rpcshare.pages.pieces.Answer` goes out, each as MessagePack behind its length (4 bytes, big-endian).
+Its standard input is a socket. A :class:`~rpcshare.render.pieces.Request` comes in and an
+:class:`~rpcshare.render.pieces.Answer` goes out, each as MessagePack behind its length (4 bytes, big-endian).
 The first answer is empty and says that the process is ready.
 
 A regular expression cannot be interrupted from within the process, so the kernel ends it when a piece has
@@ -21,8 +21,8 @@ import traceback
 
 import msgspec
 
-from rpcshare.pages.piece_drawing import PieceDrawing
-from rpcshare.pages.pieces import LIMITS, OUT_OF_MEMORY, Answer, Cause, Request
+from rpcshare.render.piece_drawing import PieceDrawing
+from rpcshare.render.pieces import LIMITS, OUT_OF_MEMORY, Answer, Cause, Request
 
 __all__ = ["main"]
 

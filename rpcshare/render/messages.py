@@ -3,10 +3,10 @@
 import msgspec
 from markupsafe import Markup
 
-from rpcshare.pages import blocks, figures
-from rpcshare.pages.anchors import anchor
-from rpcshare.pages.blocks import NORMAL, Block
-from rpcshare.pages.fields import Fields
+from rpcshare.render import blocks, figures
+from rpcshare.render.anchors import anchor
+from rpcshare.render.blocks import NORMAL, Block
+from rpcshare.render.fields import Fields
 from rpcshare.shares.outline import Entry
 
 __all__ = ["MessageFacts", "MessageView", "anchor_of", "facts_of", "prompt_of", "view_of_message"]

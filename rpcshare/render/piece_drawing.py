@@ -6,12 +6,12 @@ from typing import Final
 import msgspec
 from markupsafe import Markup
 
-from rpcshare.pages.blocks import NORMAL, PLAIN, PLAIN_WHOLE, WHOLE, Bounds
-from rpcshare.pages.diffs import DiffBlock, diff_of_file
-from rpcshare.pages.fields import Fields
-from rpcshare.pages.parts import PartView, view_of_part
-from rpcshare.pages.pieces import Cause, Detail, FilePiece, PartPiece, Piece
-from rpcshare.pages.templating import page_templates
+from rpcshare.render.blocks import NORMAL, PLAIN, PLAIN_WHOLE, WHOLE, Bounds
+from rpcshare.render.diffs import DiffBlock, diff_of_file
+from rpcshare.render.fields import Fields
+from rpcshare.render.parts import PartView, view_of_part
+from rpcshare.render.pieces import Cause, Detail, FilePiece, PartPiece, Piece
+from rpcshare.render.templating import page_templates
 
 __all__ = ["PieceDrawing"]
 

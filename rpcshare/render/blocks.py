@@ -9,8 +9,8 @@ from typing import ClassVar
 import msgspec
 from markupsafe import Markup
 
-from rpcshare.pages import figures
-from rpcshare.pages.fields import Fields, plain
+from rpcshare.render import figures
+from rpcshare.render.fields import Fields, plain
 
 __all__ = [
     "NORMAL",

@@ -2,9 +2,9 @@
 
 import msgspec
 
-from rpcshare.pages import figures
-from rpcshare.pages.fields import Fields
-from rpcshare.pages.messages import MessageFacts, anchor_of, facts_of, prompt_of
+from rpcshare.render import figures
+from rpcshare.render.fields import Fields
+from rpcshare.render.messages import MessageFacts, anchor_of, facts_of, prompt_of
 from rpcshare.shares.outline import FileEntry, Transcript
 
 __all__ = [

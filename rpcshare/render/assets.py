@@ -32,7 +32,7 @@ class Assets:
         self.icon = self._add("icon.svg")
 
     def _add(self, file: str) -> str:
-        content = (files("rpcshare.pages") / "static" / file).read_bytes()
+        content = (files("rpcshare.render") / "static" / file).read_bytes()
         stem, _, ending = file.rpartition(".")
         name = f"{stem}.{hashlib.sha256(content).hexdigest()[:12]}.{ending}"
         self.by_name[name] = Asset(name, _MEDIA_TYPES[ending], content)

@@ -4,7 +4,7 @@ import re
 
 import msgspec
 
-from rpcshare.pages.messages import anchor_of
+from rpcshare.render.messages import anchor_of
 from rpcshare.shares.outline import Entry, Transcript
 
 __all__ = ["Chunk", "Place", "Run", "chunk_of", "place_of"]

@@ -2,10 +2,10 @@
 
 from markupsafe import escape
 
-from rpcshare.pages.blocks import Block, Bounds, Code, Prose, Text, cut_characters, cut_lines, scalar
-from rpcshare.pages.fields import plain
-from rpcshare.pages.highlighting import highlighted
-from rpcshare.pages.markdown import markdown
+from rpcshare.render.blocks import Block, Bounds, Code, Prose, Text, cut_characters, cut_lines, scalar
+from rpcshare.render.fields import plain
+from rpcshare.render.highlighting import highlighted
+from rpcshare.render.markdown import markdown
 
 __all__ = ["code", "json_code", "prose"]
 

@@ -6,12 +6,12 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from rpcshare.pages import blocks, code_and_prose, figures
-from rpcshare.pages.anchors import anchor
-from rpcshare.pages.blocks import Block, Bounds, Note
-from rpcshare.pages.fields import Fields
-from rpcshare.pages.highlighting import language_of
-from rpcshare.pages.tools import ToolCall, view_of_tool
+from rpcshare.render import blocks, code_and_prose, figures
+from rpcshare.render.anchors import anchor
+from rpcshare.render.blocks import Block, Bounds, Note
+from rpcshare.render.fields import Fields
+from rpcshare.render.highlighting import language_of
+from rpcshare.render.tools import ToolCall, view_of_tool
 
 __all__ = ["PartView", "view_of_part"]
 

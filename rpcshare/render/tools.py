@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import msgspec
 
-from rpcshare.pages import blocks, code_and_prose
-from rpcshare.pages.blocks import Block, Bounds, Checklist, Fold, Note, Table
-from rpcshare.pages.diffs import compared, diff_of_file, patched
-from rpcshare.pages.fields import Fields
-from rpcshare.pages.figures import plural
-from rpcshare.pages.highlighting import language_of
+from rpcshare.render import blocks, code_and_prose
+from rpcshare.render.blocks import Block, Bounds, Checklist, Fold, Note, Table
+from rpcshare.render.diffs import compared, diff_of_file, patched
+from rpcshare.render.fields import Fields
+from rpcshare.render.figures import plural
+from rpcshare.render.highlighting import language_of
 
 __all__ = ["ToolCall", "ToolView", "view_of_tool"]
 

@@ -8,7 +8,7 @@ __all__ = ["page_templates"]
 def page_templates(**values: object) -> Environment:
     """Return the environment of the templates, with ``values`` known to all of them."""
     environment = Environment(
-        loader=PackageLoader("rpcshare.pages"),
+        loader=PackageLoader("rpcshare.render"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

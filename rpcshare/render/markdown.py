@@ -16,8 +16,8 @@ from markdown_it.utils import EnvType, OptionsDict
 from markupsafe import Markup, escape
 from pygments.token import STANDARD_TYPES
 
-from rpcshare.pages.fields import clean, plain
-from rpcshare.pages.highlighting import highlighted
+from rpcshare.render.fields import clean, plain
+from rpcshare.render.highlighting import highlighted
 
 __all__ = ["MAX_MARKDOWN", "markdown"]
 
