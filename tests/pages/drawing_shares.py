@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from markupsafe import Markup
 
-from rpcshare.render.drawing import Frame, Pages
 from rpcshare.render.piece_drawing import PieceDrawing
 from rpcshare.render.pieces import Draft, Piece
+from rpcshare.render.rendering import Frame, Pages
 from rpcshare.shares.outline import Transcript
 from rpcshare.shares.state import ShareState
 from rpcshare.shares.syncdata import parse_batch

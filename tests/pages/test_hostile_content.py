@@ -4,7 +4,7 @@ import pytest
 from drawing_shares import FRAME, Document, rendered, state_of, transcript_of
 from hostile_strings import HOSTILE, hostile_session
 
-from rpcshare.render.drawing import Listing, Pages
+from rpcshare.render.rendering import Listing, Pages
 from rpcshare.shares.page import Page
 
 TAGS = frozenset(

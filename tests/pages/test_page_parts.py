@@ -8,7 +8,7 @@ import pytest
 from drawing_shares import FRAME, Document, page_of, rendered, state_of, transcript_of
 from sample_session import SAMPLE, image_url, message, part, tool
 
-from rpcshare.render.drawing import Pages
+from rpcshare.render.rendering import Pages
 
 TRAFFIC = Path(__file__).parent.parent / "fixtures" / "opencode-share-traffic.jsonl"
 

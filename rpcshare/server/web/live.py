@@ -25,7 +25,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from rpcshare import jsontext
 from rpcshare.auth.caller import Caller
 from rpcshare.errors import ErrorCode
-from rpcshare.render.drawing import Update
+from rpcshare.render.rendering import Update
 from rpcshare.server.event_streams import CLOSE_TIMEOUT, MAX_CHATTER, STREAMED, until_closed
 from rpcshare.server.failures import error_response, explain
 from rpcshare.server.request import request_head

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.render.drawing import Listing
+from rpcshare.render.rendering import Listing
 from rpcshare.server.web.answers import html_answer, redirect
 from rpcshare.server.web.forms import check_own_form
 from rpcshare.shares.page import Page

@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from rpcshare.auth.caller import Caller
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.render.drawing import Frame
 from rpcshare.render.pieces import Draft
+from rpcshare.render.rendering import Frame
 from rpcshare.server.web.answers import etag, html_answer, not_modified
 from rpcshare.shares.outline import Transcript
 

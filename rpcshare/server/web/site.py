@@ -15,8 +15,8 @@ from rpcshare.auth.caller import ANONYMOUS, Caller, Scope
 from rpcshare.auth.cookies import SessionSeal, SiteCookies
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.rate_limits import ConnectionLimit
-from rpcshare.render.drawing import Frame, Pages
 from rpcshare.render.pieces import Draft
+from rpcshare.render.rendering import Frame, Pages
 from rpcshare.server.metrics import Metrics
 from rpcshare.server.request import request_head
 from rpcshare.server.web.answers import busy_answer, html_answer, static_answer
