@@ -1,7 +1,7 @@
 """Pieces of a page: what of it is made of hostile text, and drawn in a process that can be killed.
 
 A page is drafted first. Its draft names pieces, each with all that is needed to draw it. A process
-(:mod:`~rpcshare.render.drawing_process`) makes HTML of them, and the draft is rendered with that.
+(:mod:`~rpcshare.render.render_process`) makes HTML of them, and the draft is rendered with that.
 """
 
 from collections.abc import Callable, Mapping

@@ -306,7 +306,7 @@ async def _connect(memory: int) -> _Connection:
     with theirs:
         try:
             process = subprocess.Popen(  # noqa: S603, ASYNC220 -- which takes a millisecond
-                [sys.executable, "-P", "-m", "rpcshare.render.drawing_process", str(memory)],
+                [sys.executable, "-P", "-m", "rpcshare.render.render_process", str(memory)],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 env=_environment(),

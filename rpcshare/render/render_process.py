@@ -1,4 +1,4 @@
-"""A process that draws pieces: ``python -m rpcshare.render.drawing_process MEMORY_BYTES``.
+"""A process that draws pieces: ``python -m rpcshare.render.render_process MEMORY_BYTES``.
 
 Its standard input is a socket. A :class:`~rpcshare.render.pieces.Request` comes in and an
 :class:`~rpcshare.render.pieces.Answer` goes out, each as MessagePack behind its length (4 bytes, big-endian).
