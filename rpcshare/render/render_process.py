@@ -21,7 +21,7 @@ import traceback
 
 import msgspec
 
-from rpcshare.render.piece_drawing import PieceDrawing
+from rpcshare.render.piece_rendering import PieceRendering
 from rpcshare.render.pieces import LIMITS, OUT_OF_MEMORY, Answer, Cause, Request
 
 __all__ = ["main"]
@@ -37,7 +37,7 @@ def main() -> None:
     # macOS does not heed such a limit: there, the time that a piece may take is all that bounds its memory.
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_DATA, (int(sys.argv[1]),) * 2)
-    drawing = PieceDrawing()
+    drawing = PieceRendering()
     # What fails before this is said on the server's standard error; what fails later may tell of sessions.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     with socket.socket(fileno=0) as connection, connection.makefile("rb") as requests:
@@ -46,7 +46,7 @@ def main() -> None:
             _send(connection, _answer(drawing, requests.read(int.from_bytes(head, "big"))))
 
 
-def _answer(drawing: PieceDrawing, body: bytes) -> Answer:
+def _answer(drawing: PieceRendering, body: bytes) -> Answer:
     began_at = time.process_time()
     html, cause, where = "", None, ""
     try:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from markupsafe import Markup
 
-from rpcshare.render.piece_drawing import PieceDrawing
+from rpcshare.render.piece_rendering import PieceRendering
 from rpcshare.render.pieces import Draft, Piece
 from rpcshare.render.rendering import Frame, Pages
 from rpcshare.shares.outline import Transcript
@@ -59,8 +59,8 @@ def rendered(draft: Draft[T] | None) -> T:
 
 
 @cache
-def _drawing() -> PieceDrawing:
-    return PieceDrawing()
+def _drawing() -> PieceRendering:
+    return PieceRendering()
 
 
 @lru_cache(maxsize=1000)

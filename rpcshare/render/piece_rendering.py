@@ -13,7 +13,7 @@ from rpcshare.render.parts import PartView, view_of_part
 from rpcshare.render.pieces import Cause, Detail, FilePiece, PartPiece, Piece
 from rpcshare.render.templating import page_templates
 
-__all__ = ["PieceDrawing"]
+__all__ = ["PieceRendering"]
 
 _SHOWN: Final = {Detail.UNCOLOURED: "Shown without colours", Detail.PLAIN: "Shown as plain text"}
 _BECAUSE: Final = {
@@ -25,7 +25,7 @@ _BECAUSE: Final = {
 }
 
 
-class PieceDrawing:
+class PieceRendering:
     """Draws pieces."""
 
     def __init__(self) -> None:
