@@ -10,7 +10,7 @@ import msgspec
 from markupsafe import Markup
 
 from rpcshare.render import figures
-from rpcshare.render.fields import Fields, plain
+from rpcshare.render.lenient_json import Fields, plain
 
 __all__ = [
     "NORMAL",

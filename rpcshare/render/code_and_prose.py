@@ -3,8 +3,8 @@
 from markupsafe import escape
 
 from rpcshare.render.blocks import Block, Bounds, Code, Prose, Text, cut_characters, cut_lines, scalar
-from rpcshare.render.fields import plain
 from rpcshare.render.highlighting import highlighted
+from rpcshare.render.lenient_json import plain
 from rpcshare.render.markdown import markdown
 
 __all__ = ["code", "json_code", "prose"]

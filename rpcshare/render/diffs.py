@@ -10,8 +10,8 @@ import msgspec
 from markupsafe import Markup, escape
 
 from rpcshare.render.blocks import Block, Bounds
-from rpcshare.render.fields import Fields, plain
 from rpcshare.render.figures import plural
+from rpcshare.render.lenient_json import Fields, plain
 
 __all__ = ["DiffBlock", "Hunk", "Row", "compared", "diff_of_file", "patched"]
 

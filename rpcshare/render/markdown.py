@@ -16,8 +16,8 @@ from markdown_it.utils import EnvType, OptionsDict
 from markupsafe import Markup, escape
 from pygments.token import STANDARD_TYPES
 
-from rpcshare.render.fields import clean, plain
 from rpcshare.render.highlighting import highlighted
+from rpcshare.render.lenient_json import clean, plain
 
 __all__ = ["MAX_MARKDOWN", "markdown"]
 

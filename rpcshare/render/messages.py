@@ -6,7 +6,7 @@ from markupsafe import Markup
 from rpcshare.render import blocks, figures
 from rpcshare.render.anchors import anchor
 from rpcshare.render.blocks import NORMAL, Block
-from rpcshare.render.fields import Fields
+from rpcshare.render.lenient_json import Fields
 from rpcshare.shares.outline import Entry
 
 __all__ = ["MessageFacts", "MessageView", "anchor_of", "facts_of", "prompt_of", "view_of_message"]

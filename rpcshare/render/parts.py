@@ -9,8 +9,8 @@ import msgspec
 from rpcshare.render import blocks, code_and_prose, figures
 from rpcshare.render.anchors import anchor
 from rpcshare.render.blocks import Block, Bounds, Note
-from rpcshare.render.fields import Fields
 from rpcshare.render.highlighting import language_of
+from rpcshare.render.lenient_json import Fields
 from rpcshare.render.tools import ToolCall, view_of_tool
 
 __all__ = ["PartView", "view_of_part"]

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from rpcshare.render.blocks import NORMAL, PLAIN, PLAIN_WHOLE, WHOLE, Bounds
 from rpcshare.render.diffs import DiffBlock, diff_of_file
-from rpcshare.render.fields import Fields
+from rpcshare.render.lenient_json import Fields
 from rpcshare.render.parts import PartView, view_of_part
 from rpcshare.render.pieces import Cause, Detail, FilePiece, PartPiece, Piece
 from rpcshare.render.templating import page_templates

@@ -3,7 +3,7 @@
 import msgspec
 
 from rpcshare.render import figures
-from rpcshare.render.fields import Fields
+from rpcshare.render.lenient_json import Fields
 from rpcshare.render.messages import MessageFacts, anchor_of, facts_of, prompt_of
 from rpcshare.shares.outline import FileEntry, Transcript
 

@@ -8,9 +8,9 @@ import msgspec
 from rpcshare.render import blocks, code_and_prose
 from rpcshare.render.blocks import Block, Bounds, Checklist, Fold, Note, Table
 from rpcshare.render.diffs import compared, diff_of_file, patched
-from rpcshare.render.fields import Fields
 from rpcshare.render.figures import plural
 from rpcshare.render.highlighting import language_of
+from rpcshare.render.lenient_json import Fields
 
 __all__ = ["ToolCall", "ToolView", "view_of_tool"]
 

@@ -4,7 +4,7 @@ import pytest
 
 from rpcshare.render.blocks import NORMAL, Bounds
 from rpcshare.render.diffs import DiffBlock, compared, diff_of_file, patched
-from rpcshare.render.fields import Fields
+from rpcshare.render.lenient_json import Fields
 
 PATCH = "--- a/x.py\n+++ b/x.py\n@@ -1,3 +1,3 @@ def f():\n one\n-two = 1\n+two = 22\n three\n"
 
