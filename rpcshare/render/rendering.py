@@ -10,9 +10,9 @@ from markupsafe import Markup
 from rpcshare.render import figures
 from rpcshare.render.anchors import anchor
 from rpcshare.render.assets import Assets
-from rpcshare.render.chunks import Chunk, Place, Run, chunk_of, place_of
 from rpcshare.render.lenient_json import Fields
 from rpcshare.render.messages import MessageView, anchor_of, facts_of, prompt_of, view_of_message
+from rpcshare.render.pagination import Chunk, Place, Run, chunk_of, place_of
 from rpcshare.render.pieces import Cause, Draft, FilePiece, PartPiece, Piece
 from rpcshare.render.sessions import FILES_PER_PAGE, Prompt, directory_of, prompts_of, view_of_session
 from rpcshare.render.templating import page_templates

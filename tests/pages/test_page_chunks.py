@@ -6,7 +6,7 @@ import tracemalloc
 from drawing_shares import FRAME, page_of, rendered, state_of, transcript_of
 from sample_session import message, part
 
-from rpcshare.render.chunks import MAX_PARTS, Place, chunk_of, place_of
+from rpcshare.render.pagination import MAX_PARTS, Place, chunk_of, place_of
 from rpcshare.render.rendering import Pages
 from rpcshare.shares.syncdata import parse_batch
 
