@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from rpcshare.render.pieces import Answer, Cause, Detail, PartPiece, Request
-from rpcshare.server.web.drawing_processes import DrawingProcesses
+from rpcshare.server.web.render_processes import RenderProcesses
 
 # What Pygments takes cubic time for: hours at this length.
 ENDLESS = "```docker\nCMD" + "\n" * 5000 + "x\n```"
 
 
-Pool = Callable[..., DrawingProcesses]
+Pool = Callable[..., RenderProcesses]
 
 
 def request(text: str, detail: Detail = Detail.FULL, cause: Cause | None = None) -> Request:
@@ -30,11 +30,11 @@ def piece(part: object, *, is_whole: bool = False) -> PartPiece:
 
 
 @pytest.fixture
-async def pool() -> AsyncIterator[Callable[..., DrawingProcesses]]:
+async def pool() -> AsyncIterator[Callable[..., RenderProcesses]]:
     pools = []
 
-    def make(**options: object) -> DrawingProcesses:
-        pools.append(DrawingProcesses(**options))  # type: ignore[arg-type]
+    def make(**options: object) -> RenderProcesses:
+        pools.append(RenderProcesses(**options))  # type: ignore[arg-type]
         return pools[-1]
 
     yield make
@@ -42,7 +42,7 @@ async def pool() -> AsyncIterator[Callable[..., DrawingProcesses]]:
         await each.close()
 
 
-async def warm(processes: DrawingProcesses) -> None:
+async def warm(processes: RenderProcesses) -> None:
     """Return when every process is there."""
     await asyncio.gather(*(processes.draw(f"warming {number}", request("a")) for number in range(2)))
 

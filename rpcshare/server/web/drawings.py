@@ -39,7 +39,7 @@ _LESS: Final = {Detail.FULL: Detail.UNCOLOURED, Detail.UNCOLOURED: Detail.PLAIN,
 
 
 class Drawing(Protocol):
-    """Draws a piece for a share; :class:`~rpcshare.server.web.drawing_processes.DrawingProcesses` do."""
+    """Draws a piece for a share; :class:`~rpcshare.server.web.render_processes.RenderProcesses` do."""
 
     async def draw(self, share_id: str, request: Request) -> Answer:
         """Return what was drawn, or why nothing was."""

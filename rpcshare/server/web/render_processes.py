@@ -24,7 +24,7 @@ import structlog
 from rpcshare.render.pieces import LIMITS, OUT_OF_MEMORY, Answer, Cause, Request
 from rpcshare.server.memory import trim_memory
 
-__all__ = ["DrawingProcesses"]
+__all__ = ["RenderProcesses"]
 
 logger = structlog.get_logger("rpcshare.render")
 
@@ -55,7 +55,7 @@ _decode = msgspec.msgpack.Decoder(Answer).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class DrawingProcesses:
+class RenderProcesses:
     """A few processes, each of which draws one piece at a time.
 
     The share whose pages have taken the least CPU time of late is next, and no share has all processes: a
