@@ -16,7 +16,7 @@ from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.config import Settings
 from rpcshare.render.pieces import Answer, Cause, Detail, PartPiece, Piece, Request
 from rpcshare.server.app import create_app
-from rpcshare.server.web.drawings import KEPT, PAGE_CHARACTERS, PAGE_SECONDS, Drawings
+from rpcshare.server.web.render_cache import KEPT, PAGE_CHARACTERS, PAGE_SECONDS, RenderCache
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.share_identity import Credentials
 from rpcshare.storage import MemoryStore
@@ -64,7 +64,7 @@ def failing(cause: Cause, seconds: float = 0.1) -> Answer:
 async def test_what_takes_too_long_is_drawn_with_less_detail_until_it_is_quick() -> None:
     drawer = Drawer({b"a": [failing(Cause.TIME), failing(Cause.MEMORY), Answer(0.1, "plain")]})
     counted = []
-    drawings = Drawings(drawer, omitted, lambda *each: counted.append(each))
+    drawings = RenderCache(drawer, omitted, lambda *each: counted.append(each))
     drawn = await drawings.draw("share", [piece("a")])
     assert drawn.html[piece("a")] == "plain"
     assert drawn.is_final
@@ -74,16 +74,16 @@ async def test_what_takes_too_long_is_drawn_with_less_detail_until_it_is_quick()
 
 async def test_what_cannot_be_drawn_even_plain_is_left_out() -> None:
     drawer = Drawer({b"a": [failing(Cause.SIZE)] * 3})
-    drawn = await Drawings(drawer, omitted).draw("share", [piece("a"), piece("b")])
+    drawn = await RenderCache(drawer, omitted).draw("share", [piece("a"), piece("b")])
     assert list(drawn.html.values()) == ["omitted: size", "<p>full</p>"]
 
 
 async def test_how_a_piece_must_be_drawn_is_remembered_by_its_content(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("rpcshare.server.web.drawings.KEPT", 0)  # nothing that is drawn is kept
+    monkeypatch.setattr("rpcshare.server.web.render_cache.KEPT", 0)  # nothing that is drawn is kept
     drawer = Drawer({b"a": [failing(Cause.TIME), Answer(0.1, "once"), Answer(0.1, "again")]})
-    drawings = Drawings(drawer, omitted)
+    drawings = RenderCache(drawer, omitted)
     await drawings.draw("share", [piece("a")])
     del drawer.asked[:]
     drawn = await drawings.draw("share", [piece("a")])
@@ -93,7 +93,7 @@ async def test_how_a_piece_must_be_drawn_is_remembered_by_its_content(
 
 async def test_an_accident_is_tried_again_as_it_was() -> None:
     drawer = Drawer({b"a": [Answer(0.1, cause=Cause.ERROR, is_accident=True), Answer(0.1, "drawn")]})
-    drawn = await Drawings(drawer, omitted).draw("share", [piece("a")])
+    drawn = await RenderCache(drawer, omitted).draw("share", [piece("a")])
     assert drawn.html[piece("a")] == "drawn"
     assert [detail for _, detail, _ in drawer.asked] == [FULL, FULL]
 
@@ -106,7 +106,7 @@ async def test_an_accident_is_tried_again_as_it_was() -> None:
 async def test_behind_what_the_page_may_take_pieces_are_plain_for_the_time_being(answer: Answer) -> None:
     names = ["a", "b", "c"]
     drawer = Drawer({b"a": [answer], b"b": [answer]})
-    drawings = Drawings(drawer, omitted)
+    drawings = RenderCache(drawer, omitted)
     drawn = await drawings.draw("share", list(map(piece, names)))
     assert drawer.asked[-1] == (b"c", PLAIN, Cause.PAGE)
     assert not drawn.is_final
@@ -118,14 +118,14 @@ async def test_behind_what_the_page_may_take_pieces_are_plain_for_the_time_being
 
 async def test_once_that_is_spent_twice_nothing_more_is_drawn() -> None:
     drawer = Drawer({b"a": [Answer(2 * PAGE_SECONDS, "x")]})
-    drawn = await Drawings(drawer, omitted).draw("share", [piece("a"), piece("b")])
+    drawn = await RenderCache(drawer, omitted).draw("share", [piece("a"), piece("b")])
     assert drawn.html[piece("b")] == "omitted: page"
     assert [body for body, _, _ in drawer.asked] == [b"a"]
 
 
 async def test_what_many_ask_for_at_once_is_drawn_once() -> None:
     drawer = Drawer()
-    drawings = Drawings(drawer, omitted)
+    drawings = RenderCache(drawer, omitted)
     drawer.may_go_on.clear()
     tasks = [asyncio.create_task(drawings.draw("share", [piece("a"), piece("b")])) for _ in range(20)]
     await asyncio.sleep(0.01)
@@ -138,7 +138,7 @@ async def test_what_many_ask_for_at_once_is_drawn_once() -> None:
 
 async def test_what_nobody_waits_for_any_more_is_given_up() -> None:
     drawer = Drawer()
-    drawings = Drawings(drawer, omitted)
+    drawings = RenderCache(drawer, omitted)
     drawer.may_go_on.clear()
     tasks = [asyncio.create_task(drawings.draw("share", [piece("a"), piece("b")])) for _ in range(3)]
     await asyncio.sleep(0.01)
@@ -155,7 +155,7 @@ async def test_what_is_kept_has_a_bound() -> None:
     large = "x" * (KEPT // 3)
     names = [str(number) for number in range(4)]
     drawer = Drawer({name.encode(): [Answer(0.0, large)] * 2 for name in names})
-    drawings = Drawings(drawer, omitted)
+    drawings = RenderCache(drawer, omitted)
     for name in [*names, names[-1], names[0]]:
         await drawings.draw("share", [piece(name)])
     assert [body for body, _, _ in drawer.asked] == [b"0", b"1", b"2", b"3", b"0"]
@@ -194,7 +194,7 @@ async def app(service: ShareService) -> AsyncIterator[Starlette]:
 
 
 def draw_with(app: Starlette, drawer: Drawer) -> None:
-    app.state.pages.pieces = Drawings(drawer, omitted)
+    app.state.pages.pieces = RenderCache(drawer, omitted)
 
 
 async def test_a_page_that_will_look_better_next_time_is_not_kept_by_browsers(

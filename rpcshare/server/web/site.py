@@ -21,9 +21,9 @@ from rpcshare.server.metrics import Metrics
 from rpcshare.server.request import request_head
 from rpcshare.server.web.answers import busy_answer, html_answer, static_answer
 from rpcshare.server.web.drawing_queue import BusyError, DrawingQueue
-from rpcshare.server.web.drawings import Drawings
 from rpcshare.server.web.live import LiveStreams
 from rpcshare.server.web.refusals import refusal
+from rpcshare.server.web.render_cache import RenderCache
 from rpcshare.server.web.render_processes import RenderProcesses
 from rpcshare.server.web.session_pages import SessionPages
 from rpcshare.server.web.share_pages import SharePages
@@ -71,7 +71,7 @@ class PageSite:
         self.drawings = DrawingQueue()
         memory = max(DRAWING_MEMORY // workers, LEAST_DRAWING_MEMORY)
         self.processes = RenderProcesses(memory=memory, on_end=metrics.drawing_process_ended)
-        self.pieces = Drawings(self.processes, self.pages.omitted, metrics.piece_drawn)
+        self.pieces = RenderCache(self.processes, self.pages.omitted, metrics.piece_drawn)
         self.live = LiveStreams(self)
         self._shares = SharePages(self)
         self._sessions = SessionPages(self)

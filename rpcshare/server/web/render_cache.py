@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from rpcshare.render.pieces import Answer, Cause, Detail, PartPiece, Piece, Request
 
-__all__ = ["PAGE_CHARACTERS", "PAGE_SECONDS", "Drawings", "DrawnPieces"]
+__all__ = ["PAGE_CHARACTERS", "PAGE_SECONDS", "DrawnPieces", "RenderCache"]
 
 logger = structlog.get_logger("rpcshare.render")
 
@@ -69,7 +69,7 @@ class _Verdict(NamedTuple):
 _IN_FULL: Final = _Verdict(Detail.FULL, Cause.PAGE)
 
 
-class Drawings:
+class RenderCache:
     """Draws the pieces of pages, and keeps them."""
 
     def __init__(
