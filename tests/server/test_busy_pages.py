@@ -15,7 +15,7 @@ from rpcshare.auth.caller import Caller, Scope
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.config import Settings
 from rpcshare.server.app import create_app
-from rpcshare.server.web.drawing_queue import MAX_WAITING, MAX_WAITING_OF_ONE, DrawingQueue
+from rpcshare.server.web.render_queue import MAX_WAITING, MAX_WAITING_OF_ONE, DrawingQueue
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.share_identity import Credentials
 from rpcshare.storage import MemoryStore

@@ -30,7 +30,7 @@ from rpcshare.server.event_streams import CLOSE_TIMEOUT, MAX_CHATTER, STREAMED, 
 from rpcshare.server.failures import error_response, explain
 from rpcshare.server.request import request_head
 from rpcshare.server.web.answers import HEADERS
-from rpcshare.server.web.drawing_queue import BusyError
+from rpcshare.server.web.render_queue import BusyError
 from rpcshare.server.websocket_protocol import DIRECT
 from rpcshare.shares.events import Deleted, Event
 from rpcshare.shares.outline import Transcript
