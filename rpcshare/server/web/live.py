@@ -29,8 +29,8 @@ from rpcshare.render.rendering import Update
 from rpcshare.server.event_streams import CLOSE_TIMEOUT, MAX_CHATTER, STREAMED, until_closed
 from rpcshare.server.failures import error_response, explain
 from rpcshare.server.request import request_head
-from rpcshare.server.web.answers import HEADERS
 from rpcshare.server.web.render_queue import BusyError
+from rpcshare.server.web.responses import HEADERS
 from rpcshare.server.websocket_protocol import DIRECT
 from rpcshare.shares.events import Deleted, Event
 from rpcshare.shares.outline import Transcript

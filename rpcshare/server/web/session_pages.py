@@ -11,8 +11,8 @@ from starlette.responses import Response
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.render.rendering import Listing
-from rpcshare.server.web.answers import html_answer, redirect
 from rpcshare.server.web.forms import check_own_form
+from rpcshare.server.web.responses import html_answer, redirect
 from rpcshare.shares.page import Page
 
 if TYPE_CHECKING:

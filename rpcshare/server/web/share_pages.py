@@ -13,7 +13,7 @@ from rpcshare.auth.caller import Caller
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.render.pieces import Draft
 from rpcshare.render.rendering import Frame
-from rpcshare.server.web.answers import etag, html_answer, not_modified
+from rpcshare.server.web.responses import etag, html_answer, not_modified
 from rpcshare.shares.outline import Transcript
 
 if TYPE_CHECKING:

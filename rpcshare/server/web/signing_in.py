@@ -12,8 +12,8 @@ from starlette.responses import Response
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.cookies import MAX_AGE
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.server.web.answers import redirect
 from rpcshare.server.web.forms import check_own_form, read_form
+from rpcshare.server.web.responses import redirect
 
 if TYPE_CHECKING:
     from rpcshare.server.web.site import PageSite

@@ -19,12 +19,12 @@ from rpcshare.render.pieces import Draft
 from rpcshare.render.rendering import Frame, Pages
 from rpcshare.server.metrics import Metrics
 from rpcshare.server.request import request_head
-from rpcshare.server.web.answers import busy_answer, html_answer, static_answer
 from rpcshare.server.web.live import LiveStreams
 from rpcshare.server.web.refusals import refusal
 from rpcshare.server.web.render_cache import RenderCache
 from rpcshare.server.web.render_processes import RenderProcesses
 from rpcshare.server.web.render_queue import BusyError, DrawingQueue
+from rpcshare.server.web.responses import busy_answer, html_answer, static_answer
 from rpcshare.server.web.session_pages import SessionPages
 from rpcshare.server.web.share_pages import SharePages
 from rpcshare.server.web.signing_in import SigningIn
