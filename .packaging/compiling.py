@@ -46,9 +46,9 @@ class Library(NamedTuple):
 
 _CORE = (
     "budget",
+    "callback_connection",
     "codec",
     "decoding",
-    "direct",
     "driver",
     "encoding",
     "exports",
@@ -66,7 +66,7 @@ _CORE = (
 )
 LIBRARIES = (
     Library(Path("rpcshare/rpc"), "core", _CORE),
-    Library(Path("rpcshare/shares"), "checks", ("checking",)),
+    Library(Path("rpcshare/shares"), "checks", ("batch_validation",)),
 )
 
 _BUILD = """

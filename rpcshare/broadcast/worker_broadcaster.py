@@ -33,7 +33,7 @@ FORGOTTEN: Final = Topic("share forgotten", Forgotten)
 
 
 class WorkerBroadcaster:
-    """A :class:`~rpcshare.broadcast.Broadcaster` over a :class:`~rpcshare.broadcast.worker_messages.WorkerMessages`.
+    """A broadcaster over the messages between the workers of a server.
 
     Each process tells the others which shares it watches, so a message goes to those that want it, which
     mostly is nobody. One that begins to watch what another has been watching may have missed something

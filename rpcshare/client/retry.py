@@ -1,10 +1,10 @@
 """Calls of the main target that outlive the session on which they are made.
 
 Between the application and the main target of the session of the moment stands
-:class:`~rpcshare.client.call_queue.CallQueue`. It sends calls in the order in which they were made, keeps those that
-are made while there is no session, and sends again what it has been told is safe (:class:`RepeatedCall`) when
-a session ends before the answer. Any other call is sent once, and its result is the session's own: whatever
-it leads to breaks with that session.
+:class:`~rpcshare.client.call_queue.CallQueue`. It sends calls in the order in which they were made, and keeps
+those that are made while there is no session. When a session ends before the answer, it sends again what it
+has been told is safe (:class:`RepeatedCall`). Any other call is sent once, and its result is
+the session's own: whatever it leads to breaks with that session.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["MainReference", "RepeatedCall", "Repetition"]
 _REFUSALS = frozenset({1002, 1003, 1007, 1009})
 
 
-Repetition: TypeAlias = "Callable[[Calls, Path, Payload], RepeatedCall]"
+Repetition: TypeAlias = "Callable[[CallQueue, Path, Payload], RepeatedCall]"
 """Makes the operation for a call that may be sent again."""
 
 

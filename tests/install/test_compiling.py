@@ -70,9 +70,10 @@ def test_it_needs_no_settings_but_the_projects_own(
         shutil.copy(into / path, checkout.root / path)
 
     shown = checkout.python(
-        "import rpcshare.compiled, rpcshare.shares.batch_validation as c; print(rpcshare.compiled.core(), c.__file__)"
+        "import rpcshare.compiled, rpcshare.shares.batch_validation as c; "
+        "print(rpcshare.compiled.core(), c.__file__)"
     )
-    assert shown.stdout == f"compiled {checkout.root}/rpcshare/shares/checking{EXTENSION}\n"
+    assert shown.stdout == f"compiled {checkout.root}/rpcshare/shares/batch_validation{EXTENSION}\n"
     assert shown.stderr == ""
     source = checkout.root / "rpcshare" / "jsontext.py"  # which it imports
     source.write_text(f"{source.read_text()}\n")

@@ -118,7 +118,7 @@ async def test_an_id_is_a_sync_count_and_brings_a_reader_back_after_a_kill(tmp_p
 async def test_a_stream_begins_with_when_to_come_back_and_says_that_it_lives(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(viewers, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(event_streams, "HEARTBEAT", 0.01)
     async with (
         serving({}) as (url, share_id),
         httpx.AsyncClient() as client,
