@@ -57,6 +57,8 @@ class Known:
         self.is_private: bool | None = False
         """None: not known, for an answer was lost."""
         self.is_deleted: bool | None = False
+        self.may_expire = False
+        """It has, or may have, an end, by which clocks that are ahead delete it."""
         self.is_lost = False
         """The store was put back to before there was this share."""
         self.sync_count = 0
@@ -155,6 +157,8 @@ class Model:
                 (step,) = self.random.choices(choices, weights)
                 site = self.random.choice(self.world.sites)
                 self.note(step.__name__, site)
+                for each in self.world.sites:
+                    self._learn_of_expiry(each)
                 async with asyncio.timeout(60):
                     await step(site)
             for site in self.world.sites:
@@ -179,6 +183,7 @@ class Model:
         node = self.random.choice(site.nodes)
         # What has expired by the clocks of others is removed by them, and rightly so.
         options = {"expiresIn": "60d"} if node.offset >= 0 and self.random.random() < 0.2 else None
+        before = _heads(site)
         try:
             made = await node.service.create(caller, session, [_part(part)], options)
         except ShareError as exc:
@@ -187,22 +192,28 @@ class Model:
                 self.note("refused", exc.code)
                 for known in self.shares[site].values():
                     known.written.add(part)
+                    known.may_expire |= options is not None
                 return
             raise
         known = self.shares[site].get(made.id)
-        if known is None or known.is_deleted is not False or known.is_lost:
+        was, now = before.get(made.id), _heads(site).get(made.id)
+        has_expired = known is not None and known.may_expire and site.was_ahead and was and now != was
+        is_another = has_expired and now is not None and was is not None and now.generation != was.generation
+        if known is None or known.is_deleted is not False or known.is_lost or is_another:
             known = self.shares[site][made.id] = self._anew(known, caller)
         self.note("created", made.id, part)
         if known.owner is not caller:
             raise ModelError(f"share {made.id} of {known.owner.subject} was given to {caller.subject}")
         known.written.add(part)
         known.acknowledged.add(part)
+        known.may_expire |= options is not None
 
     def _anew(self, known: Known | None, owner: Caller) -> Known:
         made = Known(owner)
         if known is not None and (known.is_deleted is None or known.is_lost):
             # It may be the former one.
             made.written, made.is_private = known.written, None
+            made.may_expire = known.may_expire
         return made
 
     async def sync(self, site: Site) -> None:
@@ -335,7 +346,9 @@ class Model:
     # What befalls them
 
     async def step_clock(self, site: Site) -> None:
-        self.random.choice(site.nodes).offset = self.random.choice([-90, -2, 0, 0, 2, 90]) * _DAY
+        days = self.random.choice([-90, -2, 0, 0, 2, 90])
+        self.random.choice(site.nodes).offset = days * _DAY
+        site.was_ahead = site.was_ahead or days == 90
 
     async def restart(self, site: Site) -> None:
         async with site.stopped():
@@ -353,7 +366,9 @@ class Model:
         old, then = self.random.choice(self.copies[site])
         before = _heads(site)
         if is_running := self.random.random() < 0.5:
-            await asyncio.sleep(0)
+            # What a server deletes because of a snapshot, it may delete from an older copy that takes the
+            # place of the store in that moment: no store deletes one object only if there is another.
+            await site.settle()
             await site.put_back(old)
         else:
             async with site.stopped():
@@ -415,6 +430,7 @@ class Model:
         self.note("migrated", source, "to", site, migration.differing)
         for share_id, head in ours.items():
             known = self.shares[source].get(share_id)
+            self._learn_of_migration(source, site, share_id, theirs.get(share_id))
             if known is None or known.is_lost:
                 own = self.shares[site].setdefault(share_id, copy.copy(known or Known(OWNERS[0])))
                 own.is_lost = True
@@ -450,6 +466,18 @@ class Model:
             was_revoked = self.keys[site].get(key_id, (made, False))[1]
             self.keys[site][key_id] = (made, is_revoked or was_revoked)
         await self.look_at_all(site)
+
+    def _learn_of_migration(self, source: Site, site: Site, share_id: str, had: Head | None) -> None:
+        """Take note of what may have come with a share that was there, whatever it is in the source now."""
+        known, own = self.shares[source].get(share_id), self.shares[site].get(share_id)
+        if known is None or own is None or had is None:
+            return
+        own.may_expire |= known.may_expire
+        log = f"share/{share_id}/{had.generation}/log/"
+        bodies = [body for key, body in source.contents().items() if key.startswith(log)]
+        if any(objects.decode_entry(body).is_tombstone for body in bodies):
+            # It has been deleted there, and made anew: the deletion comes too, unless the logs do not fit.
+            own.is_deleted = own.is_deleted or None
 
     async def restore(self, site: Site) -> None:
         """A backup of one store is restored into the other."""
@@ -544,13 +572,28 @@ class Model:
         if seen is not None and not reader.subscription.is_over and (missing := seen - reader.parts):
             raise ModelError(f"a reader of {reader.share_id} was not told {sorted(missing)}")
 
+    def _learn_of_expiry(self, site: Site) -> None:
+        """Take note of shares that have been deleted because a clock was ahead: they stay so."""
+        heads = _heads(site)
+        for share_id, known in self.shares[site].items():
+            head = heads.get(share_id)
+            if head is None or not head.expired or known.is_lost:
+                continue
+            if not known.may_expire or not any(each.was_ahead for each in self.world.sites):
+                raise ModelError(f"share {share_id} has expired, and was to stay")
+            known.is_deleted = True
+
     def _check_refusal(self, share_id: str, known: Known, exc: ShareError, node: NodeContext) -> None:
         """Return if a share may be refused so."""
         self.note(share_id, "refused", exc.code)
+        for site in self.world.sites:
+            self._learn_of_expiry(site)
         match exc.code:
             case ErrorCode.SHARE_NOT_FOUND if known.is_deleted is not False or known.is_lost:
                 return
-            case ErrorCode.SHARE_GONE if node.offset > 0:
+            case ErrorCode.SHARE_GONE if known.is_lost or (
+                known.may_expire and (node.offset > 0 or known.is_deleted)
+            ):
                 return
             case ErrorCode.STORAGE_UNAVAILABLE if node.store.has_lost_answer:
                 return

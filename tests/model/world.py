@@ -225,6 +225,8 @@ class Site:
         self.store = MemoryStore()
         self.marks = HighWaterMarks.open(world.folder / f"{name}.sqlite3")
         self.nodes: list[NodeContext] = []
+        self.was_ahead = False
+        """Whether the clock of a node has ever been so far ahead that shares expired by it."""
 
     async def start(self) -> None:
         """Start two nodes."""
@@ -247,6 +249,11 @@ class Site:
     def contents(self) -> dict[str, bytes]:
         """Return all objects."""
         return {key: found.body for key, found in self.store._objects.items()}
+
+    async def settle(self) -> None:
+        """Let nodes finish what they are deleting."""
+        for node in self.nodes:
+            await asyncio.gather(*node.service._shares._sweeper._running)
 
     async def put_back(self, old: dict[str, bytes]) -> None:
         """Make the store what it was, without a trace."""
