@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 MARKS_FILE = "high-water-marks.sqlite3"
 """Its name in the data directory."""
 
-_MOST = 100_000  # marks, and former generations; beyond, the oldest are forgotten
+_MOST = 100_000  # marks, and generations; beyond, the oldest are forgotten
 _FORGOTTEN_AT_ONCE = 1000
 _TIMEOUT = 2.0  # seconds for which another process may hold the file
 _ATTEMPTS = 3  # at putting back what a store has lost, where others write the same object
@@ -50,6 +50,7 @@ _SCHEMA = """
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = NORMAL;
     CREATE TABLE IF NOT EXISTS marks (n INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, body BLOB NOT NULL);
+    CREATE TABLE IF NOT EXISTS present (n INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, generation TEXT);
     CREATE TABLE IF NOT EXISTS former (n INTEGER PRIMARY KEY, generation TEXT UNIQUE NOT NULL);
 """
 
@@ -125,21 +126,29 @@ class HighWaterMarks:
     def note(self, key: str, body: bytes) -> None:
         """Take note of what the store has, or has just taken, which is not older than what is known."""
         mark = self._mark(key)
-        if mark is None:
-            if not _must_not_come_back(key, body):
-                return
-        elif mark.body == body:
-            return
         try:
-            if mark is not None and not key.startswith(KEY_PREFIX):
-                former, present = _generation(mark.body), _generation(body)
-                if former and present and former != present:
-                    self._database.execute("INSERT OR IGNORE INTO former (generation) VALUES (?)", (former,))
-                    self._forget_oldest("former")
+            if not key.startswith(KEY_PREFIX):
+                self._note_generation(key, _generation(body), mark)
+            if mark.body == body if mark is not None else not _must_not_come_back(key, body):
+                return
             self._database.execute("INSERT OR REPLACE INTO marks (key, body) VALUES (?, ?)", (key, body))
             self._forget_oldest("marks")
         except sqlite3.Error as exc:
             self._failed(exc)
+
+    def _note_generation(self, key: str, present: str, mark: _Mark | None) -> None:
+        """Take note of the generation that a share has. The one that it had before is over, ended or not."""
+        found = self._ask("SELECT generation FROM present WHERE key = ?", key)
+        before = found[0] if found is not None else _generation(mark.body) if mark is not None else ""
+        if not present or before == present or self._is_former_generation(present):
+            return
+        if before:
+            self._database.execute("INSERT OR IGNORE INTO former (generation) VALUES (?)", (before,))
+            self._forget_oldest("former")
+        self._database.execute(
+            "INSERT OR REPLACE INTO present (key, generation) VALUES (?, ?)", (key, present)
+        )
+        self._forget_oldest("present")
 
     def is_newest(self, key: str, body: bytes) -> bool:
         """Whether ``body`` is the mark of the object at ``key``."""
@@ -153,7 +162,10 @@ class HighWaterMarks:
     def _is_former(self, key: str, body: bytes) -> bool:
         if key.startswith(KEY_PREFIX):
             return False
-        return self._ask("SELECT n FROM former WHERE generation = ?", _generation(body)) is not None
+        return self._is_former_generation(_generation(body))
+
+    def _is_former_generation(self, generation: str) -> bool:
+        return self._ask("SELECT n FROM former WHERE generation = ?", generation) is not None
 
     def _ask(self, query: str, parameter: str) -> tuple[Any, ...] | None:
         try:

@@ -124,6 +124,30 @@ async def test_an_older_generation_stays_gone(new_service, checked, store, alice
     assert b"confidential" not in await new_service(checked()).agent_session(anonymous, share)
 
 
+@pytest.mark.parametrize("is_seen_by_reading", [False, True])
+async def test_a_generation_from_before_the_deleted_one_stays_gone(
+    new_service, checked, store, alice, anonymous, is_seen_by_reading
+):
+    """It was not deleted itself: the store was put back to before it, and the share made anew."""
+    nothing = contents(store)
+    share = (await new_service(None if is_seen_by_reading else checked()).create(alice, SESSION, DATA)).id
+    await new_service(checked()).agent_session(anonymous, share)
+    old = contents(store)
+    await put_back(store, nothing)
+    service = new_service(checked())
+    assert (await service.create(alice, SESSION)).id == share
+    await service.delete(alice, share, None)
+    await put_back(store, old)
+    assert await refusal(new_service(checked()).agent_session(anonymous, share)) is ErrorCode.SHARE_NOT_FOUND
+
+
+async def test_a_share_that_was_made_anew_elsewhere_is_no_former_one(new_service, checked, store, alice):
+    share = (await new_service(checked()).create(alice, SESSION, DATA)).id
+    await new_service(checked()).delete(alice, share, None)
+    await new_service().create(alice, SESSION, DATA)
+    assert b"confidential" in await new_service(checked()).agent_session(alice, share)
+
+
 async def test_the_id_of_a_share_that_has_vanished_is_nobody_elses(new_service, checked, store, alice, bob):
     old = contents(store)
     service = new_service(checked())
