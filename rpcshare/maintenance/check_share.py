@@ -93,12 +93,23 @@ async def _look_at_logs(store: ObjectStore, shelf: Shelf, rows: Collection[str],
     for generation in sorted({*shelf.generations, head.generation}):
         if generation == head.generation and not head.deleted:
             await _look_at_live(store, shelf, found, look)
-        elif len(shelf.logs.get(generation, ())) == 1 and generation not in shelf.snapshots:
-            look.superfluous += shelf.keys(generation)  # the tombstone
+        elif generation not in shelf.snapshots and await _are_tombstones(store, shelf.keys(generation)):
+            look.superfluous += shelf.keys(generation)
         else:
             of_what = "of a share that is deleted"
             look.add_leftover(f"{place}/{generation}", of_what, shelf.keys(generation))
     await _look_at_rows(store, shelf.share_id, rows, None if head.deleted else head.generation, look)
+
+
+async def _are_tombstones(store: ObjectStore, keys: Iterable[str]) -> bool:
+    for key in keys:
+        found = await store.get(key)
+        try:
+            if found is not None and not objects.decode_entry(found.body).is_tombstone:
+                return False
+        except StoreError:
+            return False
+    return True
 
 
 async def _look_at_live(store: ObjectStore, shelf: Shelf, found: StoredHead, look: Look) -> None:
@@ -117,8 +128,7 @@ async def _look_at_live(store: ObjectStore, shelf: Shelf, found: StoredHead, loo
                 place, Problem.UNFINISHED, "the share is deleted, but not all of it is removed"
             )
             look.repairs.append((finding, partial(_finish_removal, journal, replayed.tombstone)))
-            log = objects.log_prefix(shelf.share_id, head.generation)
-            look.superfluous.append(objects.numbered(log, replayed.tombstone))
+            look.superfluous += shelf.log_keys(head.generation)
         return
     look.is_share = True
     newest = max(shelf.snapshots.get(head.generation, ()), default=-1)
@@ -141,7 +151,7 @@ async def _schedule(store: ObjectStore, share_id: str, expires_at: int) -> bool:
 
 
 async def _finish_removal(journal: Journal, tombstone: int) -> bool:
-    await journal.remove(tombstone, now=wall_clock())
+    await journal.remove(tombstone, now=wall_clock(), is_shared=True)
     return True
 
 

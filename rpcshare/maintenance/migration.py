@@ -299,8 +299,12 @@ class _Copying:
             return
         share_id = found.key.split("/")[1]
         prefix = f"share/{share_id}/{head.generation}/"
-        pairs = _merged(self._source.list(prefix), self._target.list(prefix))
-        keys = [theirs.key async for ours, theirs in pairs if ours is None and theirs is not None]
+        pairs = _merged(self._source.scan(prefix), self._target.scan(prefix))
+        keys = [
+            theirs.key
+            async for ours, theirs in pairs
+            if theirs is not None and (ours is None or newer(ours, theirs) is Newer.SOURCE)
+        ]
         await self._target.delete([*keys, objects.index_key(share_id, head.generation)])
 
     async def verify(self, on_verified: Callable[[int], None]) -> None:

@@ -163,7 +163,7 @@ async def _append_tombstone(journal: Journal, found: StoredHead) -> None:
             except PreconditionFailedError:
                 continue  # a server has written to it meanwhile
         if tombstone is not None:
-            await journal.remove(tombstone, now=wall_clock())
+            await journal.remove(tombstone, now=wall_clock(), is_shared=True)
         return
     raise _BusyError
 

@@ -35,10 +35,14 @@ class Shelf(msgspec.Struct):
 
     def keys(self, generation: str) -> Iterator[str]:
         """Yield the keys of all that there is of a generation."""
-        log = objects.log_prefix(self.share_id, generation)
         snapshot = objects.snapshot_prefix(self.share_id, generation)
-        yield from (objects.numbered(log, number) for number in self.logs.get(generation, ()))
+        yield from self.log_keys(generation)
         yield from (objects.numbered(snapshot, number) for number in self.snapshots.get(generation, ()))
+
+    def log_keys(self, generation: str) -> Iterator[str]:
+        """Yield the keys of the entries that there are of a generation."""
+        log = objects.log_prefix(self.share_id, generation)
+        yield from (objects.numbered(log, number) for number in self.logs.get(generation, ()))
 
     def put(self, key: str) -> None:
         """Take in one more key."""

@@ -86,5 +86,7 @@ class NodeContext(msgspec.Struct, frozen=True):
     clock: Callable[[], int]
     """Milliseconds since the epoch."""
     observer: LogObserver
+    is_shared: bool = False
+    """Whether others write to the store."""
     old_versions: OldVersions = msgspec.field(default_factory=OldVersions)
     """What slow readers hold."""

@@ -4,11 +4,14 @@ What makes concurrent writers safe, here and in :mod:`~rpcshare.shares.replica`:
 
 - An entry is written only if there is none of its number, so the store orders all writers.
 - Entries up to n are deleted only once snapshot n is there, and only after a grace period.
+- When a share is deleted, its last entries become tombstones, and are deleted after a grace period: a
+  writer that has not heard of the last of them finds its next number taken.
 - A head is never removed, only replaced if it has not changed.
 - Whatever is deleted has the generation in its key, and a generation is never used twice.
 """
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
@@ -17,11 +20,22 @@ import msgspec
 
 from rpcshare.shares import objects
 from rpcshare.shares.objects import Head, LogEntry, LoggedSync, LogSnapshot
-from rpcshare.storage import AtomicStore, ObjectStore, PreconditionFailedError, Put, StoreError
+from rpcshare.storage import (
+    AtomicStore,
+    ObjectStore,
+    PreconditionFailedError,
+    Put,
+    StoredObject,
+    StoreError,
+)
 
 __all__ = ["Journal", "StoredHead", "Survey", "read_head"]
 
 _ATTEMPTS = 10  # at replacing a head, which others hardly ever do at the same time
+_FENCED = 1000
+"""Entries: more than a log gets while a writer relies on what it knows, which is 20 s."""
+
+_FENCED_AT_ONCE = 16
 _LARGE = 256 * 1024  # bytes of a body, not packed, that are decoded in a thread, not on the event loop
 
 T = TypeVar("T")
@@ -44,6 +58,10 @@ class Survey(msgspec.Struct, frozen=True):
     snapshots: tuple[int, ...]
     """The numbers of all snapshots, ascending."""
     head_etag: str | None
+    etag_before: str | None = None
+    """That of the entry itself; None if it is not there."""
+    last_etag: str | None = None
+    """That of the last entry."""
 
 
 async def read_head(store: ObjectStore, share_id: str) -> StoredHead | None:
@@ -76,33 +94,35 @@ class Journal:
         """
         entries: list[int] = []
         snapshots: list[int] = []
-        head_etag = None
-        holds_all_before = after == 0
+        head_etag = etag_before = last_etag = None
         start = objects.numbered(self._log, max(after - 1, 0))
         async for key, etag, _ in self._store.list(f"share/{self.share_id}/", start_after=start):
             if key.startswith(self._log):
                 number = objects.number_of(key)
                 if number > after:
                     entries.append(number)
+                    last_etag = etag
                 else:
-                    holds_all_before = True
+                    etag_before = etag
             elif key.startswith(self._snapshots):
                 snapshots.append(objects.number_of(key))
             elif key == self._head:
                 head_etag = etag
         return Survey(
-            holds_all_before=holds_all_before,
+            holds_all_before=after == 0 or etag_before is not None,
             first_entry=entries[0] if entries else None,
             last_entry=entries[-1] if entries else None,
             snapshots=tuple(snapshots),
             head_etag=head_etag,
+            etag_before=etag_before,
+            last_etag=last_etag,
         )
 
     async def entries(self, after: int) -> AsyncIterator[tuple[int, LogEntry]]:
         """Yield the entries behind number ``after`` with their numbers, in order."""
         start = objects.numbered(self._log, after)
-        async for key, body, _ in self._store.scan(self._log, start_after=start):
-            yield objects.number_of(key), await _decoded(body)
+        async for found in self._store.scan(self._log, start_after=start):
+            yield objects.number_of(found.key), await _decoded(found)
 
     async def syncs_of(self, entry: LogEntry, distinct: Sequence[bytes]) -> list[LoggedSync]:
         """Return what :meth:`LogEntry.syncs` does. ``distinct`` must not change meanwhile."""
@@ -113,15 +133,15 @@ class Journal:
     async def read_entry(self, number: int) -> LogEntry | None:
         """Return an entry, or None if it is not there."""
         found = await self._store.get(objects.numbered(self._log, number))
-        return await _decoded(found.body) if found else None
+        return await _decoded(found) if found else None
 
-    async def append(self, number: int, body: bytes) -> None:
-        """Write an entry.
+    async def append(self, number: int, body: bytes) -> str:
+        """Write an entry, and return its etag.
 
         Raises:
             PreconditionFailedError: there is an entry of this number.
         """
-        await self._store.put(objects.numbered(self._log, number), body, if_absent=True)
+        return await self._store.put(objects.numbered(self._log, number), body, if_absent=True)
 
     async def read_snapshot(self, number: int) -> tuple[LogSnapshot, int] | None:
         """Return a snapshot and how many bytes it takes, or None if it is not there."""
@@ -170,14 +190,19 @@ class Journal:
 
     async def trim(self, number: int) -> None:
         """Delete the entries and snapshots that snapshot ``number`` makes superfluous, if it is there."""
+        entries = [info.key async for info in self._store.list(self._log)]
+        # Right before what is deleted because of them.
         snapshots = [info.key async for info in self._store.list(self._snapshots)]
         if not any(objects.number_of(key) >= number for key in snapshots):
             # The store is not what it was: an older copy has been put in its place, which needs them.
             return
-        entries = [info.key async for info in self._store.list(self._log)]
         keys = [key for key in entries if objects.number_of(key) <= number]
         keys += [key for key in snapshots if objects.number_of(key) < number]
         await self._store.delete(keys)
+
+    async def sweep(self) -> None:
+        """Delete what is left of the log of a dead generation."""
+        await self._store.delete([info.key async for info in self._store.list(self._log)])
 
     async def delete_entry(self, number: int) -> None:
         """Delete an entry that nobody needs: of a dead generation."""
@@ -187,22 +212,34 @@ class Journal:
         """Delete a snapshot that nobody needs: of a dead generation."""
         await self._store.delete([objects.numbered(self._snapshots, number)])
 
-    async def end(self, number: int, body: bytes, head: Head, head_etag: str, *, now: int) -> bool:
+    async def end(
+        self, number: int, body: bytes, head: Head, head_etag: str, *, now: int, is_shared: bool
+    ) -> bool:
         """Write the tombstone ``body`` as an entry and remove the share, all or nothing, if the store can.
 
         Return whether it can; else nothing is done.
+
+        Args:
+            number: of the entry.
+            body: of the entry.
+            head: of the share.
+            head_etag: that it has in the store.
+            now: milliseconds since the epoch, which decides whether the share has expired.
+            is_shared: whether others write to the store.
 
         Raises:
             PreconditionFailedError: there is an entry of this number, or another head.
         """
         if not (isinstance(self._store, AtomicStore) and self._store.is_atomic):
             return False
+        fences, content = await self._content_but(number, fences=_FENCED if is_shared else 0)
         puts = [
+            *(Put(key, body) for key in fences),
             Put(objects.numbered(self._log, number), body, if_absent=True),
             Put(self._head, objects.encode_head(self._dead(head, now)), if_match=head_etag),
         ]
         index = objects.index_key(self.share_id, self.generation)
-        await self._store.apply(puts, [*await self._content_but(number), index])
+        await self._store.apply(puts, [*content, index])
         return True
 
     async def schedule_removal(self, now: int) -> None:
@@ -218,17 +255,19 @@ class Journal:
             await self._store.put(key, b"")
             self._scheduled = key
 
-    async def _content_but(self, tombstone: int) -> list[str]:
-        """Return the keys of all that there is of the share but head, row and the entry ``tombstone``."""
+    async def _content_but(self, tombstone: int, *, fences: int) -> tuple[list[str], list[str]]:
+        """Return the keys of all that there is of the share but head, row and the entry ``tombstone``.
+
+        Returns:
+            Those of the last entries, as many as ``fences``, and those of all else.
+        """
         keep = objects.numbered(self._log, tombstone)
-        keys = [
-            info.key
-            for prefix in (self._log, self._snapshots)
-            async for info in self._store.list(prefix)
-            if info.key != keep
-        ]
+        entries = [info.key async for info in self._store.list(self._log) if info.key != keep]
+        snapshots = [info.key async for info in self._store.list(self._snapshots)]
+        first = max(len(entries) - fences, 0)
         # Where an upgrade was interrupted, or could not take over all, there still is what it was made of.
-        return [*keys, objects.aside_key(self.share_id)]
+        aside = objects.aside_key(self.share_id)
+        return entries[first:], [*entries[:first], *snapshots, aside]
 
     def _dead(self, head: Head, now: int) -> Head:
         """Return what stands in the place of ``head`` once the share is removed."""
@@ -240,7 +279,7 @@ class Journal:
             expired=head.has_expired(now),
         )
 
-    async def remove(self, tombstone: int, *, now: int) -> None:
+    async def remove(self, tombstone: int, *, now: int, is_shared: bool) -> None:
         """Remove the share, whose log ends with ``tombstone``. May be called again until it returns.
 
         The head stands until all content is gone, so that an interrupted removal is found and
@@ -249,8 +288,16 @@ class Journal:
         Args:
             tombstone: the number of the last entry.
             now: milliseconds since the epoch, which decides whether the share has expired.
+            is_shared: whether others write to the store.
         """
-        await self._store.delete(await self._content_but(tombstone))
+        fences, content = await self._content_but(tombstone, fences=_FENCED if is_shared else 0)
+        # Where the head says already that the share is deleted, they are tombstones.
+        if fences and await self.live_head() is not None:
+            body = objects.encode_tombstone(secrets.token_hex(8))
+            for start in range(0, len(fences), _FENCED_AT_ONCE):
+                some = fences[start : start + _FENCED_AT_ONCE]
+                await asyncio.gather(*(self._store.put(key, body) for key in some))
+        await self._store.delete(content)
         await self._store.delete([objects.index_key(self.share_id, self.generation)])
         await self._end_head(now)
         if self._scheduled is not None:
@@ -271,8 +318,10 @@ class Journal:
         )
 
 
-async def _decoded(body: bytes) -> LogEntry:
-    return await _in_thread_if_large(objects.decode_entry, body)
+async def _decoded(found: StoredObject) -> LogEntry:
+    entry = await _in_thread_if_large(objects.decode_entry, found.body)
+    entry.etag = found.etag
+    return entry
 
 
 async def _in_thread_if_large(decode: Callable[[bytes], T], body: bytes) -> T:

@@ -239,14 +239,14 @@ class LegacyJournal(Journal):
             return self._older.snapshot, 0
         return await super().read_snapshot(number)
 
-    async def append(self, number: int, body: bytes) -> None:
-        """Write an entry.
+    async def append(self, number: int, body: bytes) -> str:
+        """Write an entry, and return its etag.
 
         Raises:
             PreconditionFailedError: there is an entry of this number, or the share is deleted.
         """
         await self.prepare()
-        await super().append(number, body)
+        return await super().append(number, body)
 
     async def prepare(self) -> None:
         """Upgrade the share, unless this node has.

@@ -304,13 +304,14 @@ class ShareLog:
                 body, length = _packed_entry(own.id, syncs, numbers)
             else:
                 body, length = await asyncio.to_thread(_packed_entry, own.id, syncs, numbers)
-            if not await replica.write(body):
+            etag = await replica.write(body)
+            if etag is None:
                 continue
             if size < _PACK_IN_THREAD:
-                replica.apply(own.id, syncs, length)
+                replica.apply(own.id, syncs, length, etag)
             else:
                 async with LongWork():
-                    replica.apply(own.id, syncs, length)
+                    replica.apply(own.id, syncs, length, etag)
             replica.compact_if_due()
             await self._publish(replica.entry)
         if own.requests:

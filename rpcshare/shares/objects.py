@@ -207,6 +207,7 @@ class LogEntry:
         self.id = stored.id  # unique: how a writer recognises its own
         self.is_tombstone = stored.deleted
         self.size = size  # bytes, not compressed
+        self.etag: str | None = None  # that it has in the store, if it was read from there
         self._syncs = stored.syncs
 
     def syncs(self, distinct: Sequence[bytes]) -> list[LoggedSync]:

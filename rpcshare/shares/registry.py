@@ -6,6 +6,7 @@ Nothing here asks who may, or tells what was done: that is :mod:`~rpcshare.share
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from types import TracebackType
 
 from rpcshare.auth.caller import Caller
@@ -79,7 +80,9 @@ class ShareRegistry:
         self._refusal = refusal
         self._on_expired = on_expired
         self._sweeper = DelayedDeletes(settings.grace)
-        self._node = NodeContext(store, broadcaster, self._sweeper, settings, clock, observer=self)
+        self._node = NodeContext(
+            store, broadcaster, self._sweeper, settings, clock, observer=self, is_shared=is_shared
+        )
         self._catalogue = Catalogue(store, is_shared=is_shared, clock=clock)
         self._expiry = Expiry(store, clock, self._remove_if_expired)
         self.open_shares = OpenShares(self._load, memory_budget)
@@ -119,10 +122,12 @@ class ShareRegistry:
         with self._storing():
             made = await claim(self._store)
         share_id = made.credentials.id
+        check = self._check_fresh if is_fresh else self._check_is_there
         if (head := made.new_head) is not None:
             self.open_shares.add(share_id, lambda: ShareLog.new(self._node, share_id, head))
+            check = partial(self._check_generation, head.head.generation)
         try:
-            async with self.opened(share_id, is_fresh=head is None and is_fresh) as log:
+            async with _Use(self, share_id, check) as log:
                 if made.is_adopted and not await self.adopt(log, caller):
                     raise share_not_found()  # that belongs to nobody: another has adopted it meanwhile
                 if head is not None:
@@ -185,6 +190,12 @@ class ShareRegistry:
     async def _check_fresh(self, log: ShareLog) -> None:
         await self._refuse_gone(log)
         await self._refuse_expired(log, is_fresh=True)
+
+    async def _check_generation(self, generation: str, log: ShareLog) -> None:
+        if log.head.generation != generation:
+            # What is open here has been deleted elsewhere, which this node has not heard of.
+            await log.replica.refresh()
+        await self._check_is_there(log)
 
     async def _check_to_delete(self, log: ShareLog) -> None:
         if not log.is_ended:

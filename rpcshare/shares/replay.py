@@ -22,6 +22,10 @@ class Replay(msgspec.Struct):
     state: ShareState
     entry: int
     """The number of the last entry."""
+    entry_id: str = ""
+    """That of the last entry; empty if all of it is in the snapshot."""
+    entry_etag: str | None = None
+    """That of the last entry; None if it is not there any more, and a snapshot in its place."""
     tail_entries: int = 0
     """How many entries there are behind the snapshot."""
     tail_size: int = 0
@@ -75,6 +79,7 @@ async def _replay_once(journal: Journal, head: Head, head_etag: str | None) -> R
         snapshot, found.snapshot_size = read
         found.state.restore(snapshot.items, snapshot.sync_count, snapshot.last_updated)
         found.entry = number
+        found.entry_etag = survey.last_etag if survey.last_entry == number else None
         found.snapshot_holds = found.state.content.size
         is_left = survey.first_entry is not None and survey.first_entry <= number
         if is_left or len(survey.snapshots) > 1:
@@ -85,7 +90,7 @@ async def _replay_once(journal: Journal, head: Head, head_etag: str | None) -> R
             return await _ended_if_tombstone(journal, found, survey.last_entry)
         if entry.is_tombstone:
             return _ended(found, number)
-        found.entry = number
+        found.entry, found.entry_id, found.entry_etag = number, entry.id, entry.etag
         for sync in await journal.syncs_of(entry, found.state.content.diffs.distinct):
             found.state.apply(sync.items, sync.at)
             recent.add(Sync(journal.share_id, found.state.sync_count, sync.items))

@@ -56,6 +56,8 @@ class Replica:
         self.state = ShareState(self.share_id, head.session_id, head.created_at)
         self.entry = 0
         """The last entry that the state holds."""
+        self._entry_id = ""  # its id, if it was not read from a snapshot
+        self._entry_etag: str | None = None  # that it had in the store, if it was there
         self.own = OwnEntry("", [])
         """The entry that this node is writing, or has written last."""
         self.is_ended = False
@@ -209,7 +211,7 @@ class Replica:
             self.end(self.entry + 1)
         else:
             syncs = await self._journal.syncs_of(entry, self.state.content.diffs.distinct)
-            self.apply(entry.id, syncs, entry.size)
+            self.apply(entry.id, syncs, entry.size, entry.etag)
 
     async def catch_up(self) -> None:
         """Read what the store has behind the last known entry. For who holds the lock, like all below.
@@ -223,10 +225,12 @@ class Replica:
         survey = await self._journal.survey(after=self.entry)
         if survey.head_etag != self._head_etag and not await self._is_head_live():
             return
-        if not survey.holds_all_before and max(survey.snapshots, default=-1) < self.entry:
+        is_lost = not survey.holds_all_before and max(survey.snapshots, default=-1) < self.entry
+        if is_lost or not await self._is_entry(survey.etag_before):
             logger.error(
-                "The store has lost entry %d of the log of share %s, which was there: has an older copy been "
+                "The store has %s entry %d of the log of share %s, which was there: has an older copy been "
                 "put in its place? The share goes on from what the store has.",
+                "lost" if is_lost else "another",
                 self.entry,
                 self.share_id,
             )
@@ -252,6 +256,17 @@ class Replica:
         self._confirmed_at = began_at
         self._is_unsure = False
 
+    async def _is_entry(self, etag: str | None) -> bool:
+        """Whether what has ``etag`` in the place of the last entry is that entry, as far as can be told."""
+        if etag is None or self._entry_etag is None or etag == self._entry_etag:
+            return True
+        # Somebody may have written it again as it was.
+        entry = await self._journal.read_entry(self.entry)
+        if entry is None or entry.id != self._entry_id:
+            return False
+        self._entry_etag = etag
+        return True
+
     async def _replay_anew(self) -> None:
         await self._replay()
         if not self.is_ended:
@@ -265,6 +280,9 @@ class Replica:
             self.end(found.tombstone)
             return
         self.state, self.entry = found.state, found.entry
+        self._entry_id, self._entry_etag = found.entry_id, found.entry_etag
+        # What is known by a version is another state's, if an older copy of the store goes by the same.
+        self._documents = Documents(self._node.old_versions)
         self.is_as_installed = found.is_as_installed
         self._compactor.reset(found.tail_entries, found.tail_size, found.snapshot_size, found.snapshot_holds)
         self._hub.restart(found.state, found.recent)
@@ -288,7 +306,7 @@ class Replica:
         if is_changed:
             self._node.observer.access_changed(self, by_this_node=by_this_node)
 
-    def apply(self, entry_id: str, syncs: Iterable[LoggedSync], size: int) -> None:
+    def apply(self, entry_id: str, syncs: Iterable[LoggedSync], size: int, etag: str | None) -> None:
         """Take the next entry, which is durable, into the state; tell those who wait for it."""
         is_own = entry_id == self.own.id
         requests = iter(self.own.requests if is_own else ())
@@ -300,15 +318,16 @@ class Replica:
         if is_own:
             self.own.requests = []
         self.entry += 1
+        self._entry_id, self._entry_etag = entry_id, etag
         self._compactor.added(size)
         self._node.observer.log_changed(self, by_this_node=is_own)
 
     # From this node to the store
 
-    async def write(self, body: bytes) -> bool:
-        """Write ``body`` as the next entry, and return whether that is the next entry now.
+    async def write(self, body: bytes) -> str | None:
+        """Write ``body`` as the next entry, and return its etag if that is the next entry now.
 
-        If not, the state has changed: another node's entries have been read, or the entry was found
+        If it is not, the state has changed: another node's entries have been read, or the entry was found
         to have been written before, or the share is deleted.
 
         Raises:
@@ -317,22 +336,22 @@ class Replica:
         number = self.entry + 1
         began_at = monotonic()
         try:
-            await self._journal.append(number, body)
+            etag = await self._journal.append(number, body)
         except PreconditionFailedError:
             await self.catch_up()
             if self.entry < number and not self.is_ended:
                 raise StoreError(f"entry {number} cannot be read") from None
-            return False
+            return None
         if not self.is_trusted:
             # In the meantime the number may have been taken, become superfluous, and been deleted.
             survey = await self._journal.survey(after=number)
             if survey.head_etag != self._head_etag and not await self._is_head_live():
                 await self._journal.delete_entry(number)
-                return False
+                return None
             if survey.snapshots and survey.snapshots[-1] >= number:
                 raise StoreError(f"a snapshot has overtaken entry {number}")
         self._confirmed_at = began_at
-        return True
+        return etag
 
     async def write_end(self, body: bytes) -> bool:
         """Write the tombstone ``body`` as the next entry, and return whether that is the next entry now.
@@ -353,13 +372,15 @@ class Replica:
                     return False
             try:
                 now = self._node.clock()
-                if await self._journal.end(number, body, self.head, self._head_etag, now=now):
+                if await self._journal.end(
+                    number, body, self.head, self._head_etag, now=now, is_shared=self._node.is_shared
+                ):
                     return True
             except PreconditionFailedError:
                 await self.catch_up()
                 return False
         await self._journal.schedule_removal(self._node.clock())
-        return await self.write(body)
+        return await self.write(body) is not None
 
     def compact_if_due(self) -> None:
         """Begin a snapshot if it is time."""
@@ -411,6 +432,6 @@ class Replica:
         if self._tombstone is None:
             return  # another node has removed all
         await self._compactor.finish()
-        await self._journal.remove(self._tombstone, now=self._node.clock())
-        delete = partial(self._journal.delete_entry, self._tombstone)
-        self._node.sweeper.later(self.share_id, delete)
+        now = self._node.clock()
+        await self._journal.remove(self._tombstone, now=now, is_shared=self._node.is_shared)
+        self._node.sweeper.later(self.share_id, self._journal.sweep)

@@ -23,11 +23,13 @@ def newer(ours: StoredObject, theirs: StoredObject) -> Newer:
     """Return which store has the newer of two objects with one key, ``ours`` being the source's.
 
     A share that was deleted is newer than the same share, and so are settings that were changed more often.
-    A key that was revoked is newer than the same key.
+    A key that was revoked is newer than the same key, and an entry by which a log ended than any other.
     """
     try:
         if ours.key.startswith("share/") and ours.key.endswith("/head"):
             return _newer_head(objects.decode_head(ours.body), objects.decode_head(theirs.body))
+        if ours.key.startswith("share/") and "/log/" in ours.key:
+            return _newer_entry(objects.decode_entry(ours.body), objects.decode_entry(theirs.body))
         if ours.key.startswith(KEY_PREFIX):
             return _newer_key(ours, theirs)
         if ours.key == UNPREFIXED_KEY:
@@ -54,6 +56,12 @@ def _newer_head(ours: objects.Head, theirs: objects.Head) -> Newer:
     if ours.revision != theirs.revision:
         return Newer.SOURCE if ours.revision > theirs.revision else Newer.TARGET
     return Newer.NEITHER
+
+
+def _newer_entry(ours: objects.LogEntry, theirs: objects.LogEntry) -> Newer:
+    if theirs.is_tombstone:
+        return Newer.TARGET
+    return Newer.SOURCE if ours.is_tombstone else Newer.NEITHER
 
 
 def _newer_key(ours: StoredObject, theirs: StoredObject) -> Newer:

@@ -282,7 +282,7 @@ async def test_a_share_that_differs_is_replaced_if_told_so(store, new_service, a
     assert await running.sync(alice, share.id, None, []) == 3
     await running.close()
     report = await examine(store, patience=0.0)
-    assert (report.findings, report.superfluous) == ([], 1)  # the tombstone of the former one
+    assert (report.findings, report.superfluous) == ([], 4)  # the tombstones of the former one
 
 
 async def test_a_share_that_an_interrupted_run_did_not_list_is_listed(store, alice, share, folder, service):

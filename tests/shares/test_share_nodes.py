@@ -14,6 +14,7 @@ from rpcshare.shares.compaction import CompactionPolicy
 from rpcshare.shares.journal import read_head
 from rpcshare.shares.objects import LoggedSync
 from rpcshare.shares.syncdata import parse_batch
+from rpcshare.storage import SqliteStore
 
 COMPACTING = CompactionPolicy(tail_size=0, tail_ratio=0.0, tail_entries=2)
 UNTRUSTING = LogSettings(trusted_for=0.0, grace=0.0, compaction=COMPACTING)
@@ -231,6 +232,42 @@ async def test_a_store_that_was_put_back_gets_no_gap(new_node, store, alice, cap
     cold = await read(new_node(), alice, share)
     assert [part["id"] for part in cold["parts"]] == ["a", "b", "c", "f"]
     assert f"lost entry 5 of the log of share {share}" in caplog.text
+
+
+async def put_back(store, old):
+    """Make the store what it was, without a trace."""
+    await store.delete([key for key in contents(store) if key not in old])
+    for key, body in old.items():
+        if contents(store)[key] != body:
+            await store.put(key, body)
+
+
+@pytest.mark.parametrize("trusted_for", [20.0, 0.0])
+async def test_a_node_notices_that_its_last_entry_is_another_in_a_store_that_was_put_back(
+    new_node, store, alice, caplog, trusted_for
+):
+    node = new_node(on=store, settings=LogSettings(trusted_for=trusted_for))
+    share = (await node.create(alice, "ses_1", [part("a")])).id
+    before = contents(store)
+    await node.sync(alice, share, None, [part("b")])
+    with_b = contents(store)
+    await put_back(store, before)
+    await read(node, alice, share)
+    await node.sync(alice, share, None, [part("c")])
+    await put_back(store, with_b)
+    assert [part["id"] for part in (await read(node, alice, share))["parts"]] == ["a", "b"]
+    assert f"another entry 2 of the log of share {share}" in caplog.text
+
+
+async def test_an_entry_that_was_written_again_as_it_was_is_the_same(new_node, store, alice, caplog):
+    node = new_node(on=store)
+    share = (await node.create(alice, "ses_1", [part("a")])).id
+    subscription = await node.subscribe(alice, share, 1)
+    key = next(key for key in contents(store) if "/log/" in key)
+    await store.put(key, contents(store)[key])
+    await read(node, alice, share)
+    assert subscription.take() is None
+    assert "has an older copy been put" not in caplog.text
 
 
 async def test_a_message_is_applied_while_a_write_is_under_way(new_service, store, alice):
@@ -452,6 +489,55 @@ async def test_a_share_that_was_made_anew_elsewhere_is_read_at_once(new_node, al
     await first.delete(alice, share, None)
     await first.create(alice, "ses_1", [part("new")])
     assert [each["id"] for each in (await read(second, alice, share))["parts"]] == ["new"]
+
+
+@pytest.mark.parametrize("trusted_for", [20.0, 0.0])
+async def test_what_a_share_is_made_anew_with_is_not_written_to_the_one_that_was_deleted_elsewhere(
+    new_node, store, alice, trusted_for
+):
+    settings = LogSettings(trusted_for=trusted_for)
+    first, second = (new_node(alone=True, settings=settings) for _ in range(2))
+    share = (await first.create(alice, "ses_1", [part("a")])).id
+    await first.sync(alice, share, None, [part("b")])
+    await second.sync(alice, share, None, [part("c")])
+    await first.sync(alice, share, None, [part("d")])
+    await first.delete(alice, share, None)
+    await second.create(alice, "ses_1", [part("new")])
+    for node in (first, second):
+        assert [each["id"] for each in (await read(node, alice, share))["parts"]] == ["new"]
+
+
+@pytest.mark.parametrize("trusted_for", [20.0, 0.0])
+@pytest.mark.parametrize("is_atomic", [False, True], ids=["step by step", "in one transaction"])
+async def test_no_sync_is_acknowledged_of_a_share_that_was_deleted_elsewhere(
+    new_node, store, alice, tmp_path, trusted_for, is_atomic
+):
+    on = await SqliteStore.open(tmp_path / "shares.sqlite3") if is_atomic else store
+    settings = LogSettings(trusted_for=trusted_for)
+    first, second = (new_node(alone=True, settings=settings, on=on) for _ in range(2))
+    share = (await first.create(alice, "ses_1", [part("a")])).id
+    await second.sync(alice, share, None, [part("b")])
+    for name in "cde":
+        await first.sync(alice, share, None, [part(name)])
+    await first.delete(alice, share, None)
+    await first.create(alice, "ses_1", [part("new")])
+    with pytest.raises(ShareError, match="Share not found"):
+        await second.sync(alice, share, None, [part("f")])
+    assert await second.sync(alice, share, None, [part("g")]) == 2
+    assert [each["id"] for each in (await read(first, alice, share))["parts"]] == ["new", "g"]
+    await first.close()
+    await second.close()
+    await on.close()
+
+
+async def test_nothing_is_left_of_what_a_deleted_share_held(new_node, store, alice):
+    node = new_node(settings=LogSettings(grace=0.05))
+    share = (await node.create(alice, "ses_1", [part("secret")])).id
+    for number in range(3):
+        await node.sync(alice, share, None, [part(f"secret{number}")])
+    await node.delete(alice, share, None)
+    assert not any(b"secret" in objects.unpack(body) for body in contents(store).values())
+    await until(lambda: not any("/log/" in key for key in contents(store)))
 
 
 async def test_a_share_that_was_made_anew_elsewhere_is_what_is_deleted(new_node, alice):
