@@ -432,10 +432,7 @@ class Model:
             known = self.shares[source].get(share_id)
             self._learn_of_migration(source, site, share_id, theirs.get(share_id))
             if known is None or known.is_lost:
-                own = self.shares[site].setdefault(share_id, copy.copy(known or Known(OWNERS[0])))
-                own.is_lost = True
-                own.written |= known.written if known else set()
-                own.is_private = None
+                self._learn_of_lost(site, share_id, known, head)
                 continue
             had, own = theirs.get(share_id), self.shares[site].get(share_id)
             if own is not None and own.is_lost:
@@ -466,6 +463,17 @@ class Model:
             was_revoked = self.keys[site].get(key_id, (made, False))[1]
             self.keys[site][key_id] = (made, is_revoked or was_revoked)
         await self.look_at_all(site)
+
+    def _learn_of_lost(self, site: Site, share_id: str, known: Known | None, head: Head) -> None:
+        """Take note of a share that came by a migration, and of which little is known."""
+        made = copy.deepcopy(known or Known(OWNERS[0]), {id(o): o for o in OWNERS})
+        own = self.shares[site].setdefault(share_id, made)
+        own.is_lost = True
+        own.is_private = None
+        if known is not None:
+            own.written |= known.written
+            if head.generation == _heads(site)[share_id].generation:
+                own.owner = known.owner
 
     def _learn_of_migration(self, source: Site, site: Site, share_id: str, had: Head | None) -> None:
         """Take note of what may have come with a share that was there, whatever it is in the source now."""
