@@ -62,6 +62,8 @@ class Survey(msgspec.Struct, frozen=True):
     """That of the entry itself; None if it is not there."""
     last_etag: str | None = None
     """That of the last entry."""
+    snapshot_etag: str | None = None
+    """That of the last snapshot."""
 
 
 async def read_head(store: ObjectStore, share_id: str) -> StoredHead | None:
@@ -94,7 +96,7 @@ class Journal:
         """
         entries: list[int] = []
         snapshots: list[int] = []
-        head_etag = etag_before = last_etag = None
+        head_etag = etag_before = last_etag = snapshot_etag = None
         start = objects.numbered(self._log, max(after - 1, 0))
         async for key, etag, _ in self._store.list(f"share/{self.share_id}/", start_after=start):
             if key.startswith(self._log):
@@ -106,6 +108,7 @@ class Journal:
                     etag_before = etag
             elif key.startswith(self._snapshots):
                 snapshots.append(objects.number_of(key))
+                snapshot_etag = etag
             elif key == self._head:
                 head_etag = etag
         return Survey(
@@ -116,6 +119,7 @@ class Journal:
             head_etag=head_etag,
             etag_before=etag_before,
             last_etag=last_etag,
+            snapshot_etag=snapshot_etag,
         )
 
     async def entries(self, after: int) -> AsyncIterator[tuple[int, LogEntry]]:

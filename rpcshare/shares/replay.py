@@ -26,6 +26,10 @@ class Replay(msgspec.Struct):
     """That of the last entry; empty if all of it is in the snapshot."""
     entry_etag: str | None = None
     """That of the last entry; None if it is not there any more, and a snapshot in its place."""
+    snapshot: int = 0
+    """The number of the snapshot."""
+    snapshot_etag: str | None = None
+    """That of the snapshot; None if there is none."""
     tail_entries: int = 0
     """How many entries there are behind the snapshot."""
     tail_size: int = 0
@@ -80,6 +84,7 @@ async def _replay_once(journal: Journal, head: Head, head_etag: str | None) -> R
         found.state.restore(snapshot.items, snapshot.sync_count, snapshot.last_updated)
         found.entry = number
         found.entry_etag = survey.last_etag if survey.last_entry == number else None
+        found.snapshot, found.snapshot_etag = number, survey.snapshot_etag
         found.snapshot_holds = found.state.content.size
         is_left = survey.first_entry is not None and survey.first_entry <= number
         if is_left or len(survey.snapshots) > 1:

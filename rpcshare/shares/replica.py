@@ -27,7 +27,7 @@ from rpcshare.shares.context import NodeContext
 from rpcshare.shares.document import Document, Documents, Form, Version
 from rpcshare.shares.events import Sync
 from rpcshare.shares.failures import share_not_found, storage_unavailable
-from rpcshare.shares.journal import Journal
+from rpcshare.shares.journal import Journal, Survey
 from rpcshare.shares.objects import Head, LogEntry, LoggedSync
 from rpcshare.shares.outline import Transcript
 from rpcshare.shares.replay import replay
@@ -58,6 +58,8 @@ class Replica:
         """The last entry that the state holds."""
         self._entry_id = ""  # its id, if it was not read from a snapshot
         self._entry_etag: str | None = None  # that it had in the store, if it was there
+        # The etag of the last snapshot, and its number, when it was looked at. It may be all there is.
+        self._snapshot: tuple[int, str | None] = 0, None
         self.own = OwnEntry("", [])
         """The entry that this node is writing, or has written last."""
         self.is_ended = False
@@ -226,7 +228,7 @@ class Replica:
         if survey.head_etag != self._head_etag and not await self._is_head_live():
             return
         is_lost = not survey.holds_all_before and max(survey.snapshots, default=-1) < self.entry
-        if is_lost or not await self._is_entry(survey.etag_before):
+        if is_lost or not (await self._is_entry(survey) and await self._is_snapshot(survey)):
             logger.error(
                 "The store has %s entry %d of the log of share %s, which was there: has an older copy been "
                 "put in its place? The share goes on from what the store has.",
@@ -256,8 +258,9 @@ class Replica:
         self._confirmed_at = began_at
         self._is_unsure = False
 
-    async def _is_entry(self, etag: str | None) -> bool:
-        """Whether what has ``etag`` in the place of the last entry is that entry, as far as can be told."""
+    async def _is_entry(self, survey: Survey) -> bool:
+        """Whether what the store has in the place of the last entry is that entry, as far as can be told."""
+        etag = survey.etag_before
         if etag is None or self._entry_etag is None or etag == self._entry_etag:
             return True
         # Somebody may have written it again as it was.
@@ -265,6 +268,23 @@ class Replica:
         if entry is None or entry.id != self._entry_id:
             return False
         self._entry_etag = etag
+        return True
+
+    async def _is_snapshot(self, survey: Survey) -> bool:
+        """Whether the snapshot in the place of the last entry is of this log, as far as can be told."""
+        known, etag = self._snapshot, survey.snapshot_etag
+        if etag is None or survey.snapshots[-1] != self.entry:
+            return True
+        if known[0] == self.entry and known[1] != etag and survey.etag_before is None:
+            # Another node may have written it as well.
+            read = await self._journal.read_snapshot(self.entry)
+            state = self.state
+            if read is None or (read[0].sync_count, read[0].last_updated) != (
+                state.sync_count,
+                state.last_updated,
+            ):
+                return False
+        self._snapshot = self.entry, etag
         return True
 
     async def _replay_anew(self) -> None:
@@ -281,6 +301,7 @@ class Replica:
             return
         self.state, self.entry = found.state, found.entry
         self._entry_id, self._entry_etag = found.entry_id, found.entry_etag
+        self._snapshot = found.snapshot, found.snapshot_etag
         # What is known by a version is another state's, if an older copy of the store goes by the same.
         self._documents = Documents(self._node.old_versions)
         self.is_as_installed = found.is_as_installed

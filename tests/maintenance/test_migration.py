@@ -221,8 +221,9 @@ class TestWhatWasEndedStaysEnded:
         assert not (await migrate(source, target)).differing
         return source if request.param == "source" else target
 
-    async def test_a_deleted_share(self, ending, source, target, new_service, alice, bob):
-        service = new_service(ending)
+    @pytest.mark.parametrize("is_shared", [False, True])
+    async def test_a_deleted_share(self, ending, source, target, new_service, alice, bob, is_shared):
+        service = new_service(ending, shared_store=is_shared)
         await service.delete(alice, "00000001", None)
         await service.close()
         for _ in range(2):

@@ -238,7 +238,7 @@ async def put_back(store, old):
     """Make the store what it was, without a trace."""
     await store.delete([key for key in contents(store) if key not in old])
     for key, body in old.items():
-        if contents(store)[key] != body:
+        if contents(store).get(key) != body:
             await store.put(key, body)
 
 
@@ -257,6 +257,31 @@ async def test_a_node_notices_that_its_last_entry_is_another_in_a_store_that_was
     await put_back(store, with_b)
     assert [part["id"] for part in (await read(node, alice, share))["parts"]] == ["a", "b"]
     assert f"another entry 2 of the log of share {share}" in caplog.text
+
+
+async def test_a_node_notices_that_the_snapshot_of_its_last_entry_is_another_in_a_store_that_was_put_back(
+    new_node, store, alice
+):
+    node = new_node(on=store, settings=UNTRUSTING)
+
+    async def has_only_snapshot():
+        async with node.open_shares.using(share) as log:
+            await log._compactor.finish()
+        await until(lambda: not any("/log/" in key for key in contents(store)))
+        return contents(store)
+
+    share = (await node.create(alice, "ses_1", [part("a")])).id
+    await node.sync(alice, share, None, [part("b")])
+    before = contents(store)
+    await node.sync(alice, share, None, [part("c")])
+    with_c = await has_only_snapshot()
+    await put_back(store, before)
+    await read(node, alice, share)
+    await node.sync(alice, share, None, [part("d")])
+    await has_only_snapshot()
+    await read(node, alice, share)
+    await put_back(store, with_c)
+    assert [part["id"] for part in (await read(node, alice, share))["parts"]] == ["a", "b", "c"]
 
 
 async def test_an_entry_that_was_written_again_as_it_was_is_the_same(new_node, store, alice, caplog):
