@@ -11,8 +11,8 @@ import asyncio
 import contextlib
 import copy
 import json
-import random
 import shutil
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from rpcshare.maintenance.findings import Problem
 from rpcshare.maintenance.migration import migrate
 from rpcshare.maintenance.restoring import restore_shares
 from rpcshare.shares import objects
+from rpcshare.shares.clock_steps import SteadyClock
 from rpcshare.shares.events import Deleted, Snapshot, Sync
 from rpcshare.shares.objects import Head
 from rpcshare.shares.subscriptions import Subscription
@@ -144,7 +145,7 @@ class Model:
         Raises:
             ModelError: something that must hold does not. The message ends with the last steps.
         """
-        with _repeatable(self.random):
+        with _repeatable(self.world):
             await self._run(steps)
 
     async def _run(self, steps: int) -> None:
@@ -415,7 +416,7 @@ class Model:
                 if is_theirs or (key.endswith("/head") and share_id in same) or key.startswith("auth/"):
                     await site.store.put(key, body)
         self._end_readers(site)
-        for share_id in same - ended:
+        for share_id in sorted(same - ended):
             if share_id in self.shares[site] and not heads[share_id].revision:
                 self.shares[site][share_id].is_private = None
         await self.look_at_all(site)
@@ -501,7 +502,7 @@ class Model:
         self._end_readers(site)
         self.note("restored", source, "to", site, restored)
         refused = {share_id for share_id, _ in restored.refused}
-        for share_id in there - refused:
+        for share_id in sorted(there - refused):
             known, own = self.shares[source][share_id], self.shares[site].get(share_id)
             if own is not None and own.is_deleted is False and not own.is_lost:
                 continue  # it has not been touched
@@ -634,8 +635,13 @@ class Model:
 
 
 @contextlib.contextmanager
-def _repeatable(rng: random.Random) -> Iterator[None]:
-    """Leave nothing to chance but the seed: neither random ids, nor how soon a thread is done."""
+def _repeatable(world: World) -> Iterator[None]:
+    """Leave nothing to chance but the seed: neither random ids, nor how soon a thread is done, nor time."""
+    rng, began, began_at = world.random, world.now, time.monotonic()
+
+    def monotonic() -> float:
+        # Goes on from step to step: so timers fire, and nodes look again, at the same steps.
+        return began_at + (world.now - began) / 1000
 
     async def to_thread(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
         await asyncio.sleep(0)
@@ -643,6 +649,9 @@ def _repeatable(rng: random.Random) -> Iterator[None]:
 
     with (
         mock.patch("asyncio.to_thread", to_thread),
+        mock.patch("time.monotonic", monotonic),
+        mock.patch("rpcshare.shares.replica.monotonic", monotonic),
+        mock.patch.object(SteadyClock.__init__, "__defaults__", (monotonic,)),
         mock.patch("secrets.token_hex", lambda size=32: rng.randbytes(size).hex()),
         mock.patch("secrets.choice", rng.choice),
     ):
