@@ -272,17 +272,17 @@ class Replica:
 
     async def _is_snapshot(self, survey: Survey) -> bool:
         """Whether the snapshot in the place of the last entry is of this log, as far as can be told."""
-        known, etag = self._snapshot, survey.snapshot_etag
-        if etag is None or survey.snapshots[-1] != self.entry:
+        etag = survey.snapshot_etag
+        if etag is None or survey.snapshots[-1] != self.entry or self._snapshot == (self.entry, etag):
             return True
-        if known[0] == self.entry and known[1] != etag and survey.etag_before is None:
-            # Another node may have written it as well.
+        if survey.etag_before is None:
+            # It was written, by another node as well, and the entry deleted, since this one looked.
             read = await self._journal.read_snapshot(self.entry)
-            state = self.state
-            if read is None or (read[0].sync_count, read[0].last_updated) != (
-                state.sync_count,
-                state.last_updated,
-            ):
+            if read is None:
+                return True  # a newer one has just taken its place
+            snapshot, _ = read
+            held = self.state.sync_count, self.state.last_updated
+            if (snapshot.sync_count, snapshot.last_updated) != held:
                 return False
         self._snapshot = self.entry, etag
         return True
