@@ -586,7 +586,7 @@ class Model:
         heads = _heads(site)
         for share_id, known in self.shares[site].items():
             head = heads.get(share_id)
-            if head is None or not head.expired or known.is_lost:
+            if head is None or not head.expired or known.is_lost or known.is_deleted:
                 continue
             if not known.may_expire or not any(each.was_ahead for each in self.world.sites):
                 raise ModelError(f"share {share_id} has expired, and was to stay")
