@@ -261,9 +261,9 @@ class Replica:
     async def _is_entry(self, survey: Survey) -> bool:
         """Whether what the store has in the place of the last entry is that entry, as far as can be told."""
         etag = survey.etag_before
-        if etag is None or self._entry_etag is None or etag == self._entry_etag:
+        if etag is None or etag == self._entry_etag:
             return True
-        # Somebody may have written it again as it was.
+        # Somebody may have written it again as it was. One that was gone, and its snapshot read, is another.
         entry = await self._journal.read_entry(self.entry)
         if entry is None or entry.id != self._entry_id:
             return False

@@ -286,6 +286,25 @@ async def test_a_node_notices_that_the_snapshot_of_its_last_entry_is_another_in_
     assert [part["id"] for part in (await read(node, alice, share))["parts"]] == ["a", "b", "c"]
 
 
+async def test_a_node_notices_that_an_entry_is_back_of_which_it_has_read_the_snapshot(new_node, store, alice):
+    node = new_node(on=store, settings=UNTRUSTING)
+    share = (await node.create(alice, "ses_1", [part("a")])).id
+    await node.sync(alice, share, None, [part("b")])
+    before = contents(store)
+    await node.sync(alice, share, None, [part("c")])
+    with_c = contents(store)
+    await put_back(store, before)
+    await read(node, alice, share)
+    await node.sync(alice, share, None, [part("d")])
+    async with node.open_shares.using(share) as log:
+        await log._compactor.finish()
+    await until(lambda: not any("/log/" in key for key in contents(store)))
+    opened_later = new_node(on=store)
+    await read(opened_later, alice, share)
+    await put_back(store, with_c)
+    assert [part["id"] for part in (await read(opened_later, alice, share))["parts"]] == ["a", "b", "c"]
+
+
 async def test_an_entry_that_was_written_again_as_it_was_is_the_same(new_node, store, alice, caplog):
     node = new_node(on=store)
     share = (await node.create(alice, "ses_1", [part("a")])).id
