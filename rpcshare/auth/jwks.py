@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-import httpx
-
 from rpcshare import jsontext
 from rpcshare.auth.token_keys import TokenKey, keys_of_jwks
 from rpcshare.errors import ErrorCode, ShareError
@@ -134,9 +132,9 @@ class RemoteKeys:
     async def _fetch(self) -> None:
         try:
             keys = keys_of_jwks(jsontext.decode(await _get(self._url)))
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, TimeoutError) as exc:
+        except (ConnectionError, ValueError, TimeoutError) as exc:
             # Of what the other side sent, nothing is repeated.
-            reason = str(exc) if type(exc) is ValueError else type(exc).__name__
+            reason = str(exc) if type(exc) in (ConnectionError, ValueError) else type(exc).__name__
             logger.warning("The keys that tokens are verified with cannot be fetched: %s", reason)
         else:
             self._keys = keys
@@ -149,23 +147,28 @@ async def _get(url: str) -> bytes:
     """Return what is at ``url``.
 
     Raises:
-        httpx.HTTPError, httpx.InvalidURL, TimeoutError: there was no answer.
+        ConnectionError, TimeoutError: there was no answer.
         ValueError: it was no success, or too large.
     """
-    async with (
-        asyncio.timeout(TIMEOUT),
-        httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False) as client,
-        # Not compressed: a few bytes could become very many before they are counted.
-        client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response,
-    ):
-        if response.status_code != httpx.codes.OK:
-            raise ValueError(f"the answer is {response.status_code}")
-        body = bytearray()
-        async for chunk in response.aiter_raw():
-            body += chunk
-            if len(body) > MAX_SIZE:
-                raise ValueError(f"the answer is larger than {MAX_SIZE:,} bytes")
-        return bytes(body)
+    import httpx  # noqa: PLC0415 -- few servers ask anybody, and it takes a while to import
+
+    try:
+        async with (
+            asyncio.timeout(TIMEOUT),
+            httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False) as client,
+            # Not compressed: a few bytes could become very many before they are counted.
+            client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response,
+        ):
+            if response.status_code != httpx.codes.OK:
+                raise ValueError(f"the answer is {response.status_code}")
+            body = bytearray()
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > MAX_SIZE:
+                    raise ValueError(f"the answer is larger than {MAX_SIZE:,} bytes")
+            return bytes(body)
+    except (httpx.HTTPError, httpx.InvalidURL) as exc:
+        raise ConnectionError(type(exc).__name__) from exc
 
 
 def _has(keys: Sequence[TokenKey], key_id: str) -> bool:

@@ -80,17 +80,12 @@ class Pages:
 
     def __init__(self) -> None:
         self.assets = Assets()
-        self._environment = environment = page_templates(assets=self.assets)
-        for name in environment.list_templates():
-            environment.get_template(name)  # compiled now, not when somebody waits for it
-        omitted = environment.get_template("omitted.html").module
-        messages = environment.get_template("messages.html").module
-        self._draw_omitted_part: Callable[..., Markup] = omitted.part  # type: ignore[attr-defined]  # macros
-        self._draw_omitted_file: Callable[..., Markup] = omitted.file  # type: ignore[attr-defined]
-        self._draw_messages: Callable[..., Markup] = messages.messages  # type: ignore[attr-defined]
-        self._draw_prompts: Callable[..., Markup] = messages.prompts  # type: ignore[attr-defined]
-        self._draw_summary: Callable[..., Markup] = messages.summary  # type: ignore[attr-defined]
-        self._draw_tabs: Callable[..., Markup] = messages.tabs  # type: ignore[attr-defined]
+        self._environment = page_templates(assets=self.assets)
+
+    def compile_templates(self) -> None:
+        """Compile all templates, in a quarter of a second; otherwise, each is compiled on first use."""
+        for name in self._environment.list_templates():
+            self._environment.get_template(name)
 
     # A share
 
@@ -228,10 +223,10 @@ class Pages:
             views = [each.view(transcript, drawn) for each in shown]
             return Update(
                 transcript.sync_count,
-                messages=str(self._draw_messages(views)),
-                summary=str(self._draw_summary(session)),
-                prompts=str(self._draw_prompts(prompts)),
-                tabs=str(self._draw_tabs(session, transcript.share_id, "session")),
+                messages=str(self._macro("messages", "messages")(views)),
+                summary=str(self._macro("messages", "summary")(session)),
+                prompts=str(self._macro("messages", "prompts")(prompts)),
+                tabs=str(self._macro("messages", "tabs")(session, transcript.share_id, "session")),
             )
 
         return Draft(_pieces(shown), render)
@@ -240,8 +235,8 @@ class Pages:
         """Return what stands in the place of a piece that cannot be drawn at all."""
         why = f"Not shown: {_OMITTED[cause]}. It is in the session's data."
         if isinstance(piece, PartPiece):
-            return self._draw_omitted_part(piece.anchor, piece.index, why)
-        return self._draw_omitted_file(piece.number, why)
+            return self._macro("omitted", "part")(piece.anchor, piece.index, why)
+        return self._macro("omitted", "file")(piece.number, why)
 
     def _chunk(self, transcript: Transcript, *, at: str, until: str, is_end: bool) -> Chunk | None:
         start = place_of(transcript, at) if at else None
@@ -325,6 +320,11 @@ class Pages:
 
     def _render(self, template: str, **values: object) -> str:
         return self._environment.get_template(template).render(**values)
+
+    def _macro(self, template: str, name: str) -> Callable[..., Markup]:
+        module = self._environment.get_template(f"{template}.html").module  # which is kept
+        macro: Callable[..., Markup] = getattr(module, name)
+        return macro
 
 
 class _Shown(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -193,8 +195,13 @@ def _start_route(base_url: str) -> ApiRoute:
 
 
 def _document_route(routes: list[BaseRoute], base_url: str) -> ApiRoute:
+    @functools.cache
+    def body() -> bytes:
+        return jsontext.encode(openapi_document([*routes, route], base_url))
+
     async def document(request: Request) -> Response:
-        answer = await read_response(request, body)
+        # Made when it is first asked for, and in a thread: it takes a tenth of a second.
+        answer = await read_response(request, await asyncio.to_thread(body))
         answer.headers["Access-Control-Allow-Origin"] = "*"  # anybody's tools may read it
         return answer
 
@@ -203,7 +210,6 @@ def _document_route(routes: list[BaseRoute], base_url: str) -> ApiRoute:
         document,
         {"GET": Operation(summary="This document", answer=dict[str, Any], has_etag=True)},
     )
-    body = jsontext.encode(openapi_document([*routes, route], base_url))
     return route
 
 

@@ -41,7 +41,7 @@ class Shutdown:
 
     def warm_up(self) -> None:
         """Have ready what the first page would wait for, if nobody has asked for one yet."""
-        self._site.processes.start()
+        self._site.warm_up()
 
     async def close(self) -> None:
         """End the processes that serve them, when all is drained."""

@@ -9,6 +9,7 @@ text that has so many is searched for the marks of all shapes. Only text that ha
 shape. No expression goes back over what it has taken for longer than a shape is, so none can be made slow.
 """
 
+import functools
 import re
 import string
 from collections.abc import Iterable, Iterator
@@ -34,6 +35,7 @@ _BEFORE = (
 )
 
 
+@functools.cache  # compiled on first use: most leads occur in no session
 def _expression(shape: Shape) -> re.Pattern[bytes]:
     lead = re.escape(shape.lead)
     if not shape.lead[0].isalnum():
@@ -64,7 +66,7 @@ def _looks() -> list[re.Pattern[bytes]]:
     return [re.compile("|".join(marks).encode()) for _, marks in by_first]
 
 
-_EXPRESSIONS = [(shape.lead.encode(), shape.kind.encode(), _expression(shape)) for shape in SHAPES]
+_SHAPES = [(shape.lead.encode(), shape.kind.encode(), shape) for shape in SHAPES]
 _LOOKS = _looks()
 
 # The shortest that stands together: ":", a password of 16 characters and "@". A webhook has less where its
@@ -123,9 +125,9 @@ def redact(text: bytes) -> bytes:
         return text
     if _PRIVATE_KEY in text:
         text = _KEY_BLOCK.sub(_without_key, text)
-    for lead, kind, expression in _EXPRESSIONS:
+    for lead, kind, shape in _SHAPES:
         if lead in text:
-            text = expression.sub(partial(_without_secret, kind), text)
+            text = _expression(shape).sub(partial(_without_secret, kind), text)
     return text
 
 

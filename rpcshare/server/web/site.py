@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
@@ -94,6 +95,11 @@ class PageSite:
         for route in routes:
             route.include_in_schema = False  # the document is of what programs use
         return [WebSocketRoute("/share/{share_id}/live", self.live.socket), *routes]
+
+    def warm_up(self) -> None:
+        """Start what renders, and compile the templates; whoever comes first waits for that otherwise."""
+        self.processes.start()
+        asyncio.get_running_loop().run_in_executor(None, self.pages.compile_templates)
 
     def end_streams(self) -> None:
         """Let all live streams end, for the server stops."""
