@@ -41,7 +41,7 @@ test-all: test test-slow
 
 test-slow: install $(NODE_PEERS)
 	@$(PYTEST) -m slow
-	@if $(BIN)/rpcshare --version | grep -q compiled; then PURE_PYTHON=1 $(PYTEST) tests/rpc tests/shares/test_syncdata.py; fi
+	@if $(BIN)/rpcshare --version | grep -q compiled; then PURE_PYTHON=1 $(PYTEST) -m "not slow" tests/rpc tests/shares/test_syncdata.py; fi
 
 lint: install
 	@$(BIN)/ruff check .

@@ -4,6 +4,8 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from rpcshare.compiled import PACKAGE, core, extension_modules, mismatch
 from running_server import RunningServer
@@ -17,6 +19,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def pytest_configure() -> None:
     if extension_modules(PACKAGE) and (wrong := mismatch(PACKAGE)) is not None:
         pytest.exit(f"the compiled core is not used ({wrong}): run `make install`", returncode=4)
+
+
+class _Scheduling(LoadFileScheduling):
+    """Files beside each other, but those that share expensive fixtures in one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        folder = "tests/access_matrix/"
+        return folder if nodeid.startswith(folder) else str(super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _Scheduling:
+    return _Scheduling(config, log)
 
 
 def pytest_report_header() -> str:

@@ -42,6 +42,7 @@ def test_json_is_printed_with_control_characters_escaped():
     assert text.decode().isprintable()
 
 
+@pytest.mark.slow
 def test_of_all_characters_json_shows_those_that_are_seen():
     told = json_text([chr(number) for number in range(0x110000)])
     for char in told.decode():

@@ -147,18 +147,18 @@ class RevocationList:
     def _read(self) -> None:
         lists = read_revocation_lists(self._path)
         taken = self._take(lists)
+        if not taken:
+            raise CertificateFileError(
+                f"{self._path} holds a revocation list that none of the CAs has signed"
+                if len(lists) == 1
+                else f"{self._path} holds no revocation list that one of the CAs has signed"
+            )
         for crl in self._waiting:
             logger.warning(
                 "%s holds a revocation list of %r that no known CA has signed; it counts once a client shows "
                 "that CA",
                 self._path,
                 crl.issuer.rfc4514_string(),
-            )
-        if not taken:
-            raise CertificateFileError(
-                f"{self._path} holds a revocation list that none of the CAs has signed"
-                if len(lists) == 1
-                else f"{self._path} holds no revocation list that one of the CAs has signed"
             )
 
     def _take(self, lists: Iterable[x509.CertificateRevocationList]) -> int:

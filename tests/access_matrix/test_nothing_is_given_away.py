@@ -8,6 +8,8 @@ from access_matrix.rights import CALLERS
 from access_matrix.runs import ENTRIES, MatrixRun
 from access_matrix.searching import given_away, places_with, traces
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def whole(run: MatrixRun) -> MatrixRun:

@@ -36,6 +36,7 @@ async def collect(stream: rpcshare.EventStream, events: list[ShareEvent]) -> Non
         events.append(event)  # noqa: PERF401 -- others look at them in the meantime
 
 
+@pytest.mark.slow
 async def test_a_server_killed_among_500_syncs_loses_none_and_repeats_no_event(
     own_server: RunningServer,
 ) -> None:

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from crash.kills import Kills
+
+pytestmark = pytest.mark.slow
 
 ROUNDS = 8
 

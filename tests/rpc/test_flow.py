@@ -285,6 +285,7 @@ async def rate_through(delay: float, rate: float, count: int) -> float:
         return speed
 
 
+@pytest.mark.slow
 async def test_a_stream_fills_a_link_of_50_ms_like_a_writer_without_a_window(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

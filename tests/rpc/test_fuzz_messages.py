@@ -9,6 +9,8 @@ from fuzz.fuzzer import ENCODINGS, Fuzzer
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.slow
+@pytest.mark.slow
 async def test_spoilt_messages_harm_nothing_but_their_session(encoding: str) -> None:
     # How long a message takes is for the long run to say: here other tests share the machine.
     fuzzer = Fuzzer(encoding, seed=1, message_time=math.inf)

@@ -8,6 +8,8 @@ from transcript import BareSession, awaiting
 
 from rpcshare.rpc import Limits, Promise, RpcError, RpcTarget, SessionClosedError, Stub, rpc_method
 
+pytestmark = pytest.mark.slow
+
 # Compiled code crashes somewhere between 10,000 and 100,000 calls within calls, Python gives up at 1,000.
 LENGTH = 50_000
 

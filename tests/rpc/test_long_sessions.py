@@ -108,6 +108,7 @@ async def use(main: Stub, number: int) -> None:
     counter.dispose()
 
 
+@pytest.mark.slow
 async def test_ten_thousand_calls_leave_the_tables_as_they_were() -> None:
     async with memory_link() as (one, other), Connection(other, Busy()) as server, Connection(one) as client:
         for round_ in range(50):

@@ -71,6 +71,7 @@ def test_the_soft_limit_on_descriptors_is_raised_to_the_hard_one(tmp_path: Path)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.slow
 def test_without_descriptors_connections_wait_and_all_else_goes_on(
     tmp_path: Path, loop: Mapping[str, str], workers: int
 ) -> None:

@@ -221,6 +221,7 @@ def test_a_long_event_is_one_message_in_fragments(server: RunningServer) -> None
     ],
     ids=["ws", "events", "plain", "gzip", "zstd"],
 )
+@pytest.mark.slow
 def test_slow_readers_do_not_hold_a_copy_each(tmp_path: Path, path: str, headers: str) -> None:
     size, readers = 8 * MB, 25
     with RunningServer(tmp_path / "data") as server, ExitStack() as stack:
@@ -233,6 +234,7 @@ def test_slow_readers_do_not_hold_a_copy_each(tmp_path: Path, path: str, headers
         assert resident(server) - before < readers * size / 4
 
 
+@pytest.mark.slow
 def test_readers_who_stopped_at_different_versions_hold_few_of_them(tmp_path: Path) -> None:
     size, versions = 12 * MB, 18
     with RunningServer(tmp_path / "data") as server, ExitStack() as stack:
@@ -253,6 +255,7 @@ def test_readers_who_stopped_at_different_versions_hold_few_of_them(tmp_path: Pa
         assert resident(server) - before < versions * size / 1.7
 
 
+@pytest.mark.slow
 def test_slow_subscribers_over_rpc_hold_no_more_copies_than_there_is_room_for(tmp_path: Path) -> None:
     size, subscribers = 12 * MB, 20
     with RunningServer(tmp_path / "data") as server, ExitStack() as stack:

@@ -74,6 +74,8 @@ async def write_until_cut_off(
         acked[part["id"]] = part["text"]
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 async def test_a_kill_under_load_loses_no_acknowledged_sync(own_server: RunningServer) -> None:
     randomness = random.Random(20)
     acked: dict[str, dict[str, str]] = {}

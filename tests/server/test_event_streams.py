@@ -151,6 +151,7 @@ def test_a_head_of_a_stream_ends(server: RunningServer) -> None:
     assert (answer.status_code, answer.content) == (200, b"")
 
 
+@pytest.mark.slow
 async def test_two_hundred_readers_get_every_sync(server: RunningServer) -> None:
     share = Share(server, "ses_events_many_0001")
     async with AsyncExitStack() as stack:
@@ -175,6 +176,7 @@ async def test_two_hundred_readers_get_every_sync(server: RunningServer) -> None
     assert all(ids == sorted(ids, key=int) for ids in seen)
 
 
+@pytest.mark.slow
 def test_readers_that_do_not_read_cost_the_server_little(tmp_path: Path) -> None:
     with RunningServer(tmp_path / "data") as server:
         share = Share(server, "ses_events_stuck_0001")

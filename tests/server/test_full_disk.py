@@ -39,6 +39,7 @@ def fill(http: httpx.Client, share_id: str, size: int) -> None:
     raise AssertionError("the disk is never full")
 
 
+@pytest.mark.slow
 def test_what_is_there_stays_readable_and_all_goes_on_when_there_is_room(disk: Path) -> None:
     headers = {"Authorization": ""}
     with (

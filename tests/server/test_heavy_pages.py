@@ -151,6 +151,7 @@ def drawing_processes(of: int) -> list[int]:
     return [pid for pid, args in children(of).items() if "drawing_process" in args]
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_leaves_no_process_behind(tmp_path: Path) -> None:
     with RunningServer(tmp_path / "data") as server, ThreadPoolExecutor(1) as other:
         slow = share(server, *(slow_part("docker", number) for number in range(3)))
@@ -166,6 +167,7 @@ def test_a_server_that_is_killed_leaves_no_process_behind(tmp_path: Path) -> Non
             time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_server_that_stops_finishes_the_page_that_is_being_drawn(tmp_path: Path) -> None:
     with RunningServer(tmp_path / "data") as server, ThreadPoolExecutor(1) as other:
         slow = share(server, slow_part("docker"))
@@ -180,6 +182,7 @@ def test_a_server_that_stops_finishes_the_page_that_is_being_drawn(tmp_path: Pat
         assert not any(map(is_there, found))
 
 
+@pytest.mark.slow
 def test_workers_draw_too_and_leave_nothing_behind(tmp_path: Path) -> None:
     with RunningServer(tmp_path / "data", "--workers", "2") as server:
         slow = share(server, slow_part("docker"))

@@ -338,6 +338,7 @@ def test_a_path_of_odd_characters_is_not_found(http: httpx.Client, path: str) ->
     assert http.get(path).status_code == 404
 
 
+@pytest.mark.slow
 def test_a_large_share_that_many_read_at_once_is_held_once(tmp_path: Path) -> None:
     with RunningServer(tmp_path / "data") as server:
         data = [{"type": "part", "data": {"id": f"prt_{n}", "text": "x" * 1_000_000}} for n in range(8)]

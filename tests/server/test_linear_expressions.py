@@ -7,6 +7,10 @@ far more CPU time than it would if it were linear.
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 # What these read, the operator of the server wrote, or the user of a client.
 TRUSTED = (
     *("rpcshare.cli", "rpcshare.client", "rpcshare.conformance", "rpcshare.maintenance"),

@@ -90,6 +90,7 @@ def test_a_refused_handshake_fails_the_calls(server: RunningServer) -> None:
     assert run(server, "refused")["result"] == {"error": "WebSocket connection failed."}
 
 
+@pytest.mark.slow
 def test_the_types_say_what_the_package_does() -> None:
     checked = subprocess.run(
         ["npm", "test", "--silent"], cwd=PACKAGE, capture_output=True, text=True, timeout=200, check=False

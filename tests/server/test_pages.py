@@ -90,6 +90,7 @@ def test_what_pages_load_is_there_for_ever(browser: httpx.Client) -> None:
     assert browser.get("/static/pages.css").status_code == 404
 
 
+@pytest.mark.slow
 def test_links_are_relative_and_hold_no_key(server: RunningServer, owner: httpx.Client) -> None:
     share_id = share(owner)
     for path in (f"/k/{server.token}/share/{share_id}", f"/k/{server.token}/sessions"):

@@ -249,6 +249,7 @@ async def test_a_share_expires_by_itself(server: RunningServer, session_id: str)
     assert (answer.status_code, answer.json()) == (410, {"error": "Share expired", "code": "SHARE_GONE"})
 
 
+@pytest.mark.slow
 def test_settings_outlive_the_server(tmp_path: object) -> None:
     with RunningServer(tmp_path / "data", "--anonymous-create") as server:  # type: ignore[operator]
         options = {"password": PASSWORD, "expiresIn": 1}

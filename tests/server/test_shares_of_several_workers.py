@@ -67,6 +67,7 @@ async def watch(client: rpcshare.ShareClient, share_id: str, total: int) -> list
 # --- many writers -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_what_all_clients_write_to_one_share_is_there_once_and_in_one_order(two: RunningServer) -> None:
     async with clients_of_both(two, CLIENTS) as clients, clients_of_both(two) as readers:
         share = await clients[0].create_share("ses_one_share_000001")

@@ -10,6 +10,8 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from authorities import Authority
+from rpcshare.server.http_protocol import HttpProtocol
+from rpcshare.server.http_server import HttpServer
 from rpcshare.server.websocket_protocol import WebSocketProtocol
 
 HANDSHAKE = (
@@ -69,7 +71,7 @@ def never_closes(port: int, sent: bytes, frame: bytes) -> None:
             pass
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(30)
 @pytest.mark.parametrize(
     ("app", "sent", "frame"),
     [
@@ -88,13 +90,14 @@ async def test_a_connection_ends_without_a_word_of_its_client(
     pem = str(Authority(tmp_path).issue_to_server())
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]  # an ASGI application
+        http=HttpProtocol,
         ws=Impatient,
         lifespan="off",
         log_config=None,
         ssl_certfile=pem,
         ssl_keyfile=pem,
     )
-    server = uvicorn.Server(config)
+    server = HttpServer(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         running = asyncio.create_task(server.serve([listener]))
         await asyncio.to_thread(never_closes, listener.getsockname()[1], HANDSHAKE + sent, frame)

@@ -99,6 +99,7 @@ def test_which_tokens_are_meant_has_to_be_said_in_one_way(server: RunningServer,
     assert (done.returncode, "give one of" in done.stderr) == (2, True)
 
 
+@pytest.mark.slow
 async def test_all_tokens_are_ended_at_once(server: RunningServer) -> None:
     texts = [(await asyncio.to_thread(own_token, server, name))[0] for name in ("dave", "erin")]
     texts.append(token(KEY, "EdDSA"))

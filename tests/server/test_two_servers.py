@@ -55,6 +55,7 @@ async def watch(url: str, token: str, share: rpcshare.ShareCredentials, total: i
     return seen
 
 
+@pytest.mark.slow
 async def test_both_write_one_share_at_once(store: str, tmp_path: Path) -> None:
     with (
         RedisServer(tmp_path) as redis,

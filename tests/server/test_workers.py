@@ -215,6 +215,7 @@ def test_while_a_worker_is_away_the_others_serve(two: RunningServer) -> None:
     assert statuses == {200}
 
 
+@pytest.mark.slow
 def test_one_that_cannot_start_again_is_tried_with_pauses_that_grow(tmp_path: Path) -> None:
     key = tmp_path / "key"
     with RunningServer(tmp_path / "first") as first:

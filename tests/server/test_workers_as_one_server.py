@@ -193,6 +193,7 @@ async def test_of_a_worker_that_died_counts_what_it_did_and_not_what_it_held(
 # --- the audit log, and what is done once -----------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_lines_of_the_audit_log_are_whole_whoever_writes_them(tmp_path: Path) -> None:
     log = tmp_path / "audit.log"
     with RunningServer(tmp_path / "data", "--workers=2", f"--audit-log={log}") as server:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import uuid
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from plain_merge import PlainShare, assert_same
@@ -82,5 +83,6 @@ async def run(steps):
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps)
+@pytest.mark.slow
 def test_any_history_makes_what_the_plain_merge_makes(steps):
     asyncio.run(run(steps))

@@ -321,6 +321,7 @@ async def test_a_password_that_nothing_depended_on_was_not_right(new_service, al
     assert await outcome(service.agent_session(guesser, share.id)) is ErrorCode.RATE_LIMITED
 
 
+@pytest.mark.slow
 async def test_who_sets_many_passwords_holds_up_no_reader(service, alice, bob):
     share = await service.create(alice, SESSION, None, {"password": PASSWORD})
     other = await service.create(bob, "ses_another_00000002")

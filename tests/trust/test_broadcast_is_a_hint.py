@@ -14,6 +14,8 @@ import rpcshare
 from broadcast.redis_server import RedisServer
 from running_server import RPCSHARE, RunningServer
 
+pytestmark = pytest.mark.slow
+
 redis = pytest.importorskip("redis.asyncio", reason="redis is not installed")
 
 SECRET = "--shared-secret=12345678-1234-5678-9234-567812345678"

@@ -86,8 +86,8 @@ def _gets_next(turns: FairLock) -> bool:
 HOLDER = """
 import sys
 from pathlib import Path
-from rpcshare.storage.fair_lock import WriterTurns
-with WriterTurns(Path(sys.argv[1])):
+from rpcshare.storage.fair_lock import FairLock
+with FairLock(Path(sys.argv[1])):
     print("has it", flush=True)
     sys.stdin.read()
 """
