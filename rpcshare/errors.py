@@ -4,9 +4,9 @@ One code means the same thing over RPC, in a JSON error and in a Python client (
 Code that knows a fact raises it here; :mod:`rpcshare.server` turns it into a status or a wire error.
 """
 
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 
-__all__ = ["ErrorCode", "ShareError"]
+__all__ = ["ErrorCode", "Reason", "ShareError"]
 
 
 class ErrorCode(StrEnum):
@@ -24,6 +24,13 @@ class ErrorCode(StrEnum):
     INTERNAL = "INTERNAL"
 
 
+class Reason(Enum):
+    """What the server itself decides by, where a code does not say enough."""
+
+    PASSWORD_NEEDED = auto()
+    """The share has a password, and the right one would help."""
+
+
 class ShareError(Exception):
     """A request that could not be carried out, and why.
 
@@ -31,10 +38,19 @@ class ShareError(Exception):
         code: what went wrong, for programs.
         message: what went wrong, for people. Holds nothing secret: it goes to whoever asked.
         retry_after: after how many seconds it is worth trying again, or None.
+        reason: what the server decides by, or None; it does not leave the server.
     """
 
-    def __init__(self, code: ErrorCode, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        reason: Reason | None = None,
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.retry_after = retry_after
+        self.reason = reason

@@ -16,7 +16,7 @@ from rpcshare import jsontext
 from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.origin import OriginPolicy
-from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.errors import ErrorCode, Reason, ShareError
 from rpcshare.server import schemas
 from rpcshare.server.admission import READS, admit
 from rpcshare.server.content_coding import coding_of
@@ -354,7 +354,9 @@ def _listing(summary: str, handler: Handler) -> Operation:
 
 def _is_for_want_of_a_password(error: Exception) -> bool:
     return (
-        isinstance(error, ShareError) and error.code is ErrorCode.UNAUTHORIZED and "password" in error.message
+        isinstance(error, ShareError)
+        and error.code is ErrorCode.UNAUTHORIZED
+        and error.reason is Reason.PASSWORD_NEEDED
     )
 
 

@@ -5,7 +5,7 @@ Each function returns if the caller may, and raises otherwise.
 
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.auth.passwords import Passwords
-from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.errors import ErrorCode, Reason, ShareError
 from rpcshare.shares.objects import Head, Visibility
 from rpcshare.shares.share_identity import Credentials, SecretKind, equal_secrets, secret_hash
 
@@ -206,14 +206,17 @@ def _owns(caller: Caller, head: Head) -> bool:
 
 async def _require_right(password: str, head: Head, passwords: Passwords) -> None:
     if head.password_hash is None or not await passwords.is_right(password, head.password_hash):
-        raise ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: the password is wrong")
+        message = "Unauthorized: the password is wrong"
+        raise ShareError(ErrorCode.UNAUTHORIZED, message, reason=Reason.PASSWORD_NEEDED)
 
 
 def _no_reader(caller: Caller, head: Head) -> ShareError:
-    what = "is private" if head.visibility is Visibility.PRIVATE else "has a password"
+    is_private = head.visibility is Visibility.PRIVATE
+    what = "this share is private" if is_private else "this share has a password"
+    reason = None if is_private else Reason.PASSWORD_NEEDED
     if caller.subject is None:
-        return ShareError(ErrorCode.UNAUTHORIZED, f"Unauthorized: this share {what}")
-    return _forbidden(f"this share {what}")
+        return ShareError(ErrorCode.UNAUTHORIZED, f"Unauthorized: {what}", reason=reason)
+    return ShareError(ErrorCode.FORBIDDEN, f"Forbidden: {what}", reason=reason)
 
 
 def _is_right(secret: str, head: Head, credentials: Credentials) -> bool:

@@ -7,7 +7,7 @@ import re
 
 import msgspec
 
-from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.errors import ErrorCode, Reason, ShareError
 from rpcshare.server.failures import STATUS, explain
 
 __all__ = ["Refusal", "refusal"]
@@ -76,7 +76,7 @@ def _sign_in(told: ShareError, share_id: str, problem: str, path: str) -> Refusa
     headers = {"WWW-Authenticate": "Bearer"}
     if not share_id:
         title, line = "Sign in", "The list of shared sessions is for whoever runs this server."
-    elif "password" in told.message:
+    elif told.reason is Reason.PASSWORD_NEEDED:
         title, line = "This session has a password", "Whoever gave you the link can tell it to you."
     else:
         title, line = "This session is private", "Sign in with a token that may read it."
@@ -87,7 +87,9 @@ def _sign_in(told: ShareError, share_id: str, problem: str, path: str) -> Refusa
         problem,
         has_sign_in=True,
         next_address=next_address,
-        unlock_address=f"share/{share_id}/unlock" if share_id and "password" in told.message else "",
+        unlock_address=f"share/{share_id}/unlock"
+        if share_id and told.reason is Reason.PASSWORD_NEEDED
+        else "",
         headers=headers,
     )
 
@@ -95,7 +97,7 @@ def _sign_in(told: ShareError, share_id: str, problem: str, path: str) -> Refusa
 def _forbidden(told: ShareError, share_id: str) -> Refusal:
     reason = told.message.removeprefix("Forbidden: ")
     line = reason[:1].upper() + reason[1:] + "."
-    if "password" in told.message and share_id:
+    if told.reason is Reason.PASSWORD_NEEDED and share_id:
         title = "This session has a password"
         return Refusal(int(STATUS[told.code]), title, (line,), unlock_address=f"share/{share_id}/unlock")
     links = () if share_id else (("Your own sessions", "my-sessions"),)
