@@ -16,9 +16,8 @@ from rpcshare.auth.authenticator import shows_credential
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.request_head import RequestHead
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.server.admission import READS
 from rpcshare.server.failures import error_response
-from rpcshare.server.request import request_head
+from rpcshare.server.request import READS, request_head
 
 __all__ = ["CorsMiddleware"]
 

@@ -10,15 +10,26 @@ import structlog
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from rpcshare.auth.authenticator import Authenticator, split_path_key
+from rpcshare.auth.authenticator import Authenticator, shows_credential, split_path_key
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.client_certificates import parse_client_certificate
+from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.proxy_secret import ProxySecret
 from rpcshare.auth.request_head import ClientCertificate, RequestHead
 from rpcshare.auth.trusted_proxies import TrustedProxies
 from rpcshare.errors import ErrorCode, ShareError
 
-__all__ = ["PathKeyMiddleware", "ProxyMiddleware", "authenticate", "read_body", "request_head"]
+__all__ = [
+    "READS",
+    "PathKeyMiddleware",
+    "ProxyMiddleware",
+    "admit",
+    "authenticate",
+    "read_body",
+    "request_head",
+]
+
+READS = ("GET", "HEAD")
 
 BODY_PATIENCE = 60.0
 """How long, in seconds, a body may take however small it is, and one of any size may stand still.
@@ -124,6 +135,25 @@ def _peer_certificate(scope: Scope) -> ClientCertificate | None:
     if tls is None or not tls["client_cert_chain"] or _IS_FROM_PROXY in scope:
         return None
     return parse_client_certificate(*tls["client_cert_chain"])
+
+
+async def admit(
+    head: RequestHead, method: str, authenticator: Authenticator, origins: OriginPolicy
+) -> Caller:
+    """Return the caller of a request.
+
+    A page of any origin may read what anybody may. One that changes something, or that is somebody, has to
+    come from an origin that may call.
+
+    Raises:
+        ShareError: FORBIDDEN, for its origin; UNAUTHORIZED, for its credential.
+    """
+    if method not in READS or shows_credential(head) or head.header("cookie"):
+        origins.check(head)
+    caller = await authenticator.caller(head)
+    if not caller.is_anonymous:
+        origins.check(head)
+    return caller
 
 
 async def authenticate(authenticator: Authenticator, connection: HTTPConnection) -> Caller:

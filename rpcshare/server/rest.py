@@ -18,13 +18,12 @@ from rpcshare.auth.caller import Caller
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.errors import ErrorCode, Reason, ShareError
 from rpcshare.server import schemas
-from rpcshare.server.admission import READS, admit
 from rpcshare.server.content_coding import coding_of
 from rpcshare.server.event_streams import EventStream, EventStreams
 from rpcshare.server.failures import error_response
 from rpcshare.server.json_body import JsonBody, read_json_body
 from rpcshare.server.operation import ApiRoute, Handler, Needs, Operation, Parameter
-from rpcshare.server.request import request_head
+from rpcshare.server.request import READS, admit, request_head
 from rpcshare.server.responses import (
     DocumentResponses,
     has_newest,
