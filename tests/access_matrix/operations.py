@@ -222,6 +222,7 @@ REQUESTS: dict[str, Request] = {
     "GET /share/{share_id}": Request("read", share="of", kind="page"),
     "GET /share/{share_id}/part/{part}": Request("read", share="of", kind="page"),
     "GET /share/{share_id}/live": Request("read", share="of", kind="stream"),
+    "WEBSOCKET /share/{share_id}/live": Request("read", share="of", kind="socket"),
     "POST /share/{share_id}/unlock": Request(
         "unlock",
         lambda _asked: {"password": PASSWORD},
