@@ -17,13 +17,13 @@ from rpcshare.server.request import read_body
 
 __all__ = [
     "CODINGS",
-    "choose_coding",
     "coding_of",
     "compress",
     "compress_parts",
     "decoded_length",
     "decompress",
     "read_decoded_body",
+    "wanted_coding",
 ]
 
 CODINGS = ("zstd", "gzip")
@@ -37,8 +37,12 @@ _SHORT = 64 * 1024  # bytes: what is not longer, before and after, is decompress
 _WINDOW = 8 * 2**20  # bytes: what RFC 9659 has a decoder of zstd take, and no more
 
 
-def choose_coding(accept: str | None) -> str | None:
-    """Return the coding that a client with this ``Accept-Encoding`` likes best; None: as it is."""
+def wanted_coding(request: Request) -> str | None:
+    """Return the coding that the client prefers by its ``Accept-Encoding``; None: no coding.
+
+    Source: RFC 9110, section 12.5.3. A request may name codings in more than one line.
+    """
+    accept = ", ".join(request.headers.getlist("accept-encoding"))
     if not accept:
         return None
     likes: dict[str, float] = {}

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from rpcshare.server.compressed_documents import Compressed, CompressedDocuments
-from rpcshare.server.content_coding import CODINGS, choose_coding, compress
+from rpcshare.server.content_coding import CODINGS, compress, wanted_coding
 from rpcshare.shares.document import Document, Version
 
 __all__ = ["DocumentResponses", "has_newest", "json_response", "not_modified_response", "read_response"]
@@ -59,7 +59,7 @@ class DocumentResponses:
         if document.size <= _WHOLE:
             return await _answer(request, document.body, tag, more_headers)
         headers = {**_READ_HEADERS, **more_headers}
-        coding = _wanted_coding(request)
+        coding = wanted_coding(request)
         compressed = None
         if coding is not None:
             compressed = await self._compressed.get(document, coding, is_made=request.method != "HEAD")
@@ -138,7 +138,7 @@ def not_modified_response(version: Version) -> Response:
 
 async def _answer(request: Request, body: bytes, tag: str, more_headers: dict[str, str]) -> Response:
     headers = {**_READ_HEADERS, **more_headers}
-    coding = _wanted_coding(request) if len(body) >= _COMPRESSED_FROM else None
+    coding = wanted_coding(request) if len(body) >= _COMPRESSED_FROM else None
     if coding is not None:
         if len(body) < _IN_THREAD_FROM:
             body = compress(body, coding)
@@ -148,11 +148,6 @@ async def _answer(request: Request, body: bytes, tag: str, more_headers: dict[st
         tag = _coded(tag, coding)
     headers["ETag"] = f'"{tag}"'
     return Response(body, headers=headers, media_type="application/json")
-
-
-def _wanted_coding(request: Request) -> str | None:
-    # A request may name codings in more than one line.
-    return choose_coding(", ".join(request.headers.getlist("accept-encoding")))
 
 
 def _coded(tag: str, coding: str) -> str:

@@ -223,6 +223,25 @@ def closed_share(owner: httpx.Client, **options: object) -> str:
     return share_id
 
 
+@pytest.mark.parametrize(
+    ("accepts", "coding"),
+    [
+        ("gzip;q=0.5", "gzip"),
+        ("gzip;q=0", None),
+        ("gzip; q=0.000, *;q=0", None),
+        ("zstd, gzip", "zstd"),
+        ("identity", None),
+        ("*", "zstd"),
+    ],
+)
+def test_a_page_has_the_coding_that_its_reader_prefers(
+    server: RunningServer, accepts: str, coding: str | None
+) -> None:
+    with httpx.stream("GET", f"{server.url}/sessions", headers={"Accept-Encoding": accepts}) as answer:
+        assert answer.headers.get("content-encoding") == coding
+        assert "Accept-Encoding" in answer.headers["vary"]
+
+
 def test_a_password_opens_a_share_for_this_browser(
     browser: httpx.Client, server: RunningServer, owner: httpx.Client
 ) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 
 from starlette.requests import Request
 from starlette.responses import Response
+
+from rpcshare.server.content_coding import compress, wanted_coding
 
 __all__ = ["busy_answer", "etag", "html_answer", "not_modified", "redirect", "static_answer"]
 
@@ -78,9 +79,8 @@ def _encoded(
     request: Request, content: bytes, status: int, headers: dict[str, str], media_type: str
 ) -> Response:
     headers["Vary"] = "Accept-Encoding, Cookie"
-    codings = [part.partition(";") for part in request.headers.get("accept-encoding", "").split(",")]
-    takes_gzip = any(name.strip() == "gzip" and "q=0" not in rest.split(".")[0] for name, _, rest in codings)
-    if takes_gzip and len(content) >= _COMPRESSED_FROM:
-        content = gzip.compress(content, 4, mtime=0)
-        headers["Content-Encoding"] = "gzip"
+    coding = wanted_coding(request) if len(content) >= _COMPRESSED_FROM else None
+    if coding is not None:
+        content = compress(content, coding)
+        headers["Content-Encoding"] = coding
     return Response(content, status, headers, media_type)
