@@ -12,8 +12,8 @@ from redis.exceptions import ConnectionError  # noqa: A004 -- redis's, which is 
 
 from rpcshare.broadcast.broadcaster import LogAppended
 from rpcshare.broadcast.cancellation import cancel_all
-from rpcshare.broadcast.retry_pause import retry_pause
 from rpcshare.broadcast.sealed_messages import BadMessageError, SealedMessages
+from rpcshare.retry_delay import retry_delay
 
 __all__ = ["RedisListener"]
 
@@ -77,7 +77,7 @@ class RedisListener:
             elif failures == 0:
                 logger.warning("Redis cannot be reached, and will be tried again: %s", self.failure)
             failures += 1
-            await asyncio.sleep(retry_pause(failures))
+            await asyncio.sleep(retry_delay(failures))
 
     async def _listen(self) -> None:
         """Use one connection until it fails."""

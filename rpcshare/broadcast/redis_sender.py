@@ -7,8 +7,8 @@ from collections import deque
 from redis.asyncio import Redis
 
 from rpcshare.broadcast.broadcaster import LogAppended
-from rpcshare.broadcast.retry_pause import retry_pause
 from rpcshare.broadcast.sealed_messages import SealedMessages
+from rpcshare.retry_delay import retry_delay
 
 __all__ = ["RedisSender"]
 
@@ -58,7 +58,7 @@ class RedisSender:
                 self._is_down = True
                 self._is_settled.set()
                 failures += 1
-                await asyncio.sleep(retry_pause(failures))
+                await asyncio.sleep(retry_delay(failures))
             else:
                 if self._is_down:
                     logger.info("Redis takes messages again")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+from rpcshare.retry_delay import retry_delay
 
 __all__ = ["Backoff"]
 
@@ -28,9 +28,9 @@ class Backoff:
         Args:
             retry_after: seconds that the server asked for.
         """
-        bound = min(self._longest, self._first * 2 ** min(self._failures, 64))
         self._failures += 1
-        return max(random.uniform(0, bound), retry_after or 0)  # noqa: S311 -- not a secret
+        delay = retry_delay(self._failures, first=self._first, longest=self._longest, least=0.0)
+        return max(delay, retry_after or 0)
 
     def after_connection(self, lasted: float) -> float:
         """Return the seconds to wait after a connection that ``lasted`` for so many."""

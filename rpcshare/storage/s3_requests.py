@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from rpcshare.retry_delay import retry_delay
 from rpcshare.storage.s3_client import Client, open_client
 from rpcshare.storage.s3_failures import REQUEST_ERRORS, Failure, failure_of
 from rpcshare.storage.s3_location import S3Location
@@ -19,10 +19,6 @@ __all__ = ["RefusedError", "S3Requests", "TimeLimit"]
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-# Seconds before the next attempt: half of this, which doubles from one to the next, up to all of it.
-_FIRST_PAUSE = 0.1
-_LONGEST_PAUSE = 1.0
 
 _RENEW_EVERY = 1.0  # seconds, at most, that credentials are read anew
 
@@ -166,7 +162,7 @@ class S3Requests:
                     if not failure.is_passing:
                         raise self._refused(what, failure, reason, is_in_doubt)
                     is_in_doubt = is_in_doubt or failure.is_in_doubt
-                    await asyncio.sleep(_pause(attempts))
+                    await asyncio.sleep(retry_delay(attempts))
         except TimeoutError:
             raise StoreError(
                 f"{self.location}: {what} failed: {reason} ({attempts} attempts in {seconds:g} s)",
@@ -201,9 +197,3 @@ class S3Requests:
     def _refused(self, what: str, failure: Failure, reason: str, is_in_doubt: bool) -> RefusedError:
         message = f"{self.location}: {what} failed: {reason}"
         return RefusedError(message, failure, is_in_doubt=is_in_doubt)
-
-
-def _pause(attempts: int) -> float:
-    limit = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (attempts - 1))
-    # By chance, so that requests which failed together do not come back together.
-    return random.uniform(limit / 2, limit)  # noqa: S311 -- nothing secret
