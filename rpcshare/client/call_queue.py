@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from rpcshare.client.outcome import Operation, Outcome
 from rpcshare.rpc import EncodeError, RpcError, Session, SessionClosedError, Stub
 from rpcshare.rpc.budget import UNLIMITED
-from rpcshare.rpc.local import BrokenReference, Call, NearReference
+from rpcshare.rpc.local_references import BrokenReference, Call, LocalReference
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.reference import Budget, Instructions, Path, Reference, Releasable
 from rpcshare.rpc.stub import reference_of
@@ -177,7 +177,7 @@ class CallQueue:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def near(self, target: object) -> NearReference:
+    def near(self, target: object) -> LocalReference:
         """Return the one reference to a target or a function of this side."""
         reference = self._near.get(id(target))
         if reference is None:
@@ -254,7 +254,7 @@ class CallQueue:
             self._abandoned.popleft().release()
 
 
-class _Kept(NearReference):
+class _Kept(LocalReference):
     """A target or a function in arguments that wait for a session, which takes a reference of its own."""
 
     __slots__ = ("_is_passed_on",)

@@ -9,7 +9,7 @@ from rpcshare.client.call_queue import CallQueue, tell_broken
 from rpcshare.client.retry import RepeatedCall
 from rpcshare.errors import ErrorCode
 from rpcshare.rpc import UNDEFINED, RpcError, Stub
-from rpcshare.rpc.local import BrokenReference, NearReference, ValueReference
+from rpcshare.rpc.local_references import BrokenReference, LocalReference, ValueReference
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.reference import Budget, Instructions, Observer, Path, Reference
 from rpcshare.rpc.stub import reference_of
@@ -149,7 +149,7 @@ def _function_of(stub: object) -> Callable[[object], object]:
     """Return what to call with an event."""
     assert isinstance(stub, Stub)  # noqa: S101 -- as subscribe() has found
     reference = reference_of(stub)
-    if isinstance(reference, NearReference) and is_function(reference.target):
+    if isinstance(reference, LocalReference) and is_function(reference.target):
         function: Callable[[object], object] = reference.target  # type: ignore[assignment]  # it is a function
         return function
     return stub

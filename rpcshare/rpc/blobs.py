@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from rpcshare.rpc.errors import RpcError
 from rpcshare.rpc.fetch import Blob
-from rpcshare.rpc.local import BrokenReference, PendingReference, ValueReference
+from rpcshare.rpc.local_references import BrokenReference, PendingReference, ValueReference
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.pipe import Pipe
 

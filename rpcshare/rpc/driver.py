@@ -30,7 +30,7 @@ from rpcshare.rpc.waiting import Signal
 
 if TYPE_CHECKING:
     from rpcshare.rpc.limits import Limits
-    from rpcshare.rpc.local import Call
+    from rpcshare.rpc.local_references import Call
 
 __all__ = ["HIGH_WATER", "Driver", "lost"]
 

@@ -17,7 +17,7 @@ from rpcshare.rpc.errors import (
     SessionClosedError,
 )
 from rpcshare.rpc.limits import MAX_CHAIN
-from rpcshare.rpc.local import BrokenReference, NearReference, settled_stub
+from rpcshare.rpc.local_references import BrokenReference, LocalReference, settled_stub
 from rpcshare.rpc.local_stubs import LocalOwner
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.pipe import Pipe, PipeReference
@@ -334,7 +334,7 @@ class ExportTable:
             return ["import", found.id]
         if found is None and isinstance(stub, Promise):
             return ["promise", self._add(reference.get(path), exported, is_promise=True)]
-        if isinstance(found, NearReference) and self._is_anothers(found):
+        if isinstance(found, LocalReference) and self._is_anothers(found):
             # A target of this process that came here by another session must not depend on that one.
             found.passed_on()
             found = self._session.near(found.target)

@@ -14,7 +14,7 @@ from rpcshare.rpc.errors import (
     SessionClosedError,
     as_error,
 )
-from rpcshare.rpc.local import BrokenReference, ValueReference
+from rpcshare.rpc.local_references import BrokenReference, ValueReference
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.preencoded import Preencoded
 from rpcshare.rpc.reference import Instructions, Path, Reference

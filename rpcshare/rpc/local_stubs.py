@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rpcshare.rpc.budget import UNLIMITED
 from rpcshare.rpc.errors import RpcError
 from rpcshare.rpc.limits import Limits
-from rpcshare.rpc.local import Call, NearReference, ValueReference
+from rpcshare.rpc.local_references import Call, LocalReference, ValueReference
 from rpcshare.rpc.mapping import apply_map
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.reference import Budget, Instructions, Path, Reference, Releasable
@@ -72,7 +72,7 @@ class LocalOwner:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._near: dict[int, NearReference] = {}
+        self._near: dict[int, LocalReference] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def ask(self, call: Call) -> None:
@@ -95,11 +95,11 @@ class LocalOwner:
         else:
             call.resolve(value)
 
-    def near(self, target: object) -> NearReference:
+    def near(self, target: object) -> LocalReference:
         """Return the one reference to a target or a function."""
         reference = self._near.get(id(target))
         if reference is None:
-            reference = self._near[id(target)] = NearReference(self, target)
+            reference = self._near[id(target)] = LocalReference(self, target)
         return reference
 
     def forget(self, target: object) -> None:

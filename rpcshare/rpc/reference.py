@@ -16,7 +16,7 @@ from rpcshare.rpc.mypyc_compat import mypyc_attr
 
 if TYPE_CHECKING:
     from rpcshare.rpc.budget import Account
-    from rpcshare.rpc.local import Call
+    from rpcshare.rpc.local_references import Call
     from rpcshare.rpc.payload import Payload
 
 __all__ = ["Budget", "Instructions", "Observer", "Owner", "Path", "Reference", "Releasable", "recording"]

@@ -47,7 +47,7 @@ from rpcshare.rpc.errors import (
 from rpcshare.rpc.exports import ExportTable
 from rpcshare.rpc.imports import ImportTable
 from rpcshare.rpc.limits import Limits
-from rpcshare.rpc.local import BrokenReference, Call, NearReference, ValueReference
+from rpcshare.rpc.local_references import BrokenReference, Call, LocalReference, ValueReference
 from rpcshare.rpc.mapping import MapBudget, apply_map
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.pipe import Pipe
@@ -127,7 +127,7 @@ class Session:
         self._on_send_error = on_send_error
 
         # Targets and functions of this side that something refers to, by identity.
-        self._near: dict[int, NearReference] = {}
+        self._near: dict[int, LocalReference] = {}
 
         self.exports = ExportTable(self, main)
         self.imports = ImportTable(self)
@@ -316,11 +316,11 @@ class Session:
         self.account.subtract(CALL_BYTES)
         self.account.copied = 0
 
-    def near(self, target: object) -> NearReference:
+    def near(self, target: object) -> LocalReference:
         """Return the one reference to a target or a function of this side."""
         reference = self._near.get(id(target))
         if reference is None:
-            reference = self._near[id(target)] = NearReference(self, target)
+            reference = self._near[id(target)] = LocalReference(self, target)
         return reference
 
     def forget(self, target: object) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 
 from rpcshare.rpc import JSON, Promise, RpcError, RpcTarget, Session, Stub, rpc_method, rpc_property
-from rpcshare.rpc.local import Call
+from rpcshare.rpc.local_references import Call
 
 
 class BareSession:

@@ -23,7 +23,7 @@ from rpcshare.rpc.values import UNDEFINED
 __all__ = [
     "BrokenReference",
     "Call",
-    "NearReference",
+    "LocalReference",
     "PendingReference",
     "ValueReference",
     "observe_stub",
@@ -127,7 +127,7 @@ class BrokenReference(Reference):
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class NearReference(Reference):
+class LocalReference(Reference):
     """A target or a function of this side. There is one for each, however often it is exported."""
 
     __slots__ = ("target",)
