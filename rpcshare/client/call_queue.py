@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from rpcshare.client.outcome import Operation, Outcome
 from rpcshare.rpc import EncodeError, RpcError, Session, SessionClosedError, Stub
 from rpcshare.rpc.budget import UNLIMITED
-from rpcshare.rpc.local_references import BrokenReference, Call, LocalReference
+from rpcshare.rpc.local_references import Call, LocalReference
 from rpcshare.rpc.payload import Payload
+from rpcshare.rpc.promises import BrokenReference
 from rpcshare.rpc.reference import Budget, Instructions, Path, Reference, Releasable
 from rpcshare.rpc.stub import reference_of
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from rpcshare.rpc import Promise, Stub
-from rpcshare.rpc.local_references import PendingReference, ValueReference
+from rpcshare.rpc.local_references import ValueReference
 from rpcshare.rpc.payload import Payload
+from rpcshare.rpc.promises import PendingReference
 from rpcshare.rpc.reference import Budget, Instructions, Observer, Owner, Path, Reference
 from rpcshare.rpc.remote import FarReference
 from rpcshare.rpc.stub import path_of, reference_of

@@ -9,8 +9,9 @@ from rpcshare.client.call_queue import CallQueue, tell_broken
 from rpcshare.client.retry import RepeatedCall
 from rpcshare.errors import ErrorCode
 from rpcshare.rpc import UNDEFINED, RpcError, Stub
-from rpcshare.rpc.local_references import BrokenReference, LocalReference, ValueReference
+from rpcshare.rpc.local_references import LocalReference, ValueReference
 from rpcshare.rpc.payload import Payload
+from rpcshare.rpc.promises import BrokenReference
 from rpcshare.rpc.reference import Budget, Instructions, Observer, Path, Reference
 from rpcshare.rpc.stub import reference_of
 from rpcshare.rpc.target import is_function

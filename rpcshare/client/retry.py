@@ -15,8 +15,8 @@ from typing import TypeAlias
 from rpcshare.client.call_queue import CallQueue
 from rpcshare.client.outcome import Outcome, on_this_session
 from rpcshare.rpc import ConnectionLostError, RpcError, Stub
-from rpcshare.rpc.local_references import BrokenReference
 from rpcshare.rpc.payload import Payload
+from rpcshare.rpc.promises import BrokenReference
 from rpcshare.rpc.reference import Budget, Instructions, Observer, Path, Reference
 
 __all__ = ["MainReference", "RepeatedCall", "Repetition"]

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from rpcshare.rpc.errors import RpcError
 from rpcshare.rpc.fetch import Blob
-from rpcshare.rpc.local_references import BrokenReference, PendingReference, ValueReference
+from rpcshare.rpc.local_references import ValueReference
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.pipe import Pipe
+from rpcshare.rpc.promises import BrokenReference, PendingReference
 
 __all__ = ["ArrivingBlob"]
 

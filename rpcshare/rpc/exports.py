@@ -17,10 +17,11 @@ from rpcshare.rpc.errors import (
     SessionClosedError,
 )
 from rpcshare.rpc.limits import MAX_CHAIN
-from rpcshare.rpc.local_references import BrokenReference, LocalReference, settled_stub
+from rpcshare.rpc.local_references import LocalReference, settled_stub
 from rpcshare.rpc.local_stubs import LocalOwner
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.pipe import Pipe, PipeReference
+from rpcshare.rpc.promises import BrokenReference
 from rpcshare.rpc.reference import Reference
 from rpcshare.rpc.remote import FarReference
 from rpcshare.rpc.streams import WritableStream, drain

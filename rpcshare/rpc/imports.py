@@ -14,9 +14,10 @@ from rpcshare.rpc.errors import (
     SessionClosedError,
     as_error,
 )
-from rpcshare.rpc.local_references import BrokenReference, ValueReference
+from rpcshare.rpc.local_references import ValueReference
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.preencoded import Preencoded
+from rpcshare.rpc.promises import BrokenReference
 from rpcshare.rpc.reference import Instructions, Path, Reference
 from rpcshare.rpc.remote import FarReference
 from rpcshare.rpc.streams import ReadableStream, pump

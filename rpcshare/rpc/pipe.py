@@ -7,8 +7,9 @@ from collections import deque
 from collections.abc import Callable
 
 from rpcshare.rpc.errors import RpcError, as_error
-from rpcshare.rpc.local_references import BrokenReference, PendingReference, ValueReference
+from rpcshare.rpc.local_references import ValueReference
 from rpcshare.rpc.payload import Payload
+from rpcshare.rpc.promises import BrokenReference, PendingReference
 from rpcshare.rpc.reference import Budget, Instructions, Observer, Owner, Path, Reference
 from rpcshare.rpc.trampoline import in_turn
 from rpcshare.rpc.values import UNDEFINED

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from rpcshare.rpc.local_references import BrokenReference, observe_stub
+from rpcshare.rpc.local_references import observe_stub
 from rpcshare.rpc.payload import Payload
+from rpcshare.rpc.promises import BrokenReference
 from rpcshare.rpc.reference import Budget, Instructions, Observer, Path, Reference
 
 if TYPE_CHECKING:

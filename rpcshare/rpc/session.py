@@ -47,10 +47,11 @@ from rpcshare.rpc.errors import (
 from rpcshare.rpc.exports import ExportTable
 from rpcshare.rpc.imports import ImportTable
 from rpcshare.rpc.limits import Limits
-from rpcshare.rpc.local_references import BrokenReference, Call, LocalReference, ValueReference
+from rpcshare.rpc.local_references import Call, LocalReference, ValueReference
 from rpcshare.rpc.mapping import MapBudget, apply_map
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.pipe import Pipe
+from rpcshare.rpc.promises import BrokenReference
 from rpcshare.rpc.reference import Budget, Instructions, Path, Reference, Releasable
 from rpcshare.rpc.remote import FarReference
 from rpcshare.rpc.streams import ReadableStream, WritableStream
