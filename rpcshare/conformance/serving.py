@@ -23,7 +23,7 @@ from rpcshare.conformance.target import ConformanceTarget
 from rpcshare.rpc import JSON, Codec, Connection, Limits, TransportClosedError
 from rpcshare.rpc.batch import answer_batch
 from rpcshare.rpc.messagepack import MESSAGEPACK
-from rpcshare.rpc.session import conceal
+from rpcshare.rpc.session import redact_error
 from rpcshare.rpc.websocket import close_reason
 
 __all__ = ["serving"]
@@ -113,7 +113,7 @@ async def _answer_batch(
         body = await reader.readexactly(int(length))
     except asyncio.IncompleteReadError:
         return
-    answer = await answer_batch(body, ConformanceTarget(), limits=LIMITS, describe_error=conceal)
+    answer = await answer_batch(body, ConformanceTarget(), limits=LIMITS, describe_error=redact_error)
     _respond(writer, HTTPStatus.OK, answer)
     await writer.drain()
 

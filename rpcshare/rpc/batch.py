@@ -13,7 +13,7 @@ from rpcshare.rpc.codec import JSON
 from rpcshare.rpc.connection import Connection
 from rpcshare.rpc.errors import RpcError, SessionClosedError
 from rpcshare.rpc.limits import Limits
-from rpcshare.rpc.session import DEFAULT_LIMITS, OnSendError, conceal
+from rpcshare.rpc.session import DEFAULT_LIMITS, OnSendError, redact_error
 from rpcshare.rpc.transport import BatchOverError
 
 __all__ = ["BatchClientTransport", "BatchServerTransport", "answer_batch"]
@@ -35,7 +35,7 @@ async def answer_batch(
     main: object,
     *,
     limits: Limits = DEFAULT_LIMITS,
-    describe_error: Callable[[BaseException], RpcError] = conceal,
+    describe_error: Callable[[BaseException], RpcError] = redact_error,
     on_send_error: OnSendError | None = None,
     call_grace: float = 30.0,
 ) -> bytes:

@@ -11,7 +11,7 @@ from rpcshare.rpc.codec import JSON, Codec
 from rpcshare.rpc.driver import HIGH_WATER, TIME_SLICE, Driver, lost
 from rpcshare.rpc.errors import LimitExceededError, RpcError
 from rpcshare.rpc.limits import Limits
-from rpcshare.rpc.session import DEFAULT_LIMITS, OnSendError, conceal
+from rpcshare.rpc.session import DEFAULT_LIMITS, OnSendError, redact_error
 from rpcshare.rpc.trampoline import take_turn
 from rpcshare.rpc.transport import DirectTransport, TransportClosedError
 from rpcshare.rpc.waiting import Signal
@@ -33,7 +33,7 @@ class CallbackConnection(Driver):
         *,
         codec: Codec = JSON,
         limits: Limits = DEFAULT_LIMITS,
-        describe_error: Callable[[BaseException], RpcError] = conceal,
+        describe_error: Callable[[BaseException], RpcError] = redact_error,
         on_send_error: OnSendError | None = None,
         throttle: bool = False,
         call_grace: float = 10.0,

@@ -11,7 +11,7 @@ from rpcshare.rpc.codec import JSON, Codec
 from rpcshare.rpc.driver import TIME_SLICE, Driver, lost
 from rpcshare.rpc.errors import RpcError, SessionClosedError
 from rpcshare.rpc.limits import Limits
-from rpcshare.rpc.session import DEFAULT_LIMITS, OnSendError, conceal
+from rpcshare.rpc.session import DEFAULT_LIMITS, OnSendError, redact_error
 from rpcshare.rpc.transport import BatchOverError, Transport, TransportClosedError
 from rpcshare.rpc.waiting import turn
 
@@ -31,7 +31,7 @@ class Connection(Driver):
         *,
         codec: Codec = JSON,
         limits: Limits = DEFAULT_LIMITS,
-        describe_error: Callable[[BaseException], RpcError] = conceal,
+        describe_error: Callable[[BaseException], RpcError] = redact_error,
         on_send_error: OnSendError | None = None,
         throttle: bool = False,
         call_grace: float = 10.0,
@@ -89,7 +89,7 @@ class Connection(Driver):
                 self.session.close(lost(exc))
                 return
             except BatchOverError as exc:
-                self._hear_no_more(exc.reason)
+                self._peer_finished(exc.reason)
                 return
             self._receive(frame)
             while (self._is_blocked() or self.session.has_calls()) and self.session.closed is None:
@@ -101,9 +101,9 @@ class Connection(Driver):
                 await turn()
                 began = perf_counter()
 
-    def _hear_no_more(self, reason: Exception) -> None:
+    def _peer_finished(self, reason: Exception) -> None:
         """Go on until the peer has its answers, and all of them have left, however slowly it reads."""
-        self.session.hear_no_more(reason)
+        self.session.peer_finished(reason)
         self._draining = self._answers_batch = True
         self._last_word = SessionClosedError(str(reason))
         self._close_timeout = None

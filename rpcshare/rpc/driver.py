@@ -23,7 +23,7 @@ from rpcshare.rpc.errors import (
 )
 from rpcshare.rpc.mypyc_compat import mypyc_attr
 from rpcshare.rpc.preencoded import Preencoded
-from rpcshare.rpc.session import DEFAULT_LIMITS, MAX_UNSENT, OnSendError, Session, conceal
+from rpcshare.rpc.session import DEFAULT_LIMITS, MAX_UNSENT, OnSendError, Session, redact_error
 from rpcshare.rpc.stub import Stub
 from rpcshare.rpc.transport import Closable, TransportClosedError
 from rpcshare.rpc.waiting import Signal
@@ -88,7 +88,7 @@ class Driver(ABC):
         *,
         codec: Codec = JSON,
         limits: Limits = DEFAULT_LIMITS,
-        describe_error: Callable[[BaseException], RpcError] = conceal,
+        describe_error: Callable[[BaseException], RpcError] = redact_error,
         on_send_error: OnSendError | None = None,
         throttle: bool = False,
         call_grace: float = 10.0,

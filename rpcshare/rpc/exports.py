@@ -38,12 +38,12 @@ __all__ = ["ExportTable"]
 class Export:
     """An entry of the table."""
 
-    __slots__ = ("introductions", "is_counted", "is_promise", "pipe", "pulled", "reference", "stream_size")
+    __slots__ = ("remote_refcount", "is_counted", "is_promise", "pipe", "pulled", "reference", "stream_size")
 
     def __init__(self, reference: Reference, *, is_promise: bool = False) -> None:
         self.reference = reference
         # How often the peer has been told of it, less how often it has released it.
-        self.introductions = 1
+        self.remote_refcount = 1
         # Whether the session's account counts it.
         self.is_counted = False
         # Whether the peer expects its value without asking.
@@ -183,7 +183,7 @@ class ExportTable:
             ProtocolError: there is no such entry, or it was not introduced that often.
         """
         entry = self._entry(export_id)
-        if not 0 < count <= entry.introductions:
+        if not 0 < count <= entry.remote_refcount:
             raise ProtocolError(
                 f"release of {export_id} by {count}; it was introduced {entry.introductions} times"
             )
@@ -205,8 +205,8 @@ class ExportTable:
 
     def _unintroduce(self, export_id: int, count: int) -> None:
         entry = self._entries[export_id]
-        entry.introductions -= count
-        if entry.introductions == 0:
+        entry.remote_refcount -= count
+        if entry.remote_refcount == 0:
             del self._entries[export_id]
             self._uncount(entry)
             entry.reference.release()

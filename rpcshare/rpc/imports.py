@@ -183,7 +183,7 @@ class ImportTable:
             raise
         result = self._add_pushed(is_promise=True)
         result.pulled = True
-        result.introductions = 0
+        result.remote_refcount = 0
         message: list[object] = ["stream", ["pipeline", reference.id, list(path), encoded]]
         size = session.send_measured(message, encoder.exported, arguments)
         if self._given_up is not None:
@@ -218,7 +218,7 @@ class ImportTable:
         self._given_up = error
         for reference in list(self._entries.values()):
             if reference.pulled and reference.is_promise:
-                if reference.introductions:
+                if reference.remote_refcount:
                     reference.broken(error)
                 else:
                     self._count_as_read(reference, 0)
@@ -244,8 +244,8 @@ class ImportTable:
             return
         if reference.id < 0:
             self._session.account.subtract(ENTRY_BYTES)
-        if entry.introductions:
-            self._session.send(["release", reference.id, reference.introductions])
+        if entry.remote_refcount:
+            self._session.send(["release", reference.id, reference.remote_refcount])
 
     # As messages of the peer change it.
 
@@ -296,7 +296,7 @@ class ImportTable:
         """Return a new hold on the peer's export ``import_id``, which it has just introduced."""
         reference = self._entries.get(import_id) if import_id < 0 else None
         if reference is not None:
-            reference.introductions += 1
+            reference.remote_refcount += 1
             return reference.retain()
         return self._add_exported(import_id, is_promise=False)
 

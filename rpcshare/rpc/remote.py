@@ -27,7 +27,7 @@ class FarReference(Reference):
         "_observers",
         "_resolution",
         "id",
-        "introductions",
+        "remote_refcount",
         "is_promise",
         "pulled",
         "session",
@@ -38,7 +38,7 @@ class FarReference(Reference):
         self.session = session
         self.id = import_id
         # How often the peer has named the entry, which is how often it has to be released.
-        self.introductions = 1
+        self.remote_refcount = 1
         self.is_promise = is_promise
         # Whether the peer knows that the value is wanted.
         self.pulled = pulled

@@ -57,7 +57,7 @@ from rpcshare.rpc.remote import FarReference
 from rpcshare.rpc.streams import ReadableStream, WritableStream
 from rpcshare.rpc.stub import Stub
 
-__all__ = ["MAX_UNSENT", "OnSendError", "Session", "Stats", "conceal"]
+__all__ = ["MAX_UNSENT", "OnSendError", "Session", "Stats", "redact_error"]
 
 logger = logging.getLogger("rpcshare.rpc")
 
@@ -80,7 +80,7 @@ class Stats(msgspec.Struct, frozen=True):
     calls_in_flight: int
 
 
-def conceal(error: BaseException) -> RpcError:
+def redact_error(error: BaseException) -> RpcError:
     """Return what the peer is told of an error that is not meant for it: that there was one."""
     logger.error("an exported function failed", exc_info=error)
     return RpcError("Internal server error", code=INTERNAL_CODE)
@@ -109,7 +109,7 @@ class Session:
         *,
         limits: Limits = DEFAULT_LIMITS,
         raw_bytes: bool = False,
-        describe_error: Callable[[BaseException], RpcError] = conceal,
+        describe_error: Callable[[BaseException], RpcError] = redact_error,
         on_send_error: OnSendError | None = None,
         wake: Callable[[], None] | None = None,
         encode: Callable[[object], bytes] | None = None,
@@ -204,7 +204,7 @@ class Session:
         for callback in waiting:
             callback()
 
-    def hear_no_more(self, reason: Exception) -> None:
+    def peer_finished(self, reason: Exception) -> None:
         """Take note that the peer has said all that it will.
 
         What is asked of it fails with ``reason``, and so do streams of its that it has not closed. What is
