@@ -38,7 +38,7 @@ __all__ = ["ExportTable"]
 class Export:
     """An entry of the table."""
 
-    __slots__ = ("remote_refcount", "is_counted", "is_promise", "pipe", "pulled", "reference", "stream_size")
+    __slots__ = ("is_counted", "is_promise", "pipe", "pulled", "reference", "remote_refcount", "stream_size")
 
     def __init__(self, reference: Reference, *, is_promise: bool = False) -> None:
         self.reference = reference

@@ -92,7 +92,7 @@ class LocalReference(Reference):
 
     def __init__(self, owner: Owner, target: object) -> None:
         super().__init__(owner)
-        self.holds = 0  # whoever asked for it takes the first
+        self.refcount = 0  # whoever asked for it takes the first
         self.target = target
 
     @property

@@ -86,7 +86,7 @@ class PendingReference(Reference):
             self._resolution = resolution
             waiting, self._waiting = self._waiting, []
             settled = waiting[0](resolution)
-            if self.holds == 0:
+            if self.refcount == 0:
                 resolution.release()
             if settled is not None:
                 stack.append(settled[0]._settling(settled[1]))  # noqa: SLF001 -- another of this class
@@ -117,7 +117,7 @@ class PendingReference(Reference):
             settled_in_turn = action(resolution)
             if settled_in_turn is not None:
                 yield settled_in_turn
-        if self.holds == 0:
+        if self.refcount == 0:
             resolution.release()
 
     def drop(self) -> None:

@@ -129,21 +129,21 @@ class Reference(ABC):
     of what is settled already is called at once.
     """
 
-    __slots__ = ("holds", "owner")
+    __slots__ = ("owner", "refcount")
 
     def __init__(self, owner: Owner) -> None:
         self.owner = owner
-        self.holds = 1
+        self.refcount = 1
 
     def retain(self) -> Self:
         """Take one more hold, and return the reference."""
-        self.holds += 1
+        self.refcount += 1
         return self
 
     def release(self) -> None:
         """Give back one hold."""
-        self.holds -= 1
-        if self.holds == 0:
+        self.refcount -= 1
+        if self.refcount == 0:
             self.drop()
 
     @property

@@ -27,9 +27,9 @@ class FarReference(Reference):
         "_observers",
         "_resolution",
         "id",
-        "remote_refcount",
         "is_promise",
         "pulled",
+        "remote_refcount",
         "session",
     )
 
@@ -60,7 +60,7 @@ class FarReference(Reference):
 
     def settle(self, resolution: Reference) -> None:
         """Take over one hold on ``resolution``, which stands for the entry from here on."""
-        if self.holds == 0:
+        if self.refcount == 0:
             resolution.release()
             return
         self._resolution = resolution
