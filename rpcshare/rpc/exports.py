@@ -185,7 +185,7 @@ class ExportTable:
         entry = self._entry(export_id)
         if not 0 < count <= entry.remote_refcount:
             raise ProtocolError(
-                f"release of {export_id} by {count}; it was introduced {entry.introductions} times"
+                f"release of {export_id} by {count}; it was introduced {entry.remote_refcount} times"
             )
         self._unintroduce(export_id, count)
 
