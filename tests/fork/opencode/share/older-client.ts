@@ -1,4 +1,4 @@
-// How the fork's own sharing behaves, over HTTP and over one WebSocket: see docs/opencode.md, "Moving house".
+// How the fork's own sharing behaves, over HTTP and over one WebSocket: see docs/moving.md.
 import { newWebSocketRpcSession } from "capnweb";
 import { Bus } from "@/bus";
 import { Config } from "@/config/config";
