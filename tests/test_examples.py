@@ -1,4 +1,4 @@
-"""Every example, run as its docstring says: what it prints, and what the server then holds."""
+"""Every example, also of the README and docs/clients.md: what it prints, and what the server then holds."""
 
 import re
 import shutil
@@ -91,6 +91,21 @@ def run_node(run, tmp_path):
         return run(NODE, "script.mjs", *arguments, cwd=tmp_path)
 
     return run_node
+
+
+@pytest.fixture
+def documented(server, tmp_path):
+    """Take the code out of a document, for the server of this test, to be run in ``tmp_path``."""
+    (tmp_path / ".rpcshare").mkdir()
+    (tmp_path / ".rpcshare" / "admin-token").write_text(f"{server.token}\n")
+
+    def documented(document: str, kind: str) -> str:
+        code = re.findall(rf"^```{kind}\n(.*?)^```$", (ROOT / document).read_text(), re.M | re.S)[0]
+        here = server.url.removeprefix("http://")
+        assert "127.0.0.1:8787" in code
+        return code.replace("127.0.0.1:8787", here)
+
+    return documented
 
 
 PROGRAMS = [path for path in EXAMPLES.iterdir() if path.suffix in {".py", ".mjs"}]
@@ -214,3 +229,32 @@ def test_watch_page(env, client, session_id, with_packages):
             assert "export function watch" in httpx.get(f"{url}index.js", timeout=TIMEOUT).text
         finally:
             process.kill()
+
+
+def test_first_share_of_the_readme(run, client, documented, tmp_path):
+    printed = run(sys.executable, "-c", documented("README.md", "python"), cwd=tmp_path)
+    share = client.create_share("ses_demo_0001")
+    assert printed[-1] == share.url
+    assert [part["text"] for part in client.get_share(share.id)["parts"]] == ["Hello"]
+
+
+@pytest.mark.node
+@needs_node
+def test_typescript_of_the_clients_page(run, client, documented, tmp_path):
+    (tmp_path / "node_modules").symlink_to(NODE_MODULES)
+    # The types are all that Node 20 cannot run.
+    (tmp_path / "script.mjs").write_text(re.sub(r" as any|: any", "", documented("docs/clients.md", "ts")))
+    (printed,) = run(NODE, "script.mjs", cwd=tmp_path)
+    share = client.create_share("ses_demo_0002")
+    assert printed.endswith(share.url)
+    assert [message["id"] for message in client.get_share(share.id)["messages"]] == ["msg_1"]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_curl_of_the_clients_page(run, client, documented, tmp_path):
+    script = documented("docs/clients.md", "sh").replace("curl ", "curl -sS ")
+    printed = "\n".join(run("sh", "-c", script, cwd=tmp_path))
+    assert '"syncCount":1' in printed
+    assert '"text":"Hello"' in printed
+    with pytest.raises(rpcshare.ShareError, match="not found"):
+        client.get_share("emo_0004")
