@@ -1,7 +1,7 @@
 """The settings of a server: their names, defaults and limits, and the three places they come from.
 
-Each setting has one name, spelled ``--data-dir`` on the command line, ``RPCSHARE_DATA_DIR`` in the
-environment and ``data_dir`` in the TOML file (where ``data-dir`` does too).
+Each setting has one name. It is spelled ``--data-dir`` on the command line, ``RPCSHARE_DATA_DIR`` in the
+environment, and ``data_dir`` or ``data-dir`` in the TOML file.
 """
 
 import re
@@ -229,9 +229,9 @@ def _lower(value: object) -> object:
 
 
 class Settings(BaseSettings):
-    """What a server is started with, checked. A field's description is its ``--help``.
+    """The validated settings of a server. A field's description is its ``--help``.
 
-    Made as it is, it takes nothing from the environment: :func:`load_settings` does.
+    The constructor reads nothing from the environment: :func:`load_settings` does.
     """
 
     model_config = SettingsConfigDict(
@@ -243,200 +243,220 @@ class Settings(BaseSettings):
     )
 
     host: Annotated[str, AfterValidator(_host)] = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8787, ge=0, le=65535, description="Port to listen on; 0: any free port.")
+    port: int = Field(8787, ge=0, le=65535, description="Port to listen on; 0 means any free port.")
     keep_alive: Annotated[float, BeforeValidator(_seconds)] = Field(
         75,
-        description="How long a connection may be idle between two requests, such as 75s: longer than the "
-        "proxy in front keeps it.",
+        description="How long a connection may be idle between two requests, such as 75s. It must be longer "
+        "than the proxy in front keeps it.",
     )
     workers: int = Field(
         1,
         ge=1,
         le=128,
-        description="Processes that serve, on one port and one store; more than there are cores do not help.",
+        description="Number of processes that serve, on one port and one store. More than the number of "
+        "cores do not help.",
     )
     data_dir: Annotated[Path, BeforeValidator(_path_text), AfterValidator(_path)] = Field(
-        Path(".rpcshare"), description="Where the embedded store and the server's secrets are kept."
+        Path(".rpcshare"), description="Directory of the embedded store and the server's secrets."
     )
     store: Annotated[str, AfterValidator(_text)] | None = Field(
         None,
         repr=False,
-        description="Where shares are kept: sqlite:///PATH, memory:// or s3://BUCKET/PREFIX. "
+        description="URL of the store of shares: sqlite:///PATH, memory:// or s3://BUCKET/PREFIX. "
         "[default: the embedded store in the data directory]",
     )
     broadcast: Annotated[str, AfterValidator(_text)] = Field(
         "local://",
         repr=False,
-        description="How servers that share a store tell each other news: local:// or redis://HOST:PORT/DB.",
+        description="How servers that share a store notify each other: local:// or redis://HOST:PORT/DB.",
     )
     encryption_key_file: Annotated[Path, BeforeValidator(_path_text), AfterValidator(_path)] | None = Field(
         None,
-        description="File with keys, one a line: objects are encrypted with the first, and read with any. "
+        description="File with encryption keys, one per line. The first encrypts objects, all decrypt them. "
         "[default: no encryption]",
     )
     encryption_allow_plain: bool = Field(
-        default=False, description="Read what was stored before there was a key, too."
+        default=False, description="Also read objects that were stored without encryption."
     )
     public_url: Annotated[str, AfterValidator(_public_url)] | None = Field(
         None,
-        description="Base of every share link, and the only address at which pages are the server's own; "
-        "a bare host name means https://. "
+        description="Base URL of every share link. Only pages at this URL count as the server's own. A bare "
+        "host name means https://. "
         "[default: http://HOST:PORT, or https:// with --tls-cert]",
     )
     token: Annotated[Secret[str], AfterValidator(_token)] | None = Field(
-        None, description="The admin token. [default: made once and kept in the data directory]"
+        None, description="The admin token. [default: created once and kept in the data directory]"
     )
     shared_secret: Annotated[Secret[UUID], BeforeValidator(_uuid)] | None = Field(
         None,
-        description="The UUID that share secrets derive from. "
-        "[default: made once and kept in the data directory]",
+        description="UUID from which the secrets of shares are derived. "
+        "[default: created once and kept in the data directory]",
     )
     signing_key: Annotated[Path, BeforeValidator(_path_text), AfterValidator(_path)] | None = Field(
         None,
-        description="File with the Ed25519 private key for 'rpcshare token'; servers that share it "
-        "accept each other's tokens. [default: made once and kept in the data directory]",
+        description="File with the Ed25519 private key for 'rpcshare token'. Servers that share it "
+        "accept each other's tokens. [default: created once and kept in the data directory]",
     )
     jwt_issuer: Annotated[str, AfterValidator(_text)] | None = Field(
-        None, description="Whose signed tokens are accepted: exactly their claim iss."
+        None, description="Issuer whose signed tokens are accepted. Their claim iss must be exactly this."
     )
     jwt_audience: Annotated[str, AfterValidator(_text)] | None = Field(
-        None, description="Who they must be for: their claim aud, or one of it."
+        None,
+        description="Audience that tokens of --jwt-issuer must have: their claim aud, or one of its values.",
     )
     jwks_url: Annotated[str, AfterValidator(_text), AfterValidator(_jwks_url)] | None = Field(
-        None, repr=False, description="Where the public keys of --jwt-issuer are, as a JWKS."
+        None, repr=False, description="URL of the public keys of --jwt-issuer, as a JWKS."
     )
     jwt_key: Annotated[Path, BeforeValidator(_path_text), AfterValidator(_path)] | None = Field(
         None, description="File with the public keys of --jwt-issuer: PEM, JWK or JWKS."
     )
     jwt_secret: Annotated[Secret[str], AfterValidator(_jwt_secret)] | None = Field(
-        None, description="Secret shared with --jwt-issuer, whose tokens are then HS256, HS384 or HS512."
+        None, description="Secret shared with --jwt-issuer. Its tokens are then HS256, HS384 or HS512."
     )
     jwt_role_claim: Annotated[str, AfterValidator(_text)] | None = Field(
-        None, description="Claim with the roles of a user, or the path to it, such as realm_access.roles."
+        None,
+        description="Claim with the roles of a user, or the path to that claim, such as realm_access.roles.",
     )
     jwt_role_map: Annotated[
         tuple[Annotated[tuple[str, str], AfterValidator(_role)], ...],
         BeforeValidator(_role_map),
         NoDecode,
-    ] = Field((), description="What roles may do: ROLE=SCOPE,ROLE=SCOPE,...")
+    ] = Field((), description="Scopes of roles: ROLE=SCOPE,ROLE=SCOPE,...")
     tls_cert: _File | None = Field(
         None,
-        description="The server's certificate, in PEM, with those between it and its CA's: speaks https.",
+        description="The server's certificate, in PEM, with the intermediate ones. The server then speaks "
+        "https.",
     )
-    tls_key: _File | None = Field(None, description="The key of --tls-cert, in PEM.")
+    tls_key: _File | None = Field(None, description="Key of --tls-cert, in PEM.")
     client_ca: _File | None = Field(
-        None, description="CA certificates, in PEM: who shows a client certificate of theirs is its subject."
+        None,
+        description="CA certificates, in PEM. A client certificate that they issued identifies its subject.",
     )
     client_crl: _File | None = Field(
-        None, description="Revocation list of --client-ca, in PEM; read anew when it changes."
+        None, description="Revocation lists of --client-ca, in PEM; read again when the file changes."
     )
     client_cert_scope: _Scopes = Field(
         (Scope.CREATE,),
-        description="What client certificates allow: create, read, admin; several with commas.",
+        description="Scopes of client certificates: create, read, admin; several with commas.",
     )
     trusted_proxy: Annotated[
         tuple[Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)], ...],
         BeforeValidator(_listed),
         NoDecode,
     ] = Field(
-        (), description="Addresses or networks of proxies to be believed; several with commas or options."
+        (),
+        description="Addresses or networks of trusted proxies; several with commas, or by repeating the "
+        "option.",
     )
     proxy_subject_header: Annotated[str, AfterValidator(_header_name)] | None = Field(
-        None, description="Header in which a trusted proxy names the caller whom it has authenticated."
+        None, description="Header in which a trusted proxy names the caller that it has authenticated."
     )
     proxy_scope: _Scopes = Field(
         (Scope.CREATE,),
-        description="What callers named by a proxy may: create, read, admin; several with commas.",
+        description="Scopes of callers that a proxy names: create, read, admin; several with commas.",
     )
     proxy_secret: Annotated[Secret[str], AfterValidator(_proxy_secret)] | None = Field(
         None,
-        description="What a trusted proxy must show in --proxy-secret-header; without it, it is no proxy.",
+        description="Secret that a trusted proxy must show in --proxy-secret-header. Without it, the request "
+        "counts as one from no proxy.",
     )
-    proxy_secret_file: _File | None = Field(None, description="File with the secret, instead.")
+    proxy_secret_file: _File | None = Field(
+        None, description="File with the proxy secret, in place of --proxy-secret."
+    )
     proxy_secret_header: Annotated[str, AfterValidator(_header_name)] = Field(
-        "X-Proxy-Secret", description="Header in which a trusted proxy shows the secret."
+        "X-Proxy-Secret", description="Header in which a trusted proxy shows the proxy secret."
     )
     proxy_hops: int = Field(
         1,
         ge=1,
         le=16,
-        description="Proxies that a request passes one after the other; those that --trusted-proxy names "
-        "by a single address do not count.",
+        description="Number of proxies that a request passes, one after the other. Proxies that "
+        "--trusted-proxy names by a single address do not count.",
     )
     same_subjects: Annotated[_Sources, AfterValidator(_sources)] = Field(
         (),
-        description="Sources in which one name is one owner: two or more of key, token, jwt, certificate, "
-        "proxy, with commas.",
+        description="Sources in which the same name is the same owner: two or more of key, token, jwt, "
+        "certificate, proxy, with commas.",
     )
     unprefixed_subjects: _Sources = Field(
         (),
-        description="Sources whose the shares are that a version stored which did not tell sources apart. "
+        description="Sources whose callers own the shares of older versions, which stored no source. "
         "[default: decided at the first start, and kept in the store]",
     )
-    anonymous_create: bool = Field(default=False, description="Let callers without a credential make shares.")
+    anonymous_create: bool = Field(
+        default=False, description="Let callers without a credential create shares."
+    )
     allowed_origins: Annotated[
         tuple[Annotated[str, AfterValidator(_origin)], ...],
         BeforeValidator(_listed),
         NoDecode,
     ] = Field(
         (),
-        description="Whose pages may call, beside the server's own: https://HOST,https://HOST,...",
+        description="Origins whose pages may call the server, in addition to its own: https://HOST,https://HOST,...",
     )
     max_message_size: ByteSize = Field(
-        ByteSize(16 * 1024**2), ge=0, description="Longest message taken, such as 16MiB; 0: any."
+        ByteSize(16 * 1024**2),
+        ge=0,
+        description="Largest message that is accepted, such as 16MiB; 0 means no limit.",
     )
     max_share_size: ByteSize = Field(
-        ByteSize(256 * 1024**2), ge=0, description="Largest share kept, such as 256MiB; 0: any."
+        ByteSize(256 * 1024**2),
+        ge=0,
+        description="Largest share that is stored, such as 256MiB; 0 means no limit.",
     )
     max_share_items: int = Field(
         500_000,
         ge=0,
-        description="Messages, parts, diffs and models that a share, or one sync, may have; 0: any number.",
+        description="Maximum number of messages, parts, diffs and models in a share, or in one sync; "
+        "0 means no limit.",
     )
     max_calls_in_flight: int = Field(
-        1024, ge=0, description="Calls that one connection may have under way; 0: any number."
+        1024, ge=0, description="Maximum number of calls in flight on one connection; 0 means no limit."
     )
     max_values: int = Field(
         500_000,
         ge=0,
-        description="Values, arrays and objects among them, of one RPC message, or copied because of one; "
-        "0: any number.",
+        description="Maximum number of values, including arrays and objects, in one RPC message, or copied "
+        "because of one; 0 means no limit.",
     )
     max_session_memory: ByteSize = Field(
         ByteSize(320 * 1024**2),
         ge=0,
-        description="Memory that one RPC connection may take with what it sends and asks for, about; 0: any.",
+        description="Maximum memory, roughly, for what one RPC connection sends and requests; "
+        "0 means no limit.",
     )
     max_rpc_memory: ByteSize = Field(
         ByteSize(512 * 1024**2),
         ge=0,
-        description="Memory that all RPC connections may take; past it, one of the caller with most ends; "
-        "0: any.",
+        description="Maximum memory for all RPC connections. When it is exceeded, a connection of the "
+        "caller that uses most is closed; 0 means no limit.",
     )
     max_creates: int = Field(
-        300, ge=0, description="Shares that one caller may make in a minute; 0: any number."
+        300,
+        ge=0,
+        description="Maximum number of shares that one caller may create in a minute; 0 means no limit.",
     )
     max_failed_authentications: int = Field(
         20,
         ge=0,
-        description="Wrong credentials and secrets from one address in a minute, before more are refused; "
-        "0: any number.",
+        description="Number of wrong credentials and secrets from one address in a minute before more are "
+        "refused; 0 means no limit.",
     )
     max_connections: int = Field(
-        2000, ge=0, description="WebSockets that one caller may have open; 0: any number."
+        2000, ge=0, description="Maximum number of open WebSockets of one caller; 0 means no limit."
     )
     redact: bool = Field(
-        default=True, description="Replace what looks like a provider's credential before it is stored."
+        default=True, description="Replace text that looks like a provider's credential before it is stored."
     )
     audit_log: Annotated[Path, BeforeValidator(_path_text), AfterValidator(_path)] | None = Field(
         None,
-        description="File to write the audit log to, as JSON lines. [default: standard error, with the log]",
+        description="File for the audit log, as JSON lines. [default: standard error, with the log]",
     )
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)
-    ] = Field("info", description="Least severe messages to log.")
+    ] = Field("info", description="Lowest severity of messages that are logged.")
     log_format: Annotated[Literal["console", "json"], BeforeValidator(_lower)] = Field(
-        "console", description="How to log: for people or for programs."
+        "console", description="Format of the log: console for people, json for programs."
     )
 
     @classmethod

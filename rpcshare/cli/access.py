@@ -18,15 +18,19 @@ __all__ = ["access"]
 
 
 @click.command()
-@click.option("--secret", metavar="SECRET", help="The share's secret; its owner needs none.")
-@click.option("--private", "visibility", flag_value="private", help="Only for you, and by view tokens.")
-@click.option("--link", "visibility", flag_value="link", help="For whoever has the link.")
+@click.option("--secret", metavar="SECRET", help="The share's secret; the owner needs none.")
+@click.option(
+    "--private", "visibility", flag_value="private", help="Readable only by you, and with view tokens."
+)
+@click.option("--link", "visibility", flag_value="link", help="Readable by everybody with the link.")
 @with_password
-@click.option("--no-password", is_flag=True, help="Require none.")
-@click.option("--expires", type=DURATION, metavar="TIME", help="Remove the share after TIME, such as 7d.")
-@click.option("--no-expiry", is_flag=True, help="Keep it.")
-@click.option("--view-token", is_flag=True, help="Print a token with which anybody may read the share.")
-@click.option("--token-expires", type=DURATION, metavar="TIME", help="How long that is good. [default: 7d]")
+@click.option("--no-password", is_flag=True, help="Remove the password.")
+@click.option("--expires", type=DURATION, metavar="TIME", help="Delete the share after TIME, such as 7d.")
+@click.option("--no-expiry", is_flag=True, help="Remove the expiry.")
+@click.option("--view-token", is_flag=True, help="Print a token that lets anybody read the share.")
+@click.option(
+    "--token-expires", type=DURATION, metavar="TIME", help="Lifetime of the view token. [default: 7d]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 @with_share
 def access(
@@ -42,9 +46,9 @@ def access(
     token_expires: str | None,
     as_json: bool,
 ) -> None:
-    """Show who may read SHARE, the id or the URL of a share, and until when; or change it.
+    """Show or change who may read SHARE, and until when. SHARE is the id or the URL of a share.
 
-    A change of visibility or password ends the view tokens that there are.
+    A change of visibility or password ends all view tokens of the share.
     """
     if no_password:
         if password is not UNSET:

@@ -45,9 +45,9 @@ def with_password(command: _Command) -> _Command:
         "--password-file",
         metavar="FILE",
         type=click.Path(path_type=Path, allow_dash=True),
-        help="Require the password that is the first line of FILE (- for standard input).",
+        help="Require a password, the first line of FILE (- for standard input).",
     )(run)
-    return click.option("--password-prompt", is_flag=True, help="Require a password, and ask for it.")(run)
+    return click.option("--password-prompt", is_flag=True, help="Require a password, and prompt for it.")(run)
 
 
 def _password(is_asked_for: bool, file: Path | None) -> str | UnsetType:

@@ -30,7 +30,7 @@ _UNFIT_FOR_FILE_NAMES = re.compile(r"[^A-Za-z0-9._@-]+")
 
 @click.group()
 def certs() -> None:
-    """Make certificates for your server and for those who may use it.
+    """Create certificates for your server and its clients.
 
     They are kept in the directory certs of the data directory.
     """
@@ -42,13 +42,13 @@ def certs() -> None:
     "hosts",
     multiple=True,
     metavar="NAME",
-    help="Name or address under which the server is reached, beside localhost; may be repeated.",
+    help="Name or address of the server, in addition to localhost; may be repeated.",
 )
 @with_settings("data_dir", "audit_log")
 def init(settings: Settings, hosts: tuple[str, ...]) -> None:
-    """Make a private CA, and a certificate for the server.
+    """Create a private CA, and a certificate for the server.
 
-    What is there already stays as it is.
+    Existing files stay as they are.
     """
     from rpcshare.auth.certificate_files import write_new_file  # noqa: PLC0415 -- as above
     from rpcshare.auth.private_ca import PrivateCA, server_names  # noqa: PLC0415 -- as above
@@ -89,24 +89,26 @@ def init(settings: Settings, hosts: tuple[str, ...]) -> None:
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Where to write it. [default: certs/clients in the data directory]",
+    help="Directory for the files. [default: certs/clients in the data directory]",
 )
-@click.option("--p12", is_flag=True, help="Make a PKCS#12 file too, for browsers; asks for its password.")
+@click.option(
+    "--p12", is_flag=True, help="Also create a PKCS#12 file, for browsers; prompts for its password."
+)
 @click.option(
     "--p12-password",
     envvar="RPCSHARE_P12_PASSWORD",
     metavar="PASSWORD",
-    help="Make a PKCS#12 file with this password, which other users may see in the list of processes; "
-    "in the environment they cannot. [env: RPCSHARE_P12_PASSWORD]",
+    help="Create a PKCS#12 file with this password. Other users can see the option in the list of processes, "
+    "but not the environment variable. [env: RPCSHARE_P12_PASSWORD]",
 )
 @with_settings("data_dir", "audit_log")
 def issue(
     settings: Settings, name: str, days: int, out: Path | None, p12: bool, p12_password: str | None
 ) -> None:
-    """Issue a client certificate: whoever shows it is NAME to the server.
+    """Issue a client certificate for NAME. The server identifies its holder as NAME.
 
-    NAME may be a URI, an e-mail address, a host's name, or a name of any other kind. The files are
-    NAME.pem and NAME-key.pem.
+    NAME may be a URI, an e-mail address, a host name, or any other name. The files are NAME.pem and
+    NAME-key.pem.
     """
     from rpcshare.auth.certificate_files import write_new_file  # noqa: PLC0415 -- as above
 
@@ -142,9 +144,9 @@ def issue(
 @click.argument("which", metavar="NAME|SERIAL")
 @with_settings("data_dir", "audit_log")
 def revoke(settings: Settings, which: str) -> None:
-    """Have a client certificate count no more: all those of a NAME, or the one of a SERIAL number.
+    """Revoke client certificates: all of a NAME, or the one with a SERIAL number.
 
-    A server that was started with --client-crl refuses it within 5 seconds, and ends its connections.
+    A server that was started with --client-crl refuses them within 5 seconds, and closes their connections.
     """
     ca = _opened(settings)
     issued = ca.issued()
@@ -168,7 +170,7 @@ def revoke(settings: Settings, which: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 @with_settings("data_dir")
 def list_issued(settings: Settings, as_json: bool) -> None:
-    """List the client certificates that were issued."""
+    """List the issued client certificates."""
     issued = _opened(settings).issued()
     if as_json:
         click.echo(json_text([_described(certificate) for certificate in issued]))

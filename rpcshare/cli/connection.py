@@ -127,14 +127,14 @@ def _with_options(command: _Command) -> _Command:
             envvar="RPCSHARE_URL",
             default="http://127.0.0.1:8787",
             metavar="URL",
-            help="The server. [default: http://127.0.0.1:8787] [env: RPCSHARE_URL]",
+            help="URL of the server. [default: http://127.0.0.1:8787] [env: RPCSHARE_URL]",
         ),
         click.option(
             "--token",
             envvar="RPCSHARE_TOKEN",
             metavar="TOKEN",
-            help="Who is asking. One from the environment is sent to the server of --url or RPCSHARE_URL and "
-            "to servers on this machine, and no other. [default: the admin token in --data-dir] "
+            help="Your token or API key. One from the environment is sent only to the server of --url or "
+            "RPCSHARE_URL and to servers on this machine. [default: the admin token in --data-dir] "
             "[env: RPCSHARE_TOKEN]",
         ),
         click.option(
@@ -153,19 +153,19 @@ def _with_options(command: _Command) -> _Command:
                 (
                     "--ca",
                     "RPCSHARE_CA",
-                    "CAs that the server's certificate may be of, in PEM, beside the "
-                    "system's. [env: RPCSHARE_CA]",
+                    "CAs to trust for the server's certificate, in PEM, in addition to "
+                    "the system's. [env: RPCSHARE_CA]",
                 ),
                 (
                     "--cert",
                     "RPCSHARE_CERT",
-                    "Client certificate, in PEM, for the servers that a token would be "
-                    "sent to. [env: RPCSHARE_CERT]",
+                    "Client certificate, in PEM. It is shown only to servers to which a "
+                    "token would be sent. [env: RPCSHARE_CERT]",
                 ),
                 (
                     "--cert-key",
                     "RPCSHARE_CERT_KEY",
-                    "Its key, where that is in a file of its own. [env: RPCSHARE_CERT_KEY]",
+                    "Key of --cert, if it is in another file. [env: RPCSHARE_CERT_KEY]",
                 ),
             )
         ),

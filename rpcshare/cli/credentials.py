@@ -17,10 +17,10 @@ __all__ = ["credentials"]
 @click.option("--json", "as_json", is_flag=True, help="Print them as a JSON object.")
 @with_settings("data_dir", "public_url", "shared_secret")
 def credentials(settings: Settings, session_id: str, as_json: bool) -> None:
-    """Print the id, the URL and the secret of SESSION_ID's share.
+    """Print the id, URL and secret of SESSION_ID's share.
 
-    They are computed, so no server has to run, and the share need not exist. They are those of the
-    first to share the session; where ids collide, the server may have given it a longer one.
+    The command computes them: no server has to run, and the share need not exist. They are those of the
+    first caller that shares the session. If ids collide, the server may have given the share a longer id.
     """
     if settings.shared_secret is not None:
         shared_secret = settings.shared_secret.get_secret_value()

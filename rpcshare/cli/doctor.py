@@ -22,22 +22,22 @@ PATIENCE = 2.0  # seconds that a running server may take for what it is in the m
 
 
 @click.command()
-@click.option("--fix", is_flag=True, help="Rebuild indexes and remove what is left over.")
+@click.option("--fix", is_flag=True, help="Rebuild indexes and remove leftovers.")
 @click.option(
     "--grace",
     type=click.FloatRange(min=0),
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long to wait before removing what a running server may still need; 0 if none is running.",
+    help="Time to wait before removing what a running server may still need; 0 if none is running.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as a JSON object.")
 @with_settings(*STORE_SETTINGS)
 def doctor(settings: Settings, fix: bool, grace: float, as_json: bool) -> int:
     """Verify every share in the store, whether a server is running on it or not.
 
-    The exit status is 1 if something is wrong that has not been put right. What cannot be understood is
-    told of, and never touched.
+    The exit status is 1 if something is wrong and was not repaired. Objects that cannot be understood are
+    reported and never changed.
     """
     report = asyncio.run(_examine(settings, fix, grace))
     if as_json:

@@ -21,7 +21,7 @@ __all__ = ["export"]
 @click.argument("shares", metavar="[SHARE]...", nargs=-1)
 @with_settings(*STORE_SETTINGS)
 def export(settings: Settings, folder: Path, shares: tuple[str, ...]) -> int:
-    """Back up the shares with the ids SHARE, or all, into DIR, which must be empty or not exist.
+    """Back up the shares with the ids SHARE, or all shares, into DIR. DIR must be empty or missing.
 
     A server may be running on the store. The shared secret, from which the secrets of shares follow, is
     not in the backup: keep the server's, too.

@@ -26,18 +26,18 @@ _COMMANDS = {
     "push": "Share a session from a file.",
     "pull": "Fetch a share.",
     "watch": "Follow a share as it changes.",
-    "rm": "Take a share down.",
+    "rm": "Delete a share.",
     "ls": "List your shares.",
     "access": "Show or change who may read a share, and until when.",
-    "credentials": "Print the id, the URL and the secret of a session's share.",
-    "keys": "Make, list, rotate and revoke API keys.",
-    "token": "Sign tokens with the server's own key.",
-    "certs": "Make certificates for your server and those who may use it.",
-    "doctor": "Verify the shares in a store, and put right what can be.",
+    "credentials": "Print the id, URL and secret of a session's share.",
+    "keys": "Create, list, rotate and revoke API keys.",
+    "token": "Sign tokens with the server's own key; revoke signed tokens.",
+    "certs": "Create certificates for your server and its clients.",
+    "doctor": "Verify the shares in a store, and repair them.",
     "export": "Back up shares as files.",
-    "restore": "Bring shares back from a backup.",
+    "restore": "Restore shares from a backup.",
     "migrate": "Copy a store into another.",
-    "import-bucket": "Bring in the shares of an older deployment.",
+    "import-bucket": "Import the shares of an older deployment.",
 }
 
 _FAILURE = 1
@@ -53,7 +53,7 @@ class CommandGroup(click.Group):
             "rpcshare",
             callback=_show_help,
             invoke_without_command=True,
-            help="Share coding-agent sessions live from a server of your own.",
+            help="Share coding-agent sessions live from your own server.",
         )
         message = f"%(prog)s, version %(version)s ({core()})"
         click.version_option(__version__, prog_name="rpcshare", message=message)(self)

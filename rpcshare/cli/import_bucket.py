@@ -22,25 +22,29 @@ __all__ = ["import_bucket"]
 
 @click.command()
 @click.option("--from", "source", required=True, metavar="STORE", help="URL of the older deployment's store.")
-@click.option("--owner", metavar="SUBJECT", help="Whose the shares are from then on: a key's name, say.")
+@click.option("--owner", metavar="SUBJECT", help="Owner of the imported shares, such as the name of a key.")
 @click.option(
     "--owner-source",
     metavar="SOURCE",
-    help="Whose subject that is: key, token, certificate, proxy or jwt:ISSUER. [default: key, if there is an "
-    "API key of the name; else as in a store from before sources were told apart]",
+    help="Source of the owner: key, token, certificate, proxy or jwt:ISSUER. [default: key, if there is an "
+    "API key of that name; else as for owners without a source in the store]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as a JSON object.")
 @with_settings(*STORE_SETTINGS)
 def import_bucket(
     settings: Settings, source: str, owner: str | None, owner_source: str | None, as_json: bool
 ) -> int:
-    """Bring the shares of an older deployment, in which each is one object, into the store.
+    """Import the shares of an older deployment, which stores each share as one object, into the store.
 
-    If --from is the store itself, they are upgraded in place; a server upgrades them at their first
-    write, too. Their ids and secrets work as before. With --owner they are that subject's, those included
-    that were imported before and are nobody's yet; without it each is nobody's until an admin creates it
-    again, or somebody shows its secret. What is malformed is skipped and listed, and stays where it is; then
-    the exit status is 1. Running it again does no harm.
+    Ids and secrets of shares stay valid. If --from is the store itself, shares are upgraded in place; a
+    server also upgrades them at their first write.
+
+    With --owner, the shares belong to that subject, and so do shares that were imported before and belong
+    to nobody. Without it, a share belongs to nobody until an admin creates it again, or a caller shows its
+    secret.
+
+    Malformed objects are skipped and listed, and stay where they are; then the exit status is 1. You may
+    run the command again.
     """
     if owner == "":
         raise click.BadParameter("must not be empty", param_hint="--owner")

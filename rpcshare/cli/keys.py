@@ -22,35 +22,35 @@ __all__ = ["keys"]
 
 T = TypeVar("T")
 
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group(invoke_without_command=True)
 @click.pass_context
 def keys(ctx: click.Context) -> None:
-    """Make, list, rotate and revoke API keys."""
+    """Create, list, rotate and revoke API keys."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
 
-@keys.command(short_help="Make a key, and print it.")
+@keys.command(short_help="Create a key, and print it.")
 @click.argument("name")
 @click.option(
     "--scope",
     "scopes",
     multiple=True,
     type=click.Choice([scope.value for scope in Scope]),
-    help=f"What the key may do; may be given more than once. [default: {DEFAULT_SCOPES[0]}]",
+    help=f"What the key allows; may be repeated. [default: {DEFAULT_SCOPES[0]}]",
 )
-@click.option("--expires", metavar="DURATION", help="How long it lasts, such as 30d. [default: for ever]")
+@click.option("--expires", metavar="DURATION", help="Lifetime of the key, such as 30d. [default: no expiry]")
 @_json_option
 @with_settings(*STORE_SETTINGS, "audit_log")
 def create(
     settings: Settings, name: str, scopes: tuple[str, ...], expires: str | None, as_json: bool
 ) -> None:
-    """Make an API key for NAME, and print it: this one time, it is kept as a hash.
+    """Create an API key for NAME, and print it. It is printed only once: the store keeps only a hash.
 
-    NAME is whom shares belong to that are made with it. Keys of one name own the same shares.
+    Shares that are created with the key belong to NAME. Keys of one name own the same shares.
     """
     if expires is not None:
         _check_duration(expires)
@@ -67,7 +67,7 @@ def create(
 @_json_option
 @with_settings(*STORE_SETTINGS)
 def list_keys(settings: Settings, as_json: bool) -> None:
-    """List all keys, the oldest first: what they stand for, never the keys themselves."""
+    """List all keys, oldest first. The keys themselves are not shown."""
     found = _with_keys(settings, lambda api_keys: api_keys.list())
     if as_json:
         click.echo(json_text([key.described() for key in found]))
@@ -75,25 +75,25 @@ def list_keys(settings: Settings, as_json: bool) -> None:
         _print_table(found)
 
 
-@keys.command(short_help="Put a new key in the place of one.")
+@keys.command(short_help="Replace a key by a new one.")
 @click.argument("key_id", metavar="ID")
 @_json_option
 @with_settings(*STORE_SETTINGS, "audit_log")
 def rotate(settings: Settings, key_id: str, as_json: bool) -> None:
-    """Put a new key in the place of the one with ID, which is revoked, and print it.
+    """Replace the key with ID by a new one, and print the new key. The old key is revoked.
 
-    It has the same name and scopes, and lasts as long from now on as the old one did.
+    The new key has the same name, scopes and lifetime, which starts now.
     """
     new = _with_keys(settings, lambda api_keys: api_keys.rotate(key_id))
     _print_new(new, as_json=as_json)
     tell_audit_log(settings, Action.KEY_ROTATE, key=key_id, newKey=new.kept.id)
 
 
-@keys.command(short_help="End a key.")
+@keys.command(short_help="Revoke a key.")
 @click.argument("key_id", metavar="ID")
 @with_settings(*STORE_SETTINGS, "audit_log")
 def revoke(settings: Settings, key_id: str) -> None:
-    """End the key with ID; running servers refuse it within 5 seconds, and close its connections."""
+    """Revoke the key with ID. Running servers refuse it within 5 seconds, and close its connections."""
     _with_keys(settings, lambda api_keys: api_keys.revoke(key_id))
     tell_audit_log(settings, Action.KEY_REVOKE, key=key_id)
 

@@ -15,12 +15,17 @@ __all__ = ["ls"]
 
 @click.command()
 @click.argument("query", required=False)
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="List at most N, or N a page.")
-@click.option("--all-pages", is_flag=True, help="List all of them.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="List at most N shares; with --all-pages, request N at a time.",
+)
+@click.option("--all-pages", is_flag=True, help="List all shares.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 @with_server
 def ls(server: Server, query: str | None, limit: int | None, all_pages: bool, as_json: bool) -> None:
-    """List your shares, newest first: those with QUERY in title, directory or id, or all."""
+    """List your shares, newest first. QUERY selects those that have it in title, directory or id."""
     sessions, count = asyncio.run(_list(server, query, limit, all_pages))
     if as_json:
         linked = [msgspec.to_builtins(session) | {"url": server.link(session.id)} for session in sessions]

@@ -23,17 +23,20 @@ KEY_FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--to", "target", required=True, metavar="STORE", help="URL of the store to copy it to.")
 @click.option("--from-key-file", type=KEY_FILE, metavar="FILE", help="Decrypt with the keys in FILE.")
 @click.option("--to-key-file", type=KEY_FILE, metavar="FILE", help="Encrypt with the first key in FILE.")
-@click.option("--overwrite", is_flag=True, help="Replace what the target has of its own.")
+@click.option("--overwrite", is_flag=True, help="Replace differing objects of the target.")
 def migrate(
     source: str, target: str, from_key_file: Path | None, to_key_file: Path | None, overwrite: bool
 ) -> int:
-    """Copy all that is in one store into another, and verify it.
+    """Copy a store into another, and verify the copy.
 
-    STORE is what `rpcshare serve --store` takes. What is encrypted stays as it is unless key files are
-    given. Stop the servers first, or copy while they run and once more when they have stopped: what has
-    been copied already is not copied again. What was ended in either store stays ended: shares that were
-    deleted or made private, keys that were revoked. The exit status is 1 if the target lacks something
-    that the source has, or has another that is not newer.
+    STORE has the form that `rpcshare serve --store` takes. Encrypted objects stay as they are unless key
+    files are given.
+
+    Stop the servers first. Or copy while they run, and once more when they have stopped: what has been
+    copied already is not copied again.
+
+    Shares that were deleted or made private in either store stay so, and so do revoked keys. The exit
+    status is 1 if the target lacks an object of the source, or has a different one that is not newer.
     """
     if source == target:
         raise click.UsageError("--from and --to name the same store")

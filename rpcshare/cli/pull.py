@@ -31,18 +31,22 @@ class _AgentSession(msgspec.Struct):
 
 @click.command()
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path, allow_dash=True), default="-", help="Write to a file."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, allow_dash=True),
+    default="-",
+    help="File to write. [default: standard output]",
 )
 @click.option(
     "--format",
     "form",
     type=click.Choice(["session", "data", "jsonl"]),
     default="session",
-    help="An AgentSession (the default), a list of SyncData, or one SyncData a line.",
+    help="session: an AgentSession (the default); data: a list of SyncData; jsonl: one SyncData per line.",
 )
 @with_share
 def pull(server: Server, share_id: str, output: Path, form: str) -> None:
-    """Fetch SHARE, which is the id or the URL of a share, as JSON."""
+    """Fetch SHARE as JSON. SHARE is the id or the URL of a share."""
     lines = _lines(asyncio.run(_fetch(server, share_id)), form)
     if str(output) == "-":
         for line in lines:

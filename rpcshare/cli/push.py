@@ -51,11 +51,11 @@ class Access(msgspec.Struct, frozen=True):
 @click.command()
 @click.argument("file")
 @click.argument("session_id")
-@click.option("--private", is_flag=True, help="Only for you, and by view tokens (rpcshare access).")
+@click.option("--private", is_flag=True, help="Readable only by you, and with view tokens (rpcshare access).")
 @with_password
-@click.option("--expires", type=DURATION, metavar="TIME", help="Remove the share after TIME, such as 7d.")
+@click.option("--expires", type=DURATION, metavar="TIME", help="Delete the share after TIME, such as 7d.")
 @click.option("--json", "as_json", is_flag=True, help="Print id, url and syncCount as a JSON object.")
-@click.option("--show-secret", is_flag=True, help="Print the share's secret too.")
+@click.option("--show-secret", is_flag=True, help="Also print the share's secret.")
 @with_server
 def push(
     server: Server,
@@ -69,9 +69,9 @@ def push(
 ) -> None:
     """Share FILE as the session SESSION_ID, and print the URL of the share.
 
-    FILE (- for standard input) holds a JSON list of SyncData, or one SyncData a line, or an
-    AgentSession, which is what `rpcshare pull` fetches. If the session is shared already, what is in
-    FILE is added to the share: messages, parts and models by their ids, diffs at the end.
+    FILE (- for standard input) has a JSON list of SyncData, or one SyncData per line, or an AgentSession,
+    which is what `rpcshare pull` prints. If the session is shared already, the content of FILE is added to
+    the share: messages, parts and models replace those with the same id, diffs are appended.
     """
     access = Access("private" if private else UNSET, UNSET if expires is None else expires, password)
     try:

@@ -18,13 +18,13 @@ __all__ = ["restore"]
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--overwrite", is_flag=True, help="Replace shares that are there already, and differ.")
+@click.option("--overwrite", is_flag=True, help="Replace existing shares that differ.")
 @with_settings(*STORE_SETTINGS)
 def restore(settings: Settings, folder: Path, overwrite: bool) -> int:
-    """Bring the shares of the backup in DIR back, with the ids, owners and secrets that they had.
+    """Restore the shares of the backup in DIR, with their ids, owners and secrets.
 
-    First every file is verified. A share that is there already, and differs, is left as it is unless
-    --overwrite is given; then the exit status is 1. Running it again does no harm.
+    First every file is verified. Without --overwrite, an existing share that differs is left as it is, and
+    the exit status is 1. You may run the command again.
     """
     try:
         restored = asyncio.run(_restore(settings, folder, overwrite))

@@ -12,11 +12,11 @@ __all__ = ["rm"]
 
 
 @click.command()
-@click.option("--secret", metavar="SECRET", help="The share's secret; its owner needs none.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--secret", metavar="SECRET", help="The share's secret; the owner needs none.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @with_share
 def rm(server: Server, share_id: str, secret: str | None, yes: bool) -> None:
-    """Take SHARE down, for good: the id or the URL of a share."""
+    """Delete SHARE permanently. SHARE is the id or the URL of a share."""
     if not yes and sys.stdin.isatty():
         _ask(f"Take down {server.link(share_id)} for good?")
     asyncio.run(_delete(server, share_id, secret))

@@ -11,11 +11,11 @@ __all__ = ["serve"]
 @click.command()
 @with_settings()
 def serve(settings: Settings) -> int:
-    """Run the server until it is told to stop.
+    """Run the server until it is stopped.
 
-    Nothing else has to be running: shares are kept in the data directory, and so are the admin
-    token and the shared secret, which are made on the first start. A setting on the command line
-    wins over the environment, which wins over the file given by --config.
+    No other service has to run. Shares are kept in the data directory, and so are the admin token and the
+    shared secret, which are created at the first start. A setting on the command line wins over the
+    environment, and the environment over the file of --config.
     """
     # Not with the module: help is to be had without waiting for a web server's imports.
     from rpcshare.server.run import serve as run_server  # noqa: PLC0415

@@ -28,33 +28,33 @@ T = TypeVar("T")
 @click.group(invoke_without_command=True)
 @click.pass_context
 def token(ctx: click.Context) -> None:
-    """Sign tokens with the server's own key, and end signed tokens of any issuer."""
+    """Sign tokens with the server's own key, and revoke signed tokens of any issuer."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
 
 @token.command(short_help="Sign a token, and print it.")
-@click.option("--subject", required=True, metavar="NAME", help="Whom the token stands for.")
+@click.option("--subject", required=True, metavar="NAME", help="Subject of the token.")
 @click.option(
     "--scope",
     "scopes",
     multiple=True,
     type=click.Choice([scope.value for scope in Scope]),
-    help=f"What that one may do; may be given more than once. [default: {DEFAULT_SCOPES[0]}]",
+    help=f"What the token allows; may be repeated. [default: {DEFAULT_SCOPES[0]}]",
 )
 @click.option(
     "--expires",
     default="30d",
     show_default=True,
     metavar="DURATION",
-    help="How long it is valid, at most 366d.",
+    help="Lifetime of the token, at most 366d.",
 )
 @with_settings("data_dir", "signing_key", "audit_log")
 def create(settings: Settings, subject: str, scopes: tuple[str, ...], expires: str) -> None:
     """Sign a token (JWT) with the server's own key, and print it.
 
-    No server has to run. Nothing is kept of it. Its id (jti), by which 'rpcshare token revoke' can end it, is
-    printed on standard error.
+    No server has to run. The token is not stored. Its id (jti) is printed on standard error; 'rpcshare token
+    revoke' takes it.
     """
     # Not with the module: help is to be had without waiting for cryptography's imports.
     from rpcshare.auth.signing_key import SigningKey  # noqa: PLC0415
@@ -66,19 +66,20 @@ def create(settings: Settings, subject: str, scopes: tuple[str, ...], expires: s
     tell_audit_log(settings, Action.TOKEN_CREATE, name=subject)
 
 
-@token.command(short_help="End signed tokens before their time.")
-@click.option("--jti", "token_id", metavar="ID", help="End the token with this id.")
-@click.option("--subject", metavar="NAME", help="End all tokens that this subject has now.")
-@click.option("--all", "all_of_them", is_flag=True, help="End all tokens that there are now.")
+@token.command(short_help="Revoke signed tokens before they expire.")
+@click.option("--jti", "token_id", metavar="ID", help="Revoke the token with this id.")
+@click.option("--subject", metavar="NAME", help="Revoke all tokens that this subject has now.")
+@click.option("--all", "all_of_them", is_flag=True, help="Revoke all tokens that exist now.")
 @click.option(
     "--issuer",
     metavar="ISSUER",
-    help="Of this issuer alone: a claim iss, or rpcshare for tokens of 'rpcshare token'. [default: of any]",
+    help="Revoke only tokens of this issuer: a claim iss, or rpcshare for tokens of 'rpcshare token'. "
+    "[default: any issuer]",
 )
 @click.option(
     "--expires",
     metavar="DURATION",
-    help="After what time none of them is valid anyway, so that this may be forgotten. "
+    help="Time after which all of these tokens have expired, so that the entry can be removed. "
     "[default: 366d with --issuer rpcshare, else never]",
 )
 @with_settings(*STORE_SETTINGS, "audit_log")
@@ -90,10 +91,10 @@ def revoke(
     issuer: str | None,
     expires: str | None,
 ) -> None:
-    """End signed tokens: one, all of a subject, or all.
+    """Revoke signed tokens: one, all of a subject, or all.
 
     Running servers refuse them within 5 seconds, and close their connections. Tokens that are issued later
-    are good, so end what issues them first.
+    stay valid, so stop their issuer first.
     """
     from rpcshare.auth.signing_key import MAX_LIFETIME, OWN_ISSUER  # noqa: PLC0415 -- as above
 
@@ -113,11 +114,11 @@ def revoke(
     tell_audit_log(settings, Action.TOKEN_REVOKE, **{key: value for key, value in named.items() if value})
 
 
-@token.command("list-revoked", short_help="List which tokens were ended.")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@token.command("list-revoked", short_help="List revoked tokens.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @with_settings(*STORE_SETTINGS)
 def list_revoked(settings: Settings, as_json: bool) -> None:
-    """List which tokens were ended before their time, the oldest first."""
+    """List the tokens that were revoked before they expired, oldest first."""
     found = _with_revocations(settings, lambda revocations: revocations.list())
     if as_json:
         click.echo(json_text([each.described() for each in found]))

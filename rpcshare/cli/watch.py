@@ -23,11 +23,11 @@ UNKNOWN_WIDTH = 120
     "from_sync_count",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Begin after the first N syncs, if the server still has the rest one by one.",
+    help="Start after the first N syncs, if the server still has the later ones separately.",
 )
 @with_share
 def watch(server: Server, share_id: str, as_json: bool, from_sync_count: int | None) -> None:
-    """Follow SHARE, the id or the URL of a share, until it is deleted or you press Ctrl-C."""
+    """Follow SHARE until it is deleted or you press Ctrl-C. SHARE is the id or the URL of a share."""
     try:
         asyncio.run(_watch(server, share_id, from_sync_count, as_json))
     except KeyboardInterrupt:
