@@ -552,10 +552,10 @@ def load_settings(
 
 
 def _coherent(settings: Settings) -> Settings:
-    """Return ``settings``, of which none needs one that is not there.
+    """Return ``settings``, if every setting has the others that it needs.
 
     Raises:
-        ConfigError: one does.
+        ConfigError: a setting needs another one that is missing, or excludes one that is there.
     """
     for field, needed in _NEEDS.items():
         if getattr(settings, field) and not getattr(settings, needed):

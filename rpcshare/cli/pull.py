@@ -72,7 +72,7 @@ def _lines(session: dict[str, Any], form: str) -> Iterator[bytes]:
 
 
 def _write(path: Path, lines: Iterable[bytes]) -> None:
-    """Write a file so that whoever opens it finds the whole of it, or what was there before.
+    """Write a file atomically: a reader finds all of it, or what was there before.
 
     Raises:
         OSError: it cannot be written.

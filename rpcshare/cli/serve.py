@@ -17,7 +17,7 @@ def serve(settings: Settings) -> int:
     shared secret, which are created at the first start. A setting on the command line wins over the
     environment, and the environment over the file of --config.
     """
-    # Not with the module: help is to be had without waiting for a web server's imports.
+    # Not with the module: --help must not wait for the imports of a web server.
     from rpcshare.server.run import serve as run_server  # noqa: PLC0415
 
     return run_server(settings)

@@ -56,7 +56,7 @@ def create(settings: Settings, subject: str, scopes: tuple[str, ...], expires: s
     No server has to run. The token is not stored. Its id (jti) is printed on standard error; 'rpcshare token
     revoke' takes it.
     """
-    # Not with the module: help is to be had without waiting for cryptography's imports.
+    # Not with the module: --help must not wait for the imports of cryptography.
     from rpcshare.auth.signing_key import SigningKey  # noqa: PLC0415
 
     key = SigningKey.kept(settings.signing_key, settings.data_dir)
