@@ -6,12 +6,12 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable
 
 from rpcshare.client.outcome import Operation, Outcome
-from rpcshare.rpc import EncodeError, RpcError, Session, SessionClosedError, Stub
-from rpcshare.rpc.budget import UNLIMITED
-from rpcshare.rpc.local_references import Call, LocalReference
+from rpcshare.rpc import EncodeError, RpcError, Session, SessionClosedError
+from rpcshare.rpc.event_loop_owner import EventLoopOwner
+from rpcshare.rpc.local_references import LocalReference
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.promises import BrokenReference
 from rpcshare.rpc.reference import Budget, Instructions, Path, Reference, Releasable
@@ -32,12 +32,11 @@ WINDOW = 256
 PATIENCE = 5
 
 
-class CallQueue:
+class CallQueue(EventLoopOwner):
     """The calls that wait for a session or for their answers, and the owner of the references to both."""
 
-    account = UNLIMITED
-
     def __init__(self) -> None:
+        super().__init__()
         # Why nothing is asked any longer; None as long as something may be.
         self.closed: SessionClosedError | None = None
         # The session that there is.
@@ -56,10 +55,7 @@ class CallQueue:
         self._delayed: dict[Operation, asyncio.TimerHandle] = {}
 
         self._closed_callbacks: list[Callable[[Exception], None]] = []
-        self._near: dict[int, _Kept] = {}
         self._abandoned: deque[Releasable] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         # Whether what is abandoned is about to be released.
         self._scheduled = False
@@ -168,26 +164,8 @@ class CallQueue:
 
     # As an owner of references (rpcshare.rpc.reference.Owner).
 
-    def ask(self, call: Call) -> None:
-        """Have a function of this side called by this side."""
-        self.run(_carry_out(call))
-
-    def run(self, work: Coroutine[None, None, None]) -> None:
-        """Have ``work`` done, which says itself if it fails."""
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def near(self, target: object) -> LocalReference:
-        """Return the one reference to a target or a function of this side."""
-        reference = self._near.get(id(target))
-        if reference is None:
-            reference = self._near[id(target)] = _Kept(self, target)
-        return reference
-
-    def forget(self, target: object) -> None:
-        """Note that nothing refers to ``target`` any longer."""
-        self._near.pop(id(target), None)
+    def _reference_to(self, target: object) -> LocalReference:
+        return _Kept(self, target)
 
     def invoke(self, reference: Reference, path: Path, arguments: tuple[object, ...]) -> Reference:
         """Call what ``path`` of ``reference`` leads to, with arguments that the application keeps.
@@ -200,25 +178,6 @@ class CallQueue:
         if isinstance(settled, BrokenReference) and isinstance(settled.error, EncodeError):
             raise settled.error
         return result
-
-    def stream(
-        self,
-        reference: Reference,
-        path: Path,
-        arguments: tuple[object, ...],
-        settled: Callable[[Exception | None], None],
-        *,
-        measure: bool,  # noqa: ARG002 -- nothing is sent
-    ) -> int | None:
-        """Call what is on this side, for how it goes."""
-        result = reference.call(path, Payload.lend(self, arguments))
-
-        def observe(outcome: Payload | Exception) -> None:
-            settled(outcome if isinstance(outcome, Exception) else None)
-            result.release()
-
-        result.when_settled(observe)
-        return None
 
     def apply_map(
         self,
@@ -233,10 +192,6 @@ class CallQueue:
         for capture in captures:
             capture.release()
         return BrokenReference(self, RpcError("there is nothing here to apply a function to"))
-
-    def when_room(self, callback: Callable[[], None]) -> bool:  # noqa: ARG002 -- nothing is sent
-        """Return True: nothing waits to be sent."""
-        return True
 
     def abandon(self, reference: Releasable) -> None:
         """Release ``reference`` soon, on the event loop's own thread."""
@@ -283,14 +238,3 @@ def tell_broken(callbacks: list[Callable[[Exception], None]], error: Exception) 
         except Exception:
             # Whoever has just learned that this is broken has others to tell.
             logger.exception("an on_broken callback failed")
-
-
-async def _carry_out(call: Call) -> None:
-    try:
-        value = call.start()
-        if isinstance(value, Awaitable) and not isinstance(value, Stub):
-            value = await value
-    except Exception as exc:  # noqa: BLE001 -- it is the caller's
-        call.reject(exc)
-    else:
-        call.resolve(value)

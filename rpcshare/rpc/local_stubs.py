@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from rpcshare.rpc.budget import UNLIMITED
-from rpcshare.rpc.errors import RpcError
+from rpcshare.rpc.event_loop_owner import EventLoopOwner
 from rpcshare.rpc.limits import Limits
 from rpcshare.rpc.local_references import Call, LocalReference, ValueReference
 from rpcshare.rpc.mapping import apply_map
@@ -64,70 +62,17 @@ def promise(awaitable: Awaitable[object]) -> Promise:
     return Promise(call.result)
 
 
-class LocalOwner:
+class LocalOwner(EventLoopOwner):
     """Carries out the calls on stubs that belong to no session, on the event loop on which it was made."""
 
     limits = Limits()
-    account = UNLIMITED
 
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._near: dict[int, LocalReference] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def ask(self, call: Call) -> None:
-        """Have ``call`` carried out after all those asked for before."""
-        task = self._loop.create_task(self._carry_out(call))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _carry_out(self, call: Call) -> None:
-        # Tasks begin in the order in which they were made.
-        try:
-            value = call.start()
-            if isinstance(value, Awaitable) and not isinstance(value, Stub):
-                value = await value
-        except Exception as exc:  # noqa: BLE001 -- it is the caller's
-            call.reject(exc)
-        except BaseException:
-            call.reject(RpcError("the call was cancelled"))
-            raise
-        else:
-            call.resolve(value)
-
-    def near(self, target: object) -> LocalReference:
-        """Return the one reference to a target or a function."""
-        reference = self._near.get(id(target))
-        if reference is None:
-            reference = self._near[id(target)] = LocalReference(self, target)
-        return reference
-
-    def forget(self, target: object) -> None:
-        """Note that nothing refers to ``target`` any longer."""
-        self._near.pop(id(target), None)
+    def _reference_to(self, target: object) -> LocalReference:
+        return LocalReference(self, target)
 
     def invoke(self, reference: Reference, path: Path, arguments: tuple[object, ...]) -> Reference:
         """Call what ``path`` of ``reference`` leads to, with arguments that the application keeps."""
         return reference.call(path, Payload.lend(self, arguments))
-
-    def stream(
-        self,
-        reference: Reference,
-        path: Path,
-        arguments: tuple[object, ...],
-        settled: Callable[[Exception | None], None],
-        *,
-        measure: bool,  # noqa: ARG002 -- nothing is sent
-    ) -> int | None:
-        """Call what is on this side, for how it goes."""
-        result = self.invoke(reference, path, arguments)
-
-        def observe(outcome: Payload | Exception) -> None:
-            settled(outcome if isinstance(outcome, Exception) else None)
-            result.release()
-
-        result.when_settled(observe)
-        return None
 
     def apply_map(
         self,
@@ -143,10 +88,6 @@ class LocalOwner:
 
     def abort(self, error: SessionClosedError) -> None:
         """There is no session to be ended: what went past a limit fails, and nothing else."""
-
-    def when_room(self, callback: Callable[[], None]) -> bool:  # noqa: ARG002 -- nothing is sent
-        """Return True: nothing waits to be sent."""
-        return True
 
     def abandon(self, reference: Releasable) -> None:
         """Release ``reference`` soon. Any thread may call this at any time."""
