@@ -148,7 +148,7 @@ def children(of: int) -> dict[int, str]:
 
 def drawing_processes(of: int) -> list[int]:
     """Return the processes that draw for a server."""
-    return [pid for pid, args in children(of).items() if "drawing_process" in args]
+    return [pid for pid, args in children(of).items() if "render_process" in args]
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ TRUSTED = (
     *("rpcshare.cli", "rpcshare.client", "rpcshare.conformance", "rpcshare.maintenance"),
     *("rpcshare.auth.token_keys", "rpcshare.auth.certificate_files", "rpcshare.auth.private_ca"),
 )
-# These run in drawing processes alone; an import rule says so.
+# These run in render processes alone; an import rule says so.
 DRAWING = (
     "markdown",
     "highlighting",
@@ -24,8 +24,8 @@ DRAWING = (
     "code_and_prose",
     "parts",
     "tools",
-    "piece_drawing",
-    "drawing_process",
+    "piece_rendering",
+    "render_process",
 )
 
 PROGRAM = r"""

@@ -52,7 +52,7 @@ def children() -> set[int]:
     found = set()
     for place in Path("/proc/self/task").glob("*/children"):
         for pid in map(int, place.read_text().split()):
-            if b"drawing_process" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"render_process" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 found.add(pid)
     return found
 

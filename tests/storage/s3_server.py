@@ -6,9 +6,10 @@ from the environment (``.ci/run`` starts one). The other is moto's, where that i
 
 import asyncio
 import os
+import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -65,6 +66,8 @@ def moto_server() -> Iterator[S3Server]:
         for name, value in _MOTO_CREDENTIALS.items():
             if name not in os.environ:
                 environment.setenv(name, value)
+        application = moto_server.DomainDispatcherApplication
+        environment.setattr(application, "__call__", _one_condition_at_a_time(application.__call__))
         server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         server.start()
         try:
@@ -73,6 +76,18 @@ def moto_server() -> Iterator[S3Server]:
             yield asyncio.run(_prepare(endpoint_url))
         finally:
             server.stop()
+
+
+def _one_condition_at_a_time(answer: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+    """Return how moto is to be called, which looks at a condition and writes in two steps."""
+    lock = threading.Lock()
+
+    def call(app: object, environ: dict[str, Any], start_response: object) -> Iterable[bytes]:
+        is_conditional = not {"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"}.isdisjoint(environ)
+        with lock if is_conditional else nullcontext():
+            return answer(app, environ, start_response)
+
+    return call
 
 
 @contextmanager

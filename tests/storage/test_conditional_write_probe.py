@@ -121,11 +121,11 @@ def never_free(proxy: FaultProxy) -> None:
     ids=lambda each: getattr(each, "__name__", ""),
 )
 async def test_s3_whose_conditions_are_of_no_use_is_told_of(
-    s3: S3Server, misbehave: Callable[[FaultProxy], None], error: type[StoreError], words: str
+    moto: S3Server, misbehave: Callable[[FaultProxy], None], error: type[StoreError], words: str
 ) -> None:
-    async with FaultProxy(s3.endpoint_url) as proxy:
+    async with FaultProxy(moto.endpoint_url) as proxy:
         misbehave(proxy)
-        store = await S3Store.open(s3.location(endpoint_url=proxy.url))
+        store = await S3Store.open(moto.location(endpoint_url=proxy.url))
         try:
             with pytest.raises(error, match=words):
                 await check_conditional_writes(store)

@@ -103,11 +103,11 @@ class PeculiarStore:
 
 
 @pytest.fixture
-async def peculiar(s3: S3Server) -> AsyncIterator[tuple[PeculiarStore, S3Location]]:
-    store = PeculiarStore(s3.endpoint_url)
+async def peculiar(moto: S3Server) -> AsyncIterator[tuple[PeculiarStore, S3Location]]:
+    store = PeculiarStore(moto.endpoint_url)
     async with await asyncio.start_server(store.serve, "127.0.0.1", 0) as listener:
         port = listener.sockets[0].getsockname()[1]
-        yield store, s3.location(endpoint_url=f"http://127.0.0.1:{port}")
+        yield store, moto.location(endpoint_url=f"http://127.0.0.1:{port}")
 
 
 # Expect: 100-continue (RFC 9110 section 10.1.1)
