@@ -95,9 +95,11 @@ def _print(report: Report) -> None:
 
 
 def _print_table(findings: list[Finding]) -> None:
-    columns = [Column(heading, without_room="fold") for heading in ("where", "problem", "what", "")]
+    # The server's own words come first: a key that is folded never begins a line.
+    columns = [Column("problem")]
+    columns += [Column(heading, without_room="fold") for heading in ("where", "what", "")]
     rows = (
-        (finding.place, finding.problem, finding.detail, "fixed" if finding.fixed else "")
+        (finding.problem, finding.place, finding.detail, "fixed" if finding.fixed else "")
         for finding in sorted(findings, key=lambda each: each.place)
     )
     print_table(columns, rows)
