@@ -6,7 +6,7 @@ NODE_PEERS := $(NODE_DIRS:%=%/node_modules/.installed)
 
 PROGRESS = $(PYTHON) .packaging/progress.py
 
-.PHONY: install serve test test-all test-slow lint format bench bench-quick fuzz crash abuse clean
+.PHONY: install serve test test-all test-slow test-rare lint format bench bench-quick fuzz crash abuse clean
 
 # The second step compares what is compiled with its sources, and is over in a moment if they fit.
 install: $(VENV)/.installed
@@ -34,14 +34,18 @@ JOBS ?= 3
 PYTEST = $(BIN)/pytest --numprocesses=$(JOBS)
 
 test: install $(NODE_PEERS)
-	@$(PYTEST) -m "not slow"
+	@$(PYTEST) -m "not slow and not rare"
 
-# Everything: also what is long and rare, and the tests of the core in pure Python where it is compiled.
-test-all: test test-slow
+# Everything: also what takes long, the tests of the core in pure Python where it is compiled, and whole programs
+# together: opencode, browsers, kills at every step.
+test-all: test test-slow test-rare
 
 test-slow: install $(NODE_PEERS)
 	@$(PYTEST) -m slow
 	@if $(BIN)/rpcshare --version | grep -q compiled; then PURE_PYTHON=1 $(PYTEST) -m "not slow" tests/rpc tests/shares/test_syncdata.py; fi
+
+test-rare: install $(NODE_PEERS)
+	@$(PYTEST) -m rare
 
 lint: install
 	@$(BIN)/ruff check .

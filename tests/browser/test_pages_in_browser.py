@@ -140,7 +140,7 @@ async def test_the_mark_says_what_is_true(page: Page, tmp_path: Path) -> None:
         await expect(mark).to_have_text("Ended: removed")
 
 
-@pytest.mark.slow
+@pytest.mark.rare
 async def test_more_pages_are_live_at_once_than_a_browser_has_connections(
     context: BrowserContext, server: RunningServer
 ) -> None:
@@ -168,7 +168,7 @@ async def test_a_page_is_live_behind_a_proxy_that_passes_no_websockets(
     await expect(page.locator("#p-p1")).to_have_text("as a stream")
 
 
-@pytest.mark.slow
+@pytest.mark.rare
 async def test_a_page_that_missed_more_than_can_be_told_loads_it(page: Page, tmp_path: Path) -> None:
     items = long_session(90)
     with RunningServer(tmp_path / "data") as server:
@@ -270,7 +270,7 @@ async def test_code_is_copied(context: BrowserContext, page: Page, server: Runni
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1200, 380])
-@pytest.mark.slow
+@pytest.mark.rare
 async def test_no_page_keeps_anybody_out(
     chromium: Browser, server: RunningServer, axe: str, scheme: str, width: int
 ) -> None:
@@ -358,7 +358,7 @@ async def test_everything_works_without_javascript(chromium: Browser, server: Ru
 
 @pytest.mark.parametrize(
     "start",
-    [pytest.param(start, marks=[pytest.mark.slow] if start else []) for start in range(0, len(HOSTILE), 20)],
+    [pytest.param(start, marks=[pytest.mark.rare] if start else []) for start in range(0, len(HOSTILE), 20)],
 )
 async def test_nothing_in_a_session_runs_or_is_fetched(
     page: Page, server: RunningServer, watch: PageWatch, start: int

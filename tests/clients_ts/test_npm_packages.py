@@ -17,7 +17,7 @@ def test_a_packages_tests_pass_under_node(package: str) -> None:
     run_in(built() / package, NPM, "test", "--silent")
 
 
-@pytest.mark.slow
+@pytest.mark.rare
 @pytest.mark.skipif(not BUN.exists(), reason="needs Bun, from clients/node_modules")
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_packages_tests_pass_under_bun(package: str) -> None:

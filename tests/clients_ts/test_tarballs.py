@@ -14,7 +14,7 @@ from npm_packages import BUN, CLIENTS, NPM, needs_packages, run_in
 
 from running_server import RunningServer, bare_environment
 
-pytestmark = [pytest.mark.node, pytest.mark.slow, needs_packages, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.node, pytest.mark.rare, needs_packages, pytest.mark.timeout(240)]
 
 OURS = ("types", "share-next", "opencode-plugin", "browser", "messagepack")
 needs_bun = pytest.mark.skipif(not BUN.exists(), reason="needs Bun, from clients/node_modules")

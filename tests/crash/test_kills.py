@@ -6,7 +6,7 @@ import pytest
 
 from crash.kills import Kills
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.rare
 
 ROUNDS = 8
 

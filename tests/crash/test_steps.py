@@ -24,7 +24,7 @@ from rpcshare.storage import ObjectStore, open_store
 from running_server import RunningServer
 from storage.s3_server import ENDPOINT_VARIABLE, moto_server, real_server
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.rare
 
 ARCHITECTURE = Path(__file__).parents[2] / "docs" / "architecture.md"
 DEATH_TIMEOUT = 10.0  # seconds; the slowest step is two after the call

@@ -275,7 +275,7 @@ def table() -> Iterator[dict[str, dict[str, str]]]:
         print(f"{name:{width}}  " + "  ".join(f"{found.get(client, ''):28}" for client in CLIENTS_OF_FORKS))
 
 
-@pytest.mark.slow
+@pytest.mark.rare
 @pytest.mark.parametrize("client", CLIENTS_OF_FORKS)
 def test_every_cell_of_the_table(
     client: str,

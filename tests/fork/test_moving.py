@@ -17,7 +17,7 @@ from test_fork_clients import SHARED_SECRET, Place, put_as_worker
 from running_server import RPCSHARE, bare_environment
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.rare,
     pytest.mark.node,
     pytest.mark.skipif(not is_available(), reason=MISSING),
     pytest.mark.timeout(240),

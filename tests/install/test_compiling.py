@@ -49,7 +49,7 @@ def compiled(checkout: Checkout) -> list[str]:
     return [path.name for path in checkout.root.glob(f"rpcshare/*/*{EXTENSION}")]
 
 
-@pytest.mark.slow
+@pytest.mark.rare
 @pytest.mark.timeout(900)  # half a minute of CPU
 def test_it_needs_no_settings_but_the_projects_own(
     checkout: Checkout, compiling: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

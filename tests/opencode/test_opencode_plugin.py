@@ -18,7 +18,7 @@ from running_server import RunningServer
 RUNS = int(os.environ.get("RPCSHARE_TEST_RUNS", "2"))
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.rare,
     pytest.mark.node,
     needs_packages,
     pytest.mark.skipif(not AVAILABLE, reason=MISSING),

@@ -17,7 +17,7 @@ from opencode_runner import AVAILABLE, MISSING, Api, Opencode, Provider, link_in
 from running_server import RPCSHARE, RunningServer, bare_environment
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.rare,
     pytest.mark.node,
     pytest.mark.skipif(not AVAILABLE, reason=MISSING),
     pytest.mark.timeout(240),  # opencode takes seconds to start, and a minute on a busy machine

@@ -14,7 +14,7 @@ import rpcshare
 from broadcast.redis_server import RedisServer
 from running_server import RPCSHARE, RunningServer
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.rare
 
 redis = pytest.importorskip("redis.asyncio", reason="redis is not installed")
 
