@@ -236,6 +236,8 @@ def _is_refused(port: int) -> bool:
         socket.create_connection(("127.0.0.1", port), 30).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:  # it was in the queue of a socket that was being closed
+        return False
     return False
 
 
