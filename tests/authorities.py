@@ -15,6 +15,18 @@ __all__ = ["Authority", "client_context"]
 
 DAY = dt.timedelta(days=1)
 
+_SIGNS = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 def now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
@@ -34,6 +46,7 @@ class Authority:
         self.certificate = (
             self._builder(common_name(name), common_name(name), self.key, now() - DAY, now() + DAY)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(_SIGNS, critical=True)
             .sign(self.key, hashes.SHA256())
         )
         self.path = directory / "ca.pem"
@@ -52,6 +65,9 @@ class Authority:
         builder = self._builder(
             common_name(cn), self.certificate.subject, key, expires - 2 * DAY, expires
         ).add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        # From Python 3.13 on, ssl wants what RFC 5280 wants.
+        by = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        builder = builder.add_extension(by, critical=False)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         certificate = builder.sign(self.key, hashes.SHA256())
@@ -101,6 +117,7 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(begins)
             .not_valid_after(expires)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         )
 
 
