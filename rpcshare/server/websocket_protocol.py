@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import suppress
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from uvicorn.protocols.utils import ClientDisconnected
@@ -50,6 +50,9 @@ _HANDSHAKE = frozenset({b"connection", b"upgrade", b"origin"})
 # For how long, in seconds, what waits to be sent may hold up the end of a connection whose peer answers no
 # pings.
 CLOSE_TIMEOUT = 1.0
+
+MAX_AFTER_CLOSE: Final = 2**20
+"""Bytes in which the peer's own close is looked for once this side has closed; more is dropped unread."""
 
 
 class _Handshake(ServerProtocol):
@@ -88,6 +91,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._arrived: list[bytes | str] = []
         # What has arrived before the handshake was answered.
         self._early = bytearray()
+        # Bytes; from MAX_AFTER_CLOSE on, nothing is looked at.
+        self._received_after_close = 0
 
     def handshake_received(self, target: bytes, headers: list[tuple[bytes, bytes]], early: bytes) -> None:
         """Begin with a handshake that has been parsed, and the bytes ``early`` that have come behind it."""
@@ -194,7 +199,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.pause()
             return
         else:
-            super().data_received(self._frames.take_rest() + data)
+            self._received_after_close += len(data)
+            if self._received_after_close <= MAX_AFTER_CLOSE:
+                super().data_received(self._frames.take_rest() + data)
         if self._arrived:
             self._tell_arrived()
         held = self._frames.held_size + self._fragments
@@ -297,6 +304,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.close_timer is not None:
             self.close_timer.cancel()
         self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
+        if self._frames.held_size > MAX_AFTER_CLOSE:
+            # The message that is still arriving is of no use, and the peer's own close is behind it.
+            self._frames.take_rest()
+            self._received_after_close = MAX_AFTER_CLOSE
 
     def send_keepalive_ping(self) -> None:
         """Ask whether the peer is there; it hears so behind all that waits for it."""

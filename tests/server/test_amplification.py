@@ -1,9 +1,11 @@
 """Little that is sent does not become much: in memory, in answers, for readers that are slow."""
 
+import contextlib
 import json
 import os
 import re
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -295,3 +297,25 @@ def test_a_long_document_is_the_same_in_every_coding_and_its_head_says_so(
     assert HTTP.get(f"{share.url}{form}", headers=known).status_code == 304
     found = answer.json()
     assert len(found["parts"] if form == "" else [each for each in found if each["type"] == "part"]) == 256
+
+
+@pytest.mark.slow
+def test_messages_that_are_begun_and_not_ended_have_one_bound_for_all_connections(tmp_path: Path) -> None:
+    with RunningServer(tmp_path / "data") as server, contextlib.ExitStack() as stack:
+        before, most = resident(server), 0
+        begun = b"\x81\xff" + struct.pack("!Q", 31 * 2**20) + bytes(4) + b'["push","'
+        for _ in range(40):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            connection.settimeout(5)
+            connection.sendall(
+                b"GET /rpc HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+                b"Authorization: Bearer " + server.token.encode() + b"\r\n\r\n"
+            )
+            assert connection.recv(4096).startswith(b"HTTP/1.1 101 ")
+            with contextlib.suppress(OSError):  # it may be ended meanwhile
+                connection.sendall(begun + bytes(24 * 2**20))
+            most = max(most, resident(server))
+        # 960 MiB were sent, and the sessions together may hold 512.
+        assert most - before < 640 * 2**20
+        assert httpx.get(f"{server.url}/healthz", timeout=5).status_code == 200
