@@ -220,6 +220,7 @@ def as_numbers(expression: object) -> object:
 # int() and str() refuse decimal forms of over 4,300 digits unless the whole process turns that bound
 # off. A session has a bound of its own, so long numbers go through in pieces below Python's.
 _PIECE = 4_000
+_BOUND = 10**_PIECE  # to compute it takes longer than to format most numbers
 
 
 def parse_bigint(digits: str) -> BigInt:
@@ -242,8 +243,8 @@ def format_bigint(value: int) -> str:
     """Return the decimal form of ``value``, however long."""
     rest = abs(value)
     pieces: list[str] = []
-    while rest >= 10**_PIECE:
-        rest, piece = divmod(rest, 10**_PIECE)
+    while rest >= _BOUND:
+        rest, piece = divmod(rest, _BOUND)
         pieces.append(f"{piece:0{_PIECE}d}")
     pieces.append(str(rest))
     return ("-" if value < 0 else "") + "".join(reversed(pieces))
