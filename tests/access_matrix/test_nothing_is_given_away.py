@@ -8,7 +8,7 @@ from access_matrix.rights import CALLERS
 from access_matrix.runs import ENTRIES, MatrixRun
 from access_matrix.searching import given_away, places_with, traces
 
-pytestmark = pytest.mark.rare
+pytestmark = [pytest.mark.rare, pytest.mark.timeout(900)]  # all operations of all callers, one by one
 
 
 @pytest.fixture(scope="module")
