@@ -82,7 +82,7 @@ def share_of(target: Target, rng: random.Random) -> str:
             ]
             target.sync(share, texts)
         else:
-            target.sync(share, [{"type": "part", "data": {"id": f"p{number}", "x": [{}] * 200_000}}])
+            target.sync(share, [{"type": "part", "data": {"id": f"p{number}", "x": [{}] * 40_000}}])
     return share["id"]
 
 
