@@ -140,7 +140,10 @@ def test_a_file_that_was_read_is_found_in_time_that_grows_with_its_length(
 def children(of: int) -> dict[int, str]:
     """Return the processes that one has started, and what each runs."""
     listed = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+        ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="],  # -ww: whole lines, whatever COLUMNS is
+        capture_output=True,
+        text=True,
+        check=True,
     )
     rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
     return {int(pid): args for pid, parent, args in rows if int(parent) == of}
