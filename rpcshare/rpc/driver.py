@@ -369,7 +369,8 @@ class Driver(ABC):
         if self._messages and session.closed is None:
             session.is_congested = True
             return
-        if session.is_congested or session.closed is not None or not self._room.is_set:
+        session.is_congested = False
+        if session.waits_for_room or session.closed is not None or not self._room.is_set:
             session.tell_of_room()
             self._room.set()
         if session.has_calls() and session.closed is None:

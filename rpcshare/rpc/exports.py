@@ -84,6 +84,8 @@ class ExportTable:
         # Promises that the peer has been told of, whose values are to be sent; and whether that is going on.
         self._to_pull: deque[int] = deque()
         self._is_pulling = False
+        # Entries whose outcome is known, and is encoded when the peer has taken most of what it was sent.
+        self._unanswered: deque[int] = deque()
         # The next numbers: of what the peer pushes, and of what this side exports.
         self._next_pushed = 1
         self._next_exported = -1
@@ -257,6 +259,12 @@ class ExportTable:
         session = self._session
         if self._entries.get(export_id) is not entry:
             return  # released in the meantime
+        if self._unanswered or not session.has_room:
+            # A large value may be asked for a thousand times in little text, and all of that settles at once.
+            if not self._unanswered:
+                session.when_room(self._answer_more)
+            self._unanswered.append(export_id)
+            return
         if (
             not isinstance(outcome, Exception)
             and isinstance(outcome.value, Promise)
@@ -286,6 +294,16 @@ class ExportTable:
             session.unsent += encoder.values * VALUE_BYTES + encoder.size
             session.send(["resolve", export_id, expression], encoder.exported)
         self._answered(export_id, entry)
+
+    def _answer_more(self) -> None:
+        """Send the outcomes that have waited, until there is no room again."""
+        unanswered, self._unanswered = self._unanswered, deque()
+        while unanswered and not self._unanswered:
+            export_id = unanswered.popleft()
+            entry = self._entries.get(export_id)
+            if entry is not None:
+                entry.reference.when_settled(functools.partial(self._send_outcome, export_id, entry))
+        self._unanswered.extend(unanswered)
 
     def _answered(self, export_id: int, entry: Export) -> None:
         """Let go of what a ``stream`` message brought: its answer is its release."""

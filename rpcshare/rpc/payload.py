@@ -419,16 +419,17 @@ def _let_go(stub: Disposable) -> None:
 def _leaves(value: object) -> Iterator[object]:
     """Yield, once each and in order, what is in ``value``, which may hold itself, that is no container."""
     seen: set[int] = set()
-    left = [value]
+    left = [value] if type(value) not in _SCALARS else []
     while left:
         item = left.pop()
-        if type(item) in _SCALARS or id(item) in seen:
+        if id(item) in seen:
             continue
         seen.add(id(item))
+        # Numbers and texts, of which there may be millions, are left out as fast as can be.
         if isinstance(item, dict):
-            left.extend(reversed(item.values()))
+            left.extend([each for each in reversed(item.values()) if type(each) not in _SCALARS])
         elif isinstance(item, list | tuple):
-            left.extend(reversed(item))
+            left.extend([each for each in reversed(item) if type(each) not in _SCALARS])
         else:
             yield item
 

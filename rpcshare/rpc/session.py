@@ -186,12 +186,20 @@ class Session:
         return self._calls.popleft() if self._calls else None
 
     def take_output(self) -> list[object]:
-        """Return the messages to send, in order, and forget them."""
+        """Return the messages to send, in order, and forget them.
+
+        What is large waits until :meth:`tell_of_room` says that the peer has taken most of what there was.
+        """
         while self._abandoned:
             self._abandoned.pop().release()
         output, self._output = self._output, []
         self.unsent = 0
         return output
+
+    @property
+    def waits_for_room(self) -> bool:
+        """Whether somebody is to be told when there is room (:meth:`tell_of_room`)."""
+        return bool(self._waiting_for_room)
 
     def has_calls(self) -> bool:
         """Whether there are calls to be started."""
@@ -389,9 +397,14 @@ class Session:
         self._calls.append(Call(self, job, Payload.given(self, [])))
         self._notify()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether it is worth sending more now."""
+        return self.closed is not None or not (self.is_congested or self.unsent > MAX_UNSENT)
+
     def when_room(self, callback: Callable[[], None]) -> bool:
         """Return whether it is worth sending more now; else ``callback`` is called when it may be."""
-        if self.closed is not None or not (self.is_congested or self.unsent > MAX_UNSENT):
+        if self.has_room:
             return True
         self._waiting_for_room.append(callback)
         return False

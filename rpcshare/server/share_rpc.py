@@ -22,6 +22,10 @@ from rpcshare.shares.service import ShareService
 __all__ = ["Share", "ShareRpc"]
 
 
+MAX_PROBED_BYTES = 500_000
+"""Of ``probeValue``: each becomes a number of the result."""
+
+
 class ListOptions(msgspec.Struct, forbid_unknown_fields=True):
     """What ``listShares`` takes."""
 
@@ -176,6 +180,10 @@ class ShareRpc(RpcTarget):
             raise ShareError(ErrorCode.INVALID_ARGUMENT, "probeValue: value.when is not a Date")
         if not isinstance(data, bytes):
             raise ShareError(ErrorCode.INVALID_ARGUMENT, "probeValue: value.bytes is not a Uint8Array")
+        if len(data) > MAX_PROBED_BYTES:
+            # Refused before as many numbers are made: the session could not send them.
+            message = f"probeValue: value.bytes has {len(data):,} bytes (at most {MAX_PROBED_BYTES:,})"
+            raise ShareError(ErrorCode.PAYLOAD_TOO_LARGE, message)
         return {
             "when": iso_string(when),
             "bytes": list(data),

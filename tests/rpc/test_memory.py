@@ -18,6 +18,7 @@ from rpcshare.rpc import (
 from rpcshare.rpc.budget import VALUE_BYTES, Pool
 from rpcshare.rpc.callback_connection import CallbackConnection
 from rpcshare.rpc.messagepack import MESSAGEPACK
+from rpcshare.rpc.session import MAX_UNSENT
 from rpcshare.rpc.transport import TransportClosedError
 
 WIDE = 10_000
@@ -30,6 +31,27 @@ def wide(count: int = WIDE) -> list[object]:
 
 def held(side: BareSession) -> int:
     return side.session.account.held
+
+
+class Encoded(RpcTarget):
+    """Returns a value that others are sent as well."""
+
+    def __init__(self, value: list[object]) -> None:
+        self.value = value
+
+    @rpc_method("get()")
+    def get(self) -> Preencoded:
+        count = len(self.value) + 2
+        return Preencoded(load=lambda: {"value": self.value}, size=3 * count, count=lambda _most: count)
+
+
+def in_rounds(side: BareSession) -> list[list[list[object]]]:
+    """Take what the session sends, each time there is something; say then that there is room for more."""
+    rounds = [side.sent()]
+    while side.session.waits_for_room:
+        side.session.tell_of_room()
+        rounds.append(side.sent())
+    return rounds  # type: ignore[return-value]
 
 
 @pytest.fixture
@@ -76,6 +98,26 @@ class TestWhatIsHeld:
         assert held(server) > WIDE * VALUE_BYTES
         server.feed(["release", 1, 1])
         assert held(server) == before
+
+    def test_is_not_the_same_value_once_for_each_time_it_is_asked_for(self) -> None:
+        server = BareSession(Encoded([{}] * 2 * WIDE))
+        server.feed(call("get", args=[]))
+        for number in range(2, 102):
+            server.feed(call("value", of=1), ["pull", number])
+        server.carry_out()  # upon which all of them are known
+        rounds = in_rounds(server)
+        assert max(map(len, rounds)) * 2 * WIDE * VALUE_BYTES < 2 * MAX_UNSENT
+        answers = [message for messages in rounds for message in messages]
+        assert [message[:2] for message in answers] == [["resolve", number] for number in range(2, 102)]
+
+    def test_is_not_all_that_one_message_introduces(self) -> None:
+        server = BareSession(Encoded([{}] * 2 * WIDE))
+        server.feed(call("get", args=[]), ["push", [[["pipeline", 1, ["value"]] for _ in range(100)]]])
+        server.feed(["pull", 2])
+        server.carry_out()
+        rounds = in_rounds(server)
+        assert max(map(len, rounds)) * 2 * WIDE * VALUE_BYTES < 2 * MAX_UNSENT
+        assert sum(map(len, rounds)) == 101
 
     def test_is_what_a_stream_has_not_been_read_of(self, server: BareSession) -> None:
         server.feed(["pipe"], ["stream", ["pipeline", 1, ["write"], [wide()]]])

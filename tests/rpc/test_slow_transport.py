@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from links import SlowTransport, eventually
 
-from rpcshare.rpc import JSON, Connection, driver
+from rpcshare.rpc import JSON, Connection, driver, session
 
 
 def text(size: int) -> str:
@@ -48,6 +48,29 @@ class TestThrottle:
             await connection.close()
         assert transport.sent == []
         assert transport.closed == (1000, "")
+
+
+class TestWhatIsLargeInMemoryAndSmallOnTheWire:
+    """Ten results that take 100 MB, and 2 MB when they are encoded, which the transport takes at once."""
+
+    async def test_is_sent_to_the_end(self) -> None:
+        value = [{}] * 100_000
+        push = JSON.encode(["push", ["pipeline", 0, [], []]])
+        frames = [frame for number in range(1, 11) for frame in (push, JSON.encode(["pull", number]))]
+        transport = SlowTransport(*frames)
+        transport.gate.set()
+        async with Connection(transport, lambda: value):
+            await eventually(lambda: len(transport.sent) == 10)
+
+    async def test_lets_those_go_on_who_wait_for_room(self) -> None:
+        transport = SlowTransport()
+        transport.gate.set()
+        async with Connection(transport, lambda: None) as connection:
+            told: list[bool] = []
+            connection.session.unsent = session.MAX_UNSENT + 1
+            assert not connection.session.when_room(lambda: told.append(True))
+            connection.session.send(["pull", 0])
+            await eventually(lambda: bool(told))
 
 
 class TestTheLastWord:

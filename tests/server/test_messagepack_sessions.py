@@ -10,7 +10,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 import rpcshare
-from rpcshare.rpc import JSON, Codec, Connection, Date, RpcTarget, WebSocketTransport, rpc_method
+from rpcshare.rpc import JSON, Codec, Connection, Date, RpcError, RpcTarget, WebSocketTransport, rpc_method
 from rpcshare.rpc.messagepack import MESSAGEPACK
 from running_server import RunningServer
 
@@ -120,6 +120,13 @@ class TestThePythonClient:
                 "size": 2,
                 "nested": [[{"": None}]],
             }
+
+    async def test_refuses_more_bytes_than_numbers_can_be_sent(self, server: RunningServer) -> None:
+        async with rpcshare.connect(server.url, token=server.token) as api:
+            with pytest.raises(RpcError, match="has 500,001 bytes") as caught:
+                await api.probeValue({"when": Date(5), "bytes": bytes(500_001)})
+            assert caught.value.code == "PAYLOAD_TOO_LARGE"
+            assert await api.whoami()
 
 
 class Square(RpcTarget):
