@@ -14,7 +14,7 @@ import msgspec
 
 from rpcshare.maintenance.concurrently import for_each
 from rpcshare.shares import objects
-from rpcshare.shares.version_order import Newer, merged, newer
+from rpcshare.shares.version_order import Newer, merged, newer, reconciled
 from rpcshare.storage import (
     IDENTITY_KEY,
     ObjectInfo,
@@ -163,6 +163,7 @@ class _Copying:
         self._on_copied = on_copied
         self._room = _Room(_BYTES_AT_ONCE)
         self._ended: dict[tuple[str, str], bool] = {}  # by share and generation
+        self._reconciled: dict[tuple[str, str], objects.Head] = {}  # likewise: of both stores' settings
         self._target_is_served: bool | None = None  # not known yet
 
     async def copy(self, group: list[_Pair]) -> None:
@@ -231,6 +232,7 @@ class _Copying:
             else:
                 self.migration.copied += 1
                 return True
+        found = self._with_reconciled_settings(found)
         for _ in range(_ATTEMPTS):
             there = await self._target.get(key)
             if there is not None and there.body == found.body:
@@ -251,15 +253,33 @@ class _Copying:
             except PreconditionFailedError:
                 continue  # a server has just written it
             self.migration.copied += 1
+            if body != found.body and _Stage.of(key) is _Stage.HEADS:
+                head = objects.decode_head(body)
+                self._reconciled[key.split("/")[1], head.generation] = head
             await self._remove_if_ended(found)
             return True
         self.migration.differing[key] = "a server writes it in the target all the time"
         return False
 
+    def _with_reconciled_settings(self, found: StoredObject) -> StoredObject:
+        """Return a row with what its head says now, if that is what came of the settings of both stores."""
+        share = _share_of(found.key)
+        head = self._reconciled.get(share) if share is not None else None
+        if head is None or _Stage.of(found.key) is not _Stage.ROWS:
+            return found
+        try:
+            row = objects.decode_index(found.body)
+        except StoreError:
+            return found
+        row = msgspec.structs.replace(row, expires_at=head.expires_at, revision=head.revision)
+        return StoredObject(found.key, objects.encode_index(row), found.etag)
+
     def _replacement(self, found: StoredObject, there: StoredObject | None) -> bytes | None:
         """Return what is to be put in the place of the target's object; None if it is to stay."""
         if there is None:
             return found.body
+        if _Stage.of(found.key) is _Stage.HEADS and (closed := reconciled(found, there)) is not None:
+            return closed
         match newer(found, there), _Stage.of(found.key):
             case Newer.SOURCE, _:
                 return found.body

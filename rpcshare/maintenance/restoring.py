@@ -112,7 +112,9 @@ def _head(record: ShareRecord) -> Head:
 
 def _is_same(existing: StoredShare, backup: StoredShare) -> bool:
     # What its settings are counts, and not how often they have changed.
-    head = msgspec.structs.replace(existing.head, generation=backup.head.generation, epoch=0, revision=0)
+    head = msgspec.structs.replace(
+        existing.head, generation=backup.head.generation, epoch=0, revision=0, changes=()
+    )
     return head == backup.head and existing.snapshot == backup.snapshot
 
 

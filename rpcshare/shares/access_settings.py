@@ -71,7 +71,7 @@ class AccessChange(msgspec.Struct, frozen=True):
         if changed == head:
             return head
         is_of_readers = (changed.visibility, changed.password_hash) != (head.visibility, head.password_hash)
-        return msgspec.structs.replace(changed, epoch=head.epoch + is_of_readers, revision=head.revision + 1)
+        return msgspec.structs.replace(changed, epoch=head.epoch + is_of_readers).revised()
 
     def __repr__(self) -> str:
         """Leave out the hash."""

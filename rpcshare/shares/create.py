@@ -45,9 +45,7 @@ def adopted(head: Head, owner: str) -> Head:
     """
     if head.owner is not None or head.deleted:
         return head
-    return msgspec.structs.replace(
-        head, owner=owner, secret_kind=SecretKind.IMPORTED, revision=head.revision + 1
-    )
+    return msgspec.structs.replace(head, owner=owner, secret_kind=SecretKind.IMPORTED).revised()
 
 
 async def claim(

@@ -16,6 +16,7 @@ Bodies are JSON, compressed with zstd where that helps. Fields that a reader doe
 ignored; a body of a version that it does not know is refused.
 """
 
+import secrets
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -50,6 +51,8 @@ VERSION = 1
 INDEX_PREFIX = "index/"
 ASIDE_PREFIX = "older/"
 EXPIRY_PREFIX = "expiry/"
+CHANGES_KEPT = 16
+"""How many ids of changes a head has at most."""
 OLDER = ""
 """Stands for a generation in the older layout, which had none."""
 
@@ -147,6 +150,9 @@ class Head(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """How often visibility and password have changed: a view token is of one epoch."""
     revision: int = 0
     """How often any of the settings has changed."""
+    changes: tuple[str, ...] = ()
+    """Random ids of the latest changes of the settings, the newest last. They show whether one copy of a
+    share has the changes of another."""
     deleted: bool = False
     """Only the place of a share is left: what was under this generation is gone. The head itself
     stays, because removing it could hit the head of a share made anew by another node."""
@@ -160,6 +166,11 @@ class Head(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     def has_expired(self, now: int) -> bool:
         """Whether its time is over, or was when it was removed."""
         return self.expired or (self.expires_at is not None and now >= self.expires_at)
+
+    def revised(self) -> Self:
+        """Return it as after one more change of the settings, which the caller has made."""
+        changes = (*self.changes, secrets.token_hex(4))[-CHANGES_KEPT:]
+        return msgspec.structs.replace(self, revision=self.revision + 1, changes=changes)
 
 
 class SessionOwner(msgspec.Struct, frozen=True):

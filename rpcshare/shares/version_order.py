@@ -2,12 +2,14 @@
 
 from enum import Enum, auto
 
+import msgspec
+
 from rpcshare.auth.api_keys import KEY_PREFIX, decode_key
 from rpcshare.auth.unprefixed_owners import UNPREFIXED_KEY
 from rpcshare.shares import objects
 from rpcshare.storage import StoredObject, StoreError
 
-__all__ = ["Newer", "merged", "newer"]
+__all__ = ["Newer", "merged", "newer", "reconciled"]
 
 
 class Newer(Enum):
@@ -46,6 +48,40 @@ def merged(ours: StoredObject, theirs: StoredObject) -> bytes | None:
     except StoreError:
         return None
     return objects.encode_index(row.merged_with(other))
+
+
+def reconciled(ours: StoredObject, theirs: StoredObject) -> bytes | None:
+    """Return the head of a share whose settings were changed in both stores since they were copied.
+
+    It is private if either is, and has a password if either has one. The rest is that of the one that was
+    changed more often. None: one has all changes of the other, or it cannot be told.
+    """
+    if not ours.key.endswith("/head"):
+        return None
+    try:
+        our_head, their_head = objects.decode_head(ours.body), objects.decode_head(theirs.body)
+    except StoreError:
+        return None
+    if our_head.generation != their_head.generation or our_head.deleted or their_head.deleted:
+        return None
+    if _has_changes_of(our_head, their_head) or _has_changes_of(their_head, our_head):
+        return None
+    newest, other = sorted((our_head, their_head), key=lambda head: head.revision, reverse=True)
+    is_private = objects.Visibility.PRIVATE in (newest.visibility, other.visibility)
+    kept = objects.CHANGES_KEPT // 2
+    head = msgspec.structs.replace(
+        newest,
+        visibility=objects.Visibility.PRIVATE if is_private else newest.visibility,
+        password_hash=newest.password_hash or other.password_hash,
+        epoch=max(newest.epoch, other.epoch) + 1,
+        changes=other.changes[-kept:] + newest.changes[-kept:],
+    )
+    return objects.encode_head(head.revised())
+
+
+def _has_changes_of(head: objects.Head, other: objects.Head) -> bool:
+    """Whether ``head`` has all changes of ``other``; True also of an older version's, which names none."""
+    return not other.changes or other.changes[-1] in head.changes
 
 
 def _newer_head(ours: objects.Head, theirs: objects.Head) -> Newer:

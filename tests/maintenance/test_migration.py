@@ -9,6 +9,7 @@ from share_stores import DyingStore, FailingStore, RecordingStore, contents
 
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.maintenance.doctor import examine
 from rpcshare.maintenance.migration import Migration, migrate, survey
 from rpcshare.shares import LogSettings
 from rpcshare.shares.compaction import CompactionPolicy
@@ -260,6 +261,34 @@ class TestWhatWasEndedStaysEnded:
             assert not (await migrate(source, target)).differing
         with pytest.raises(ShareError):
             await new_service(target).agent_session(bob, "00000001")
+
+    @pytest.mark.parametrize("closed", [{"visibility": "private"}, {"password": "long enough"}])
+    async def test_a_share_that_was_closed_though_the_other_store_changed_it_more_often(
+        self, ending, source, target, new_service, alice, bob, closed
+    ):
+        other = target if ending is source else source
+        for store, changes in ((ending, [closed]), (other, [{"expiresIn": "9d"}, {"expiresIn": "8d"}])):
+            service = new_service(store)
+            for change in changes:
+                await service.update(alice, "00000001", None, change)
+            await service.close()
+        for one, another in ((source, target), (target, source), (source, target)):
+            assert not (await migrate(one, another)).differing
+        for store in (source, target):
+            with pytest.raises(ShareError):
+                await new_service(store).agent_session(bob, "00000001")
+            assert not (await examine(store, patience=0.0)).findings
+
+    async def test_a_share_that_was_opened_again_after_the_copy_is_open(
+        self, ending, source, target, new_service, alice, bob
+    ):
+        service = new_service(ending)
+        await service.update(alice, "00000001", None, {"visibility": "private"})
+        assert not (await migrate(source, target)).differing
+        await service.update(alice, "00000001", None, {"visibility": "link"})
+        await service.close()
+        assert not (await migrate(source, target)).differing
+        assert await new_service(target).agent_session(bob, "00000001")
 
     @pytest.mark.parametrize("end", ["revoke", "rotate"])
     async def test_a_key(self, source, target, end):
