@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import ExtensionOID
 
 from rpcshare.auth.certificate_files import (
     CertificateFileError,
@@ -60,11 +61,32 @@ class _Signer(NamedTuple):
         return cls(canonical_name(authority.subject), key)
 
 
+class _Scope(NamedTuple):
+    """What a list is of: one takes the place of another only if both are of the same."""
+
+    signer: _Signer
+    part: bytes
+    """The critical extensions that say which certificates the list is about; empty: all of the CA's."""
+    is_delta: bool
+    """Whether it has only what was revoked since another list."""
+
+    @classmethod
+    def of(cls, crl: x509.CertificateRevocationList, signer: _Signer) -> _Scope:
+        deltas = [each for each in crl.extensions if each.oid == ExtensionOID.DELTA_CRL_INDICATOR]
+        part = [
+            each.oid.dotted_string.encode() + each.value.public_bytes()
+            for each in crl.extensions
+            if each.critical and each not in deltas
+        ]
+        return cls(signer, b"".join(sorted(part)), bool(deltas))
+
+
 class RevocationList:
     """The lists in a PEM file, each signed by one of the CAs; read anew when the file has changed.
 
     A list that no known CA has signed is left out, and waits for a client to show the CA. A list that is
-    older than one that was read before does not take its place.
+    older than one that was read before does not take its place. Lists of parts of what a CA has issued, and
+    a list of what was revoked since another, count beside the others.
 
     Args:
         path: of the file.
@@ -77,7 +99,7 @@ class RevocationList:
     def __init__(self, path: Path, authorities: Sequence[x509.Certificate]) -> None:
         self._path = path
         self._authorities = {_Signer.of(authority): authority for authority in authorities}
-        self._lists: dict[_Signer, x509.CertificateRevocationList] = {}
+        self._lists: dict[_Scope, x509.CertificateRevocationList] = {}
         self._waiting: list[x509.CertificateRevocationList] = []  # signed by CAs that are not known
         self._revoked: frozenset[tuple[_Name, int]] = frozenset()
         self._version = file_version(path)
@@ -96,11 +118,7 @@ class RevocationList:
     @property
     def unchecked(self) -> list[str]:
         """The names (RFC 4514) of the CAs of which there is no list: what they issued cannot be checked."""
-        return sorted(
-            authority.subject.rfc4514_string()
-            for signer, authority in self._authorities.items()
-            if signer not in self._lists
-        )
+        return sorted(self._authorities[signer].subject.rfc4514_string() for signer in self._without_list())
 
     def chain_of(self, certificate: x509.Certificate) -> tuple[x509.Certificate, ...] | None:
         """Return the known CAs that vouch for a certificate, its issuer first; None if there are none.
@@ -173,7 +191,8 @@ class RevocationList:
                     waiting.append(crl)
                     continue
                 taken += 1
-                known = fresh.get(signer)
+                scope = _Scope.of(crl, signer)
+                known = fresh.get(scope)
                 if known is not None and _is_older(crl, known):
                     logger.warning(
                         "%s holds a revocation list of %r from %s, which is older than the one that was read "
@@ -184,9 +203,13 @@ class RevocationList:
                     )
                     continue
                 self._warn_if_overdue(crl)
-                fresh[signer] = crl
+                self._warn_if_indirect(crl)
+                fresh[scope] = crl
+            fresh = {scope: crl for scope, crl in fresh.items() if not _is_outdated(scope, fresh)}
             revoked = frozenset(
-                (canonical_name(crl.issuer), entry.serial_number) for crl in fresh.values() for entry in crl
+                (canonical_name(crl.issuer), serial_number)
+                for scope, crl in fresh.items()
+                for serial_number in _serial_numbers(scope, crl)
             )
         except ValueError:  # lists are parsed as they are looked at
             raise CertificateFileError(f"{self._path} holds a malformed revocation list") from None
@@ -208,14 +231,69 @@ class RevocationList:
                 crl.next_update_utc.isoformat(),
             )
 
+    def _warn_if_indirect(self, crl: x509.CertificateRevocationList) -> None:
+        if _is_indirect(crl):
+            logger.warning(
+                "%s holds an indirect revocation list of %r: its entries for other CAs' certificates do not count",
+                self._path,
+                crl.issuer.rfc4514_string(),
+            )
+
     def _tell_what_is_not_checked(self, authorities: Iterable[_Signer] | None = None) -> None:
-        for signer in self._authorities if authorities is None else authorities:
-            if signer not in self._lists:
+        told = set(self._authorities if authorities is None else authorities)
+        for signer in self._without_list():
+            if signer in told:
                 logger.warning(
                     "%s holds no revocation list of the CA %r: what it has issued is not checked",
                     self._path,
                     self._authorities[signer].subject.rfc4514_string(),
                 )
+
+    def _without_list(self) -> list[_Signer]:
+        listed = {scope.signer for scope in self._lists if not scope.is_delta}
+        return [signer for signer in self._authorities if signer not in listed]
+
+
+def _is_outdated(scope: _Scope, lists: Mapping[_Scope, x509.CertificateRevocationList]) -> bool:
+    """Whether a list is of what was revoked before a whole list that there is."""
+    whole = lists.get(scope._replace(is_delta=False))
+    return scope.is_delta and whole is not None and _is_older(lists[scope], whole)
+
+
+def _serial_numbers(scope: _Scope, crl: x509.CertificateRevocationList) -> Iterator[int]:
+    """Yield the serial numbers of what the list's own CA has issued and revoked."""
+    is_indirect = _is_indirect(crl)
+    is_of_another = False
+    for entry in crl:
+        if is_indirect:  # such an entry, and those behind it, are of another CA
+            is_of_another |= _has(entry, x509.CertificateIssuer)
+        if is_of_another or (scope.is_delta and _is_taken_off(entry)):
+            continue
+        yield entry.serial_number
+
+
+def _has(entry: x509.RevokedCertificate, kind: type[x509.ExtensionType]) -> bool:
+    return any(isinstance(each.value, kind) for each in entry.extensions)
+
+
+def _is_indirect(crl: x509.CertificateRevocationList) -> bool:
+    try:
+        point = crl.extensions.get_extension_for_class(x509.IssuingDistributionPoint)
+    except x509.ExtensionNotFound:
+        return False
+    return point.value.indirect_crl
+
+
+def _is_taken_off(entry: x509.RevokedCertificate) -> bool:
+    """Whether an entry of a list of changes says that a certificate is good again.
+
+    The list that it was on still has it, and counts until the next one.
+    """
+    try:
+        reason = entry.extensions.get_extension_for_class(x509.CRLReason).value.reason
+    except x509.ExtensionNotFound:
+        return False
+    return reason is x509.ReasonFlags.remove_from_crl
 
 
 def _is_older(crl: x509.CertificateRevocationList, known: x509.CertificateRevocationList) -> bool:

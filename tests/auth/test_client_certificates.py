@@ -347,3 +347,94 @@ def test_a_ca_without_a_list_is_told_of(authority, tmp_path, caplog):
     revoked = RevocationList(tmp_path / "crl.pem", [authority.certificate, other.certificate])
     assert revoked.unchecked == ["CN=another CA"]
     assert "no revocation list of the CA 'CN=another CA'" in caplog.text
+
+
+# --- lists beside each other (RFC 5280, sections 5.2.4 and 5.2.5) -----------------------------------
+
+
+def point(name: str = "", *, users: bool = False, cas: bool = False, indirect: bool = False):
+    """Return what says of which certificates a list is."""
+    place = [x509.UniformResourceIdentifier(name)] if name else None
+    return x509.IssuingDistributionPoint(place, None, users, cas, None, indirect, False)
+
+
+def partial_list(authority: Authority, extension, *revoked: x509.Certificate, number=2, entry=None) -> bytes:
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(authority.certificate.subject)
+        .last_update(now() - DAY / 2)
+        .next_update(now() + DAY)
+        .add_extension(x509.CRLNumber(number), critical=False)
+        .add_extension(extension, critical=True)
+    )
+    for certificate in revoked:
+        made = x509.RevokedCertificateBuilder().serial_number(certificate.serial_number)
+        made = made.revocation_date(now())
+        if entry is not None:
+            made = made.add_extension(entry, critical=isinstance(entry, x509.CertificateIssuer))
+        builder = builder.add_revoked_certificate(made.build())
+    return builder.sign(authority.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (None, x509.DeltaCRLIndicator(1)),
+        (None, point(cas=True)),
+        (point(users=True), point(cas=True)),
+        (point("http://crl.example/1"), point("http://crl.example/2")),
+    ],
+    ids=["changes", "whole and part", "users and CAs", "two parts"],
+)
+@pytest.mark.parametrize("at_once", [True, False], ids=["in one file", "one after the other"])
+def test_lists_of_different_parts_count_beside_each_other(authority, tmp_path, one, other, at_once):
+    first, second = authority.issue("first"), authority.issue("second")
+    whole = numbered_list(authority, 1, DAY, first)
+    lists = [whole if one is None else partial_list(authority, one, first, number=1)]
+    lists.append(partial_list(authority, other, second))
+    path = tmp_path / "crl.pem"
+    path.write_bytes(b"".join(lists) if at_once else lists[0])
+    revoked = RevocationList(path, [authority.certificate])
+    if not at_once:
+        path.write_bytes(lists[1])
+        assert revoked.read_if_changed()
+    assert first in revoked
+    assert second in revoked
+
+
+def test_a_list_of_changes_alone_is_no_list_of_the_ca(authority, tmp_path):
+    (tmp_path / "crl.pem").write_bytes(partial_list(authority, x509.DeltaCRLIndicator(1)))
+    assert RevocationList(tmp_path / "crl.pem", [authority.certificate]).unchecked == ["CN=test CA"]
+
+
+def test_what_is_taken_off_a_list_is_good_with_the_next_whole_list(authority, tmp_path):
+    certificate, path = authority.issue("one"), tmp_path / "crl.pem"
+    off = x509.CRLReason(x509.ReasonFlags.remove_from_crl)
+    changes = partial_list(authority, x509.DeltaCRLIndicator(1), certificate, entry=off)
+    path.write_bytes(numbered_list(authority, 1, DAY, certificate) + changes)
+    revoked = RevocationList(path, [authority.certificate])
+    assert certificate in revoked
+    path.write_bytes(numbered_list(authority, 3, DAY / 4))
+    assert revoked.read_if_changed()
+    assert certificate not in revoked
+
+
+def test_changes_from_before_a_whole_list_count_no_more(authority, tmp_path):
+    certificate, path = authority.issue("one"), tmp_path / "crl.pem"
+    changes = partial_list(authority, x509.DeltaCRLIndicator(1), certificate)
+    path.write_bytes(numbered_list(authority, 1, DAY) + changes)
+    revoked = RevocationList(path, [authority.certificate])
+    assert certificate in revoked
+    path.write_bytes(numbered_list(authority, 3, DAY / 4))
+    assert revoked.read_if_changed()
+    assert certificate not in revoked
+
+
+def test_an_entry_for_another_ca_s_certificate_revokes_nothing_and_is_told_of(authority, tmp_path, caplog):
+    certificate = authority.issue("one")
+    other = x509.CertificateIssuer([x509.DirectoryName(common_name("another CA"))])
+    (tmp_path / "crl.pem").write_bytes(
+        partial_list(authority, point(indirect=True), certificate, entry=other)
+    )
+    assert certificate not in RevocationList(tmp_path / "crl.pem", [authority.certificate])
+    assert "indirect revocation list" in caplog.text
