@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
+import anyio
+from anyio.from_thread import BlockingPortal
 from msgspec import UNSET, UnsetType
 
 from rpcshare.client.forks import ForkedError
@@ -55,14 +57,17 @@ class BlockingShareClient:
         self._connecting = ShareClient(url, **options)
         self._client: ShareClient | None = None
         self._process_id = 0
-        self._loop: asyncio.AbstractEventLoop
+        self._portal: BlockingPortal
         self._thread: threading.Thread
 
     def __enter__(self) -> Self:
         self._process_id = os.getpid()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="rpcshare", daemon=True)
+        ready: Future[BlockingPortal] = Future()
+        # Of anyio's start_blocking_portal the end is that of a generator, which hangs in a process that is
+        # forked, or where the block is never left.
+        self._thread = threading.Thread(target=_run_portal, args=(ready,), name="rpcshare", daemon=True)
         self._thread.start()
+        self._portal = ready.result()
         try:
             self._client = self._run(self._connecting.__aenter__())
         except BaseException:
@@ -197,7 +202,7 @@ class BlockingShareClient:
         if self._is_forked:
             work.close()
             raise ForkedError
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future: Future[T] = self._portal.start_task_soon(lambda: work)
         try:
             return future.result()
         except BaseException:
@@ -205,6 +210,21 @@ class BlockingShareClient:
             raise
 
     def _stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._portal.call(self._portal.stop)
         self._thread.join()
-        self._loop.close()
+
+
+def _run_portal(ready: Future[BlockingPortal]) -> None:
+    """Run an event loop until its portal, which ``ready`` is given, is stopped."""
+
+    async def serve() -> None:
+        async with BlockingPortal() as portal:
+            ready.set_result(portal)
+            await portal.sleep_until_stopped()
+
+    try:
+        anyio.run(serve)
+    except BaseException as exc:
+        if ready.done():
+            raise
+        ready.set_exception(exc)
