@@ -1,8 +1,10 @@
 """Fixtures for every test."""
 
+import inspect
 import signal
 from collections.abc import Iterator
 
+import anyio
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
@@ -32,6 +34,26 @@ class _Scheduling(LoadFileScheduling):
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _Scheduling:
     return _Scheduling(config, log)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    is_marked = metafunc.definition.get_closest_marker("on_trio_too") is not None
+    if is_marked and inspect.iscoroutinefunction(metafunc.function):
+        metafunc.fixturenames.append("event_loop_kind")
+        metafunc.parametrize("event_loop_kind", ["asyncio", "trio"])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if pyfuncitem.funcargs.get("event_loop_kind") != "trio":
+        return None  # pytest-asyncio runs it
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+
+    async def run() -> None:
+        await inspect.unwrap(pyfuncitem.obj)(**arguments)
+
+    anyio.run(run, backend="trio")
+    return True
 
 
 def pytest_report_header() -> str:

@@ -150,6 +150,20 @@ def test_watch_share(start, client, session_id):
     assert watching.returncode == 0
 
 
+def test_watch_share_trio(start, client, session_id):
+    shares = [client.create_share(f"{session_id}{which}") for which in "ab"]
+    watching = start("watch_share_trio.py", *(share.id for share in shares))
+    seen = {watching.stdout.readline() for _ in shares}
+    assert seen == {f"{share.id} snapshot 0 session\n" for share in shares}
+    for share in shares:
+        client.sync_share(share.id, share.secret, [{"type": "message", "data": {"id": "msg_1"}}])
+        assert watching.stdout.readline() == f"{share.id} sync 1 message\n"
+        client.delete_share(share.id)
+        assert watching.stdout.readline() == f"{share.id} deleted None\n"
+    assert watching.communicate(timeout=TIMEOUT) == ("", "")
+    assert watching.returncode == 0
+
+
 def test_blocking_script(run, client, session_id):
     output = run(sys.executable, EXAMPLES / "blocking_script.py", session_id)
     share = client.create_share(session_id)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Mapping
 from http import HTTPStatus
 from types import TracebackType
+
+import anyio
 
 from rpcshare.client.connect_failures import ConnectFailedError, failure_of, refusal_of
 from rpcshare.client.connecting import CLIENT_LIMITS, authorization, endpoint, require_tls
@@ -14,6 +15,8 @@ from rpcshare.client.http_post import Exchange
 from rpcshare.client.redirects import MOST_REDIRECTS, place_of, redirected
 from rpcshare.rpc import Connection, Stub
 from rpcshare.rpc.batch import BatchClientTransport
+from rpcshare.rpc.event_loop import Task, running_loop
+from rpcshare.rpc.waiting import finished
 
 __all__ = ["Batch", "batch"]
 
@@ -41,7 +44,7 @@ class Batch:
         require_tls(self.url, ssl_context)
         self._transport = BatchClientTransport(self._post)
         self._connection: Connection | None = None
-        self._running: asyncio.Task[None] | None = None
+        self._running: Task | None = None
         # Why there is no answer, if there is none.
         self._failure: Exception | None = None
 
@@ -49,7 +52,7 @@ class Batch:
         if self._connection is not None:
             raise RuntimeError("a batch is sent once; make another with rpcshare.batch()")
         self._connection = Connection(self._transport, limits=CLIENT_LIMITS)
-        self._running = asyncio.create_task(self._connection.run())
+        self._running = running_loop().create_task(self._connection.run())
         return self._connection.remote_main
 
     async def __aexit__(
@@ -64,13 +67,15 @@ class Batch:
         try:
             # What nobody waits for is sent all the same, and nobody but this can tell if that fails.
             if exc_type is None and await self._transport.complete():
-                await asyncio.shield(self._running)
+                await finished(self._running)
+                self._running.result()
                 failure = self._failure or self._connection.session.closed
                 if failure is not None and not (was_sent or self._transport.is_answered):
                     raise failure
         finally:
-            await self._connection.close()
-            await self._running
+            with anyio.CancelScope(shield=True):
+                await self._connection.close()
+                await finished(self._running)
 
     async def _post(self, body: bytes) -> bytes:
         """Return the answer to ``body``.
@@ -86,7 +91,7 @@ class Batch:
 
     async def _exchanged(self, body: bytes) -> bytes:
         try:
-            async with asyncio.timeout(self._timeout):
+            with anyio.fail_after(self._timeout):
                 for _ in range(MOST_REDIRECTS):
                     exchange = Exchange(self.url, self._headers, body, self._timeout, self._ssl_context)
                     status, headers, answer = await exchange.run()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 
+import anyio
+
 from rpcshare.client.outcome import Operation, Outcome
 from rpcshare.rpc import EncodeError, RpcError, Session, SessionClosedError
+from rpcshare.rpc.event_loop import Task
 from rpcshare.rpc.event_loop_owner import EventLoopOwner
 from rpcshare.rpc.local_references import LocalReference
 from rpcshare.rpc.payload import Payload
@@ -52,7 +54,7 @@ class CallQueue(EventLoopOwner):
         # Answered, and to be sent again all the same: what a subscription is.
         self._standing: dict[Operation, None] = {}
         # Those that are going to be sent again, but not yet.
-        self._delayed: dict[Operation, asyncio.TimerHandle] = {}
+        self._delayed: dict[Operation, Task] = {}
 
         self._closed_callbacks: list[Callable[[Exception], None]] = []
         self._abandoned: deque[Releasable] = deque()
@@ -92,8 +94,8 @@ class CallQueue(EventLoopOwner):
         self.closed = error
         self.end_session()
         delayed, self._delayed = self._delayed, {}
-        for operation, timer in delayed.items():
-            timer.cancel()
+        for operation, task in delayed.items():
+            task.cancel()
             self._waiting.append(operation)
         while self._waiting:
             self._waiting.popleft().fail(error)
@@ -133,9 +135,9 @@ class CallQueue(EventLoopOwner):
 
     def remove(self, operation: Operation) -> None:
         """Forget ``operation``, wherever it is."""
-        timer = self._delayed.pop(operation, None)
-        if timer is not None:
-            timer.cancel()
+        task = self._delayed.pop(operation, None)
+        if task is not None:
+            task.cancel()
         if operation in self._waiting:
             self._waiting.remove(operation)
         self._standing.pop(operation, None)
@@ -144,11 +146,12 @@ class CallQueue(EventLoopOwner):
     def add_later(self, delay: float, operation: Operation) -> None:
         """Have ``operation`` issued in ``delay`` seconds."""
 
-        def add() -> None:
+        async def add() -> None:
+            await anyio.sleep(delay)
             del self._delayed[operation]
             self.add(operation)
 
-        self._delayed[operation] = self._loop.call_later(delay, add)
+        self._delayed[operation] = self._loop.create_task(add())
 
     def _send_waiting(self) -> None:
         if self._is_sending:

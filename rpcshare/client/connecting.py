@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
 import ssl
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast, overload
 from urllib.parse import urlsplit, urlunsplit
+
+import anyio
 
 from rpcshare.client.connect_failures import ConnectFailedError, failure_of, refusal_of
 from rpcshare.client.forks import ForkedError, break_after_fork
 from rpcshare.client.reconnecting import Reconnecting, Token
 from rpcshare.client.redirects import MOST_REDIRECTS, place_of, redirected
-from rpcshare.rpc import JSON, Codec, Limits, OnSendError, SessionClosedError, Stub
+from rpcshare.rpc import JSON, Codec, Connection, Limits, OnSendError, SessionClosedError, Stub
 from rpcshare.rpc.callback_connection import CallbackConnection
+from rpcshare.rpc.driver import Driver
+from rpcshare.rpc.event_loop import is_trio
 from rpcshare.rpc.messagepack import MESSAGEPACK
 
 if TYPE_CHECKING:
     from websockets.client import ClientProtocol
     from websockets.datastructures import Headers
 
+    from rpcshare.client.trio_websocket import TrioWebSocket
     from rpcshare.rpc.websocket import DirectWebSocket
 
 __all__ = [
@@ -73,7 +77,7 @@ class Connecting:
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self.url = endpoint(url, {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"})
-        self.connection: CallbackConnection | None = None
+        self.connection: Driver | None = None
         self._headers = {**(headers or {}), **authorization(token)}
         self._main = main
         self._open_timeout = open_timeout
@@ -86,8 +90,9 @@ class Connecting:
 
     async def __aenter__(self) -> Stub:
         websocket = await self._open()
-        self.connection = CallbackConnection(
-            websocket,
+        drive = cast("type[CallbackConnection]", Connection if is_trio() else CallbackConnection)
+        self.connection = drive(
+            cast("DirectWebSocket", websocket),
             self._main,
             codec=CODECS.get(websocket.subprotocol, JSON),
             limits=self._limits,
@@ -117,11 +122,11 @@ class Connecting:
         """Why the session is over; None before it is."""
         return self.connection.session.closed if self.connection is not None else None
 
-    async def _open(self) -> DirectWebSocket:
+    async def _open(self) -> DirectWebSocket | TrioWebSocket:
         from websockets.exceptions import InvalidStatus, WebSocketException  # noqa: PLC0415 -- as in _handshake
 
         try:
-            async with asyncio.timeout(self._open_timeout):
+            with anyio.fail_after(self._open_timeout):
                 for _ in range(MOST_REDIRECTS):
                     try:
                         return await self._handshake()
@@ -137,7 +142,7 @@ class Connecting:
             raise failure_of(exc, place_of(self.url)) from (exc if isinstance(exc, OSError) else None)
         raise ConnectFailedError(f"{place_of(self.url)} redirects again and again", is_permanent=True)
 
-    async def _handshake(self) -> DirectWebSocket:
+    async def _handshake(self) -> DirectWebSocket | TrioWebSocket:
         # A third of the time that `import rpcshare` would take, and not every script connects.
         from websockets.asyncio.client import connect as connect_websocket  # noqa: PLC0415
         from websockets.exceptions import InvalidMessage  # noqa: PLC0415
@@ -146,31 +151,39 @@ class Connecting:
         from rpcshare.rpc.websocket import DirectWebSocket  # noqa: PLC0415
 
         max_size = self._limits.message_bytes or None
-        made: list[DirectWebSocket] = []
+        options: dict[str, Any] = {
+            "additional_headers": self._headers,
+            "subprotocols": [Subprotocol(codec.subprotocol) for codec in CODECS.values()],
+            "compression": None,
+            "open_timeout": None,  # it is that of all handshakes together
+            "ping_interval": self._ping_interval,
+            "ping_timeout": self._ping_timeout,
+            "close_timeout": min(CLOSE_TIMEOUT, self._ping_timeout),
+            "max_size": max_size,
+            "ssl": self._ssl_context,
+        }
+        websocket: DirectWebSocket | TrioWebSocket | None = None
 
-        def make(protocol: ClientProtocol, **options: Any) -> DirectWebSocket:  # noqa: ANN401 -- the package's
-            made[:] = [DirectWebSocket(protocol, max_size=max_size, **options)]
-            return made[0]
+        def make(protocol: ClientProtocol, **more: Any) -> DirectWebSocket:  # noqa: ANN401 -- the package's
+            nonlocal websocket
+            websocket = DirectWebSocket(protocol, max_size=max_size, **more)
+            return websocket
 
-        connecting = connect_websocket(
-            self.url,
-            create_connection=make,  # type: ignore[arg-type]  # a class is asked for, and called
-            additional_headers=self._headers,
-            subprotocols=[Subprotocol(codec.subprotocol) for codec in CODECS.values()],
-            compression=None,
-            open_timeout=None,  # it is that of all handshakes together
-            ping_interval=self._ping_interval,
-            ping_timeout=self._ping_timeout,
-            close_timeout=min(CLOSE_TIMEOUT, self._ping_timeout),
-            max_size=max_size,
-            ssl=self._ssl_context or (True if self.url.startswith("wss:") else None),
-        )
-        # Its own way with redirects takes the headers, and a key in the path, to other hosts.
-        connecting.process_redirect = _as_it_is  # type: ignore[method-assign]
         try:
+            if is_trio():
+                from rpcshare.client.trio_websocket import TrioWebSocket  # noqa: PLC0415 -- few have trio
+
+                websocket = TrioWebSocket(self.url, **options)
+                await websocket.open()
+                return websocket
+            if self.url.startswith("wss:"):
+                options["ssl"] = self._ssl_context or True
+            connecting = connect_websocket(self.url, create_connection=make, **options)  # type: ignore[arg-type]  # a class is asked for, and called
+            # Its own way with redirects takes the headers, and a key in the path, to other hosts.
+            connecting.process_redirect = _as_it_is  # type: ignore[method-assign]
             return await connecting  # type: ignore[return-value]  # what create_connection makes
         except InvalidMessage:
-            if made and made[0].greeting[:4] not in (b"", b"HTTP"):
+            if websocket is not None and websocket.greeting[:4] not in (b"", b"HTTP"):
                 raise ConnectFailedError(
                     f"{place_of(self.url)} speaks no HTTP; perhaps it speaks TLS, and the URL is to be https://",
                     is_permanent=True,

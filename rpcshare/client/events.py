@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from types import TracebackType
 from typing import Any, Self
@@ -12,6 +11,7 @@ import msgspec
 from rpcshare.client.types import ShareEvent
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import RpcError, Stub
+from rpcshare.rpc.waiting import Signal
 
 __all__ = ["EventStream"]
 
@@ -36,9 +36,8 @@ class EventStream:
         # Why no more events will come although the share is still there.
         self._error: Exception | None = None
         self._ended = False
-        self._arrived = asyncio.Event()
-        self._has_room = asyncio.Event()
-        self._has_room.set()
+        self._arrived = Signal()
+        self._has_room = Signal(is_set=True)
 
     async def __aenter__(self) -> Self:
         await self._subscribe()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import http.client
@@ -15,6 +14,9 @@ from collections.abc import Callable, Mapping
 from email.message import Message
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
+
+import anyio
+import anyio.to_thread
 
 from rpcshare.version import __version__
 
@@ -63,8 +65,8 @@ class Exchange:
             ValueError: what the environment names is no proxy.
         """
         try:
-            return await asyncio.to_thread(self._exchange)
-        except asyncio.CancelledError:
+            return await anyio.to_thread.run_sync(self._exchange, abandon_on_cancel=True)
+        except anyio.get_cancelled_exc_class():
             self._give_up()
             raise
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import inspect
 import logging
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from types import TracebackType
 from typing import Protocol, TypeAlias
 
+import anyio
 import msgspec
 
 from rpcshare.client.backoff import Backoff
@@ -22,7 +23,9 @@ from rpcshare.client.resubscribe import subscribe
 from rpcshare.client.retry import MainReference, RepeatedCall, Repetition
 from rpcshare.errors import ShareError
 from rpcshare.rpc import SessionClosedError, Stub
-from rpcshare.rpc.callback_connection import CallbackConnection
+from rpcshare.rpc.driver import Driver
+from rpcshare.rpc.event_loop import Task, running_loop
+from rpcshare.rpc.waiting import Signal, finished
 
 __all__ = ["Attempt", "ConnectionState", "Reconnecting", "StateChange", "Token"]
 
@@ -79,7 +82,7 @@ class StateChange(msgspec.Struct, frozen=True):
 class Attempt(Protocol):
     """One connection, entered to make it (:class:`~rpcshare.client.connecting.Connecting`)."""
 
-    connection: CallbackConnection | None
+    connection: Driver | None
 
     async def __aenter__(self) -> Stub:
         """Make it. Raises OSError if that may go better another time."""
@@ -93,6 +96,24 @@ class Attempt(Protocol):
     ) -> None:
         """End it."""
         ...
+
+
+class _Watcher:
+    """The changes that one who follows them has not seen yet."""
+
+    def __init__(self) -> None:
+        self._changes: deque[StateChange] = deque()
+        self._has_changes = Signal()
+
+    def tell(self, change: StateChange) -> None:
+        self._changes.append(change)
+        self._has_changes.set()
+
+    async def next(self) -> StateChange:
+        while not self._changes:
+            self._has_changes.clear()
+            await self._has_changes.wait()
+        return self._changes.popleft()
 
 
 class Reconnecting:
@@ -122,16 +143,16 @@ class Reconnecting:
         self._token = token
         self._backoff = backoff or Backoff()
         self._change = StateChange(ConnectionState.CONNECTING)
-        self._watchers: set[asyncio.Queue[StateChange]] = set()
+        self._watchers: set[_Watcher] = set()
         self._calls: CallQueue | None = None
         self._current: Attempt | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._keeper: Task | None = None
         # When an attempt first failed in a way that no other can change, of those in a row; None: it has not.
         self._hopeless_since: float | None = None
         self._has_been_connected = False
         self._is_failing = False
         # Connections that are over, with what they still have to do.
-        self._endings: set[asyncio.Task[None]] = set()
+        self._endings: set[Task] = set()
 
     async def __aenter__(self) -> Stub:
         """Begin, and return the stub of whichever session there is.
@@ -145,7 +166,7 @@ class Reconnecting:
             raise RuntimeError("a connection is entered once")
         self._calls = CallQueue()
         break_after_fork(self)
-        self._keeper = asyncio.create_task(self._keep())
+        self._keeper = running_loop().create_task(self._keep())
         try:
             async with contextlib.aclosing(self.changes()) as changes:
                 async for change in changes:
@@ -184,21 +205,21 @@ class Reconnecting:
 
     async def changes(self) -> AsyncGenerator[StateChange, None]:
         """Yield how it is now, and then each change, ``closed`` being the last."""
-        queue: asyncio.Queue[StateChange] = asyncio.Queue()
-        self._watchers.add(queue)
+        watcher = _Watcher()
+        self._watchers.add(watcher)
         try:
             change = self._change
             yield change
             while change.state is not ConnectionState.CLOSED:
-                change = await queue.get()
+                change = await watcher.next()
                 yield change
         finally:
-            self._watchers.discard(queue)
+            self._watchers.discard(watcher)
 
     def _move(self, change: StateChange) -> None:
         self._change = change
-        for queue in self._watchers:
-            queue.put_nowait(change)
+        for watcher in self._watchers:
+            watcher.tell(change)
 
     # The life of it, from the first attempt to the last session.
 
@@ -229,7 +250,7 @@ class Reconnecting:
         self._has_been_connected = True
         if self._is_failing:
             logger.info("connected again")
-        clock = asyncio.get_running_loop().time
+        clock = anyio.current_time
         began = clock()
         error = await self._stay_connected(attempt)
         lasted = clock() - began
@@ -243,7 +264,7 @@ class Reconnecting:
         if not (isinstance(failure, ConnectFailedError) and failure.is_permanent):
             self._hopeless_since = None
             return
-        now = asyncio.get_running_loop().time()
+        now = anyio.current_time()
         if self._hopeless_since is None:
             self._hopeless_since = now
         if not self._has_been_connected or now - self._hopeless_since >= PERMANENT_FAILURES_LAST:
@@ -260,7 +281,7 @@ class Reconnecting:
         assert self._calls is not None  # noqa: S101 -- likewise
         session = attempt.connection.session
         self._current = attempt
-        ended = asyncio.Event()
+        ended = Signal()
         session.remote_main.on_broken(lambda _error: ended.set())
         self._move(StateChange(ConnectionState.CONNECTED))
         self._calls.begin_session(session)
@@ -268,7 +289,7 @@ class Reconnecting:
         self._calls.end_session()
         self._current = None
         # Functions that it has called may still be at work, and the next connection does not wait for them.
-        ending = asyncio.create_task(attempt.__aexit__(None, None, None))
+        ending = running_loop().create_task(attempt.__aexit__(None, None, None))
         self._endings.add(ending)
         ending.add_done_callback(self._endings.discard)
         assert session.closed is not None  # noqa: S101 -- that breaks its main target
@@ -277,7 +298,7 @@ class Reconnecting:
     async def _wait(self, reason: Exception, delay: float) -> None:
         next_attempt = datetime.now(UTC) + timedelta(seconds=delay)
         self._move(StateChange(ConnectionState.WAITING, reason, next_attempt))
-        await asyncio.sleep(delay)
+        await anyio.sleep(delay)
 
     async def _fresh_token(self) -> str | None:
         if self._token is None or isinstance(self._token, str):
@@ -313,12 +334,16 @@ class Reconnecting:
         self._endings = set()
 
     async def _close(self) -> None:
+        # Who is cancelled has an end of its own to see to.
+        with anyio.CancelScope(shield=True):
+            await self._end_all()
+
+    async def _end_all(self) -> None:
         self._end(None)
         current, self._current = self._current, None
         if self._keeper is not None:
             self._keeper.cancel()
-            await asyncio.wait({self._keeper})
+            await finished(self._keeper)
         if current is not None:
             await current.__aexit__(None, None, None)
-        if self._endings:
-            await asyncio.wait(self._endings)
+        await finished(*self._endings)

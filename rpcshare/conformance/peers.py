@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+import anyio.to_thread
 import msgpack
 import msgspec
-from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.typing import Subprotocol
 
 from rpcshare import jsontext
+from rpcshare.rpc.event_loop import is_trio
+
+if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection
+    from websockets.trio.client import ClientConnection as TrioConnection
 
 __all__ = ["Ended", "Peer", "Unreadable", "open_peer"]
 
@@ -72,25 +76,26 @@ async def open_peer(url: str, *, messagepack: bool = False) -> AsyncIterator[Pee
     if url.startswith(("http:", "https:")):
         yield _Batch(url)
         return
-    try:
-        # What is compressed or not is no business of the protocol. There is no proxy to a test.
-        subprotocols = BINARY if messagepack else None
-        websocket = await connect(url, subprotocols=subprotocols, max_size=None, proxy=None)
-    except WebSocketException as exc:
-        raise ConnectionError(f"{url}: {exc}") from exc
-    if messagepack and websocket.subprotocol is None:
-        await websocket.close()
-        raise ConnectionError(f"{url}: the server does not speak {BINARY[0]}")
-    try:
+    if is_trio():
+        from websockets.trio.client import connect  # noqa: PLC0415 -- trio need not be installed
+    else:
+        from websockets.asyncio.client import connect  # type: ignore[assignment]  # noqa: PLC0415 -- as the other
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            # What is compressed or not is no business of the protocol. There is no proxy to a test.
+            connecting = connect(url, subprotocols=BINARY if messagepack else None, max_size=None, proxy=None)
+            websocket = await stack.enter_async_context(connecting)
+        except WebSocketException as exc:
+            raise ConnectionError(f"{url}: {exc}") from exc
+        if messagepack and websocket.subprotocol is None:
+            raise ConnectionError(f"{url}: the server does not speak {BINARY[0]}")
         yield _BinarySession(websocket) if messagepack else _Session(websocket)
-    finally:
-        await websocket.close()
 
 
 class _Session:
     """A session over WebSocket, in JSON."""
 
-    def __init__(self, websocket: ClientConnection) -> None:
+    def __init__(self, websocket: ClientConnection | TrioConnection) -> None:
         self._websocket = websocket
         self._numbered = 0
 
@@ -194,7 +199,7 @@ class _Batch:
     async def receive(self) -> object:
         """Return the next message of the answer."""
         if self._answers is None:
-            self._answers = deque(filter(None, (await asyncio.to_thread(self._post)).split("\n")))
+            self._answers = deque(filter(None, (await anyio.to_thread.run_sync(self._post)).split("\n")))
         return _decoded(self._answers.popleft()) if self._answers else Ended("the answer ends")
 
     async def ask(self) -> object:

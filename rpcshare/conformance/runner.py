@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable
 
+import anyio
 import msgspec
 
 from rpcshare import jsontext
@@ -84,12 +84,12 @@ async def run_cases(
         if kind not in case.over or (messagepack and any(isinstance(step, SendText) for step in case.steps)):
             continue
         async with open_peer(url, messagepack=messagepack) as peer:
+            failure: Failure | None = None
             try:
-                await _Play(peer, asyncio.get_running_loop().time() + time_limit).case(case)
-            except Failure as failure:
-                yield Outcome(case, failure)
-            else:
-                yield Outcome(case, None)
+                await _Play(peer, anyio.current_time() + time_limit).case(case)
+            except Failure as exc:
+                failure = exc
+        yield Outcome(case, failure)
 
 
 class _Play:
@@ -162,11 +162,9 @@ class _Play:
     async def _next(self, expected: object) -> object:
         if self._seen:
             return self._seen.pop()
-        try:
-            async with asyncio.timeout_at(self._deadline):
-                return await self._peer.receive()
-        except TimeoutError:
-            raise Failure(expected, Ended("nothing, in all the time that a case may take")) from None
+        with anyio.CancelScope(deadline=self._deadline):
+            return await self._peer.receive()
+        raise Failure(expected, Ended("nothing, in all the time that a case may take"))
 
     def _fits(self, pattern: object, message: object) -> bool:
         """Whether a message is as ``pattern`` says; what the peer chose in it counts only if it is."""

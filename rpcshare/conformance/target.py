@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import anyio
 
 from rpcshare.rpc import (
     UNDEFINED,
@@ -45,7 +45,7 @@ class Collector(RpcTarget):
     def __init__(self) -> None:
         self._written: list[object] = []
         self._error: Exception | None = None
-        self._ended = asyncio.Event()
+        self._ended = anyio.Event()
 
     @rpc_method("sink()")
     def sink(self) -> WritableStream:

@@ -12,7 +12,7 @@ Objects are passed by reference, in both directions, and results can be used bef
 The pieces, from the inside out: :mod:`~rpcshare.rpc.values` and :mod:`~rpcshare.rpc.stub` (what an
 application handles), :mod:`~rpcshare.rpc.session` (the rules, without input or output),
 :mod:`~rpcshare.rpc.codec` (messages as text), :mod:`~rpcshare.rpc.transport` (what carries them) and
-:mod:`~rpcshare.rpc.connection` (what drives it all on asyncio). PROTOCOL.md describes the wire.
+:mod:`~rpcshare.rpc.connection` (what drives it all, on asyncio or trio). PROTOCOL.md describes the wire.
 """
 
 from typing import TYPE_CHECKING

@@ -6,8 +6,9 @@ it cannot do is go back and forth (PROTOCOL.md, "HTTP batch").
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
+
+from anyio.lowlevel import checkpoint
 
 from rpcshare.rpc.codec import JSON
 from rpcshare.rpc.connection import Connection
@@ -15,6 +16,7 @@ from rpcshare.rpc.errors import RpcError, SessionClosedError
 from rpcshare.rpc.limits import Limits
 from rpcshare.rpc.session import DEFAULT_LIMITS, OnSendError, redact_error
 from rpcshare.rpc.transport import BatchOverError
+from rpcshare.rpc.waiting import Signal
 
 __all__ = ["BatchClientTransport", "BatchServerTransport", "answer_batch"]
 
@@ -118,7 +120,7 @@ class BatchClientTransport:
     def __init__(self, post: Callable[[bytes], Awaitable[bytes]]) -> None:
         self._post = post
         self._to_send: list[bytes] = []
-        self._complete = asyncio.Event()
+        self._complete = Signal()
         self._answer: _Messages | None = None
         # How far it has come: nothing that is said is of use any longer; all that is answered has been read.
         self.is_sent = False
@@ -166,7 +168,7 @@ class BatchClientTransport:
         while said != len(self._to_send):
             said = len(self._to_send)
             for _ in range(QUIET_TURNS):
-                await asyncio.sleep(0)
+                await checkpoint()
 
 
 class _Messages:
@@ -182,7 +184,7 @@ class _Messages:
         while self._at < len(self._body):
             self._taken += 1
             if self._taken % MESSAGES_AT_A_TIME == 0:
-                await asyncio.sleep(0)
+                await checkpoint()
             end = self._body.find(b"\n", self._at)
             line = self._body[self._at : end if end >= 0 else len(self._body)]
             self._at += len(line) + 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Hashable, Sequence
 from time import perf_counter
 
@@ -78,7 +77,7 @@ class CallbackConnection(Driver):
         finally:
             self._stop_reading()
             self.session.close(self._last_word)
-            await self._finish(asyncio.create_task(self._until_written()))
+            await self._finish(self._loop.create_task(self._until_written()))
             self._ended.set()
 
     def _stop_reading(self) -> bool:

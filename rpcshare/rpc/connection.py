@@ -1,8 +1,7 @@
-"""A session over a transport that is asked for frames, on asyncio."""
+"""A session over a transport that is asked for frames, by two tasks."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Hashable
 from time import perf_counter
 
@@ -10,10 +9,11 @@ from rpcshare.rpc.budget import Pool
 from rpcshare.rpc.codec import JSON, Codec
 from rpcshare.rpc.driver import TIME_SLICE, Driver, lost
 from rpcshare.rpc.errors import RpcError, SessionClosedError
+from rpcshare.rpc.event_loop import Task
 from rpcshare.rpc.limits import Limits
 from rpcshare.rpc.session import DEFAULT_LIMITS, OnSendError, redact_error
 from rpcshare.rpc.transport import BatchOverError, Transport, TransportClosedError
-from rpcshare.rpc.waiting import turn
+from rpcshare.rpc.waiting import Signal, turn
 
 __all__ = ["Connection"]
 
@@ -51,19 +51,22 @@ class Connection(Driver):
             pool_owner=pool_owner,
         )
         self.transport = transport
-        self._reader: asyncio.Task[None] | None = None
-        self._has_frames = asyncio.Event()
+        self._reader: Task | None = None
+        self._has_frames = Signal()
 
     async def run(self) -> None:
         """Run the session until it ends; the reason is then ``session.closed``."""
-        writer = asyncio.create_task(self._write())
-        reader = self._reader = asyncio.create_task(self._read())
+        writer = self._loop.create_task(self._write())
+        reader = self._reader = self._loop.create_task(self._read())
+        is_over = Signal()
+        for task in (writer, reader):
+            task.add_done_callback(lambda _task: is_over.set())
         try:
-            done, _ = await asyncio.wait({writer, reader}, return_when=asyncio.FIRST_COMPLETED)
+            await is_over.wait()
             if self._draining:
                 await self._let_calls_finish()
-            for task in done:
-                if not task.cancelled():
+            for task in (writer, reader):
+                if task.done() and not task.cancelled():
                     task.result()
         finally:
             reader.cancel()

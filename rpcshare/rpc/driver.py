@@ -1,15 +1,16 @@
-"""What drives a session on asyncio: makes frames of messages, and carries out calls."""
+"""What drives a session on an event loop: makes frames of messages, and carries out calls."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Hashable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+
+import anyio
+from anyio.lowlevel import checkpoint
 
 from rpcshare.rpc.budget import VALUE_BYTES, Pool, count_values, too_much
 from rpcshare.rpc.codec import JSON, Codec
@@ -21,12 +22,13 @@ from rpcshare.rpc.errors import (
     RpcError,
     SessionClosedError,
 )
+from rpcshare.rpc.event_loop import Task, current_task, running_loop
 from rpcshare.rpc.mypyc_compat import mypyc_attr
 from rpcshare.rpc.preencoded import Preencoded
 from rpcshare.rpc.session import DEFAULT_LIMITS, MAX_UNSENT, OnSendError, Session, redact_error
 from rpcshare.rpc.stub import Stub
 from rpcshare.rpc.transport import Closable, TransportClosedError
-from rpcshare.rpc.waiting import Signal
+from rpcshare.rpc.waiting import Signal, finished
 
 if TYPE_CHECKING:
     from rpcshare.rpc.limits import Limits
@@ -112,7 +114,7 @@ class Driver(ABC):
         self._throttle = throttle
         self._call_grace = call_grace
 
-        self._loop = asyncio.get_running_loop()
+        self._loop = running_loop()
         self._thread_id = threading.get_ident()
         # Whether a flush is about to run.
         self._scheduled = False
@@ -125,8 +127,8 @@ class Driver(ABC):
         self._drained = Signal(is_set=True)
 
         # Calls under way, and how many of their tasks have not begun.
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._jobs: set[asyncio.Task[None]] = set()
+        self._tasks: set[Task] = set()
+        self._jobs: set[Task] = set()
         self._not_begun = 0
         # Calls that have ended, until what they sent has left: to let go of large arguments takes its time.
         self._finished: list[Call] = []
@@ -137,13 +139,13 @@ class Driver(ABC):
 
         # Set when the session has ended, and what runs it if it was entered.
         self._ended = Signal()
-        self._runner: asyncio.Task[None] | None = None
+        self._runner: Task | None = None
         self._close_code = 1000
         # Whether calls under way may end before the session does, and how long for while it waits for them.
         self._draining = False
         # Whether what the session is there for is to answer what the peer has said, once.
         self._answers_batch = False
-        self._finishing: asyncio.Timeout | None = None
+        self._finishing: anyio.CancelScope | None = None
         # What the session ends with when nothing else has ended it.
         self._last_word = SessionClosedError("the session was closed by this side")
         # For how long the last frames may take to leave.
@@ -155,7 +157,7 @@ class Driver(ABC):
         return self.session.remote_main
 
     async def __aenter__(self) -> Self:
-        self._runner = asyncio.create_task(self.run())
+        self._runner = self._loop.create_task(self.run())
         return self
 
     async def __aexit__(
@@ -164,9 +166,12 @@ class Driver(ABC):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.close()
-        if self._runner is not None:
-            await self._runner
+        # Who is cancelled has an end of its own to see to, which is short.
+        with anyio.CancelScope(shield=True):
+            await self.close()
+            if self._runner is not None:
+                await finished(self._runner)
+                self._runner.result()
 
     @abstractmethod
     async def run(self) -> None:
@@ -191,13 +196,12 @@ class Driver(ABC):
         """Wait until a batch has been answered; its calls get no more than ``grace`` seconds from now."""
         self._call_grace = min(self._call_grace, grace)
         if self._finishing is not None:
-            deadline = self._loop.time() + grace
-            self._finishing.reschedule(min(self._finishing.when() or deadline, deadline))
+            self._finishing.deadline = min(self._finishing.deadline, anyio.current_time() + grace)
         await self._ended.wait()
 
     async def _stop(self) -> None:
         # The end waits for the calls under way, so none of them may wait for the end.
-        if self._stop_reading() and asyncio.current_task() not in self._tasks:
+        if self._stop_reading() and current_task() not in self._tasks:
             await self._ended.wait()
 
     @abstractmethod
@@ -205,17 +209,16 @@ class Driver(ABC):
         """Take no more frames, so that :meth:`run` comes to its end; return whether it has begun."""
 
     async def _let_calls_finish(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._call_grace) as self._finishing:
-                # A stream has no end that a stop could wait for; that of a batch is part of its answer.
-                while awaited := self._tasks | self._jobs if self._answers_batch else self._tasks:
-                    await asyncio.wait(set(awaited))
+        with anyio.move_on_after(self._call_grace) as self._finishing:
+            # A stream has no end that a stop could wait for; that of a batch is part of its answer.
+            while awaited := self._tasks | self._jobs if self._answers_batch else self._tasks:
+                await finished(*awaited)
         self._finishing = None
         while self._held_back and self._close_timeout is None and self.session.closed is None:
             # They have returned, and it is their reader who takes its time.
             self._room.clear()
             await self._room.wait()
-            await asyncio.sleep(0)
+            await checkpoint()
 
     # Reading.
 
@@ -406,10 +409,11 @@ class Driver(ABC):
     def _pass_on(self) -> None:
         """Have the frames written that there are, in ``_frames``."""
 
-    async def _finish(self, writer: asyncio.Task[None]) -> None:
+    async def _finish(self, writer: Task) -> None:
         """Let the last frames leave, close the transport, and end the calls that are still under way."""
         self._flush()
-        await asyncio.wait({writer}, timeout=self._close_timeout)
+        with anyio.move_on_after(self._close_timeout):
+            await finished(writer)
         writer.cancel()
         closed = self.session.closed
         if isinstance(closed, ProtocolError):
@@ -419,7 +423,8 @@ class Driver(ABC):
         if rest := self._tasks | self._jobs:
             # What waited for the peer has just failed, so that of a drained session little is left.
             grace = CLOSE_TIMEOUT / 10 if self._draining else self._call_grace
-            await asyncio.wait(rest, timeout=grace)
+            with anyio.move_on_after(grace):
+                await finished(*rest)
         for task in self._tasks | self._jobs:
             task.cancel()
 

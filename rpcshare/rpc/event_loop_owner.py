@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 
 from rpcshare.rpc.budget import UNLIMITED
 from rpcshare.rpc.errors import RpcError
+from rpcshare.rpc.event_loop import Task, running_loop
 from rpcshare.rpc.local_references import Call, LocalReference
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.reference import Path, Reference
@@ -23,9 +23,9 @@ class EventLoopOwner(ABC):
 
     def __init__(self) -> None:
         """Carry out calls on the event loop that runs."""
-        self._loop = asyncio.get_running_loop()
+        self._loop = running_loop()
         self._near: dict[int, LocalReference] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[Task] = set()
 
     def ask(self, call: Call) -> None:
         """Have ``call`` carried out after all those asked for before."""

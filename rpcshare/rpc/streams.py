@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Protocol, Self
 
+import anyio
+
 from rpcshare.rpc.errors import EncodeError, RpcError, as_error
 from rpcshare.rpc.flow import FlowWindow, Sent
 from rpcshare.rpc.pipe import Chunk, Pipe
 from rpcshare.rpc.stub import Shared, Stub, reference_of
-from rpcshare.rpc.waiting import Signal, until
+from rpcshare.rpc.waiting import Lock, Signal, until
 
 __all__ = ["ReadableStream", "Sink", "WritableStream", "drain", "pump", "stream_from_pipe", "stream_to"]
 
@@ -286,7 +287,7 @@ class _RemoteSink:
         self._stub = stub
         self._flow = FlowWindow()
         # Whose turn it is, of several that write at the same time.
-        self._turn = asyncio.Lock()
+        self._turn = Lock()
         # Why nothing can be written any longer: an error, or that the stream is closed.
         self._error: Exception | None = None
         self._changed: list[Callable[[], None]] = []
@@ -404,37 +405,36 @@ async def pump(readable: ReadableStream, stub: Stub) -> None:
     A source that takes its time, or for ever, is cancelled as soon as it is known that nobody reads it.
     """
     sink = _RemoteSink(stub)
-    pumping = asyncio.current_task()
-    is_waiting = is_stopped = False
+    scope = anyio.CancelScope()
+    is_waiting = False
 
     def stop(_error: Exception | None = None) -> None:
-        nonlocal is_stopped
-        if is_waiting and not is_stopped and pumping is not None:
-            is_stopped = True
-            pumping.cancel()
+        if is_waiting:
+            scope.cancel()
 
     stub.on_broken(stop)
     sink.on_failed = stop
     try:
-        while True:
-            is_waiting = True
-            await _until_room(stub)
-            item = await readable.next_to_pass_on()
-            is_waiting = False
-            if item is None:
-                break
-            await sink.pass_on(*item)
-        await sink.close()
+        with scope:
+            while True:
+                is_waiting = True
+                await _until_room(stub)
+                item = await readable.next_to_pass_on()
+                is_waiting = False
+                if item is None:
+                    break
+                await sink.pass_on(*item)
+            await sink.close()
+        if scope.cancelled_caught:
+            await readable.cancel(sink.error)
     except Exception as exc:  # noqa: BLE001 -- it is for the reader, who may be the one that broke it off
-        is_waiting = False
         await readable.cancel(exc)
         await sink.abort(exc)
-    except asyncio.CancelledError:
-        is_waiting = False
+    except anyio.get_cancelled_exc_class():
         await readable.cancel(sink.error)
-        if not is_stopped:
-            raise
+        raise
     finally:
+        is_waiting = False
         sink.dispose()
 
 

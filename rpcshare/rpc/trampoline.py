@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+
+from rpcshare.rpc.event_loop import EventLoop
 
 __all__ = ["in_turn", "take_turn"]
 
@@ -44,13 +45,13 @@ def in_turn(action: Callable[[], None]) -> None:
 class _LongWork(threading.local):
     def __init__(self) -> None:
         self.waiting: deque[Callable[[], None]] = deque()
-        self.loop: asyncio.AbstractEventLoop | None = None
+        self.loop: EventLoop | None = None
 
 
 _long_work = _LongWork()
 
 
-def take_turn(loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -> None:
+def take_turn(loop: EventLoop, action: Callable[[], None]) -> None:
     """Have ``action`` carried out soon: one of what waits here, each time that the event loop goes round.
 
     However many have long work to do, whoever has little to do waits for a part of one of them.

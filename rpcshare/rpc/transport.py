@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
+
+from rpcshare.rpc.waiting import Signal
 
 __all__ = [
     "BatchOverError",
@@ -125,7 +126,7 @@ class MemoryTransport:
         self.peer: MemoryTransport | None = None
         self._frames: deque[bytes] = deque()
         self._closed: str | None = None
-        self._arrived = asyncio.Event()
+        self._arrived = Signal()
 
     async def receive(self) -> bytes | str:
         """Return the next frame that the other end sent."""

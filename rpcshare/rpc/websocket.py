@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.connection import Connection as WebSocket
@@ -14,6 +14,9 @@ from websockets.protocol import Event, State
 
 from rpcshare.rpc.frames import FrameReader, frames_of
 from rpcshare.rpc.transport import Receiver, TransportClosedError
+
+if TYPE_CHECKING:
+    from websockets.trio.connection import Connection as TrioWebSocket
 
 __all__ = ["DirectWebSocket", "WebSocketTransport", "close_reason"]
 
@@ -29,9 +32,9 @@ def close_reason(text: str) -> str:
 
 
 class WebSocketTransport:
-    """A connection of the ``websockets`` package, of either side."""
+    """A connection of the ``websockets`` package, of either side, on asyncio or trio."""
 
-    def __init__(self, websocket: WebSocket) -> None:
+    def __init__(self, websocket: WebSocket | TrioWebSocket) -> None:
         self._websocket = websocket
 
     async def receive(self) -> bytes | str:
@@ -50,7 +53,8 @@ class WebSocketTransport:
 
     async def close(self, code: int, reason: str) -> None:
         """Shake hands on the end of the connection."""
-        await self._websocket.close(code, close_reason(reason))
+        close = self._websocket.close if isinstance(self._websocket, WebSocket) else self._websocket.aclose
+        await close(code, close_reason(reason))
 
 
 class DirectWebSocket(ClientConnection):

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+
+from other_thread import in_other_thread
 
 _TLS_HANDSHAKE = b"\x16"
 
@@ -37,9 +39,15 @@ class Answers:
         writer.close()
 
 
-@asynccontextmanager
-async def answering() -> AsyncIterator[Answers]:
+@contextmanager
+def answering() -> Iterator[Answers]:
     """Run one on the loopback."""
+    with in_other_thread(_listening()) as answers:
+        yield answers
+
+
+@asynccontextmanager
+async def _listening() -> AsyncIterator[Answers]:
     answers = Answers()
     async with await asyncio.start_server(answers.serve, "127.0.0.1", 0) as listener:
         answers.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"

@@ -1,9 +1,13 @@
 """A TCP proxy in front of a server, whose connections the test cuts, stalls and refuses."""
 
 import asyncio
-from types import TracebackType
-from typing import Self
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from urllib.parse import urlsplit
+
+import anyio.to_thread
+
+from other_thread import in_other_thread
 
 
 class TcpProxy:
@@ -28,22 +32,19 @@ class TcpProxy:
         self.longest_talk: int | None = None
         self.accepted = 0
         self._links: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server
+        self._loop: asyncio.AbstractEventLoop
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._on_connection, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._server.close()
-        await self.cut()
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator["TcpProxy"]:
+        """Forward while the block lasts."""
+        self._loop = asyncio.get_running_loop()
+        server = await asyncio.start_server(self._on_connection, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        try:
+            yield self
+        finally:
+            server.close()
+            await self._cut()
 
     def stall(self) -> None:
         """Let everything get lost, with no end of any connection."""
@@ -55,6 +56,10 @@ class TcpProxy:
 
     async def cut(self) -> None:
         """End every connection that there is, without a word of WebSocket."""
+        cutting = asyncio.run_coroutine_threadsafe(self._cut(), self._loop)
+        await anyio.to_thread.run_sync(cutting.result)
+
+    async def _cut(self) -> None:
         links = list(self._links)
         for link in links:
             link.cancel()
@@ -99,3 +104,10 @@ class TcpProxy:
             if not getattr(self, switch):
                 writer.write(data)
                 await writer.drain()
+
+
+@contextmanager
+def proxied(upstream_url: str) -> Iterator[TcpProxy]:
+    """Have a proxy in front of a server while the block lasts."""
+    with in_other_thread(TcpProxy(upstream_url).run()) as proxy:
+        yield proxy

@@ -1,26 +1,29 @@
 """``rpcshare.batch`` over real HTTP: what it sends, when, and how it fails."""
 
-import asyncio
 import ipaddress
 import ssl
 import threading
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from waiting import eventually, gathered, limited
 
 import rpcshare
 from rpcshare import ConnectFailedError, ErrorCode, SessionClosedError, ShareError
 from rpcshare.rpc import Date
 from running_server import RunningServer
+
+pytestmark = pytest.mark.on_trio_too
 
 TOKEN = "never-in-an-error"
 WHOAMI_ANSWER = b'["resolve",1,{"subject":"admin"}]'
@@ -111,7 +114,7 @@ class TestWithAShareServer:
         async with rpcshare.batch(server.url, token=server.token) as api:
             share = api.createShare("ses_py_batch_0000001")
             synced = api.syncShare(share.id, share.secret, items)
-            created, result = await asyncio.gather(share, synced)
+            created, result = await gathered([share, synced])
         assert created["id"] == "_0000001"
         assert result == {"success": True, "syncCount": 1}
 
@@ -123,9 +126,7 @@ class TestWithAShareServer:
 
     async def test_a_failed_call_fails_alone(self, server: RunningServer) -> None:
         async with rpcshare.batch(server.url, token=server.token) as api:
-            missing, who = await asyncio.gather(
-                api.getShare("nowhere0"), api.whoami(), return_exceptions=True
-            )
+            missing, who = await gathered([api.getShare("nowhere0"), api.whoami()])
         assert (missing.code, str(missing)) == ("SHARE_NOT_FOUND", "Share not found")
         assert who["subject"] == "admin"
 
@@ -299,12 +300,11 @@ class TestFailing:
     async def test_leaving_does_not_wait_for_the_answer(self, answering: Answering) -> None:
         answering.answers.clear()
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2), rpcshare.batch(answering.url) as api:
+            async with limited(0.2), rpcshare.batch(answering.url) as api:
                 await api.whoami()
-        began = time.monotonic()
         # The worker thread that had waited for the answer is done as well.
-        await asyncio.get_running_loop().shutdown_default_executor()
-        assert time.monotonic() - began < 5
+        threads = anyio.to_thread.current_default_thread_limiter()
+        await eventually(lambda: threads.borrowed_tokens == 0)
 
     async def test_a_certificate_that_nobody_vouches_for_is_refused(
         self, answering: Answering, certificate: Path

@@ -6,11 +6,13 @@ import signal
 from collections.abc import Callable
 
 import pytest
+import trio
 
 import rpcshare
 from running_server import RunningServer
 
 pytestmark = [
+    pytest.mark.on_trio_too,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here"),
     # Which is what this is about: from 3.12 on, Python warns of it.
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning"),
@@ -105,4 +107,7 @@ async def test_a_block_can_be_left_on_another_loop(server: RunningServer, reconn
 def _on_a_loop(work):
     """Do ``work`` on a loop of this process; the fork happened within one of the other's."""
     asyncio._set_running_loop(None)
-    return asyncio.new_event_loop().run_until_complete(work())
+    if not trio.lowlevel.in_trio_run():
+        return asyncio.new_event_loop().run_until_complete(work())
+    trio._core._run.GLOBAL_RUN_CONTEXT.__dict__.clear()
+    return trio.run(work)

@@ -1,24 +1,25 @@
 """What reconnecting can never mend is said, and what it mends is logged once."""
 
-import asyncio
 import logging
 
 import pytest
 from answering import answering
-from tcp_proxy import TcpProxy
-from waiting import eventually, reached
+from tcp_proxy import proxied
+from waiting import eventually, limited, reached
 
 import rpcshare
 from rpcshare import ConnectionState, SessionClosedError, ShareError
 from rpcshare.client import ConnectFailedError, reconnecting
 from running_server import RunningServer
 
+pytestmark = pytest.mark.on_trio_too
+
 
 @pytest.mark.parametrize(
     "status", [200, 204, 300, 304, 400, 402, 404, 405, 407, 410, 421, 426, 501, 505, 511]
 )
 async def test_an_answer_that_will_not_change_is_raised_on_entering(status: int) -> None:
-    async with answering() as server:
+    with answering() as server:
         server.say(status)
         with pytest.raises(ConnectFailedError, match=f"answered {status} to the handshake") as caught:
             await rpcshare.connect(server.url, reconnect=True).__aenter__()
@@ -27,7 +28,7 @@ async def test_an_answer_that_will_not_change_is_raised_on_entering(status: int)
 
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_refusal_is_raised_on_entering(status: int) -> None:
-    async with answering() as server:
+    with answering() as server:
         server.say(status)
         with pytest.raises(ShareError):
             await rpcshare.connect(server.url, reconnect=True).__aenter__()
@@ -35,7 +36,7 @@ async def test_a_refusal_is_raised_on_entering(status: int) -> None:
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 520])
 async def test_an_answer_that_may_change_is_waited_for(status: int) -> None:
-    async with answering() as server:
+    with answering() as server:
         server.say(status)
         async with rpcshare.connect(server.url, reconnect=True):
             await eventually(lambda: len(server.requests) > 1)
@@ -45,7 +46,7 @@ async def test_an_answer_that_may_change_is_waited_for(status: int) -> None:
     "spoken", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\x15\x03\x01\x00\x02\x02\x46", b"220 smtp\r\n"]
 )
 async def test_another_protocol_is_raised_on_entering(spoken: bytes) -> None:
-    async with answering() as server:
+    with answering() as server:
         server.bytes = spoken
         with pytest.raises(ConnectFailedError) as caught:
             await rpcshare.connect(server.url, reconnect=True).__aenter__()
@@ -53,14 +54,14 @@ async def test_another_protocol_is_raised_on_entering(spoken: bytes) -> None:
 
 
 async def test_tls_where_none_is_spoken_is_raised_on_entering() -> None:
-    async with answering() as server:
+    with answering() as server:
         server.bytes = b"HTTP/1.1 400 Bad Request\r\n\r\n"
         with pytest.raises(ConnectFailedError):
             await rpcshare.connect(server.url.replace("http", "https"), reconnect=True).__aenter__()
 
 
 async def test_a_server_that_hangs_up_is_tried_again() -> None:
-    async with answering() as server:
+    with answering() as server:
         server.bytes = b""
         async with rpcshare.connect(server.url, reconnect=True):
             await eventually(lambda: len(server.requests) > 1)
@@ -71,8 +72,7 @@ async def test_a_server_that_was_there_has_minutes_to_come_back(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch, patience: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(reconnecting, "PERMANENT_FAILURES_LAST", patience)
-    proxy = TcpProxy(server.url)
-    async with proxy, answering() as other:
+    with proxied(server.url) as proxy, answering() as other:
         other.say(404)
         connection = rpcshare.connect(proxy.url, token=server.token, reconnect=True)
         async with connection as api:
@@ -91,10 +91,10 @@ async def test_the_first_failure_of_many_is_logged_and_so_is_its_end(
     server: RunningServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "rpcshare.client")
-    async with TcpProxy(server.url) as proxy:
+    with proxied(server.url) as proxy:
         proxy.refuses = True
         connection = rpcshare.connect(proxy.url, token=server.token, reconnect=True)
-        async with asyncio.timeout(20), connection:
+        async with limited(20), connection:
             for _ in range(2):
                 await reached(connection, ConnectionState.WAITING)
                 await reached(connection, ConnectionState.CONNECTING)

@@ -3,13 +3,17 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 import rpcshare
+from other_thread import in_other_thread
 from rpcshare.client import ConnectFailedError
 from running_server import RunningServer, bare_environment
+
+pytestmark = pytest.mark.on_trio_too
 
 NAMES = ("http_proxy", "https_proxy", "socks_proxy", "ws_proxy", "wss_proxy", "all_proxy", "no_proxy")
 SOCKS_SCHEMES = ("socks5", "socks5h", "socks4", "socks4a")
@@ -77,7 +81,13 @@ class Proxy:
 
 
 @pytest.fixture
-async def proxy() -> AsyncIterator[Proxy]:
+def proxy() -> Iterator[Proxy]:
+    with in_other_thread(_listening()) as proxy:
+        yield proxy
+
+
+@asynccontextmanager
+async def _listening() -> AsyncIterator[Proxy]:
     proxy = Proxy()
     async with await asyncio.start_server(proxy.serve, "127.0.0.1", 0) as listener:
         proxy.address = f"127.0.0.1:{listener.sockets[0].getsockname()[1]}"

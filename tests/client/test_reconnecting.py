@@ -1,19 +1,22 @@
 """The life of a connection that heals: its states, its attempts, its end."""
 
-import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import aclosing
 from datetime import UTC, datetime
 
+import anyio
 import pytest
+from answering import answering
 from tcp_proxy import TcpProxy
-from waiting import begun, reached
+from waiting import begun, limited, reached
 
 import rpcshare
 from rpcshare import ConnectionState, ErrorCode, SessionClosedError, ShareError
 from rpcshare.client import ConnectFailedError
 from running_server import RunningServer
+
+pytestmark = pytest.mark.on_trio_too
 
 CONNECTING, CONNECTED, WAITING, CLOSED = ConnectionState
 
@@ -79,7 +82,7 @@ async def test_a_server_may_come_up_after_its_client(server: RunningServer, prox
 
 async def test_leaving_while_waiting_ends_at_once_and_fails_what_waits(dead_url: str) -> None:
     connection = rpcshare.connect(dead_url, reconnect=True)
-    async with asyncio.timeout(1):
+    async with limited(1):
         async with connection as api:
             waiting = begun(api.whoami())
             await reached(connection, WAITING)
@@ -94,7 +97,7 @@ async def test_entering_can_be_cancelled(server: RunningServer, proxy: TcpProxy)
     proxy.stall()  # so that the handshake gets no answer
     connection = rpcshare.connect(proxy.url, token=server.token, reconnect=True)
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.05), connection:
+        async with limited(0.05), connection:
             raise AssertionError("it has been entered")
     assert connection.state is CLOSED
 
@@ -180,14 +183,9 @@ def test_what_is_no_url_is_found_before_anything_waits_for_it() -> None:
 
 
 async def test_a_server_that_asks_for_more_time_gets_it() -> None:
-    async def busy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 503 Busy\r\nRetry-After: 120\r\nContent-Length: 0\r\n\r\n")
-        writer.close()
-
-    async with await asyncio.start_server(busy, "127.0.0.1", 0) as listener:
-        port = listener.sockets[0].getsockname()[1]
-        connection = rpcshare.connect(f"http://127.0.0.1:{port}", reconnect=True)
+    with answering() as busy:
+        busy.say(503, {"Retry-After": "120"})
+        connection = rpcshare.connect(busy.url, reconnect=True)
         async with connection:
             next_attempt = connection.last_change.next_attempt
     assert next_attempt is not None
@@ -198,7 +196,7 @@ async def test_a_half_open_connection_is_found_by_its_silence(server: RunningSer
     connection = rpcshare.connect(
         proxy.url, token=server.token, reconnect=True, ping_interval=0.05, ping_timeout=0.1
     )
-    async with asyncio.timeout(10), connection as api:
+    async with limited(10), connection as api:
         proxy.stall()
         asked = begun(api.whoami())
         change = await reached(connection, WAITING)
@@ -212,7 +210,7 @@ async def test_a_connection_that_is_alive_and_silent_stays(server: RunningServer
         proxy.url, token=server.token, reconnect=True, ping_interval=0.05, ping_timeout=2
     )
     async with connection as api:
-        await asyncio.sleep(0.3)  # six pings
+        await anyio.sleep(0.3)  # six pings
         await api.whoami()
     assert proxy.accepted == 1
 
@@ -220,13 +218,13 @@ async def test_a_connection_that_is_alive_and_silent_stays(server: RunningServer
 async def test_a_function_that_is_still_at_work_does_not_delay_the_next_connection(
     server: RunningServer, proxy: TcpProxy
 ) -> None:
-    release, called = asyncio.Event(), asyncio.Event()
+    release, called = anyio.Event(), anyio.Event()
 
     async def callback(_value: str) -> None:
         called.set()
         await release.wait()
 
-    async with asyncio.timeout(5), rpcshare.connect(proxy.url, token=server.token, reconnect=True) as api:
+    async with limited(5), rpcshare.connect(proxy.url, token=server.token, reconnect=True) as api:
         asked = begun(api.probeCallback(callback))
         await called.wait()
         await proxy.cut()

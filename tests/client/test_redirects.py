@@ -1,6 +1,6 @@
 """Where a redirect takes a client and its credential: to TLS on the same host, and nowhere else."""
 
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 
 import pytest
 from answering import Answers, answering
@@ -11,20 +11,22 @@ from rpcshare.client import ConnectFailedError
 from rpcshare.client.redirects import redirected
 from running_server import RunningServer
 
+pytestmark = pytest.mark.on_trio_too
+
 TOKEN = "a-token-that-nobody-else-may-see"
 
 
 @pytest.fixture
-async def plain() -> AsyncIterator[Answers]:
+def plain() -> Iterator[Answers]:
     """A server without TLS."""
-    async with answering() as answers:
+    with answering() as answers:
         yield answers
 
 
 @pytest.fixture
-async def other() -> AsyncIterator[Answers]:
+def other() -> Iterator[Answers]:
     """Another one."""
-    async with answering() as answers:
+    with answering() as answers:
         yield answers
 
 

@@ -1,20 +1,21 @@
 """Subscriptions that go on from session to session, without a gap and without a repeat."""
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
-from tcp_proxy import TcpProxy
-from waiting import begun, eventually, reached
-from websockets.asyncio.server import ServerConnection, serve
+from peers import served
+from tcp_proxy import TcpProxy, proxied
+from waiting import begun, eventually, gathered, others, reached
 
 import rpcshare
 from rpcshare import ConnectionState, SessionClosedError, ShareEvent
-from rpcshare.rpc import Connection, RpcError, RpcTarget, WebSocketTransport, rpc_method
+from rpcshare.rpc import RpcError, RpcTarget, rpc_method
 from running_server import RunningServer
+
+pytestmark = pytest.mark.on_trio_too
 
 
 def part(number: int) -> dict[str, Any]:
@@ -46,7 +47,7 @@ async def test_a_server_killed_among_500_syncs_loses_none_and_repeats_no_event(
     ):
         share = await writer.create_share("ses_killed01")
         events: list[ShareEvent] = []
-        reading = asyncio.create_task(collect(reader.subscribe(share.id), events))
+        reading = begun(collect(reader.subscribe(share.id), events))
         await eventually(lambda: len(events) == 1)
         acked = 0
 
@@ -56,12 +57,12 @@ async def test_a_server_killed_among_500_syncs_loses_none_and_repeats_no_event(
             acked += 1
             return count
 
-        syncs = [asyncio.create_task(sync(number)) for number in range(250)]
+        syncs = [begun(sync(number)) for number in range(250)]
         await eventually(lambda: acked > 50)
-        await asyncio.to_thread(own_server.kill)
-        syncs += [asyncio.create_task(sync(number)) for number in range(250, 500)]
-        await asyncio.to_thread(own_server.restart)
-        counts = await asyncio.gather(*syncs)
+        await anyio.to_thread.run_sync(own_server.kill)
+        syncs += [begun(sync(number)) for number in range(250, 500)]
+        await anyio.to_thread.run_sync(own_server.restart)
+        counts = await gathered(syncs)
         assert counts == sorted(counts)
 
         found = await writer.get_share(share.id)
@@ -133,7 +134,7 @@ async def test_a_subscription_without_an_answer_is_asked_for_again(
         share = await writer.create_share("ses_resume03", [part(0)])
         proxy.stall()
         first = begun(anext(client.subscribe(share.id)))
-        await asyncio.sleep(0.05)
+        await anyio.sleep(0.05)
         proxy.heal()
         await proxy.cut()
         assert (await first).type == "snapshot"
@@ -230,7 +231,7 @@ async def test_a_stream_ends_with_its_connection(server: RunningServer) -> None:
         stream = client.subscribe(share.id)
         await anext(stream)
         waiting = begun(anext(stream))
-        await asyncio.sleep(0)
+        await others()
     with pytest.raises(SessionClosedError):
         await waiting
 
@@ -275,41 +276,30 @@ class Unreliable(RpcTarget):
         return RpcTarget()
 
 
-@asynccontextmanager
-async def served(main: RpcTarget) -> AsyncIterator[str]:
-    async def handle(websocket: ServerConnection) -> None:
-        await Connection(WebSocketTransport(websocket), main).run()
-
-    async with serve(handle, "127.0.0.1", 0) as listener:
-        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-
-
 async def test_a_failure_that_may_pass_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rpcshare.client.resubscribe._PASSING_DELAY", 0.01)
     main = Unreliable(None, "STORAGE_UNAVAILABLE", "RATE_LIMITED", None)
-    async with (
-        served(main) as url,
-        TcpProxy(url) as proxy,
-        rpcshare.ShareClient(proxy.url, reconnect=True) as client,
-        client.subscribe("share001") as events,
-    ):
-        assert (await anext(events)).sync_count == 1
-        await proxy.cut()
-        assert (await anext(events)).sync_count == 4
+    with served(main) as url, proxied(url) as proxy:
+        async with (
+            rpcshare.ShareClient(proxy.url, reconnect=True) as client,
+            client.subscribe("share001") as events,
+        ):
+            assert (await anext(events)).sync_count == 1
+            await proxy.cut()
+            assert (await anext(events)).sync_count == 4
     assert main.arguments == [("share001", None), ("share001", 1), ("share001", 1), ("share001", 1)]
 
 
 async def test_a_failure_that_will_not_pass_ends_the_stream() -> None:
-    async with (
-        served(Unreliable(None, "FORBIDDEN")) as url,
-        TcpProxy(url) as proxy,
-        rpcshare.ShareClient(proxy.url, reconnect=True) as client,
-        client.subscribe("share001") as events,
-    ):
-        await anext(events)
-        await proxy.cut()
-        with pytest.raises(RpcError) as caught:
+    with served(Unreliable(None, "FORBIDDEN")) as url, proxied(url) as proxy:
+        async with (
+            rpcshare.ShareClient(proxy.url, reconnect=True) as client,
+            client.subscribe("share001") as events,
+        ):
             await anext(events)
+            await proxy.cut()
+            with pytest.raises(RpcError) as caught:
+                await anext(events)
     assert caught.value.code == "FORBIDDEN"
 
 
@@ -321,12 +311,12 @@ async def test_what_arrives_twice_is_passed_on_once() -> None:
                 await on_event({"type": "sync", "shareID": share_id, "syncCount": count, "data": []})
             return RpcTarget()
 
-    async with (
-        served(Repeating()) as url,
-        rpcshare.ShareClient(url, reconnect=True) as client,
-        client.subscribe("share001", from_sync_count=3) as events,
-    ):
-        assert [(await anext(events)).sync_count for _ in range(2)] == [4, 5]
+    with served(Repeating()) as url:
+        async with (
+            rpcshare.ShareClient(url, reconnect=True) as client,
+            client.subscribe("share001", from_sync_count=3) as events,
+        ):
+            assert [(await anext(events)).sync_count for _ in range(2)] == [4, 5]
 
 
 def test_a_blocking_client_goes_on_after_a_restart(own_server: RunningServer) -> None:

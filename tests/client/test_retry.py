@@ -1,19 +1,21 @@
 """What becomes of calls when the connection is lost: before they were sent, and before they were answered."""
 
-import asyncio
 import gc
 import weakref
 from typing import Any
 
+import anyio
 import pytest
 from tcp_proxy import TcpProxy
-from waiting import begun, eventually, reached
+from waiting import begun, eventually, gathered, limited, others, reached
 
 import rpcshare
 from rpcshare import ConnectionState, SessionClosedError
 from rpcshare.client.backoff import Backoff
 from rpcshare.rpc import ConnectionLostError, EncodeError, RpcError, RpcTarget, rpc_method
 from running_server import RunningServer
+
+pytestmark = pytest.mark.on_trio_too
 
 
 class DisposedOf(RpcTarget):
@@ -43,9 +45,9 @@ async def test_calls_made_without_a_connection_go_out_in_order(
         share = await api.createShare("ses_queued01")
         await disconnect(connection, proxy)
         syncs = [begun(api.syncShare(share["id"], share["secret"], [part(n)])) for n in range(20)]
-        await asyncio.sleep(0)
+        await others()
         proxy.heal()
-        answers = await asyncio.gather(*syncs)
+        answers = await gathered(syncs)
         assert [answer["syncCount"] for answer in answers] == list(range(1, 21))
 
 
@@ -69,10 +71,10 @@ async def test_what_had_no_answer_is_asked_again_with_its_arguments_of_the_new_s
         proxy.stall()
         info = api.createShare("ses_again001")
         synced = [begun(api.syncShare(info.id, info.secret, [part(n)])) for n in range(3)]
-        await asyncio.sleep(0.05)  # so that they have left
+        await anyio.sleep(0.05)  # so that they have left
         proxy.heal()
         await proxy.cut()
-        assert [answer["syncCount"] for answer in await asyncio.gather(*synced)] == [1, 2, 3]
+        assert [answer["syncCount"] for answer in await gathered(synced)] == [1, 2, 3]
 
 
 async def test_what_was_carried_out_and_not_acknowledged_is_there_once(
@@ -90,7 +92,7 @@ async def test_what_was_carried_out_and_not_acknowledged_is_there_once(
                 pass
         proxy.heal()
         await proxy.cut()
-        await asyncio.gather(*syncs)
+        await gathered(syncs)
         found = await api.getShare(share["id"])
         assert [item["id"] for item in found["parts"]] == [f"prt_{n:05d}" for n in range(5)]
 
@@ -103,7 +105,7 @@ async def test_an_answer_that_came_is_used_by_what_is_asked_again(
         await info
         proxy.stall()
         synced = begun(api.syncShare(info.id, info.secret, [part(1)]))
-        await asyncio.sleep(0.05)
+        await anyio.sleep(0.05)
         proxy.heal()
         await proxy.cut()
         assert (await synced)["syncCount"] == 1
@@ -114,7 +116,7 @@ async def test_what_nobody_waits_for_is_done_all_the_same(server: RunningServer,
         share = await api.createShare("ses_again004")
         proxy.stall()
         api.syncShare(share["id"], share["secret"], [part(1)])
-        await asyncio.sleep(0.05)
+        await anyio.sleep(0.05)
         proxy.heal()
         await proxy.cut()
         async with rpcshare.ShareClient(server.url, token=server.token) as observer:
@@ -132,7 +134,7 @@ async def test_a_change_of_an_argument_after_the_call_is_not_sent(
         await disconnect(connection, proxy)
         items = [part(1, text="as called")]
         synced = begun(api.syncShare(share["id"], share["secret"], items))
-        await asyncio.sleep(0)
+        await others()
         items[0]["data"]["text"] = "changed"
         proxy.heal()
         await synced
@@ -144,7 +146,7 @@ async def test_what_may_not_be_done_twice_fails(server: RunningServer, proxy: Tc
     async with rpcshare.connect(proxy.url, token=server.token, reconnect=True) as api:
         proxy.stall()
         asked = begun(api[method]("nothing", None))
-        await asyncio.sleep(0)
+        await others()
         proxy.heal()
         await proxy.cut()
         with pytest.raises(SessionClosedError, match="the connection was lost"):
@@ -159,7 +161,7 @@ async def test_what_may_not_be_done_twice_is_done_once_if_it_was_never_sent(
         share = await api.createShare("ses_delete01")
         await disconnect(connection, proxy)
         deleted = begun(api.deleteShare(share["id"], share["secret"]))
-        await asyncio.sleep(0)
+        await others()
         proxy.heal()
         assert await deleted == {"success": True}
 
@@ -167,7 +169,7 @@ async def test_what_may_not_be_done_twice_is_done_once_if_it_was_never_sent(
 async def test_a_result_of_a_session_breaks_with_it(server: RunningServer, proxy: TcpProxy) -> None:
     async with rpcshare.connect(proxy.url, token=server.token, reconnect=True) as api:
         value = api.probeValue({})
-        await asyncio.sleep(0)
+        await others()
         await proxy.cut()
         await api.whoami()
         with pytest.raises(SessionClosedError):
@@ -192,9 +194,9 @@ async def test_a_call_that_was_given_up_before_it_was_sent_is_not_sent(
             lambda: api.syncShare(share["id"], share["secret"], [part(1)]),
         ):
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.01):
+                async with limited(0.01):
                     await call()
-        await asyncio.sleep(0)  # what is not referred to any longer is let go of in the next turn
+        await others()  # what is not referred to any longer is let go of in the next turn
         proxy.heal()
         assert (await api.getShareMetadata(share["id"]))["syncCount"] == 0
 
@@ -204,9 +206,9 @@ async def test_a_call_that_was_given_up_is_not_asked_again(server: RunningServer
         share = await api.createShare("ses_cancel02")
         proxy.stall()
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
+            async with limited(0.05):
                 await api.syncShare(share["id"], share["secret"], [part(1)])
-        await asyncio.sleep(0)
+        await others()
         proxy.heal()
         await proxy.cut()
         assert (await api.getShareMetadata(share["id"]))["syncCount"] == 0
@@ -217,9 +219,9 @@ async def test_more_calls_wait_than_a_server_takes_at_once(server: RunningServer
     async with connection as api:
         await disconnect(connection, proxy)
         asked = [begun(api.whoami()) for _ in range(3_000)]
-        await asyncio.sleep(0)
+        await others()
         proxy.heal()
-        await asyncio.gather(*asked)
+        await gathered(asked)
     assert proxy.accepted == 2
 
 
@@ -247,7 +249,7 @@ async def test_what_ends_every_session_is_given_up_and_nothing_else_is(
             begun(api.syncShare(share["id"], share["secret"], [part(number, text=text)]))
             for number, text in enumerate(texts)
         ]
-        outcomes = await asyncio.gather(*syncs, return_exceptions=True)
+        outcomes = await gathered(syncs)
         assert [type(outcome) for outcome in outcomes] == [dict, ConnectionLostError, dict]
 
 
@@ -266,9 +268,9 @@ async def test_what_waits_and_has_no_form_on_the_wire_fails_when_its_turn_comes(
     async with connection as api:
         await disconnect(connection, proxy)
         asked = [begun(api.syncShare(object())) for _ in range(2_000)]
-        await asyncio.sleep(0)
+        await others()
         proxy.heal()
-        for outcome in await asyncio.gather(*asked, return_exceptions=True):
+        for outcome in await gathered(asked):
             assert isinstance(outcome, EncodeError)
         assert (await api.whoami())["subject"] == "admin"
 
@@ -288,7 +290,7 @@ async def test_a_target_that_is_passed_lives_as_long_as_the_server_holds_it(serv
     async with rpcshare.connect(server.url, token=server.token, reconnect=True) as api:
         target = Callback()
         asked = api.probeValue({"nested": target})
-        await asyncio.sleep(0)
+        await others()
         assert not target.is_disposed
         with pytest.raises(RpcError):  # the server has no use for it
             await asked
@@ -303,7 +305,7 @@ async def test_functions_are_called_whether_the_call_had_to_wait_or_not(
         assert await api.probeCallback(lambda word: f"{word}!") == "server-called!"
         await disconnect(connection, proxy)
         asked = begun(api.probeCallback(lambda word: f"{word}?"))
-        await asyncio.sleep(0)
+        await others()
         proxy.heal()
         assert await asked == "server-called?"
 
@@ -313,7 +315,7 @@ async def test_a_map_is_applied_on_the_session_that_there_is(server: RunningServ
     async with connection as api:
         await disconnect(connection, proxy)
         asked = begun(api.whoami().scopes.map(lambda scope: {"scope": scope}))
-        await asyncio.sleep(0)
+        await others()
         proxy.heal()
         assert await asked == [{"scope": "admin"}]
 
@@ -368,8 +370,8 @@ class TestATargetThatWasPassedToACall:
         async with connection as api:
             await disconnect(connection, proxy)
             calls = [begun(api.nothing(targets[0])), begun(api.createShare("ses_none01", [targets[1]]))]
-            await asyncio.sleep(0)
-        await asyncio.gather(*calls, return_exceptions=True)
+            await others()
+        await gathered(calls)
         assert [target.disposals for target in targets] == [1, 1]
 
     async def test_is_disposed_of_if_there_will_be_no_other(

@@ -1,13 +1,15 @@
 """What a client sends to a server for the errors of its own functions."""
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 
 import pytest
-from websockets.asyncio.server import ServerConnection, serve
+from peers import served
+from waiting import limited
 
 import rpcshare
-from rpcshare.rpc import Connection, RpcError, RpcTarget, Stub, WebSocketTransport, rpc_method
+from rpcshare.rpc import RpcError, RpcTarget, Stub, rpc_method
+
+pytestmark = pytest.mark.on_trio_too
 
 
 class Caller(RpcTarget):
@@ -21,14 +23,10 @@ class Caller(RpcTarget):
 
 
 @pytest.fixture
-async def url() -> AsyncIterator[str]:
+def url() -> Iterator[str]:
     """A server that says what came of a function that was passed to it."""
-
-    async def handle(websocket: ServerConnection) -> None:
-        await Connection(WebSocketTransport(websocket), Caller(), call_grace=0).run()
-
-    async with serve(handle, "127.0.0.1", 0, compression=None) as server:
-        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/rpc"
+    with served(Caller()) as url:
+        yield url
 
 
 def failing() -> None:
@@ -38,14 +36,14 @@ def failing() -> None:
 @pytest.mark.parametrize("reconnect", [False, True])
 class TestTheErrorOfACallback:
     async def test_is_sent_without_its_stack(self, url: str, reconnect: bool) -> None:
-        async with asyncio.timeout(20), rpcshare.connect(url, reconnect=reconnect) as api:
+        async with limited(20), rpcshare.connect(url, reconnect=reconnect) as api:
             assert await api.errorOf(failing) == ["RangeError", "secret", None, {"more": 1}]
 
     async def test_is_sent_with_its_stack_if_on_send_error_returns_it(
         self, url: str, reconnect: bool
     ) -> None:
         connecting = rpcshare.connect(url, reconnect=reconnect, on_send_error=lambda error: error)
-        async with asyncio.timeout(20), connecting as api:
+        async with limited(20), connecting as api:
             assert await api.errorOf(failing) == ["RangeError", "secret", "a frame", {"more": 1}]
 
     async def test_is_replaced_by_another_that_on_send_error_returns(self, url: str, reconnect: bool) -> None:
@@ -56,7 +54,7 @@ class TestTheErrorOfACallback:
             return RpcError("hidden")
 
         async with (
-            asyncio.timeout(20),
+            limited(20),
             rpcshare.connect(url, reconnect=reconnect, on_send_error=hidden) as api,
         ):
             assert await api.errorOf(failing) == ["Error", "hidden", None, {}]

@@ -1,12 +1,15 @@
-"""Ways for a test to wait for what it is about, and for no longer."""
+"""Ways for a test to wait for what it is about, and for no longer; on asyncio and on trio."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
+
+import anyio
+from anyio.lowlevel import checkpoint
 
 from rpcshare import ConnectionState, StateChange
 from rpcshare.client import Reconnecting
+from rpcshare.rpc.event_loop import Future, running_loop
 
 
 async def reached(connection: Reconnecting, state: ConnectionState) -> StateChange:
@@ -21,13 +24,45 @@ async def reached(connection: Reconnecting, state: ConnectionState) -> StateChan
 async def eventually(condition: Callable[[], bool]) -> None:
     """Return once ``condition`` holds; what runs into the test's time limit never did."""
     while not condition():  # noqa: ASYNC110 -- it may be of anything
-        await asyncio.sleep(0.002)
+        await anyio.sleep(0.002)
 
 
-def begun(awaitable: Awaitable[Any]) -> asyncio.Task[Any]:
-    """Have ``awaitable`` awaited from now on."""
+def begun(awaitable: Awaitable[Any]) -> Future[Any]:
+    """Have ``awaitable`` awaited from now on, in the order of these calls."""
+    future: Future[Any] = running_loop().create_future()
 
-    async def wait() -> Any:
-        return await awaitable
+    async def wait() -> None:
+        try:
+            result = await awaitable
+        except Exception as exc:  # noqa: BLE001 -- for who waits
+            future.set_exception(exc)
+        else:
+            future.set_result(result)
 
-    return asyncio.create_task(wait())
+    running_loop().create_task(wait())
+    return future
+
+
+async def gathered(awaitables: list[Awaitable[Any]]) -> list[Any]:
+    """Await all at once; return what each yielded or raised."""
+
+    async def outcome(awaitable: Awaitable[Any]) -> Any:
+        try:
+            return await awaitable
+        except Exception as exc:  # noqa: BLE001 -- likewise
+            return exc
+
+    return [await each for each in [begun(outcome(awaitable)) for awaitable in awaitables]]
+
+
+async def others() -> None:
+    """Let the others run that can."""
+    for _ in range(5):
+        await checkpoint()
+
+
+@asynccontextmanager
+async def limited(seconds: float) -> AsyncIterator[None]:
+    """Raise TimeoutError if the block takes longer."""
+    with anyio.fail_after(seconds):
+        yield

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
+from other_thread import in_other_thread
+
 NODE = Path(__file__).parents[1] / "node"
 
 needs_npm = pytest.mark.skipif(
@@ -39,9 +41,15 @@ async def npm_client(url: str) -> dict[str, object]:
     return json.loads(output)
 
 
-@asynccontextmanager
-async def scripted(answer: Callable[[ServerConnection], Awaitable[None]]) -> AsyncIterator[str]:
+@contextmanager
+def scripted(answer: Callable[[ServerConnection], Awaitable[None]]) -> Iterator[str]:
     """Yield the URL of a server that does what ``answer`` does with each connection."""
+    with in_other_thread(_listening(answer)) as url:
+        yield url
+
+
+@asynccontextmanager
+async def _listening(answer: Callable[[ServerConnection], Awaitable[None]]) -> AsyncIterator[str]:
     async with serve(answer, "127.0.0.1", 0) as server:
         yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
 

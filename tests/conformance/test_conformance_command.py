@@ -63,7 +63,7 @@ async def test_a_failed_case_is_told_with_what_came_instead():
     async def nonsense(websocket):
         await websocket.send('["hello"]')
 
-    async with scripted(nonsense) as url:
+    with scripted(nonsense) as url:
         status, output, _ = await run("run", url, "--filter", "pull-twice")
     assert status == 1
     assert output.splitlines() == [

@@ -1,8 +1,8 @@
 """The runner against servers that do something else than the cases ask for."""
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from queue import Queue
 
 import pytest
 from websockets.asyncio.server import ServerConnection
@@ -20,6 +20,8 @@ from rpcshare.conformance.cases import (
     Step,
 )
 from rpcshare.conformance.runner import Failure, Outcome, run_cases
+
+pytestmark = pytest.mark.on_trio_too
 
 Answer = Callable[[ServerConnection], Awaitable[None]]
 
@@ -46,7 +48,7 @@ def sends(*messages: object, close: bool = False) -> Answer:
 
 async def play(answer: Answer, *steps: Step, time_limit: float = 5.0) -> Failure | None:
     case = Case(id="a-case", title="A case", checks=["M-6"], over=["websocket"], steps=list(steps))
-    async with scripted(answer) as url:
+    with scripted(answer) as url:
         (outcome,) = [outcome async for outcome in run_cases(url, [case], time_limit=time_limit)]
         return outcome.failure
 
@@ -121,12 +123,12 @@ async def test_of_several_courses_the_one_that_the_server_takes_is_followed():
 
 
 async def test_a_number_that_the_server_chose_is_sent_back_to_it():
-    heard = asyncio.Queue()
+    heard: Queue[object] = Queue()
 
     async def answer(websocket: ServerConnection) -> None:
         await websocket.send('["resolve",1,["export",-7]]')
         async for text in websocket:
-            await heard.put(json.loads(text))
+            heard.put(json.loads(text))
 
     counter = {"$id": "counter"}
     await play(
@@ -136,7 +138,7 @@ async def test_a_number_that_the_server_chose_is_sent_back_to_it():
         Closed(True),
         time_limit=0.2,
     )
-    assert await heard.get() == ["release", -7, 1]
+    assert heard.get(timeout=10) == ["release", -7, 1]
 
 
 async def test_a_number_stays_what_the_server_has_chosen():
@@ -152,9 +154,9 @@ async def test_each_entry_that_the_case_makes_counts_for_the_call_at_its_end():
 
 async def test_a_server_that_is_not_there_is_no_failed_case():
     case = Case(id="a", title="a", checks=[], over=["websocket"], steps=[])
-    async with scripted(sends()) as url:
+    with scripted(sends()) as url:
         pass
-    with pytest.raises(OSError, match="Connect call failed"):
+    with pytest.raises(OSError, match="onnect"):
         [outcome async for outcome in run_cases(url, [case])]
 
 

@@ -1,13 +1,21 @@
 """The cases against the target of this package, and against the same target made with npm's capnweb."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
+import trio
+from websockets.trio.server import ServerConnection, serve
 
 from conformance.servers import needs_npm, npm_target, over_websocket
+from other_thread import in_other_thread
 from rpcshare.conformance.cases import load_cases
 from rpcshare.conformance.runner import run_cases
 from rpcshare.conformance.serving import serving
+from rpcshare.conformance.target import ConformanceTarget
+from rpcshare.rpc import Connection, WebSocketTransport
+
+pytestmark = pytest.mark.on_trio_too
 
 
 async def failures(url: str, **options: bool) -> list[object]:
@@ -17,18 +25,32 @@ async def failures(url: str, **options: bool) -> list[object]:
 
 
 async def test_our_target_passes_over_websocket():
-    async with serving() as url:
+    with in_other_thread(serving()) as url:
         assert await failures(over_websocket(url)) == []
 
 
 async def test_our_target_passes_over_http():
-    async with serving() as url:
+    with in_other_thread(serving()) as url:
         assert await failures(url) == []
 
 
 async def test_our_target_passes_in_messagepack():
-    async with serving() as url:
+    with in_other_thread(serving()) as url:
         assert await failures(over_websocket(url), messagepack=True) == []
+
+
+def test_our_target_passes_on_trio():
+    async def handle(websocket: ServerConnection) -> None:
+        await Connection(WebSocketTransport(websocket), ConformanceTarget(), throttle=True).run()
+
+    async def failures_on_trio() -> list[object]:
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(partial(serve, handle, 0, host="127.0.0.1"))
+            found = await failures(f"ws://127.0.0.1:{server.listeners[0].socket.getsockname()[1]}/")
+            nursery.cancel_scope.cancel()
+        return found
+
+    assert trio.run(failures_on_trio) == []
 
 
 @pytest.fixture(scope="module")
