@@ -234,7 +234,7 @@ class RevocationList:
     def _warn_if_indirect(self, crl: x509.CertificateRevocationList) -> None:
         if _is_indirect(crl):
             logger.warning(
-                "%s holds an indirect revocation list of %r: its entries for other CAs' certificates do not count",
+                "%s holds an indirect revocation list of %r: its entries for other CAs do not count",
                 self._path,
                 crl.issuer.rfc4514_string(),
             )

@@ -184,8 +184,8 @@ class _Doctor:
             has = "the store has an older one" if found is not None else "the store has none"
             told = f"{has}, and a server has seen that {described(key, newest)}"
             finding = self._others.add(key, Problem.ROLLED_BACK, told)
-            if found is not None:
-                self._others.repairs.append((finding, partial(_put_back, self._store, found, newest)))
+            if found is not None or marks.is_newest(key, newest):
+                self._others.repairs.append((finding, partial(_put_back, self._store, key, found, newest)))
 
         await for_each(_each(marks), look, at_once=_AT_ONCE)
 
@@ -194,9 +194,9 @@ class _Doctor:
         return found.head.generation if found is not None and not found.head.deleted else None
 
 
-async def _put_back(store: ObjectStore, found: StoredObject, newest: bytes) -> bool:
+async def _put_back(store: ObjectStore, key: str, found: StoredObject | None, newest: bytes) -> bool:
     try:
-        await store.put(found.key, newest, if_match=found.etag)
+        await store.put(key, newest, if_absent=found is None, if_match=found.etag if found else None)
     except PreconditionFailedError:  # a server has just done so
         return False
     return True

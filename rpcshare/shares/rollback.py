@@ -2,8 +2,9 @@
 
 Nothing in a store tells an old object from the newest: encryption binds an object to its key, not to a time.
 So a server keeps high-water marks outside of the store, in its data directory: the newest state that it has
-seen of whatever must not come back, which are API keys that were revoked, shares that were deleted, and
-settings of shares that were changed. Where the store has an older one, the newest stands, and is put back.
+seen of whatever must not come back, which are API keys and tokens that were revoked, shares that were
+deleted, and settings of shares that were changed. Where the store has an older one, the newest stands, and is
+put back.
 
 What is no object of these kinds has no mark: log entries, which a server that has the share open misses by
 itself, and what no server with this data directory has ever seen.
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple, Self
 import msgspec
 
 from rpcshare.auth.api_keys import KEY_PREFIX, decode_key
+from rpcshare.auth.token_revocations import REVOKED_PREFIX
 from rpcshare.shares import objects
 from rpcshare.shares.version_order import Newer, newer
 from rpcshare.storage import (
@@ -113,6 +115,8 @@ class HighWaterMarks:
         mark = self._mark(key)
         if mark is None or mark.body == body:
             return None
+        if key.startswith(REVOKED_PREFIX):
+            return mark.body  # which never changes
         if body is None:
             return None if key.startswith(KEY_PREFIX) else _place_of(mark)
         match newer(mark.stored(), StoredObject(key, body, "")):
@@ -127,7 +131,7 @@ class HighWaterMarks:
         """Take note of what the store has, or has just taken, which is not older than what is known."""
         mark = self._mark(key)
         try:
-            if not key.startswith(KEY_PREFIX):
+            if _is_head(key):
                 self._note_generation(key, _generation(body), mark)
             if mark.body == body if mark is not None else not _must_not_come_back(key, body):
                 return
@@ -150,6 +154,23 @@ class HighWaterMarks:
         )
         self._forget_oldest("present")
 
+    def revocations(self) -> list[str]:
+        """Return the keys of the revocations of tokens that are known, in order."""
+        query = "SELECT key FROM marks WHERE key >= ? AND key < ? ORDER BY key"
+        try:
+            rows = self._database.execute(query, (REVOKED_PREFIX, REVOKED_PREFIX + "~")).fetchall()
+        except sqlite3.Error as exc:
+            self._failed(exc)
+            return []
+        return [key for (key,) in rows]
+
+    def forget(self, key: str) -> None:
+        """Take note that a server has removed the object at ``key``, which is of no use any more."""
+        try:
+            self._database.execute("DELETE FROM marks WHERE key = ?", (key,))
+        except sqlite3.Error as exc:
+            self._failed(exc)
+
     def is_newest(self, key: str, body: bytes) -> bool:
         """Whether ``body`` is the mark of the object at ``key``."""
         mark = self._mark(key)
@@ -160,9 +181,7 @@ class HighWaterMarks:
         return None if found is None else _Mark(key, found[0])
 
     def _is_former(self, key: str, body: bytes) -> bool:
-        if key.startswith(KEY_PREFIX):
-            return False
-        return self._is_former_generation(_generation(body))
+        return _is_head(key) and self._is_former_generation(_generation(body))
 
     def _is_former_generation(self, generation: str) -> bool:
         return self._ask("SELECT n FROM former WHERE generation = ?", generation) is not None
@@ -194,12 +213,18 @@ class HighWaterMarks:
 
 
 def has_marks(key: str) -> bool:
-    """Whether an object may have a mark: the head of a share, or an API key."""
-    return (key.startswith("share/") and key.endswith("/head")) or key.startswith(KEY_PREFIX)
+    """Whether an object may have a mark: the head of a share, an API key, or a revocation of tokens."""
+    return _is_head(key) or key.startswith((KEY_PREFIX, REVOKED_PREFIX))
+
+
+def _is_head(key: str) -> bool:
+    return key.startswith("share/") and key.endswith("/head")
 
 
 def _must_not_come_back(key: str, body: bytes) -> bool:
     """Whether there is something older of an object that would undo what somebody has done."""
+    if key.startswith(REVOKED_PREFIX):
+        return True
     try:
         if key.startswith(KEY_PREFIX):
             return decode_key(StoredObject(key, body, "")).revoked_at is not None
@@ -254,10 +279,25 @@ class RollbackCheckedStore:
     async def delete(self, keys: Sequence[str]) -> None:
         """Remove the objects at ``keys``; one that is not there is no error."""
         await self._inner.delete(keys)
+        for key in keys:
+            if key.startswith(REVOKED_PREFIX):
+                self._marks.forget(key)
 
     def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
         """Yield what is stored under ``prefix``, in key order, from behind ``start_after``."""
+        if prefix == REVOKED_PREFIX:
+            return self._revocations(start_after)
         return self._inner.list(prefix, start_after=start_after)
+
+    async def _revocations(self, start_after: str) -> AsyncIterator[ObjectInfo]:
+        """Yield the revocations of tokens: those of the store, and those that it has lost."""
+        lost = {key for key in self._marks.revocations() if key > start_after}
+        found = {info.key: info async for info in self._inner.list(REVOKED_PREFIX, start_after=start_after)}
+        for key in lost - found.keys():
+            if (checked := await self._checked(key)) is not None:
+                found[key] = ObjectInfo(key, checked.etag, len(checked.body))
+        for key in sorted(found):
+            yield found[key]
 
     async def scan(self, prefix: str, *, start_after: str = "") -> AsyncIterator[StoredObject]:
         """Yield the objects under ``prefix`` with their bodies, in key order, the newest known of each."""
@@ -363,6 +403,8 @@ def described(key: str, newest: bytes) -> str:
     """Return what the newest known state of an object is, in some words."""
     if key.startswith(KEY_PREFIX):
         return "the key has been revoked"
+    if key.startswith(REVOKED_PREFIX):
+        return "tokens have been revoked by it"
     head = msgspec.json.decode(newest, type=objects.Head)
     if head.deleted:
         return "the share has been deleted"

@@ -6,6 +6,8 @@ from share_stores import contents
 from rpcshare.auth.api_key_verifier import ApiKeyVerifier
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.credential import Credential, CredentialKind
+from rpcshare.auth.ended_tokens import EndedTokens, TokenClaims
+from rpcshare.auth.token_revocations import TokenRevocations
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.maintenance.doctor import examine
 from rpcshare.maintenance.findings import Problem
@@ -218,6 +220,33 @@ async def test_a_key_revoked_on_the_command_line_stays_so_once_a_server_has_seen
     assert await refusal(restarted.verify(shown(made))) is ErrorCode.UNAUTHORIZED
 
 
+def claims(token_id="one", issued_at=1.0):
+    return TokenClaims("https://id.example", token_id, "ci", issued_at)
+
+
+@pytest.mark.parametrize("of", [{"token_id": "one"}, {"subject": "ci"}, {}], ids=["token", "subject", "all"])
+async def test_revoked_tokens_stay_revoked(checked, store, of, caplog):
+    await TokenRevocations(store).revoke(**of)
+    await EndedTokens(checked()).refresh()
+    await put_back(store, {}, "auth/revoked/")
+    restarted = EndedTokens(checked())
+    await restarted.refresh()
+    assert await refusal(restarted.check(claims())) is ErrorCode.UNAUTHORIZED
+    assert "tokens have been revoked by it" in caplog.text
+    assert len(await TokenRevocations(store).list()) == 1
+
+
+async def test_a_revocation_that_a_server_has_removed_in_time_does_not_come_back(checked, store):
+    made = await TokenRevocations(store, clock=lambda: 0.0).revoke(token_id="one", expires_in="1d")
+    ended = EndedTokens(checked())
+    await ended.refresh()
+    await ended.prune()
+    restarted = EndedTokens(checked())
+    await restarted.refresh()
+    await restarted.check(claims())
+    assert f"auth/revoked/{made.id}" not in contents(store)
+
+
 # Telling of it
 
 
@@ -230,6 +259,7 @@ async def test_doctor_tells_of_what_was_put_back_and_puts_it_right(
     old = contents(store)
     await make_private(service, alice, share)
     await keys.revoke(made.kept.id)
+    ended = f"auth/revoked/{(await TokenRevocations(checked()).revoke()).id}"
     marks = HighWaterMarks.open(marks_path)
     report = await examine(store, patience=0, marks=marks)
     assert [finding.problem for finding in report.findings] == [Problem.INDEX] * len(report.findings)
@@ -237,7 +267,11 @@ async def test_doctor_tells_of_what_was_put_back_and_puts_it_right(
     for fix in (False, True):
         report = await examine(store, fix=fix, grace=0, patience=0, marks=marks)
         rolled_back = [each for each in report.findings if each.problem is Problem.ROLLED_BACK]
-        assert {each.place for each in rolled_back} == {objects.head_key(share), f"auth/key/{made.kept.id}"}
+        assert {each.place for each in rolled_back} == {
+            objects.head_key(share),
+            f"auth/key/{made.kept.id}",
+            ended,
+        }
         assert all(each.fixed is fix for each in rolled_back)
     report = await examine(store, patience=0, marks=marks)
     assert Problem.ROLLED_BACK not in {each.problem for each in report.findings}

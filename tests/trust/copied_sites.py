@@ -35,17 +35,21 @@ def finished(*words: object) -> Finished:
 class Site:
     """A store in ``folder``, or in a bucket, which servers are started on one after the other.
 
-    Each server has a data directory of its own: one that has seen what was ended would put it right.
+    Each server has a data directory of its own: one that has seen what was ended would put it right. If they
+    are to be one server that is started again, ``keeps_data`` is true.
     """
 
-    def __init__(self, folder: Path, name: str, store: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, name: str, store: str | None = None, *, keeps_data: bool = False
+    ) -> None:
         self.folder = folder
         self.name = name
         self.store = store or f"sqlite:///{folder}/{name}.sqlite3"
+        self._keeps_data = keeps_data
         self._servers = 0
 
     def serve(self, *options: str) -> RunningServer:
-        self._servers += 1
+        self._servers += not self._keeps_data
         return RunningServer(
             self.folder / f"{self.name}-{self._servers}",
             f"--store={self.store}",
