@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import click
 
 from rpcshare.config import Settings
-from rpcshare.storage import ObjectStore, StoreError, open_store
+from rpcshare.storage import MissingKeysError, ObjectStore, StoreError, check_needs_no_keys, open_store
 
 __all__ = ["STORE_SETTINGS", "configured_store", "opened_store"]
 
@@ -26,6 +26,7 @@ def configured_store(
         key_file=settings.encryption_key_file,
         allow_plain=settings.encryption_allow_plain,
         must_exist=must_exist,
+        is_readable=True,
     )
 
 
@@ -37,6 +38,7 @@ async def opened_store(
     key_file: Path | None = None,
     allow_plain: bool = False,
     must_exist: bool = True,
+    is_readable: bool = False,
 ) -> AsyncIterator[ObjectStore]:
     """Open the store at ``url``, which ``option`` gave.
 
@@ -46,9 +48,11 @@ async def opened_store(
         key_file: the file with its keys; None: what is there is read as it is.
         allow_plain: whether objects may be there that are not encrypted.
         must_exist: whether a file that is not there is an error, and not an empty store.
+        is_readable: whether an encrypted store without a key file is an error.
 
     Raises:
-        click.UsageError: ``url`` names no store, or the key file holds no keys.
+        click.UsageError: ``url`` names no store, the key file holds no keys, or there is none and the store
+            is encrypted.
         click.ClickException: the store cannot be opened, or failed while it was open.
     """
     if must_exist:
@@ -61,9 +65,13 @@ async def opened_store(
         raise click.ClickException(f"{option}: {exc}") from exc
     try:
         try:
+            if is_readable and key_file is None:
+                await check_needs_no_keys(store)
             yield store
         finally:
             await store.close()
+    except MissingKeysError as exc:
+        raise click.UsageError(str(exc)) from exc
     except StoreError as exc:
         raise click.ClickException(str(exc)) from exc
 

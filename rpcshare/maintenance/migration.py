@@ -17,6 +17,7 @@ from rpcshare.shares import objects
 from rpcshare.shares.version_order import Newer, merged, newer, reconciled
 from rpcshare.storage import (
     IDENTITY_KEY,
+    SERVED_WITH_KEY,
     ObjectInfo,
     ObjectStore,
     PreconditionFailedError,
@@ -372,7 +373,7 @@ async def _merged(
 
 async def _without_identity(found: AsyncIterator[T]) -> AsyncIterator[T]:
     async for each in found:
-        if each.key != IDENTITY_KEY:
+        if each.key not in (IDENTITY_KEY, SERVED_WITH_KEY):
             yield each
 
 

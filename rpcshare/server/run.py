@@ -56,7 +56,15 @@ from rpcshare.shares.context import LogSettings
 from rpcshare.shares.rollback import MARKS_FILE, HighWaterMarks, MarksError, RollbackCheckedStore
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.share_identity import Credentials
-from rpcshare.storage import ObjectStore, StoreError, open_store, store_identity
+from rpcshare.storage import (
+    MissingKeysError,
+    ObjectStore,
+    StoreError,
+    check_needs_no_keys,
+    note_shared_secret,
+    open_store,
+    store_identity,
+)
 from rpcshare.storage.conditional_write_probe import UnconditionalWritesError, check_conditional_writes
 from rpcshare.storage.sqlite_versions import wal_reset_warning
 
@@ -207,6 +215,7 @@ async def _serve(settings: Settings, ground: _Ground, worker: Worker | None) -> 
         store = await stack.enter_async_context(_opened_store(settings))
         broadcaster = await stack.enter_async_context(_opened_broadcaster(settings, worker, store))
         credentials = Credentials(ground.secret, base_url)
+        await _warn_of_another_shared_secret(store, credentials)
         audit = AuditLog()
         stack.callback(audit.close)
         limits = CallerLimits(
@@ -357,6 +366,8 @@ async def _opened_store(settings: Settings) -> AsyncIterator[ObjectStore]:
     except StoreError as exc:
         raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, str(exc)) from exc
     try:
+        if settings.encryption_key_file is None:
+            await _require_readable(store)
         if _may_be_shared(settings):
             await _require_conditional_writes(store, settings)
         if not settings.store_url.startswith("memory:"):
@@ -364,6 +375,27 @@ async def _opened_store(settings: Settings) -> AsyncIterator[ObjectStore]:
         yield store
     finally:
         await store.close()
+
+
+async def _require_readable(store: ObjectStore) -> None:
+    try:
+        await check_needs_no_keys(store)
+    except MissingKeysError as exc:
+        raise ConfigError(str(exc)) from exc
+    except StoreError as exc:
+        raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, str(exc)) from exc
+
+
+async def _warn_of_another_shared_secret(store: ObjectStore, credentials: Credentials) -> None:
+    try:
+        is_same = await note_shared_secret(store, credentials.fingerprint())
+    except StoreError as exc:
+        raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, str(exc)) from exc
+    if not is_same:
+        logger.warning(
+            "The store was served with another shared secret before. Secrets of shares, view tokens and "
+            "sign-ins that come from there are refused here. Servers on one store need one --shared-secret"
+        )
 
 
 def _checked_for_rollback(store: ObjectStore, path: Path) -> ObjectStore:

@@ -119,6 +119,10 @@ class Credentials:
         """Return an id that nobody has, most likely."""
         return session_id + secrets.token_hex(_ADDED // 2)
 
+    def fingerprint(self) -> str:
+        """Return what is the same for servers with the same shared secret, and does not tell it."""
+        return hmac.digest(self._shared_secret.bytes, b"rpcshare: which shared secret", "sha256")[:8].hex()
+
     def view_tokens(self) -> ViewTokens:
         """Return what makes and reads the view tokens of this server's shares."""
         return ViewTokens(self._shared_secret)

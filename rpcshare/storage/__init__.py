@@ -11,6 +11,7 @@ from rpcshare.storage.conditional_write_probe import (
 )
 from rpcshare.storage.factory import open_store
 from rpcshare.storage.memory import MemoryStore
+from rpcshare.storage.missing_keys import MissingKeysError, check_needs_no_keys
 from rpcshare.storage.sqlite import SqliteStore
 from rpcshare.storage.store import (
     AtomicStore,
@@ -23,13 +24,21 @@ from rpcshare.storage.store import (
     StoreError,
     StoreUsage,
 )
-from rpcshare.storage.store_identity import IDENTITY_KEY, StoreIdentity, store_identity
+from rpcshare.storage.store_identity import (
+    IDENTITY_KEY,
+    SERVED_WITH_KEY,
+    StoreIdentity,
+    note_shared_secret,
+    store_identity,
+)
 
 __all__ = [
     "IDENTITY_KEY",
+    "SERVED_WITH_KEY",
     "AtomicStore",
     "MeasuredStore",
     "MemoryStore",
+    "MissingKeysError",
     "ObjectInfo",
     "ObjectStore",
     "PreconditionFailedError",
@@ -42,6 +51,8 @@ __all__ = [
     "UnconditionalWritesError",
     "UselessConditionsError",
     "check_conditional_writes",
+    "check_needs_no_keys",
+    "note_shared_secret",
     "open_store",
     "store_identity",
 ]

@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from cryptography.exceptions import InvalidTag
 
 from rpcshare.storage.encryption_keys import KeyRing
+from rpcshare.storage.missing_keys import ENCRYPTED_MAGIC
 from rpcshare.storage.store import (
     AtomicStore,
     MeasuredStore,
@@ -33,7 +34,7 @@ from rpcshare.storage.store import (
 
 __all__ = ["EncryptedStore", "IntegrityError"]
 
-_MAGIC = b"RPSE"
+_MAGIC = ENCRYPTED_MAGIC
 _VERSION = 1
 _NONCE_SIZE = 12  # bytes
 _LARGE = 512 * 1024  # bytes that are not worked on in the event loop

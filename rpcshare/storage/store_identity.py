@@ -1,15 +1,19 @@
 """What tells one store from every other, copies made by ``migrate`` and ``restore`` included."""
 
 import secrets
+from contextlib import suppress
 
 import msgspec
 
 from rpcshare.storage.store import ObjectStore, PreconditionFailedError, StoreError
 
-__all__ = ["IDENTITY_KEY", "StoreIdentity", "store_identity"]
+__all__ = ["IDENTITY_KEY", "SERVED_WITH_KEY", "StoreIdentity", "note_shared_secret", "store_identity"]
 
 IDENTITY_KEY = "store/identity"
 """The key of the object that holds it. It is never copied to another store."""
+
+SERVED_WITH_KEY = "store/shared-secret"
+"""The key of the object that tells by which shared secret the store was served last. Likewise."""
 
 _VERSION = 1
 _ID_BYTES = 16
@@ -52,3 +56,25 @@ async def store_identity(store: ObjectStore) -> StoreIdentity:
     if identity.v != _VERSION or len(identity.secret) != _SECRET_BYTES:
         raise StoreError(f"{IDENTITY_KEY} is not what this version of rpcshare writes")
     return identity
+
+
+class _SharedSecret(msgspec.Struct, frozen=True, kw_only=True):
+    v: int = _VERSION
+    fingerprint: str
+
+
+async def note_shared_secret(store: ObjectStore, fingerprint: str) -> bool:
+    """Note by which shared secret ``store`` is served; return whether the last server had the same.
+
+    Raises:
+        StoreError: the store failed.
+    """
+    body = msgspec.json.encode(_SharedSecret(fingerprint=fingerprint))
+    found = await store.get(SERVED_WITH_KEY)
+    if found is not None and found.body == body:
+        return True
+    with suppress(PreconditionFailedError):  # another server starts at the same time
+        await store.put(
+            SERVED_WITH_KEY, body, if_absent=found is None, if_match=found.etag if found else None
+        )
+    return found is None
