@@ -1,68 +1,56 @@
-"""The calls to a server while sessions with it come and go."""
+"""The calls to a server while sessions with it come and go, and what each of them will yield."""
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections import deque
 from collections.abc import Callable
 
-import anyio
-
-from rpcshare.client.outcome import Operation, Outcome
-from rpcshare.rpc import EncodeError, RpcError, Session, SessionClosedError
-from rpcshare.rpc.event_loop import Task
-from rpcshare.rpc.event_loop_owner import EventLoopOwner
-from rpcshare.rpc.local_references import LocalReference
+from rpcshare.rpc import ConnectionLostError, EncodeError, Promise, Session, SessionClosedError, Stub
+from rpcshare.rpc.local_references import LocalReference, ValueReference
+from rpcshare.rpc.local_stubs import LocalOwner
 from rpcshare.rpc.payload import Payload
-from rpcshare.rpc.promises import BrokenReference
-from rpcshare.rpc.reference import Budget, Instructions, Path, Reference, Releasable
-from rpcshare.rpc.stub import reference_of
+from rpcshare.rpc.promises import BrokenReference, PendingReference
+from rpcshare.rpc.reference import Observer, Path, Reference
+from rpcshare.rpc.remote import FarReference
+from rpcshare.rpc.stub import path_of, reference_of
 
-__all__ = ["CallQueue", "tell_broken"]
-
-logger = logging.getLogger("rpcshare.client")
+__all__ = ["CallQueue", "QueuedCall", "on_this_session"]
 
 # How many calls may wait for their answers. A server bounds them (PROTOCOL.md, "Limits"), and many more
 # can have gathered while there was no session.
 WINDOW = 256
-
 
 # How many sessions in a row may end with the same call the first to wait for its answer. It may well be what
 # ends them: a server that cannot cope with what it is sent does not always get to say so. From the second
 # time on, nothing is sent with it that could be the culprit in its place.
 PATIENCE = 5
 
+# Close codes (RFC 6455 section 7.4.1) of a peer that cannot cope with what it was sent; it would not a second
+# time either.
+_REFUSALS = frozenset({1002, 1003, 1007, 1009})
 
-class CallQueue(EventLoopOwner):
+
+class CallQueue(LocalOwner):
     """The calls that wait for a session or for their answers, and the owner of the references to both."""
 
     def __init__(self) -> None:
         super().__init__()
         # Why nothing is asked any longer; None as long as something may be.
         self.closed: SessionClosedError | None = None
+        # Breaks when there will be no other session.
+        self.lifetime = PendingReference(self)
         # The session that there is.
         self._session: Session | None = None
         # In the order in which they are sent, again or for the first time.
-        self._waiting: deque[Operation] = deque()
+        self._waiting: deque[QueuedCall] = deque()
         self._is_sending = False
         # Sent, not answered, and to be sent again should the session end.
-        self._sent: dict[Operation, None] = {}
-        # The call that has waited longest when the last session ended, and how many ended so.
-        self._stuck: Operation | None = None
-        self._times_stuck = 0
+        self._sent: dict[QueuedCall, None] = {}
         # Answered, and to be sent again all the same: what a subscription is.
-        self._standing: dict[Operation, None] = {}
-        # Those that are going to be sent again, but not yet.
-        self._delayed: dict[Operation, Task] = {}
-
-        self._closed_callbacks: list[Callable[[Exception], None]] = []
-        self._abandoned: deque[Releasable] = deque()
-        self._thread = threading.get_ident()
-        # Whether what is abandoned is about to be released.
-        self._scheduled = False
-
-    # As sessions come and go.
+        self._standing: dict[QueuedCall, None] = {}
+        # The call that has waited longest when the last session ended, and how many ended so.
+        self._stuck: QueuedCall | None = None
+        self._times_stuck = 0
 
     def begin_session(self, session: Session) -> None:
         """Ask everything of the main target of ``session`` from here on."""
@@ -73,85 +61,49 @@ class CallQueue(EventLoopOwner):
         """Keep everything for the next session. The one that was is over, and its calls have failed."""
         session, self._session = self._session, None
         oldest = next(iter(self._sent), None)
-        if oldest is None or oldest is not self._stuck:
-            self._stuck = oldest
-            self._times_stuck = 0
-        self._times_stuck += 1
-        again: list[Operation] = [*self._standing, *self._sent]
+        self._times_stuck = self._times_stuck + 1 if oldest is not None and oldest is self._stuck else 1
+        self._stuck = oldest
+        again = [*self._standing, *self._sent]
         self._standing.clear()
         self._sent.clear()
         for call in again:
             call.forget_attempt()
         self._waiting.extendleft(reversed(again))
         if oldest is not None and session is not None and self._times_stuck >= PATIENCE:
-            self._stuck = None
-            self._times_stuck = 0
-            self._waiting.remove(oldest)
+            self.remove(oldest)
             oldest.fail(session.closed or SessionClosedError("the session has ended"))
 
     def close(self, error: SessionClosedError) -> None:
         """Fail everything: there will be no other session."""
         self.closed = error
         self.end_session()
-        delayed, self._delayed = self._delayed, {}
-        for operation, task in delayed.items():
-            task.cancel()
-            self._waiting.append(operation)
         while self._waiting:
             self._waiting.popleft().fail(error)
-        callbacks, self._closed_callbacks = self._closed_callbacks, []
-        tell_broken(callbacks, error)
+        self.lifetime.settle(BrokenReference(self, error))
 
-    def on_closed(self, callback: Callable[[Exception], None]) -> None:
-        """Have ``callback`` called when there will be no other session; at once if that is so already."""
+    def add(self, call: QueuedCall) -> Reference:
+        """Have ``call`` sent after those before it; return what it will yield."""
         if self.closed is not None:
-            callback(self.closed)
+            call.fail(self.closed)
         else:
-            self._closed_callbacks.append(callback)
+            self._waiting.append(call)
+            self._send_waiting()
+        return call
 
-    # As operations use it.
-
-    def add(self, operation: Operation) -> None:
-        """Have ``operation`` issued after those before it."""
-        if self.closed is not None:
-            operation.fail(self.closed)
-            return
-        self._waiting.append(operation)
-        self._send_waiting()
-
-    def sent(self, call: Operation) -> None:
-        """Note that ``call`` waits for its answer."""
-        self._sent[call] = None
-
-    def answered(self, call: Operation, *, stands: bool = False) -> None:
-        """Note that ``call`` does not; one that ``stands`` is sent again on the next session."""
-        self._sent.pop(call, None)
+    def remove(self, call: QueuedCall, *, stands: bool = False) -> None:
+        """Forget ``call``, wherever it is; one that ``stands`` is sent again on the next session."""
+        if call in self._sent:
+            del self._sent[call]
+        elif call in self._standing:
+            del self._standing[call]
+        elif call in self._waiting:
+            self._waiting.remove(call)
+        if stands:
+            self._standing[call] = None
         if call is self._stuck:
             self._stuck = None
             self._times_stuck = 0
-        if stands:
-            self._standing[call] = None
         self._send_waiting()
-
-    def remove(self, operation: Operation) -> None:
-        """Forget ``operation``, wherever it is."""
-        task = self._delayed.pop(operation, None)
-        if task is not None:
-            task.cancel()
-        if operation in self._waiting:
-            self._waiting.remove(operation)
-        self._standing.pop(operation, None)
-        self.answered(operation)
-
-    def add_later(self, delay: float, operation: Operation) -> None:
-        """Have ``operation`` issued in ``delay`` seconds."""
-
-        async def add() -> None:
-            await anyio.sleep(delay)
-            del self._delayed[operation]
-            self.add(operation)
-
-        self._delayed[operation] = self._loop.create_task(add())
 
     def _send_waiting(self) -> None:
         if self._is_sending:
@@ -161,14 +113,14 @@ class CallQueue(EventLoopOwner):
             while self._waiting and len(self._sent) < (WINDOW if self._times_stuck < 2 else 1):
                 if self._session is None or self._session.closed is not None:
                     return
-                self._waiting.popleft().issue(reference_of(self._session.remote_main))
+                call = self._waiting.popleft()
+                if call.is_retried:
+                    self._sent[call] = None
+                call.send(reference_of(self._session.remote_main))
         finally:
             self._is_sending = False
 
     # As an owner of references (rpcshare.rpc.reference.Owner).
-
-    def _reference_to(self, target: object) -> LocalReference:
-        return _Kept(self, target)
 
     def invoke(self, reference: Reference, path: Path, arguments: tuple[object, ...]) -> Reference:
         """Call what ``path`` of ``reference`` leads to, with arguments that the application keeps.
@@ -176,41 +128,129 @@ class CallQueue(EventLoopOwner):
         Raises:
             EncodeError: an argument has no form on the wire, and that is known already.
         """
-        result = reference.call(path, Payload.lend(self, arguments))
-        settled = result.resolution if isinstance(result, Outcome) else result
+        result = super().invoke(reference, path, arguments)
+        settled = result.resolution or result
         if isinstance(settled, BrokenReference) and isinstance(settled.error, EncodeError):
             raise settled.error
         return result
 
-    def apply_map(
+    def _reference_to(self, target: object) -> LocalReference:
+        return _Kept(self, target)
+
+
+class QueuedCall(PendingReference):
+    """A call that has not been sent, or is sent again until there is an answer; what it will yield.
+
+    Args:
+        queue: sends it.
+        ask: asks it of the main target of a session.
+        let_go: lets go of what is to be asked, when it is not any longer.
+        is_retried: whether it may be sent again. If not, what it yields is the session's that it was sent on.
+    """
+
+    __slots__ = ("_ask", "_let_go", "_queue", "attempt", "is_retried", "observers")
+
+    def __init__(
         self,
-        value: object,  # noqa: ARG002 -- none of them is looked at
-        captures: list[Reference],
-        instructions: Instructions,  # noqa: ARG002
-        budget: Budget,  # noqa: ARG002
+        queue: CallQueue,
+        ask: Callable[[Reference], Reference],
+        let_go: Callable[[], None],
         *,
-        fixed: bool,  # noqa: ARG002
-    ) -> Reference:
-        """Refuse: values are a session's, and mapped by it."""
-        for capture in captures:
-            capture.release()
-        return BrokenReference(self, RpcError("there is nothing here to apply a function to"))
+        is_retried: bool = False,
+    ) -> None:
+        super().__init__(queue)
+        self._queue = queue
+        self._ask = ask
+        self._let_go = let_go
+        self.is_retried = is_retried
+        # What the session calls the result until there is one; its other calls are pipelined on that.
+        self.attempt: Reference | None = None
+        # How many of those who wait for it want nothing but to know. The others are calls that depend on it.
+        self.observers = 0
 
-    def abandon(self, reference: Releasable) -> None:
-        """Release ``reference`` soon, on the event loop's own thread."""
-        self._abandoned.append(reference)
-        if self._scheduled or self._loop.is_closed():
-            return
-        self._scheduled = True
-        if threading.get_ident() == self._thread:
-            self._loop.call_soon(self._release_abandoned)
+    def send(self, main: Reference) -> None:
+        """Ask it, and for the answer: without, nobody would know what has to be sent again."""
+        attempt = self._ask(main)
+        if self.is_retried:
+            self.attempt = attempt
+            attempt.when_settled(lambda answer: self._answered(attempt, answer))
         else:
-            self._loop.call_soon_threadsafe(self._release_abandoned)
+            self.settle(attempt)
 
-    def _release_abandoned(self) -> None:
-        self._scheduled = False
-        while self._abandoned:
-            self._abandoned.popleft().release()
+    def _answered(self, attempt: Reference, answer: Payload | Exception) -> None:
+        is_lost = isinstance(answer, ConnectionLostError) and answer.close_code not in _REFUSALS
+        if self.attempt is attempt and not is_lost:
+            self.conclude(attempt, answer)
+
+    def conclude(self, attempt: Reference, answer: Payload | Exception) -> None:  # noqa: ARG002
+        """Take the answer, which ``attempt`` has as well."""
+        self.attempt = None
+        self._queue.remove(self)
+        self._let_go()
+        self.settle(attempt)
+
+    def fail(self, error: Exception) -> None:
+        """Give up: there will be no session for it."""
+        self._let_go()
+        self.settle(BrokenReference(self._queue, error))
+
+    def withdraw(self) -> None:
+        """Give up: nobody wants the outcome."""
+        self._queue.remove(self)
+        self.forget_attempt()
+        self._let_go()
+
+    def forget_attempt(self) -> None:
+        """Let go of what the session knows of it."""
+        attempt, self.attempt = self.attempt, None
+        if attempt is not None:
+            attempt.release()
+
+    def drop(self) -> None:
+        """Withdraw what was waited for and is not any longer; what nobody ever waited for is still done."""
+        super().drop()
+        if self._resolution is None and 0 < self.observers == len(self._waiting):
+            self.withdraw()
+
+    def when_settled(self, observer: Observer) -> None:
+        """Have ``observer`` called with it."""
+        self.observers += 1
+        super().when_settled(observer)
+
+    def get(self, path: Path) -> Reference:
+        """Return a part of it, which is only read once the whole has come."""
+        if not path or self._resolution is not None:
+            return super().get(path)
+        part = _Part(self, path)
+        self._waiting.append(lambda resolution: (part, resolution.get(path)))
+        return part
+
+
+class _Part(PendingReference):
+    """A property of what a call will yield, known by where it is."""
+
+    __slots__ = ("_is_observed", "origin", "path")
+
+    def __init__(self, origin: QueuedCall, path: Path) -> None:
+        super().__init__(origin.owner)
+        self.origin = origin.retain()
+        self.path = path
+        self._is_observed = False
+
+    def drop(self) -> None:
+        super().drop()
+        self.origin.release()
+
+    def when_settled(self, observer: Observer) -> None:
+        if not self._is_observed:
+            self._is_observed = True
+            self.origin.observers += 1
+        super().when_settled(observer)
+
+    def get(self, path: Path) -> Reference:
+        if not path or self._resolution is not None:
+            return super().get(path)
+        return self.origin.get((*self.path, *path))
 
 
 class _Kept(LocalReference):
@@ -233,11 +273,31 @@ class _Kept(LocalReference):
             super().drop()  # there was no session for it
 
 
-def tell_broken(callbacks: list[Callable[[Exception], None]], error: Exception) -> None:
-    """Call each of ``callbacks``, whatever the others do."""
-    for callback in callbacks:
-        try:
-            callback(error)
-        except Exception:
-            # Whoever has just learned that this is broken has others to tell.
-            logger.exception("an on_broken callback failed")
+def on_this_session(arguments: Payload) -> Payload:
+    """Have ``arguments``, which are private, say of each queued call in them what the session calls it."""
+    for container, key, promise in arguments.promises:
+        replacement = _on_this_session(promise)
+        if replacement is None:
+            continue
+        container[key] = replacement  # type: ignore[call-overload, index]  # arguments are a list, and what is in them
+        if isinstance(replacement, Stub) and arguments.stubs is not None:
+            arguments.stubs.append(replacement)
+    return arguments
+
+
+def _on_this_session(promise: Promise) -> object:
+    """Return the promise of the session, or the plain value, that stands for ``promise``; None for itself."""
+    reference: Reference = reference_of(promise)
+    path = path_of(promise)
+    if isinstance(reference, _Part) and reference.resolution is None:
+        path = (*reference.path, *path)
+        reference = reference.origin
+    if isinstance(reference, QueuedCall) and reference.resolution is None:
+        return None if reference.attempt is None else Promise(reference.attempt.retain(), path)
+    while isinstance(reference, _Part | QueuedCall | FarReference) and reference.resolution is not None:
+        reference = reference.resolution
+    if isinstance(reference, FarReference):
+        return Promise(reference.retain(), path)
+    if isinstance(reference, ValueReference) and isinstance(reference.payload.value, str | int | float):
+        return reference.payload.value
+    return None

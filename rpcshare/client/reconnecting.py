@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import logging
-from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from types import TracebackType
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
 import msgspec
@@ -19,34 +17,21 @@ from rpcshare.client.backoff import Backoff
 from rpcshare.client.call_queue import CallQueue
 from rpcshare.client.connect_failures import ConnectFailedError
 from rpcshare.client.forks import ForkedError, break_after_fork
-from rpcshare.client.resubscribe import subscribe
-from rpcshare.client.retry import MainReference, RepeatedCall, Repetition
+from rpcshare.client.retry import MainReference
 from rpcshare.errors import ShareError
 from rpcshare.rpc import SessionClosedError, Stub
-from rpcshare.rpc.driver import Driver
 from rpcshare.rpc.event_loop import Task, running_loop
-from rpcshare.rpc.waiting import Signal, finished
+from rpcshare.rpc.waiting import Signal, finished, until
 
-__all__ = ["Attempt", "ConnectionState", "Reconnecting", "StateChange", "Token"]
+if TYPE_CHECKING:
+    from rpcshare.client.connecting import Connecting
+
+__all__ = ["ConnectionState", "Reconnecting", "StateChange", "Token"]
 
 logger = logging.getLogger("rpcshare.client")
 
 Token: TypeAlias = str | Callable[[], str | Awaitable[str]]
 """A credential, or what returns a fresh one for each handshake."""
-
-# What may be carried out twice: it reads, is idempotent by item, or goes on where it was.
-REPEATED: Mapping[str, Repetition] = {
-    "createShare": RepeatedCall,
-    "syncShare": RepeatedCall,
-    "updateShare": RepeatedCall,
-    "createViewToken": RepeatedCall,
-    "unlockShare": RepeatedCall,
-    "getShare": RepeatedCall,
-    "getShareMetadata": RepeatedCall,
-    "listShares": RepeatedCall,
-    "whoami": RepeatedCall,
-    "subscribe": subscribe,
-}
 
 # Of a server that asks to be left alone for longer, the wish is not granted; in seconds.
 LONGEST_RETRY_AFTER = 300.0
@@ -79,41 +64,13 @@ class StateChange(msgspec.Struct, frozen=True):
     """When to connect again (UTC); only while ``waiting``."""
 
 
-class Attempt(Protocol):
-    """One connection, entered to make it (:class:`~rpcshare.client.connecting.Connecting`)."""
+class _Step:
+    """A change, and the next one as soon as there is one."""
 
-    connection: Driver | None
-
-    async def __aenter__(self) -> Stub:
-        """Make it. Raises OSError if that may go better another time."""
-        ...
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End it."""
-        ...
-
-
-class _Watcher:
-    """The changes that one who follows them has not seen yet."""
-
-    def __init__(self) -> None:
-        self._changes: deque[StateChange] = deque()
-        self._has_changes = Signal()
-
-    def tell(self, change: StateChange) -> None:
-        self._changes.append(change)
-        self._has_changes.set()
-
-    async def next(self) -> StateChange:
-        while not self._changes:
-            self._has_changes.clear()
-            await self._has_changes.wait()
-        return self._changes.popleft()
+    def __init__(self, change: StateChange) -> None:
+        self.change = change
+        self.next = self
+        self.is_past = Signal()
 
 
 class Reconnecting:
@@ -134,7 +91,7 @@ class Reconnecting:
 
     def __init__(
         self,
-        attempt: Callable[[str | None], Attempt],
+        attempt: Callable[[str | None], Connecting],
         *,
         token: Token | None = None,
         backoff: Backoff | None = None,
@@ -142,17 +99,16 @@ class Reconnecting:
         self._attempt = attempt
         self._token = token
         self._backoff = backoff or Backoff()
-        self._change = StateChange(ConnectionState.CONNECTING)
-        self._watchers: set[_Watcher] = set()
+        self._step = _Step(StateChange(ConnectionState.CONNECTING))
         self._calls: CallQueue | None = None
-        self._current: Attempt | None = None
+        self._current: Connecting | None = None
         self._keeper: Task | None = None
+        # Connections that are over, with what they still have to do.
+        self._endings: set[Task] = set()
         # When an attempt first failed in a way that no other can change, of those in a row; None: it has not.
         self._hopeless_since: float | None = None
         self._has_been_connected = False
         self._is_failing = False
-        # Connections that are over, with what they still have to do.
-        self._endings: set[Task] = set()
 
     async def __aenter__(self) -> Stub:
         """Begin, and return the stub of whichever session there is.
@@ -168,17 +124,15 @@ class Reconnecting:
         break_after_fork(self)
         self._keeper = running_loop().create_task(self._keep())
         try:
-            async with contextlib.aclosing(self.changes()) as changes:
-                async for change in changes:
-                    if change.state is not ConnectionState.CONNECTING:
-                        break
+            while self.state is ConnectionState.CONNECTING:
+                await self._step.is_past.wait()
         except BaseException:
             await self._close()
             raise
-        if self.state is ConnectionState.CLOSED and self._change.reason is not None:
+        if self.state is ConnectionState.CLOSED and self.last_change.reason is not None:
             await self._close()
-            raise self._change.reason
-        return Stub(MainReference(self._calls, REPEATED))
+            raise self.last_change.reason
+        return Stub(MainReference(self._calls))
 
     async def __aexit__(
         self,
@@ -191,12 +145,12 @@ class Reconnecting:
     @property
     def state(self) -> ConnectionState:
         """Where it is now."""
-        return self._change.state
+        return self.last_change.state
 
     @property
     def last_change(self) -> StateChange:
         """How it came to be there."""
-        return self._change
+        return self._step.change
 
     @property
     def closed(self) -> SessionClosedError | None:
@@ -205,59 +159,48 @@ class Reconnecting:
 
     async def changes(self) -> AsyncGenerator[StateChange, None]:
         """Yield how it is now, and then each change, ``closed`` being the last."""
-        watcher = _Watcher()
-        self._watchers.add(watcher)
-        try:
-            change = self._change
-            yield change
-            while change.state is not ConnectionState.CLOSED:
-                change = await watcher.next()
-                yield change
-        finally:
-            self._watchers.discard(watcher)
+        step = self._step
+        yield step.change
+        while step.change.state is not ConnectionState.CLOSED:
+            await step.is_past.wait()
+            step = step.next
+            yield step.change
 
     def _move(self, change: StateChange) -> None:
-        self._change = change
-        for watcher in self._watchers:
-            watcher.tell(change)
-
-    # The life of it, from the first attempt to the last session.
+        before, self._step = self._step, _Step(change)
+        before.next = self._step
+        before.is_past.set()
 
     async def _keep(self) -> None:
+        """Connect, again and again, until there is no use in another attempt."""
         try:
             while True:
-                await self._wait(*await self._connect_once())
+                self._move(StateChange(ConnectionState.CONNECTING, self.last_change.reason))
+                reason, delay = await self._connect_once()
+                if not self._is_failing:
+                    self._is_failing = True
+                    logger.warning("no connection, trying again until there is one: %s", reason)
+                next_attempt = datetime.now(UTC) + timedelta(seconds=delay)
+                self._move(StateChange(ConnectionState.WAITING, reason, next_attempt))
+                await anyio.sleep(delay)
         except Exception as exc:  # noqa: BLE001 -- whatever it is, it is what watchers and callers are told
             self._end(exc)
 
     async def _connect_once(self) -> tuple[Exception, float]:
-        """Connect, and stay connected; return what came in the way, and for how many seconds to wait now.
-
-        Raises:
-            Exception: there is no use in another attempt.
-        """
-        self._move(StateChange(ConnectionState.CONNECTING, self._change.reason))
+        """Connect, and stay connected; return what came in the way, and for how many seconds to wait now."""
         try:
-            attempt = self._attempt(await self._fresh_token())
+            token = self._token() if callable(self._token) else self._token
+            attempt = self._attempt(await token if inspect.isawaitable(token) else token)
             await attempt.__aenter__()
         except OSError as exc:
             self._require_hope(exc)
             retry_after = min(getattr(exc, "retry_after", None) or 0.0, LONGEST_RETRY_AFTER)
-            delay = self._backoff.after_failure(retry_after)
-            self._log_failure(exc)
-            return exc, delay
-        self._hopeless_since = None
-        self._has_been_connected = True
-        if self._is_failing:
-            logger.info("connected again")
-        clock = anyio.current_time
-        began = clock()
-        error = await self._stay_connected(attempt)
-        lasted = clock() - began
-        if self._backoff.is_good(lasted):
-            self._is_failing = False
-        self._log_failure(error)
-        return error, self._backoff.after_connection(lasted)
+            return exc, self._backoff.after_failure(retry_after)
+        began = anyio.current_time()
+        reason = await self._stay_connected(attempt)
+        lasted = anyio.current_time() - began
+        self._is_failing = self._is_failing and not self._backoff.is_good(lasted)
+        return reason, self._backoff.after_connection(lasted)
 
     def _require_hope(self, failure: OSError) -> None:
         """Return if another attempt may succeed; raise ``failure`` if there is no use in one."""
@@ -265,27 +208,23 @@ class Reconnecting:
             self._hopeless_since = None
             return
         now = anyio.current_time()
-        if self._hopeless_since is None:
-            self._hopeless_since = now
+        self._hopeless_since = now if self._hopeless_since is None else self._hopeless_since
         if not self._has_been_connected or now - self._hopeless_since >= PERMANENT_FAILURES_LAST:
             raise failure
 
-    def _log_failure(self, reason: Exception) -> None:
-        if not self._is_failing:
-            self._is_failing = True
-            logger.warning("no connection, trying again until there is one: %s", reason)
-
-    async def _stay_connected(self, attempt: Attempt) -> SessionClosedError:
+    async def _stay_connected(self, attempt: Connecting) -> SessionClosedError:
         """Use a connection until it ends; return why it did."""
         assert attempt.connection is not None  # noqa: S101 -- it has been entered
         assert self._calls is not None  # noqa: S101 -- likewise
         session = attempt.connection.session
         self._current = attempt
-        ended = Signal()
-        session.remote_main.on_broken(lambda _error: ended.set())
+        self._has_been_connected = True
+        self._hopeless_since = None
+        if self._is_failing:
+            logger.info("connected again")
         self._move(StateChange(ConnectionState.CONNECTED))
         self._calls.begin_session(session)
-        await ended.wait()
+        await until(lambda fire: session.remote_main.on_broken(lambda _error: fire()))
         self._calls.end_session()
         self._current = None
         # Functions that it has called may still be at work, and the next connection does not wait for them.
@@ -295,55 +234,38 @@ class Reconnecting:
         assert session.closed is not None  # noqa: S101 -- that breaks its main target
         return session.closed
 
-    async def _wait(self, reason: Exception, delay: float) -> None:
-        next_attempt = datetime.now(UTC) + timedelta(seconds=delay)
-        self._move(StateChange(ConnectionState.WAITING, reason, next_attempt))
-        await anyio.sleep(delay)
-
-    async def _fresh_token(self) -> str | None:
-        if self._token is None or isinstance(self._token, str):
-            return self._token
-        token = self._token()
-        return await token if inspect.isawaitable(token) else token
-
-    # Its end.
-
     def _end(self, reason: Exception | None) -> None:
         """Fail whatever waits, for good."""
         if self.state is ConnectionState.CLOSED:
             return
-        if reason is None:
-            error = SessionClosedError("the connection was closed by this side")
-        else:
+        error = SessionClosedError("the connection was closed by this side")
+        if reason is not None:
             if self._has_been_connected or self._is_failing:  # else it is raised on entering
                 logger.warning("the connection is given up: %s", reason)
             code = str(reason.code) if isinstance(reason, ShareError) else None
             error = SessionClosedError(f"the connection was given up: {reason}", code=code)
-        assert self._calls is not None  # noqa: S101 -- it has been entered
-        self._calls.close(error)
+        if self._calls is not None:
+            self._calls.close(error)
         self._move(StateChange(ConnectionState.CLOSED, reason))
+
+    async def _close(self) -> None:
+        # Who is cancelled has an end of its own to see to.
+        with anyio.CancelScope(shield=True):
+            self._end(None)
+            current, self._current = self._current, None
+            if self._keeper is not None:
+                self._keeper.cancel()
+                await finished(self._keeper)
+            if current is not None:
+                await current.__aexit__(None, None, None)
+            await finished(*self._endings)
 
     def break_copy(self) -> None:
         """Fail whatever is asked in a process that was forked from the one that has the connection."""
         if self._calls is not None:
             self._calls.closed = ForkedError()
         # What waits, and the tasks, are the other process's.
-        self._change = StateChange(ConnectionState.CLOSED, ForkedError())
+        self._step = _Step(StateChange(ConnectionState.CLOSED, ForkedError()))
         self._current = None
         self._keeper = None
         self._endings = set()
-
-    async def _close(self) -> None:
-        # Who is cancelled has an end of its own to see to.
-        with anyio.CancelScope(shield=True):
-            await self._end_all()
-
-    async def _end_all(self) -> None:
-        self._end(None)
-        current, self._current = self._current, None
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await finished(self._keeper)
-        if current is not None:
-            await current.__aexit__(None, None, None)
-        await finished(*self._endings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from rpcshare.rpc.budget import UNLIMITED
 from rpcshare.rpc.errors import RpcError
@@ -31,11 +32,12 @@ class EventLoopOwner(ABC):
         """Have ``call`` carried out after all those asked for before."""
         self.run(_carry_out(call))  # tasks begin in the order in which they were made
 
-    def run(self, work: Coroutine[None, None, None]) -> None:
+    def run(self, work: Coroutine[Any, Any, None]) -> Task:
         """Have ``work`` done, which says itself if it fails."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def near(self, target: object) -> LocalReference:
         """Return the one reference to a target or a function of this side."""

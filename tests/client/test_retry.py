@@ -6,6 +6,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from tcp_proxy import TcpProxy
 from waiting import begun, eventually, gathered, limited, others, reached
 
@@ -290,7 +291,7 @@ async def test_a_target_that_is_passed_lives_as_long_as_the_server_holds_it(serv
     async with rpcshare.connect(server.url, token=server.token, reconnect=True) as api:
         target = Callback()
         asked = api.probeValue({"nested": target})
-        await others()
+        await checkpoint()  # it is on its way
         assert not target.is_disposed
         with pytest.raises(RpcError):  # the server has no use for it
             await asked
@@ -340,7 +341,7 @@ async def test_nothing_piles_up(server: RunningServer, proxy: TcpProxy) -> None:
         await eventually(lambda: (session.stats().imports, session.stats().exports) == (1, 1))
         calls = connection._calls
         assert calls is not None
-        held = (calls._waiting, calls._sent, calls._standing, calls._near, calls._delayed)
+        held = (calls._waiting, calls._sent, calls._standing, calls._near, calls._tasks)
         assert not any(held)
 
 
