@@ -15,6 +15,8 @@ from rpcshare.rpc.errors import LimitExceededError, RpcError
 __all__ = [
     "CALL_BYTES",
     "ENTRY_BYTES",
+    "ERROR_VALUES",
+    "HEADER_VALUES",
     "UNLIMITED",
     "VALUE_BYTES",
     "Account",
@@ -26,6 +28,12 @@ __all__ = [
 
 VALUE_BYTES = 96
 """For what a value counts: an empty object and its place in an array take about as much."""
+
+ERROR_VALUES = 4
+"""For how many more values an error counts: an exception has a dictionary of its own."""
+
+HEADER_VALUES = 3
+"""For how many values a header counts, with its name and its text."""
 
 ENTRY_BYTES = 1024
 """For what an entry of a table counts, with a small value in it."""

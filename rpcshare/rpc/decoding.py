@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, cast
 
+from rpcshare.rpc.budget import ERROR_VALUES, HEADER_VALUES
 from rpcshare.rpc.errors import AggregateError, LimitExceededError, ProtocolError, RpcError
 from rpcshare.rpc.fetch import URL, Body, Headers, Request, Response, header_pairs
 from rpcshare.rpc.integers import float_from_integer, is_safe
@@ -229,6 +230,7 @@ class Decoder:
             if isinstance(data, str):
                 # JavaScript's encoders leave the padding out.
                 data = binascii.a2b_base64(data + "=" * (-len(data) % 4), strict_mode=True)
+            self._values += 1
             return container_of_bytes(container, data)
         except (binascii.Error, ValueError):
             raise _malformed(value) from None
@@ -253,7 +255,9 @@ class Decoder:
         if len(value) != 2:
             raise _malformed(value)
         try:
-            return Headers(header_pairs(value[1]))
+            pairs = header_pairs(value[1])
+            self._values += HEADER_VALUES * len(pairs)
+            return Headers(pairs)
         except (TypeError, ValueError):
             raise _malformed(value) from None
 
@@ -307,6 +311,7 @@ class Decoder:
         """Refuse what is no JSON, or is nested too deeply; it is no expression, and stays as it is."""
         if isinstance(part, dict | list):
             self._check_depth(depth)
+            self._values += HEADER_VALUES * len(part)  # headers, mostly
             for item in part.values() if isinstance(part, dict) else part:
                 self._require_plain(item, depth + 1, value)
         elif isinstance(part, bytes):
@@ -320,6 +325,7 @@ class Decoder:
             if not isinstance(value[4], dict):
                 raise _malformed(value)
             properties = self._object(value[4], depth + 1)
+        self._values += ERROR_VALUES
         error = self._aggregate(value, properties) or RpcError(value[2], name=value[1])
         if len(value) > 3 and isinstance(value[3], str):
             error.stack = value[3]

@@ -1,7 +1,9 @@
 """What a peer makes a session hold or copy: it is counted, bounded, and given back."""
 
 import asyncio
+import gc
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,45 @@ def in_rounds(side: BareSession) -> list[list[list[object]]]:
 @pytest.fixture
 def server() -> BareSession:
     return BareSession(Api())
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        {},
+        [[]],
+        {"a": 1},
+        ["date", 1e300],
+        ["bigint", "99999999999999"],
+        ["url", "a:b"],
+        ["bytes", "AA=="],
+        ["bytes", "AA==", "Int8Array"],
+        ["headers", []],
+        ["headers", [["a", "b"], ["c", "d"]]],
+        ["error", "E", "m"],
+        ["error", "E", "m", None, {"cause": ["error", "E", "m"]}],
+        ["request", "a:b", {"headers": [["a", "b"], ["c", "d"]]}],
+        ["request", "a:b", {"cf": [[], [], [], [], [], []]}],
+        ["response", None, {"headers": [["a", "b"], ["c", "d"]]}],
+        "\N{SNOWMAN}",
+        1.5,
+    ],
+    ids=str,
+)
+def test_a_value_counts_for_at_least_what_it_takes(server: BareSession, expression: object) -> None:
+    text = json.dumps(["push", [[expression] * 2000]]).encode()
+    server.feed(["push", wide(1)])
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0], held(server)
+        server.session.receive(JSON.decode(text), len(text))
+        gc.collect()
+        taken = tracemalloc.get_traced_memory()[0] - before[0]
+    finally:
+        tracemalloc.stop()
+    assert server.session.closed is None
+    assert 2000 * 8 < taken < held(server) - before[1]
 
 
 class TestWhatIsHeld:
