@@ -100,7 +100,8 @@ class BatchServerTransport:
             await self._flush()
 
     async def close(self, code: int, reason: str) -> None:  # noqa: ARG002 -- HTTP has no such thing
-        """Write the rest of the answer, which is then complete."""
+        """Write the rest of the answer, which is then complete; what has not been taken is dropped."""
+        self._messages.drop()
         if self._part:
             await self._flush()
 
@@ -190,5 +191,9 @@ class _Messages:
             self._at += len(line) + 1
             if line and not line.isspace():
                 return line
-        self._body = b""
+        self.drop()
         return None
+
+    def drop(self) -> None:
+        """Let go of what has not been taken."""
+        self._body = b""

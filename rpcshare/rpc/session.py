@@ -231,7 +231,8 @@ class Session:
         """End the session: the connection is gone, or is not wanted any longer. Again is no error."""
         if self.closed is not None:
             return
-        self.closed = error
+        # Without the frames, which have the message that was being read, and refer to what refers to this.
+        self.closed = error.with_traceback(None)
         self.account.close()
         self.imports.close(error)
         self.exports.close(error)

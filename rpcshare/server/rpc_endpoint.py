@@ -20,7 +20,7 @@ from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.rate_limits import ConnectionLimit, network_of
 from rpcshare.auth.request_head import RequestHead
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.rpc import JSON, Codec, Connection, Limits
+from rpcshare.rpc import JSON, Codec, Connection, ConnectionLostError, Limits
 from rpcshare.rpc.batch import BatchServerTransport
 from rpcshare.rpc.budget import Pool
 from rpcshare.rpc.callback_connection import CallbackConnection
@@ -195,9 +195,9 @@ class RpcEndpoint:
             except Exception as exc:  # noqa: BLE001 -- told in one place, whatever it is
                 await error_response(exc)(request.scope, request.receive, send)
                 return
-            await self._run_batch(caller, body, send)
+            await self._run_batch(caller, body, request.receive, send)
 
-    async def _run_batch(self, caller: Caller, body: bytes, send: Send) -> None:
+    async def _run_batch(self, caller: Caller, body: bytes, receive: Receive, send: Send) -> None:
         answer = BatchAnswer(send)
         batch = Connection(
             BatchServerTransport(body, answer.write),
@@ -212,9 +212,11 @@ class RpcEndpoint:
         )
         batch.around_call = self._metrics.around_call
         self._batches.add(batch)
+        watching = asyncio.create_task(_end_with_client(batch, receive))
         try:
             await batch.run()
         finally:
+            watching.cancel()
             self._batches.discard(batch)
         await answer.end()
 
@@ -250,6 +252,14 @@ class RpcEndpoint:
 
 async def _no_session(_request: Request) -> Response:
     return upgrade_required("This is the address of a WebSocket, and of batches, which are sent with POST")
+
+
+async def _end_with_client(batch: Connection, receive: Receive) -> None:
+    """End ``batch`` when its client goes away: nobody is left to be answered, or to pay for what it holds."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    batch.session.close(ConnectionLostError("the client of a batch has gone"))
+    await batch.finish(CALL_GRACE)
 
 
 def _owner_of(caller: Caller) -> str:

@@ -11,12 +11,14 @@ from transcript import Api, BareSession, call
 
 from rpcshare.rpc import (
     JSON,
+    Connection,
     Limits,
     Preencoded,
     ReadableStream,
     RpcTarget,
     rpc_method,
 )
+from rpcshare.rpc.batch import BatchServerTransport
 from rpcshare.rpc.budget import VALUE_BYTES, Pool
 from rpcshare.rpc.callback_connection import CallbackConnection
 from rpcshare.rpc.messagepack import MESSAGEPACK
@@ -544,3 +546,38 @@ class TestNumbers:
         long = JSON.decode(f"[{','.join([numbers] * 1000)}]".encode())
         assert long == short * 1000
         assert [type(each) for each in long[: len(short)]] == [type(each) for each in short]
+
+
+class TestASessionThatIsOver:
+    """It may wait for the garbage collector, and so may the reason it ended with."""
+
+    WIDE = b",".join([b"{}"] * 100_000)
+
+    @pytest.mark.parametrize(
+        "messages",
+        [
+            [b'["push",[[%b]]]' % WIDE],
+            [b'["push",{"a":[[%b]]}' % WIDE],
+            [b'["push","%b"]' % WIDE, b'["pull",9]'],
+        ],
+        ids=["too many values", "no JSON", "an unknown entry"],
+    )
+    async def test_holds_nothing_of_what_it_was_sent(self, messages: list[bytes]) -> None:
+        body = bytearray(b"\n".join(messages))
+        gc.collect()
+        gc.disable()
+        tracemalloc.start()
+        try:
+            transport = BatchServerTransport(bytes(body), no_part)
+            connection = Connection(transport, Api(), limits=Limits(values=1000))
+            await connection.run()
+            await asyncio.sleep(0.01)
+            assert connection.session.closed is not None
+            assert tracemalloc.get_traced_memory()[0] < len(self.WIDE) / 3
+        finally:
+            tracemalloc.stop()
+            gc.enable()
+
+
+async def no_part(_part: bytes) -> None:
+    pass

@@ -1,15 +1,26 @@
 """``POST /rpc``: who may, how much, and what is answered."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import pytest
+from starlette.types import Message
 
+from rpcshare.auth.authenticator import Authenticator
+from rpcshare.auth.caller import Caller, Scope
+from rpcshare.broadcast import LocalBroadcaster
+from rpcshare.config import Settings
+from rpcshare.server.app import create_app
+from rpcshare.shares import Credentials, ShareService
+from rpcshare.storage import MemoryStore
 from running_server import RunningServer
 
+ADMIN_CALLER = Caller("admin", frozenset({Scope.ADMIN}))
 WHOAMI = '["push",["pipeline",0,["whoami"],[]]]\n["pull",1]'
 ADMIN = ["resolve", 1, {"subject": "admin", "scopes": [["admin"]]}]
 
@@ -171,3 +182,52 @@ def test_a_stopping_server_answers_the_batch_that_it_has_begun(tmp_path: Path) -
         answer = connection.getresponse().read().split(b"\n")
         connection.close()
     assert [json.loads(line)[:2] for line in answer] == [["resolve", n + 2] for n in range(300)]
+
+
+async def test_what_is_left_of_a_batch_is_not_answered_once_its_client_has_gone() -> None:
+    size, count = 200_000, 300
+    service = ShareService(
+        MemoryStore(), LocalBroadcaster(), Credentials(UUID(int=7), "http://share.example")
+    )
+    text = {"type": "part", "data": {"id": "prt_1", "text": "x" * size}}
+    share = await service.create(ADMIN_CALLER, "ses_gone_batch_01", [text])
+    settings = Settings(anonymous_create=True)
+    app, connections = create_app(settings, service, Authenticator([]), "http://share.example")
+    get = ["push", ["pipeline", 0, ["getShare"], [share.id]]]
+    lines = [json.dumps(message) for n in range(count) for message in (get, ["pull", n + 1])]
+    arriving: list[Message] = [{"type": "http.request", "body": "\n".join(lines).encode()}]
+    gone = asyncio.Event()
+    sent = 0
+
+    async def receive() -> Message:
+        if arriving:
+            return arriving.pop()
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        # As uvicorn does: what is sent to a client that has gone is dropped.
+        nonlocal sent
+        if message["type"] == "http.response.body":
+            sent += len(message["body"])
+            gone.set()
+            await asyncio.sleep(0)
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/rpc",
+        "raw_path": b"/rpc",
+        "root_path": "",
+        "query_string": b"",
+        "headers": [],
+        "client": ("192.0.2.1", 1),
+        "server": ("share.example", 80),
+    }
+    await app(scope, receive, send)
+    await connections.close()
+    await service.close()
+    assert 0 < sent < size * count / 4
