@@ -2,12 +2,15 @@
 
 import itertools
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from rpcshare.auth.caller import ANONYMOUS, Caller, Scope
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.shares import Credentials, ShareService
+from rpcshare.shares.open_share import OpenShare
 from rpcshare.storage import MemoryStore
 
 __all__ = [
@@ -17,11 +20,29 @@ __all__ = [
     "bob",
     "broadcaster",
     "credentials",
+    "has_deleted",
     "new_service",
     "service",
     "shared_secret",
     "store",
+    "using",
 ]
+
+
+def has_deleted(service: ShareService) -> bool:
+    """Whether nothing is left of what a service deletes later."""
+    deletes = service._shares._delayed_deletes
+    return not (deletes._waiting or deletes._running)
+
+
+@asynccontextmanager
+async def using(service: ShareService, share_id: str) -> AsyncIterator[OpenShare]:
+    """Open a share, whatever is asked of it, and keep it open meanwhile."""
+    share = await service.open_shares.take(share_id)
+    try:
+        yield share
+    finally:
+        service.open_shares.let_go(share_id)
 
 
 @pytest.fixture

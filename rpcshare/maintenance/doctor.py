@@ -2,7 +2,7 @@
 
 Servers may be at work meanwhile, and what they are in the middle of looks wrong. So what does is looked
 at again a moment later, and nothing is removed before a grace period is over, within which a server may
-still rely on it (see :mod:`rpcshare.shares.replica`).
+still rely on it (see :mod:`rpcshare.shares.open_share`).
 """
 
 import asyncio

@@ -10,8 +10,8 @@ from rpcshare.auth.rate_limits import FailureLimit
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares import access
 from rpcshare.shares.access_settings import AccessChange, AccessOptions, ViewToken
-from rpcshare.shares.log import ShareLog
 from rpcshare.shares.objects import Head
+from rpcshare.shares.open_share import OpenShare
 from rpcshare.shares.share_identity import Credentials
 
 __all__ = ["Authorization"]
@@ -34,19 +34,19 @@ class Authorization:
         self._changes_waiting = 0
         self._view_tokens = credentials.view_tokens()
 
-    def may_write(self, caller: Caller, log: ShareLog, secret: object) -> None:
+    def may_write(self, caller: Caller, share: OpenShare, secret: object) -> None:
         """Return if ``caller`` may write a share.
 
         Raises:
             ShareError: INVALID_ARGUMENT, and as :func:`~rpcshare.shares.access.may_write` does.
         """
         if secret is None:
-            access.may_write(caller, log.head, None, self._credentials)
+            access.may_write(caller, share.head, None, self._credentials)
             return
         if not isinstance(secret, str):
             raise ShareError(ErrorCode.INVALID_ARGUMENT, "secret: must be a string")
-        with self._attempt_secret(caller, log.share_id, secret):
-            access.may_write(caller, log.head, secret, self._credentials)
+        with self._attempt_secret(caller, share.share_id, secret):
+            access.may_write(caller, share.head, secret, self._credentials)
 
     def adoptable(
         self, caller: Caller, session_id: str, found: Sequence[tuple[str, Head]], secret: str | None
@@ -67,20 +67,20 @@ class Authorization:
                 raise ShareError(ErrorCode.INVALID_SECRET, "Invalid secret")
         return None
 
-    async def may_read(self, caller: Caller, log: ShareLog) -> None:
+    async def may_read(self, caller: Caller, share: OpenShare) -> None:
         """Return if ``caller`` may read a share.
 
         Raises:
             ShareError: as :func:`~rpcshare.shares.access.may_read` does.
         """
-        if access.reads_without_password(caller, log.share_id, log.head):
+        if access.reads_without_password(caller, share.share_id, share.head):
             return  # a password that nothing depends on is not verified: it has not been right
         for _ in range(_DECISIONS):
-            decided_on = log.head
+            decided_on = share.head
             shown = caller.password
-            with nullcontext() if shown is None else self._attempt_password(caller, log, shown):
-                await access.may_read(caller, log.share_id, log.head, self._passwords)
-            if decided_on is log.head:  # to verify a password takes its time
+            with nullcontext() if shown is None else self._attempt_password(caller, share, shown):
+                await access.may_read(caller, share.share_id, share.head, self._passwords)
+            if decided_on is share.head:  # to verify a password takes its time
                 return
         raise ShareError(
             ErrorCode.RATE_LIMITED,
@@ -88,17 +88,17 @@ class Authorization:
             retry_after=5.0,
         )
 
-    async def unlock(self, caller: Caller, log: ShareLog, password: object, seconds: float) -> ViewToken:
+    async def unlock(self, caller: Caller, share: OpenShare, password: object, seconds: float) -> ViewToken:
         """Return a view token for who knows the password of a share.
 
         Raises:
             ShareError: INVALID_ARGUMENT, and as :func:`~rpcshare.shares.access.may_unlock` does.
         """
         password = check_password(password)
-        head = log.head
-        with self._attempt_password(caller, log, password):
+        head = share.head
+        with self._attempt_password(caller, share, password):
             await access.may_unlock(caller, head, password, self._passwords)
-        return self.view_token(log.share_id, head, seconds)
+        return self.view_token(share.share_id, head, seconds)
 
     def view_token(self, share_id: str, head: Head, seconds: float) -> ViewToken:
         """Return a view token that ends after ``seconds``, and with the share in any case."""
@@ -139,5 +139,7 @@ class Authorization:
     def _attempt_secret(self, caller: Caller, of: str, secret: str) -> AbstractContextManager[None]:
         return self._failures.attempt(caller.address, f"secret {of} {secret}")
 
-    def _attempt_password(self, caller: Caller, log: ShareLog, password: str) -> AbstractContextManager[None]:
-        return self._failures.attempt(caller.address, f"password {log.share_id} {password}")
+    def _attempt_password(
+        self, caller: Caller, share: OpenShare, password: str
+    ) -> AbstractContextManager[None]:
+        return self._failures.attempt(caller.address, f"password {share.share_id} {password}")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from rpcshare.shares import objects
-from rpcshare.shares.context import OpenLog, wall_clock
+from rpcshare.shares.context import WatchedShare, wall_clock
 from rpcshare.shares.journal import Journal
 from rpcshare.shares.legacy_layout import decode_legacy_index
 from rpcshare.shares.objects import IndexRow
@@ -60,7 +60,7 @@ class Catalogue:
         self._refreshed_at: float | None = None  # None: _listed has only shares opened here
         self._refreshing = asyncio.Lock()
         self._touched: set[str] = set()  # shares whose row changed here since a refresh began
-        self._changed: dict[str, OpenLog] = {}  # shares that have a newer row than the one in _listed
+        self._changed: dict[str, WatchedShare] = {}  # shares that have a newer row than the one in _listed
         self._unwritten: dict[str, None] = {}  # shares whose row is newer than the store's
         self._writer: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
@@ -92,12 +92,12 @@ class Catalogue:
 
     # What this node knows at first hand
 
-    async def add(self, log: OpenLog) -> None:
+    async def add(self, log: WatchedShare) -> None:
         """List a share that has just been made."""
         self._set(_row(log), None)
         await self._write(log.share_id, is_new=True)
 
-    def update(self, log: OpenLog, *, is_written_here: bool) -> None:
+    def update(self, log: WatchedShare, *, is_written_here: bool) -> None:
         """Take note that a share has a new row. It is written soon if this node made it new."""
         if is_written_here:
             # Every sync comes here, but the row of only the last before it is looked at is made.
@@ -107,7 +107,7 @@ class Catalogue:
         else:
             self._set(_row(log), None)
 
-    async def repair(self, log: OpenLog) -> None:
+    async def repair(self, log: WatchedShare) -> None:
         """Take note of a share's row as its log has it, and write it if the store's is another."""
         row = _row(log)
         stored = await self._store.get(objects.index_key(row.index.id, row.generation))
@@ -285,7 +285,7 @@ class Catalogue:
         self._set(row, etag)
 
 
-def _row(log: OpenLog) -> IndexRow:
+def _row(log: WatchedShare) -> IndexRow:
     return IndexRow.of(log.head, log.state.index())
 
 

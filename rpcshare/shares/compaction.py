@@ -53,9 +53,9 @@ _BEST_PACKING = 0.25
 class Compactor:
     """Makes the snapshots of one open share, in the background."""
 
-    def __init__(self, journal: Journal, sweeper: DelayedDeletes, policy: CompactionPolicy) -> None:
+    def __init__(self, journal: Journal, delayed_deletes: DelayedDeletes, policy: CompactionPolicy) -> None:
         self._journal = journal
-        self._sweeper = sweeper
+        self._delayed_deletes = delayed_deletes
         self._policy = policy
         self._entries = 0  # behind the last snapshot
         self._size = 0  # of them, in bytes, not compressed
@@ -129,4 +129,4 @@ class Compactor:
         self._size = max(0, self._size - tail[1])
         self._set_snapshot(packed_size, size)
         self._failed_at = 0, 0
-        self._sweeper.later(journal.share_id, partial(journal.trim, entry))
+        self._delayed_deletes.later(journal.share_id, partial(journal.trim, entry))

@@ -16,7 +16,7 @@ from rpcshare.shares.old_versions import OldVersions
 from rpcshare.shares.state import ShareState
 from rpcshare.storage import ObjectStore
 
-__all__ = ["LogObserver", "LogSettings", "NodeContext", "OpenLog", "wall_clock"]
+__all__ = ["LogSettings", "NodeContext", "ShareObserver", "WatchedShare", "wall_clock"]
 
 
 def wall_clock() -> int:
@@ -43,7 +43,7 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     compaction: CompactionPolicy = CompactionPolicy()
 
 
-class OpenLog(Protocol):
+class WatchedShare(Protocol):
     """What an observer of an open share sees of it."""
 
     share_id: str
@@ -60,18 +60,18 @@ class OpenLog(Protocol):
         ...
 
 
-class LogObserver(Protocol):
+class ShareObserver(Protocol):
     """Who keeps the open shares."""
 
-    def log_changed(self, log: OpenLog, *, by_this_node: bool) -> None:
+    def log_changed(self, log: WatchedShare, *, by_this_node: bool) -> None:
         """Hear that ``log`` has a new state, and whether this node wrote what led to it."""
         ...
 
-    def access_changed(self, log: OpenLog, *, by_this_node: bool) -> None:
+    def access_changed(self, log: WatchedShare, *, by_this_node: bool) -> None:
         """Hear that the settings in the head of ``log`` are others, and whether this node wrote them."""
         ...
 
-    def log_ended(self, log: OpenLog) -> None:
+    def log_ended(self, log: WatchedShare) -> None:
         """Hear that the share of ``log`` is deleted."""
         ...
 
@@ -81,11 +81,11 @@ class NodeContext(msgspec.Struct, frozen=True):
 
     store: ObjectStore
     broadcaster: Broadcaster
-    sweeper: DelayedDeletes
+    delayed_deletes: DelayedDeletes
     settings: LogSettings
     clock: Callable[[], int]
     """Milliseconds since the epoch."""
-    observer: LogObserver
+    observer: ShareObserver
     is_shared: bool = False
     """Whether others write to the store."""
     old_versions: OldVersions = msgspec.field(default_factory=OldVersions)

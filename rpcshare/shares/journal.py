@@ -1,6 +1,6 @@
 """The objects of one share in the store: reading, appending, trimming, removing.
 
-What makes concurrent writers safe, here and in :mod:`~rpcshare.shares.replica`:
+What makes concurrent writers safe, here and in :mod:`~rpcshare.shares.open_share`:
 
 - An entry is written only if there is none of its number, so the store orders all writers.
 - Entries up to n are deleted only once snapshot n is there, and only after a grace period.

@@ -2,12 +2,11 @@
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from time import monotonic
 
-from rpcshare.shares.context import OpenLog
-from rpcshare.shares.log import ShareLog
+from rpcshare.shares.context import WatchedShare
+from rpcshare.shares.open_share import OpenShare
 
 __all__ = ["IDLE_AFTER", "IDLE_BUDGET", "OpenShares"]
 
@@ -26,9 +25,9 @@ class OpenShares:
     """
 
     def __init__(
-        self, load: Callable[[str], Awaitable[ShareLog]], budget: int, idle_budget: int = IDLE_BUDGET
+        self, load: Callable[[str], Awaitable[OpenShare]], budget: int, idle_budget: int = IDLE_BUDGET
     ) -> None:
-        """Open with ``load``, which may return an ended log.
+        """Open with ``load``, which may return an ended share.
 
         Args:
             load: opens a share.
@@ -40,7 +39,7 @@ class OpenShares:
         self._idle_budget = min(budget, idle_budget)
         self._used_at: dict[str, float] = {}  # when the last use of each ended
         self._look: asyncio.TimerHandle | None = None  # whether there are some that are idle
-        self._logs: OrderedDict[str, ShareLog] = OrderedDict()  # the least recently used first
+        self._open: OrderedDict[str, OpenShare] = OrderedDict()  # the least recently used first
         self._weights: dict[str, int] = {}  # the footprint of each when it was last looked at
         self._total = 0  # of _weights
         # Of shares that are being opened: who asks for one meanwhile goes behind who asked before.
@@ -50,7 +49,7 @@ class OpenShares:
 
     def __len__(self) -> int:
         """How many shares are open."""
-        return len(self._logs)
+        return len(self._open)
 
     @property
     def footprint(self) -> int:
@@ -60,28 +59,19 @@ class OpenShares:
     @property
     def subscribers(self) -> int:
         """How many subscriptions there are to all of them."""
-        return sum(log.replica.subscribers for log in self._logs.values())
+        return sum(share.subscribers for share in self._open.values())
 
-    def watched(self) -> list[ShareLog]:
+    def watched(self) -> list[OpenShare]:
         """Return the open shares that have subscribers."""
-        return [log for log in self._logs.values() if log.replica.subscribers]
+        return [share for share in self._open.values() if share.subscribers]
 
-    @asynccontextmanager
-    async def using(self, share_id: str) -> AsyncIterator[ShareLog]:
-        """Open a share if it is not, and keep it open meanwhile. Raises what ``load`` raises."""
-        log = await self.take(share_id)
-        try:
-            yield log
-        finally:
-            self.let_go(share_id)
-
-    async def take(self, share_id: str) -> ShareLog:
+    async def take(self, share_id: str) -> OpenShare:
         """Open a share if it is not, and keep it open until :meth:`let_go`. Raises what ``load`` raises."""
         self._users[share_id] = self._users.get(share_id, 0) + 1
-        log = self._logs.get(share_id)
-        if log is not None and share_id not in self._opening:
-            self._logs.move_to_end(share_id)
-            return log
+        share = self._open.get(share_id)
+        if share is not None and share_id not in self._opening:
+            self._open.move_to_end(share_id)
+            return share
         try:
             return await self._opened(share_id)
         except BaseException:
@@ -100,20 +90,20 @@ class OpenShares:
             if self._look is None:
                 self._look = asyncio.get_running_loop().call_later(IDLE_AFTER, self._let_go_of_idle)
 
-    def add(self, share_id: str, make: Callable[[], ShareLog]) -> None:
+    def add(self, share_id: str, make: Callable[[], OpenShare]) -> None:
         """Open a share with ``make``, unless it is open or being loaded."""
-        if share_id not in self._logs and share_id not in self._opening:
+        if share_id not in self._open and share_id not in self._opening:
             self._keep(share_id, make())
 
-    def resized(self, replica: OpenLog) -> None:
+    def resized(self, share: WatchedShare) -> None:
         """Take note of the memory that an open share takes now."""
-        if self._is_kept(replica):
-            self._weigh(replica)
+        if self._is_kept(share):
+            self._weigh(share)
 
-    def discard(self, replica: OpenLog) -> None:
+    def discard(self, share: WatchedShare) -> None:
         """Forget a share that is deleted."""
-        if self._is_kept(replica):
-            self._remove(replica.share_id)
+        if self._is_kept(share):
+            self._remove(share.share_id)
 
     async def close(self) -> None:
         """Close all shares: what waits to be written is written first."""
@@ -122,12 +112,12 @@ class OpenShares:
         for lock in list(self._opening.values()):
             async with lock:
                 pass
-        logs = list(self._logs.values())
-        await asyncio.gather(*(log.close() for log in logs))
-        for share_id in list(self._logs):
+        shares = list(self._open.values())
+        await asyncio.gather(*(share.close() for share in shares))
+        for share_id in list(self._open):
             self._remove(share_id)
 
-    async def _opened(self, share_id: str) -> ShareLog:
+    async def _opened(self, share_id: str) -> OpenShare:
         """Return a share that is not open, or was not a moment ago, to its callers in their order.
 
         Syncs take effect in the order in which they get here, so none may overtake those that wait.
@@ -136,46 +126,45 @@ class OpenShares:
         self._queued[share_id] += 1
         try:
             async with lock:  # which is fair: first come, first served
-                log = self._logs.get(share_id)
-                if log is None:
-                    log = await self._load(share_id)
-                    if not log.is_ended:
-                        self._keep(share_id, log)
-                return log
+                share = self._open.get(share_id)
+                if share is None:
+                    share = await self._load(share_id)
+                    if not share.is_ended:
+                        self._keep(share_id, share)
+                return share
         finally:
             self._queued[share_id] -= 1
             if not self._queued[share_id]:
                 del self._queued[share_id]
                 del self._opening[share_id]
 
-    def _keep(self, share_id: str, log: ShareLog) -> None:
-        self._logs[share_id] = log
+    def _keep(self, share_id: str, share: OpenShare) -> None:
+        self._open[share_id] = share
         self._weights[share_id] = 0
-        self._weigh(log.replica)
+        self._weigh(share)
 
-    def _is_kept(self, replica: OpenLog) -> bool:
+    def _is_kept(self, share: WatchedShare) -> bool:
         # There may be another of the same id by now.
-        log = self._logs.get(replica.share_id)
-        return log is not None and log.replica is replica
+        return self._open.get(share.share_id) is share
 
-    def _weigh(self, replica: OpenLog) -> None:
-        weight = replica.footprint
-        self._total += weight - self._weights[replica.share_id]
-        self._weights[replica.share_id] = weight
+    def _weigh(self, share: WatchedShare) -> None:
+        weight = share.footprint
+        self._total += weight - self._weights[share.share_id]
+        self._weights[share.share_id] = weight
 
     def _evict(self) -> None:
-        for share_id, log in list(self._logs.items()):
-            if share_id not in self._users and not log.is_busy:
+        for share_id, share in list(self._open.items()):
+            if share_id not in self._users and not share.is_busy:
                 self._remove(share_id)
             if self._total <= self._budget:
                 return
 
     def _let_go_of_idle(self) -> None:
         idle_since = monotonic() - IDLE_AFTER
-        for share_id, log in list(self._logs.items()):
+        for share_id, share in list(self._open.items()):
             if self._total <= self._idle_budget or self._used_at.get(share_id, 0.0) > idle_since:
                 break
-            if share_id not in self._users and not log.is_busy:
+            if share_id not in self._users and not share.is_busy:
                 self._remove(share_id)
         if self._total > self._idle_budget:
             self._look = asyncio.get_running_loop().call_later(IDLE_AFTER, self._let_go_of_idle)
@@ -185,5 +174,5 @@ class OpenShares:
 
     def _remove(self, share_id: str) -> None:
         self._used_at.pop(share_id, None)
-        self._logs.pop(share_id).detach()
+        self._open.pop(share_id).detach()
         self._total -= self._weights.pop(share_id)

@@ -16,15 +16,15 @@ from rpcshare.shares import objects
 from rpcshare.shares.access_settings import AccessChange
 from rpcshare.shares.activity import Activity
 from rpcshare.shares.catalogue import Catalogue
-from rpcshare.shares.context import LogSettings, NodeContext, OpenLog
+from rpcshare.shares.context import LogSettings, NodeContext, WatchedShare
 from rpcshare.shares.create import Claim, adopted
 from rpcshare.shares.delayed_deletes import DelayedDeletes
 from rpcshare.shares.expiry import Expiry, schedule
 from rpcshare.shares.failures import share_gone, share_not_found, storage_unavailable
 from rpcshare.shares.journal import read_head
 from rpcshare.shares.legacy_layout import read_legacy
-from rpcshare.shares.log import ShareLog
 from rpcshare.shares.objects import Head
+from rpcshare.shares.open_share import OpenShare
 from rpcshare.shares.open_shares import OpenShares
 from rpcshare.shares.outline import Transcript
 from rpcshare.shares.page import Page, Query
@@ -66,7 +66,7 @@ class ShareRegistry:
             is_shared: whether other nodes write to ``store``. Then subscribed shares are looked for there
                 every few seconds, in case a message was lost.
             memory_budget: bytes of memory for open shares that are not in use.
-            settings: how logs are kept.
+            settings: how shares are kept.
             clock: returns the time in milliseconds since the epoch.
             activity: counts syncs, and failures of the store.
             refusal: why a subscriber may not read a share of an id any longer, now that its head is this.
@@ -79,9 +79,9 @@ class ShareRegistry:
         self._activity = activity
         self._refusal = refusal
         self._on_expired = on_expired
-        self._sweeper = DelayedDeletes(settings.grace)
+        self._delayed_deletes = DelayedDeletes(settings.grace)
         self._node = NodeContext(
-            store, broadcaster, self._sweeper, settings, clock, observer=self, is_shared=is_shared
+            store, broadcaster, self._delayed_deletes, settings, clock, observer=self, is_shared=is_shared
         )
         self._catalogue = Catalogue(store, is_shared=is_shared, clock=clock)
         self._expiry = Expiry(store, clock, self._remove_if_expired)
@@ -107,7 +107,7 @@ class ShareRegistry:
     @asynccontextmanager
     async def claimed(
         self, claim: Callable[[ObjectStore], Awaitable[Claim]], caller: Caller, *, is_fresh: bool
-    ) -> AsyncIterator[tuple[ShareLog, ShareCredentials, bool]]:
+    ) -> AsyncIterator[tuple[OpenShare, ShareCredentials, bool]]:
         """Open the caller's share that ``claim`` finds in the store, or makes there.
 
         With ``is_fresh``, one that was there as other nodes have left it.
@@ -124,46 +124,46 @@ class ShareRegistry:
         share_id = made.credentials.id
         check = self._check_fresh if is_fresh else self._check_is_there
         if (head := made.new_head) is not None:
-            self.open_shares.add(share_id, lambda: ShareLog.new(self._node, share_id, head))
+            self.open_shares.add(share_id, lambda: OpenShare.new(self._node, share_id, head))
             check = partial(self._check_generation, head.head.generation)
         try:
-            async with _Use(self, share_id, check) as log:
-                if made.is_adopted and not await self.adopt(log, caller):
+            async with _Use(self, share_id, check) as share:
+                if made.is_adopted and not await self.adopt(share, caller):
                     raise share_not_found()  # that belongs to nobody: another has adopted it meanwhile
                 if head is not None:
-                    await self._catalogue.add(log.replica)
+                    await self._catalogue.add(share)
                     if head.head.expires_at is not None:
                         self._expiry.start()
-                yield log, made.credentials, head is not None
+                yield share, made.credentials, head is not None
         except ShareError as exc:
             if exc.code is ErrorCode.SHARE_GONE:
                 await self._remove_if_expired(share_id)
             raise
 
-    async def enter(self, share_id: object, check: Callable[[ShareLog], Awaitable[None]]) -> ShareLog:
+    async def enter(self, share_id: object, check: Callable[[OpenShare], Awaitable[None]]) -> OpenShare:
         """Begin a use of a share, if ``check`` raises nothing. The share may turn out to be ended."""
         if not isinstance(share_id, str):
             raise ShareError(ErrorCode.INVALID_ARGUMENT, "shareID: must be a string")
         if not is_share_id(share_id):
             raise share_not_found()
         for attempt in range(2):
-            log = await self._taken(share_id)
-            was_live = not log.is_ended
+            share = await self._taken(share_id)
+            was_live = not share.is_ended
             try:
-                await check(log)
+                await check(share)
             except BaseException as exc:
                 is_missing = isinstance(exc, ShareError) and exc.code is ErrorCode.SHARE_NOT_FOUND
-                if is_missing and was_live and log.is_ended and attempt == 0:
+                if is_missing and was_live and share.is_ended and attempt == 0:
                     # What was open here has been deleted elsewhere, where it may have been made anew.
                     self.open_shares.let_go(share_id)
                     continue
                 await self.leave(share_id, exc)
                 raise
-            return log
+            return share
 
         raise share_not_found()
 
-    async def _taken(self, share_id: str) -> ShareLog:
+    async def _taken(self, share_id: str) -> OpenShare:
         try:
             return await self.open_shares.take(share_id)
         except (StoreError, ShareError):
@@ -182,30 +182,30 @@ class ShareRegistry:
         finally:
             self.open_shares.let_go(share_id)
 
-    async def _check_is_there(self, log: ShareLog) -> None:
-        await self._refuse_gone(log)
-        if log.head.expires_at is not None:
-            await self._refuse_expired(log)
+    async def _check_is_there(self, share: OpenShare) -> None:
+        await self._refuse_gone(share)
+        if share.head.expires_at is not None:
+            await self._refuse_expired(share)
 
-    async def _check_fresh(self, log: ShareLog) -> None:
-        await self._refuse_gone(log)
-        await self._refuse_expired(log, is_fresh=True)
+    async def _check_fresh(self, share: OpenShare) -> None:
+        await self._refuse_gone(share)
+        await self._refuse_expired(share, is_fresh=True)
 
-    async def _check_generation(self, generation: str, log: ShareLog) -> None:
-        if log.head.generation != generation:
+    async def _check_generation(self, generation: str, share: OpenShare) -> None:
+        if share.head.generation != generation:
             # What is open here has been deleted elsewhere, which this node has not heard of.
-            await log.replica.refresh()
-        await self._check_is_there(log)
+            await share.refresh()
+        await self._check_is_there(share)
 
-    async def _check_to_delete(self, log: ShareLog) -> None:
-        if not log.is_ended:
+    async def _check_to_delete(self, share: OpenShare) -> None:
+        if not share.is_ended:
             # It may have been deleted elsewhere, and made anew: then that is the one to be deleted.
-            await self._refuse_expired(log, is_fresh=True)
+            await self._refuse_expired(share, is_fresh=True)
 
-    async def _check_nothing(self, log: ShareLog) -> None:
+    async def _check_nothing(self, share: OpenShare) -> None:
         """Take it as it is."""
 
-    async def _load(self, share_id: str) -> ShareLog:
+    async def _load(self, share_id: str) -> OpenShare:
         if self._is_closed:
             raise storage_unavailable()
         listed = self._catalogue.generation_of(share_id)
@@ -213,7 +213,7 @@ class ShareRegistry:
         if found is None:
             older = await read_legacy(self._store, share_id)
             if older is not None:
-                return await ShareLog.open_older(self._node, share_id, older)
+                return await OpenShare.open_legacy(self._node, share_id, older)
             found = await read_head(self._store, share_id)  # it may just have been upgraded
         live = found if found is not None and not found.head.deleted else None
         is_dead = live is None or live.head.generation != listed
@@ -222,59 +222,59 @@ class ShareRegistry:
             await self._catalogue.forget(share_id, listed)
         if live is None:
             raise share_gone() if found is not None and found.head.expired else share_not_found()
-        log = await ShareLog.open(self._node, share_id, live)
+        share = await OpenShare.open(self._node, share_id, live)
         try:
-            if not log.is_ended:
-                await self._catalogue.repair(log.replica)
+            if not share.is_ended:
+                await self._catalogue.repair(share)
         except BaseException:
-            log.detach()  # nobody will close it
+            share.detach()  # nobody will close it
             raise
-        return log
+        return share
 
     # What is done with an open share
 
-    async def append(self, log: ShareLog, batch: Batch) -> int:
-        """Apply ``batch`` to a share, as :meth:`ShareLog.append` does."""
-        return await self.appended(batch, log.submit(batch))
+    async def append(self, share: OpenShare, batch: Batch) -> int:
+        """Apply ``batch`` to a share, as :meth:`OpenShare.append` does."""
+        return await self.appended(batch, share.submit(batch))
 
     async def appended(self, batch: Batch, submitted: asyncio.Future[int]) -> int:
-        """Return the syncCount that a batch has made which was submitted to the log of a share."""
+        """Return the syncCount that a batch has made which was submitted to an open share."""
         count = await submitted
         self._activity.synced += 1
         self._activity.synced_bytes += batch.size
         return count
 
-    async def change_access(self, log: ShareLog, change: AccessChange) -> Head:
+    async def change_access(self, share: OpenShare, change: AccessChange) -> Head:
         """Apply ``change`` to the head of a share, and return that."""
         if isinstance(change.expires_at, int):
-            await schedule(self._store, log.share_id, change.expires_at)
-        head = await log.change_head(change.applied_to)
+            await schedule(self._store, share.share_id, change.expires_at)
+        head = await share.change_head(change.applied_to)
         if head.expires_at is not None:
             self._expiry.start()
         return head
 
-    async def adopt(self, log: ShareLog, caller: Caller) -> bool:
+    async def adopt(self, share: OpenShare, caller: Caller) -> bool:
         """Make a share that belongs to nobody the caller's; return whether it is now."""
         owner = caller.owner
         if owner is None:
             return False
-        return caller.owns((await log.change_head(lambda head: adopted(head, owner))).owner)
+        return caller.owns((await share.change_head(lambda head: adopted(head, owner))).owner)
 
-    async def delete(self, log: ShareLog) -> None:
-        """Delete a share, as :meth:`ShareLog.delete` does."""
-        if not await self._is_gone(log):
-            await log.delete()
+    async def delete(self, share: OpenShare) -> None:
+        """Delete a share, as :meth:`OpenShare.delete` does."""
+        if not await self._is_gone(share):
+            await share.delete()
 
-    def subscribe(self, log: ShareLog, from_sync_count: int | None, reader: Caller) -> Subscription:
-        """Return the events of a share, as :meth:`Replica.subscribe` does, whatever messages are lost."""
+    def subscribe(self, share: OpenShare, from_sync_count: int | None, reader: Caller) -> Subscription:
+        """Return the events of a share, as :meth:`OpenShare.subscribe` does, whatever messages are lost."""
         if self._is_shared and self._poller is None:
             self._poller = asyncio.create_task(self._poll())
-        return log.replica.subscribe(from_sync_count, reader)
+        return share.subscribe(from_sync_count, reader)
 
-    async def transcript(self, log: ShareLog) -> Transcript:
+    async def transcript(self, share: OpenShare) -> Transcript:
         """Return a share as it is read from top to bottom."""
-        transcript = await log.replica.transcript()
-        self.open_shares.resized(log.replica)  # which it has made larger, the first time
+        transcript = await share.transcript()
+        self.open_shares.resized(share)  # which it has made larger, the first time
         return transcript
 
     # All shares
@@ -320,45 +320,45 @@ class ShareRegistry:
         await self._expiry.close()
         await self.open_shares.close()
         await self._catalogue.close()
-        await self._sweeper.close()
+        await self._delayed_deletes.close()
 
-    # Open shares, as they tell of themselves (LogObserver)
+    # Open shares, as they tell of themselves (ShareObserver)
 
-    def log_changed(self, log: OpenLog, *, by_this_node: bool) -> None:
+    def log_changed(self, share: WatchedShare, *, by_this_node: bool) -> None:
         """Keep listing and memory budget up to date."""
-        self._catalogue.update(log, is_written_here=by_this_node)
-        self.open_shares.resized(log)
+        self._catalogue.update(share, is_written_here=by_this_node)
+        self.open_shares.resized(share)
 
-    def access_changed(self, log: OpenLog, *, by_this_node: bool) -> None:
+    def access_changed(self, share: WatchedShare, *, by_this_node: bool) -> None:
         """End the subscriptions of those who may not read a share any longer."""
-        self._catalogue.update(log, is_written_here=by_this_node)
-        log.review_subscriptions(lambda reader: self._refusal(reader, log.share_id, log.head))
+        self._catalogue.update(share, is_written_here=by_this_node)
+        share.review_subscriptions(lambda reader: self._refusal(reader, share.share_id, share.head))
 
-    def log_ended(self, log: OpenLog) -> None:
+    def log_ended(self, share: WatchedShare) -> None:
         """Let go of a share that is deleted."""
-        self._catalogue.remove(log.share_id, log.head.generation)
-        self.open_shares.discard(log)
+        self._catalogue.remove(share.share_id, share.head.generation)
+        self.open_shares.discard(share)
 
     # The end of shares
 
-    async def _is_gone(self, log: ShareLog) -> bool:
+    async def _is_gone(self, share: OpenShare) -> bool:
         """Whether the share is deleted; then its removal, if it was interrupted, is finished if it can be."""
-        if log.is_ended:
+        if share.is_ended:
             try:
-                await log.finish_removal()
+                await share.finish_removal()
             except ShareError:  # which has been logged: it is deleted all the same, and tried again later
                 self._activity.store_errors += 1
-        return log.is_ended
+        return share.is_ended
 
-    async def _refuse_gone(self, log: ShareLog) -> None:
-        if await self._is_gone(log):
+    async def _refuse_gone(self, share: OpenShare) -> None:
+        if await self._is_gone(share):
             raise share_not_found()
 
-    async def _refuse_expired(self, log: ShareLog, *, is_fresh: bool = False) -> None:
+    async def _refuse_expired(self, share: OpenShare, *, is_fresh: bool = False) -> None:
         # Another node may have put the end off.
-        if self._is_shared and (is_fresh or self._has_expired(log.head)):
-            await log.replica.refresh()
-        if self._has_expired(log.head):
+        if self._is_shared and (is_fresh or self._has_expired(share.head)):
+            await share.refresh()
+        if self._has_expired(share.head):
             raise share_gone()
 
     def _has_expired(self, head: Head) -> bool:
@@ -371,14 +371,14 @@ class ShareRegistry:
 
     async def _remove_if_expired(self, share_id: str) -> None:
         try:
-            async with _Use(self, share_id, self._check_nothing) as log:
-                if log.is_ended:
-                    await log.finish_removal()
+            async with _Use(self, share_id, self._check_nothing) as share:
+                if share.is_ended:
+                    await share.finish_removal()
                     return
-                await log.replica.refresh()
-                expires_at = log.head.expires_at
+                await share.refresh()
+                expires_at = share.head.expires_at
                 if expires_at is not None and self._expiry.is_certain(expires_at):
-                    await log.delete()
+                    await share.delete()
                     self._on_expired(share_id)
         except ShareError as exc:
             if exc.code not in (ErrorCode.SHARE_NOT_FOUND, ErrorCode.SHARE_GONE):
@@ -400,9 +400,9 @@ class ShareRegistry:
         """Look for what other nodes wrote to watched shares, should their messages be lost."""
         while True:
             await asyncio.sleep(_POLL_EVERY)
-            for log in self.open_shares.watched():
+            for share in self.open_shares.watched():
                 try:
-                    await log.replica.refresh()
+                    await share.refresh()
                 except ShareError as exc:
                     if exc.code in (ErrorCode.SHARE_NOT_FOUND, ErrorCode.SHARE_GONE):
                         continue  # its subscribers have been told
@@ -412,18 +412,18 @@ class ShareRegistry:
 class _Use:
     """A share while it is used. Every sync has one: a class, at a third of what a generator costs."""
 
-    __slots__ = ("_check", "_log", "_share_id", "_shares")
+    __slots__ = ("_check", "_share", "_share_id", "_shares")
 
     def __init__(
-        self, shares: ShareRegistry, share_id: object, check: Callable[[ShareLog], Awaitable[None]]
+        self, shares: ShareRegistry, share_id: object, check: Callable[[OpenShare], Awaitable[None]]
     ) -> None:
         self._shares = shares
         self._share_id = share_id
         self._check = check
 
-    async def __aenter__(self) -> ShareLog:
-        self._log = await self._shares.enter(self._share_id, self._check)
-        return self._log
+    async def __aenter__(self) -> OpenShare:
+        self._share = await self._shares.enter(self._share_id, self._check)
+        return self._share
 
     async def __aexit__(
         self,
@@ -431,4 +431,4 @@ class _Use:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._shares.leave(self._log.share_id, exc)
+        await self._shares.leave(self._share.share_id, exc)

@@ -24,8 +24,8 @@ from rpcshare.shares.context import LogSettings, wall_clock
 from rpcshare.shares.create import claim
 from rpcshare.shares.document import Document, Form, Version
 from rpcshare.shares.failures import storage_unavailable
-from rpcshare.shares.log import ShareLog
 from rpcshare.shares.objects import Head
+from rpcshare.shares.open_share import OpenShare
 from rpcshare.shares.open_shares import OpenShares
 from rpcshare.shares.outline import Transcript
 from rpcshare.shares.page import Page, Query
@@ -95,7 +95,7 @@ class ShareService:
             max_size=settings.max_share_size, max_items=settings.max_share_items, redact=redact
         )
         self._clock = clock
-        self._door = Authorization(credentials, clock, limits.failures)
+        self._authorization = Authorization(credentials, clock, limits.failures)
         self._shares = ShareRegistry(
             store,
             broadcaster,
@@ -186,21 +186,21 @@ class ShareService:
         Raises:
             ShareError: SHARE_NOT_FOUND, INVALID_SECRET, FORBIDDEN, PAYLOAD_TOO_LARGE.
         """
-        async with self._shares.opened(share_id) as log:
-            self._door.may_write(caller, log, secret)
-            adopts = access.adopts_by_writing(caller, log.head, secret)
-            if not log.is_arriving and not is_large(data):
+        async with self._shares.opened(share_id) as share:
+            self._authorization.may_write(caller, share, secret)
+            adopts = access.adopts_by_writing(caller, share.head, secret)
+            if not share.is_arriving and not is_large(data):
                 batch = self._parser.parse(data)
                 if adopts:
-                    await self._adopt(caller, log)
-                return await self._shares.append(log, batch)
+                    await self._adopt(caller, share)
+                return await self._shares.append(share, batch)
             async with contextlib.AsyncExitStack() as held:
-                async with log.turn():
+                async with share.turn():
                     await held.enter_async_context(self._parser.room_for(data))
                     batch = await self._parser.parse_in_slices(data)
                     if adopts:
-                        await self._adopt(caller, log)
-                    submitted = log.submit(batch)
+                        await self._adopt(caller, share)
+                    submitted = share.submit(batch)
                 return await self._shares.appended(batch, submitted)
 
     @audited(Action.SHARE_DELETE)
@@ -214,9 +214,9 @@ class ShareService:
             ShareError: SHARE_NOT_FOUND, INVALID_SECRET, FORBIDDEN. STORAGE_UNAVAILABLE: the share stays
                 readable.
         """
-        async with self._shares.opened_to_delete(share_id) as log:
-            self._door.may_write(caller, log, secret)
-            await self._shares.delete(log)
+        async with self._shares.opened_to_delete(share_id) as share:
+            self._authorization.may_write(caller, share, secret)
+            await self._shares.delete(share)
         self.activity.deleted += 1
 
     @audited(Action.SHARE_SYNC, only_refusals=True)
@@ -226,9 +226,9 @@ class ShareService:
         Raises:
             ShareError: SHARE_NOT_FOUND, INVALID_SECRET, FORBIDDEN.
         """
-        async with self._shares.opened(share_id) as log:
-            self._door.may_write(caller, log, secret)
-            return View(log.share_id, log.head.generation, None)
+        async with self._shares.opened(share_id) as share:
+            self._authorization.may_write(caller, share, secret)
+            return View(share.share_id, share.head.generation, None)
 
     @audited(Action.SHARE_UPDATE)
     async def update(
@@ -246,9 +246,9 @@ class ShareService:
         Raises:
             ShareError: SHARE_NOT_FOUND, INVALID_SECRET, FORBIDDEN.
         """
-        async with self._shares.opened(share_id, is_fresh=True) as log:
-            self._door.may_write(caller, log, secret)
-            return AccessSettings.of(await self._change_access(log, AccessOptions.parse(options)))
+        async with self._shares.opened(share_id, is_fresh=True) as share:
+            self._authorization.may_write(caller, share, secret)
+            return AccessSettings.of(await self._change_access(share, AccessOptions.parse(options)))
 
     @audited(Action.VIEW_TOKEN_CREATE)
     async def create_view_token(
@@ -266,10 +266,10 @@ class ShareService:
         Raises:
             ShareError: SHARE_NOT_FOUND, INVALID_SECRET, FORBIDDEN.
         """
-        async with self._shares.opened(share_id, is_fresh=True) as log:
-            self._door.may_write(caller, log, secret)
+        async with self._shares.opened(share_id, is_fresh=True) as share:
+            self._authorization.may_write(caller, share, secret)
             seconds = _VIEW_LASTS if expires_in is None else parse_expires_in(expires_in)
-            return self._door.view_token(log.share_id, log.head, seconds)
+            return self._authorization.view_token(share.share_id, share.head, seconds)
 
     @audited(Action.SHARE_UNLOCK)
     async def unlock(self, caller: Caller, share_id: object, password: object) -> ViewToken:
@@ -279,8 +279,8 @@ class ShareService:
             ShareError: SHARE_NOT_FOUND. UNAUTHORIZED: the password is wrong. UNAUTHORIZED, FORBIDDEN: the
                 share is private. INVALID_ARGUMENT: the share has no password.
         """
-        async with self._shares.opened(share_id, is_fresh=True) as log:
-            return await self._door.unlock(caller, log, password, _VIEW_LASTS)
+        async with self._shares.opened(share_id, is_fresh=True) as share:
+            return await self._authorization.unlock(caller, share, password, _VIEW_LASTS)
 
     async def agent_session(self, caller: Caller, share_id: object) -> bytes:
         """Return a share as AgentSession JSON. Raises SHARE_NOT_FOUND."""
@@ -293,26 +293,26 @@ class ShareService:
     @audited(Action.SHARE_READ, only_refusals=True)
     async def document(self, caller: Caller, share_id: object, form: Form) -> Document:
         """Return a share in one of its forms, and its version. Raises SHARE_NOT_FOUND."""
-        async with self._reading(caller, share_id) as log:
-            return log.replica.document(form)
+        async with self._reading(caller, share_id) as share:
+            return share.document(form)
 
     @audited(Action.SHARE_READ, only_refusals=True)
     async def version(self, caller: Caller, share_id: object) -> Version:
         """Return which version of a share :meth:`document` would be of. Raises SHARE_NOT_FOUND."""
-        async with self._reading(caller, share_id) as log:
-            return log.replica.version
+        async with self._reading(caller, share_id) as share:
+            return share.version
 
     @audited(Action.SHARE_READ, only_refusals=True)
     async def transcript(self, caller: Caller, share_id: object) -> Transcript:
         """Return a share as it is read from top to bottom. Raises SHARE_NOT_FOUND."""
-        async with self._reading(caller, share_id) as log:
-            return await self._shares.transcript(log)
+        async with self._reading(caller, share_id) as share:
+            return await self._shares.transcript(share)
 
     @audited(Action.SHARE_READ, only_refusals=True)
     async def metadata(self, caller: Caller, share_id: object) -> SessionIndex:
         """Return what a listing tells of a share. Raises SHARE_NOT_FOUND."""
-        async with self._reading(caller, share_id) as log:
-            return log.replica.state.index()
+        async with self._reading(caller, share_id) as share:
+            return share.state.index()
 
     @audited(Action.SHARE_READ, only_refusals=True)
     async def subscribe(
@@ -334,8 +334,8 @@ class ShareService:
         if from_sync_count is not None and (type(from_sync_count) is not int or from_sync_count < 0):
             message = "fromSyncCount: must be a whole number that is not negative"
             raise ShareError(ErrorCode.INVALID_ARGUMENT, message)
-        async with self._reading(caller, share_id) as log:
-            subscription = self._shares.subscribe(log, from_sync_count, caller)
+        async with self._reading(caller, share_id) as share:
+            subscription = self._shares.subscribe(share, from_sync_count, caller)
         if caller.standing is not None:
             refusal = ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: the credential holds no more")
             subscription.on_end(caller.standing.on_end(lambda: subscription.fail(refusal)))
@@ -414,10 +414,10 @@ class ShareService:
     # What operations are made of
 
     @asynccontextmanager
-    async def _reading(self, caller: Caller, share_id: object) -> AsyncIterator[ShareLog]:
-        async with self._shares.opened(share_id, is_fresh=True) as log:
-            await self._door.may_read(caller, log)
-            yield log
+    async def _reading(self, caller: Caller, share_id: object) -> AsyncIterator[OpenShare]:
+        async with self._shares.opened(share_id, is_fresh=True) as share:
+            await self._authorization.may_read(caller, share)
+            yield share
 
     async def _create(
         self, caller: Caller, session_id: str, batch: Batch, wanted: AccessOptions, shown: str | None
@@ -429,27 +429,27 @@ class ShareService:
             caller=caller,
             session_id=session_id,
             now=now,
-            access=await self._door.change(wanted, None, now) if wanted.are_given else None,
-            adoptable=lambda found: self._door.adoptable(caller, session_id, found, shown),
+            access=await self._authorization.change(wanted, None, now) if wanted.are_given else None,
+            adoptable=lambda found: self._authorization.adoptable(caller, session_id, found, shown),
             shown=shown,
         )
         claimed = self._shares.claimed(claiming, caller, is_fresh=wanted.are_given)
-        async with claimed as (log, credentials, is_new):
+        async with claimed as (share, credentials, is_new):
             if not is_new:
-                await self._change_access(log, wanted)
+                await self._change_access(share, wanted)
             if batch.items:
-                await self._shares.append(log, batch)
+                await self._shares.append(share, batch)
         return credentials
 
-    async def _adopt(self, caller: Caller, log: ShareLog) -> None:
-        if await self._shares.adopt(log, caller):
-            self.audit.done(Action.SHARE_ADOPT, caller, share=log.share_id)
+    async def _adopt(self, caller: Caller, share: OpenShare) -> None:
+        if await self._shares.adopt(share, caller):
+            self.audit.done(Action.SHARE_ADOPT, caller, share=share.share_id)
 
-    async def _change_access(self, log: ShareLog, wanted: AccessOptions) -> Head:
+    async def _change_access(self, share: OpenShare, wanted: AccessOptions) -> Head:
         if not wanted.are_given:
-            return log.head
-        change = await self._door.change(wanted, log.head, self._clock())
-        return await self._shares.change_access(log, change)
+            return share.head
+        change = await self._authorization.change(wanted, share.head, self._clock())
+        return await self._shares.change_access(share, change)
 
     def _tell_of_expiry(self, share_id: str) -> None:
         self.audit.done(Action.SHARE_EXPIRE, share=share_id)

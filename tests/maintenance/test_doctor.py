@@ -14,6 +14,7 @@ from rpcshare.maintenance.findings import Problem
 from rpcshare.shares import LogSettings
 from rpcshare.shares.compaction import CompactionPolicy
 from rpcshare.storage import MemoryStore, StoredObject, StoreError
+from service_fixtures import using
 
 DELETED = b'{"v":1,"generation":"0123456789abcdef","deleted":true}'
 
@@ -53,7 +54,7 @@ def compacting():
 
 
 async def compact(service, share_id):
-    async with service.open_shares.using(share_id) as log:
+    async with using(service, share_id) as log:
         await log._compactor.finish()
 
 

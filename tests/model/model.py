@@ -650,7 +650,7 @@ def _repeatable(world: World) -> Iterator[None]:
     with (
         mock.patch("asyncio.to_thread", to_thread),
         mock.patch("time.monotonic", monotonic),
-        mock.patch("rpcshare.shares.replica.monotonic", monotonic),
+        mock.patch("rpcshare.shares.open_share.monotonic", monotonic),
         mock.patch.object(SteadyClock.__init__, "__defaults__", (monotonic,)),
         mock.patch("secrets.token_hex", lambda size=32: rng.randbytes(size).hex()),
         mock.patch("secrets.choice", rng.choice),

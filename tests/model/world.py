@@ -253,7 +253,7 @@ class Site:
     async def settle(self) -> None:
         """Let nodes finish what they are deleting."""
         for node in self.nodes:
-            await asyncio.gather(*node.service._shares._sweeper._running)
+            await asyncio.gather(*node.service._shares._delayed_deletes._running)
 
     async def put_back(self, old: dict[str, bytes]) -> None:
         """Make the store what it was, without a trace."""

@@ -22,6 +22,7 @@ from rpcshare.shares import LogSettings
 from rpcshare.shares.compaction import CompactionPolicy
 from rpcshare.shares.legacy_layout import decode_legacy, decode_legacy_index
 from rpcshare.storage import MemoryStore, StoreError
+from service_fixtures import using
 
 ID = "12345678"
 SESSION = "ses_older_12345678"
@@ -252,7 +253,7 @@ async def test_a_node_that_read_it_before_another_upgraded_and_compacted_it_goes
     writer = new_service(settings=LogSettings(compaction=compacting, grace=0.0))
     for name in "abc":
         await writer.sync(bob, ID, SECRET, [part(name)])
-        async with writer.open_shares.using(ID) as log:
+        async with using(writer, ID) as log:
             await log._compactor.finish()
     assert await part_ids(reader, bob) == ["prt_1", "a", "b", "c"]
     assert await reader.sync(bob, ID, SECRET, [part("d")]) == 11

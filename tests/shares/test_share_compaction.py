@@ -10,6 +10,7 @@ from rpcshare.shares import LogSettings
 from rpcshare.shares.compaction import CompactionPolicy
 from rpcshare.shares.delayed_deletes import DelayedDeletes
 from rpcshare.storage import StoreError
+from service_fixtures import has_deleted, using
 
 AT_ONCE = CompactionPolicy(tail_size=0, tail_ratio=0.0, tail_entries=0)
 NEVER = CompactionPolicy(tail_size=2**40, tail_entries=2**40)
@@ -29,9 +30,9 @@ def numbers(store, kind):
 
 async def settled(service, share_id):
     """Wait until nothing is being compacted or trimmed."""
-    async with service.open_shares.using(share_id) as log:
+    async with using(service, share_id) as log:
         await log._compactor.finish()
-    await until(lambda: not (service._shares._sweeper._waiting or service._shares._sweeper._running))
+    await until(lambda: has_deleted(service))
 
 
 async def parts_of(service, caller, share_id):
@@ -133,7 +134,7 @@ async def test_too_many_entries_are_compacted_whatever_it_costs(new_service, sto
 async def test_entries_stay_for_the_grace_period(new_service, store, alice):
     service = new_service(settings=LogSettings(compaction=AT_ONCE, grace=3600.0))
     share = await service.create(alice, "ses_1", [part("a")])
-    async with service.open_shares.using(share.id) as log:
+    async with using(service, share.id) as log:
         await log._compactor.finish()
     assert (numbers(store, "log"), numbers(store, "snapshot")) == ([1], [1])
 
@@ -148,15 +149,15 @@ async def test_what_a_crash_left_is_deleted_after_the_next_opening(new_service, 
     assert (numbers(store, "log"), numbers(store, "snapshot")) == ([], [1])
 
 
-async def test_a_closed_sweeper_deletes_nothing_any_more():
+async def test_a_closed_delayed_deletes_deletes_nothing_any_more():
     deleted = []
 
     async def delete():
         deleted.append(True)
 
-    sweeper = DelayedDeletes(grace=0.0)
-    sweeper.later("ses_1", delete)
-    await sweeper.close()
+    delayed_deletes = DelayedDeletes(grace=0.0)
+    delayed_deletes.later("ses_1", delete)
+    await delayed_deletes.close()
     await asyncio.sleep(0.01)
     assert deleted == []
 
@@ -170,11 +171,11 @@ async def test_a_deletion_that_fails_is_logged_and_others_go_on(caplog):
     async def delete():
         deleted.set()
 
-    sweeper = DelayedDeletes(grace=0.0)
-    sweeper.later("ses_1", fail)
-    sweeper.later("ses_1", delete)
+    delayed_deletes = DelayedDeletes(grace=0.0)
+    delayed_deletes.later("ses_1", fail)
+    delayed_deletes.later("ses_1", delete)
     await deleted.wait()
-    await sweeper.close()
+    await delayed_deletes.close()
     assert "out of reach" in caplog.text
 
 

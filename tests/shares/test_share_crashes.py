@@ -11,6 +11,7 @@ from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares import LogSettings
 from rpcshare.shares.compaction import CompactionPolicy
 from rpcshare.storage import MemoryStore
+from service_fixtures import using
 
 COMPACTING = LogSettings(grace=0.0, compaction=CompactionPolicy(tail_size=0, tail_ratio=0.0, tail_entries=1))
 CALLS = 40  # more than any of the operations makes
@@ -168,7 +169,7 @@ async def test_syncing_and_compacting(new_service, alice, after):
             if not await try_to(first.sync(alice, made.id, None, batch)):
                 break
             acknowledged += 1
-            async with first.open_shares.using(made.id) as log:
+            async with using(first, made.id) as log:
                 await log._compactor.finish()
         await first.close()
 

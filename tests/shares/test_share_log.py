@@ -10,6 +10,7 @@ from share_stores import FailingStore, GatedStore, RecordingStore, contents
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares import LogSettings
 from rpcshare.storage import MemoryStore
+from service_fixtures import using
 
 
 def part(part_id, text=""):
@@ -156,7 +157,7 @@ async def test_after_a_failed_write_the_log_is_read_before_the_next(new_service,
 
 async def test_the_store_is_not_asked_again_and_again_what_others_wrote(new_service, alice, monkeypatch):
     now = 1000.0
-    monkeypatch.setattr("rpcshare.shares.replica.monotonic", lambda: now)
+    monkeypatch.setattr("rpcshare.shares.open_share.monotonic", lambda: now)
     store = RecordingStore()
     service = new_service(store)
     share = await service.create(alice, "ses_1", [part("a")])
@@ -223,8 +224,8 @@ async def test_a_share_that_cannot_be_read_is_unavailable_and_stays_as_it_is(new
 async def test_a_fault_of_ours_leaves_nobody_waiting(new_service, alice, caplog):
     service = new_service()
     share = await service.create(alice, "ses_1")
-    async with service.open_shares.using(share.id) as log:
-        log.replica._journal.append = None
+    async with using(service, share.id) as log:
+        log._journal.append = None
         with pytest.raises(ShareError) as caught:
             await service.sync(alice, share.id, None, [part("a")])
     assert caught.value.code is ErrorCode.INTERNAL
@@ -284,7 +285,7 @@ async def test_a_sync_writes_what_it_carries_however_large_the_share(new_service
     service = new_service(store)
     share = await service.create(alice, "ses_1")
     await service.sync(alice, share.id, None, [part(f"prt_{number}", "x" * 100) for number in range(20_000)])
-    async with service.open_shares.using(share.id) as log:
+    async with using(service, share.id) as log:
         await log._compactor.finish()
     store.calls.clear()
     store.puts.clear()

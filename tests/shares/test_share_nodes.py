@@ -15,6 +15,7 @@ from rpcshare.shares.journal import read_head
 from rpcshare.shares.objects import LoggedSync
 from rpcshare.shares.syncdata import parse_batch
 from rpcshare.storage import SqliteStore
+from service_fixtures import has_deleted, using
 
 COMPACTING = CompactionPolicy(tail_size=0, tail_ratio=0.0, tail_entries=2)
 UNTRUSTING = LogSettings(trusted_for=0.0, grace=0.0, compaction=COMPACTING)
@@ -140,7 +141,7 @@ async def test_a_write_overtaken_by_a_deletion_is_refused_and_leaves_nothing(new
     _, share, write, gated = await slow_writer_overtaken(new_node, store, alice)
     other = new_node(alone=True, settings=UNTRUSTING)
     await other.delete(alice, share, None)
-    await until(lambda: not (other._shares._sweeper._waiting or other._shares._sweeper._running))
+    await until(lambda: has_deleted(other))
     gated.open()
     with pytest.raises(ShareError, match="Share not found"):
         await write
@@ -266,7 +267,7 @@ async def test_a_node_notices_that_the_snapshot_of_its_last_entry_is_another_in_
     node = new_node(on=store, settings=UNTRUSTING)
 
     async def has_only_snapshot():
-        async with node.open_shares.using(share) as log:
+        async with using(node, share) as log:
             await log._compactor.finish()
         await until(lambda: not any("/log/" in key for key in contents(store)))
         return contents(store)
@@ -290,7 +291,7 @@ async def test_a_node_notices_that_an_entry_is_back_of_which_it_has_read_the_sna
     node = new_node(on=store, settings=LogSettings(compaction=COMPACTING))
 
     async def compacted():
-        async with node.open_shares.using(share) as log:
+        async with using(node, share) as log:
             await log._compactor.finish()
         return contents(store)
 
@@ -409,7 +410,7 @@ async def test_a_share_deleted_while_it_is_opened_is_not_mistaken_for_an_empty_o
     reading = asyncio.create_task(read(new_service(gated, LocalBroadcaster()), alice, share))
     await gated.reached.wait()  # it has read the head
     await writer.delete(alice, share, None)
-    await until(lambda: not (writer._shares._sweeper._waiting or writer._shares._sweeper._running))
+    await until(lambda: has_deleted(writer))
     await writer.create(alice, "ses_1", [part("new")])
     gated.open()
     with pytest.raises(ShareError, match="Share not found"):
@@ -433,13 +434,13 @@ async def test_what_a_slow_writer_put_where_entries_were_deleted_is_not_read(new
     share = (await asleep.create(alice, "ses_1", [part("0")])).id
     at_once = CompactionPolicy(tail_size=0, tail_ratio=0.0, tail_entries=0)
     awake = new_node(alone=True, settings=LogSettings(grace=0.0, compaction=at_once))
-    async with awake.open_shares.using(share) as log:
+    async with using(awake, share) as log:
         for number in range(1, 6):
             await awake.sync(alice, share, None, [part(str(number))])
             await log._compactor.finish()
-        await until(lambda: not (awake._shares._sweeper._waiting or awake._shares._sweeper._running))
+        await until(lambda: has_deleted(awake))
         stray = objects.encode_entry("stray", [LoggedSync(1, parse_batch([part("stray")]).items)], {})
-        await log.replica._journal.append(2, stray)
+        await log._journal.append(2, stray)
     for node in (asleep, awake, new_node()):
         merged = await read(node, alice, share)
         assert [part["id"] for part in merged["parts"]] == list("012345")
@@ -471,7 +472,7 @@ async def test_a_message_about_an_entry_that_is_not_there_is_followed_up_once(ne
     messages = LocalBroadcaster()
     service = new_service(None, messages)
     share = (await service.create(alice, "ses_1", [part("a")])).id
-    async with service.open_shares.using(share) as log:
+    async with using(service, share) as log:
         message = LogAppended(share, log.head.generation, 99)
         await messages.publish(message)
         await until(lambda: not log.is_busy)
@@ -614,11 +615,11 @@ async def test_what_a_snapshot_has_replaced_stays_if_the_store_is_put_back_to_be
     for number in range(1, 6):
         await node.sync(alice, share, None, [part(str(number))])
     await until(lambda: any("/snapshot/" in key for key in contents(store)))
-    async with node.open_shares.using(share) as log:
+    async with using(node, share) as log:
         await until(lambda: not log._compactor.is_running)
     await store.delete([key for key in contents(store) if key not in old])
     for key, body in old.items():
         await store.put(key, body)
-    sweeper = node._shares._sweeper
-    await until(lambda: not (sweeper._waiting or sweeper._running))
+    delayed_deletes = node._shares._delayed_deletes
+    await until(lambda: not (delayed_deletes._waiting or delayed_deletes._running))
     assert [each["id"] for each in (await read(new_node(alone=True), alice, share))["parts"]] == ["0"]

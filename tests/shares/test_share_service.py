@@ -10,6 +10,7 @@ from share_stores import FailingStore, RecordingStore, YieldingStore, contents
 
 from rpcshare.auth.credential_validity import CredentialValidity
 from rpcshare.errors import ErrorCode, ShareError
+from service_fixtures import using
 
 SESSION = "ses_e07c577c9ffeM4JP4I9eiXoPTK"
 
@@ -263,7 +264,7 @@ async def test_shares_not_used_lately_are_let_go_of(new_service, alice):
     service = new_service(store, memory_budget=50_000)
     ids = [(await service.create(alice, f"ses_{n:08}", [part("a", text="x" * 10_000)])).id for n in range(20)]
     assert service.open_shares._total <= 50_000
-    assert 0 < len(service.open_shares._logs) < 5
+    assert 0 < len(service.open_shares._open) < 5
     store.calls.clear()
     await service.agent_session(alice, ids[-1])
     assert store.calls == []
@@ -277,7 +278,7 @@ async def test_a_watched_share_is_not_let_go_of(new_service, alice):
     subscription = await service.subscribe(alice, made.id, 0)
     for n in range(5):
         await service.create(alice, f"ses_{n:08}", [part("a")])
-    assert list(service.open_shares._logs) == [made.id]
+    assert list(service.open_shares._open) == [made.id]
     await service.sync(alice, made.id, None, [])
     assert (await anext(subscription)).sync_count == 1
 
@@ -285,11 +286,11 @@ async def test_a_watched_share_is_not_let_go_of(new_service, alice):
 async def test_a_share_in_use_is_not_let_go_of(new_service, alice):
     service = new_service(memory_budget=0)
     made = await service.create(alice, SESSION)
-    async with service.open_shares.using(made.id) as log:
+    async with using(service, made.id) as log:
         await service.create(alice, "ses_other000")
-        async with service.open_shares.using(made.id) as again:
+        async with using(service, made.id) as again:
             assert again is log
-    assert service.open_shares._logs == {}
+    assert service.open_shares._open == {}
 
 
 async def test_callers_that_open_a_share_at_once_load_it_once(new_service, store, alice):
