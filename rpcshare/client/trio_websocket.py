@@ -32,6 +32,7 @@ class TrioWebSocket(WebSocketTransport):
         self._connecting.process_redirect = _as_it_is  # type: ignore[method-assign]
         self._websocket: ClientConnection
         self._has_begun = trio.Event()
+        self._is_over = False
         self._error: Exception | None = None
 
     async def open(self) -> None:
@@ -56,6 +57,11 @@ class TrioWebSocket(WebSocketTransport):
         """What the server has selected."""
         return self._websocket.subprotocol
 
+    async def close(self, code: int, reason: str) -> None:
+        """Shake hands on the end of the connection, unless that has been cut off."""
+        if not self._is_over:
+            await super().close(code, reason)
+
     async def _hold(self) -> None:
         try:
             async with self._connecting as self._websocket:
@@ -64,6 +70,7 @@ class TrioWebSocket(WebSocketTransport):
         except Exception as exc:  # noqa: BLE001 -- it is raised to who opens
             self._error = exc
         finally:
+            self._is_over = True
             self._has_begun.set()
 
     def _make(

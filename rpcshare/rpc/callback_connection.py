@@ -78,7 +78,6 @@ class CallbackConnection(Driver):
             self._stop_reading()
             self.session.close(self._last_word)
             await self._finish(self._loop.create_task(self._until_written()))
-            self._ended.set()
 
     def _stop_reading(self) -> bool:
         self._is_over.set()

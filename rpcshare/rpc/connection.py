@@ -72,7 +72,6 @@ class Connection(Driver):
             reader.cancel()
             self.session.close(self._last_word)
             await self._finish(writer)
-            self._ended.set()
 
     def _stop_reading(self) -> bool:
         """Take no more frames, so that :meth:`run` comes to its end; return whether it has begun."""

@@ -410,7 +410,16 @@ class Driver(ABC):
         """Have the frames written that there are, in ``_frames``."""
 
     async def _finish(self, writer: Task) -> None:
-        """Let the last frames leave, close the transport, and end the calls that are still under way."""
+        """Have an end: who is cancelled still has to see to it, and it takes no longer than its parts may."""
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._close_transport(writer)
+                await self._end_calls()
+        finally:
+            self._ended.set()
+
+    async def _close_transport(self, writer: Task) -> None:
+        """Let the last frames leave, and close the transport."""
         self._flush()
         with anyio.move_on_after(self._close_timeout):
             await finished(writer)
@@ -420,6 +429,9 @@ class Driver(ABC):
             await self._transport.close(closed.close_code, closed.message)
         else:
             await self._transport.close(self._close_code, "")
+
+    async def _end_calls(self) -> None:
+        """End the calls that are still under way."""
         if rest := self._tasks | self._jobs:
             # What waited for the peer has just failed, so that of a drained session little is left.
             grace = CLOSE_TIMEOUT / 10 if self._draining else self._call_grace

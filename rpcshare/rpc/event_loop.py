@@ -114,4 +114,4 @@ def current_task() -> Task | None:
 def is_trio() -> bool:
     """Whether trio runs what asks, and not asyncio."""
     trio = sys.modules.get("trio")
-    return trio is not None and trio.lowlevel.in_trio_run()
+    return trio is not None and trio.lowlevel.in_trio_task()  # one may be the guest of an asyncio loop

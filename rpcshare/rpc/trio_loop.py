@@ -32,7 +32,11 @@ class TrioLoop:
         """Have ``work`` done. Trio runs tasks in any order, but these begin in the order of their making."""
         previous, self._last_begun = self._last_begun, trio.Event()
         task = TrioTask(work, self._running)
-        trio.lowlevel.spawn_system_task(task.run, previous, self._last_begun, context=copy_context())
+        try:
+            trio.lowlevel.spawn_system_task(task.run, previous, self._last_begun, context=copy_context())
+        except RuntimeError:
+            work.close()  # the run is about to end
+            raise
         return task
 
     def current_task(self) -> TrioTask | None:
