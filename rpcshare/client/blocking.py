@@ -7,10 +7,9 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import anyio
-from anyio.from_thread import BlockingPortal
 from msgspec import UNSET, UnsetType
 
 from rpcshare.client.forks import ForkedError
@@ -26,6 +25,9 @@ from rpcshare.client.types import (
     SyncData,
     ViewToken,
 )
+
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
 
 __all__ = ["BlockingShareClient", "connect_blocking"]
 
@@ -216,6 +218,7 @@ class BlockingShareClient:
 
 def _run_portal(ready: Future[BlockingPortal]) -> None:
     """Run an event loop until its portal, which ``ready`` is given, is stopped."""
+    from anyio.from_thread import BlockingPortal  # noqa: PLC0415 -- not every script connects
 
     async def serve() -> None:
         async with BlockingPortal() as portal:
