@@ -111,7 +111,7 @@ def _show_help(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-def _explain(exc: Exception) -> tuple[int, str]:
+def _explain(exc: Exception) -> tuple[int, str]:  # noqa: PLR0911 -- one sentence for each kind of failure
     """Return the exit status and the line that tell a user of ``exc``."""
     match exc:
         case click.UsageError():

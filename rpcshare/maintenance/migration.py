@@ -167,7 +167,7 @@ class _Copying:
         self._reconciled: dict[tuple[str, str], objects.Head] = {}  # likewise: of both stores' settings
         self._target_is_served: bool | None = None  # not known yet
 
-    async def copy(self, group: list[_Pair]) -> None:
+    async def copy(self, group: list[_Pair]) -> None:  # noqa: C901 -- the order of the steps is what keeps a copy safe
         """Copy objects that belong together, one after the other."""
         share = _share_of(group[0][0].key)
         if share is not None and await self._has_ended(*share):
@@ -220,7 +220,7 @@ class _Copying:
             self._target_is_served = await self._target.get(IDENTITY_KEY) is not None
         return self._target_is_served
 
-    async def _copy_one(self, key: str, *, is_there: bool) -> bool:
+    async def _copy_one(self, key: str, *, is_there: bool) -> bool:  # noqa: C901, PLR0911 -- one outcome for each state that the two stores may be in
         """Copy an object; return whether the target has it, or something newer, now."""
         found = await self._source.get(key)
         if found is None:
@@ -275,7 +275,7 @@ class _Copying:
         row = msgspec.structs.replace(row, expires_at=head.expires_at, revision=head.revision)
         return StoredObject(found.key, objects.encode_index(row), found.etag)
 
-    def _replacement(self, found: StoredObject, there: StoredObject | None) -> bytes | None:
+    def _replacement(self, found: StoredObject, there: StoredObject | None) -> bytes | None:  # noqa: PLR0911 -- likewise
         """Return what is to be put in the place of the target's object; None if it is to stay."""
         if there is None:
             return found.body

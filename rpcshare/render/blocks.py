@@ -200,7 +200,7 @@ def _extent(written: str) -> str:
     return f"{lines}, {figures.size(len(written))}" if len(written) > 10_000 else lines
 
 
-def scalar(value: object) -> str:
+def scalar(value: object) -> str:  # noqa: PLR0911 -- one return for each kind
     """Return a JSON value in one line; of lists and objects, only that they are there."""
     if isinstance(value, dict):
         return "{}"

@@ -443,7 +443,7 @@ _ENCODERS: dict[type, Callable[..., object]] = {
 }
 
 
-def _encoder_for(value: object) -> Callable[..., object] | None:
+def _encoder_for(value: object) -> Callable[..., object] | None:  # noqa: PLR0911 -- one return for each kind
     """Return how to encode a value whose exact type is not in the table."""
     if isinstance(value, RpcTarget) or is_function(value):
         return Encoder._target

@@ -253,7 +253,7 @@ class ExportTable:
         finally:
             self._is_pulling = False
 
-    def _send_outcome(
+    def _send_outcome(  # noqa: C901 -- on the path of each call
         self, export_id: int, entry: Export, outcome: Payload | Exception, chain: int = 0
     ) -> None:
         session = self._session

@@ -63,7 +63,7 @@ class FrameReader:
         """Wait for no frame of more than ``max_size`` bytes from now on."""
         self._max_size = max_size
 
-    def read(self, data: bytes) -> Iterator[tuple[bool, bytes] | bytes]:
+    def read(self, data: bytes) -> Iterator[tuple[bool, bytes] | bytes]:  # noqa: C901, PLR0912 -- on the path of each frame
         """Yield each message, and whether it is text; and, as bytes, frames that are for others to read."""
         if self._held:
             self._held.append(data)

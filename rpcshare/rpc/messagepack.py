@@ -153,7 +153,7 @@ def _count(frame: bytes, most: int) -> int:
     return count
 
 
-def _require_plain(value: object, depth: int) -> None:
+def _require_plain(value: object, depth: int) -> None:  # noqa: C901 -- on the path of each value
     """Refuse what MessagePack has and messages have not.
 
     Raises:

@@ -257,7 +257,7 @@ class Payload:
         self.values += values
         self.owner.account.copy(values)
 
-    def _copy(self, value: object, container: Container, key: object, depth: int) -> object:
+    def _copy(self, value: object, container: Container, key: object, depth: int) -> object:  # noqa: C901, PLR0911 -- on the path of each value
         """Return a copy of ``value`` for ``container[key]``, noting the stubs that it holds."""
         kind = type(value)
         if kind in _SCALARS:

@@ -47,7 +47,7 @@ def plain_json(value: object, place: str) -> object:
         raise ShareError(ErrorCode.INVALID_ARGUMENT, f"{where}: JSON has no form for {exc.what}") from None
 
 
-def _plain(value: object) -> object:
+def _plain(value: object) -> object:  # noqa: PLR0911 -- one return for each kind
     kind = type(value)
     if kind is str or kind is int or kind is bool or value is None:
         return value

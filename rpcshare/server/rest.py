@@ -213,10 +213,9 @@ class RestApi:
 
     async def _sync(self, request: Request, caller: Caller) -> object:
         body = await self._share_body(request)
-        share_id, secret = request.path_params["share_id"], body.secret
-        # Who may not write costs no more than that: the data are decoded after.
-        await self._service.check_write(caller, share_id, secret)
-        count = await self._service.sync(caller, share_id, secret, body.encoded("data"))
+        share_id = request.path_params["share_id"]
+        # Who may not write is refused before the data are decoded.
+        count = await self._service.sync(caller, share_id, body.secret, body.encoded("data"))
         return {"success": True, "syncCount": count}
 
     async def _delete(self, request: Request, caller: Caller) -> object:

@@ -178,7 +178,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     # What the network brings.
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:  # noqa: C901 -- on the path of each frame
         """Process what has arrived; messages that came together are told together."""
         if self.conn.state is State.OPEN:
             for part in self._frames.read(data):
@@ -219,7 +219,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         else:
             self.handle_bytes(Frame(Opcode.BINARY, data))
 
-    def handle_events(self) -> None:
+    def handle_events(self) -> None:  # noqa: C901 -- on the path of each frame
         """Process frames that are no whole messages; of a connection that has been taken over, here."""
         if self._receiver is None:
             super().handle_events()

@@ -129,7 +129,7 @@ def _keys(method: str, *arguments: Expression) -> Call:
     return Call("keys", make, hands_out="key" if method in ("create", "rotate") else "")
 
 
-def _argument(messages: Messages, asked: Asked, name: str) -> Expression:
+def _argument(messages: Messages, asked: Asked, name: str) -> Expression:  # noqa: PLR0911 -- one return for each kind
     match name:
         case "id":
             return asked.share.id

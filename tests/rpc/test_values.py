@@ -417,7 +417,7 @@ values = st.recursive(
 )
 
 
-def shown(value: object) -> object:
+def shown(value: object) -> object:  # noqa: PLR0911 -- one return for each kind
     """Return ``value`` in a form in which what differs on the wire is not equal, and nan is to itself."""
     match value:
         case dict():

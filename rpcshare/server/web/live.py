@@ -99,7 +99,7 @@ class LiveStreams:
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     await websocket.close(1001)
 
-    async def _events(
+    async def _events(  # noqa: C901, PLR0912 -- the order of what ends a stream is in one place
         self, request: HTTPConnection, caller: Caller, subscription: Subscription, since: int
     ) -> AsyncGenerator[_Message | None]:
         """Yield what the page is to be told; None after a while without anything."""
