@@ -1,7 +1,8 @@
 """Who takes streams and gives them, and what they are made of."""
 
-import asyncio
 from collections.abc import AsyncIterator
+
+import anyio
 
 from rpcshare.rpc import (
     ReadableStream,
@@ -9,8 +10,20 @@ from rpcshare.rpc import (
     WritableStream,
     rpc_method,
 )
+from waiting import eventually
 
 __all__ = ["Recorded", "Tap", "counting", "endless"]
+
+
+class Taken:
+    """What a tap has been given."""
+
+    def __init__(self) -> None:
+        self.values: list[object] = []
+
+    async def get(self) -> object:
+        await eventually(lambda: bool(self.values))
+        return self.values.pop(0)
 
 
 class Tap(RpcTarget):
@@ -18,12 +31,12 @@ class Tap(RpcTarget):
 
     def __init__(self, gift: object = None) -> None:
         self.gift = gift
-        self.taken: asyncio.Queue[object] = asyncio.Queue()
-        self.hold = asyncio.Event()
+        self.taken = Taken()
+        self.hold = anyio.Event()
 
     @rpc_method("take(value)")
     async def take(self, value: object) -> None:
-        self.taken.put_nowait(value)
+        self.taken.values.append(value)
         await self.hold.wait()
 
     @rpc_method("readAll(stream)")
@@ -79,6 +92,6 @@ async def endless(closed: list[str]) -> AsyncIterator[object]:
     """Yield one value, and then wait for what never comes."""
     try:
         yield "first"
-        await asyncio.Event().wait()
+        await anyio.sleep_forever()
     finally:
         closed.append("closed")

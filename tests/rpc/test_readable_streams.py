@@ -1,10 +1,8 @@
 """Streams to read on the wire, message by message, and what becomes of them when something goes wrong."""
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from links import eventually
 from stream_peers import Tap, counting, endless
 from wire import Wire, resolved, stream
 
@@ -17,6 +15,9 @@ from rpcshare.rpc import (
     Stub,
     rpc_method,
 )
+from waiting import begun, eventually, limited
+
+pytestmark = pytest.mark.on_trio_too
 
 
 class TestAReadableStreamThatIsSent:
@@ -346,7 +347,8 @@ class TestAReadableStreamThatIsReceived:
             await wire.say(["pipe"], ["push", ["pipeline", 0, ["take"], [["readable", 1]]]])
             readable = await tap.taken.get()
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(anext(readable), 0.01)  # type: ignore[call-overload]  # a stream
+                async with limited(0.01):
+                    await anext(readable)  # type: ignore[call-overload]  # a stream
             await wire.say(stream(1, "write", "a"))
             assert await anext(readable) == "a"  # type: ignore[call-overload]  # it is a stream
 
@@ -376,7 +378,7 @@ class TestAReadableStreamThatIsReceived:
         async with Wire(tap) as wire:
             await wire.say(["pipe"], ["push", ["pipeline", 0, ["take"], [["readable", 1]]]])
             readable = await tap.taken.get()
-            reading = asyncio.ensure_future(anext(readable))  # type: ignore[call-overload]  # a stream
+            reading = begun(anext(readable))  # type: ignore[call-overload]  # a stream
             await wire.lose()
             with pytest.raises(SessionClosedError):
                 await reading

@@ -1,7 +1,7 @@
 """Streams that go through calls: from one of us to the other, and in results that were arguments."""
 
 import pytest
-from links import eventually, memory_link
+from links import memory_link
 from stream_peers import Recorded, Tap, counting
 from wire import Wire, resolved, stream
 
@@ -14,6 +14,9 @@ from rpcshare.rpc import (
     WritableStream,
     rpc_method,
 )
+from waiting import eventually
+
+pytestmark = pytest.mark.on_trio_too
 
 
 class TestAResultThatWasAnArgument:

@@ -1,9 +1,6 @@
 """Streams to write on the wire, message by message, and what becomes of them when something goes wrong."""
 
-import asyncio
-
 import pytest
-from links import eventually
 from stream_peers import Recorded, Tap
 from wire import Wire, resolved, stream
 
@@ -15,6 +12,9 @@ from rpcshare.rpc import (
     WritableStream,
     rpc_method,
 )
+from waiting import begun, eventually, gathered
+
+pytestmark = pytest.mark.on_trio_too
 
 
 class TestAWritableStreamThatIsSent:
@@ -154,7 +154,7 @@ class TestAWritableStreamThatIsReceived:
             await wire.say(["push", ["pipeline", 0, ["take"], [["writable", -1]]]])
             writable = await tap.taken.get()
             assert isinstance(writable, WritableStream)
-            closing = asyncio.ensure_future(writable.close())
+            closing = begun(writable.close())
             await wire.hear(1)
             await wire.say(resolved(1))
             await closing
@@ -169,7 +169,7 @@ class TestAWritableStreamThatIsReceived:
             await wire.say(["push", ["pipeline", 0, ["take"], [["writable", -1]]]])
             writable = await tap.taken.get()
             assert isinstance(writable, WritableStream)
-            closing = asyncio.ensure_future(writable.close())
+            closing = begun(writable.close())
             await wire.hear(1)
             await wire.lose()
             with pytest.raises(SessionClosedError):
@@ -181,11 +181,11 @@ class TestAWritableStreamThatIsReceived:
             await wire.say(["push", ["pipeline", 0, ["take"], [["writable", -1]]]])
             writable = await tap.taken.get()
             assert isinstance(writable, WritableStream)
-            writes = [asyncio.ensure_future(writable.write(number)) for number in range(5)]
-            closing = asyncio.ensure_future(writable.close())
+            writes = [begun(writable.write(number)) for number in range(5)]
+            closing = begun(writable.close())
             assert await wire.hear(6) == [
                 *(stream(-1, "write", number) for number in range(5)),
                 stream(-1, "close"),
             ]
             await wire.say(*(resolved(number) for number in range(1, 7)))
-            await asyncio.gather(*writes, closing)
+            await gathered([*writes, closing])

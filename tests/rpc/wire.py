@@ -1,9 +1,11 @@
 """A connection whose peer the test plays, one message after another as it is on the wire."""
 
-import asyncio
 import json
 from types import TracebackType
 from typing import Self
+
+import anyio
+from anyio.lowlevel import checkpoint
 
 from rpcshare.rpc import Connection, Promise, Session, Stub, TransportClosedError, memory_pair
 
@@ -49,7 +51,7 @@ class Wire:
 
     async def hear(self, count: int) -> list[object]:
         """Return the next messages to the peer."""
-        async with asyncio.timeout(5):
+        with anyio.fail_after(5):
             return [json.loads(await self._far.receive()) for _ in range(count)]
 
     async def hear_all(self) -> list[object]:
@@ -82,7 +84,7 @@ class Wire:
         for _ in range(100):
             if self.connection.session.stats() == FRESH:
                 return True
-            await asyncio.sleep(0)
+            await checkpoint()
         return False
 
 
