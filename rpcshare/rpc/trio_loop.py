@@ -111,11 +111,13 @@ class TrioTask:
         """Do the work, after ``previous`` is set; nothing is raised, for that would end the whole run."""
         this = trio.lowlevel.current_task()
         self._running[this] = self
+        has_begun = False
         try:
             with self._scope:
                 if not previous.is_set():
                     await previous.wait()
                 begun.set()
+                has_begun = True
                 await self._work
         except trio.Cancelled:
             raise  # the run is over
@@ -124,7 +126,8 @@ class TrioTask:
             logger.exception("a task failed")
         finally:
             begun.set()
-            self._work.close()
+            if not has_begun:
+                self._work.close()
             del self._running[this]
             self._is_done = True
             for callback in self._callbacks:
