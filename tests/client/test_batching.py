@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
-from waiting import eventually, gathered, limited
 
 import rpcshare
 from rpcshare import ConnectFailedError, ErrorCode, SessionClosedError, ShareError
 from rpcshare.rpc import Date
 from running_server import RunningServer
+from waiting import eventually, gathered, limited
 
 pytestmark = pytest.mark.on_trio_too
 

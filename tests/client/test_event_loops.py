@@ -11,11 +11,11 @@ import anyio
 import anyio.lowlevel
 import pytest
 import trio
-from waiting import eventually, limited
 
 import rpcshare
 from rpcshare import rpc
 from running_server import RunningServer
+from waiting import eventually, limited
 
 pytestmark = pytest.mark.on_trio_too
 

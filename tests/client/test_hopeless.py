@@ -5,12 +5,12 @@ import logging
 import pytest
 from answering import answering
 from tcp_proxy import proxied
-from waiting import eventually, limited, reached
 
 import rpcshare
 from rpcshare import ConnectionState, SessionClosedError, ShareError
 from rpcshare.client import ConnectFailedError, reconnecting
 from running_server import RunningServer
+from waiting import eventually, limited, reached
 
 pytestmark = pytest.mark.on_trio_too
 

@@ -9,12 +9,12 @@ import anyio
 import pytest
 from answering import answering
 from tcp_proxy import TcpProxy
-from waiting import begun, limited, reached
 
 import rpcshare
 from rpcshare import ConnectionState, ErrorCode, SessionClosedError, ShareError
 from rpcshare.client import ConnectFailedError
 from running_server import RunningServer
+from waiting import begun, limited, reached
 
 pytestmark = pytest.mark.on_trio_too
 

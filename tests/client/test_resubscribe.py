@@ -8,12 +8,12 @@ import anyio
 import pytest
 from peers import served
 from tcp_proxy import TcpProxy, proxied
-from waiting import begun, eventually, gathered, others, reached
 
 import rpcshare
 from rpcshare import ConnectionState, SessionClosedError, ShareEvent
 from rpcshare.rpc import RpcError, RpcTarget, rpc_method
 from running_server import RunningServer
+from waiting import begun, eventually, gathered, others, reached
 
 pytestmark = pytest.mark.on_trio_too
 

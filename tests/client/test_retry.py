@@ -8,13 +8,13 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 from tcp_proxy import TcpProxy
-from waiting import begun, eventually, gathered, limited, others, reached
 
 import rpcshare
 from rpcshare import ConnectionState, SessionClosedError
 from rpcshare.client.backoff import Backoff
 from rpcshare.rpc import ConnectionLostError, EncodeError, RpcError, RpcTarget, rpc_method
 from running_server import RunningServer
+from waiting import begun, eventually, gathered, limited, others, reached
 
 pytestmark = pytest.mark.on_trio_too
 

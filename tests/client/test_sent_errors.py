@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 from peers import served
-from waiting import limited
 
 import rpcshare
 from rpcshare.rpc import RpcError, RpcTarget, Stub, rpc_method
+from waiting import limited
 
 pytestmark = pytest.mark.on_trio_too
 
