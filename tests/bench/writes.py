@@ -97,7 +97,7 @@ def _rewritten(value: Any, turn: int, cipher: dict[int, int]) -> Any:
 async def measure(inner: ObjectStore) -> dict[str, float]:
     store = CountingStore(inner)
     credentials = Credentials(UUID(int=0), "https://share.example")
-    service = ShareService(store, LocalBroadcaster(), credentials)  # type: ignore[arg-type] -- it has them all
+    service = ShareService(store, LocalBroadcaster(), credentials)  # type: ignore[arg-type]  # it has them all
     share = await service.create(ALICE, "ses_long_session")
     carried = 0
     batches = long_session()

@@ -34,8 +34,10 @@ async def test_a_share_that_loses_a_sync_is_noticed(tmp_path: Path) -> None:
     await model.create(site)
     await model.sync(site)
     (share_id,) = model.shares[site]
-    entries = [key for key in site.contents() if f"share/{share_id}/" in key and "/log/" in key]
-    await site.store.delete(entries[-1:])
+    await site.stop()  # what a node has in memory is not looked for in the store
+    # It is in the last entry, and by now maybe in a snapshot.
+    await site.store.delete([key for key in site.contents() if key.endswith("/000000000002")])
+    await site.start()
     with pytest.raises(ModelError, match="has lost"):
         await model.look_at_all(site)
     await model.world.close()
