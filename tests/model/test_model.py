@@ -33,7 +33,6 @@ async def test_a_share_that_loses_a_sync_is_noticed(tmp_path: Path) -> None:
     await model.world.start()
     await model.create(site)
     await model.sync(site)
-    (share_id,) = model.shares[site]
     await site.stop()  # what a node has in memory is not looked for in the store
     # It is in the last entry, and by now maybe in a snapshot.
     await site.store.delete([key for key in site.contents() if key.endswith("/000000000002")])
