@@ -453,7 +453,10 @@ class Model:
                     own.is_deleted = True
                 elif known.is_deleted is None:
                     own.is_deleted = None
-                if head.revision > had.revision:
+                if _both_changed(head, had):
+                    either = {own.is_private, known.is_private}
+                    own.is_private = True if True in either else None if None in either else False
+                elif head.revision > had.revision:
                     own.is_private = known.is_private
                 elif head.revision == had.revision and own.is_private is not known.is_private:
                     own.is_private = None
@@ -600,6 +603,8 @@ class Model:
         match exc.code:
             case ErrorCode.SHARE_NOT_FOUND if known.is_deleted is not False or known.is_lost:
                 return
+            case ErrorCode.FORBIDDEN if known.is_lost:
+                return  # what is there may be somebody else's
             case ErrorCode.SHARE_GONE if known.is_lost or (
                 known.may_expire and (node.offset > 0 or known.is_deleted)
             ):
@@ -660,6 +665,13 @@ def _repeatable(world: World) -> Iterator[None]:
 
 def _part(part_id: str) -> dict[str, Any]:
     return {"type": "part", "data": {"id": part_id, "text": "text " * 20}}
+
+
+def _both_changed(one: Head, other: Head) -> bool:
+    """Whether each of two copies of a head has had settings changed that the other has not."""
+    if not (one.changes and other.changes) or one.deleted or other.deleted:
+        return False
+    return one.changes[-1] not in other.changes and other.changes[-1] not in one.changes
 
 
 def _heads(site: Site) -> dict[str, Head]:
