@@ -58,7 +58,10 @@ def decode(text: bytes | str) -> Any:  # noqa: ANN401 -- JSON is whatever the pe
         raise JSONDecodeError("nested too deeply") from exc
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         try:
-            value = json.loads(text, parse_constant=_refuse_constant)
+            # Not of bytes: the library would take them for UTF-16 if they look like it, and for text where
+            # they are no UTF-8 but surrogates. Who has looked through them before saw something else.
+            characters = text if isinstance(text, str) else str(text, "utf-8-sig")
+            value = json.loads(characters, parse_constant=_refuse_constant)
         except (ValueError, RecursionError):
             raise JSONDecodeError(str(exc)) from exc
         return value

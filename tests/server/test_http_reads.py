@@ -213,6 +213,21 @@ def test_half_of_a_surrogate_pair_gets_through(open_server: RunningServer, http:
     assert http.get(path).json()["parts"] == [{"id": "prt_1", "text": "\ud83d"}]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "surrogates"])
+def test_json_in_another_encoding_than_utf_8_is_refused(
+    http: httpx.Client, share: dict[str, str], encoding: str
+) -> None:
+    # Its values cannot be counted before they are made: to the count, U+2200 looks like a quotation mark.
+    data = [{"type": "part", "data": {"id": "prt_1", "text": "\u2200"}}]
+    text = json.dumps({"secret": share["secret"], "data": data}, ensure_ascii=False)
+    if encoding == "surrogates":
+        body = text.replace("\u2200", "\ud800").encode("utf-8", "surrogatepass")
+    else:
+        body = text.encode(encoding)
+    answer = http.post(f"/api/share/{share['id']}/sync", content=body)
+    assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_ARGUMENT")
+
+
 def test_the_secret_is_looked_at_before_the_data(http: httpx.Client, share: dict[str, str]) -> None:
     body = {"secret": "wrong", "data": "no list"}
     answer = http.post(f"/api/share/{share['id']}/sync", json=body)
