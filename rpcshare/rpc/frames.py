@@ -32,6 +32,7 @@ _LENGTH_OF_16_BITS = 126
 _LENGTH_OF_64_BITS = 127
 
 _LONG = 16 * 1024
+_SMALL = 1024
 
 
 class FrameReader:
@@ -48,7 +49,7 @@ class FrameReader:
         self._masked = masked
         self._max_size = max_size
         # What has arrived of a frame, and how many bytes are needed to say more of it.
-        self._held: list[bytes] = []
+        self._held: list[bytes | bytearray] = []
         self._held_size = 0
         self._wanted = 0
         # Whether frames of a message have arrived, and not the last.
@@ -66,8 +67,7 @@ class FrameReader:
     def read(self, data: bytes) -> Iterator[tuple[bool, bytes] | bytes]:  # noqa: C901, PLR0912 -- on the path of each frame
         """Yield each message, and whether it is text; and, as bytes, frames that are for others to read."""
         if self._held:
-            self._held.append(data)
-            self._held_size += len(data)
+            self._hold_more(data)
             if self._held_size < self._wanted:
                 return
             data = self.take_rest()
@@ -120,6 +120,18 @@ class FrameReader:
         self._held = [begun]
         self._held_size = len(begun)
         self._wanted = wanted
+
+    def _hold_more(self, data: bytes) -> None:
+        self._held_size += len(data)
+        if len(data) >= _SMALL:
+            self._held.append(data)
+            return
+        # An object for each of many small pieces would take more memory than the bytes in it.
+        last = self._held[-1]
+        if isinstance(last, bytearray):
+            last += data
+        else:
+            self._held.append(bytearray(data))
 
 
 def frames_of(messages: Sequence[bytes], *, text: bool, masked: bool) -> bytes:

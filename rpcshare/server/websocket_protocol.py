@@ -10,7 +10,7 @@ return, and all that the request took is let go of; the connection goes on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
@@ -54,6 +54,12 @@ CLOSE_TIMEOUT = 1.0
 MAX_AFTER_CLOSE: Final = 2**20
 """Bytes in which the peer's own close is looked for once this side has closed; more is dropped unread."""
 
+MAX_FRAMES: Final = 1000
+"""Fragments and control frames that are read in one go. One costs some 15 µs, and 256 KiB have 43,000."""
+
+PONG_INTERVAL: Final = 1.0
+"""Seconds between two pongs to a client that does not take what is sent (RFC 6455, section 5.5.3)."""
+
 
 class _Handshake(ServerProtocol):
     """A handshake in which subprotocols are the application's business.
@@ -82,9 +88,17 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         # What waited for the peer when it was last asked whether it is there.
         self._ahead_of_ping = (0, 0)
         self._takes_text_as_bytes = False
-        # How many bytes there are of the message whose frames are arriving, and what the receiver knows of.
-        self._fragments = 0
+        # The message whose frames are arriving. One buffer: an object for each fragment would take more
+        # memory than the bytes in it, and a fragment may be empty.
+        self._fragments = bytearray()
+        # How many bytes of a message that is not whole the receiver knows of.
         self._told_held = 0
+        # What has arrived and is not read yet: frames, and the bytes behind them.
+        self._unread_frames: Iterator[tuple[bool, bytes] | bytes] | None = None
+        self._unread_data = bytearray()
+        # A pong that waits until the client takes what is sent, and when the last one was sent.
+        self._late_pong = b""
+        self._ponged_at = -PONG_INTERVAL
         # Whether the message whose frames are arriving is text.
         self._is_text = False
         # Messages of the data that is being processed.
@@ -180,31 +194,66 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:  # noqa: C901 -- on the path of each frame
         """Process what has arrived; messages that came together are told together."""
-        if self.conn.state is State.OPEN:
-            for part in self._frames.read(data):
-                if isinstance(part, bytes):
-                    super().data_received(part)
-                    if self._is_ending():
-                        break
-                    continue
-                self._is_text, message = part
-                if self._receiver is None:
-                    self._queue_message(message)
-                elif self._takes_text_as_bytes and type(message) is bytes:
-                    self._arrived.append(message)  # as nearly always
-                else:
-                    self._arrived.append(self._message(message))
+        if self._unread_frames is not None:
+            self._unread_data += data
+            self.transport.pause_reading()
+        elif self.conn.state is State.OPEN:
+            self._process(self._frames.read(data))
         elif self.conn.state is State.CONNECTING:
             self._early += data
             self.pause()
-            return
         else:
-            self._received_after_close += len(data)
-            if self._received_after_close <= MAX_AFTER_CLOSE:
-                super().data_received(self._frames.take_rest() + data)
+            self._look_for_close(data)
+
+    def _process(self, parts: Iterator[tuple[bool, bytes] | bytes]) -> None:
+        """Process frames; of those that are no whole messages only so many that others are not held up."""
+        frames = 0
+        for part in parts:
+            if isinstance(part, bytes):
+                super().data_received(part)
+                if self._is_ending():
+                    break
+                frames += 1
+                if frames == MAX_FRAMES:
+                    self._unread_frames = parts
+                    self.transport.pause_reading()
+                    self.loop.call_soon(self._process_unread)
+                    break
+                continue
+            self._is_text, message = part
+            if self._receiver is None:
+                self._queue_message(message)
+            elif self._takes_text_as_bytes and type(message) is bytes:
+                self._arrived.append(message)  # as nearly always
+            else:
+                self._arrived.append(self._message(message))
+        self._tell()
+
+    def _process_unread(self) -> None:
+        parts, self._unread_frames = self._unread_frames, None
+        data, self._unread_data = bytes(self._unread_data), bytearray()
+        if parts is None or self.transport.is_closing():
+            return
+        if not self.read_paused:
+            self.transport.resume_reading()
+        if self.conn.state is not State.OPEN:
+            frames = b"".join(part for part in parts if isinstance(part, bytes))
+            self._look_for_close(frames + self._frames.take_rest() + data)
+            return
+        self._process(chain(parts, self._frames.read(data)) if data else parts)
+
+    def _look_for_close(self, data: bytes) -> None:
+        """Process what arrives once this side has closed."""
+        self._received_after_close += len(data)
+        if self._received_after_close <= MAX_AFTER_CLOSE:
+            super().data_received(self._frames.take_rest() + data)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell the receiver what has arrived: messages, and how much there is of the next."""
         if self._arrived:
             self._tell_arrived()
-        held = self._frames.held_size + self._fragments
+        held = self._frames.held_size + len(self._fragments)
         if held != self._told_held and self._receiver is not None:
             self._told_held = held
             self._receiver.holding(held)
@@ -234,15 +283,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                 if event.fin:
                     arrived.append(self._message(event.data))
                 else:
-                    self.frames = [bytes(event.data)]
-                    self._fragments = len(event.data)
+                    self._fragments += event.data
             elif opcode is Opcode.CONT:
-                self.frames.append(bytes(event.data))
-                self._fragments += len(event.data)
+                self._fragments += event.data
                 if event.fin:
-                    self._fragments = 0
-                    arrived.append(self._message(b"".join(self.frames)))
-                    self.frames = []
+                    arrived.append(self._message(self._take_fragments()))
             elif opcode is Opcode.PING:
                 self.handle_ping()
             elif opcode is Opcode.PONG:
@@ -250,6 +295,38 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             elif opcode is Opcode.CLOSE:
                 self._tell_arrived()
                 self.handle_close(event)
+
+    def handle_text(self, event: Frame) -> None:
+        """Begin a message, for ASGI."""
+        self._is_text = event.opcode is Opcode.TEXT
+        if not event.fin:
+            self._fragments += event.data
+        elif self._is_text:
+            super().handle_text(event)
+        else:
+            super().handle_bytes(event)
+
+    handle_bytes = handle_text
+
+    def handle_cont(self, event: Frame) -> None:
+        """Go on with it, or end it."""
+        self._fragments += event.data
+        if event.fin:
+            self._queue_message(self._take_fragments())
+
+    def _take_fragments(self) -> bytes:
+        message, self._fragments = bytes(self._fragments), bytearray()
+        return message
+
+    def handle_ping(self) -> None:
+        """Answer a ping. To a client that does not take what is sent, the newest answer is enough."""
+        pongs = self.conn.data_to_send()
+        if self.writable.is_set() or self.loop.time() - self._ponged_at >= PONG_INTERVAL:
+            self._ponged_at = self.loop.time()
+            self._late_pong = b""
+            self.transport.write(b"".join(pongs))
+        elif pongs:
+            self._late_pong = pongs[-1]
 
     def _message(self, data: BytesLike) -> bytes | str:
         """Return a message as the receiver wants it."""
@@ -265,6 +342,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def resume_writing(self) -> None:
         """Hear that most of what was written has left."""
         super().resume_writing()
+        if self._late_pong:
+            late, self._late_pong = self._late_pong, b""
+            if self.conn.state is State.OPEN and not self.transport.is_closing():
+                self.transport.write(late)
         if self._receiver is not None:
             self._receiver.writable()
 
@@ -365,7 +446,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Read again."""
         if self.read_paused:
             self.read_paused = False
-            self.transport.resume_reading()
+            if self._unread_frames is None:
+                self.transport.resume_reading()
 
     async def close(self, code: int, reason: str) -> None:
         """End the connection; nothing to do if the peer has."""

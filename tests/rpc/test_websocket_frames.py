@@ -1,5 +1,7 @@
 """Frames as this project reads and writes them, held against those of ``websockets``."""
 
+import tracemalloc
+
 import pytest
 from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
@@ -70,6 +72,20 @@ class TestRead:
         data = frame(Opcode.BINARY, message(70_001))
         assert list(reader(max_size=70_000).read(data[:20])) == [data[:20]]
         assert list(reader(max_size=70_001).read(data[:20])) == []
+
+    def test_a_message_in_many_small_pieces_takes_little_more_memory_than_its_bytes(self) -> None:
+        data = frame(Opcode.BINARY, message(40_000))
+        pieces = (data[at : at + 2] for at in range(0, len(data), 2))
+        reading = reader()
+        tracemalloc.start()
+        try:
+            while reading.held_size < 38_000:
+                assert list(reading.read(next(pieces))) == []
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert held < 2 * 40_000
+        assert [part for piece in pieces for part in reading.read(piece)] == [(False, message(40_000))]
 
     def test_gives_back_what_has_arrived_of_a_frame(self) -> None:
         data = frame(Opcode.TEXT, message(500))
