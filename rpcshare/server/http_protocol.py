@@ -13,6 +13,7 @@ the body, as behind any other head.
 from __future__ import annotations
 
 import asyncio
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -46,6 +47,8 @@ connection were cut (RFC 9112 section 9.6)."""
 # Headers that say where a request ends, and whether what follows it is HTTP.
 _FRAMING = frozenset({b"connection", b"content-length", b"host", b"transfer-encoding", b"upgrade"})
 
+# RFC 9110 section 7.2, RFC 3986 section 3.2.2: a name or an address, and a port. It may be empty.
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?", re.ASCII)
 
 _CLOSE = (b"connection", b"close")
 
@@ -304,18 +307,22 @@ class HttpProtocol(HttpToolsProtocol):
             raise _RefusedError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "the version is not HTTP/1.1")
         if method == b"CONNECT":
             raise _RefusedError(HTTPStatus.NOT_IMPLEMENTED, "this is no proxy")
-        hosts = 0
+        hosts = []
         for name, value in self._framing:
             if name == b"host":
-                hosts += 1
+                hosts.append(value)
             elif name == b"transfer-encoding":
                 if version == "1.0":  # RFC 9112 section 6.1
                     raise _RefusedError(HTTPStatus.BAD_REQUEST, "HTTP/1.0 has no Transfer-Encoding")
                 if value.lower() != b"chunked":
                     reason = "the only transfer coding that is understood is chunked"
                     raise _RefusedError(HTTPStatus.NOT_IMPLEMENTED, reason)
-        if hosts > 1:
+        if len(hosts) > 1:
             raise _RefusedError(HTTPStatus.BAD_REQUEST, "there is more than one Host")
+        if not hosts and version == "1.1":  # RFC 9112 section 3.2
+            raise _RefusedError(HTTPStatus.BAD_REQUEST, "there is no Host")
+        if hosts and not _HOST.fullmatch(hosts[0]):
+            raise _RefusedError(HTTPStatus.BAD_REQUEST, "the Host is invalid")
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body, which flow control bounds."""

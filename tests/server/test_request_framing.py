@@ -244,6 +244,15 @@ AMBIGUOUS = {
     "a chunk's size out of range": (400, CHUNKED + b"1" + b"0" * 16 + b"\r\nx\r\n0\r\n\r\n"),
     "a length in the trailers": (400, CHUNKED + b"0\r\nContent-Length: 34\r\n\r\n"),
     "two hosts": (400, FIRST + b"Host: y\r\nContent-Length: 0\r\n\r\n"),
+    "no host": (400, b"POST /first HTTP/1.1\r\nContent-Length: 0\r\n\r\n"),
+    "a WebSocket without a host": (400, HANDSHAKE.replace(b"Host: x\r\n", b"") + b"\r\n"),
+    "a host with a space": (400, FIRST.replace(b"x", b"x y") + b"Content-Length: 0\r\n\r\n"),
+    "a host with a user": (400, FIRST.replace(b"x", b"x@y") + b"Content-Length: 0\r\n\r\n"),
+    "a host with a path": (400, FIRST.replace(b"x", b"x/y") + b"Content-Length: 0\r\n\r\n"),
+    "a host with markup": (400, FIRST.replace(b"x", b'"><script>') + b"Content-Length: 0\r\n\r\n"),
+    "a host in Latin-1": (400, FIRST.replace(b"x", b"\xff") + b"Content-Length: 0\r\n\r\n"),
+    "half an address as host": (400, FIRST.replace(b"x", b"[::1") + b"Content-Length: 0\r\n\r\n"),
+    "a host with a port that is none": (400, FIRST.replace(b"x", b"x:y") + b"Content-Length: 0\r\n\r\n"),
     "HTTP/0.9": (505, b"GET /first\r\n\r\n"),
     "HTTP/2": (505, b"GET /first HTTP/2.0\r\nHost: x\r\n\r\n"),
     "HTTP/2 by its preface": (400, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
@@ -262,6 +271,18 @@ async def test_whose_end_is_not_clear_is_refused_and_nothing_behind_it_is_served
         assert site.served == []
     assert statuses(answers) == [status]
     assert b"\r\nconnection: close\r\n" in answers
+
+
+@pytest.mark.parametrize(
+    "host", [b"", b"a_b.example.:80", b"[::1]:8787", b"127.0.0.1:", b"xn--bcher-kva.example"]
+)
+async def test_a_host_is_a_name_or_an_address(site: Site, host: bytes) -> None:
+    answers = await site.answers(b"GET /first HTTP/1.1\r\nConnection: close\r\nHost: %b\r\n\r\n" % host)
+    assert statuses(answers) == [200]
+
+
+async def test_http_1_0_needs_no_host(site: Site) -> None:
+    assert statuses(await site.answers(b"GET /first HTTP/1.0\r\n\r\n")) == [200]
 
 
 async def test_a_refusal_is_never_taken_for_the_answer_to_an_earlier_request(site: Site) -> None:
