@@ -6,7 +6,7 @@ NODE_PEERS := $(NODE_DIRS:%=%/node_modules/.installed)
 
 PROGRESS = $(PYTHON) .packaging/progress.py
 
-.PHONY: install serve test test-all test-slow test-rare lint format bench bench-quick fuzz crash abuse clean
+.PHONY: install serve test test-all test-slow test-pure test-rare lint format bench bench-quick fuzz crash abuse clean
 
 # The second step compares what is compiled with its sources, and is over in a moment if they fit.
 install: $(VENV)/.installed
@@ -38,10 +38,12 @@ test: install $(NODE_PEERS)
 
 # Everything: also what takes long, the tests of the core in pure Python where it is compiled, and whole programs
 # together: opencode, browsers, kills at every step.
-test-all: test test-slow test-rare
+test-all: test test-slow test-pure test-rare
 
 test-slow: install $(NODE_PEERS)
-	@$(PYTEST) -m slow
+	@$(PYTEST) -m "slow and not rare"
+
+test-pure: install $(NODE_PEERS)
 	@if $(BIN)/rpcshare --version | grep -q compiled; then PURE_PYTHON=1 $(PYTEST) -m "not slow" tests/rpc tests/shares/test_syncdata.py; fi
 
 test-rare: install $(NODE_PEERS)

@@ -23,6 +23,8 @@ from rpcshare.rpc import Connection, RpcError, RpcTarget, Stub, WebSocketTranspo
 from rpcshare.storage import SqliteStore
 from running_server import RPCSHARE, bare_environment
 
+pytestmark = pytest.mark.slow  # real servers, several of them at a time
+
 # Colours, a title, a hyperlink, the clipboard, a report that a shell would read; CSI in one byte; lines and
 # columns of one's own; bidirectional overrides and isolates; hidden characters; half a surrogate pair.
 EVIL = (

@@ -192,7 +192,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     # What the network brings.
 
-    def data_received(self, data: bytes) -> None:  # noqa: C901 -- on the path of each frame
+    def data_received(self, data: bytes) -> None:
         """Process what has arrived; messages that came together are told together."""
         if self._unread_frames is not None:
             self._unread_data += data

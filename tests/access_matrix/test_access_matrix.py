@@ -20,6 +20,8 @@ from rpcshare.shares.service import ShareService
 from rpcshare.shares.share_identity import Credentials
 from rpcshare.storage import MemoryStore
 
+pytestmark = pytest.mark.slow  # real servers, several of them at a time
+
 
 @pytest.mark.parametrize("entry", ENTRIES)
 @pytest.mark.parametrize("caller", CALLERS)

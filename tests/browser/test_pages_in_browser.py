@@ -14,7 +14,7 @@ from sample_session import SAMPLE, message, part, tool
 
 from running_server import RunningServer
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 NUMBERS = count()
 

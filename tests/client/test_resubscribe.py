@@ -15,7 +15,7 @@ from rpcshare.rpc import RpcError, RpcTarget, rpc_method
 from running_server import RunningServer
 from waiting import begun, eventually, gathered, others, reached
 
-pytestmark = pytest.mark.on_trio_too
+pytestmark = [pytest.mark.slow, pytest.mark.on_trio_too]
 
 
 def part(number: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from running_server import RunningServer
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.node,
     needs_packages,
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium"),

@@ -6,7 +6,7 @@ import re
 import pytest
 from npm_packages import BUN, CLIENTS, NPM, built, needs_packages, run_in
 
-pytestmark = [pytest.mark.node, needs_packages, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.node, needs_packages, pytest.mark.timeout(180)]
 
 PACKAGES = ("share-next", "opencode-plugin", "browser")
 

@@ -25,7 +25,7 @@ from rpcshare.shares.state import SessionIndex
 from rpcshare.shares.syncdata import Kind
 from running_server import RunningServer
 
-pytestmark = [pytest.mark.node, needs_packages]
+pytestmark = [pytest.mark.slow, pytest.mark.node, needs_packages]
 
 
 @functools.cache

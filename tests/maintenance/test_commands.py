@@ -15,6 +15,8 @@ from rpcshare.cli import main
 from rpcshare.storage import IDENTITY_KEY, SERVED_WITH_KEY, SqliteStore
 from running_server import RPCSHARE, RunningServer, bare_environment
 
+pytestmark = pytest.mark.slow  # real servers, several of them at a time
+
 ITEMS = [
     {"type": "session", "data": {"id": "ses_1", "title": "A title"}},
     {"type": "part", "data": {"id": "prt_1", "text": "half \ud83d"}},

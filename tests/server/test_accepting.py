@@ -18,6 +18,8 @@ from rpcshare.server.accepting import unmapped
 from running_server import RPCSHARE, RunningServer, bare_environment
 from several_workers import until
 
+pytestmark = pytest.mark.slow  # real servers, several of them at a time
+
 HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
 

@@ -19,6 +19,8 @@ import rpcshare
 from running_server import RunningServer
 from several_workers import until
 
+pytestmark = pytest.mark.slow  # real servers, several of them at a time
+
 ALICE = {"X-Auth-User": "alice"}
 
 NGINX = """

@@ -13,6 +13,8 @@ from rpcshare.shares import objects
 from rpcshare.storage import open_store
 from running_server import RPCSHARE, RunningServer
 
+pytestmark = pytest.mark.slow  # real servers, several of them at a time
+
 KEY = make_key("EdDSA")
 PROXY = ["--trusted-proxy=127.0.0.1", "--proxy-subject-header=X-User"]
 

@@ -16,6 +16,8 @@ from authorities import Authority, client_context, now
 from rpcshare.client import ConnectFailedError
 from running_server import RunningServer
 
+pytestmark = pytest.mark.slow  # real servers, several of them at a time
+
 URI = x509.UniformResourceIdentifier("urn:machine:build-1")
 
 

@@ -12,6 +12,8 @@ import rpcshare
 from rpcshare import ErrorCode, ShareError
 from running_server import RunningServer
 
+pytestmark = pytest.mark.slow  # real servers, several of them at a time
+
 PASSWORD = "correct horse"
 ITEMS = [{"type": "part", "data": {"id": "prt_1", "text": "hello"}}]
 

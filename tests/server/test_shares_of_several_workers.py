@@ -16,6 +16,8 @@ from broadcast.redis_server import RedisServer
 from running_server import RunningServer
 from several_workers import only_one_accepts, until, worker_pids
 
+pytestmark = pytest.mark.slow  # real servers, several of them at a time
+
 SYNCS = 150
 CLIENTS = 6  # of each worker
 

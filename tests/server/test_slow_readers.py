@@ -19,6 +19,8 @@ from rpcshare.server.http_protocol import HttpProtocol
 from rpcshare.server.http_server import HttpServer
 from rpcshare.server.websocket_protocol import WebSocketProtocol
 
+pytestmark = pytest.mark.slow  # real servers, several of them at a time
+
 BODY = bytes(range(256)) * 2**15  # 8 MiB, which no buffer of a kernel has room for here
 PIECES = 128
 

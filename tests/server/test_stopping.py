@@ -7,6 +7,8 @@ import pytest
 
 from running_server import RunningServer
 
+pytestmark = pytest.mark.slow  # real servers, several of them at a time
+
 
 @pytest.mark.parametrize("path", ["/api/share", "/rpc"])
 def test_a_body_that_is_half_there_holds_up_no_stop_and_is_no_fault_of_ours(

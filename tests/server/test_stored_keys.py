@@ -18,6 +18,8 @@ import rpcshare
 from rpcshare.rpc import RpcError
 from running_server import RPCSHARE, RunningServer, bare_environment
 
+pytestmark = pytest.mark.slow  # real servers, several of them at a time
+
 # In seconds. A revocation takes 5 at most to be heard of everywhere; a machine may be busy.
 PATIENCE = 10.0
 

@@ -13,6 +13,8 @@ from authorities import Authority, client_context
 from running_server import RunningServer
 from several_workers import only_one_accepts, until, worker_pids
 
+pytestmark = pytest.mark.slow  # real servers, several of them at a time
+
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:

@@ -9,6 +9,8 @@ from cryptography.hazmat.primitives import serialization
 from authorities import Authority
 from running_server import RPCSHARE, bare_environment
 
+pytestmark = pytest.mark.slow  # real servers, several of them at a time
+
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:

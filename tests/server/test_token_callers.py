@@ -15,6 +15,8 @@ import rpcshare
 from auth.issuer import AUDIENCE, ISSUER, claims, jwk, make_key, pem, token
 from running_server import RPCSHARE, RunningServer, bare_environment
 
+pytestmark = pytest.mark.slow  # real servers, several of them at a time
+
 KEY = make_key("ES256")
 SECRET = "a secret that two servers share, 32 bytes or more"
 

@@ -12,6 +12,8 @@ import rpcshare
 from auth.issuer import AUDIENCE, ISSUER, claims, make_key, pem, token
 from running_server import RPCSHARE, RunningServer
 
+pytestmark = pytest.mark.slow  # real servers, several of them at a time
+
 KEY = make_key("EdDSA")
 
 # Seconds. It is 5 as promised, and what a busy machine adds.

@@ -13,6 +13,8 @@ from broadcast.redis_server import RedisServer
 from running_server import RunningServer
 from storage.s3_server import ENDPOINT_VARIABLE, moto_server, real_server
 
+pytestmark = pytest.mark.slow  # real servers, several of them at a time
+
 SYNCS = 500
 SHARED_SECRET = "--shared-secret=12345678-1234-5678-9234-567812345678"
 

@@ -16,6 +16,8 @@ import rpcshare
 from running_server import RPCSHARE, RunningServer, bare_environment
 from several_workers import only_one_accepts, until, worker_pids
 
+pytestmark = pytest.mark.slow  # real servers, several of them at a time
+
 
 @pytest.fixture
 def two(tmp_path: Path) -> Iterator[RunningServer]:

@@ -19,6 +19,8 @@ import rpcshare
 from running_server import RunningServer
 from several_workers import only_one_accepts, until, worker_pids
 
+pytestmark = pytest.mark.slow  # real servers, several of them at a time
+
 
 @pytest.fixture
 def limited(tmp_path: Path) -> Iterator[RunningServer]:
