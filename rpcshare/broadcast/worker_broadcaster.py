@@ -40,18 +40,18 @@ class WorkerBroadcaster:
     while it said so, and is told that.
     """
 
-    def __init__(self, mailbox: WorkerMessages) -> None:
-        self._mailbox = mailbox
+    def __init__(self, inbox: WorkerMessages) -> None:
+        self._inbox = inbox
         self._subscribers = LocalBroadcaster()
         self._subscriptions: Counter[str] = Counter()  # by share
         self._watching: dict[str, set[int]] = {}  # who else watches each share
         self._missed: dict[int, dict[str, None]] = {}  # shares of which messages got lost, by slot
-        mailbox.on(APPENDED, self._on_appended)
-        mailbox.on(WATCHED, self._on_watched)
-        mailbox.on(FORGOTTEN, self._on_forgotten)
-        mailbox.on_joined(self._on_joined)
-        mailbox.on_left(self._on_left)
-        mailbox.on_free(self._on_free)
+        inbox.on(APPENDED, self._on_appended)
+        inbox.on(WATCHED, self._on_watched)
+        inbox.on(FORGOTTEN, self._on_forgotten)
+        inbox.on_joined(self._on_joined)
+        inbox.on_left(self._on_left)
+        inbox.on_free(self._on_free)
 
     async def publish(self, message: LogAppended) -> None:
         """Have ``message`` sent to all that watch its share. Does not wait for them."""
@@ -59,7 +59,7 @@ class WorkerBroadcaster:
         watching = self._watching.get(message.share_id)
         if not watching:
             return
-        for slot in self._mailbox.post(watching, APPENDED, message):
+        for slot in self._inbox.post(watching, APPENDED, message):
             self._missed.setdefault(slot, {})[message.share_id] = None
 
     def subscribe(self, share_id: str, callback: Callable[[LogAppended], None]) -> Unsubscribe:
@@ -67,7 +67,7 @@ class WorkerBroadcaster:
         drop = self._subscribers.subscribe(share_id, callback)
         self._subscriptions[share_id] += 1
         if self._subscriptions[share_id] == 1:
-            self._mailbox.post_all(WATCHED, Watched([share_id]))
+            self._inbox.post_all(WATCHED, Watched([share_id]))
         is_over = False
 
         def unsubscribe() -> None:
@@ -79,26 +79,26 @@ class WorkerBroadcaster:
             self._subscriptions[share_id] -= 1
             if not self._subscriptions[share_id]:
                 del self._subscriptions[share_id]
-                self._mailbox.post_all(FORGOTTEN, Forgotten(share_id))
+                self._inbox.post_all(FORGOTTEN, Forgotten(share_id))
 
         return unsubscribe
 
     async def check(self) -> None:
-        """Return: a mailbox is there as long as the processes are."""
+        """Return: an inbox is there as long as the processes are."""
 
     async def close(self) -> None:
-        """Drop all subscriptions. The mailbox is not closed."""
+        """Drop all subscriptions. The inbox is not closed."""
         await self._subscribers.close()
 
     # What the others say
 
     def _on_joined(self, slot: int) -> None:
         """Tell a new process what is watched here; its predecessor may have written it last."""
-        self._drop(slot)  # what it finds in its mailbox may have been meant for its predecessor
+        self._drop(slot)  # what it finds in its inbox may have been meant for its predecessor
         share_ids = list(self._subscriptions)
         for start in range(0, len(share_ids), _SHARES_AT_ONCE):
             some = share_ids[start : start + _SHARES_AT_ONCE]
-            self._mailbox.post([slot], WATCHED, Watched(some))
+            self._inbox.post([slot], WATCHED, Watched(some))
         for share_id in share_ids:
             self._subscribers.deliver(LogAppended.missed(share_id))
 
@@ -132,5 +132,5 @@ class WorkerBroadcaster:
             self._tell_missed(slot, share_id)
 
     def _tell_missed(self, slot: int, share_id: str) -> None:
-        if self._mailbox.post([slot], APPENDED, LogAppended.missed(share_id)):
+        if self._inbox.post([slot], APPENDED, LogAppended.missed(share_id)):
             self._missed.setdefault(slot, {})[share_id] = None

@@ -1,8 +1,8 @@
 """Messages between the processes of one server.
 
-Each process has a mailbox: a pair of Unix datagram sockets, made before any of them was forked. Everybody
+Each process has an inbox: a pair of Unix datagram sockets, made before any of them was forked. Everybody
 can send to one end, and its owner reads the other; the kernel keeps messages whole and in order. A process
-that takes another's place has the same mailbox, so nobody has to connect to anybody, and none but these
+that takes another's place has the same inbox, so nobody has to connect to anybody, and none but these
 processes can: nothing of it is in the file system or on the network.
 
 A message is a hint, as in :mod:`~rpcshare.broadcast.broadcaster`: one that cannot be sent is dropped, and
@@ -40,8 +40,8 @@ T = TypeVar("T")
 MAX_MESSAGE = 384 * 1024
 """Of a message, in bytes, with what is around it."""
 
-_KERNEL_BUFFER = 2**20  # bytes that may be on their way to one mailbox; systems may allow less
-_LARGEST_QUEUE = 4 * 2**20  # bytes that wait here for one mailbox
+_KERNEL_BUFFER = 2**20  # bytes that may be on their way to one inbox; systems may allow less
+_LARGEST_QUEUE = 4 * 2**20  # bytes that wait here for one inbox
 _AT_ONCE = 64  # messages that are read before something else has its turn
 
 
@@ -49,7 +49,7 @@ class Member(NamedTuple):
     """A process of the server."""
 
     slot: int
-    """Whose mailbox it has: its place, which another takes when it ends."""
+    """Whose inbox it has: its place, which another takes when it ends."""
     run: int
     """Tells it from those that had the place before."""
 
@@ -67,7 +67,7 @@ class Topic(Generic[T]):
 
 
 class Hello(msgspec.Struct, frozen=True):
-    """The sender reads its mailbox, and has not heard of the one that it says so to."""
+    """The sender reads its inbox, and has not heard of the one that it says so to."""
 
 
 class Gone(msgspec.Struct, frozen=True):
@@ -110,7 +110,7 @@ def unpacked(data: bytes) -> Letter:
 
 
 class WorkerSockets:
-    """The mailboxes of all processes: made by the one that forks the others."""
+    """The inboxes of all processes: made by the one that forks the others."""
 
     def __init__(self, count: int) -> None:
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
@@ -127,7 +127,7 @@ class WorkerSockets:
         return len(self._pairs)
 
     def inbox(self, slot: int) -> socket.socket:
-        """Return what the owner of a mailbox reads."""
+        """Return what the owner of an inbox reads."""
         return self._pairs[slot][0]
 
     def outbox(self, slot: int) -> socket.socket:
@@ -135,7 +135,7 @@ class WorkerSockets:
         return self._pairs[slot][1]
 
     def receive(self, slot: int) -> bytes | None:
-        """Take the next message out of a mailbox; None if it is empty."""
+        """Take the next message out of an inbox; None if it is empty."""
         try:
             size = self.inbox(slot).recv_into(self._buffer)
         except BlockingIOError:
@@ -143,7 +143,7 @@ class WorkerSockets:
         return bytes(self._buffer[:size])
 
     def empty(self, slot: int) -> None:
-        """Throw away what is in a mailbox."""
+        """Throw away what is in an inbox."""
         while self.receive(slot) is not None:
             pass
 
@@ -161,7 +161,7 @@ class WorkerSockets:
 
 
 class Outbox:
-    """What one process sends to one mailbox: what the kernel does not take yet waits, within bounds."""
+    """What one process sends to one inbox: what the kernel does not take yet waits, within bounds."""
 
     def __init__(self, target: socket.socket) -> None:
         self.target = target
@@ -201,7 +201,7 @@ class Outbox:
 
 
 class WorkerMessages:
-    """One process's own mailbox, and its way to the others."""
+    """One process's own inbox, and its way to the others."""
 
     def __init__(self, boxes: WorkerSockets, me: Member) -> None:
         """Read the box of ``me`` once it is started; until then, nothing is heard."""
@@ -219,7 +219,7 @@ class WorkerMessages:
 
     @property
     def others(self) -> Collection[int]:
-        """The slots of the processes that read their mailboxes, without this one."""
+        """The slots of the processes that read their inboxes, without this one."""
         return self._runs.keys()
 
     def is_there(self, member: Member) -> bool:

@@ -102,11 +102,11 @@ LIMITS: Final = {False: Limits(1.0, 4 * 2**20), True: Limits(3.0, 16 * 2**20)}
 """By whether it is shown whole, on a page of its own."""
 
 OUT_OF_MEMORY: Final = 70
-"""The exit status of a drawing process that has reached the limit of its memory."""
+"""The exit status of a render process that has reached the limit of its memory."""
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True):
-    """What a drawing process is asked for."""
+    """What a render process is asked for."""
 
     piece: Piece
     detail: Detail
@@ -115,7 +115,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
-    """What a drawing process answers."""
+    """What a render process answers."""
 
     seconds: float
     """CPU time that it took."""

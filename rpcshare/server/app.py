@@ -98,12 +98,12 @@ def create_app(
         pool=Pool(settings.max_rpc_memory // settings.workers) if settings.max_rpc_memory else None,
         keys=keys,
     )
-    viewers = EventStreams(held)
-    rest = RestApi(service, authenticator, origins, settings.max_message_size, viewers)
-    events = EventSocketEndpoint(service, authenticator, origins, viewers)
+    event_streams = EventStreams(held)
+    rest = RestApi(service, authenticator, origins, settings.max_message_size, event_streams)
+    events = EventSocketEndpoint(service, authenticator, origins, event_streams)
     site = PageSite(service, authenticator, origins, base_url, seal, held, metrics, settings.workers)
     connections = Shutdown(
-        rpc, viewers, site, BodyLimits(_bodies_at_once(settings) * settings.max_message_size), metrics
+        rpc, event_streams, site, BodyLimits(_bodies_at_once(settings) * settings.max_message_size), metrics
     )
     routes: list[BaseRoute] = [
         *rpc.routes("/rpc"),
@@ -127,7 +127,7 @@ def create_app(
             Middleware(MetricsMiddleware, metrics=metrics),
             Middleware(SecurityHeadersMiddleware, base_url=base_url),
             Middleware(CorsMiddleware, origins=origins),
-            Middleware(BodyLimitsMiddleware, intake=connections.intake),
+            Middleware(BodyLimitsMiddleware, body_limits=connections.body_limits),
         ],
         exception_handlers={404: _not_found, 405: _method_not_allowed},
     )

@@ -105,9 +105,9 @@ class BodyLimits:
 class BodyLimitsMiddleware:
     """Lets HTTP requests receive by way of an :class:`BodyLimits`."""
 
-    def __init__(self, app: ASGIApp, intake: BodyLimits) -> None:
+    def __init__(self, app: ASGIApp, body_limits: BodyLimits) -> None:
         self._app = app
-        self._intake = intake
+        self._limits = body_limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -123,13 +123,13 @@ class BodyLimitsMiddleware:
         def hold(size: int) -> None:
             nonlocal held
             held += size
-            self._intake.hold(network, size)
+            self._limits.hold(network, size)
 
         async def receive_while_open() -> Message:
             nonlocal is_complete
             if is_complete:  # all that is left to hear is that the client is gone
                 return await receive()
-            message = await self._intake.receive(receive)
+            message = await self._limits.receive(receive)
             is_complete = not message.get("more_body", False)
             hold(len(message.get("body", b"")))
             return message
@@ -138,4 +138,4 @@ class BodyLimitsMiddleware:
             scope[_HOLD] = hold  # not in a copy: whoever is around this reads there which route it was
             await self._app(scope, receive_while_open, send)
         finally:
-            self._intake.release(network, held)
+            self._limits.release(network, held)

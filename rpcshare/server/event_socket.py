@@ -34,12 +34,12 @@ class EventSocketEndpoint:
         service: ShareService,
         authenticator: Authenticator,
         origins: OriginPolicy,
-        viewers: EventStreams,
+        event_streams: EventStreams,
     ) -> None:
         self._service = service
         self._authenticator = authenticator
         self._origins = origins
-        self._viewers = viewers
+        self._event_streams = event_streams
 
     def routes(self, path: str) -> list[BaseRoute]:
         """Return what answers handshakes, and what answers requests that are none."""
@@ -59,7 +59,7 @@ class EventSocketEndpoint:
             try:
                 self._origins.check(head)
                 caller = await self._authenticator.caller(head)
-                stack.enter_context(self._viewers.connections.hold(caller))
+                stack.enter_context(self._event_streams.connections.hold(caller))
                 count = from_sync_count(websocket.query_params.get("fromSyncCount"))
                 share_id = websocket.path_params["share_id"]
                 subscription = await self._service.subscribe(caller, share_id, count)
@@ -72,7 +72,7 @@ class EventSocketEndpoint:
             transport = scope["extensions"][DIRECT]
             transport.limit_messages(2 * MAX_CHATTER)
             await websocket.accept(select_subprotocol(head.subprotocols, (_JSON,)))
-            await EventSocket(self._viewers, caller, subscription, transport).run(receive, send)
+            await EventSocket(self._event_streams, caller, subscription, transport).run(receive, send)
 
 
 async def _no_handshake(_request: Request) -> Response:

@@ -137,13 +137,13 @@ class EventStream(Response):
 
     def __init__(
         self,
-        viewers: EventStreams,
+        event_streams: EventStreams,
         caller: Caller,
         subscription: Subscription,
         held: contextlib.AbstractContextManager[object],
     ) -> None:
         """Send the events of ``subscription`` to ``caller``, and exit ``held`` after the last."""
-        self._viewers = viewers
+        self._event_streams = event_streams
         self._caller = caller
         self._subscription = subscription
         self._held = held
@@ -164,7 +164,7 @@ class EventStream(Response):
                 await send(start)
                 if scope["method"] != "HEAD":
                     delivering, listening = _stream(events, write), _until_disconnected(receive)
-                    ending = await self._viewers.serve(self._caller, events, delivering, listening)
+                    ending = await self._event_streams.serve(self._caller, events, delivering, listening)
             if ending is not Ending.GONE:
                 with contextlib.suppress(TimeoutError):  # then it is cut off without
                     async with asyncio.timeout(CLOSE_TIMEOUT):
@@ -234,10 +234,14 @@ class EventSocket:
     """Sends a share's events over a WebSocket that has been accepted, one text message each."""
 
     def __init__(
-        self, viewers: EventStreams, caller: Caller, subscription: Subscription, transport: PartsTransport
+        self,
+        event_streams: EventStreams,
+        caller: Caller,
+        subscription: Subscription,
+        transport: PartsTransport,
     ) -> None:
         self._transport = transport
-        self._viewers = viewers
+        self._event_streams = event_streams
         self._caller = caller
         self._subscription = subscription
 
@@ -245,7 +249,7 @@ class EventSocket:
         """Send all events, then close."""
         async with self._subscription as events:
             try:
-                ending = await self._viewers.serve(
+                ending = await self._event_streams.serve(
                     self._caller, events, _send_all(events, send, self._transport), until_closed(receive)
                 )
             except OSError:  # how a server tells of a peer that is gone

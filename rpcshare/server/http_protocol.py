@@ -67,9 +67,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     head_timeout = HEAD_TIMEOUT
     linger = LINGER
-    outflow_patience = SLOW_CLIENT_TIMEOUT
+    slow_client_patience = SLOW_CLIENT_TIMEOUT
 
-    _outflow: SlowClients
+    _slow_client: SlowClients
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 -- whatever uvicorn passes
         super().__init__(*args, **kwargs)
@@ -97,14 +97,14 @@ class HttpProtocol(HttpToolsProtocol):
         """Begin a connection."""
         super().connection_made(transport)
         self.client = unmapped(self.client)
-        self._outflow = SlowClients(transport, self.loop, self.outflow_patience)
+        self._slow_client = SlowClients(transport, self.loop, self.slow_client_patience)
         self.app = self._closing_early(self.app)
         self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End it."""
         self._stop_waiting()
-        self._outflow.stop()
+        self._slow_client.stop()
         if self._lingering is not None:
             self._lingering.cancel()
         self.app = self.config.loaded_app  # the other one knows this object
@@ -211,7 +211,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _hand_over(self, early: bytes) -> None:
         """Make the connection a WebSocket, which has read the bytes ``early`` already."""
         self._stop_waiting()
-        self._outflow.stop()
+        self._slow_client.stop()
         self.connections.discard(self)
         target, headers = self.url, self.headers
         # Nothing is to hold this object any longer, and it holds itself by these.
@@ -359,7 +359,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def timeout_keep_alive_handler(self) -> None:
         """End a connection that is idle, which it is from when its client has the last answer."""
-        was_taking, self._was_taking = self._was_taking, not self._outflow.has_left()
+        was_taking, self._was_taking = self._was_taking, not self._slow_client.has_left()
         if was_taking or self._was_taking:
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler

@@ -78,7 +78,7 @@ class Metrics:
             registry=registry,
         )
         self._sessions = Gauge("rpcshare_rpc_sessions", "RPC sessions that are open.", registry=registry)
-        self._viewers = Gauge(
+        self._event_streams = Gauge(
             "rpcshare_event_streams", "Event streams and event sockets that are open.", registry=registry
         )
         self._lag = Gauge(
@@ -106,9 +106,9 @@ class Metrics:
         """Have ``count`` asked for how many RPC sessions are open."""
         self._sessions.set_function(count)
 
-    def count_viewers(self, count: Callable[[], int]) -> None:
+    def count_event_streams(self, count: Callable[[], int]) -> None:
         """Have ``count`` asked for how many event streams are open."""
-        self._viewers.set_function(count)
+        self._event_streams.set_function(count)
 
     def count_accept_pauses(self, count: Callable[[], int]) -> None:
         """Have ``count`` asked for how often there were no descriptors for more connections."""

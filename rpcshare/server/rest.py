@@ -93,13 +93,13 @@ class RestApi:
         authenticator: Authenticator,
         origins: OriginPolicy,
         max_body: int,
-        viewers: EventStreams,
+        event_streams: EventStreams,
     ) -> None:
         self._service = service
         self._authenticator = authenticator
         self._origins = origins
         self._max_body = max_body
-        self._viewers = viewers
+        self._event_streams = event_streams
         self._documents = DocumentResponses()
 
     def routes(self) -> list[ApiRoute]:
@@ -288,9 +288,9 @@ class RestApi:
         last = from_sync_count(request.headers.get("last-event-id") or None, "Last-Event-ID")
         count = count if last is None else last
         with contextlib.ExitStack() as stack:
-            stack.enter_context(self._viewers.connections.hold(caller))
+            stack.enter_context(self._event_streams.connections.hold(caller))
             subscription = await self._service.subscribe(caller, request.path_params["share_id"], count)
-            return EventStream(self._viewers, caller, subscription, stack.pop_all())
+            return EventStream(self._event_streams, caller, subscription, stack.pop_all())
 
 
 def from_sync_count(text: str | None, name: str = "fromSyncCount") -> int | None:

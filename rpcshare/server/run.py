@@ -339,7 +339,7 @@ async def _run_until(
     except TimeoutError:
         logger.warning("calls were still under way when the server stopped", sessions=len(connections))
     await last_answers
-    loop.call_later(BODY_SECONDS, connections.intake.end)
+    loop.call_later(BODY_SECONDS, connections.body_limits.end)
     server.should_exit = True
     await running
 

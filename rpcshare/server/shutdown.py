@@ -17,19 +17,24 @@ class Shutdown:
     """The RPC sessions, the readers of events and of pages, and the requests that are still arriving."""
 
     def __init__(
-        self, rpc: RpcEndpoint, viewers: EventStreams, site: PageSite, intake: BodyLimits, metrics: Metrics
+        self,
+        rpc: RpcEndpoint,
+        event_streams: EventStreams,
+        site: PageSite,
+        body_limits: BodyLimits,
+        metrics: Metrics,
     ) -> None:
-        self.intake = intake
+        self.body_limits = body_limits
         self.metrics = metrics
         self._rpc = rpc
-        self._viewers = viewers
+        self._event_streams = event_streams
         self._site = site
         metrics.count_sessions(lambda: len(rpc))
-        metrics.count_viewers(lambda: len(viewers))
+        metrics.count_event_streams(lambda: len(event_streams))
 
     def __len__(self) -> int:
         """How many sessions and readers there are."""
-        return len(self._rpc) + len(self._viewers)
+        return len(self._rpc) + len(self._event_streams)
 
     async def drain(self) -> None:
         """End readers at once, and RPC sessions when the calls that are under way have returned.
@@ -37,7 +42,7 @@ class Shutdown:
         Pages that are being drawn are waited for.
         """
         self._site.end_streams()
-        await asyncio.gather(self._rpc.drain(), self._viewers.drain(), self._site.drain())
+        await asyncio.gather(self._rpc.drain(), self._event_streams.drain(), self._site.drain())
 
     def warm_up(self) -> None:
         """Have ready what the first page would wait for, if nobody has asked for one yet."""

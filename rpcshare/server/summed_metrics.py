@@ -132,7 +132,7 @@ class SummedMetrics:
 
     def __init__(
         self,
-        mailbox: WorkerMessages,
+        inbox: WorkerMessages,
         registry: CollectorRegistry,
         supervisor: int,
         departed: Sequence[Family],
@@ -140,28 +140,28 @@ class SummedMetrics:
         """Answer for what is in ``registry``.
 
         Args:
-            mailbox: the way to the other processes.
+            inbox: the way to the other processes.
             registry: the numbers of this one.
             supervisor: the slot of who keeps what processes leave.
             departed: what those have left that ended before this one was there.
         """
-        self._mailbox = mailbox
+        self._inbox = inbox
         self._registry = registry
         self._supervisor = supervisor
         self._departed = list(departed)
         self._last: dict[Member, list[Family]] = {}  # what each that is there has answered last
         self._numbers = count(1)
         self._questions: dict[int, _Question] = {}
-        mailbox.on(ASKED, self._on_asked)
-        mailbox.on(TAKEN, self._on_taken)
-        mailbox.on(DEPARTED, self._on_departed)
-        mailbox.on_left(self._on_left)
+        inbox.on(ASKED, self._on_asked)
+        inbox.on(TAKEN, self._on_taken)
+        inbox.on(DEPARTED, self._on_departed)
+        inbox.on_left(self._on_left)
 
     async def text(self) -> bytes:
         """Return the numbers of all processes in Prometheus' text format."""
         number = next(self._numbers)
-        question = self._questions[number] = _Question(self._mailbox.others)
-        self._mailbox.post_all(ASKED, Asked(number))
+        question = self._questions[number] = _Question(self._inbox.others)
+        self._inbox.post_all(ASKED, Asked(number))
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(ANSWER_WITHIN):
@@ -173,7 +173,7 @@ class SummedMetrics:
             counters(last) if member.slot in question.waited_for else last
             for member, last in self._last.items()
         ]
-        return _text([*merged([own, *silent, self._departed]), _processes(1 + len(self._mailbox.others))])
+        return _text([*merged([own, *silent, self._departed]), _processes(1 + len(self._inbox.others))])
 
     def close(self) -> None:
         """Leave the numbers of this process with the supervisor."""
@@ -182,15 +182,15 @@ class SummedMetrics:
     def _take(self, question: int) -> list[Family]:
         """Return this process's numbers, once they are on their way to the supervisor."""
         taken = families(self._registry)
-        self._mailbox.report(self._supervisor, TAKEN, Taken(question, counters(taken)))
+        self._inbox.report(self._supervisor, TAKEN, Taken(question, counters(taken)))
         return taken
 
     def _on_asked(self, sender: Member, message: Asked) -> None:
         taken = self._take(message.question)
-        self._mailbox.post([sender.slot], TAKEN, Taken(message.question, taken))
+        self._inbox.post([sender.slot], TAKEN, Taken(message.question, taken))
 
     def _on_taken(self, sender: Member, message: Taken) -> None:
-        if self._mailbox.is_there(sender):
+        if self._inbox.is_there(sender):
             self._last[sender] = message.families
         question = self._questions.get(message.question)
         if question is not None:

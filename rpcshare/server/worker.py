@@ -57,7 +57,7 @@ class Worker:
         """Take what the supervisor has made.
 
         Args:
-            boxes: the mailboxes of all processes.
+            boxes: the inboxes of all processes.
             me: which of them this one is.
             supervisor: the slot of the one that started it.
             lifeline: a descriptor that can be read, to its end, when the supervisor is no more.
@@ -70,43 +70,43 @@ class Worker:
         self._supervisor = supervisor
         self._lifeline = lifeline
         self._departed = departed
-        self._mailbox: WorkerMessages | None = None
+        self._inbox: WorkerMessages | None = None
 
     @contextlib.contextmanager
     def among_others(self) -> Iterator[None]:
         """Have a way to the other workers in this context. Needs a running event loop."""
-        self._mailbox = WorkerMessages(self._boxes, self.me)
+        self._inbox = WorkerMessages(self._boxes, self.me)
         try:
             yield
         finally:
-            self._mailbox.close()
+            self._inbox.close()
 
     @property
-    def mailbox(self) -> WorkerMessages:
+    def inbox(self) -> WorkerMessages:
         """The way to the others."""
-        if self._mailbox is None:
-            raise RuntimeError("a worker has a mailbox once it is among others")
-        return self._mailbox
+        if self._inbox is None:
+            raise RuntimeError("a worker has an inbox once it is among others")
+        return self._inbox
 
     def broadcaster(self) -> Broadcaster:
         """Return what tells the others, and nobody else, of news."""
-        return WorkerBroadcaster(self.mailbox)
+        return WorkerBroadcaster(self.inbox)
 
     def share_limits(self, limits: CallerLimits, audit: AuditLog) -> None:
         """Count what callers do together with the others."""
-        share_limits(limits, audit, self.mailbox)
+        share_limits(limits, audit, self.inbox)
 
     def sum_metrics(self, registry: CollectorRegistry) -> SummedMetrics:
         """Return what knows the sum of this worker's numbers and the others'."""
-        return SummedMetrics(self.mailbox, registry, self._supervisor, self._departed)
+        return SummedMetrics(self.inbox, registry, self._supervisor, self._departed)
 
     def join(self) -> None:
         """Hear the others from now on: all is there that is to hear them."""
-        self.mailbox.start()
+        self.inbox.start()
 
     def say_ready(self) -> None:
         """Tell the supervisor that this worker serves."""
-        self.mailbox.report(self._supervisor, READY, Ready())
+        self.inbox.report(self._supervisor, READY, Ready())
 
     def on_orphaned(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` when the supervisor is no more."""

@@ -175,7 +175,7 @@ class _Supervisor:
             self._stop()
 
     def _look_after_workers(self) -> None:
-        # Who has ended first: by then, all that it said is in the mailbox.
+        # Who has ended first: by then, all that it said is in the inbox.
         statuses = {pid: status for pid in self._running if (status := _status_of(pid)) is not None}
         ended = [(self._running.pop(pid), status) for pid, status in statuses.items()]
         while (data := self._boxes.receive(self._slot)) is not None:

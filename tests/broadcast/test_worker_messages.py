@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from broadcast.mailboxes import Office, until, with_office
+from broadcast.inboxes import Office, until, with_office
 from rpcshare.broadcast.worker_messages import MAX_MESSAGE, Topic, WorkerMessages
 
 
@@ -27,11 +27,11 @@ def office() -> Iterator[Office]:
 
 
 def listening(office: Office, slot: int) -> tuple[WorkerMessages, list[tuple[int, str]]]:
-    """Return a mailbox, and what is heard in it: who said it, and what."""
-    mailbox, heard = office.reader(slot), []
-    mailbox.on(TALK, lambda sender, said: heard.append((sender.slot, said.text)))
-    mailbox.start()
-    return mailbox, heard
+    """Return an inbox, and what is heard in it: who said it, and what."""
+    inbox, heard = office.reader(slot), []
+    inbox.on(TALK, lambda sender, said: heard.append((sender.slot, said.text)))
+    inbox.start()
+    return inbox, heard
 
 
 async def both(office: Office):
@@ -54,7 +54,7 @@ async def test_a_message_reaches_who_it_is_for_and_nobody_else(office):
 
 async def test_messages_arrive_in_their_order_however_many_wait(office):
     one, _, _, heard = await both(office)
-    # Far more than the system keeps for one mailbox.
+    # Far more than the system keeps for one inbox.
     for n in range(20_000):
         assert one.post([1], TALK, Said(f"{n:100}")) == []
     await until(lambda: len(heard) == 20_000)

@@ -45,7 +45,7 @@ class Patient(Hasty):
 
 
 class Impatient(Hasty):
-    outflow_patience = 0.4
+    slow_client_patience = 0.4
 
 
 class Connection:

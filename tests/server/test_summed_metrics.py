@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from broadcast.mailboxes import Office, until, with_office
+from broadcast.inboxes import Office, until, with_office
 from rpcshare.broadcast.worker_messages import Member, packed, unpacked
 from rpcshare.server import summed_metrics
 from rpcshare.server.summed_metrics import (
@@ -90,9 +90,9 @@ def office() -> Iterator[Office]:
 class Process(Numbers):
     def __init__(self, office: Office, slot: int, departed: list[Family] | None = None) -> None:
         super().__init__()
-        self.mailbox = office.reader(slot)
-        self.summed = SummedMetrics(self.mailbox, self.registry, SUPERVISOR, departed or [])
-        self.mailbox.start()
+        self.inbox = office.reader(slot)
+        self.summed = SummedMetrics(self.inbox, self.registry, SUPERVISOR, departed or [])
+        self.inbox.start()
 
     async def scraped(self) -> dict[str, float]:
         return values((await self.summed.text()).decode())
@@ -100,7 +100,7 @@ class Process(Numbers):
 
 async def both(office: Office) -> tuple[Process, Process]:
     here, there = Process(office, 0), Process(office, 1)
-    await until(lambda: here.mailbox.others and there.mailbox.others)
+    await until(lambda: here.inbox.others and there.inbox.others)
     here.calls.labels("get").inc(1)
     there.calls.labels("get").inc(2)
     return here, there
@@ -118,10 +118,10 @@ def left_with_supervisor(office: Office, member: Member) -> list[Family]:
 
 def depart(office: Office, process: Process, to: Process) -> list[Family]:
     """Have a process end as the supervisor tells of it."""
-    left = left_with_supervisor(office, process.mailbox.me)
-    departed = Departed(*process.mailbox.me, left)
-    office.boxes.outbox(to.mailbox.me.slot).send(packed(Member(SUPERVISOR, 0), DEPARTED, departed))
-    office.end(process.mailbox)
+    left = left_with_supervisor(office, process.inbox.me)
+    departed = Departed(*process.inbox.me, left)
+    office.boxes.outbox(to.inbox.me.slot).send(packed(Member(SUPERVISOR, 0), DEPARTED, departed))
+    office.end(process.inbox)
     return left
 
 
@@ -144,11 +144,11 @@ async def test_no_number_goes_back_when_a_process_ends(office):
     assert (await here.scraped())["calls_total get"] == 3
     there.calls.labels("get").inc(10)  # which nobody has seen
     left = depart(office, there, here)
-    await until(lambda: not here.mailbox.others)
+    await until(lambda: not here.inbox.others)
     shown = await here.scraped()
     assert (shown["calls_total get"], shown["open"], shown["rpcshare_workers"]) == (3, 0, 1)
     new = Process(office, 1, departed=left)
-    await until(lambda: here.mailbox.others and new.mailbox.others)
+    await until(lambda: here.inbox.others and new.inbox.others)
     assert (await new.scraped())["calls_total get"] == 3
     new.calls.labels("get").inc()
     assert (await here.scraped())["calls_total get"] == 4
@@ -158,17 +158,17 @@ async def test_what_is_counted_until_an_orderly_end_is_all_left(office):
     _, there = await both(office)
     there.calls.labels("get").inc(10)
     there.summed.close()
-    left = left_with_supervisor(office, there.mailbox.me)
+    left = left_with_supervisor(office, there.inbox.me)
     assert values_of(left)["calls_total get"] == 12
 
 
 async def test_one_that_ends_while_it_is_asked_is_waited_for_no_longer(office, monkeypatch):
     monkeypatch.setattr(summed_metrics, "ANSWER_WITHIN", 3600.0)
     here, there = await both(office)
-    there.mailbox.close()  # it hangs
+    there.inbox.close()  # it hangs
     scrape = asyncio.create_task(here.scraped())
     await until(lambda: here.summed._questions)
-    there.mailbox.start()
+    there.inbox.start()
     depart(office, there, here)
     assert (await scrape)["calls_total get"] == 1
 
@@ -178,7 +178,7 @@ async def test_of_one_that_hangs_the_last_numbers_count(office, monkeypatch):
     here, there = await both(office)
     there.open.set(5)
     await here.scraped()
-    there.mailbox.close()
+    there.inbox.close()
     shown = await here.scraped()
     assert (shown["calls_total get"], shown["open"]) == (3, 0)
-    there.mailbox.start()
+    there.inbox.start()

@@ -217,7 +217,7 @@ class _DrawingProcess:
         if connection is not None:
             self.start_soon()  # now, and not when somebody waits
         seconds = LIMITS[request.piece.is_whole].seconds
-        where = f"a drawing process ended with status {status}"
+        where = f"a render process ended with status {status}"
         return Answer(seconds, cause=cause, where=where, is_accident=cause is Cause.ERROR)
 
     async def replace_grown(self) -> None:

@@ -58,7 +58,7 @@ class PageSite:
     ) -> None:
         """Serve pages of ``service``; without a ``seal``, nobody can sign in.
 
-        Live pages count among the ``connections`` of their callers. The memory of drawing processes is
+        Live pages count among the ``connections`` of their callers. The memory of render processes is
         divided between ``workers``.
         """
         self.service = service

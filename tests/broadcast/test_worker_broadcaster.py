@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from broadcast.mailboxes import Office, until, with_office
+from broadcast.inboxes import Office, until, with_office
 from rpcshare.broadcast import LogAppended
 from rpcshare.broadcast.worker_broadcaster import WorkerBroadcaster
 
@@ -26,9 +26,9 @@ class Process:
     """One of them, with all that it hears of the share."""
 
     def __init__(self, office: Office, slot: int) -> None:
-        self.mailbox = office.reader(slot)
-        self.broadcaster = WorkerBroadcaster(self.mailbox)
-        self.mailbox.start()
+        self.inbox = office.reader(slot)
+        self.broadcaster = WorkerBroadcaster(self.inbox)
+        self.inbox.start()
         self.heard: list[LogAppended] = []
 
     def watch(self):
@@ -40,7 +40,7 @@ class Process:
 
 async def both(office: Office) -> tuple[Process, Process]:
     here, there = Process(office, 0), Process(office, 1)
-    await until(lambda: here.mailbox.others and there.mailbox.others)
+    await until(lambda: here.inbox.others and there.inbox.others)
     return here, there
 
 
@@ -110,8 +110,8 @@ async def test_what_the_way_had_no_room_for_is_missed_once_it_is_free(office, mo
 async def test_who_watches_may_have_missed_what_one_wrote_that_has_ended(office):
     here, there = await both(office)
     here.watch()
-    office.end(there.mailbox)
-    await until(lambda: not here.mailbox.others)
+    office.end(there.inbox)
+    await until(lambda: not here.inbox.others)
     new = Process(office, 1)
     await until(lambda: here.heard)
     assert here.heard == [MISSED]

@@ -11,30 +11,30 @@ __all__ = ["Office", "until", "with_office"]
 
 
 class Office:
-    """The mailboxes, those who read them, and what a supervisor does."""
+    """The inboxes, those who read them, and what a supervisor does."""
 
     def __init__(self, slots: int) -> None:
         self.boxes = WorkerSockets(slots)
         self._runs = count(1)
-        self._mailboxes: list[WorkerMessages] = []
+        self._inboxes: list[WorkerMessages] = []
 
     def reader(self, slot: int) -> WorkerMessages:
-        """Return a mailbox that is to be started."""
-        mailbox = WorkerMessages(self.boxes, Member(slot, next(self._runs)))
-        self._mailboxes.append(mailbox)
-        return mailbox
+        """Return an inbox that is to be started."""
+        inbox = WorkerMessages(self.boxes, Member(slot, next(self._runs)))
+        self._inboxes.append(inbox)
+        return inbox
 
-    def end(self, mailbox: WorkerMessages) -> None:
-        """Have the process of ``mailbox`` end, and the others told."""
-        mailbox.close()
-        self._mailboxes.remove(mailbox)
-        self.boxes.empty(mailbox.me.slot)
-        for other in self._mailboxes:
-            self.boxes.outbox(other.me.slot).send(packed(Member(99, 0), GONE, Gone(*mailbox.me)))
+    def end(self, inbox: WorkerMessages) -> None:
+        """Have the process of ``inbox`` end, and the others told."""
+        inbox.close()
+        self._inboxes.remove(inbox)
+        self.boxes.empty(inbox.me.slot)
+        for other in self._inboxes:
+            self.boxes.outbox(other.me.slot).send(packed(Member(99, 0), GONE, Gone(*inbox.me)))
 
     def close(self) -> None:
-        for mailbox in self._mailboxes:
-            mailbox.close()
+        for inbox in self._inboxes:
+            inbox.close()
         self.boxes.close()
 
 
