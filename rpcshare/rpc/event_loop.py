@@ -94,7 +94,7 @@ def running_loop() -> EventLoop:
     Raises:
         RuntimeError: there is none.
     """
-    if is_trio():
+    if "trio" in sys.modules and is_trio():  # the first alone decides for most, and costs no call
         from rpcshare.rpc.trio_loop import running_trio_loop  # noqa: PLC0415 -- trio need not be installed
 
         return running_trio_loop()
