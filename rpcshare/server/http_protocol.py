@@ -307,22 +307,14 @@ class HttpProtocol(HttpToolsProtocol):
             raise _RefusedError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "the version is not HTTP/1.1")
         if method == b"CONNECT":
             raise _RefusedError(HTTPStatus.NOT_IMPLEMENTED, "this is no proxy")
-        hosts = []
         for name, value in self._framing:
-            if name == b"host":
-                hosts.append(value)
-            elif name == b"transfer-encoding":
+            if name == b"transfer-encoding":
                 if version == "1.0":  # RFC 9112 section 6.1
                     raise _RefusedError(HTTPStatus.BAD_REQUEST, "HTTP/1.0 has no Transfer-Encoding")
                 if value.lower() != b"chunked":
                     reason = "the only transfer coding that is understood is chunked"
                     raise _RefusedError(HTTPStatus.NOT_IMPLEMENTED, reason)
-        if len(hosts) > 1:
-            raise _RefusedError(HTTPStatus.BAD_REQUEST, "there is more than one Host")
-        if not hosts and version == "1.1":  # RFC 9112 section 3.2
-            raise _RefusedError(HTTPStatus.BAD_REQUEST, "there is no Host")
-        if hosts and not _HOST.fullmatch(hosts[0]):
-            raise _RefusedError(HTTPStatus.BAD_REQUEST, "the Host is invalid")
+        _check_host([value for name, value in self._framing if name == b"host"], version)
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body, which flow control bounds."""
@@ -416,6 +408,16 @@ class HttpProtocol(HttpToolsProtocol):
             self._wait_for_head()  # an answer is on its way yet, to what was asked before
         else:
             self._close()
+
+
+def _check_host(hosts: list[bytes], version: str) -> None:
+    """Raise a _RefusedError unless the ``hosts`` that a request names are one (RFC 9112, section 3.2)."""
+    if len(hosts) > 1:
+        raise _RefusedError(HTTPStatus.BAD_REQUEST, "there is more than one Host")
+    if not hosts and version == "1.1":
+        raise _RefusedError(HTTPStatus.BAD_REQUEST, "there is no Host")
+    if hosts and not _HOST.fullmatch(hosts[0]):
+        raise _RefusedError(HTTPStatus.BAD_REQUEST, "the Host is invalid")
 
 
 def _tokens(headers: list[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
