@@ -220,9 +220,12 @@ class S3Store:
             else:
                 return
         for start in range(0, len(keys), _DELETED_SIDE_BY_SIDE):
-            async with asyncio.TaskGroup() as group:
-                for key in keys[start : start + _DELETED_SIDE_BY_SIDE]:
-                    group.create_task(self._delete_one(key))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for key in keys[start : start + _DELETED_SIDE_BY_SIDE]:
+                        group.create_task(self._delete_one(key))
+            except ExceptionGroup as failures:  # one is enough to give up, and to tell of
+                raise failures.exceptions[0] from None
 
     async def _delete_together(self, keys: Sequence[str]) -> None:
         async def remove(client: "S3Client", _limit: TimeLimit) -> None:

@@ -15,6 +15,7 @@ from aiobotocore.session import AioSession
 from botocore.loaders import Loader, create_loader
 from botocore.utils import determine_content_length
 
+from rpcshare.storage.s3_failures import RedirectedError
 from rpcshare.storage.s3_location import S3Location
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ __all__ = ["Client", "open_client"]
 EXPECT_FROM = 2**20  # bytes; smaller bodies are sent faster than an answer comes
 _CONTINUE_WITHIN = 1.0  # seconds: RFC 9110 section 10.1.1 has clients wait for no indefinite period
 _EXPECTATION_FAILED = 417
+_REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
+_REGION = "x-amz-bucket-region"
 
 _CONNECT_TIMEOUT = 3.0  # seconds
 
@@ -135,6 +138,9 @@ _ADDRESSING_STYLES = {None: "auto", True: "path", False: "virtual"}
 class _Session(AIOHTTPSession):
     """aiobotocore's HTTP session, which makes one attempt, and waits for no leave to send a small body.
 
+    It follows no redirection: aiohttp would send what is in a share to wherever the answer says, in plain
+    text too.
+
     When a connection that was used before is lost, aiohttp repeats a PUT unasked. If the first was
     carried out, the second is refused for a condition that the first one ended.
     """
@@ -145,6 +151,9 @@ class _Session(AIOHTTPSession):
         session = await super()._get_session(proxy_url)  # type: ignore[misc]  # not in the stubs
         session._retry_connection = False  # noqa: SLF001 -- see above
         session._request_class = _Request  # noqa: SLF001 -- likewise
+        if not isinstance(session.request, functools.partial):
+            request = functools.partial(session.request, allow_redirects=False)
+            session.request = request  # type: ignore[method-assign]  # aiobotocore has no option
         return session
 
     async def send(self, request: Any) -> Any:  # noqa: ANN401 -- what the stubs say is not so
@@ -156,6 +165,9 @@ class _Session(AIOHTTPSession):
             del request.headers["Expect"]
             request.reset_stream()
             response = await super().send(request)
+        # botocore would ask where the bucket is, be redirected again, and so on, unless the answer says it.
+        if response.status_code in _REDIRECTIONS and _REGION not in response.headers:
+            raise RedirectedError(response.status_code, response.headers.get("Location"))
         return response
 
 

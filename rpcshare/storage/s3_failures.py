@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -22,7 +23,17 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-__all__ = ["REQUEST_ERRORS", "Failure", "failure_of"]
+__all__ = ["REQUEST_ERRORS", "Failure", "RedirectedError", "failure_of"]
+
+
+class RedirectedError(BotoCoreError):
+    """An answer that the store is somewhere else: a proxy's to another scheme, or a wrong endpoint's."""
+
+    def __init__(self, status: int, location: str | None) -> None:
+        super().__init__()
+        self.status = status
+        self.location = location
+
 
 REQUEST_ERRORS = (BotoCoreError, ClientError, ResponseParserError, KeyError, aiohttp.ClientError, OSError)
 """What a request raises that did not succeed. KeyError: its answer lacks what S3 always says, so somebody
@@ -133,6 +144,14 @@ def failure_of(exc: Exception) -> Failure:
     """Return what ``exc``, one of :data:`REQUEST_ERRORS`, means."""
     if isinstance(exc, ClientError):
         return _answered(exc)
+    if isinstance(exc, RedirectedError):
+        reason = (
+            f"the store is somewhere else (HTTP {exc.status}); set endpoint_url and region to where it is"
+        )
+        # Of the rest of the address, the key is in the path.
+        place = urlsplit(exc.location or "")
+        said = _said(f"{place.scheme}://{place.netloc}") if place.netloc else ""
+        return Failure(reason, is_passing=False, is_in_doubt=False, status=exc.status, said=said)
     reason = next((reason for kind, reason in _REASONS if isinstance(exc, kind)), type(exc).__name__)
     # Whatever else botocore raises of its own accord is about settings, and was not sent.
     is_passing = isinstance(exc, _ON_THE_WAY) or not isinstance(exc, BotoCoreError)

@@ -40,6 +40,7 @@ class PeculiarStore:
 
     Attributes:
         rule: given method, target and headers.
+        headers: more headers of such an answer.
         says_continue: whether it answers ``Expect: 100-continue`` with 100, and not at all.
         refuses_expectations: whether it answers them with 417.
         requests: those that arrived whole.
@@ -49,6 +50,7 @@ class PeculiarStore:
         parts = urlsplit(upstream)
         self._upstream = (parts.hostname, parts.port)
         self.rule: Rule = lambda *_: None
+        self.headers: dict[str, str] = {}
         self.says_continue = True
         self.refuses_expectations = False
         self.requests: list[Request] = []
@@ -74,7 +76,8 @@ class PeculiarStore:
                 if said is None:
                     status, headers, answer = await asyncio.to_thread(self._ask, method, target, head, body)
                 else:
-                    status, headers, answer = said[0], {"Content-Type": "application/xml"}, said[1].encode()
+                    status, headers = said[0], {"Content-Type": "application/xml", **self.headers}
+                    answer = b"" if method == "HEAD" else said[1].encode()
                 writer.write(f"HTTP/1.1 {status} Said\r\n".encode())
                 for name, value in headers.items():
                     writer.write(f"{name}: {value}\r\n".encode())
@@ -205,6 +208,42 @@ async def test_a_deletion_that_is_forbidden_is_not_tried_in_another_way(peculiar
         await store.delete(["key"])
     await store.close()
     assert server.of("DELETE") == []
+
+
+async def test_why_an_object_is_not_deleted_on_its_own_is_a_store_error(peculiar) -> None:
+    server, location = peculiar
+    store = await S3Store.open(location)
+    server.rule = lambda method, *_: error(400, "Odd") if method in ("POST", "DELETE") else None
+    with pytest.raises(StoreError, match="Odd"):
+        await store.delete([f"key{number}" for number in range(20)])
+    await store.close()
+
+
+# Redirections: of a proxy that wants https, and of a store whose bucket is elsewhere (boto3 issue 2961)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_a_redirection_is_told_at_once_and_not_followed(peculiar, status: int) -> None:
+    server, location = peculiar
+    store = await S3Store.open(location)
+    server.rule = lambda *_: error(status, "PermanentRedirect", "Somewhere else")
+    server.headers = {"Location": "https://bucket.s3.eu-example-1.example/secret-key?token=abc"}
+    server.requests.clear()
+    with pytest.raises(StoreError) as failed:
+        await store.get("key")
+    await store.close()
+    assert f"(HTTP {status})" in str(failed.value)
+    assert "endpoint_url" in str(failed.value)
+    assert "https://bucket.s3.eu-example-1.example" in str(failed.value)
+    assert "secret-key" not in str(failed.value)
+    assert len(server.requests) == 1
+
+
+async def test_a_redirection_to_nowhere_is_told_too(peculiar) -> None:
+    server, location = peculiar
+    server.rule = lambda *_: error(301, "PermanentRedirect")
+    with pytest.raises(StoreError, match="endpoint_url"):
+        await S3Store.open(location)
 
 
 # What the store says
