@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from time import perf_counter
 
-from rpcshare.rpc.budget import Pool
 from rpcshare.rpc.codec import JSON, Codec
 from rpcshare.rpc.driver import HIGH_WATER, TIME_SLICE, Driver, lost
 from rpcshare.rpc.errors import LimitExceededError, RpcError
 from rpcshare.rpc.limits import Limits
+from rpcshare.rpc.memory_budget import Pool
 from rpcshare.rpc.session import DEFAULT_LIMITS, OnSendError, redact_error
 from rpcshare.rpc.trampoline import take_turn
 from rpcshare.rpc.transport import DirectTransport, TransportClosedError

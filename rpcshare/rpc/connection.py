@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from time import perf_counter
 
-from rpcshare.rpc.budget import Pool
 from rpcshare.rpc.codec import JSON, Codec
 from rpcshare.rpc.driver import TIME_SLICE, Driver, lost
 from rpcshare.rpc.errors import RpcError, SessionClosedError
 from rpcshare.rpc.event_loop import Task
 from rpcshare.rpc.limits import Limits
+from rpcshare.rpc.memory_budget import Pool
 from rpcshare.rpc.session import DEFAULT_LIMITS, OnSendError, redact_error
 from rpcshare.rpc.transport import BatchOverError, Transport, TransportClosedError
 from rpcshare.rpc.waiting import Signal, turn

@@ -7,11 +7,11 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, cast
 
-from rpcshare.rpc.budget import ERROR_VALUES, HEADER_VALUES
 from rpcshare.rpc.errors import AggregateError, LimitExceededError, ProtocolError, RpcError
 from rpcshare.rpc.fetch import URL, Body, Headers, Request, Response, header_pairs
 from rpcshare.rpc.integers import float_from_integer, is_safe
 from rpcshare.rpc.limits import MAX_DEPTH
+from rpcshare.rpc.memory_budget import ERROR_VALUES, HEADER_VALUES
 from rpcshare.rpc.payload import STUB_VALUES, Container, Located, Payload
 from rpcshare.rpc.streams import ReadableStream, stream_from_pipe, stream_to
 from rpcshare.rpc.stub import Disposable, Promise, Stub

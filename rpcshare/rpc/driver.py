@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Self
 import anyio
 from anyio.lowlevel import checkpoint
 
-from rpcshare.rpc.budget import VALUE_BYTES, Pool, count_values, too_much
 from rpcshare.rpc.codec import JSON, Codec
 from rpcshare.rpc.errors import (
     INTERNAL_CODE,
@@ -23,6 +22,7 @@ from rpcshare.rpc.errors import (
     SessionClosedError,
 )
 from rpcshare.rpc.event_loop import Task, current_task, running_loop
+from rpcshare.rpc.memory_budget import VALUE_BYTES, Pool, count_values, too_much
 from rpcshare.rpc.mypyc_compat import mypyc_attr
 from rpcshare.rpc.preencoded import Preencoded
 from rpcshare.rpc.session import DEFAULT_LIMITS, MAX_UNSENT, OnSendError, Session, redact_error

@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from rpcshare.rpc.budget import UNLIMITED
 from rpcshare.rpc.errors import RpcError
 from rpcshare.rpc.event_loop import Task, running_loop
 from rpcshare.rpc.local_references import Call, LocalReference
+from rpcshare.rpc.memory_budget import UNLIMITED
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.reference import Path, Reference
 from rpcshare.rpc.stub import Stub

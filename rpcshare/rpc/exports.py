@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeGuard
 
 from rpcshare.rpc.blobs import ArrivingBlob
-from rpcshare.rpc.budget import ENTRY_BYTES, VALUE_BYTES, too_much
 from rpcshare.rpc.errors import (
     DisposedError,
     LimitExceededError,
@@ -19,6 +18,7 @@ from rpcshare.rpc.errors import (
 from rpcshare.rpc.limits import MAX_CHAIN
 from rpcshare.rpc.local_references import LocalReference, settled_stub
 from rpcshare.rpc.local_stubs import LocalOwner
+from rpcshare.rpc.memory_budget import ENTRY_BYTES, VALUE_BYTES, too_much
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.pipe import Pipe, PipeReference
 from rpcshare.rpc.promises import BrokenReference

@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from rpcshare.rpc.budget import ENTRY_BYTES
 from rpcshare.rpc.errors import (
     EncodeError,
     LimitExceededError,
@@ -15,6 +14,7 @@ from rpcshare.rpc.errors import (
     as_error,
 )
 from rpcshare.rpc.local_references import ValueReference
+from rpcshare.rpc.memory_budget import ENTRY_BYTES
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.preencoded import Preencoded
 from rpcshare.rpc.promises import BrokenReference

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Callable
 from typing import NoReturn
 
-from rpcshare.rpc.budget import VALUE_BYTES, count_values, too_much
 from rpcshare.rpc.errors import DisposedError, LimitExceededError, RpcError
 from rpcshare.rpc.limits import MAX_DEPTH
 from rpcshare.rpc.members import Method, Property
+from rpcshare.rpc.memory_budget import VALUE_BYTES, count_values, too_much
 from rpcshare.rpc.mypyc_compat import mypyc_attr
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.preencoded import Preencoded

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from rpcshare.rpc.budget import count_values, too_much
 from rpcshare.rpc.decoding import Decoder
 from rpcshare.rpc.errors import LimitExceededError, ProtocolError, RpcError
 from rpcshare.rpc.local_references import ValueReference
+from rpcshare.rpc.memory_budget import count_values, too_much
 from rpcshare.rpc.payload import STUB_VALUES, Located, Payload
 from rpcshare.rpc.promises import BrokenReference
 from rpcshare.rpc.reference import Budget, Instructions, Reference

@@ -6,9 +6,9 @@ from array import array
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
-from rpcshare.rpc.budget import VALUE_BYTES, Charge, too_much
 from rpcshare.rpc.errors import LimitExceededError, RpcError, too_deep
 from rpcshare.rpc.limits import MAX_CHAIN, MAX_DEPTH, PROMISE_WEIGHT
+from rpcshare.rpc.memory_budget import VALUE_BYTES, Charge, too_much
 from rpcshare.rpc.stub import Disposable, Promise, Shared, Stub, path_of, reference_of, take_reference
 from rpcshare.rpc.target import RpcTarget, is_function, passed
 

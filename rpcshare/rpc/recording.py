@@ -12,11 +12,11 @@ import inspect
 from collections.abc import Callable
 from typing import NoReturn
 
-from rpcshare.rpc.budget import UNLIMITED
 from rpcshare.rpc.encoding import Encoder, Job
 from rpcshare.rpc.errors import EncodeError, RpcError
 from rpcshare.rpc.local_references import settled_stub
 from rpcshare.rpc.mapping import MapBudget
+from rpcshare.rpc.memory_budget import UNLIMITED
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.reference import (
     Budget,

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Protocol, Self
 from rpcshare.rpc.mypyc_compat import mypyc_attr
 
 if TYPE_CHECKING:
-    from rpcshare.rpc.budget import Account
     from rpcshare.rpc.local_references import Call
+    from rpcshare.rpc.memory_budget import Account
     from rpcshare.rpc.payload import Payload
 
 __all__ = ["Budget", "Instructions", "Observer", "Owner", "Path", "Reference", "Releasable", "recording"]

@@ -32,7 +32,6 @@ from typing import TypeAlias
 import msgspec
 
 from rpcshare import jsontext
-from rpcshare.rpc.budget import CALL_BYTES, Account, Pool, too_much
 from rpcshare.rpc.decoding import Decoder
 from rpcshare.rpc.encoding import Encoder, Job
 from rpcshare.rpc.errors import (
@@ -49,6 +48,7 @@ from rpcshare.rpc.imports import ImportTable
 from rpcshare.rpc.limits import Limits
 from rpcshare.rpc.local_references import Call, LocalReference, ValueReference
 from rpcshare.rpc.mapping import MapBudget, apply_map
+from rpcshare.rpc.memory_budget import CALL_BYTES, Account, Pool, too_much
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.pipe import Pipe
 from rpcshare.rpc.promises import BrokenReference

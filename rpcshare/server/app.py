@@ -25,7 +25,7 @@ from rpcshare.auth.rate_limits import CallerLimits
 from rpcshare.auth.trusted_proxies import TrustedProxies
 from rpcshare.config import Settings
 from rpcshare.rpc import Limits
-from rpcshare.rpc.budget import Pool
+from rpcshare.rpc.memory_budget import Pool
 from rpcshare.server import schemas
 from rpcshare.server.body_limits import BodyLimits, BodyLimitsMiddleware
 from rpcshare.server.connection_verifiers import proxy_secret

@@ -22,8 +22,8 @@ from rpcshare.auth.request_head import RequestHead
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import JSON, Codec, Connection, ConnectionLostError, Limits
 from rpcshare.rpc.batch import BatchServerTransport
-from rpcshare.rpc.budget import Pool
 from rpcshare.rpc.callback_connection import CallbackConnection
+from rpcshare.rpc.memory_budget import Pool
 from rpcshare.rpc.messagepack import MESSAGEPACK
 from rpcshare.server.content_coding import read_decoded_body
 from rpcshare.server.failures import error_response, to_rpc_error, upgrade_required

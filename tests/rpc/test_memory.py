@@ -19,8 +19,8 @@ from rpcshare.rpc import (
     rpc_method,
 )
 from rpcshare.rpc.batch import BatchServerTransport
-from rpcshare.rpc.budget import VALUE_BYTES, Pool
 from rpcshare.rpc.callback_connection import CallbackConnection
+from rpcshare.rpc.memory_budget import VALUE_BYTES, Pool
 from rpcshare.rpc.messagepack import MESSAGEPACK
 from rpcshare.rpc.session import MAX_UNSENT
 from rpcshare.rpc.transport import TransportClosedError
