@@ -46,7 +46,7 @@ from rpcshare.server.http_protocol import HttpProtocol
 from rpcshare.server.http_server import HttpServer
 from rpcshare.server.listening import listen, passed_sockets
 from rpcshare.server.logs import configure_logging
-from rpcshare.server.memory import giving_back, tune_allocator
+from rpcshare.server.malloc_trim import giving_back, tune_allocator
 from rpcshare.server.shutdown import Shutdown
 from rpcshare.server.tls import ServerTls
 from rpcshare.server.tls_protocols import TlsHttpProtocol, TlsWebSocketProtocol

@@ -22,7 +22,7 @@ import msgspec
 import structlog
 
 from rpcshare.render.pieces import LIMITS, OUT_OF_MEMORY, Answer, Cause, Request
-from rpcshare.server.memory import trim_memory
+from rpcshare.server.malloc_trim import trim_memory
 
 __all__ = ["RenderProcesses"]
 
