@@ -302,7 +302,7 @@ class HttpProtocol(HttpToolsProtocol):
         # An upgrade has no cycle, but no further head either.
         self._has_request = True
 
-    def _check_framing(self, version: str, method: bytes) -> None:  # noqa: C901 -- one rule after another
+    def _check_framing(self, version: str, method: bytes) -> None:
         if version not in ("1.0", "1.1"):
             raise _RefusedError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "the version is not HTTP/1.1")
         if method == b"CONNECT":
