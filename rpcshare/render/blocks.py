@@ -10,7 +10,8 @@ import msgspec
 from markupsafe import Markup
 
 from rpcshare.render import figures
-from rpcshare.render.lenient_json import Fields, plain
+from rpcshare.render.lenient_json import Fields
+from rpcshare.render.safe_text import plain
 
 __all__ = [
     "NORMAL",

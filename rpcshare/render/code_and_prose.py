@@ -4,8 +4,8 @@ from markupsafe import escape
 
 from rpcshare.render.blocks import Block, Bounds, Code, Prose, Text, cut_characters, cut_lines, scalar
 from rpcshare.render.highlighting import highlighted
-from rpcshare.render.lenient_json import plain
 from rpcshare.render.markdown import markdown
+from rpcshare.render.safe_text import plain
 
 __all__ = ["code", "json_code", "prose"]
 

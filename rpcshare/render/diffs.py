@@ -11,7 +11,8 @@ from markupsafe import Markup, escape
 
 from rpcshare.render.blocks import Block, Bounds
 from rpcshare.render.figures import plural
-from rpcshare.render.lenient_json import Fields, plain
+from rpcshare.render.lenient_json import Fields
+from rpcshare.render.safe_text import plain
 
 __all__ = ["DiffBlock", "Hunk", "Row", "compared", "diff_of_file", "patched"]
 

@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 from pygments.token import STANDARD_TYPES
 
 from rpcshare.render.highlighting import highlighted
-from rpcshare.render.lenient_json import clean, plain
+from rpcshare.render.safe_text import clean, plain
 
 __all__ = ["MAX_MARKDOWN", "markdown"]
 

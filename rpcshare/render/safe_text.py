@@ -1,0 +1,34 @@
+"""Text of strangers, without what cannot be shown, steers a terminal, or poses as other text."""
+
+import re
+
+__all__ = ["clean", "plain"]
+
+# Half of a surrogate pair has no form in UTF-8; of the control characters, HTML has tab and newline.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+# What makes text look different from what it is (Unicode UAX #9; CVE-2021-42574).
+_DECEIVING = re.compile("[\u202a-\u202e\u2066-\u2069\u200b\u200e\u200f\u061c\u2028\u2029\ufeff]")
+
+# ECMA-48: control sequences, operating system commands, and the rest of what a terminal swallows.
+_TERMINAL = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[PX^_][^\x1b]*\x1b\\|\x1b[ -/]*[0-~]"
+)
+
+
+def clean(text: str) -> str:
+    """Return ``text`` without what HTML has no form for."""
+    if not text.isprintable():
+        text = _UNPRINTABLE.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
+    return text
+
+
+def plain(text: str) -> str:
+    """Return code, output or a name as it is: terminal controls applied, and no character hidden."""
+    if "\x1b" in text:
+        text = _TERMINAL.sub("", text)
+    if "\r" in text:
+        text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
+    if text.isascii():
+        return clean(text)
+    return _DECEIVING.sub(lambda match: f"[U+{ord(match[0]):04X}]", clean(text))
