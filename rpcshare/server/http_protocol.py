@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import deque
 from http import HTTPStatus
 from typing import Any
 
 import httptools
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from rpcshare.server.accepting import unmapped
 from rpcshare.server.slow_clients import SLOW_CLIENT_TIMEOUT, SlowClients
@@ -43,6 +44,9 @@ LINGER = 10.0
 
 Whoever sends one may not look for the answer before all of it is sent, and might never see the answer if the
 connection were cut (RFC 9112 section 9.6)."""
+
+MAX_PIPELINED = 256
+"""Requests of one connection that may wait for the answer to an earlier one. Each takes some 2 KiB."""
 
 # Headers that say where a request ends, and whether what follows it is HTTP.
 _FRAMING = frozenset({b"connection", b"content-length", b"host", b"transfer-encoding", b"upgrade"})
@@ -89,6 +93,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._is_refused = False
         # Whether the answer that has begun is the last: its client has been told so.
         self._is_last = False
+        # Requests without a whole answer, from the first on; all but that one are uvicorn's pipeline.
+        self._unanswered: deque[RequestResponseCycle] = deque()
         self._lingering: asyncio.TimerHandle | None = None
         # Whether the client was still taking an answer when it was last looked whether it is idle.
         self._was_taking = False
@@ -107,6 +113,12 @@ class HttpProtocol(HttpToolsProtocol):
         self._slow_client.stop()
         if self._lingering is not None:
             self._lingering.cancel()
+        # uvicorn tells the last request alone that its client is gone.
+        for cycle in self._unanswered:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self._unanswered.clear()
+        self.pipeline.clear()
         self.app = self.config.loaded_app  # the other one knows this object
         super().connection_lost(exc)
 
@@ -298,7 +310,11 @@ class HttpProtocol(HttpToolsProtocol):
             self._is_upgrade = True
             self.scope["method"], self.scope["http_version"] = method.decode("ascii"), version
             return
+        if len(self._unanswered) > MAX_PIPELINED:
+            reason = f"more than {MAX_PIPELINED} requests wait for the answer to an earlier one"
+            raise _RefusedError(HTTPStatus.TOO_MANY_REQUESTS, reason)
         super().on_headers_complete()
+        self._unanswered.append(self.cycle)
         # An upgrade has no cycle, but no further head either.
         self._has_request = True
 
@@ -333,8 +349,11 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """End an answer; if its request goes on, take no more than a little of it."""
+        if self._unanswered:
+            self._unanswered.popleft()
         if self._is_last:
             self.pipeline.clear()
+            self._unanswered.clear()
         super().on_response_complete()
         if self.transport.is_closing():
             return

@@ -21,7 +21,7 @@ from starlette.websockets import WebSocket
 from uvicorn.server import ServerState
 
 from authorities import Authority
-from rpcshare.server.http_protocol import MAX_HEAD, HttpProtocol
+from rpcshare.server.http_protocol import MAX_HEAD, MAX_PIPELINED, HttpProtocol
 from rpcshare.server.websocket_protocol import WebSocketProtocol
 
 HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -54,6 +54,8 @@ class Site:
         self.served: list[Served] = []
         self.headers: list[list[tuple[bytes, bytes]]] = []
         self.released = asyncio.Event()
+        self.asked = asyncio.Event()
+        self.gone = asyncio.Event()
         self.port = 0
         self.context: ssl.SSLContext | None = None
 
@@ -65,6 +67,11 @@ class Site:
         self.headers.append(list(scope["headers"]))
         if request.url.path == "/slow":
             await self.released.wait()
+        if request.url.path == "/until-gone":
+            self.asked.set()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            self.gone.set()
         body = b"" if request.url.path == "/unread" else await request.body()
         self.served.append(Served(request.method, request.url.path, body))
         answer: Response = PlainTextResponse(f"answer to {request.url.path}")
@@ -292,6 +299,32 @@ async def test_a_refusal_is_never_taken_for_the_answer_to_an_earlier_request(sit
     )
     assert await reader.read() == b""
     writer.close()
+
+
+async def test_requests_behind_one_that_is_not_answered_are_taken_up_to_a_limit(site: Site) -> None:
+    slow, quick = (b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % path for path in (b"slow", b"quick"))
+    reader, writer = await site.connect()
+    writer.write(slow + quick * (MAX_PIPELINED + 1))
+    assert await asyncio.wait_for(reader.read(), 20) == b""
+    writer.close()
+    assert site.served == []
+
+    last = b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    site.released.set()
+    answers = await site.answers(slow + quick * (MAX_PIPELINED - 1) + last)
+    assert statuses(answers) == [200] * (MAX_PIPELINED + 1)
+
+
+async def test_a_request_with_others_behind_it_hears_that_its_client_is_gone(site: Site) -> None:
+    _, writer = await site.connect()
+    writer.write(
+        b"".join(b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % path for path in (b"until-gone", b"behind"))
+    )
+    await writer.drain()
+    async with asyncio.timeout(20):
+        await site.asked.wait()
+        writer.transport.abort()
+        await site.gone.wait()
 
 
 async def test_what_comes_behind_a_body_is_no_header(site: Site) -> None:
