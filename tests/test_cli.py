@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import rpcshare.cli.group
+from narrowing import not_none
 from rpcshare.auth.secret_files import SecretFileError, shared_secret
 from rpcshare.cli import main
 from rpcshare.compiled import core
@@ -72,7 +73,7 @@ class Server:
 def server(monkeypatch) -> Server:
     server = Server()
     module = ModuleType("rpcshare.server.run")
-    module.serve = server.serve
+    vars(module).update(serve=server.serve)
     monkeypatch.setitem(sys.modules, "rpcshare.server.run", module)
     return server
 
@@ -90,7 +91,7 @@ def test_help_lists_the_commands(arguments):
 
 def test_every_listed_command_exists():
     context = click.Context(main)
-    commands = {name: main.get_command(context, name) for name in main.list_commands(context)}
+    commands = {name: not_none(main.get_command(context, name)) for name in main.list_commands(context)}
     assert {name: command.name for name, command in commands.items()} == {name: name for name in commands}
 
 

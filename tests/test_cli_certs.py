@@ -7,13 +7,16 @@ import shlex
 import stat
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from narrowing import not_none
 from rpcshare.cli import main
 from running_server import RunningServer
 
@@ -28,11 +31,11 @@ def _bare_environment(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
-def run(*arguments: object, **options: str) -> Result:
+def run(*arguments: object, **options: Any) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments], **options)
 
 
-def done(*arguments: object, **options: str) -> str:
+def done(*arguments: object, **options: Any) -> str:
     result = run(*arguments, **options)
     assert result.exit_code == 0, result.output
     return result.stdout
@@ -189,7 +192,7 @@ def test_a_name_that_no_certificate_can_have_is_a_usage_error(name):
     assert listed() == []
 
 
-def p12_of(*arguments: object, **options: str) -> pkcs12.PKCS12KeyAndCertificates:
+def p12_of(*arguments: object, **options: Any) -> pkcs12.PKCS12KeyAndCertificates:
     path = Path(done("certs", "issue", *arguments, **options).splitlines()[-1])
     assert mode(path) == 0o600
     return pkcs12.load_pkcs12(path.read_bytes(), b"correct horse")
@@ -199,8 +202,10 @@ def test_a_browser_gets_a_file_with_a_password(certs):
     asked = p12_of("one", "--p12", input="correct horse\ncorrect horse\n")
     given = p12_of("two", env={"RPCSHARE_P12_PASSWORD": "correct horse"})
     for p12, name in ((asked, b"one"), (given, b"two")):
-        assert p12.cert.friendly_name == name
-        assert p12.key.public_key() == p12.cert.certificate.public_key()
+        cert = not_none(p12.cert)
+        assert cert.friendly_name == name
+        assert isinstance(p12.key, ec.EllipticCurvePrivateKey)
+        assert p12.key.public_key() == cert.certificate.public_key()
         assert [extra.certificate for extra in p12.additional_certs] == [load(certs / "ca.pem")]
 
 

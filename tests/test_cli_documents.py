@@ -1,6 +1,7 @@
 """A share as a file: what is read from it, how it is cut into syncs, and what is said of its faults."""
 
 import json
+from collections.abc import Sequence
 
 import pytest
 
@@ -24,7 +25,7 @@ AGENT_SESSION = {
 }
 
 
-def lines_of(items: list[object]) -> str:
+def lines_of(items: Sequence[object]) -> str:
     return "".join(f"{json.dumps(item)}\n" for item in items)
 
 

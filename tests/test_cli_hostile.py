@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from click.testing import CliRunner
@@ -38,7 +38,7 @@ ROW = {
     "id": EVIL, "sessionID": EVIL, "title": EVIL, "directory": EVIL, "messageCount": 1, "partCount": 1,
     "diffCount": 0, "modelCount": 0, "lastUpdated": TIME, "syncCount": 1, "createdAt": TIME,
 }  # fmt: skip
-SHARE = {
+SHARE: dict[str, Any] = {
     "session": {"id": EVIL, EVIL: EVIL}, "messages": [{"id": EVIL}], "parts": [{"id": EVIL}],
     "diffs": [{"file": EVIL}], "models": [{"id": EVIL}], "metadata": {},
 }  # fmt: skip
@@ -247,7 +247,7 @@ def test_how_a_server_refuses(answer: Answer, on_terminal: bool) -> None:
 def test_json_is_exactly_what_the_server_said() -> None:
     with hostile_server(lie) as url:
 
-        def told(command: str) -> list[object]:
+        def told(command: str) -> list[Any]:
             output = run_command(*REMOTE[command][0], f"--url={url}", "--token=t", stdin=b"[]")
             return [json.loads(line) for line in output.out.splitlines()]
 
@@ -302,7 +302,7 @@ def test_what_a_store_holds(data: Path, tmp_path: Path, on_terminal: bool) -> No
     other = tmp_path / f"other {NAME}"
     asyncio.run(_fill(other / "store.sqlite3", b"another"))
     place = f"--data-dir={data}"
-    commands = [
+    commands: list[list[str | Path]] = [
         ["keys", "list", place],
         ["keys", "list", "--json", place],
         ["keys", "revoke", NAME, place],
@@ -338,12 +338,10 @@ def test_what_files_hold_and_are_called(data: Path, tmp_path: Path, on_terminal:
             "push", document, "ses_12345678", "--url=http://127.0.0.1:1", on_terminal=on_terminal
         )
         assert assert_harmless(output).startswith("rpcshare: ")
-    for content in (f"{json.dumps(NAME)} = 1", f"store = {json.dumps(NAME)}", NAME)[
-        : 1 if on_terminal else 3
-    ]:
-        config.write_text(content)
+    for text in (f"{json.dumps(NAME)} = 1", f"store = {json.dumps(NAME)}", NAME)[: 1 if on_terminal else 3]:
+        config.write_text(text)
         assert assert_harmless(run_command("serve", "--config", config, place, on_terminal=on_terminal))
-    commands = [
+    commands: list[list[str | Path]] = [
         ["push", tmp_path / NAME / "none", "ses_12345678"],
         ["push", document, NAME],
         ["serve", "--config", tmp_path / NAME / "none"],

@@ -9,6 +9,7 @@ import re
 import pytest
 from click.testing import CliRunner, Result
 
+from narrowing import not_none
 from rpcshare.auth.credential import Credential, CredentialKind
 from rpcshare.auth.signed_tokens import SignedTokenVerifier
 from rpcshare.auth.signing_key import SigningKey
@@ -48,12 +49,12 @@ def make_key(*options: str) -> str:
 
 
 def id_of(key: str) -> str:
-    return KEY.fullmatch(key)[1]
+    return not_none(KEY.fullmatch(key))[1]
 
 
 def test_create_prints_the_key_alone_on_standard_output():
     result = run("keys", "create", "ci")
-    match = KEY.fullmatch(result.stdout.rstrip("\n"))
+    match = not_none(KEY.fullmatch(result.stdout.rstrip("\n")))
     assert result.stderr == (f"key {match[1]} of ci (create), does not expire; it is not shown again\n")
 
 
@@ -68,7 +69,7 @@ def test_create_takes_scopes_and_an_expiry():
             "keys", "create", "ci", "--scope", "read", "--scope", "create", "--expires", "2w", "--json"
         ).stdout
     )
-    assert KEY.fullmatch(made["key"])[1] == made["id"]
+    assert not_none(KEY.fullmatch(made["key"]))[1] == made["id"]
     assert (made["name"], made["scopes"]) == ("ci", ["create", "read"])
     assert made["expiresAt"] - made["createdAt"] == 14 * 86_400_000
 
@@ -170,5 +171,5 @@ def test_a_token_is_signed_with_the_key_in_the_data_directory(tmp_path):
     token = run("token", "create", "--subject", "alice", "--scope", "read", "--expires", "1h").stdout.strip()
     issuer = SigningKey.kept(None, tmp_path / ".rpcshare").issuer()
     verifier = SignedTokenVerifier([issuer])
-    caller = asyncio.run(verifier.verify(Credential(CredentialKind.TOKEN, token)))
+    caller = not_none(asyncio.run(verifier.verify(Credential(CredentialKind.TOKEN, token))))
     assert (caller.subject, caller.scopes) == ("alice", {"read"})

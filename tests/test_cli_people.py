@@ -6,8 +6,10 @@ import pty
 import signal
 import subprocess
 import threading
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -25,7 +27,7 @@ MESSAGE = {"type": "message", "data": {"id": "msg_1", "role": "user", "cost": 1.
 PART = {"type": "part", "data": {"id": "prt_1", "messageID": "msg_1", "type": "text", "text": "hé 🎉"}}
 DIFF = {"type": "session_diff", "data": [{"file": "a.py", "additions": 1, "deletions": 2}]}
 MODEL = {"type": "model", "data": [{"id": "m", "providerID": "p"}]}
-ITEMS = [SESSION, MESSAGE, PART, DIFF, MODEL]
+ITEMS: list[dict[str, Any]] = [SESSION, MESSAGE, PART, DIFF, MODEL]
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +72,7 @@ def start(server):
     """Start a command in a process of its own, which is ended with the test."""
     processes = []
 
-    def start(*arguments: str, **options: object) -> subprocess.Popen[str]:
+    def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
         env = bare_environment(RPCSHARE_URL=server.url, RPCSHARE_TOKEN=server.token)
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         process = subprocess.Popen([RPCSHARE, *arguments], **{"env": env, "text": True, **pipes, **options})
@@ -114,7 +116,7 @@ def recorded_items() -> list[dict]:
     return [item for request in requests for item in (request.get("body") or {}).get("data", ())]
 
 
-def lines_of(items: list[dict]) -> str:
+def lines_of(items: Sequence[object]) -> str:
     return "".join(f"{json.dumps(item)}\n" for item in items)
 
 
@@ -190,11 +192,12 @@ def test_push_again_adds_to_the_share(run, client, session_id):
 
 
 def test_push_sends_a_long_file_in_several_syncs_in_order(run, client, session_id):
-    parts = [{"type": "part", "data": {"id": f"prt_{n}"}} for n in range(2 * BATCH_ITEMS + 1)]
+    ids = [f"prt_{n}" for n in range(2 * BATCH_ITEMS + 1)]
+    parts = [{"type": "part", "data": {"id": each}} for each in ids]
     output = assert_ok(run("push", "--json", "-", session_id, stdin=lines_of(parts)))
     assert json.loads(output)["syncCount"] == 3
     session = client.get_share(json.loads(output)["id"])
-    assert [part["id"] for part in session["parts"]] == [part["data"]["id"] for part in parts]
+    assert [part["id"] for part in session["parts"]] == ids
 
 
 def test_push_sends_a_long_list_of_diffs_in_several_syncs_in_order(run, client, session_id):

@@ -173,7 +173,7 @@ def test_of_a_snapshot_without_times_no_time_is_told():
     assert line.startswith("          diff")
 
 
-HOSTILE = [
+HOSTILE: list[object] = [
     None,
     True,
     -1,

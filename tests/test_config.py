@@ -3,6 +3,7 @@
 import os
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -117,7 +118,7 @@ SOURCES = [
     ("token, proxy", '["token", "proxy"]', ("token", "proxy")),
     ("certificate,jwt:https://a", '"certificate,jwt:https://a"', ("certificate", "jwt:https://a")),
 ]
-EXAMPLES = {
+EXAMPLES: dict[str, list[Any]] = {
     "host": [("a.example", '"a.example"', "a.example"), ("b", '"b"', "b"), ("c", '"c"', "c")],
     "port": [("1", "1", 1), ("2", "2", 2), ("0", "0", 0)],
     "workers": [("1", "1", 1), ("2", "2", 2), ("8", "8", 8)],
@@ -546,4 +547,4 @@ def test_settings_do_not_show_what_is_secret():
 
 def test_settings_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
-        Settings().port = 1
+        Settings().port = 1  # type: ignore[misc]

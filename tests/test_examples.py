@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -12,6 +13,7 @@ import pytest
 from npm_packages import built, needs_packages
 
 import rpcshare
+from narrowing import not_none
 from running_server import bare_environment
 
 ROOT = Path(__file__).parents[1]
@@ -63,8 +65,8 @@ def start(env):
     processes = []
 
     def start(name: str, *arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, EXAMPLES / name, *arguments]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        command: list[str | Path] = [sys.executable, EXAMPLES / name, *arguments]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         processes.append(subprocess.Popen(command, env=env, cwd=ROOT, text=True, **pipes))
         return processes[-1]
 
@@ -237,7 +239,7 @@ def test_watch_page(env, client, session_id, with_packages):
     command = [NODE, "script.mjs", share.url]
     with subprocess.Popen(command, cwd=with_packages, env=env, stdout=subprocess.PIPE, text=True) as process:
         try:
-            url = process.stdout.readline().strip()
+            url = not_none(process.stdout).readline().strip()
             page = httpx.get(url, timeout=TIMEOUT)
             assert share.url in page.text
             assert "export function watch" in httpx.get(f"{url}index.js", timeout=TIMEOUT).text

@@ -1,6 +1,6 @@
 """Ways for a test to wait for what it is about, and for no longer; on asyncio and on trio."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -43,7 +43,7 @@ def begun(awaitable: Awaitable[Any]) -> Future[Any]:
     return future
 
 
-async def gathered(awaitables: list[Awaitable[Any]]) -> list[Any]:
+async def gathered(awaitables: Iterable[Awaitable[Any]]) -> list[Any]:
     """Await all at once; return what each yielded or raised."""
 
     async def outcome(awaitable: Awaitable[Any]) -> Any:

@@ -1,5 +1,6 @@
 """A run of the matrix: its servers, its callers, and what they were answered."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 
@@ -11,7 +12,7 @@ from access_matrix.deployments import Deployment, Handed
 
 __all__ = ["ENTRIES", "MatrixRun"]
 
-ENTRIES = {
+ENTRIES: dict[str, Callable[[Caller], Answers]] = {
     "WebSocket": ask_over_websocket,
     "batch": ask_over_batches,
     "HTTP API": partial(ask_http, entry="HTTP API"),

@@ -101,7 +101,7 @@ async def revoked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rev
                     assert (await session.answer(number))[0] == "resolve"
                 await keys.revoke(alice["id"])
                 async with asyncio.timeout(10):
-                    said = ["resolve"]
+                    said: list[object] = ["resolve"]
                     while said[0] == "resolve":
                         said = await session.answer(await session.push("listShares", on=main))
                         await asyncio.sleep(0.1)

@@ -15,7 +15,7 @@ ISSUER = "https://id.example"
 AUDIENCE = "https://share.example"
 
 
-def make_key(algorithm: str) -> Key:
+def make_key(algorithm: str) -> OKPKey | ECKey | RSAKey:
     match algorithm:
         case "EdDSA" | "Ed25519":
             return OKPKey.generate_key("Ed25519")
@@ -44,6 +44,7 @@ def jwk(key: Key, key_id: str, **members: Any) -> dict[str, Any]:
 
 def pem(key: Key) -> bytes:
     public = key.public_key
+    assert not isinstance(public, bytes)
     return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 

@@ -6,6 +6,7 @@ import time
 import msgspec
 import pytest
 
+from narrowing import not_none
 from rpcshare.auth.api_key_verifier import LOOKUPS, ApiKeyVerifier
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.caller import Scope
@@ -247,7 +248,7 @@ async def test_refreshing_goes_on_in_the_background_through_an_outage(keys, stor
     new = await keys.create("ci")
     ended = asyncio.Event()
     async with verifier.refreshing():
-        (await verifier.verify(shown(new.key))).standing.on_end(ended.set)
+        not_none(not_none(await verifier.verify(shown(new.key))).standing).on_end(ended.set)
         store.fails = True
         async with asyncio.timeout(5):
             while not caplog.records:  # noqa: ASYNC110 -- a log tells nobody

@@ -11,6 +11,7 @@ from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 
 from authorities import DAY, Authority, common_name, now
+from narrowing import not_none
 from rpcshare.auth.caller import Scope
 from rpcshare.auth.certificate_files import CertificateFileError
 from rpcshare.auth.client_certificates import ClientCertificateVerifier, name_in, parse_client_certificate
@@ -96,7 +97,8 @@ async def test_the_admins_name_is_for_certificates_that_make_an_admin(authority)
     certificate = authority.issue("admin")
     message = await refusal(ClientCertificateVerifier({Scope.CREATE}), certificate)
     assert "reserved for admins" in message
-    assert (await ClientCertificateVerifier({Scope.ADMIN}).verify(head(certificate))).subject == "admin"
+    caller = not_none(await ClientCertificateVerifier({Scope.ADMIN}).verify(head(certificate)))
+    assert caller.subject == "admin"
 
 
 async def test_a_connection_without_a_certificate_is_nobody_s():
@@ -114,7 +116,7 @@ async def test_a_certificate_that_has_expired_since_the_handshake_is_refused(aut
 async def test_a_certificate_has_one_standing_however_often_it_is_shown(authority):
     verifier = ClientCertificateVerifier({Scope.CREATE})
     certificate, other = authority.issue("one"), authority.issue("one")
-    callers = [await verifier.verify(head(shown)) for shown in (certificate, certificate, other)]
+    callers = [not_none(await verifier.verify(head(shown))) for shown in (certificate, certificate, other)]
     assert callers[0].standing is callers[1].standing
     assert callers[0].standing is not callers[2].standing
 
@@ -122,9 +124,9 @@ async def test_a_certificate_has_one_standing_however_often_it_is_shown(authorit
 async def test_a_certificate_that_was_on_hold_has_a_new_standing(authority):
     verifier = ClientCertificateVerifier({Scope.CREATE})
     certificate = authority.issue("one")
-    held = await verifier.verify(head(certificate))
-    held.standing.end()
-    assert not (await verifier.verify(head(certificate))).has_lost_standing
+    held = not_none(await verifier.verify(head(certificate)))
+    not_none(held.standing).end()
+    assert not not_none(await verifier.verify(head(certificate))).has_lost_standing
 
 
 async def test_a_revoked_certificate_is_refused_and_others_are_not(authority, tmp_path):
@@ -133,7 +135,7 @@ async def test_a_revoked_certificate_is_refused_and_others_are_not(authority, tm
     path.write_bytes(authority.revocation_list([revoked]))
     verifier = ClientCertificateVerifier({Scope.CREATE}, RevocationList(path, [authority.certificate]))
     assert "has been revoked" in await refusal(verifier, revoked)
-    assert (await verifier.verify(head(good))).subject == "one"
+    assert not_none(await verifier.verify(head(good))).subject == "one"
 
 
 async def test_a_serial_number_is_revoked_for_its_own_ca_alone(authority, tmp_path):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from narrowing import not_none
 from rpcshare.auth.admin_token import ADMIN, AdminTokenVerifier
 from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.caller import ANONYMOUS, Caller, Scope, View
@@ -75,5 +76,5 @@ async def test_an_identity_that_does_not_hold_is_refused():
 async def test_a_credential_that_names_nobody_adds_to_the_connection_s_identity():
     caller = await AUTHENTICATOR.caller(head(bearer="rsv_view", certificate=True))
     assert (caller.subject, caller.views) == ("machine", VIEWER.views)
-    VIEWER.standing.end()
+    not_none(VIEWER.standing).end()
     assert caller.has_lost_standing

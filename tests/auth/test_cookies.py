@@ -138,7 +138,7 @@ async def test_what_changes_something_must_come_from_our_own_page(
     own = [("origin", ORIGIN)], [("sec-fetch-site", "same-origin")]
     for headers in own:
         assert (await authenticator.caller(head(session(), *headers, method=method))).subject == "admin"
-    others = (
+    others: tuple[list[tuple[str, str]], ...] = (
         [],
         [("origin", "https://friend.example")],
         [("origin", "null")],

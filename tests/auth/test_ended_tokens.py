@@ -1,6 +1,7 @@
 """Signed tokens that are ended before their time: one, a subject's, or all."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -12,7 +13,7 @@ from rpcshare.auth.signed_tokens import SignedTokenVerifier, TokenIssuer
 from rpcshare.auth.token_keys import TokenKey
 from rpcshare.auth.token_revocations import PRUNE_AFTER, REVOKED_PREFIX, TokenRevocations
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.storage import MemoryStore, StoreError
+from rpcshare.storage import MemoryStore, ObjectInfo, StoreError
 
 KEY = make_key("EdDSA")
 NOW = 1_800_000_000.0
@@ -26,10 +27,10 @@ class UnreachableStore(MemoryStore):
         if not self.is_reachable:
             raise StoreError("the store does not answer")
 
-    def list(self, prefix):
+    def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
         if not self.is_reachable:
             raise StoreError("the store does not answer")
-        return super().list(prefix)
+        return super().list(prefix, start_after=start_after)
 
 
 @pytest.fixture

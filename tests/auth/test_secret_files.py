@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from narrowing import not_none
 from rpcshare.auth import secret_files
 from rpcshare.auth.secret_files import (
     SecretFileError,
@@ -145,11 +146,11 @@ def test_processes_that_start_at_once_agree(data_dir):
         for _ in range(4)
     ]
     for process in processes:
-        process.stdin.close()  # the starting shot
+        not_none(process.stdin).close()  # the starting shot
     tokens = set()
     for process in processes:
         with process:
-            tokens.add(process.stdout.read())
+            tokens.add(not_none(process.stdout).read())
     assert tokens == {f"{admin_token(None, data_dir)}\n"}
 
 

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from auth.issuer import AUDIENCE, ISSUER, base64url, claims, jwk, make_key, pem, token
+from narrowing import not_none
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.auth.credential import MAX_CREDENTIAL_LENGTH, Credential, CredentialKind
 from rpcshare.auth.jwks import FixedKeys
@@ -51,7 +52,7 @@ def good(payload=None, **header) -> str:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 async def test_a_token_stands_for_its_subject_with_its_scopes(everybody, algorithm):
-    found = await caller(everybody, token(KEYS[algorithm], algorithm, kid=algorithm))
+    found = not_none(await caller(everybody, token(KEYS[algorithm], algorithm, kid=algorithm)))
     assert (found.subject, found.scopes) == ("alice", {Scope.CREATE})
 
 
@@ -92,7 +93,7 @@ async def test_a_token_may_say_that_it_is_one(everybody, kind):
     ],
 )
 async def test_scopes_that_are_known_here_count(everybody, scope, scopes):
-    assert (await caller(everybody, good(claims(scope=scope)))).scopes == scopes
+    assert not_none(await caller(everybody, good(claims(scope=scope)))).scopes == scopes
 
 
 @pytest.mark.parametrize("audience", [AUDIENCE, [AUDIENCE], ["other", AUDIENCE]])
@@ -106,10 +107,10 @@ async def test_an_issuer_s_clock_may_be_half_a_minute_ahead(everybody, claim):
 
 
 async def test_what_a_token_opens_ends_when_it_expires(everybody):
-    found = await caller(everybody, good(claims(exp=time.time() + 0.2)))
+    found = not_none(await caller(everybody, good(claims(exp=time.time() + 0.2))))
     assert not found.has_lost_standing
     ended = asyncio.Event()
-    found.standing.on_end(ended.set)
+    not_none(found.standing).on_end(ended.set)
     await asyncio.wait_for(ended.wait(), 5)
     assert found.has_lost_standing
 
@@ -132,7 +133,7 @@ async def test_roles_are_mapped_to_scopes_beside_those_of_the_token(claim, roles
         role_claim=claim,
         role_scopes={"editor": frozenset({Scope.READ}), "boss": frozenset({Scope.ADMIN})},
     )
-    assert (await caller(maps_roles, good(claims(**roles)))).scopes == {Scope.CREATE, Scope.READ}
+    assert not_none(await caller(maps_roles, good(claims(**roles)))).scopes == {Scope.CREATE, Scope.READ}
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,7 @@ async def test_where_roles_are_mapped_only_a_role_makes_an_admin(mapped, claimed
     roles = {"editor": frozenset({Scope.READ}), "boss": frozenset({Scope.ADMIN})}
     settings = {"role_claim": "roles", "role_scopes": roles} if mapped else {}
     maps_roles = verifier(*keys_of_document(pem(KEYS["EdDSA"])), **settings)
-    assert (await caller(maps_roles, good(claims(**claimed)))).scopes == scopes
+    assert not_none(await caller(maps_roles, good(claims(**claimed)))).scopes == scopes
 
 
 @pytest.mark.parametrize("roles", [None, 7, {"editor": True}, [["editor"]], "editor boss", ["Editor"]])
@@ -160,7 +161,7 @@ async def test_what_is_no_known_role_gives_nothing(roles):
         role_claim="roles",
         role_scopes={"editor": frozenset({Scope.READ})},
     )
-    assert (await caller(maps_roles, good(claims(roles=roles)))).scopes == {Scope.CREATE}
+    assert not_none(await caller(maps_roles, good(claims(roles=roles)))).scopes == {Scope.CREATE}
 
 
 # What its issuer has signed, and is not valid here and now
@@ -194,7 +195,7 @@ async def test_a_token_that_is_not_valid_is_refused_and_told_why(everybody, payl
 
 
 async def test_an_admin_s_token_may_have_the_admin_s_name(everybody):
-    found = await caller(everybody, good(claims(sub="admin", scope="admin")))
+    found = not_none(await caller(everybody, good(claims(sub="admin", scope="admin"))))
     assert found.has(Scope.ADMIN)
 
 

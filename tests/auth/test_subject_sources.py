@@ -1,9 +1,12 @@
 """A subject and its source are an owner: who else owns what a caller owns."""
 
+from collections.abc import Sequence
+
 import pytest
 from structlog.testing import capture_logs
 
 from auth.issuer import AUDIENCE, ISSUER, claims, make_key, token
+from narrowing import not_none
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.audit import Action, AuditLog
 from rpcshare.auth.caller import Caller, Scope
@@ -38,7 +41,7 @@ async def test_one_sub_of_two_issuers_is_two_owners():
     callers = []
     for name in names:
         shown = Credential(CredentialKind.TOKEN, token(key, "EdDSA", claims(iss=name)))
-        callers.append(await verifier.verify(shown))
+        callers.append(not_none(await verifier.verify(shown)))
     assert [each.subject for each in callers] == ["alice", "alice"]
     assert not callers[0].owns(callers[1].owner)
 
@@ -82,7 +85,7 @@ def test_a_source_that_is_not_united_owns_no_more_by_it(source):
 # --- owners without a source ----------------------------------------------------------------------
 
 
-async def decided(*outside: str, keys: list[str] = ()) -> UnprefixedOwners:
+async def decided(*outside: str, keys: Sequence[str] = ()) -> UnprefixedOwners:
     store = MemoryStore()
     for name in keys:
         await ApiKeys(store).create(name)

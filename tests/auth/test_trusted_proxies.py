@@ -4,6 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
+from narrowing import not_none
 from rpcshare.auth.caller import Scope
 from rpcshare.auth.request_head import RequestHead
 from rpcshare.auth.trusted_proxies import ProxySubjectVerifier, TrustedProxies
@@ -148,5 +149,5 @@ async def test_what_cannot_be_the_name_of_one_caller_is_refused_with_the_reason(
 
 
 async def test_a_proxy_whose_callers_are_admins_may_name_the_admin():
-    caller = await ProxySubjectVerifier("x-user", {Scope.ADMIN}).verify(head("admin"))
+    caller = not_none(await ProxySubjectVerifier("x-user", {Scope.ADMIN}).verify(head("admin")))
     assert caller.subject == "admin"

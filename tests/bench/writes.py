@@ -124,7 +124,7 @@ async def measure(inner: ObjectStore) -> dict[str, float]:
 
 def run() -> dict[str, float]:
     """Return what was counted, for both of the stores that need nothing else to be running."""
-    measured = {}
+    measured: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "store.sqlite3"
         for name, opened in (("memory", _memory()), ("sqlite", SqliteStore.open(path))):

@@ -11,6 +11,8 @@ from typing import Self
 
 import pytest
 
+from narrowing import not_none
+
 __all__ = ["RedisServer"]
 
 
@@ -44,7 +46,7 @@ class RedisServer:
         """Start it, and return when it takes connections."""
         options = ["--bind", "127.0.0.1", "--port", str(self.port), "--save", "", *self._options]
         self._process = subprocess.Popen(
-            [self._command, *options], cwd=self._directory, stdout=subprocess.DEVNULL
+            [not_none(self._command), *options], cwd=self._directory, stdout=subprocess.DEVNULL
         )
         until = time.monotonic() + 10
         while True:

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 import msgspec
 import pytest
 from redis.asyncio import Redis
-from redis_server import RedisServer
 
+from broadcast.redis_server import RedisServer
 from rpcshare.broadcast import BroadcastError, LogAppended, open_broadcaster
 from rpcshare.broadcast.redis import RedisBroadcaster
 from rpcshare.broadcast.sealed_messages import SealedMessages

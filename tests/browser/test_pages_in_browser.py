@@ -304,7 +304,7 @@ async def violations(page: Page, axe: str) -> list[str]:
 
 
 async def test_signing_in_searching_deleting(page: Page, server: RunningServer, watch: PageWatch) -> None:
-    title = {"type": "session", "data": {"id": "s", "title": "Needle in a browser"}}
+    title: dict[str, object] = {"type": "session", "data": {"id": "s", "title": "Needle in a browser"}}
     share = Share(server, [title])
     await page.goto(f"{server.url}/sessions")
     await page.fill("#token", "wrong")

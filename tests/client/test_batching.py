@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -243,7 +244,7 @@ class TestTheRequest:
 
 
 class TestFailing:
-    async def failure(self, url: str, **options: object) -> Exception:
+    async def failure(self, url: str, **options: Any) -> Exception:
         with pytest.raises((ShareError, ConnectFailedError, SessionClosedError)) as failed:
             async with rpcshare.batch(url, token=TOKEN, **options) as api:
                 await api.whoami()

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 import pytest
 import trio
@@ -60,6 +60,7 @@ def test_a_subscription_that_was_begun_raises_and_can_be_left(server: RunningSer
     with rpcshare.connect_blocking(server.url, token=server.token) as client:
         share = client.create_share("ses_forked_0001", [])
         events = client.subscribe(share.id)
+        assert isinstance(events, Generator)
         next(events)
         assert in_a_fork(lambda: next(events)).startswith("RuntimeError")
         assert in_a_fork(events.close) == "returned None"
@@ -73,7 +74,7 @@ def test_the_block_can_be_left(server: RunningServer) -> None:
 
 
 def test_another_connection_can_be_made(server: RunningServer) -> None:
-    def connect_again() -> str:
+    def connect_again() -> str | None:
         with rpcshare.connect_blocking(server.url, token=server.token) as again:
             return again.whoami().subject
 

@@ -152,7 +152,7 @@ async def test_a_typed_client_tells_of_a_refused_credential(server: RunningServe
 
 
 async def test_a_token_that_cannot_be_had_now_is_asked_for_again(server: RunningServer) -> None:
-    answers = iter([OSError("the issuer is away"), server.token])
+    answers: Iterator[OSError | str] = iter([OSError("the issuer is away"), server.token])
 
     def token() -> str:
         answer = next(answers)

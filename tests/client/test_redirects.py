@@ -31,7 +31,7 @@ def other() -> Iterator[Answers]:
 
 
 @pytest.fixture(scope="module")
-def secure(tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server with TLS, whose CA is in the file ``ca.pem`` beside its data."""
     path = tmp_path_factory.mktemp("secure")
     authority = Authority(path / "ca")

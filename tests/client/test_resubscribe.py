@@ -10,6 +10,7 @@ from peers import served
 from tcp_proxy import TcpProxy, proxied
 
 import rpcshare
+from narrowing import not_none
 from rpcshare import ConnectionState, SessionClosedError, ShareEvent
 from rpcshare.rpc import RpcError, RpcTarget, rpc_method
 from running_server import RunningServer
@@ -75,7 +76,7 @@ async def test_a_server_killed_among_500_syncs_loses_none_and_repeats_no_event(
         assert {event.type for event in events} == {"snapshot", "sync"}
         assert whole[0] == 0
         assert len(whole) <= 2
-        seen_counts = [event.sync_count for event in events]
+        seen_counts = [not_none(event.sync_count) for event in events]
         assert seen_counts == sorted(set(seen_counts))
         assert list(dict.fromkeys(ids(events))) == expected
         # What was durable and not acknowledged was sent again, and is a sync of its own. To a reader that

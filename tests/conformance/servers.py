@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
+from narrowing import not_none
 from other_thread import in_other_thread
 
 NODE = Path(__file__).parents[1] / "node"
@@ -26,7 +27,7 @@ def npm_target() -> Iterator[str]:
     with subprocess.Popen(
         ["node", "conformance_server.mjs"], cwd=NODE, stdout=subprocess.PIPE, text=True
     ) as process:
-        ready = process.stdout.readline()
+        ready = not_none(process.stdout).readline()
         yield ready.split()[-1]
         process.kill()
 

@@ -13,6 +13,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from conformance.servers import over_websocket, scripted
+from narrowing import not_none
 from rpcshare.conformance.serving import serving
 
 COMMAND = [sys.executable, "-m", "rpcshare.conformance"]
@@ -23,14 +24,14 @@ async def run(*arguments: str) -> tuple[int, str, str]:
         *COMMAND, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     output, errors = await process.communicate()
-    return process.returncode, output.decode(), errors.decode()
+    return not_none(process.returncode), output.decode(), errors.decode()
 
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[str]:
     """The URL of ``serve``, in a process of its own that has to stop as it should."""
     with subprocess.Popen([*COMMAND, "serve"], stdout=subprocess.PIPE, text=True) as process:
-        ready = process.stdout.readline()
+        ready = not_none(process.stdout).readline()
         assert ready.startswith("the conformance target is at http://127.0.0.1:")
         yield ready.split()[-1]
         process.send_signal(signal.SIGTERM)

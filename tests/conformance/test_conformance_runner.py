@@ -8,6 +8,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from conformance.servers import scripted
+from narrowing import not_none
 from rpcshare.conformance.cases import (
     Abort,
     Case,
@@ -39,7 +40,7 @@ def sends(*messages: object, close: bool = False) -> Answer:
         if close:
             await websocket.close()
         async for text in websocket:
-            if text.startswith('["push",["pipeline",0,["returnNumber"]'):
+            if str(text).startswith('["push",["pipeline",0,["returnNumber"]'):
                 number = json.loads(text)[1][3][0]
                 await websocket.send(json.dumps(["resolve", number, number]))
 
@@ -53,22 +54,26 @@ async def play(answer: Answer, *steps: Step, time_limit: float = 5.0) -> Failure
         return outcome.failure
 
 
+async def failure_of(answer: Answer, *steps: Step, time_limit: float = 5.0) -> Failure:
+    return not_none(await play(answer, *steps, time_limit=time_limit))
+
+
 async def test_what_is_expected_passes():
     assert await play(sends(["resolve", 1, 16]), CALL, PULL, RESULT) is None
 
 
 async def test_another_message_fails_and_is_shown():
-    failure = await play(sends(["resolve", 1, 17]), CALL, PULL, RESULT)
+    failure = await failure_of(sends(["resolve", 1, 17]), CALL, PULL, RESULT)
     assert failure.lines() == ['expected ["resolve",1,16]', 'got      ["resolve",1,17]']
 
 
 async def test_a_message_too_many_fails():
-    failure = await play(sends(["resolve", 1, 16], ["release", -1, 1]), CALL, PULL, RESULT)
+    failure = await failure_of(sends(["resolve", 1, 16], ["release", -1, 1]), CALL, PULL, RESULT)
     assert failure.got == '["release",-1,1]'
 
 
 async def test_silence_fails_when_the_time_is_up():
-    failure = await play(sends(), CALL, PULL, RESULT, time_limit=0.05)
+    failure = await failure_of(sends(), CALL, PULL, RESULT, time_limit=0.05)
     assert failure.lines() == [
         'expected ["resolve",1,16]',
         "got      nothing, in all the time that a case may take",
@@ -76,7 +81,7 @@ async def test_silence_fails_when_the_time_is_up():
 
 
 async def test_the_end_of_the_connection_fails_where_a_message_is_due():
-    failure = await play(sends(close=True), CALL, PULL, RESULT)
+    failure = await failure_of(sends(close=True), CALL, PULL, RESULT)
     assert failure.got.startswith("the connection is closed")
 
 
@@ -86,7 +91,7 @@ async def test_the_end_of_the_connection_fails_at_the_end_of_a_case():
 
 @pytest.mark.parametrize("step", [RESULT, Closed(True), Abort(True)])
 async def test_what_is_no_json_fails_whatever_is_due(step):
-    failure = await play(sends("nope"), CALL, step)
+    failure = await failure_of(sends("nope"), CALL, step)
     assert failure.got.startswith("a message that is not JSON")
 
 
@@ -110,7 +115,7 @@ async def test_sequences_may_be_mixed_but_each_keeps_its_order():
         [["b", 1], ["a", 1], ["a", 2]],
     ):
         assert await play(sends(*order), step) is None
-    failure = await play(sends(["a", 2], ["a", 1], ["b", 1]), step)
+    failure = await failure_of(sends(["a", 2], ["a", 1], ["b", 1]), step)
     assert failure.got == '["a",2]'
 
 
@@ -118,8 +123,8 @@ async def test_of_several_courses_the_one_that_the_server_takes_is_followed():
     step = Either([[Expect(["a"]), Expect(["b"])], [Expect(["c"])]])
     assert await play(sends(["a"], ["b"]), step) is None
     assert await play(sends(["c"]), step) is None
-    assert (await play(sends(["a"], ["c"]), step)).got == '["c"]'
-    assert (await play(sends(["d"]), step)).got == '["d"]'
+    assert (await failure_of(sends(["a"], ["c"]), step)).got == '["c"]'
+    assert (await failure_of(sends(["d"]), step)).got == '["d"]'
 
 
 async def test_a_number_that_the_server_chose_is_sent_back_to_it():
@@ -148,7 +153,13 @@ async def test_a_number_stays_what_the_server_has_chosen():
 
 
 async def test_each_entry_that_the_case_makes_counts_for_the_call_at_its_end():
-    steps = [Send(["pipe"]), Send(["stream", 1]), SendText('["push",1]'), SendText("nope"), Send(["pull", 3])]
+    steps: list[Step] = [
+        Send(["pipe"]),
+        Send(["stream", 1]),
+        SendText('["push",1]'),
+        SendText("nope"),
+        Send(["pull", 3]),
+    ]
     assert await play(sends(), *steps) is None
 
 

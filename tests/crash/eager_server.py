@@ -9,6 +9,6 @@ from rpcshare.shares.compaction import CompactionPolicy
 
 COMPACTION = CompactionPolicy(tail_size=8192, tail_ratio=0.5, tail_entries=25)
 
-run.LogSettings = partial(LogSettings, grace=0.1, trusted_for=0.05, compaction=COMPACTION)
+vars(run).update(LogSettings=partial(LogSettings, grace=0.1, trusted_for=0.05, compaction=COMPACTION))
 
 main()

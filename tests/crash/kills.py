@@ -6,6 +6,7 @@ import sys
 from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import rpcshare
 from rpcshare import jsontext
@@ -82,7 +83,7 @@ class Kills:
                 # A diff is never replaced: it shows that its sync took place, and how often.
                 text = self._random.randbytes(self._random.randrange(TEXT_SIZE)).hex()
                 part = {"id": f"prt_{number % 40}", "number": number, "text": text}
-                data = [
+                data: list[dict[str, Any]] = [
                     {"type": "part", "data": part},
                     {"type": "session_diff", "data": [{"number": number}]},
                 ]

@@ -85,6 +85,6 @@ async def open_mortal_broadcaster(*arguments, **options):
 
 run.open_store = open_mortal_store
 run.open_broadcaster = open_mortal_broadcaster
-run.LogSettings = partial(LogSettings, grace=0.1, trusted_for=0.05, compaction=COMPACTION)
+vars(run).update(LogSettings=partial(LogSettings, grace=0.1, trusted_for=0.05, compaction=COMPACTION))
 
 main()

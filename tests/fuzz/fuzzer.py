@@ -43,9 +43,7 @@ def encode_json(message: object) -> bytes:
 
 def encode_messagepack(message: object) -> bytes:
     """Return ``message`` in MessagePack, with what that has no form for replaced."""
-    return msgpack.packb(  # type: ignore[no-any-return]  # it ships no types
-        _within_64_bits(message), unicode_errors="surrogatepass"
-    )
+    return msgpack.packb(_within_64_bits(message), unicode_errors="surrogatepass")
 
 
 def _within_64_bits(value: object) -> object:

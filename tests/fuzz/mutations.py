@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 from fuzz.dialogues import DIALOGUES, TAGS, Message
 
@@ -78,62 +79,63 @@ class Mutator:
                     spoilt[at] ^= 1 << self._random.randrange(8)
         return bytes(spoilt)
 
-    def _replace_by_scalar(self, container: object, key: object) -> None:
-        container[key] = copy.deepcopy(self._random.choice(SCALARS))  # type: ignore[index]  # a list or dict
+    def _replace_by_scalar(self, container: Any, key: Any) -> None:
+        container[key] = copy.deepcopy(self._random.choice(SCALARS))
 
-    def _replace_by_part_of_another(self, container: object, key: object) -> None:
+    def _replace_by_part_of_another(self, container: Any, key: Any) -> None:
         other = self._random.choice(self._random.choice(DIALOGUES))
+        place: Any
         place, where = self._random.choice(nodes_of([other]))
-        container[key] = copy.deepcopy(place[where])  # type: ignore[index]
+        container[key] = copy.deepcopy(place[where])
 
-    def _nudge(self, container: object, key: object) -> None:
-        value = container[key]  # type: ignore[index]
+    def _nudge(self, container: Any, key: Any) -> None:
+        value = container[key]
         if type(value) is int:
             container[key] = self._random.choice(
                 (value + 1, value - 1, -value, 2 * value, [value], f"{value}")
-            )  # type: ignore[index]
+            )
         elif isinstance(value, str):
             at = self._random.randrange(len(value) + 1)
-            container[key] = value[:at] + self._random.choice(("", "x", "0", '"', "\ud83d")) + value[at + 1 :]  # type: ignore[index]
+            container[key] = value[:at] + self._random.choice(("", "x", "0", '"', "\ud83d")) + value[at + 1 :]
         else:
             self._retag(container, key)
 
-    def _retag(self, container: object, key: object) -> None:
-        value = container[key]  # type: ignore[index]
+    def _retag(self, container: Any, key: Any) -> None:
+        value = container[key]
         if isinstance(value, list) and value and isinstance(value[0], str):
             value[0] = self._random.choice(TAGS)
         else:
-            container[key] = self._random.choice(TAGS)  # type: ignore[index]
+            container[key] = self._random.choice(TAGS)
 
-    def _remove(self, container: object, key: object) -> None:
-        del container[key]  # type: ignore[attr-defined]
+    def _remove(self, container: Any, key: Any) -> None:
+        del container[key]
 
-    def _double(self, container: object, key: object) -> None:
+    def _double(self, container: Any, key: Any) -> None:
         if isinstance(container, list):
-            container.insert(key, copy.deepcopy(container[key]))  # type: ignore[call-overload,arg-type]
+            container.insert(key, copy.deepcopy(container[key]))
         else:
-            container[f"{key}2"] = copy.deepcopy(container[key])  # type: ignore[index]
+            container[f"{key}2"] = copy.deepcopy(container[key])
 
-    def _wrap(self, container: object, key: object) -> None:
-        value = container[key]  # type: ignore[index]
-        container[key] = self._random.choice(([value], [[value]], {"a": value}, [value, value]))  # type: ignore[index]
+    def _wrap(self, container: Any, key: Any) -> None:
+        value = container[key]
+        container[key] = self._random.choice(([value], [[value]], {"a": value}, [value, value]))
 
-    def _nest(self, container: object, key: object) -> None:
-        value = container[key]  # type: ignore[index]
+    def _nest(self, container: Any, key: Any) -> None:
+        value = container[key]
         for _ in range(self._random.choice((10, 100, 180))):
             value = {"a": value} if self._random.random() < 0.5 else [[value]]
-        container[key] = value  # type: ignore[index]
+        container[key] = value
 
-    def _multiply(self, container: object, key: object) -> None:
-        value = container[key]  # type: ignore[index]
-        container[key] = [[copy.deepcopy(value) for _ in range(self._random.choice((2, 20, 200)))]]  # type: ignore[index]
+    def _multiply(self, container: Any, key: Any) -> None:
+        value = container[key]
+        container[key] = [[copy.deepcopy(value) for _ in range(self._random.choice((2, 20, 200)))]]
 
-    def _swap(self, container: object, key: object) -> None:
+    def _swap(self, container: Any, key: Any) -> None:
         if isinstance(container, list):
             self._random.shuffle(container)
         else:
             self._wrap(container, key)
 
-    def _empty(self, container: object, key: object) -> None:
-        value = container[key]  # type: ignore[index]
-        container[key] = type(value)() if isinstance(value, list | dict | str) else None  # type: ignore[index]
+    def _empty(self, container: Any, key: Any) -> None:
+        value = container[key]
+        container[key] = type(value)() if isinstance(value, list | dict | str) else None

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from narrowing import not_none
 from rpcshare import rpc
 from rpcshare.rpc import (
     JSON,
@@ -67,18 +68,18 @@ class LinesTransport:
         self._process = process
 
     async def receive(self) -> bytes | str:
-        line = await self._process.stdout.readline()
+        line = await not_none(self._process.stdout).readline()
         if not line:
             raise TransportClosedError("the process has ended")
         return line
 
     async def send(self, frame: bytes, *, text: bool) -> None:
-        self._process.stdin.write(frame + b"\n")
-        await self._process.stdin.drain()
+        not_none(self._process.stdin).write(frame + b"\n")
+        await not_none(self._process.stdin).drain()
 
     async def close(self, code: int, reason: str) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._process.stdin.close()
+            not_none(self._process.stdin).close()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -188,8 +189,11 @@ class TestErrors:
             await peer.fail()
         assert caught.value.message == "both"
         first, second = caught.value.exceptions
+        assert isinstance(first, RpcError)
+        cause = second.__cause__
+        assert isinstance(cause, RpcError)
         assert (first.name, first.message) == ("TypeError", "first")
-        assert (second.__cause__.name, second.__cause__.message) == ("RangeError", "why")
+        assert (cause.name, cause.message) == ("RangeError", "why")
 
     async def test_a_group_that_a_callback_raises_is_an_aggregate_error_there(self, peer: rpc.Stub) -> None:
         def fail() -> None:

@@ -11,6 +11,7 @@ import pytest
 from agreed_values import VALUES
 from websockets.asyncio.server import ServerConnection, serve
 
+from narrowing import not_none
 from rpcshare.rpc import (
     Connection,
     RpcError,
@@ -89,7 +90,7 @@ class Target(RpcTarget):
 
     @rpc_method("useCounter(counter)")
     async def use_counter(self, counter: Stub) -> list[object]:
-        return await asyncio.gather(counter.value, counter.increment(5), counter.value)
+        return list(await asyncio.gather(counter.value, counter.increment(5), counter.value))
 
     @rpc_method("callTwice(func, value)")
     async def call_twice(self, func: Stub, value: object) -> object:
@@ -113,11 +114,11 @@ class Target(RpcTarget):
 
     @rpc_method("callKept(value)")
     async def call_kept(self, value: object) -> object:
-        return await self.kept(value)
+        return await not_none(self.kept)(value)
 
     @rpc_method("release()")
     def release(self) -> None:
-        self.kept.dispose()
+        not_none(self.kept).dispose()
 
     @rpc_method("generateFibonacci(length)")
     def generate_fibonacci(self, length: int) -> list[int]:
@@ -174,11 +175,11 @@ class Target(RpcTarget):
 
     @rpc_method("authorization()")
     def authorization(self) -> str:
-        return self.websocket.request.headers["Authorization"]
+        return not_none(self.websocket.request).headers["Authorization"]
 
     @rpc_method("stats()")
     def stats(self) -> dict[str, int]:
-        stats = self.connection.session.stats()
+        stats = not_none(self.connection).session.stats()
         return {"imports": stats.imports, "exports": stats.exports}
 
     @rpc_method("disposals()")

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from agreed_values import VALUES, shown
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 
 from rpcshare.rpc import (
     JSON,
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.node
 class RecordingTransport(WebSocketTransport):
     """Notes each message, in the order in which they pass here."""
 
-    def __init__(self, websocket: object) -> None:
+    def __init__(self, websocket: ClientConnection) -> None:
         super().__init__(websocket)
         self.passed: list[tuple[str, object]] = []
 
@@ -178,7 +178,12 @@ class TestReferences:
 
     async def test_a_callback_that_the_peer_keeps(self, api: Stub) -> None:
         seen: list[object] = []
-        await api.keep(lambda value: seen.append(value) or len(seen))
+
+        def note(value: object) -> int:
+            seen.append(value)
+            return len(seen)
+
+        await api.keep(note)
         assert await api.callKept("a") == 1
         assert await api.callKept("b") == 2
         await api.release()
@@ -233,6 +238,7 @@ class TestCreateAndSync:
     async def test_create_with_data(self, api: Stub, connection: Connection) -> None:
         data = [{"type": "session", "data": {"id": "ses_ab"}}]
         await api.createShare("ses_ab", data)
+        assert isinstance(connection.transport, RecordingTransport)
         assert connection.transport.before_any_reply() == [
             ["push", ["pipeline", 0, ["createShare"], ["ses_ab", [data]]]],
             ["pull", 1],
@@ -243,6 +249,7 @@ class TestCreateAndSync:
         synced = await api.syncShare(share.id, share.secret, [1])
         assert synced == {"id": "ab", "secret": "secret of ses_ab", "data": [1]}
         arguments = [["pipeline", 1, ["id"]], ["pipeline", 1, ["secret"]], [[1]]]
+        assert isinstance(connection.transport, RecordingTransport)
         assert connection.transport.before_any_reply() == [
             ["push", ["pipeline", 0, ["createShare"], ["ses_ab"]]],
             ["push", ["pipeline", 0, ["syncShare"], arguments]],

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
@@ -152,7 +153,7 @@ async def _enumerated(stream: ReadableStream) -> AsyncIterator[tuple[int, Stub]]
         yield (number := number + 1), value
 
 
-async def play(node: str, scenario: str) -> object:
+async def play(node: str, scenario: str) -> Any:
     """Return what the client's side of ``scenario`` returns; nothing may be left of it here."""
     target = Streams()
 

@@ -168,7 +168,8 @@ async def test_an_object_that_does_not_arrive_as_it_was_is_named(source, target)
 
 async def test_progress_adds_up_to_all_that_there_is(source, target):
     there = await survey(source)
-    copied, verified = [], []
+    copied: list[int] = []
+    verified: list[int] = []
     await migrate(source, target, on_copied=copied.append, on_verified=verified.append)
     assert len(copied) == len(verified) == there.objects == len(contents(source))
     assert sum(copied) == sum(verified) == there.size

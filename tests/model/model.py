@@ -191,9 +191,9 @@ class Model:
             # Where the place of a lost share is kept, or a clock is ahead.
             if exc.code in (ErrorCode.SHARE_GONE, ErrorCode.STORAGE_UNAVAILABLE):
                 self.note("refused", exc.code)
-                for known in self.shares[site].values():
-                    known.written.add(part)
-                    known.may_expire |= options is not None
+                for each in self.shares[site].values():
+                    each.written.add(part)
+                    each.may_expire |= options is not None
                 return
             raise
         known = self.shares[site].get(made.id)

@@ -1,6 +1,7 @@
 """Shares as transcripts, and pages of them, without a server."""
 
 import re
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from html.parser import HTMLParser
 from typing import TypeVar
@@ -21,7 +22,7 @@ T = TypeVar("T")
 FRAME = Frame(root="../", title="")
 
 
-def state_of(items: list[object]) -> ShareState:
+def state_of(items: Sequence[object]) -> ShareState:
     state = ShareState("everything", "ses_everything", 1763640000000)
     state.apply(parse_batch(items).items, 1763640000000)
     return state
@@ -45,7 +46,7 @@ def transcript_of(state: ShareState) -> Transcript:
     )
 
 
-def page_of(items: list[object], pages: Pages | None = None) -> str:
+def page_of(items: Sequence[object], pages: Pages | None = None) -> str:
     """Return the first page of a share that holds ``items``."""
     return rendered(
         (pages or Pages()).share(FRAME, transcript_of(state_of(items)), at="", until="", is_end=False)

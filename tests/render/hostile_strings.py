@@ -1,5 +1,7 @@
 """Strings that would run as a script, or fetch something, if any place of a page were careless with them."""
 
+from typing import Any
+
 __all__ = ["HOSTILE", "MARK", "hostile_session"]
 
 MARK = "window.__pwned=1"
@@ -149,7 +151,7 @@ _MARKDOWN = [
 HOSTILE = [*_HANDLERS, *_ELEMENTS, *_ATTRIBUTES, *_MARKDOWN]
 
 
-def hostile_session(text: str, number: int) -> list[dict[str, object]]:
+def hostile_session(text: str, number: int) -> list[dict[str, Any]]:
     """Return a session that has ``text`` in every place where a session has text."""
     m, p = f"msg_{number}", f"prt_{number}"
     tools = [
@@ -184,7 +186,7 @@ def hostile_session(text: str, number: int) -> list[dict[str, object]]:
         "attachments": [{"type": "file", "url": text, "mime": text, "filename": text}],
     }
     patch = f"--- a/{text}\n+++ b/{text}\n@@ -1 +1 @@ {text}\n-{text}\n+{text} \n"
-    parts: list[dict[str, object]] = [
+    parts: list[dict[str, Any]] = [
         {"type": "text", "text": text},
         {"type": "text", "text": text, "synthetic": True},
         {"type": "reasoning", "text": text},

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from drawing_shares import FRAME, Document, page_of, rendered, state_of, transcript_of
@@ -108,7 +109,10 @@ def test_a_message_shows_model_tokens_cost_and_duration(pages: Pages) -> None:
 
 def test_the_session_s_own_totals_come_before_sums(pages: Pages) -> None:
     tokens = {"input": 1200, "output": 34, "reasoning": 0, "cache": {"read": 0, "write": 0}}
-    session = {"type": "session", "data": {"id": "s", "title": "T", "tokens": tokens, "cost": 2.5}}
+    session: dict[str, object] = {
+        "type": "session",
+        "data": {"id": "s", "title": "T", "tokens": tokens, "cost": 2.5},
+    }
     page = drawn(pages, session)
     assert "1.2k in, 34 out" in page.text
     assert "$2.50" in page.text
@@ -121,7 +125,7 @@ def test_an_answer_that_was_stopped_and_one_that_failed_differ(pages: Pages) -> 
 
 
 def test_all_of_the_recorded_traffic_is_drawn(pages: Pages) -> None:
-    shares: dict[str, list[object]] = {}
+    shares: dict[str, list[Any]] = {}
     for line in TRAFFIC.read_text().splitlines():
         record = json.loads(line)
         if record["path"].endswith("/sync"):
@@ -189,7 +193,7 @@ def test_characters_that_deceive_are_spelled_out_in_names_and_code(pages: Pages)
     assert "[U+2066]admin" in page.text
 
 
-ODD = [
+ODD: list[object] = [
     None,
     True,
     0,

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from websockets.asyncio.client import connect
-from websockets.asyncio.server import ServerConnection, serve
+from websockets.asyncio.server import Server, ServerConnection, serve
 
 from rpcshare.rpc import Transport, WebSocketTransport
 
@@ -69,8 +69,8 @@ async def slow_link(*, delay: float, rate: float) -> AsyncIterator[tuple[Transpo
         accepted.set_result(websocket)
         await websocket.wait_closed()
 
-    def port_of(server: asyncio.Server | object) -> int:
-        return server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]  # either kind has them
+    def port_of(server: asyncio.Server | Server) -> int:
+        return next(iter(server.sockets)).getsockname()[1]
 
     async with serve(handle, "127.0.0.1", 0, compression=None, max_size=None, ping_interval=None) as server:
         proxy = DelayingProxy(port_of(server), delay=delay, rate=rate)

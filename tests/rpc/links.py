@@ -17,7 +17,7 @@ async def memory_link() -> AsyncIterator[tuple[Transport, Transport]]:
 
 
 @asynccontextmanager
-async def websocket_link() -> AsyncIterator[tuple[Transport, Transport]]:
+async def websocket_link() -> AsyncIterator[tuple[WebSocketTransport, WebSocketTransport]]:
     """Yield both ends of a WebSocket connection over loopback: the client's and the server's."""
     accepted: asyncio.Future[ServerConnection] = asyncio.get_running_loop().create_future()
 

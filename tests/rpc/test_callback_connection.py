@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -70,6 +71,7 @@ async def test_a_codec_that_fails_ends_its_session_and_repeats_nothing(
     await running
     assert main.noted == [1]
     assert type(connection.session.closed) is SessionClosedError
+    abort: Any
     [abort] = wire.written
     assert abort[0] == "abort"
     assert "secret" not in str(abort)

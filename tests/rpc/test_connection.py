@@ -2,17 +2,19 @@
 
 import asyncio
 import gc
+import json
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 import pytest
 from links import eventually, memory_link, websocket_link
 from transcript import Counter
 
+from narrowing import not_none
 from rpcshare.rpc import (
-    JSON,
     Connection,
     LimitExceededError,
     Limits,
@@ -83,7 +85,7 @@ class Api(RpcTarget):
 
     @rpc_method("hangUp()")
     async def hang_up(self) -> None:
-        await self.connection.close()
+        await not_none(self.connection).close()
         self.log.append("hung up")
 
 
@@ -94,7 +96,7 @@ async def api() -> Api:
 
 @asynccontextmanager
 async def connected(
-    link: Link, api: Api | None = None, **options: object
+    link: Link, api: Api | None = None, **options: Any
 ) -> AsyncIterator[tuple[Connection, Connection]]:
     """Yield the client's and the server's connection, both running."""
     async with (
@@ -207,7 +209,7 @@ class TestWhatThePeerMayNotSend:
     ) -> None:
         async with link() as (near, far), Connection(far, api) as server:
             await near.send(frame, text=False)
-            kind, error = JSON.decode(await near.receive())
+            kind, error = json.loads(await near.receive())
             assert (kind, error[0]) == ("abort", "error")
             assert isinstance(server.session.closed, ProtocolError)
 

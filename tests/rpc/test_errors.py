@@ -2,16 +2,17 @@
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 from transcript import BareSession, awaiting, call
 
-from rpcshare.rpc import AggregateError, RpcError
+from rpcshare.rpc import AggregateError, RpcError, Stub
 
 INTERNAL = ["error", "Error", "Internal server error", None, {"code": "INTERNAL"}]
 
 
-def raised(error: BaseException) -> object:
+def raised(error: BaseException) -> Any:
     """Return what the caller of a method that raises ``error`` is sent."""
 
     def fail() -> None:
@@ -68,7 +69,8 @@ class TestAnErrorThatCannotBeSent:
         assert session.session.stats().calls_in_flight == 0
 
     def test_is_not_one_whose_message_is_another(self) -> None:
-        assert raised(RpcError(ValueError("said on purpose"))) == ["error", "Error", "said on purpose"]
+        error = RpcError(ValueError("said on purpose"))  # type: ignore[arg-type]  # as any exception may
+        assert raised(error) == ["error", "Error", "said on purpose"]
 
 
 class TestACause:
@@ -98,7 +100,7 @@ class TestAnAggregateError:
         promise = await awaiting(client.main.f())
         errors = [[["error", "Error", "a"], ["error", "RangeError", "b"]]]
         client.feed(["reject", 1, ["error", "AggregateError", "both", None, {"errors": errors, "n": 1}]])
-        caught = []
+        caught: list[Any] = []
         try:
             await promise
         except* RpcError as group:
@@ -116,8 +118,10 @@ class TestAnAggregateError:
         error = AggregateError("both", [RpcError("a"), ValueError("b")], code="X")
         matched, rest = error.split(ValueError)
         assert [type(part) for part in (matched, rest)] == [AggregateError, AggregateError]
+        assert isinstance(matched, AggregateError)
+        assert isinstance(rest, AggregateError)
         assert (matched.message, matched.code, str(matched.exceptions[0])) == ("both", "X", "b")
-        assert [inner.message for inner in rest.exceptions] == ["a"]
+        assert [str(inner) for inner in rest.exceptions] == ["a"]
 
     @pytest.mark.parametrize("duplicate", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
     def test_can_be_copied(self, duplicate) -> None:
@@ -141,10 +145,13 @@ def test_a_property_that_cannot_be_sent_is_left_out_with_all_that_it_would_have_
 
 
 def test_stubs_in_a_cause_are_the_receivers() -> None:
-    seen: list[RpcError] = []
+    seen: list[Stub] = []
 
     def note(error: RpcError) -> None:
-        seen.append(error.__cause__.properties["stub"].dup())
+        assert isinstance(error.__cause__, RpcError)
+        given = error.__cause__.properties["stub"]
+        assert isinstance(given, Stub)
+        seen.append(given.dup())
 
     server = BareSession(note)
     cause = ["error", "Error", "why", None, {"stub": ["export", -1]}]

@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from links import eventually
 from transcript import Api, BareSession, awaiting, call
 
+from narrowing import not_none
 from rpcshare.rpc import (
     JSON,
     URL,
@@ -126,13 +129,13 @@ class TestRequest:
             {"url": "a:b", "options": {"method": "PUT"}},
         ],
     )
-    def test_that_JavaScript_would_not_make_is_refused(self, arguments: dict[str, object]) -> None:  # noqa: N802
+    def test_that_JavaScript_would_not_make_is_refused(self, arguments: dict[str, Any]) -> None:  # noqa: N802
         with pytest.raises(ValueError, match=r"\w"):
             Request(**arguments)
 
     def test_whose_body_is_nothing_of_the_kind_is_refused(self) -> None:
         with pytest.raises(TypeError, match="a body is"):
-            Request("a:b", method="PUT", body=[b"a"])
+            Request("a:b", method="PUT", body=[b"a"])  # type: ignore[arg-type]
 
     def test_keeps_its_url_out_of_its_repr(self) -> None:
         assert repr(Request("https://a.example/?token=x", method="PUT", body="secret")) == "<Request PUT>"
@@ -150,7 +153,7 @@ class TestResponse:
             {"options": {"statusText": "a"}},
         ],
     )
-    def test_that_JavaScript_would_not_make_is_refused(self, arguments: dict[str, object]) -> None:  # noqa: N802
+    def test_that_JavaScript_would_not_make_is_refused(self, arguments: dict[str, Any]) -> None:  # noqa: N802
         with pytest.raises(ValueError, match=r"\w"):
             Response(**arguments)
 
@@ -160,14 +163,14 @@ class TestResponse:
 
 class TestABodyThatIsRead:
     @pytest.mark.parametrize("body", ["añ", "añ".encode(), ReadableStream([b"a\xc3", b"\xb1"])])
-    async def test_is_bytes(self, body: object) -> None:
+    async def test_is_bytes(self, body: Any) -> None:
         assert await Response(body).read() == b"a\xc3\xb1"
 
     async def test_that_is_none_is_empty(self) -> None:
         assert await Response().read() == b""
 
     @pytest.mark.parametrize("body", ["abc", b"abc", ReadableStream([b"ab", b"c"])])
-    async def test_may_be_bounded(self, body: object) -> None:
+    async def test_may_be_bounded(self, body: Any) -> None:
         with pytest.raises(LimitExceededError, match="bytes of a body"):
             await Response(body).read(max_bytes=2)
 
@@ -233,12 +236,16 @@ MALFORMED = [
 ]
 
 
+def why_closed(server: BareSession) -> str:
+    return not_none(server.session.closed).message
+
+
 @pytest.mark.parametrize("text", MALFORMED)
 def test_what_is_malformed_ends_the_session(text: str) -> None:
     server = BareSession(print)
     server.session.receive(json.loads('["push",["pipeline",0,[],[' + text + "]]]"))
     kind = text.split('"')[1]
-    assert server.session.closed.message == f"malformed or unknown expression: {kind!r}"
+    assert why_closed(server) == f"malformed or unknown expression: {kind!r}"
 
 
 def test_options_are_nested_no_deeper_than_anything_else() -> None:
@@ -247,7 +254,7 @@ def test_options_are_nested_no_deeper_than_anything_else() -> None:
         deep = [deep]
     server = BareSession(print)
     server.feed(["push", ["request", "a:b", {"cf": deep}]])
-    assert server.session.closed.message == "limit exceeded: nesting depth (at most 256)"
+    assert why_closed(server) == "limit exceeded: nesting depth (at most 256)"
     with pytest.raises(EncodeError, match="nested too deeply"):
         BareSession().main.f(Request("a:b", options={"cf": deep}))
 
@@ -307,7 +314,7 @@ class TestABlobThatArrives:
         assert server.session.closed is None
         part = ["bytes", "YWFh" * 100]
         server.session.receive(["stream", ["pipeline", 3, ["write"], [part]]], 100)
-        assert server.session.closed.message == "limit exceeded: unread bytes of streams (at most 500)"
+        assert why_closed(server) == "limit exceeded: unread bytes of streams (at most 500)"
 
     def test_counts_no_longer_once_it_has_arrived(self) -> None:
         server = BareSession(print, limits=Limits(unread_bytes=500))
@@ -334,7 +341,7 @@ class TestABlobThatArrives:
     def test_cannot_be_read_twice(self, server: BareSession) -> None:
         server.exchange(*self.START)
         server.feed(["push", ["blob", "", ["readable", 1]]])
-        assert server.session.closed.message == "1 is no pipe, or is read already"
+        assert why_closed(server) == "1 is no pipe, or is read already"
 
     def test_leaves_nothing_behind(self, server: BareSession) -> None:
         server.exchange(*self.START)
@@ -371,7 +378,7 @@ class TestOverAConnection:
     async def test_a_body_that_nobody_reads_is_cancelled(self, codec: Codec) -> None:
         ended = asyncio.Event()
 
-        async def endless() -> object:
+        async def endless() -> AsyncIterator[bytes]:
             try:
                 while True:
                     yield b"x" * 100_000

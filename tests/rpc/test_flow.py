@@ -222,7 +222,11 @@ class TestASlowReader:
             pulled = asyncio.ensure_future(consumed)
             for turn in range(source.count + 1):
                 reader.turns.release()
-                await eventually(lambda turn=turn: reader.read > turn or pulled.done())
+
+                def is_read(turn: int = turn) -> bool:
+                    return reader.read > turn or pulled.done()
+
+                await eventually(is_read)
                 if turn % 20 == 0:
                     await asyncio.sleep(0.01)
                 held.append(server.session.exports._unread)

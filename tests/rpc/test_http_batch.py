@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import pytest
 from links import eventually
@@ -82,14 +83,14 @@ class Api(RpcTarget):
 
     @rpc_method("sum(numbers)")
     async def sum(self, numbers: ReadableStream) -> int:
-        return sum([number async for number in numbers])
+        return sum([cast("int", number) async for number in numbers])
 
     @rpc_method("sink()")
     def sink(self) -> WritableStream:
         return WritableStream.calling(self.read.append)
 
 
-async def answers(*messages: object, main: RpcTarget | None = None, grace: float = 5.0) -> list[object]:
+async def answers(*messages: object, main: RpcTarget | None = None, grace: float = 5.0) -> list[Any]:
     """Return the messages with which a batch of ``messages`` is answered."""
     body = b"\n".join(json.dumps(message).encode() for message in messages)
     answer = await answer_batch(body, main or Api(), call_grace=grace)

@@ -1,13 +1,14 @@
 """Messages of text that is not UTF-8: WebSocket's own close code says so (RFC 6455, section 8.1)."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
 
 import rpcshare
 from rpcshare.rpc import JSON, Codec, Connection, WebSocketTransport
@@ -54,8 +55,8 @@ async def test_a_client_ends_its_session_with_1007(text: bytes, subprotocol: str
         await websocket.wait_closed()
         closed.set_result(websocket.close_code)
 
-    def select(_connection: ServerConnection, _names: list[str]) -> str:
-        return subprotocol
+    def select(_connection: ServerConnection, _names: Sequence[Subprotocol]) -> Subprotocol:
+        return Subprotocol(subprotocol)
 
     async with (
         asyncio.timeout(20),

@@ -5,6 +5,7 @@ import copy
 import gc
 import pickle
 import threading
+from collections.abc import Callable
 
 import pytest
 from transcript import Api, BareSession, Counter, Holder, Pair, awaiting, call
@@ -12,6 +13,7 @@ from transcript import Api, BareSession, Counter, Holder, Pair, awaiting, call
 from rpcshare.rpc import (
     DisposedError,
     EncodeError,
+    Promise,
     RpcError,
     RpcTarget,
     SessionClosedError,
@@ -80,7 +82,7 @@ class TestTheTables:
         assert pair.server.session.stats() == FRESH
 
 
-async def wait(promise: Stub) -> object:
+async def wait(promise: Promise) -> object:
     return await promise
 
 
@@ -310,7 +312,7 @@ class TestDisposingOfAStub:
         ],
         ids=["calling", "calling a method", "a property", "an item", "dup", "on_broken"],
     )
-    def test_ends_its_use(self, use: object) -> None:
+    def test_ends_its_use(self, use: Callable[[Stub], object]) -> None:
         client = BareSession()
         promise = client.main.f()
         promise.dispose()
@@ -344,12 +346,12 @@ class TestAStub:
         assert repr(BareSession().main.a["b"][0]) == "<Promise['a']['b'][0]>"
 
     @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
-    def test_cannot_be_copied(self, duplicate: object) -> None:
+    def test_cannot_be_copied(self, duplicate: Callable[[Stub], object]) -> None:
         with pytest.raises(TypeError, match="cannot be copied or pickled"):
             duplicate(BareSession().main)
 
     @pytest.mark.parametrize("iterate", [list, iter, lambda stub: 1 in stub])
-    def test_is_no_sequence(self, iterate: object) -> None:
+    def test_is_no_sequence(self, iterate: Callable[[Stub], object]) -> None:
         with pytest.raises(TypeError, match="not iterable"):
             iterate(BareSession().main)
 

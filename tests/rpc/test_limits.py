@@ -1,5 +1,6 @@
 """What a peer may ask of a session, and what becomes of one that asks for more."""
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -178,7 +179,7 @@ class TestWhatCounts:
             assert JSON.decode(await far.receive()) == ["resolve", 1, text]
             await far.send(JSON.encode(["push", text + "x"]), text=True)
             assert (
-                JSON.decode(await far.receive())[1][2]
+                json.loads(await far.receive())[1][2]
                 == f"limit exceeded: message bytes (at most {len(message)})"
             )
             assert isinstance(connection.session.closed, LimitExceededError)

@@ -9,6 +9,7 @@ import pytest
 from links import eventually
 from transcript import BareSession, Counter
 
+from narrowing import not_none
 from rpcshare import rpc
 from rpcshare.rpc import Connection, Promise, RpcError, RpcTarget, SessionClosedError, Stub, rpc_method
 from rpcshare.rpc.payload import settle
@@ -113,7 +114,7 @@ class TestAStubThatIsSent:
         side.sent()
         side.feed(["push", ["pipeline", -1, ["increment"], []]])
         side.feed(["push", ["pipeline", -1, ["increment"], []]])
-        assert side.session.closed.message == "limit exceeded: calls in flight (at most 1)"
+        assert not_none(side.session.closed).message == "limit exceeded: calls in flight (at most 1)"
 
     async def test_comes_home_as_what_it_was(self) -> None:
         counter = Counter()

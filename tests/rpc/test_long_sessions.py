@@ -96,7 +96,7 @@ async def use(main: Stub, number: int) -> None:
     with pytest.raises(RpcError, match="no"):
         await main.fail(Counter())
     async for each in await main.numbers(2):
-        each.dispose()  # type: ignore[attr-defined]  # likewise
+        each.dispose()
     assert await main.sum(ReadableStream([1, 2, number])) == number + 3
     written: list[object] = []
     await main.fill(WritableStream.calling(written.append))

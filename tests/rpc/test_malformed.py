@@ -2,6 +2,7 @@
 
 import copy
 import random
+from typing import Any
 
 import pytest
 from transcript import Api, BareSession, Counter, awaiting, call
@@ -219,7 +220,7 @@ class TestMutatedMessages:
         ["release", 1, 1],
         ["release", -1, 1],
     )
-    JUNK = (
+    JUNK: tuple[object, ...] = (
         None,
         True,
         -1,
@@ -240,7 +241,7 @@ class TestMutatedMessages:
         ["nan"],
     )
 
-    def mutated(self, message: list[object], chance: random.Random) -> object:
+    def mutated(self, message: list[Any], chance: random.Random) -> object:
         """Return the message with one thing in it replaced, doubled, moved or gone."""
         message = copy.deepcopy(message)
         containers: list[list[object] | dict[str, object]] = []
@@ -252,7 +253,7 @@ class TestMutatedMessages:
                     collect(item)
 
         collect(message)
-        container = chance.choice(containers)
+        container: Any = chance.choice(containers)
         key = chance.choice(list(container) if isinstance(container, dict) else range(len(container)))
         what = chance.randrange(4)
         if what == 0 or isinstance(container, dict):

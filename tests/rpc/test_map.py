@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from transcript import Api, BareSession, Counter, Pair, awaiting, call
@@ -25,7 +26,7 @@ from rpcshare.rpc import (
 # What is recorded
 
 
-def recording_of(client: BareSession, function: Callable[[Promise, Stub, Promise], object]) -> list[object]:
+def recording_of(client: BareSession, function: Callable[[Promise, Stub, Promise], object]) -> list[Any]:
     """Return the message that has ``function`` applied, to the second result of a session."""
     api = client.main
     other, values = api.other(), api.list(7)
@@ -39,7 +40,7 @@ def recording_of(client: BareSession, function: Callable[[Promise, Stub, Promise
 class TestARecording:
     def test_captures_once_what_it_uses_twice(self, client: BareSession) -> None:
         message = recording_of(client, lambda x, api, other: [api.nameOf(x), api.ageOf(x), other, other])
-        assert message[1][3] == [["import", 0], ["import", 1]]  # type: ignore[index]  # a remap
+        assert message[1][3] == [["import", 0], ["import", 1]]  # a remap
 
     def test_of_a_capture_leaves_it_to_its_owner(self, client: BareSession) -> None:
         api = client.main
@@ -116,7 +117,7 @@ class TestAMapperFunction:
 
     def test_that_raises_raises_to_the_caller(self) -> None:
         self.refuse(lambda x: 1 / 0, ZeroDivisionError)
-        self.refuse(lambda x: x.items.map(lambda y: x / 0), TypeError)
+        self.refuse(lambda x: x.items.map(lambda y: x / 0), TypeError)  # type: ignore[operator]
 
     def test_that_fails_lets_go_of_what_it_captured(self, client: BareSession) -> None:
         values, other = client.main.list(), client.main.other()
@@ -124,7 +125,7 @@ class TestAMapperFunction:
         with pytest.raises(ZeroDivisionError):
             values.map(lambda x: [other.use(x), x.items.map(other.use), 1 / 0])
         with pytest.raises(TypeError):
-            values.map(lambda x: x.items.map(lambda y: other.use(y) / 0))
+            values.map(lambda x: x.items.map(lambda y: other.use(y) / 0))  # type: ignore[operator]
         other.dispose()
         assert client.sent() == [["release", 2, 1]]
 
@@ -315,7 +316,12 @@ class TestApplying:
 
     async def test_of_a_function_of_the_caller_calls_back(self, pair: Pair) -> None:
         called: list[object] = []
-        with stub(lambda value: called.append(value) or len(called)) as callback:
+
+        def note(value: object) -> int:
+            called.append(value)
+            return len(called)
+
+        with stub(note) as callback:
             mapped = pair.client.main.books().map(lambda book: callback(book.title))
             assert await outcome(pair, mapped) == [1, 2]
         assert called == ["A", "B"]
@@ -383,8 +389,8 @@ class TestAMapperFunctionFromThePeer:
     )
     def test_may_be_wrong(self, instructions: list[object], why: str, server: BareSession) -> None:
         sent = server.exchange(["push", [[1, 2]]], ["push", ["remap", 1, [], [], instructions]], ["pull", 2])
-        assert sent[0][:2] == ["reject", 2]  # type: ignore[index]  # a message
-        assert why in sent[0][2][2]  # type: ignore[index]
+        assert sent[0][:2] == ["reject", 2]
+        assert why in sent[0][2][2]
         assert server.session.closed is None
 
     @pytest.mark.parametrize(

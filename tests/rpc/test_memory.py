@@ -4,7 +4,9 @@ import asyncio
 import gc
 import json
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from transcript import Api, BareSession, call
@@ -40,7 +42,7 @@ def held(side: BareSession) -> int:
 class Encoded(RpcTarget):
     """Returns a value that others are sent as well."""
 
-    def __init__(self, value: list[object]) -> None:
+    def __init__(self, value: Sequence[object]) -> None:
         self.value = value
 
     @rpc_method("get()")
@@ -49,13 +51,13 @@ class Encoded(RpcTarget):
         return Preencoded(load=lambda: {"value": self.value}, size=3 * count, count=lambda _most: count)
 
 
-def in_rounds(side: BareSession) -> list[list[list[object]]]:
+def in_rounds(side: BareSession) -> list[list[Any]]:
     """Take what the session sends, each time there is something; say then that there is room for more."""
     rounds = [side.sent()]
     while side.session.waits_for_room:
         side.session.tell_of_room()
         rounds.append(side.sent())
-    return rounds  # type: ignore[return-value]
+    return rounds
 
 
 @pytest.fixture
@@ -197,7 +199,7 @@ class TestReferences:
     def test_to_a_property_are_copied_for_a_call(self, server: BareSession) -> None:
         server.feed(["push", {"a": [[1]]}], ["push", ["pipeline", 1, ["a"]]])
         server.exchange(call("note", args=[["pipeline", 2]]), call("note", args=[["pipeline", 2]]))
-        one, other = server.session.exports.reference(0).target.log
+        one, other = cast("Any", server.session.exports.reference(0)).target.log
         assert one == other == [1]
         assert one is not other
 
@@ -362,7 +364,7 @@ class TestValuesOfAMessage:
 
     @pytest.mark.parametrize("codec", [JSON, MESSAGEPACK], ids=["json", "messagepack"])
     async def test_end_the_session_before_they_are_made(self, codec, monkeypatch) -> None:
-        decoded = []
+        decoded: list[object] = []
         transport = FakeTransport()
         connection = CallbackConnection(transport, Api(), codec=codec, limits=Limits(values=50_000))
         monkeypatch.setattr(connection, "_codec", Spy(codec, decoded))
@@ -542,8 +544,8 @@ def held_by(connection: CallbackConnection) -> int:
 class TestNumbers:
     def test_of_every_size_are_read_alike_in_short_and_in_long_texts(self) -> None:
         numbers = "1.5,1e300,-2.5e-310,1.7976931348623157e308,1e999,12345678901234567890"
-        short = JSON.decode(f"[{numbers}]".encode())
-        long = JSON.decode(f"[{','.join([numbers] * 1000)}]".encode())
+        short: Any = JSON.decode(f"[{numbers}]".encode())
+        long: Any = JSON.decode(f"[{','.join([numbers] * 1000)}]".encode())
         assert long == short * 1000
         assert [type(each) for each in long[: len(short)]] == [type(each) for each in short]
 

@@ -117,7 +117,7 @@ class TestSessions:
     async def test_end_at_a_text_frame_with_code_3000(self) -> None:
         near, far = memory_pair()
         async with Connection(near, Api(), codec=MESSAGEPACK) as connection:
-            await far.send('["push",1]', text=True)
+            await far.send('["push",1]', text=True)  # type: ignore[arg-type]  # text
             assert msgpack.unpackb(await far.receive())[0] == "abort"
             with pytest.raises(TransportClosedError, match="3000 a message in MessagePack"):
                 await far.receive()

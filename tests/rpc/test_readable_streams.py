@@ -1,6 +1,7 @@
 """Streams to read on the wire, message by message, and what becomes of them when something goes wrong."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from stream_peers import Tap, counting, endless
@@ -198,7 +199,7 @@ class TestAReadableStreamThatIsReceived:
         async with Wire(tap) as wire:
             await wire.say(["pipe"], ["push", ["pipeline", 0, ["take"], [["readable", 1]]]])
             await wire.say(stream(1, "close"), ["release", 1, 1])
-            readable = await tap.taken.get()
+            readable: Any = await tap.taken.get()
             assert [value async for value in readable] == []
             assert [value async for value in readable] == []
 

@@ -150,7 +150,8 @@ class TestTheTargetsPassedToSomethingOfThisSide:
         async def failing() -> None:
             raise RpcError("no")
 
-        target, called = Counter(), []
+        target = Counter()
+        called: list[object] = []
         with pytest.raises(RpcError, match="no"):
             await rpcshare.rpc.stub(called.append)([target, rpcshare.rpc.promise(failing())])
         assert (target.disposals, called) == (1, [])

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from typing import Any
 
 import pytest
 from transcript import BareSession, Counter, call
@@ -30,7 +31,7 @@ def named_in(message: object) -> set[int]:
     return set().union(*map(named_in, message))
 
 
-def check(messages: list[object]) -> None:
+def check(messages: list[Any]) -> None:
     """Fail if a message names what one before it has released."""
     released: set[int] = set()
     for message in messages:

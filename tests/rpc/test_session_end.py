@@ -3,6 +3,7 @@
 import gc
 import traceback
 import weakref
+from typing import Any, cast
 
 import pytest
 from transcript import Api, BareSession, Counter, Holder, awaiting, call
@@ -107,7 +108,7 @@ class TestTheEndOfASession:
 
     def test_leaves_nothing_of_it_reachable_by_a_stub_but_the_reason(self) -> None:
         session = Session(Counter())
-        counter = weakref.ref(session.exported(0).target)
+        counter = weakref.ref(cast("Any", session.exported(0)).target)
         main = session.remote_main
         session.close(SessionClosedError("gone"))
         del session
@@ -166,7 +167,7 @@ class TestOnBroken:
     ) -> None:
         client = BareSession()
         reasons: list[Exception] = []
-        client.main.on_broken(lambda reason: 1 / 0)
+        client.main.on_broken(lambda reason: 1 / 0)  # type: ignore[arg-type]
         client.main.on_broken(reasons.append)
         waiting = await awaiting(client.main.f())
         client.session.close(SessionClosedError("gone"))

@@ -6,6 +6,7 @@ import random
 import pytest
 
 from rpcshare import jsontext
+from rpcshare.jsontext import InParts
 from rpcshare.rpc import JSON, RpcError
 from rpcshare.rpc.encoding import Encoder
 from rpcshare.rpc.messagepack import MESSAGEPACK
@@ -54,7 +55,7 @@ async def test_containers_of_every_length_have_the_right_heads(codec, length) ->
 @CODECS
 async def test_a_text_in_parts_is_the_same_as_the_whole(codec) -> None:
     long = b'"%b"' % (b"x" * 50_000)
-    parts = {"a": [b"1", long, b"[[2]]", {"b": long, "c": []}], "d": b"{}"}
+    parts: InParts = {"a": [b"1", long, b"[[2]]", {"b": long, "c": []}], "d": b"{}"}
     whole = b'{"a":[1,%b,[[2]],{"b":%b,"c":[]}],"d":{}}' % (long, long)
     assert codec.decode(await encode_text(parts, codec)) == at_once(whole, codec)
 

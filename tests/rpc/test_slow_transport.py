@@ -1,6 +1,7 @@
 """Frames that are slow to leave, and what the session does meanwhile."""
 
 import asyncio
+import json
 
 import pytest
 from links import SlowTransport, eventually
@@ -54,7 +55,7 @@ class TestWhatIsLargeInMemoryAndSmallOnTheWire:
     """Ten results that take 100 MB, and 2 MB when they are encoded, which the transport takes at once."""
 
     async def test_is_sent_to_the_end(self) -> None:
-        value = [{}] * 100_000
+        value: list[object] = [{}] * 100_000
         push = JSON.encode(["push", ["pipeline", 0, [], []]])
         frames = [frame for number in range(1, 11) for frame in (push, JSON.encode(["pull", number]))]
         transport = SlowTransport(*frames)
@@ -91,4 +92,4 @@ class TestTheLastWord:
         async with Connection(transport, text) as connection:
             await eventually(lambda: connection.session.closed is not None)
             transport.gate.set()
-        assert [JSON.decode(frame)[0] for frame in transport.sent] == ["resolve", "abort"]
+        assert [json.loads(frame)[0] for frame in transport.sent] == ["resolve", "abort"]

@@ -1,6 +1,7 @@
 """What a peer reaches of an object, and what it does not."""
 
 import functools
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -180,14 +181,14 @@ class TestInheritance:
 
     def test_an_attribute_in_the_place_of_a_method_takes_the_export_away(self) -> None:
         class Derived(Service):
-            snake_case = None
+            snake_case = None  # type: ignore[assignment]
 
         assert answer(BareSession(Derived()), call("inSnakeCase")) == ["resolve", ["undefined"]]
 
     def test_an_override_with_a_mark_is_exported_as_that_says(self) -> None:
         class Derived(Service):
             @rpc_method("another(value)")
-            def snake_case(self, value: int) -> int:
+            def snake_case(self, value: int) -> int:  # type: ignore[override]
                 return value
 
         assert answer(BareSession(Derived()), call("another", args=[3])) == ["resolve", 3]
@@ -195,7 +196,7 @@ class TestInheritance:
 
     def test_the_base_is_left_as_it_was(self, server: BareSession) -> None:
         class Derived(Service):
-            snake_case = None
+            snake_case = None  # type: ignore[assignment]
 
         assert "inSnakeCase" not in Derived.rpc_members
         assert answer(server, call("inSnakeCase", args=[]))[0] == "resolve"
@@ -353,8 +354,9 @@ class TestProperties:
         assert table.session.closed is None
 
 
-def method_of(signature: str, function: object) -> type:
-    return type("Made", (RpcTarget,), {"method": rpc_method(signature)(function)})
+def method_of(signature: str, function: Callable[..., object]) -> type[RpcTarget]:
+    made: type[RpcTarget] = type("Made", (RpcTarget,), {"method": rpc_method(signature)(function)})
+    return made
 
 
 class TestClassCreation:
@@ -407,7 +409,7 @@ class TestClassCreation:
             "optional before required",
         ],
     )
-    def test_a_signature_fits_its_method(self, signature: str, function: object) -> None:
+    def test_a_signature_fits_its_method(self, signature: str, function: Callable[..., object]) -> None:
         with pytest.raises(TypeError):
             method_of(signature, function)
 

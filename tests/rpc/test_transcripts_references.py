@@ -4,10 +4,12 @@
 """
 
 import asyncio
+from typing import cast
 
 import pytest
 from transcript import Api, BareSession, Counter, awaiting, call
 
+from narrowing import not_none
 from rpcshare.rpc import (
     UNDEFINED,
     EncodeError,
@@ -65,7 +67,7 @@ class TestReferencesPassedToThePeer:
 
     def test_a_stub_of_the_peer_goes_back_by_its_number(self, server: BareSession, api: Api) -> None:
         server.exchange(call("keep", args=[["export", -7]]), call("note", args=[["import", 0]]))
-        api.kept.run(api.kept)
+        not_none(api.kept).run(api.kept)
         assert server.sent()[0] == ["push", ["pipeline", -7, ["run"], [["import", -7]]]]
 
     def test_a_promise_of_this_side_is_sent_with_its_value_to_follow(self, client: BareSession) -> None:
@@ -73,7 +75,7 @@ class TestReferencesPassedToThePeer:
             client.sent()
             client.feed(["push", ["pipeline", -2, [], [["import", -1]]]])
             (got,) = client.asked()
-            own = got.arguments.value[0]
+            own = cast("list[Stub]", got.arguments.value)[0]
             promise = own()
             with client.main.h(promise):
                 assert client.sent() == [["push", ["pipeline", 0, ["h"], [["promise", -3]]]]]
@@ -136,7 +138,7 @@ class TestReferencesPassedByThePeer:
         self, server: BareSession, api: Api
     ) -> None:
         assert server.exchange(call("keep", args=[["export", -1]]), call("note", args=[["export", -1]])) == []
-        api.kept.dispose()
+        not_none(api.kept).dispose()
         assert server.sent() == [["release", -1, 2]]
 
     def test_an_argument_of_a_call_that_is_refused_is_released(self, server: BareSession) -> None:
@@ -247,7 +249,7 @@ class TestResults:
         self, server: BareSession, api: Api
     ) -> None:
         server.exchange(call("keep", args=[["import", 0]]))
-        value = await awaiting(api.kept.callSquare(api, 3))
+        value = await awaiting(not_none(api.kept).callSquare(api, 3))
         server.carry_out()
         assert await value == {"result": 9}
 
@@ -255,7 +257,7 @@ class TestResults:
         self, server: BareSession, api: Api
     ) -> None:
         server.exchange(call("keep", args=[["import", 0]]))
-        counters = api.kept.twoCounters()
+        counters = not_none(api.kept).twoCounters()
         server.main.note(counters)
         value = await awaiting(counters)
         server.carry_out()

@@ -3,11 +3,17 @@
 import asyncio
 
 import pytest
+import websockets.asyncio.connection
 from links import eventually, websocket_link
 from transcript import Counter
 
-from rpcshare.rpc import Connection, SessionClosedError
+from rpcshare.rpc import Connection, SessionClosedError, WebSocketTransport
 from rpcshare.rpc.websocket import close_reason
+
+
+def asyncio_socket(transport: WebSocketTransport) -> websockets.asyncio.connection.Connection:
+    assert isinstance(transport._websocket, websockets.asyncio.connection.Connection)
+    return transport._websocket
 
 
 class TestLosingTheSocket:
@@ -20,7 +26,7 @@ class TestLosingTheSocket:
             waiting = asyncio.ensure_future(client.remote_main.f())
             broken: list[Exception] = []
             server.remote_main.on_broken(broken.append)
-            near._websocket.transport.abort()
+            asyncio_socket(near).transport.abort()
             with pytest.raises(SessionClosedError, match="the connection was lost"):
                 await waiting
             await eventually(lambda: bool(broken))
@@ -30,7 +36,7 @@ class TestFrames:
     async def test_are_text(self) -> None:
         async with websocket_link() as (near, far), Connection(near) as client:
             client.remote_main.f("é")
-            await eventually(lambda: bool(far._websocket.recv_messages.frames))
+            await eventually(lambda: bool(asyncio_socket(far).recv_messages.frames))
             frame = await far._websocket.recv()
             assert frame == '["push",["pipeline",0,["f"],["é"]]]'
 

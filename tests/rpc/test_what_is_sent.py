@@ -1,9 +1,11 @@
 """What is sent in place of an error, a thrown value, or a target that has a dup() of its own."""
 
+from typing import cast
+
 import pytest
 from transcript import Api, BareSession, Counter, call
 
-from rpcshare.rpc import RpcError, RpcTarget, ThrownValueError, rpc_method
+from rpcshare.rpc import RpcError, RpcTarget, Stub, ThrownValueError, rpc_method
 
 
 def told(error: BaseException) -> RpcError:
@@ -110,7 +112,7 @@ class TestATargetWithADup:
         shared, server = Shared(), BareSession(Api())
         server.feed(call("callBack", args=[["import", 0], 5]))
         (pending,) = server.asked()
-        itself = pending.arguments.value[0]
+        itself = cast("list[Stub]", pending.arguments.value)[0]
         itself.makeCounter(1).keep(shared)
         server.carry_out()
         assert len(shared.made) == 1

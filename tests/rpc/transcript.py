@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 from rpcshare.rpc import JSON, Promise, RpcError, RpcTarget, Session, Stub, rpc_method, rpc_property
 from rpcshare.rpc.local_references import Call
@@ -10,7 +11,7 @@ from rpcshare.rpc.local_references import Call
 class BareSession:
     """One side of a session, whose other side is written out in the test."""
 
-    def __init__(self, main: object = None, **options: object) -> None:
+    def __init__(self, main: object = None, **options: Any) -> None:
         self.session = Session(main, **options)
 
     @property
@@ -39,11 +40,11 @@ class BareSession:
             else:
                 call.resolve(result)
 
-    def sent(self) -> list[object]:
+    def sent(self) -> list[Any]:
         """Take what the session sends, in JSON as on the wire."""
         return [json.loads(JSON.encode(message)) for message in self.session.take_output()]
 
-    def exchange(self, *messages: object) -> list[object]:
+    def exchange(self, *messages: object) -> list[Any]:
         """Have these messages arrive, each with its calls carried out at once; return the answers."""
         for message in messages:
             self.feed(message)
@@ -69,7 +70,7 @@ class Pair:
                     other.feed(message)
 
 
-async def awaiting(promise: Promise) -> asyncio.Future[object]:
+async def awaiting(promise: Promise) -> asyncio.Future[Any]:
     """Begin to await ``promise``; what it asks of the peer is in the output when this returns."""
     future = asyncio.ensure_future(promise)
     await asyncio.sleep(0)

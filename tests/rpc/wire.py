@@ -2,7 +2,7 @@
 
 import json
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -15,7 +15,7 @@ FRESH = Session().stats()
 class Wire:
     """Runs a connection as a context manager; what the peer says and hears is up to the test."""
 
-    def __init__(self, main: object = None, **options: object) -> None:
+    def __init__(self, main: object = None, **options: Any) -> None:
         near, self._far = memory_pair()
         self.connection = Connection(near, main, call_grace=0.2, **options)
         self._pushed = 0
@@ -49,12 +49,12 @@ class Wire:
             self._pushed += message[0] in ("push", "stream", "pipe")
             await self._far.send(json.dumps(message).encode(), text=True)
 
-    async def hear(self, count: int) -> list[object]:
+    async def hear(self, count: int) -> list[Any]:
         """Return the next messages to the peer."""
         with anyio.fail_after(5):
             return [json.loads(await self._far.receive()) for _ in range(count)]
 
-    async def hear_all(self) -> list[object]:
+    async def hear_all(self) -> list[Any]:
         """Return the messages to the peer up to now, by asking for one more."""
         await self.say(["push", "the last word"])
         number = self._pushed
@@ -65,7 +65,7 @@ class Wire:
         await self.say(["release", number, 1])
         return heard
 
-    async def hear_the_end(self) -> list[object]:
+    async def hear_the_end(self) -> list[Any]:
         """Return the messages to the peer up to the end of the connection."""
         heard: list[object] = []
         while True:
@@ -88,11 +88,11 @@ class Wire:
         return False
 
 
-def stream(number: int, method: str, *arguments: object) -> list[object]:
+def stream(number: int, method: str, *arguments: object) -> list[Any]:
     """Return the message that calls a method of the stream that is the sender's import ``number``."""
     return ["stream", ["pipeline", number, [method], list(arguments)]]
 
 
-def resolved(number: int) -> list[object]:
+def resolved(number: int) -> list[Any]:
     """Return the answer to a call of a stream that went well."""
     return ["resolve", number, ["undefined"]]

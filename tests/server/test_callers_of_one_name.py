@@ -9,6 +9,7 @@ import pytest
 
 from auth.issuer import AUDIENCE, ISSUER, claims, make_key, pem, token
 from authorities import Authority, client_context
+from narrowing import not_none
 from rpcshare.shares import objects
 from rpcshare.storage import open_store
 from running_server import RPCSHARE, RunningServer
@@ -91,10 +92,10 @@ def test_a_certificate_does_not_get_the_secret_of_a_key_s_share(deployment: Depl
     own = deployment.headers("key")
     shown = deployment.authority.pem(deployment.authority.issue("ci"))
     with RunningServer(deployment.data, *deployment.tls) as server:
-        anybody = {"verify": client_context(deployment.authority)}
-        made = created(server.url, own, **anybody)
+        anybody = client_context(deployment.authority)
+        made = created(server.url, own, verify=anybody)
         by_certificate = created(server.url, {}, verify=client_context(deployment.authority, shown))
-        again = created(server.url, own, **anybody)
+        again = created(server.url, own, verify=anybody)
     assert by_certificate["secret"] != made["secret"]
     assert again == made
 
@@ -117,7 +118,7 @@ async def without_sources(data: Path, share_id: str) -> None:
         keys += [info.key async for info in store.list(f"index/{share_id}/")]
         keys += [info.key async for info in store.list("session/")]
         for key in keys:
-            found = await store.get(key)
+            found = not_none(await store.get(key))
             plain = objects.unpack(found.body)
             for source in (b"key", b"jwt:https://id.example", b"proxy"):
                 plain = plain.replace(source + b"\\u001f", b"")

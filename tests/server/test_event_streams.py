@@ -8,6 +8,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -16,6 +17,7 @@ import uvicorn
 import websockets
 from event_readers import Share, read_stream, stream
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
 
 from rpcshare.auth.admin_token import ADMIN
 from rpcshare.auth.authenticator import Authenticator
@@ -135,7 +137,7 @@ def test_a_count_that_is_none_is_refused(server: RunningServer, seen: str) -> No
     share = Share(server, "ses_events_count_0001")
     for answer in (
         httpx.get(f"{share.url}/events", params={"fromSyncCount": seen}),
-        httpx.get(f"{share.url}/events", headers={"Last-Event-ID": seen.encode()}),
+        httpx.get(f"{share.url}/events", headers=[(b"Last-Event-ID", seen.encode())]),
     ):
         assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_ARGUMENT")
 
@@ -244,7 +246,7 @@ async def test_a_handshake_that_is_refused_says_why(
 
 async def test_a_browser_that_offers_a_token_is_answered_with_a_subprotocol(server: RunningServer) -> None:
     share = Share(server, "ses_events_browser_01")
-    offered = ["rpcshare.json", "bearer." + websockets_token(server.token)]
+    offered = [Subprotocol(name) for name in ("rpcshare.json", f"bearer.{websockets_token(server.token)}")]
     async with websockets.connect(share.socket_url, subprotocols=offered) as connection:
         assert connection.subprotocol == "rpcshare.json"
         assert json.loads(await connection.recv())["type"] == "snapshot"
@@ -300,9 +302,7 @@ class Passes:
 
 
 @asynccontextmanager
-async def serving(
-    standings: dict[str, CredentialValidity], **options: float
-) -> AsyncIterator[tuple[str, str]]:
+async def serving(standings: dict[str, CredentialValidity], **options: Any) -> AsyncIterator[tuple[str, str]]:
     """Serve a share in this process, with options of uvicorn's; yield the URL, and the share's id."""
     service = ShareService(
         MemoryStore(), LocalBroadcaster(), Credentials(UUID(int=7), "http://share.example")

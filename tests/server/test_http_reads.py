@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -38,9 +38,9 @@ def share(open_server: RunningServer) -> dict[str, str]:
     return create(open_server, "ses_http_reads_000001", parts)
 
 
-def create(server: RunningServer, session_id: str, data: list[object] | None = None) -> dict[str, str]:
+def create(server: RunningServer, session_id: str, data: Sequence[object] = ()) -> dict[str, str]:
     headers = {"Authorization": f"Bearer {server.token}"}
-    body = {"sessionID": session_id, "data": data or []}
+    body = {"sessionID": session_id, "data": list(data)}
     created: dict[str, str] = httpx.post(f"{server.url}/api/share", json=body, headers=headers).json()
     return created
 
@@ -134,8 +134,12 @@ def test_an_answer_has_the_coding_that_the_client_likes_best(
         body = b"".join(answer.iter_raw())
         assert answer.headers.get("content-encoding") == coding
         assert "Accept-Encoding" in answer.headers["vary"]
-    decode = {"gzip": gzip.decompress, "zstd": zstandard.ZstdDecompressor().decompress, None: bytes}[coding]
-    assert decode(body) == http.get(path).content
+    decode: dict[str | None, Callable[[bytes], bytes]] = {
+        "gzip": gzip.decompress,
+        "zstd": zstandard.ZstdDecompressor().decompress,
+        None: bytes,
+    }
+    assert decode[coding](body) == http.get(path).content
 
 
 def test_bytes_that_differ_have_tags_that_differ_and_are_one_version(
@@ -174,7 +178,11 @@ def test_so_may_a_batch_of_calls(open_server: RunningServer, http: httpx.Client)
 
 
 def encoded(body: bytes, coding: str) -> bytes:
-    encode = {"gzip": gzip.compress, "zstd": zstandard.ZstdCompressor().compress, "identity": bytes}
+    encode: dict[str, Callable[[bytes], bytes]] = {
+        "gzip": gzip.compress,
+        "zstd": zstandard.ZstdCompressor().compress,
+        "identity": bytes,
+    }
     return encode[coding](body)
 
 

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
 
 import rpcshare
 from running_server import RunningServer
@@ -19,7 +20,7 @@ INVALID = [
 @pytest.mark.parametrize("subprotocols", [None, ["rpcshare.json"], ["rpcshare.msgpack"]], ids=str)
 @pytest.mark.parametrize("text", INVALID)
 async def test_the_connection_is_closed_with_1007(
-    server: RunningServer, text: bytes | list[bytes], subprotocols: list[str] | None
+    server: RunningServer, text: bytes | list[bytes], subprotocols: list[Subprotocol] | None
 ) -> None:
     url = server.url.replace("http:", "ws:") + "/rpc"
     headers = {"Authorization": f"Bearer {server.token}"}

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from uuid import UUID
 
@@ -84,6 +84,7 @@ async def test_nor_is_a_large_event(service, share_id, codec, longest) -> None:
     assert max(longest) < 100_000
     data = codec.decode(frame)[1]["data"][0]
     assert [item["data"]["id"] for item in data if item["type"] == "part"] == [f"p{n}" for n in range(500)]
+    assert isinstance(stream, AsyncGenerator)
     await stream.aclose()
 
 
@@ -108,7 +109,7 @@ async def test_who_reads_no_large_events_keeps_no_other_caller_from_them(
     monkeypatch.setattr(subscriptions, "LARGE_EVENTS", 1_500_000)
     held = [event_stream(service, ALICE, share_id, None, JSON) for _ in range(2)]
     await anext(held[0])
-    waiting = asyncio.create_task(anext(held[1]))
+    waiting = asyncio.ensure_future(anext(held[1]))
     reading = event_stream(service, BOB, share_id, None, JSON)
     event = await asyncio.wait_for(anext(reading), 30)
     assert isinstance(event, Preencoded)
@@ -118,4 +119,5 @@ async def test_who_reads_no_large_events_keeps_no_other_caller_from_them(
     with suppress(asyncio.CancelledError):
         await waiting
     for stream in (*held, reading):
+        assert isinstance(stream, AsyncGenerator)
         await stream.aclose()

@@ -75,7 +75,7 @@ async def leaves_at_once(app: Starlette, path: str) -> None:
         "client": ("192.0.2.1", 1),
         "server": ("share.example", 80),
     }
-    await app(scope, receive, send)  # type: ignore[arg-type]  # of plain dicts
+    await app(scope, receive, send)
 
 
 async def test_a_browser_that_leaves_before_its_live_page_begins_leaves_nothing(

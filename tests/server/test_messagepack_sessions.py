@@ -1,6 +1,8 @@
 """Which subprotocol a handshake selects, and what then travels."""
 
 import base64
+from collections.abc import Sequence
+from typing import Any
 
 import msgpack
 import pytest
@@ -8,8 +10,10 @@ from websockets.asyncio.client import connect as connect_websocket
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
 
 import rpcshare
+from narrowing import not_none
 from rpcshare.rpc import JSON, Codec, Connection, Date, RpcError, RpcTarget, WebSocketTransport, rpc_method
 from rpcshare.rpc.messagepack import MESSAGEPACK
 from running_server import RunningServer
@@ -21,7 +25,7 @@ ADMIN = ["resolve", 1, {"subject": "admin", "scopes": [["admin"]]}]
 def dial(server: RunningServer, *subprotocols: str) -> ClientConnection:
     return connect(
         server.url.replace("http", "ws") + "/rpc",
-        subprotocols=subprotocols or None,
+        subprotocols=[Subprotocol(name) for name in subprotocols] or None,
         additional_headers={"Authorization": f"Bearer {server.token}"},
         proxy=None,
     )
@@ -49,7 +53,8 @@ def test_messagepack_is_selected_if_it_is_offered_and_else_what_is_known(
 def test_a_browser_may_offer_its_token_beside_it(server: RunningServer) -> None:
     token = base64.urlsafe_b64encode(server.token.encode()).decode().rstrip("=")
     url = server.url.replace("http", "ws") + "/rpc"
-    with connect(url, subprotocols=["rpcshare.msgpack", f"bearer.{token}"], proxy=None) as socket:
+    offered = [Subprotocol("rpcshare.msgpack"), Subprotocol(f"bearer.{token}")]
+    with connect(url, subprotocols=offered, proxy=None) as socket:
         assert socket.subprotocol == "rpcshare.msgpack"
 
 
@@ -69,7 +74,8 @@ def test_a_text_frame_in_such_a_session_ends_it(server: RunningServer) -> None:
         assert msgpack.unpackb(socket.recv()) == ["abort", ["error", "Error", reason]]
         with pytest.raises(ConnectionClosed) as closed:
             socket.recv()
-        assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (3000, reason)
+        received = not_none(closed.value.rcvd)
+        assert (received.code, received.reason) == (3000, reason)
 
 
 @pytest.mark.parametrize("offered", [["rpcshare.json"], []])
@@ -97,9 +103,9 @@ class TestThePythonClient:
     ) -> None:
         offered: list[str] = []
 
-        def select(_connection: ServerConnection, names: list[str]) -> str | None:
+        def select(_connection: ServerConnection, names: Sequence[Subprotocol]) -> Subprotocol | None:
             offered.extend(names)
-            return selected
+            return None if selected is None else Subprotocol(selected)
 
         async def handle(websocket: ServerConnection) -> None:
             async with Connection(WebSocketTransport(websocket), Square(), codec=codec):
@@ -145,7 +151,7 @@ async def test_events_that_are_encoded_once_reach_subscribers_in_either(server: 
         Connection(WebSocketTransport(in_json), codec=JSON) as connection,
     ):
         share = await api.createShare("ses_both_encodings_1")
-        heard: dict[str, list[object]] = {"msgpack": [], "json": []}
+        heard: dict[str, list[Any]] = {"msgpack": [], "json": []}
         first = await api.subscribe(share["id"], heard["msgpack"].append)
         second = await connection.remote_main.subscribe(share["id"], heard["json"].append)
         await api.syncShare(share["id"], share["secret"], items)

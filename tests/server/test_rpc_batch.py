@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -25,13 +26,13 @@ WHOAMI = '["push",["pipeline",0,["whoami"],[]]]\n["pull",1]'
 ADMIN = ["resolve", 1, {"subject": "admin", "scopes": [["admin"]]}]
 
 
-def post(server: RunningServer, body: str | bytes = WHOAMI, **options: object) -> httpx.Response:
+def post(server: RunningServer, body: str | bytes = WHOAMI, **options: Any) -> httpx.Response:
     options.setdefault("headers", {"Authorization": f"Bearer {server.token}"})
     path = options.pop("path", "/rpc")
     return httpx.post(f"{server.url}{path}", content=body, timeout=200, **options)
 
 
-def messages(response: httpx.Response) -> list[object]:
+def messages(response: httpx.Response) -> list[Any]:
     return [json.loads(line) for line in response.text.split("\n")]
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from uuid import uuid4
 
 import httpx
@@ -34,9 +34,10 @@ def owner(server: RunningServer) -> dict[str, str]:
     return {"Authorization": f"Bearer {server.token}"}
 
 
-async def code_of(awaitable: object) -> str | None:
+async def code_of(awaitable: Awaitable[object]) -> str | None:
     with pytest.raises((ShareError, rpcshare.RpcError)) as refused:
-        await awaitable  # type: ignore[misc]
+        await awaitable
+    assert isinstance(refused.value, ShareError | rpcshare.RpcError)
     return refused.value.code
 
 

@@ -37,7 +37,7 @@ class Hasty(HttpProtocol):
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
-        self.timeout_keep_alive = self.idle
+        self.timeout_keep_alive = self.idle  # type: ignore[assignment]  # uvicorn takes fractions as well
 
 
 class Patient(Hasty):

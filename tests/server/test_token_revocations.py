@@ -10,6 +10,7 @@ import pytest
 
 import rpcshare
 from auth.issuer import AUDIENCE, ISSUER, claims, make_key, pem, token
+from rpcshare.rpc import Stub
 from running_server import RPCSHARE, RunningServer
 
 pytestmark = pytest.mark.slow  # real servers, several of them at a time
@@ -50,7 +51,7 @@ async def until_refused(server: RunningServer, text: str) -> None:
             await asyncio.sleep(0.2)
 
 
-async def use_again_and_again(api: rpcshare.ShareClient) -> None:
+async def use_again_and_again(api: rpcshare.ShareClient | Stub) -> None:
     while True:
         await api.whoami()
         await asyncio.sleep(0.1)

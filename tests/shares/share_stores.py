@@ -89,7 +89,8 @@ class YieldingStore(WrappedStore):
 class GatedStore(WrappedStore):
     """Holds back the operations that ``holds(name, arguments)`` chooses until :meth:`open`.
 
-    With ``after`` they are carried out at once, and only their result is held back.
+    With ``after`` they are carried out at once, and only their result is held back. Unless it is armed, none
+    is held back.
     """
 
     def __init__(self, holds, inner=None, *, after=False):
@@ -98,9 +99,10 @@ class GatedStore(WrappedStore):
         self.after = after
         self.gate = asyncio.Event()
         self.reached = asyncio.Event()
+        self.is_armed = True
 
     async def call(self, name, arguments, run):
-        if not self.holds(name, arguments):
+        if not self.is_armed or not self.holds(name, arguments):
             return await run()
         result = await run() if self.after else None
         self.reached.set()

@@ -1,6 +1,7 @@
 """A store that fails while a share is deleted: the share is readable, or it is gone and will be removed."""
 
 import asyncio
+from collections.abc import Awaitable
 
 import pytest
 from share_stores import FailingStore, contents
@@ -30,7 +31,7 @@ class Fault:
         return self.is_on and self.first <= self.calls < self.first + self.times
 
 
-async def code_of(call):
+async def code_of(call: Awaitable[object]):
     """Return the code of the error of ``call``, or None."""
     (result,) = await asyncio.gather(call, return_exceptions=True)
     assert result is None or isinstance(result, ShareError | bytes)

@@ -52,7 +52,7 @@ def mixed(seed):
         "session_diff": lambda: [{"file": str(rng.randrange(9))} for _ in range(rng.randrange(4))],
         "model": lambda: [{"id": str(rng.randrange(9))}],
     }
-    batch = []
+    batch: list[dict] = []
     while len(batch) < 1500:
         kind = rng.choice(list(kinds))
         batch += [{"type": kind, "data": kinds[kind]()} for _ in range(rng.choice([1, 1, 2, 150]))]

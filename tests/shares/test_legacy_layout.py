@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 from older_shares import SECRET, older_index, older_share, put_older
@@ -269,6 +270,7 @@ async def test_an_upgrade_may_be_interrupted_at_any_call(new_service, bob, alice
         first = new_service(dying)
         is_sync = operation == "sync"
         call = first.sync(bob, ID, SECRET, [part("new")]) if is_sync else first.delete(bob, ID, SECRET)
+        result: object
         (result,) = await asyncio.gather(call, return_exceptions=True)
         await first.close()
         is_acknowledged = not isinstance(result, ShareError)
@@ -276,6 +278,7 @@ async def test_an_upgrade_may_be_interrupted_at_any_call(new_service, bob, alice
         second = new_service(FolderStore(store))
         if is_sync:
             assert (await second.create(alice, f"another_{ID}")).id != ID
+        found: Any
         (found,) = await asyncio.gather(part_ids(second, bob), return_exceptions=True)
         if is_sync:
             assert found in (["prt_1"], ["prt_1", "new"])

@@ -12,7 +12,8 @@ from rpcshare.errors import ShareError
 async def replayed(new_service, alice, recorded_requests):
     """Send every recorded request; return the service, and by share id what it must hold now."""
     service = new_service()
-    shares, secrets = {}, {}
+    shares: dict[str, PlainShare] = {}
+    secrets: dict[str, str] = {}
     for request in recorded_requests:
         path, body = request["path"].split("/"), request["body"]
         if request["method"] == "DELETE":

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable
 
 import pytest
 from plain_merge import PlainShare, assert_same
@@ -26,7 +27,7 @@ def diff(file):
     return {"type": "session_diff", "data": [{"file": file}]}
 
 
-async def outcome(call):
+async def outcome(call: Awaitable[object]):
     """Return None if ``call`` succeeded, else the code of its error."""
     (result,) = await asyncio.gather(call, return_exceptions=True)
     if isinstance(result, ShareError):

@@ -306,7 +306,7 @@ async def test_a_share_read_anew_replaces_what_waits(share):
 
 async def test_each_subscriber_has_a_backlog_of_its_own(share):
     slow, quick = share.subscribe(0), share.subscribe(0)
-    seen = []
+    seen: list[Sync] = []
     for number in range(100):
         share.sync(part(str(number)))
         seen += await waiting(quick) if number % 25 == 0 else []
@@ -356,7 +356,8 @@ async def test_a_reader_who_goes_on_gets_the_newest_values_and_never_an_older_on
     share = Share(budget=SIZE)
     stopped = await stopped_readers(share, versions=5)
     for subscription, parts, first in stopped:
-        known, sync_count = {}, 0
+        known: dict[str, int] = {}
+        sync_count = 0
         texts = [first + b"".join(parts)]
         texts += [b"".join(subscription.parts(event)) for event in await waiting(subscription)]
         for text in texts:

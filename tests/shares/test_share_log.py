@@ -103,7 +103,7 @@ async def test_a_cancelled_caller_does_not_disturb_the_others(new_service, store
 
 async def fails_once(new_service, alice, *, after):
     """Return a service, its share, and a function that lets the next write to the log fail."""
-    failing = []
+    failing: list[bool] = []
 
     def fails(name, arguments):
         return is_log_put(name, arguments) and bool(failing and failing.pop())
@@ -143,7 +143,7 @@ async def test_what_a_failed_write_left_is_applied_once_everywhere(new_service, 
 
 
 async def test_after_a_failed_write_the_log_is_read_before_the_next(new_service, store, alice):
-    failing = []
+    failing: list[bool] = []
     recording = RecordingStore(store)
     service = new_service(FailingStore(lambda *call: failing and failing.pop(), recording))
     share = await service.create(alice, "ses_1", [part("a")])
@@ -203,6 +203,7 @@ async def test_a_store_that_is_down_fails_all_who_wait_and_then_works_again(new_
     is_down = True
     syncs = (service.sync(alice, share.id, None, [part(str(n))]) for n in range(10))
     for result in await asyncio.gather(*syncs, return_exceptions=True):
+        assert isinstance(result, ShareError)
         assert result.code is ErrorCode.STORAGE_UNAVAILABLE
     is_down = False
     assert await service.sync(alice, share.id, None, [part("b")]) == 2
@@ -221,11 +222,11 @@ async def test_a_share_that_cannot_be_read_is_unavailable_and_stays_as_it_is(new
     assert contents(store) == before
 
 
-async def test_a_fault_of_ours_leaves_nobody_waiting(new_service, alice, caplog):
+async def test_a_fault_of_ours_leaves_nobody_waiting(new_service, alice, caplog, monkeypatch):
     service = new_service()
     share = await service.create(alice, "ses_1")
     async with using(service, share.id) as log:
-        log._journal.append = None
+        monkeypatch.setattr(log._journal, "append", None)
         with pytest.raises(ShareError) as caught:
             await service.sync(alice, share.id, None, [part("a")])
     assert caught.value.code is ErrorCode.INTERNAL

@@ -3,10 +3,12 @@
 import asyncio
 import itertools
 import json
+from collections.abc import Awaitable
 
 import pytest
 from share_stores import FailingStore, GatedStore, RecordingStore, YieldingStore, contents, until
 
+from narrowing import not_none
 from rpcshare.broadcast import LocalBroadcaster, LogAppended
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares import LogSettings, objects
@@ -43,7 +45,7 @@ def diff(file):
     return {"type": "session_diff", "data": [{"file": file, "after": file * 100}]}
 
 
-async def acknowledges(call):
+async def acknowledges(call: Awaitable[object]):
     """Return whether ``call`` succeeded; if not, it may have taken place or not."""
     (result,) = await asyncio.gather(call, return_exceptions=True)
     if isinstance(result, ShareError):
@@ -185,7 +187,7 @@ async def test_a_subscriber_hears_of_another_nodes_sync_by_one_request(new_servi
 
 
 async def live_generation(store, share_id):
-    return (await read_head(store, share_id)).head.generation
+    return not_none(await read_head(store, share_id)).head.generation
 
 
 @pytest.mark.parametrize("ahead", [1, 2, 1000])
@@ -384,7 +386,7 @@ async def test_deletions_on_two_nodes_do_not_hit_the_share_made_anew(new_node, s
     """A slow deletion that goes on after a quick one is over, and the share is back."""
 
     def holds(name, key):
-        return gated.is_armed and stop == (f"{name} head" if str(key).endswith("/head") else name)
+        return stop == (f"{name} head" if str(key).endswith("/head") else name)
 
     gated = GatedStore(holds, store, after=stop == "get head")
     gated.is_armed = False
@@ -440,7 +442,7 @@ async def test_what_a_slow_writer_put_where_entries_were_deleted_is_not_read(new
             await log._compactor.finish()
         await until(lambda: has_deleted(awake))
         stray = objects.encode_entry("stray", [LoggedSync(1, parse_batch([part("stray")]).items)], {})
-        await log._journal.append(2, stray)
+        await log._journal.append(2, bytes(stray))
     for node in (asleep, awake, new_node()):
         merged = await read(node, alice, share)
         assert [part["id"] for part in merged["parts"]] == list("012345")

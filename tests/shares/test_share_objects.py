@@ -5,6 +5,7 @@ import msgspec
 import pytest
 
 from rpcshare.shares import objects
+from rpcshare.shares.access import Visibility
 from rpcshare.shares.objects import Head, IndexRow, LoggedSync, LogSnapshot
 from rpcshare.shares.share_identity import SecretKind
 from rpcshare.shares.state import Content, ShareState
@@ -108,7 +109,7 @@ def test_a_tombstone_is_told_from_an_entry():
 
 
 def test_a_head_is_given_back():
-    head = Head(1, "00ff", "ses_1", "alice", SecretKind.RANDOM, "hash", 12, "link")
+    head = Head(1, "00ff", "ses_1", "alice", SecretKind.RANDOM, "hash", 12, Visibility.LINK)
     assert objects.decode_head(objects.encode_head(head)) == head
 
 

@@ -1,6 +1,6 @@
 """The order of messages and parts, kept up to date sync by sync."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rpcshare.shares.outline import Entry, Outline
 from rpcshare.shares.state import ShareState
@@ -19,7 +19,7 @@ def diff(file: object, patch: str) -> dict[str, object]:
     return {"type": "session_diff", "data": [{"file": file, "patch": patch}]}
 
 
-def outline_of(*syncs: list[object]) -> Outline:
+def outline_of(*syncs: Sequence[object]) -> Outline:
     outline = Outline((), 0)
     for number, sync in enumerate(syncs, 1):
         outline.apply(parse_batch(sync).items, number)

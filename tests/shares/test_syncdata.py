@@ -18,7 +18,7 @@ def round_trip(batch):
     return b"".join(json_pieces(parse_batch(batch).items))
 
 
-VALUES = [
+VALUES: list[object] = [
     None,
     True,
     0,
@@ -88,13 +88,13 @@ def test_models_are_told_apart_by_id_and_provider(first, second, are_one):
 
 
 def nested(levels):
-    value = "x"
+    value: object = "x"
     for _ in range(levels):
         value = [value]
     return value
 
 
-INVALID = [
+INVALID: list[tuple[object, str]] = [
     ({}, "data: must be a list of SyncData"),
     (None, "data: must be a list of SyncData"),
     ("[]", "data: must be a list of SyncData"),
@@ -141,7 +141,7 @@ def test_a_batch_that_is_not_valid_is_refused_naming_the_place(value, message):
 
 
 def test_a_value_that_holds_itself_is_refused():
-    data = {"id": "prt_1"}
+    data: dict[str, object] = {"id": "prt_1"}
     data["self"] = data
     with pytest.raises(ShareError, match="nested more than"):
         parse_batch([{"type": "part", "data": data}])

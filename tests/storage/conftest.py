@@ -4,7 +4,8 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from s3_server import ENDPOINT_VARIABLE, S3Server, moto_server, real_server
+
+from storage.s3_server import ENDPOINT_VARIABLE, S3Server, moto_server, real_server
 
 
 @pytest.fixture(scope="session")

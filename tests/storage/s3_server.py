@@ -107,9 +107,10 @@ async def _prepare(endpoint_url: str) -> S3Server:
         with suppress(client.exceptions.BucketAlreadyOwnedByYou):
             await client.create_bucket(Bucket=_BUCKET)
         prefix = uuid.uuid4().hex
-        listed = {}
+        listed = 0
         with suppress(ClientError):
             await client.put_object(Bucket=_BUCKET, Key=prefix)
             await client.put_object(Bucket=_BUCKET, Key=f"{prefix}/nested")
-            listed = await client.list_objects_v2(Bucket=_BUCKET, Prefix=prefix)
-    return S3Server(endpoint_url, keeps_files=len(listed.get("Contents", ())) != 2)
+            found = await client.list_objects_v2(Bucket=_BUCKET, Prefix=prefix)
+            listed = len(found.get("Contents", ()))
+    return S3Server(endpoint_url, keeps_files=listed != 2)

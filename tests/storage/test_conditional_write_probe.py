@@ -6,8 +6,6 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from fault_proxy import FaultProxy, answer, without
-from s3_server import S3Server
 
 from rpcshare.storage import (
     MemoryStore,
@@ -21,6 +19,8 @@ from rpcshare.storage import (
 from rpcshare.storage.encryption import EncryptedStore
 from rpcshare.storage.encryption_keys import EncryptionKey, KeyRing
 from rpcshare.storage.s3 import S3Store
+from storage.fault_proxy import FaultProxy, answer, without
+from storage.s3_server import S3Server
 
 
 class CarelessStore(MemoryStore):

@@ -2,18 +2,18 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
-from fault_proxy import Fault, FaultProxy
-from s3_server import S3Server
 
 from rpcshare.storage import StoreError, open_store
 from rpcshare.storage.s3 import S3Store
 from rpcshare.storage.s3_client import create_client
 from rpcshare.storage.s3_location import S3Location
+from storage.fault_proxy import Fault, FaultProxy
+from storage.s3_server import S3Server
 
 MIB = 2**20
 
@@ -181,6 +181,7 @@ class TestScan:
         proxy.inject(Fault.HANG)
         await anext(scan)
         async with asyncio.timeout(1):
+            assert isinstance(scan, AsyncGenerator)
             await scan.aclose()
             await store.close()
 

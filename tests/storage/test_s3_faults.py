@@ -6,12 +6,12 @@ from contextlib import AsyncExitStack
 
 import msgspec
 import pytest
-from fault_proxy import Fault, FaultProxy, answer
-from s3_server import S3Server
 
 from rpcshare.storage import PreconditionFailedError, StoreError
 from rpcshare.storage.s3 import S3Store
 from rpcshare.storage.s3_location import S3Location
+from storage.fault_proxy import Fault, FaultProxy, answer
+from storage.s3_server import S3Server
 
 TIMEOUT = 1.0  # where a fault lasts
 ATTEMPT_TIMEOUT = 0.5  # where an attempt is not answered, which others must have time for

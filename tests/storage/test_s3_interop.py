@@ -12,11 +12,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 import pytest
-from s3_server import S3Server
 
+from narrowing import not_none
 from rpcshare.storage import StoreError
 from rpcshare.storage.s3 import S3Store
 from rpcshare.storage.s3_location import S3Location
+from storage.s3_server import S3Server
 
 LARGE = 2**20
 
@@ -48,7 +49,7 @@ class PeculiarStore:
 
     def __init__(self, upstream: str) -> None:
         parts = urlsplit(upstream)
-        self._upstream = (parts.hostname, parts.port)
+        self._upstream = (not_none(parts.hostname), parts.port)
         self.rule: Rule = lambda *_: None
         self.headers: dict[str, str] = {}
         self.says_continue = True

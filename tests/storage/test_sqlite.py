@@ -6,12 +6,13 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
 
+from narrowing import not_none
 from rpcshare.storage import PreconditionFailedError, SqliteStore, StoreError
 from rpcshare.storage.bulk_insert import MOST_AT_ONCE
 
@@ -236,9 +237,9 @@ class TestDurability:
             text=True,
         )
         with writer:
-            told = [writer.stdout.readline().strip() for _ in range(300)]
+            told = [not_none(writer.stdout).readline().strip() for _ in range(300)]
             writer.kill()
-            told += writer.stdout.read().split("\n")[:-1]  # behind the last newline: half a line
+            told += not_none(writer.stdout).read().split("\n")[:-1]  # behind the last newline: half a line
 
         store = await SqliteStore.open(path)
         assert set(told) <= set(await keys_in(store))
@@ -312,6 +313,7 @@ class TestScan:
             # Someone who still reads the log would keep it from being emptied.
             busy, _, _ = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         assert not busy
+        assert isinstance(scan, AsyncGenerator)
         await scan.aclose()
 
     async def test_reads_many_objects_page_by_page(self, store: SqliteStore) -> None:

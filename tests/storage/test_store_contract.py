@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from s3_server import S3Server
 
 from rpcshare.storage import (
     MemoryStore,
@@ -17,6 +16,7 @@ from rpcshare.storage import (
 )
 from rpcshare.storage.encryption import EncryptedStore
 from rpcshare.storage.encryption_keys import EncryptionKey, KeyRing
+from storage.s3_server import S3Server
 
 S3_PAGE = 50  # keys, for the sake of speed
 
