@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from broadcast.mailboxes import Office, until, with_office
 from structlog.testing import capture_logs
 
+from broadcast.inboxes import Office, until, with_office
 from rpcshare.auth.audit import REFUSALS_OF_ONE, Action, AuditLog
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.rate_limits import SITE, SITE_FACTOR, CallerLimits, network_of
