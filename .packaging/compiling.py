@@ -45,7 +45,6 @@ class Library(NamedTuple):
 
 
 _CORE = (
-    "budget",
     "callback_connection",
     "codec",
     "decoding",
@@ -57,6 +56,7 @@ _CORE = (
     "integers",
     "local_references",
     "members",
+    "memory_budget",
     "messagepack",
     "payload",
     "preencoded",
