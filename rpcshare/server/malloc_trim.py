@@ -23,7 +23,7 @@ _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 _THRESHOLD = 128 * 1024
 _ARENAS = 2
 
-_EVERY, _SELDOM = 2.0, 8.0  # seconds between two tries: after one that gave back much, and at most
+_EVERY, _SELDOM = 2.0, 6.0  # seconds between two tries: after one that gave back much, and at most
 _GROWTH = (
     16 * 2**20
 )  # bytes beyond the least that there was, from which on there may be something to give back
@@ -65,23 +65,27 @@ def trim_memory() -> None:
 async def _give_back_repeatedly(trim: Callable[[int], int]) -> None:
     # That something has been freed cannot be seen from outside: small blocks stay with the process. So it is
     # tried, the less often the less has come of it.
-    least = looked_at = _resident()
+    least = last = _resident()
     pause = _EVERY
+    has_looked_at_all = False
     while True:
         await asyncio.sleep(pause)
         before = _resident()
-        least, looked_at = min(least, before), min(looked_at, before)
+        least = min(least, before)
+        if abs(before - last) > _MUCH:
+            has_looked_at_all = False  # much has come or gone, and left garbage, maybe
+        last = before
         if before < least + _GROWTH:
             pause = _EVERY
             continue
         # What an error has held in its traceback, and little else, is in cycles. Most are young. All objects
-        # are looked at only once after each growth, when it is over: that holds everybody up for a moment.
-        is_thorough = pause == _SELDOM and before >= looked_at + _GROWTH
+        # are looked at only once after each change, when it is over: that holds everybody up for a moment.
+        is_thorough = pause == _SELDOM and not has_looked_at_all
         gc.collect(2 if is_thorough else 1)
         await asyncio.to_thread(trim, 0)  # without the interpreter's lock
-        if is_thorough:
-            looked_at = _resident()
-        pause = _EVERY if before - _resident() > _MUCH else min(2 * pause, _SELDOM)
+        last = _resident()
+        has_looked_at_all = has_looked_at_all or is_thorough
+        pause = _EVERY if before - last > _MUCH else min(2 * pause, _SELDOM)
 
 
 def _resident() -> int:
