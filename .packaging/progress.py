@@ -5,6 +5,7 @@ What the command says goes to a file. Of a command that fails the last lines are
     python3 .packaging/progress.py LABEL LOG COMMAND…
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,8 @@ def run(
     Every ten seconds it prints how long that has taken, with what the command said last if it ``quotes_log``.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
+    # What a program in Python prints is to be in the log before the error that it ends with.
+    env = {"PYTHONUNBUFFERED": "1", **(os.environ if env is None else env)}
     print(f"{label} ...", flush=True)
     began_at = monotonic()
     with (
