@@ -9,6 +9,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from asgi import http_scope
 from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.auth.rate_limits import CallerLimits
@@ -61,21 +62,7 @@ async def leaves_at_once(app: Starlette, path: str) -> None:
         """Take nothing."""
         await asyncio.Event().wait()
 
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "method": "GET",
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "root_path": "",
-        "query_string": b"",
-        "headers": [],
-        "client": ("192.0.2.1", 1),
-        "server": ("share.example", 80),
-    }
-    await app(scope, receive, send)
+    await app(http_scope("GET", path), receive, send)
 
 
 async def test_a_browser_that_leaves_before_its_live_page_begins_leaves_nothing(

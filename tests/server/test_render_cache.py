@@ -10,6 +10,7 @@ from markupsafe import Markup
 from starlette.applications import Starlette
 from starlette.types import Message
 
+from asgi import http_scope
 from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.broadcast import LocalBroadcaster
@@ -231,21 +232,7 @@ async def test_a_client_that_goes_takes_its_drawing_with_it(app: Starlette, shar
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "method": "GET",
-        "scheme": "http",
-        "path": f"/share/{share_id}",
-        "raw_path": f"/share/{share_id}".encode(),
-        "root_path": "",
-        "query_string": b"",
-        "headers": [],
-        "client": ("192.0.2.1", 1),
-        "server": ("share.example", 80),
-    }
-    await app(scope, receive, send)
+    await app(http_scope("GET", f"/share/{share_id}"), receive, send)
     await asyncio.sleep(0.01)
     assert len(drawer.cancelled) == 1
     assert sent[0]["status"] == 499

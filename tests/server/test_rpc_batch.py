@@ -12,6 +12,7 @@ import httpx
 import pytest
 from starlette.types import Message
 
+from asgi import http_scope
 from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.broadcast import LocalBroadcaster
@@ -214,21 +215,7 @@ async def test_what_is_left_of_a_batch_is_not_answered_once_its_client_has_gone(
             gone.set()
             await asyncio.sleep(0)
 
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "method": "POST",
-        "scheme": "http",
-        "path": "/rpc",
-        "raw_path": b"/rpc",
-        "root_path": "",
-        "query_string": b"",
-        "headers": [],
-        "client": ("192.0.2.1", 1),
-        "server": ("share.example", 80),
-    }
-    await app(scope, receive, send)
+    await app(http_scope("POST", "/rpc"), receive, send)
     await connections.close()
     await service.close()
     assert 0 < sent < size * count / 4
