@@ -19,6 +19,7 @@ from uuid import UUID
 
 import structlog
 import uvicorn
+from anyio.lowlevel import checkpoint
 
 from rpcshare.auth.admin_token import AdminTokenVerifier
 from rpcshare.auth.api_key_verifier import ApiKeyVerifier
@@ -121,6 +122,7 @@ def serve(settings: Settings) -> int:
 
         def serve_here(worker: Worker | None = None) -> None:
             with asyncio.Runner(loop_factory=loop_factory) as runner:
+                runner.run(checkpoint())  # anyio imports its backend now: 40 ms the first caller would wait
                 runner.run(_serve(settings, ground, worker))
 
         if settings.workers > 1:

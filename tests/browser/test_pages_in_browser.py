@@ -1,5 +1,6 @@
 """The pages in Chromium: live, by keyboard, without JavaScript, and with hostile content."""
 
+import asyncio
 import json
 import re
 from itertools import count
@@ -178,12 +179,7 @@ async def test_a_page_that_missed_more_than_can_be_told_loads_it(page: Page, tmp
         server.restart()
         share.sync(*items[6:])
         await expect(page.locator("#p-p040")).to_be_attached(timeout=60000)
-        for _ in range(30):
-            await page.mouse.wheel(0, 4000)
-            if await page.locator("#p-p089").count():
-                break
-            await page.wait_for_load_state("networkidle")
-        await expect(page.locator("#p-p089")).to_be_attached()
+        await scroll_down_to(page, "#p-p089")
         ids = await page.locator(".part").evaluate_all("parts => parts.map(part => part.id)")
         assert ids == [f"p-p{number:03}" for number in range(90)]
         share.sync(message("last", "user"), part("last", "last", "text", text="one more"))
@@ -206,16 +202,19 @@ async def test_changes_to_files_appear_too(page: Page, server: RunningServer) ->
 # Long sessions
 
 
+async def scroll_down_to(page: Page, selector: str) -> None:
+    """Turn the wheel until the page has ``selector``, which it loads as one scrolls."""
+    async with asyncio.timeout(60):
+        while not await page.locator(selector).count():
+            await page.mouse.wheel(0, 4000)
+            await asyncio.sleep(0.1)
+
+
 async def test_the_rest_is_loaded_as_one_scrolls(page: Page, server: RunningServer, watch: PageWatch) -> None:
     share = Share(server, long_session(120))
     await page.goto(share.url)
     assert await page.locator(".part").count() < 120
-    for _ in range(30):
-        await page.mouse.wheel(0, 4000)
-        if await page.locator("#p-p119").count():
-            break
-        await page.wait_for_load_state("networkidle")
-    await expect(page.locator("#p-p119")).to_be_attached()
+    await scroll_down_to(page, "#p-p119")
     ids = await page.locator(".part").evaluate_all("parts => parts.map(part => part.id)")
     assert ids == [f"p-p{number:03}" for number in range(120)]
     assert watch.problems == []
