@@ -12,7 +12,16 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-__all__ = ["LONG", "InParts", "JSONDecodeError", "decode", "decoder_of_long", "decoder_of_short", "encode"]
+__all__ = [
+    "LONG",
+    "InParts",
+    "JSONDecodeError",
+    "decode",
+    "decoder_of_long",
+    "decoder_of_short",
+    "encode",
+    "indented",
+]
 
 InParts: TypeAlias = "bytes | Mapping[str, InParts] | Sequence[InParts]"
 """The JSON text of a value; or an object or an array of texts, which are nowhere joined to one."""
@@ -56,7 +65,7 @@ def decode(text: bytes | str) -> Any:  # noqa: ANN401 -- JSON is whatever the pe
         return (decoder_of_short if len(text) < LONG else decoder_of_long).decode(text)
     except RecursionError as exc:
         raise JSONDecodeError("nested too deeply") from exc
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except (msgspec.DecodeError, UnicodeError) as exc:
         try:
             # Not of bytes: the library would take them for UTF-16 if they look like it, and for text where
             # they are no UTF-8 but surrogates. Who has looked through them before saw something else.
@@ -69,3 +78,8 @@ def decode(text: bytes | str) -> Any:  # noqa: ANN401 -- JSON is whatever the pe
 
 def _refuse_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
+
+
+def indented(value: object) -> str:
+    """Return ``value`` as JSON for people to read, over several lines."""
+    return json.dumps(value, indent=2, ensure_ascii=False)

@@ -34,7 +34,7 @@ def share(run):
 
     def push(*options: str) -> str:
         result = run("push", "-", f"ses_{uuid4().hex}", "--json", *options, stdin=ITEM)
-        assert (result.exit_code, result.stderr) == (0, "")
+        assert result.exit_code == 0, result.stderr
         return json.loads(result.stdout)["id"]
 
     return push

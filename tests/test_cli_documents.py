@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from rpcshare.cli.documents import DocumentError, SizedItem, read_items, to_sync_data
+from rpcshare.cli.documents import SizedItem, read_items
 from rpcshare.cli.push import BATCH_BYTES, BATCH_ITEMS, split_into_batches
+from rpcshare.transcripts import SessionFileError, sync_data_of_agent_session
 
 SESSION = {"type": "session", "data": {"id": "ses_1"}}
 MESSAGE = {"type": "message", "data": {"id": "msg_1"}}
@@ -47,7 +48,7 @@ def test_every_form_reads_as_the_same_items(text):
 
 
 def test_an_agent_session_is_made_of_the_items_that_make_it():
-    assert to_sync_data(AGENT_SESSION) == ITEMS
+    assert sync_data_of_agent_session(AGENT_SESSION) == ITEMS
 
 
 def test_an_agent_session_may_lack_everything_but_the_session():
@@ -66,8 +67,8 @@ def test_an_item_s_sizes_are_those_of_its_values():
     [
         ("", "is empty"),
         (" \n", "is empty"),
-        ("7", "is neither a list of SyncData, nor one a line, nor an AgentSession"),
-        ('{"a": 1}', "is neither a list of SyncData, nor one a line, nor an AgentSession"),
+        ("7", "seems to be a single JSON value; taken are SyncData"),
+        ('{"a": 1}', "seems to be a JSON object with a; taken are SyncData"),
         ("[1,\n2,\n", "line 3: not JSON: Expecting value"),
         ('{"session": {\n"id": "x",\n}}', "line 3: not JSON: Expecting property name enclosed in double"),
         ("[NaN]", "line 1: not JSON"),
@@ -85,7 +86,7 @@ def test_an_item_s_sizes_are_those_of_its_values():
     ],
 )
 def test_a_fault_is_named_with_its_place(content, told):
-    with pytest.raises(DocumentError) as caught:
+    with pytest.raises(SessionFileError) as caught:
         read_items(content if isinstance(content, bytes) else content.encode())
     assert str(caught.value).startswith(told)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import threading
@@ -100,7 +101,9 @@ def pseudo_terminal():
 
 
 def assert_ok(result: Result) -> str:
-    assert (result.exit_code, result.stderr) == (0, "")
+    """Return what was printed; on standard error, push alone tells what it has read."""
+    told = re.fullmatch(r"([^\n]+: (an? |messages|SyncData)[\w ]*\n)?", result.stderr)
+    assert (result.exit_code, told is not None) == (0, True), result.stderr
     return result.stdout
 
 
@@ -127,7 +130,7 @@ def without_metadata(session: dict) -> dict:
 # --- push and pull --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["session", "data", "jsonl"])
+@pytest.mark.parametrize("form", ["json", "session", "data", "jsonl"])
 def test_a_pulled_share_can_be_pushed_as_another(run, client, session_id, tmp_path, form):
     share = client.create_share(session_id, recorded_items())
     original = client.get_share(share.id)
@@ -163,6 +166,40 @@ def test_push_of_a_single_line(run, client, session_id):
 def test_push_prints_the_url_and_no_more(run, client, session_id):
     output = assert_ok(run("push", "-", session_id, stdin=json.dumps(ITEMS)))
     assert output == client.create_share(session_id).url + "\n"
+
+
+def test_push_says_what_it_found_and_takes_the_session_id_of_the_file(run, client, session_id):
+    export = {
+        "info": {"id": session_id},
+        "messages": [{"info": MESSAGE["data"], "parts": [PART["data"]]}],
+    }
+    result = run("push", "-", stdin=f"Exporting session: {session_id}\n{json.dumps(export)}")
+    assert_ok(result)
+    assert result.stderr == "standard input: an opencode export\n"
+    assert result.stdout == client.create_share(session_id).url + "\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (json.dumps([MESSAGE]), "standard input: SyncData without a session ID: give one behind it"),
+        ('[{"type": "session", "data": {"id": "no id"}}]', "SyncData whose session ID cannot be shared"),
+        ("%PDF-1.7", "standard input: seems to be a PDF; taken are SyncData"),
+    ],
+)
+def test_push_says_what_a_file_lacks(run, content, told):
+    result = run("push", "-", stdin=content)
+    assert result.exit_code != 0
+    assert told in result.stderr
+
+
+def test_push_takes_a_storage_folder_of_opencode(run, client, session_id, tmp_path):
+    folder = tmp_path / "session" / "global"
+    folder.mkdir(parents=True)
+    (tmp_path / "message").mkdir()
+    (folder / f"{session_id}.json").write_text(json.dumps({"id": session_id, "title": "Kites"}))
+    url = assert_ok(run("push", tmp_path)).strip()
+    assert client.get_share(url.rpartition("/")[2])["session"]["title"] == "Kites"
 
 
 def test_push_prints_json_without_the_secret(run, client, session_id):

@@ -12,9 +12,12 @@ from typing import Any, BinaryIO
 import click
 import msgspec
 
+from rpcshare import jsontext
 from rpcshare.cli.connection import Server, with_share
-from rpcshare.cli.documents import to_sync_data
 from rpcshare.cli.terminal import json_text
+from rpcshare.transcripts import sync_data_of_agent_session, turns_of_agent_session
+from rpcshare.transcripts.markdown import markdown_pieces
+from rpcshare.transcripts.opencode_export import export_pieces
 
 __all__ = ["pull"]
 
@@ -40,19 +43,20 @@ class _AgentSession(msgspec.Struct):
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["session", "data", "jsonl"]),
-    default="session",
-    help="session: an AgentSession (the default); data: a list of SyncData; jsonl: one SyncData per line.",
+    type=click.Choice(["opencode", "markdown", "json", "jsonl", "session", "data"]),
+    default="json",
+    help="opencode: what `opencode import FILE` takes; markdown: a document to read; json: an AgentSession "
+    "(the default; also called session); jsonl: one SyncData per line; data: a list of SyncData.",
 )
 @with_share
 def pull(server: Server, share_id: str, output: Path, form: str) -> None:
-    """Fetch SHARE as JSON. SHARE is the id or the URL of a share."""
-    lines = _lines(asyncio.run(_fetch(server, share_id)), form)
+    """Fetch SHARE as a file. SHARE is the id or the URL of a share, or a session ID."""
+    pieces = _pieces(asyncio.run(_fetch(server, share_id)), form)
     if str(output) == "-":
-        for line in lines:
-            click.echo(line)
+        for piece in pieces:
+            click.echo(piece, nl=False)
     else:
-        _write(output, lines)
+        _write(output, pieces)
 
 
 async def _fetch(server: Server, share_id: str) -> dict[str, Any]:
@@ -62,16 +66,23 @@ async def _fetch(server: Server, share_id: str) -> dict[str, Any]:
         return session
 
 
-def _lines(session: dict[str, Any], form: str) -> Iterator[bytes]:
-    if form == "session":
-        yield json_text(session)
-    elif form == "data":
-        yield json_text(to_sync_data(session))
-    else:
-        yield from map(json_text, to_sync_data(session))
+def _pieces(session: dict[str, Any], form: str) -> Iterator[bytes]:
+    """Yield the pieces of the file, which is printable: no control character of anybody's is in it."""
+    match form:
+        case "json" | "session":
+            yield json_text(session) + b"\n"
+        case "data":
+            yield json_text(sync_data_of_agent_session(session)) + b"\n"
+        case "jsonl":
+            yield from (json_text(item) + b"\n" for item in sync_data_of_agent_session(session))
+        case "opencode":
+            made = b"".join(export_pieces(turns_of_agent_session(session)))
+            yield json_text(jsontext.decode(made)) + b"\n"
+        case _:
+            yield from markdown_pieces(turns_of_agent_session(session))
 
 
-def _write(path: Path, lines: Iterable[bytes]) -> None:
+def _write(path: Path, pieces: Iterable[bytes]) -> None:
     """Write a file atomically: a reader finds all of it, or what was there before.
 
     Raises:
@@ -81,12 +92,12 @@ def _write(path: Path, lines: Iterable[bytes]) -> None:
     if path.exists() and not path.is_file():
         # A pipe, a terminal, /dev/null: nothing to put another file in the place of.
         with path.open("wb") as file:
-            file.writelines(line + b"\n" for line in lines)
+            file.writelines(pieces)
         return
     draft = path.with_name(f".rpcshare-{secrets.token_hex(6)}")
     try:
         with draft.open("xb") as file:
-            _fill(file, path, lines)
+            _fill(file, path, pieces)
         draft.replace(path)
     except OSError as exc:
         # The user has named the file, and has never heard of the draft.
@@ -96,10 +107,10 @@ def _write(path: Path, lines: Iterable[bytes]) -> None:
             draft.unlink()
 
 
-def _fill(draft: BinaryIO, path: Path, lines: Iterable[bytes]) -> None:
+def _fill(draft: BinaryIO, path: Path, pieces: Iterable[bytes]) -> None:
     """Write what is to take the place of ``path``, durably."""
     if path.exists():
         os.fchmod(draft.fileno(), stat.S_IMODE(path.stat().st_mode))
-    draft.writelines(line + b"\n" for line in lines)
+    draft.writelines(pieces)
     draft.flush()
     os.fsync(draft.fileno())

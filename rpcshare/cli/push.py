@@ -5,6 +5,7 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 
 import click
 import msgspec
@@ -12,11 +13,13 @@ from msgspec import UNSET, UnsetType
 
 from rpcshare.cli.access_options import DURATION, with_password
 from rpcshare.cli.connection import Server, with_server
-from rpcshare.cli.documents import DocumentError, SizedItem, read_items
+from rpcshare.cli.documents import SizedItem, sized_items
 from rpcshare.cli.terminal import json_text, say
 from rpcshare.client import SessionIndex, ShareClient, ShareCredentials
 from rpcshare.client.share_client import Visibility
 from rpcshare.client.types import SyncData
+from rpcshare.shares.share_identity import is_session_id
+from rpcshare.transcripts import SessionFile, SessionFileError, read_session_file, read_session_folder
 
 __all__ = ["push"]
 
@@ -50,7 +53,7 @@ class Access(msgspec.Struct, frozen=True):
 
 @click.command()
 @click.argument("file")
-@click.argument("session_id")
+@click.argument("session_id", required=False)
 @click.option("--private", is_flag=True, help="Readable only by you, and with view tokens (rpcshare access).")
 @with_password
 @click.option("--expires", type=DURATION, metavar="TIME", help="Delete the share after TIME, such as 7d.")
@@ -60,28 +63,33 @@ class Access(msgspec.Struct, frozen=True):
 def push(
     server: Server,
     file: str,
-    session_id: str,
+    session_id: str | None,
     private: bool,
     password: str | UnsetType,
     expires: str | None,
     as_json: bool,
     show_secret: bool,
 ) -> None:
-    """Share FILE as the session SESSION_ID, and print the URL of the share.
+    """Share the session in FILE, and print the URL of the share.
 
-    FILE (- for standard input) has a JSON list of SyncData, or one SyncData per line, or an AgentSession,
-    which is what `rpcshare pull` prints. If the session is shared already, the content of FILE is added to
-    the share: messages, parts and models replace those with the same id, diffs are appended.
+    FILE (- for standard input) is what `opencode export` prints, a storage folder of opencode, a transcript
+    of Claude Code, Codex or Gemini CLI, or what `rpcshare pull` prints. The session's ID is the file's own
+    unless SESSION_ID is given, which also chooses one of several. If the session is shared already, the
+    content of FILE is added to the share: messages, parts and models replace those with the same id, diffs
+    are appended.
     """
     access = Access("private" if private else UNSET, UNSET if expires is None else expires, password)
+    name = "standard input" if file == "-" else file
     try:
-        with click.open_file(file, "rb") as opened:
-            batches = list(split_into_batches(read_items(opened.read())))
-    except DocumentError as exc:
-        name = "standard input" if file == "-" else file
+        session = _read(file, session_id)
+        batches = list(split_into_batches(sized_items(session)))
+    except SessionFileError as exc:
         raise click.ClickException(f"{name}: {exc}") from None
+    if session_id is None:
+        session_id = _own_id(session, name)
     with _progress(sum(batch.size for batch in batches)) as advance:
         share, sync_count = asyncio.run(_push(server, session_id, batches, access, advance))
+    say(f"{name}: {session.kind}", err=True)
     if as_json:
         told = {"id": share.id, "url": share.url, "syncCount": sync_count}
         click.echo(json_text(told | {"secret": share.secret} if show_secret else told))
@@ -89,6 +97,23 @@ def push(
     say(share.url)
     if show_secret:
         say(f"secret: {share.secret}")
+
+
+def _read(file: str, session_id: str | None) -> SessionFile:
+    if file != "-" and Path(file).is_dir():
+        return read_session_folder(Path(file), session_id)
+    with click.open_file(file, "rb") as opened:
+        return read_session_file(opened.read(), session_id)
+
+
+def _own_id(session: SessionFile, name: str) -> str:
+    if session.session_id is None:
+        raise click.UsageError(f"{name}: {session.kind} without a session ID: give one behind it")
+    if not is_session_id(session.session_id):
+        raise click.UsageError(
+            f"{name}: {session.kind} whose session ID cannot be shared: give one behind it"
+        )
+    return session.session_id
 
 
 def split_into_batches(items: Iterable[SizedItem]) -> Iterator[Batch]:
