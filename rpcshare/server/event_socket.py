@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,7 +14,7 @@ from starlette.websockets import WebSocket
 from rpcshare.auth.authenticator import SUBPROTOCOLS, Authenticator, select_subprotocol
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.errors import ErrorCode
-from rpcshare.server.event_streams import MAX_CHATTER, EventSocket, EventStreams
+from rpcshare.server.event_streams import MAX_CHATTER, EventSocket, EventStreams, deliver_messages
 from rpcshare.server.failures import error_response, upgrade_required
 from rpcshare.server.operation import ApiSocket, Needs, Operation
 from rpcshare.server.request import request_head
@@ -72,7 +73,8 @@ class EventSocketEndpoint:
             transport = scope["extensions"][DIRECT]
             transport.limit_messages(2 * MAX_CHATTER)
             await websocket.accept(select_subprotocol(head.subprotocols, (_JSON,)))
-            await EventSocket(self._event_streams, caller, subscription, transport).run(receive, send)
+            deliver = partial(deliver_messages, send=send, transport=transport)
+            await EventSocket(self._event_streams, caller, subscription, deliver).run(receive, send)
 
 
 async def _no_handshake(_request: Request) -> Response:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from enum import Enum
 from functools import partial
 from typing import Protocol
@@ -24,15 +24,23 @@ from rpcshare.shares.events import Deleted, Event, Refused, Snapshot, Sync
 from rpcshare.shares.subscriptions import Subscription
 
 __all__ = [
-    "CLOSE_TIMEOUT",
+    "HEARTBEAT",
     "MAX_CHATTER",
-    "STREAMED",
+    "Deliver",
     "Ending",
     "EventSocket",
     "EventStream",
     "EventStreams",
-    "until_closed",
+    "Write",
+    "deliver_messages",
+    "deliver_server_sent",
 ]
+
+Write = Callable[[bytes], Awaitable[None]]
+"""Sends what is next of a stream's body."""
+
+Deliver = Callable[[Subscription], Coroutine[object, object, "Ending"]]
+"""Sends what a reader is told of a subscription, to its end."""
 
 HEARTBEAT = 15.0
 """After so many seconds without an event a stream has a comment: nobody on the way is to take it for dead."""
@@ -130,7 +138,7 @@ class EventStreams:
 
 
 class EventStream(Response):
-    """The answer with a share's events as Server-Sent Events."""
+    """The answer with what is told of a share's events, as Server-Sent Events."""
 
     media_type = "text/event-stream"
     charset = "utf-8"
@@ -141,21 +149,37 @@ class EventStream(Response):
         caller: Caller,
         subscription: Subscription,
         held: contextlib.AbstractContextManager[object],
+        *,
+        deliver: Callable[[Subscription, Write], Coroutine[object, object, Ending]],
+        headers: Mapping[str, str] | None = None,
+        last_words: Mapping[Ending, bytes] | None = None,
     ) -> None:
-        """Send the events of ``subscription`` to ``caller``, and exit ``held`` after the last."""
+        """Answer ``caller``, and exit ``held`` after the last event.
+
+        Args:
+            event_streams: those it is one of.
+            caller: who reads.
+            subscription: what is read.
+            held: what it takes of the caller's.
+            deliver: writes the events of the subscription.
+            headers: of the answer, besides those of every stream.
+            last_words: what is written last, by what has ended it.
+        """
         self._event_streams = event_streams
         self._caller = caller
         self._subscription = subscription
         self._held = held
+        self._deliver = deliver
+        self._last_words = last_words or {}
         self.status_code = 200
         self.background = None
-        self.init_headers(STREAMED)
+        self.init_headers({**(headers or {}), **STREAMED})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send all events."""
 
-        async def write(body: bytes, *, is_last: bool = False) -> None:
-            await send({"type": "http.response.body", "body": body, "more_body": not is_last})
+        async def write(body: bytes) -> None:
+            await send({"type": "http.response.body", "body": body, "more_body": True})
 
         start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         ending = Ending.COMPLETE
@@ -163,15 +187,17 @@ class EventStream(Response):
             async with self._subscription as events:
                 await send(start)
                 if scope["method"] != "HEAD":
-                    delivering, listening = _stream(events, write), _until_disconnected(receive)
+                    delivering, listening = self._deliver(events, write), _until_disconnected(receive)
                     ending = await self._event_streams.serve(self._caller, events, delivering, listening)
             if ending is not Ending.GONE:
                 with contextlib.suppress(TimeoutError):  # then it is cut off without
                     async with asyncio.timeout(CLOSE_TIMEOUT):
-                        await write(b"", is_last=True)
+                        body = self._last_words.get(ending, b"")
+                        await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-async def _stream(events: Subscription, write: Callable[[bytes], Awaitable[None]]) -> Ending:
+async def deliver_server_sent(events: Subscription, write: Write) -> Ending:
+    """Send the events of a share as the API has them."""
     await write(b"retry: %d\n\n" % RETRY)
     event: Event | None = None
     while True:
@@ -231,26 +257,22 @@ class PartsTransport(Protocol):
 
 
 class EventSocket:
-    """Sends a share's events over a WebSocket that has been accepted, one text message each."""
+    """Sends what is told of a share's events over a WebSocket that has been accepted."""
 
     def __init__(
-        self,
-        event_streams: EventStreams,
-        caller: Caller,
-        subscription: Subscription,
-        transport: PartsTransport,
+        self, event_streams: EventStreams, caller: Caller, subscription: Subscription, deliver: Deliver
     ) -> None:
-        self._transport = transport
         self._event_streams = event_streams
         self._caller = caller
         self._subscription = subscription
+        self._deliver = deliver
 
-    async def run(self, receive: Receive, send: Send) -> None:
-        """Send all events, then close."""
+    async def run(self, receive: Receive, send: Send, last_words: Mapping[Ending, str] | None = None) -> None:
+        """Send all events, then ``last_words`` by what has ended them, then close."""
         async with self._subscription as events:
             try:
                 ending = await self._event_streams.serve(
-                    self._caller, events, _send_all(events, send, self._transport), until_closed(receive)
+                    self._caller, events, self._deliver(events), _until_closed(receive)
                 )
             except OSError:  # how a server tells of a peer that is gone
                 return
@@ -258,10 +280,13 @@ class EventSocket:
             code, reason = ending.value
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(CLOSE_TIMEOUT):
+                    if last_words and ending in last_words:
+                        await send({"type": "websocket.send", "text": last_words[ending]})
                     await send({"type": "websocket.close", "code": code, "reason": reason})
 
 
-async def _send_all(events: Subscription, send: Send, transport: PartsTransport) -> Ending:
+async def deliver_messages(events: Subscription, send: Send, transport: PartsTransport) -> Ending:
+    """Send the events of a share as the API has them, one text message each."""
     event: Event | None = None
     try:
         async for event in events:
@@ -287,7 +312,7 @@ def _text(event: Event) -> str:
     return form
 
 
-async def until_closed(receive: Receive) -> Ending:
+async def _until_closed(receive: Receive) -> Ending:
     """Return when the client of a WebSocket is gone, or has sent more than it has to say."""
     chatter = 0
     while (message := await receive())["type"] == "websocket.receive":

@@ -19,7 +19,7 @@ from rpcshare.auth.origin import OriginPolicy
 from rpcshare.errors import ErrorCode, Reason, ShareError
 from rpcshare.server import schemas
 from rpcshare.server.content_coding import coding_of
-from rpcshare.server.event_streams import EventStream, EventStreams
+from rpcshare.server.event_streams import EventStream, EventStreams, deliver_server_sent
 from rpcshare.server.failures import error_response
 from rpcshare.server.json_body import JsonBody, read_json_body
 from rpcshare.server.operation import ApiRoute, Handler, Needs, Operation, Parameter
@@ -290,7 +290,8 @@ class RestApi:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._event_streams.connections.hold(caller))
             subscription = await self._service.subscribe(caller, request.path_params["share_id"], count)
-            return EventStream(self._event_streams, caller, subscription, stack.pop_all())
+            held = stack.pop_all()
+            return EventStream(self._event_streams, caller, subscription, held, deliver=deliver_server_sent)
 
 
 def from_sync_count(text: str | None, name: str = "fromSyncCount") -> int | None:

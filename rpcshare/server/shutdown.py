@@ -41,7 +41,6 @@ class Shutdown:
 
         Pages that are being drawn are waited for.
         """
-        self._site.end_streams()
         await asyncio.gather(self._rpc.drain(), self._event_streams.drain(), self._site.drain())
 
     def warm_up(self) -> None:

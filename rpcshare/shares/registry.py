@@ -25,9 +25,9 @@ from rpcshare.shares.journal import read_head
 from rpcshare.shares.legacy_layout import read_legacy
 from rpcshare.shares.objects import Head
 from rpcshare.shares.open_share import OpenShare
-from rpcshare.shares.open_shares import OpenShares
 from rpcshare.shares.outline import Transcript
 from rpcshare.shares.page import Page, Query
+from rpcshare.shares.share_cache import ShareCache
 from rpcshare.shares.share_identity import ShareCredentials, is_share_id
 from rpcshare.shares.subscriptions import Subscription
 from rpcshare.shares.syncdata import Batch
@@ -85,7 +85,7 @@ class ShareRegistry:
         )
         self._catalogue = Catalogue(store, is_shared=is_shared, clock=clock)
         self._expiry = Expiry(store, clock, self._remove_if_expired)
-        self.open_shares = OpenShares(self._load, memory_budget)
+        self.open_shares = ShareCache(self._load, memory_budget)
         """Those that are in memory."""
         self._poller: asyncio.Task[None] | None = None
         self._is_closed = False

@@ -26,11 +26,11 @@ from rpcshare.shares.document import Document, Form, Version
 from rpcshare.shares.failures import storage_unavailable
 from rpcshare.shares.objects import Head
 from rpcshare.shares.open_share import OpenShare
-from rpcshare.shares.open_shares import OpenShares
 from rpcshare.shares.outline import Transcript
 from rpcshare.shares.page import Page, Query
 from rpcshare.shares.parsing import BatchParser, is_large
 from rpcshare.shares.registry import ShareRegistry
+from rpcshare.shares.share_cache import ShareCache
 from rpcshare.shares.share_identity import Credentials, ShareCredentials, check_session_id
 from rpcshare.shares.state import SessionIndex
 from rpcshare.shares.subscriptions import Subscription
@@ -387,7 +387,7 @@ class ShareService:
         return await self._shares.page(parsed)
 
     @property
-    def open_shares(self) -> OpenShares:
+    def open_shares(self) -> ShareCache:
         """The shares that are in memory."""
         return self._shares.open_shares
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from rpcshare.shares import open_shares
+from rpcshare.shares import share_cache
 
 LARGE = [{"type": "part", "data": {"id": "p", "text": "x" * 40_000}}]
 
@@ -12,7 +12,7 @@ LARGE = [{"type": "part", "data": {"id": "p", "text": "x" * 40_000}}]
 @pytest.fixture
 def at_once(monkeypatch):
     monkeypatch.setattr(open_shares, "IDLE_AFTER", 0.01)
-    monkeypatch.setattr(open_shares.OpenShares.__init__, "__defaults__", (50_000,))
+    monkeypatch.setattr(share_cache.ShareCache.__init__, "__defaults__", (50_000,))
 
 
 async def until(condition):

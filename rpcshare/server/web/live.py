@@ -13,20 +13,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from rpcshare import jsontext
 from rpcshare.auth.caller import Caller
 from rpcshare.errors import ErrorCode
 from rpcshare.render.rendering import Update
-from rpcshare.server.event_streams import CLOSE_TIMEOUT, MAX_CHATTER, STREAMED, until_closed
+from rpcshare.server.event_streams import (
+    HEARTBEAT,
+    MAX_CHATTER,
+    Ending,
+    EventSocket,
+    EventStream,
+    EventStreams,
+    Write,
+)
 from rpcshare.server.failures import error_response, explain
 from rpcshare.server.request import request_head
 from rpcshare.server.web.render_queue import BusyError
@@ -41,7 +48,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LiveStreams"]
 
-_HEARTBEAT = 15.0  # seconds
 _PAUSE = 0.08  # seconds between two updates of one page: syncs in between make one
 _KEPT = 64  # updates
 _PASSING = (ErrorCode.STORAGE_UNAVAILABLE, ErrorCode.INTERNAL)  # failures after which to come back
@@ -49,29 +55,38 @@ _RETRY = b"retry: 1500\n\n"
 
 
 class LiveStreams:
-    """The open streams, and the updates that they share."""
+    """The pages that are live, and the updates that they share."""
 
     def __init__(self, site: PageSite) -> None:
         self._site = site
+        self._readers = EventStreams(site.connections)
         self._updates: OrderedDict[tuple[str, str, int, int], asyncio.Task[bytes]] = OrderedDict()
-        self._ends: set[asyncio.Event] = set()  # one for each open stream, to be set when it must end
-        self._is_over = False
 
-    def end(self) -> None:
-        """Let all streams end; their browsers will come back."""
-        self._is_over = True
-        for end in self._ends:
-            end.set()
+    async def drain(self) -> None:
+        """Let all end, and all that come; their browsers will come back."""
+        await self._readers.drain()
 
     async def stream(self, request: Request, caller: Caller) -> Response:
         """Return the updates of a page that shows a share as it was after ``?after=`` syncs."""
         share_id = request.path_params["share_id"]
         since = _sync_count(request.headers.get("last-event-id") or request.query_params.get("after") or "")
+
+        async def deliver(events: Subscription, write: Write) -> Ending:
+            await write(_RETRY)
+            return await self._deliver(request, caller, events, since, lambda told: write(_server_sent(told)))
+
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._site.connections.hold(caller))
             subscription = await self._site.service.subscribe(caller, share_id, since)
-            events = _server_sent(self._events(request, caller, subscription, since))
-            return _LiveAnswer(events, subscription, stack.pop_all())
+            return EventStream(
+                self._readers,
+                caller,
+                subscription,
+                stack.pop_all(),
+                deliver=deliver,
+                headers=HEADERS,
+                last_words={Ending.NO_STANDING: _server_sent(_ended(ErrorCode.UNAUTHORIZED))},
+            )
 
     async def socket(self, websocket: WebSocket) -> None:
         """Send the updates of a page over a WebSocket, each as a text message."""
@@ -91,65 +106,48 @@ class LiveStreams:
                 return
             websocket.scope["extensions"][DIRECT].limit_messages(2 * MAX_CHATTER)
             await websocket.accept()
-            events = await stack.enter_async_context(
-                contextlib.aclosing(self._events(websocket, caller, subscription, since))
-            )
-            with contextlib.suppress(OSError, WebSocketDisconnect):  # how a peer that is gone is told of
-                await _until_first(_send_all(events, websocket), until_closed(websocket.receive))
-                async with asyncio.timeout(CLOSE_TIMEOUT):
-                    await websocket.close(1001)
 
-    async def _events(  # noqa: C901, PLR0912 -- the order of what ends a stream is in one place
-        self, request: HTTPConnection, caller: Caller, subscription: Subscription, since: int
-    ) -> AsyncGenerator[_Message | None]:
-        """Yield what the page is to be told; None after a while without anything."""
-        share_id = subscription.share_id
-        end = asyncio.Event()
-        if self._is_over:
-            end.set()
-        self._ends.add(end)
-        take_back = caller.standing.on_end(end.set) if caller.standing is not None else None
-        waiting: set[asyncio.Task[object]] = set()
+            async def tell(told: _Message | None) -> None:
+                if told is not None:  # of a peer that is gone, pings tell
+                    await websocket.send_text(told.data.decode())
+
+            def deliver(events: Subscription) -> Coroutine[object, object, Ending]:
+                return self._deliver(websocket, caller, events, since, tell)
+
+            last_words = {Ending.NO_STANDING: _ended(ErrorCode.UNAUTHORIZED).data.decode()}
+            with contextlib.suppress(WebSocketDisconnect):  # how Starlette tells of a peer that is gone
+                socket = EventSocket(self._readers, caller, subscription, deliver)
+                await socket.run(websocket.receive, websocket.send, last_words)
+
+    async def _deliver(
+        self, request: HTTPConnection, caller: Caller, events: Subscription, since: int, tell: _Tell
+    ) -> Ending:
+        """Tell a page what changes after ``since``, to the end; None while nothing does."""
+        is_first = True
         try:
-            next_event = asyncio.create_task(_next(subscription))
-            ending = asyncio.create_task(end.wait())
-            waiting = {next_event, ending}
-            is_first = True
-            while not end.is_set():
-                if not is_first:
-                    await asyncio.wait(waiting, timeout=_HEARTBEAT, return_when=asyncio.FIRST_COMPLETED)
-                    if not next_event.done():
-                        yield None
-                        continue
-                    if (event := next_event.result()) is None:
-                        return  # the server stops
-                    if event is Deleted:
-                        yield _ended("deleted")
-                        return
-                    waiting.discard(next_event)
-                    next_event = asyncio.create_task(_next(subscription))
-                    waiting.add(next_event)
-                transcript = await self._site.service.transcript(caller, share_id)
+            while True:
+                transcript = await self._site.service.transcript(caller, events.share_id)
                 if is_first or transcript.sync_count != since:
                     update = await self._update(request, transcript, since)
                     since = transcript.sync_count
                     del transcript  # which a page that is slow does not hold either
-                    yield _Message(update, since)
+                    await tell(_Message(update, since))
                     await asyncio.sleep(_PAUSE)
                 is_first = False
-            if caller.has_lost_standing:
-                yield _ended(ErrorCode.UNAUTHORIZED)
+                kind = await _next(events, tell)
+                if kind is None:
+                    return Ending.STOPPED
+                if kind is Deleted:
+                    await tell(_ended("deleted"))
+                    return Ending.COMPLETE
         except BusyError:
-            return  # the browser comes back
+            return Ending.STOPPED  # the browser comes back
+        except (OSError, WebSocketDisconnect):  # how a peer that is gone is told of
+            raise
         except Exception as exc:  # noqa: BLE001 -- told in one place, whatever it is
             if last := _last_words(exc):
-                yield last
-        finally:
-            for task in waiting:
-                task.cancel()
-            if take_back is not None:
-                take_back()
-            self._ends.discard(end)
+                await tell(last)
+            return Ending.REFUSED
 
     async def _update(self, request: HTTPConnection, transcript: Transcript, since: int) -> bytes:
         """Return the update that leads from ``since`` to ``transcript``."""
@@ -187,62 +185,19 @@ class _Message(NamedTuple):
     """Which the update leads to; None with a reason."""
 
 
-async def _server_sent(messages: AsyncGenerator[_Message | None]) -> AsyncIterator[bytes]:
-    async with contextlib.aclosing(messages):
-        yield _RETRY
-        async for message in messages:
-            if message is None:
-                yield b": still here\n\n"
-            elif message.sync_count is None:
-                yield b"event: ended\ndata: %b\n\n" % message.data
-            else:
-                yield b"id: %d\ndata: %b\n\n" % (message.sync_count, message.data)
+_Tell = Callable[[_Message | None], Awaitable[None]]
 
 
-async def _send_all(messages: AsyncGenerator[_Message | None], websocket: WebSocket) -> None:
-    async for message in messages:
-        if message is not None:  # of a peer that is gone, pings tell
-            await websocket.send_text(message.data.decode())
-
-
-async def _until_first(*coroutines: Coroutine[object, object, object]) -> None:
-    """Run ``coroutines`` until one of them is through; raise what it raised."""
-    tasks = [asyncio.create_task(each) for each in coroutines]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
+def _server_sent(told: _Message | None) -> bytes:
+    if told is None:
+        return b": still here\n\n"
+    if told.sync_count is None:
+        return b"event: ended\ndata: %b\n\n" % told.data
+    return b"id: %d\ndata: %b\n\n" % (told.sync_count, told.data)
 
 
 def _sync_count(text: str) -> int:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else 0
-
-
-class _LiveAnswer(StreamingResponse):
-    """A stream that lets go of its subscription even if its browser is gone before it has begun."""
-
-    def __init__(
-        self,
-        events: AsyncIterator[bytes],
-        subscription: Subscription,
-        held: contextlib.AbstractContextManager[object],
-    ) -> None:
-        headers = {**HEADERS, **STREAMED}
-        super().__init__(events, headers=headers, media_type="text/event-stream")
-        self._subscription = subscription
-        self._held = held
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._held:
-            async with self._subscription:
-                if scope["method"] == "HEAD":
-                    await Response(headers=dict(self.headers))(scope, receive, send)
-                else:
-                    await super().__call__(scope, receive, send)
 
 
 def _last_words(exc: Exception) -> _Message | None:
@@ -258,7 +213,13 @@ def _ended(reason: str) -> _Message:
     return _Message(jsontext.encode({"reason": reason}), None)
 
 
-async def _next(events: Subscription) -> type[Event] | None:
+async def _next(events: Subscription, tell: _Tell) -> type[Event] | None:
     """Return of what kind the next event is, and let go of it: a page that is slow holds none."""
-    event = await anext(events, None)
-    return None if event is None else type(event)
+    while True:
+        try:
+            async with asyncio.timeout(HEARTBEAT):
+                event = await anext(events, None)
+        except TimeoutError:
+            await tell(None)
+        else:
+            return None if event is None else type(event)

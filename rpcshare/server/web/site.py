@@ -101,13 +101,9 @@ class PageSite:
         self.processes.start()
         asyncio.get_running_loop().run_in_executor(None, self.pages.compile_templates)
 
-    def end_streams(self) -> None:
-        """Let all live streams end, for the server stops."""
-        self.live.end()
-
     async def drain(self) -> None:
-        """Return when the pages that are being drawn are."""
-        await self.drawings.drain()
+        """End the live pages; return when those that are being drawn are."""
+        await asyncio.gather(self.live.drain(), self.drawings.drain())
 
     async def close(self) -> None:
         """End the processes that draw."""

@@ -8,7 +8,7 @@ from time import monotonic
 from rpcshare.shares.context import WatchedShare
 from rpcshare.shares.open_share import OpenShare
 
-__all__ = ["IDLE_AFTER", "IDLE_BUDGET", "OpenShares"]
+__all__ = ["IDLE_AFTER", "IDLE_BUDGET", "ShareCache"]
 
 IDLE_AFTER = 5.0
 """Seconds after its last use from which on a share is idle."""
@@ -17,7 +17,7 @@ IDLE_BUDGET = 16 * 2**20
 """Bytes of memory for shares that are idle."""
 
 
-class OpenShares:
+class ShareCache:
     """Opens shares when they are asked for, each once, and lets go of the least recently used.
 
     One that is in use, busy or watched stays open, over budget or not. What nobody has used for some seconds
