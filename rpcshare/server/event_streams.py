@@ -181,14 +181,17 @@ class EventStream(Response):
         async def write(body: bytes) -> None:
             await send({"type": "http.response.body", "body": body, "more_body": True})
 
-        start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-        ending = Ending.COMPLETE
+        async def answer(events: Subscription) -> Ending:
+            # A client that has left may take not even this.
+            await send(
+                {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            )
+            return Ending.COMPLETE if scope["method"] == "HEAD" else await self._deliver(events, write)
+
         with self._held:
             async with self._subscription as events:
-                await send(start)
-                if scope["method"] != "HEAD":
-                    delivering, listening = self._deliver(events, write), _until_disconnected(receive)
-                    ending = await self._event_streams.serve(self._caller, events, delivering, listening)
+                listening = _until_disconnected(receive)
+                ending = await self._event_streams.serve(self._caller, events, answer(events), listening)
             if ending is not Ending.GONE:
                 with contextlib.suppress(TimeoutError):  # then it is cut off without
                     async with asyncio.timeout(CLOSE_TIMEOUT):

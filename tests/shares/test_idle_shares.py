@@ -11,7 +11,7 @@ LARGE = [{"type": "part", "data": {"id": "p", "text": "x" * 40_000}}]
 
 @pytest.fixture
 def at_once(monkeypatch):
-    monkeypatch.setattr(open_shares, "IDLE_AFTER", 0.01)
+    monkeypatch.setattr(share_cache, "IDLE_AFTER", 0.01)
     monkeypatch.setattr(share_cache.ShareCache.__init__, "__defaults__", (50_000,))
 
 
