@@ -32,6 +32,13 @@ _SHARE_ID = {
     "description": "A share's id, as in its link.",
     "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,288}$"},
 }
+_PART_ID = {
+    "name": "part_id",
+    "in": "path",
+    "required": True,
+    "description": "A part's id, or that of an attachment of a tool's answer.",
+    "schema": {"type": "string", "minLength": 1},
+}
 _ETAG = {"ETag": {"description": "Which version this is.", "schema": {"type": "string"}}}
 
 
@@ -100,8 +107,11 @@ def _has_share_id(route: ApiRoute | ApiSocket) -> bool:
 
 def _parameters(route: ApiRoute | ApiSocket, operation: Operation) -> list[dict[str, Any]]:
     in_path = [_SHARE_ID] if _has_share_id(route) else []
+    if "{part_id}" in route.path_format:
+        in_path.append(_PART_ID)
     others = [
         {"name": each.name, "in": each.place, "schema": each.schema, "description": each.description}
+        | ({"required": True} if each.is_required else {})
         for each in operation.parameters
     ]
     return [*in_path, *others]
@@ -135,7 +145,10 @@ def _responses(operation: Operation, *, has_share_id: bool) -> dict[str, Any]:  
         responses[str(status)] = {"description": description}
         if status == HTTPStatus.OK:
             schema = {"type": "string"} if operation.events is None else _server_sent(operation.events)
-            responses["200"]["content"] = {operation.media_type: {"schema": schema}}
+            kinds = (operation.media_type, *operation.other_media_types)
+            # What is in a file is not described.
+            is_file = bool(operation.other_media_types) or operation.media_type == "*/*"
+            responses["200"]["content"] = {kind: {} if is_file else {"schema": schema} for kind in kinds}
         elif status >= HTTPStatus.BAD_REQUEST:
             responses[str(status)] |= {"content": _error()["content"]}
     if operation.has_etag:

@@ -36,6 +36,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     """``query`` or ``header``."""
     schema: dict[str, Any]
     description: str
+    is_required: bool = False
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +56,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Other statuses than 200 and those of errors, or what an answer is that is not JSON."""
     media_type: str = "application/json"
     """Of the answer."""
+    other_media_types: tuple[str, ...] = ()
+    """Of the answer as well."""
     events: Any = None
     """The types that Server-Sent Events have, where the answer is made of those."""
     codes: tuple[ErrorCode, ...] = ()

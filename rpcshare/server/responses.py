@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from hashlib import blake2b
+from typing import Protocol
 
 import structlog
 from starlette.requests import Request
@@ -16,8 +18,16 @@ from starlette.types import Receive, Scope, Send
 from rpcshare.server.compressed_documents import Compressed, CompressedDocuments
 from rpcshare.server.content_coding import CODINGS, compress, wanted_coding
 from rpcshare.shares.document import Document, Version
+from rpcshare.shares.old_versions import Hold
 
-__all__ = ["DocumentResponses", "has_newest", "json_response", "not_modified_response", "read_response"]
+__all__ = [
+    "DocumentResponses",
+    "PartsSource",
+    "has_newest",
+    "json_response",
+    "not_modified_response",
+    "read_response",
+]
 
 logger = structlog.get_logger("rpcshare.server")
 
@@ -51,13 +61,21 @@ class DocumentResponses:
 
     def __init__(self) -> None:
         self._compressed = CompressedDocuments()
+        # One, so that the memory that writing takes is taken once; it starts with the first export.
+        self._writing = ThreadPoolExecutor(1, "rpcshare-writing")
 
-    async def answer(self, request: Request, document: Document) -> Response:
+    async def answer(
+        self,
+        request: Request,
+        document: Document,
+        own_headers: Mapping[str, str] = {},
+        media_type: str = "application/json",
+    ) -> Response:
         """Return a share."""
         version = document.version
-        tag, more_headers = _tag(version), _last_modified(version)
+        tag, more_headers = _tag(version), {**_last_modified(version), **own_headers}
         if document.size <= _WHOLE:
-            return await _answer(request, document.body, tag, more_headers)
+            return await _answer(request, document.body, tag, more_headers, media_type)
         headers = {**_READ_HEADERS, **more_headers}
         coding = wanted_coding(request)
         compressed = None
@@ -68,18 +86,67 @@ class DocumentResponses:
             tag = _coded(tag, compressed.coding)
         source = compressed or document
         headers |= {"ETag": f'"{tag}"', "Content-Length": str(source.size)}
-        return _PartsResponse(source, headers)
+        return _PartsResponse(source, headers, media_type)
+
+    def answer_with_parts(
+        self,
+        source: PartsSource,
+        version: Version,
+        own_headers: Mapping[str, str],
+        media_type: str,
+        coding: str | None = None,
+    ) -> Response:
+        """Return what is made of a version of a share.
+
+        Args:
+            source: makes it.
+            version: of which share.
+            own_headers: to send.
+            media_type: of what is made.
+            coding: in which its parts are.
+        """
+        headers = {**_READ_HEADERS, **_last_modified(version), **own_headers}
+        tag = _tag(version)
+        if coding is not None:
+            headers["Content-Encoding"] = coding
+            tag = _coded(tag, coding)
+        headers["ETag"] = f'"{tag}"'
+        if source.size is not None:
+            headers["Content-Length"] = str(source.size)
+        return _PartsResponse(source, headers, media_type, self._writing if source.is_slow else None)
+
+
+class PartsSource(Protocol):
+    """What makes an answer part by part."""
+
+    size: int | None
+    """In bytes; None if nobody knows before."""
+    is_slow: bool
+    """Whether a part may take longer than the event loop can wait."""
+
+    def parts(self) -> Iterator[bytes]:
+        """Yield the parts."""
+
+    def hold(self, let_go: Callable[[], object]) -> Hold | None:
+        """Count what it is made of as held, as :meth:`Document.hold` does."""
 
 
 class _PartsResponse(Response):
-    media_type = "application/json"
-
-    def __init__(self, source: Document | Compressed, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        source: Document | Compressed | PartsSource,
+        headers: Mapping[str, str],
+        media_type: str,
+        thread: ThreadPoolExecutor | None = None,
+    ) -> None:
         self._source = source
+        self._thread = thread
+        self.media_type = media_type
         self.status_code = 200
         self.background = None
-        self.body = b""
+        # Before there is a body: Starlette would tell its length.
         self.init_headers(headers)
+        self.body = b""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send all parts."""
@@ -90,7 +157,7 @@ class _PartsResponse(Response):
     async def _send_parts(self, receive: Receive, send: Send) -> bool:
         """Send all parts but the last, which is empty; return whether the client is there to the end."""
         gone = asyncio.create_task(_until_gone(receive))
-        hold = self._source.hold(gone.cancel) if isinstance(self._source, Document) else None
+        hold = None if isinstance(self._source, Compressed) else self._source.hold(gone.cancel)
         sending = asyncio.create_task(self._send_each(send))
         try:
             await asyncio.wait([gone, sending], return_when=asyncio.FIRST_COMPLETED)
@@ -108,9 +175,15 @@ class _PartsResponse(Response):
         return False
 
     async def _send_each(self, send: Send) -> None:
-        for part in self._source.parts():
+        parts = iter(self._source.parts())
+        while (part := await self._next(parts)) is not None:
             await send({"type": "http.response.body", "body": part, "more_body": True})
             await asyncio.sleep(0)  # a client that takes all at once is not the only one
+
+    async def _next(self, parts: Iterator[bytes]) -> bytes | None:
+        if self._thread is None:
+            return next(parts, None)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, next, parts, None)
 
 
 async def _until_gone(receive: Receive) -> None:
@@ -136,7 +209,13 @@ def not_modified_response(version: Version) -> Response:
     return _unchanged(_tag(version), _last_modified(version))
 
 
-async def _answer(request: Request, body: bytes, tag: str, more_headers: dict[str, str]) -> Response:
+async def _answer(
+    request: Request,
+    body: bytes,
+    tag: str,
+    more_headers: Mapping[str, str],
+    media_type: str = "application/json",
+) -> Response:
     headers = {**_READ_HEADERS, **more_headers}
     coding = wanted_coding(request) if len(body) >= _COMPRESSED_FROM else None
     if coding is not None:
@@ -147,7 +226,7 @@ async def _answer(request: Request, body: bytes, tag: str, more_headers: dict[st
         headers["Content-Encoding"] = coding
         tag = _coded(tag, coding)
     headers["ETag"] = f'"{tag}"'
-    return Response(body, headers=headers, media_type="application/json")
+    return Response(body, headers=headers, media_type=media_type)
 
 
 def _coded(tag: str, coding: str) -> str:

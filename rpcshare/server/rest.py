@@ -31,10 +31,12 @@ from rpcshare.server.responses import (
     not_modified_response,
     read_response,
 )
+from rpcshare.server.share_files import ShareFiles
 from rpcshare.shares.access_settings import AccessSettings, ViewToken
 from rpcshare.shares.document import Form
 from rpcshare.shares.page import CURSOR_PATTERN
 from rpcshare.shares.service import ShareService
+from rpcshare.transcripts import ExportFormat
 
 __all__ = ["FROM_SYNC_COUNT", "RestApi", "from_sync_count"]
 
@@ -79,6 +81,15 @@ _LAST_EVENT_ID = Parameter(
     description="The same, as browsers send it when they come back; counts before `fromSyncCount`.",
 )
 
+_FORMAT = Parameter(
+    name="format",
+    place="query",
+    schema={"type": "string", "enum": [*ExportFormat]},
+    description="`opencode`: what `opencode import FILE` takes; `markdown`; `json`: an AgentSession; "
+    "`jsonl`: SyncData, one a line.",
+    is_required=True,
+)
+
 
 # Beside a token, what helps is the password of the share (RFC 7617): browsers and curl can ask for it.
 _PASSWORD_CHALLENGE = 'Bearer, Basic realm="password of the share", charset="UTF-8"'  # noqa: S105 -- none is in it
@@ -101,6 +112,7 @@ class RestApi:
         self._max_body = max_body
         self._event_streams = event_streams
         self._documents = DocumentResponses()
+        self._files = ShareFiles(service, self._documents)
 
     def routes(self) -> list[ApiRoute]:
         """Return the routes under ``/api``; ``/api/shares`` is opencode's other name for ``/api/share``."""
@@ -171,6 +183,8 @@ class RestApi:
                     share + "/metadata",
                     GET=_reading("What a listing tells of a share", self._metadata, schemas.SessionIndex),
                 ),
+                self._route(share + "/export", GET=_exporting(self._files.export)),
+                self._route(share + "/parts/{part_id}/content", GET=_downloading(self._files.part_content)),
                 self._route(share + "/events", GET=_streaming(self._events)),
             ]
         return routes
@@ -336,6 +350,31 @@ def _streaming(handler: Handler) -> Operation:
         media_type="text/event-stream",
         events=schemas.Event,
         codes=(ErrorCode.INVALID_ARGUMENT, ErrorCode.RATE_LIMITED),
+    )
+
+
+def _exporting(handler: Handler) -> Operation:
+    return Operation(
+        summary="A share as a file",
+        handler=handler,
+        needs=Needs.LINK,
+        parameters=(_FORMAT,),
+        answers={200: "The file, as a download. Its media type is that of the format."},
+        media_type="application/json",
+        other_media_types=("text/markdown", "application/x-ndjson"),
+        codes=(ErrorCode.INVALID_ARGUMENT,),
+        has_etag=True,
+    )
+
+
+def _downloading(handler: Handler) -> Operation:
+    return Operation(
+        summary="The bytes of a file that a part, or an attachment of a tool's answer, holds",
+        handler=handler,
+        needs=Needs.LINK,
+        answers={200: "The file, as a download, by its media type."},
+        media_type="*/*",
+        has_etag=True,
     )
 
 

@@ -11,7 +11,7 @@ import msgspec
 from rpcshare import jsontext
 from rpcshare.shares.old_versions import Hold, OldVersions
 from rpcshare.shares.state import ShareState, WholeShare
-from rpcshare.shares.syncdata import Item, json_pieces, json_size, text_parts
+from rpcshare.shares.syncdata import Item, json_lines, json_lines_size, json_pieces, json_size, text_parts
 
 __all__ = ["Document", "Documents", "Form", "Version"]
 
@@ -25,6 +25,8 @@ class Form(StrEnum):
     AGENT_SESSION = "agent-session"
     SYNC_DATA = "sync-data"
     """A list of SyncData."""
+    SYNC_DATA_LINES = "sync-data-lines"
+    """SyncData, one a line."""
     METADATA = "metadata"
     """A SessionIndex."""
 
@@ -115,6 +117,10 @@ def _made(form: Form, version: Version, state: ShareState, old_versions: OldVers
         case Form.SYNC_DATA:
             items = state.items()
             size, pieces = json_size(items), partial(json_pieces, items)
+            return Document(version, form, size, pieces, held=partial(held, items))
+        case Form.SYNC_DATA_LINES:
+            items = state.items()
+            size, pieces = json_lines_size(items), partial(json_lines, items)
             return Document(version, form, size, pieces, held=partial(held, items))
         case Form.METADATA:
             text = jsontext.encode(state.index())

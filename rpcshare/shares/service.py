@@ -309,6 +309,23 @@ class ShareService:
             return await self._shares.transcript(share)
 
     @audited(Action.SHARE_READ, only_refusals=True)
+    async def document_and_transcript(self, caller: Caller, share_id: object) -> tuple[Document, Transcript]:
+        """Return a share as AgentSession, and as it is read from top to bottom. Raises SHARE_NOT_FOUND."""
+        async with self._reading(caller, share_id) as share:
+            transcript = await self._shares.transcript(share)
+            return share.document(Form.AGENT_SESSION), transcript
+
+    @audited(Action.SHARE_READ, only_refusals=True)
+    async def part(self, caller: Caller, share_id: object, part_id: str) -> bytes | None:
+        """Return a part, or the one that has an attachment of this id, as JSON; None if there is none.
+
+        Raises:
+            ShareError: SHARE_NOT_FOUND.
+        """
+        async with self._reading(caller, share_id) as share:
+            return await share.state.part(part_id)
+
+    @audited(Action.SHARE_READ, only_refusals=True)
     async def metadata(self, caller: Caller, share_id: object) -> SessionIndex:
         """Return what a listing tells of a share. Raises SHARE_NOT_FOUND."""
         async with self._reading(caller, share_id) as share:

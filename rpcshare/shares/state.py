@@ -23,6 +23,7 @@ __all__ = ["Content", "SessionIndex", "ShareState", "WholeShare", "listing_text"
 
 _ITEM_OVERHEAD = 260  # bytes of memory beside an item's own: three objects and their place in a dict
 _OUTLINED_AT_ONCE = 1000  # values of a sync that an outline takes in as it is applied
+_SEARCHED_AT_ONCE = 256  # parts between two pauses
 _INDEX_TEXT_LIMIT = 4096  # characters of a title in a listing
 
 
@@ -318,6 +319,22 @@ class ShareState:
             }
         )
 
+    async def part(self, part_id: str) -> bytes | None:
+        """Return the part of an id, or the one that has an attachment of it, as JSON; else None."""
+        key = jsontext.encode(part_id)
+        parts = self.content.parts
+        if (found := parts.get(key)) is not None:
+            return found[1]
+        bodies = [body for _, body in parts.values()]
+        async with LongWork() as work:
+            for start in range(0, len(bodies), _SEARCHED_AT_ONCE):
+                for body in bodies[start : start + _SEARCHED_AT_ONCE]:
+                    # No more is decoded than what may be it.
+                    if b'"attachments"' in body and key in body and _has_attachment(body, part_id):
+                        return body
+                await work.pause()
+        return None
+
     def items(self) -> tuple[Item, ...]:
         """Return the share as a list of SyncData, in their normal form: always with a session."""
         items = self.content.items()
@@ -378,6 +395,14 @@ class ShareState:
             session = jsontext.decode(body)
             self._titled = (body, listing_text(session.get("title")), listing_text(session.get("directory")))
         return self._titled[1:]
+
+
+def _has_attachment(body: bytes, part_id: str) -> bool:
+    part = jsontext.decode(body)
+    state = part.get("state") if isinstance(part, dict) else None
+    held = state.get("attachments") if isinstance(state, dict) else None
+    attachments = held if isinstance(held, list) else ()
+    return any(isinstance(each, dict) and each.get("id") == part_id for each in attachments)
 
 
 class WholeShare(NamedTuple):

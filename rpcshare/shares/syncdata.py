@@ -6,7 +6,7 @@ is encoded once, here: from then on it is bytes, in the log, in memory and in ev
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from functools import cached_property
 from itertools import chain
@@ -30,6 +30,8 @@ __all__ = [
     "checked_items",
     "joined",
     "json_elements",
+    "json_lines",
+    "json_lines_size",
     "json_pieces",
     "json_pieces_of",
     "json_size",
@@ -111,6 +113,27 @@ def json_pieces_of(lists: Iterable[tuple[Kind, Iterable[bytes]]]) -> Iterator[by
             yield b"}"
             opening = b","
     yield b"[]" if opening == b"[" else b"]"
+
+
+def json_lines(items: Iterable[Item]) -> Iterator[bytes]:
+    """Yield the pieces of the JSON texts of ``items`` as SyncData, one a line."""
+    for item in items:
+        start = b'{"type":"%b","data":' % item.kind.encode()
+        if item.kind in LISTS:
+            yield start + b"["
+            yield from joined(map(itemgetter(1), item.values))
+            yield b"]}\n"
+            continue
+        for _, body in item.values:
+            yield start
+            yield body
+            yield b"}\n"
+
+
+def json_lines_size(items: Sequence[Item]) -> int:
+    """Return how many bytes the pieces of :func:`json_lines` have."""
+    # The brackets and commas of the list are two more than its elements, and a line has an end.
+    return json_size(items) - 1 if items else 0
 
 
 def json_elements(items: Iterable[Item]) -> Iterator[jsontext.InParts]:

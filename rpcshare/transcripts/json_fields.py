@@ -51,7 +51,7 @@ def boolean(fields: JsonObject, name: str) -> bool:
 
 
 def milliseconds(value: object) -> int:
-    """Return a time, ISO 8601 or a number, in milliseconds since the epoch; 0 for any other value."""
+    """Return a time, ISO 8601 or milliseconds, in milliseconds since the epoch; 0 for any other value."""
     if isinstance(value, str):
         try:
             moment = datetime.fromisoformat(value)
@@ -59,7 +59,7 @@ def milliseconds(value: object) -> int:
             return 0
         time = moment.timestamp() * 1000 if moment.tzinfo is not None else 0
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        time = value if value > 1e11 else value * 1000  # seconds
+        time = value
     else:
         return 0
     return int(time) if 0 <= time <= _MAX_TIME else 0

@@ -12,7 +12,9 @@ __all__ = ["code_span", "line", "prose", "quoted"]
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _ESCAPES = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b\n]*(?:\x07|\x1b\\\\)?)")
 
-_FENCE = re.compile(r" {0,3}(?P<fence>`{3,}|~{3,})(?P<info>[^\n]*)")
+# At the beginning of a line a fence is in no list, and in no quote.
+_FENCE = re.compile(r"(?P<fence>`{3,}|~{3,})(?P<info>[^\n]*)")
+_ANY_FENCE = re.compile(r"`{3}|~{3}")
 _HEADING = re.compile(r"( {0,3})(#{1,6})(?=\s|$)")
 _UNDERLINE = re.compile(r"\s*(?:=+|-+)\s*")
 _DEFINITION = re.compile(r"( {0,3})\[(?=[^\]\n]*\]:)")
@@ -46,9 +48,13 @@ def code_span(text: str, limit: int = 300) -> str:
 
 
 def prose(text: str) -> str:
-    """Return Markdown that somebody wrote, to stand in a document."""
+    """Return Markdown that somebody wrote, to stand in a document.
+
+    Where a fence may be within a list, or does not end, it becomes a block quote, which ends with itself.
+    """
     made: list[str] = []
     fence = ""
+    is_nested = False
     for written in clean(text).split("\n"):
         match = _FENCE.match(written)
         if fence:
@@ -59,10 +65,10 @@ def prose(text: str) -> str:
             fence = match["fence"]
             made.append(written)
         else:
+            is_nested = is_nested or _ANY_FENCE.search(written) is not None
             made.append(_line_of_prose(written))
-    if fence:
-        made.append(fence)
-    return "\n".join(made).strip("\n")
+    whole = "\n".join(made).strip("\n")
+    return quoted(whole) if fence or is_nested else whole
 
 
 def quoted(text: str) -> str:

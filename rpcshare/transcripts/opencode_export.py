@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 
 from rpcshare import jsontext
-from rpcshare.transcripts.json_fields import JsonObject, milliseconds, obj, text
+from rpcshare.transcripts.json_fields import JsonObject, milliseconds, obj, objects, text
 from rpcshare.transcripts.turns import Turn, Turns
 
 __all__ = ["export_pieces"]
@@ -120,6 +120,7 @@ class _Completed(msgspec.Struct, tag_field="status", tag="completed"):
     title: str
     metadata: dict[str, msgspec.Raw]
     time: _Times
+    attachments: list[_File] | None = None
 
 
 class _Failed(msgspec.Struct, tag_field="status", tag="error"):
@@ -292,12 +293,7 @@ class _Exporter:
         if _fits(_is_part, body):
             return body
         fields = _object(body)
-        made = {
-            **fields,
-            "id": _named("prt", text(fields, "id")),
-            "sessionID": self._session_id,
-            "messageID": self._message_id,
-        }
+        made = {**fields, **self._ids(fields)}
         match text(fields, "type"):
             case "text":
                 made["text"] = text(fields, "text")
@@ -347,7 +343,26 @@ class _Exporter:
         output = state.get("output")
         shown = output if isinstance(output, str) else "" if output is None else jsontext.indented(output)
         made |= {"status": "completed", "output": shown}
-        return made | {"title": text(state, "title"), "metadata": obj(state, "metadata")}
+        made |= {"title": text(state, "title"), "metadata": obj(state, "metadata")}
+        if "attachments" in made:
+            made["attachments"] = [self._attachment(each) for each in objects(made["attachments"])]
+        return made
+
+    def _attachment(self, file: JsonObject) -> JsonObject:
+        return {
+            **file,
+            **self._ids(file),
+            "type": "file",
+            "mime": text(file, "mime") or "application/octet-stream",
+            "url": text(file, "url"),
+        }
+
+    def _ids(self, fields: JsonObject) -> JsonObject:
+        return {
+            "id": _named("prt", text(fields, "id")),
+            "sessionID": self._session_id,
+            "messageID": self._message_id,
+        }
 
 
 def _strings(fields: JsonObject, *names: str) -> JsonObject:

@@ -26,6 +26,7 @@ ITEMS = [
         "data": {"id": "msg_1", "role": "assistant", "sessionID": "s", "time": {"created": 1}},
     },
     {"type": "part", "data": {"id": "prt_1", "messageID": "msg_1", "type": "text", "text": "said in public"}},
+    {"type": "part", "data": {"id": "prt_file", "type": "file", "mime": "text/plain", "url": "data:,kept"}},
 ]
 
 

@@ -75,6 +75,7 @@ class Request:
     """What is sent, as JSON, or as a form to a page."""
     share: str = ""
     """``of``: it is about one; ``ends``: and is the end of it."""
+    query: str = ""
     status: int = 200
     """When it is done."""
     kind: str = "json"
@@ -205,6 +206,8 @@ _API_OF_SHARES = {
     ),
     "GET /api/share/{share_id}/data": Request("read", share="of"),
     "GET /api/share/{share_id}/metadata": Request("read", share="of"),
+    "GET /api/share/{share_id}/export": Request("read", share="of", query="?format=json"),
+    "GET /api/share/{share_id}/parts/{part_id}/content": Request("read", share="of", kind="bytes"),
     "GET /api/share/{share_id}/events": Request("read", share="of", kind="stream"),
 }
 

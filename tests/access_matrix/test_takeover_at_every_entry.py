@@ -84,7 +84,7 @@ def test_a_session_id_is_no_way_to_a_share(run: MatrixRun, thief: str, entry: st
                 assert client.request(
                     method, url, json={**shown, "data": []} if of_share == "/sync" else shown
                 ).status_code in (401, 403)
-    assert parts(asker, share) == ["prt_1"]
+    assert parts(asker, share) == ["prt_1", "prt_file"]
 
 
 def parts(asker: Asker, share: Made) -> list[str]:

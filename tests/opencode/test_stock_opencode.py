@@ -257,3 +257,59 @@ def test_a_certificate_of_a_private_ca_is_good_once_opencode_has_the_ca(
         finished = Opencode(home, provider, config=config, env=env).run("--share", "Please [scenario:hello]")
         trusted = ssl.create_default_context(cafile=certs / "ca.pem")
         assert httpx.get(link_in(finished.stderr, server.url), verify=trusted).status_code == 200
+
+
+def exported(opencode: Opencode, session_id: str) -> dict[str, Any]:
+    whole: dict[str, Any] = json.loads(opencode.command("export", session_id).stdout)
+    return whole
+
+
+def imported(opencode: Opencode, file: Path) -> str:
+    """Import a file, and return the id of the session that it holds."""
+    finished = opencode.command("import", str(file))
+    found = re.search(r"Imported session: (\S+)", finished.stdout)
+    assert found is not None, finished.stdout + finished.stderr
+    return found[1]
+
+
+def pushed_and_pulled(server: RunningServer, file: Path, *arguments: str) -> Path:
+    """Share a session from a file, fetch it as opencode's own, and return where that is."""
+    access = ("--url", server.url, "--token", server.token)
+    url = rpcshare("push", str(file), *arguments, *access).strip()
+    pulled = file.with_name("pulled.json")
+    rpcshare("pull", url, "--format", "opencode", "-o", str(pulled), *access)
+    return pulled
+
+
+def test_an_export_comes_back_from_a_share_as_it_was(
+    api: Api, home: Path, provider: Provider, server: RunningServer, tmp_path: Path
+) -> None:
+    session_id = new_session(api, "edit", "reason", "tools", "unicode")
+    attached = {"parts": [*prompt("Please [scenario:hello]")["parts"], TEXT_FILE]}
+    api.post(f"/session/{session_id}/message", attached)
+    before = exported(Opencode(home, provider), session_id)
+    file = tmp_path / "session.json"
+    file.write_text(json.dumps(before))
+    pulled = pushed_and_pulled(server, file, f"{session_id}again")
+    elsewhere = Opencode(tmp_path, provider)
+    assert imported(elsewhere, pulled) == session_id
+    assert exported(elsewhere, session_id) == before
+
+
+TRANSCRIPTS = Path(__file__).parents[1] / "fixtures" / "transcripts"
+
+
+@pytest.mark.parametrize("name", ["claude-code.jsonl", "codex.jsonl", "gemini-session.json"])
+def test_another_agent_s_transcript_can_be_imported(
+    name: str, provider: Provider, server: RunningServer, tmp_path: Path
+) -> None:
+    file = tmp_path / name
+    file.write_bytes((TRANSCRIPTS / name).read_bytes())
+    pulled = pushed_and_pulled(server, file)
+    elsewhere = Opencode(tmp_path, provider)
+    session = exported(elsewhere, imported(elsewhere, pulled))
+    (expected,) = [json.loads(pulled.read_text())["messages"]]
+    assert [message["info"]["id"] for message in session["messages"]] == [
+        message["info"]["id"] for message in expected
+    ]
+    assert [message["parts"] for message in session["messages"]] == [message["parts"] for message in expected]
