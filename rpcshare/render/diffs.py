@@ -1,18 +1,19 @@
 """Changes to files: read from a patch, or found by comparing, and laid out in one or two columns."""
 
-import re
 from collections.abc import Iterable, Iterator
 from difflib import Match, SequenceMatcher
 from itertools import accumulate, groupby
 from typing import ClassVar
 
 import msgspec
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from rpcshare.render.blocks import Block, Bounds
 from rpcshare.render.figures import plural
+from rpcshare.render.highlighting import CodeLine, coloured_lines, language_of
 from rpcshare.render.lenient_json import Fields
 from rpcshare.render.safe_text import plain
+from rpcshare.transcripts.unified_patch import FilePatch, PatchHunk, read_patch
 
 __all__ = ["DiffBlock", "Hunk", "Row", "compared", "diff_of_file", "patched"]
 
@@ -22,9 +23,9 @@ _CONTEXT = 3
 _LARGEST = 100  # times as many characters as are shown of it: what is looked at
 _MAX_MARKED = 400  # characters of a line in which the changed words are marked
 
-_HUNK = re.compile(r"@@ -(\d{1,9})(?:,\d{1,9})? \+(\d{1,9})(?:,\d{1,9})? @@ ?(.*)")
-
 Line = tuple[str, str]  # "+", "-" or " ", and what follows it
+NumberedLine = tuple[str, int, int, CodeLine]  # sign, old and new number, content
+Numbered = list[NumberedLine]
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -52,7 +53,7 @@ class DiffBlock(Block, frozen=True):
     form: ClassVar[str] = "diff"
     file: str
     status: str
-    """``added``, ``deleted``, ``modified``."""
+    """``added``, ``deleted``, ``renamed``, ``copied``, ``modified``."""
     additions: int
     deletions: int
     hunks: list[Hunk]
@@ -77,28 +78,118 @@ def diff_of_file(diff: Fields, bounds: Bounds, *, is_split: bool = False) -> Dif
         block = compared(file, before, after, bounds, is_split=is_split)
     additions, deletions = diff.number("additions"), diff.number("deletions")
     status = diff.line("status")
-    return msgspec.structs.replace(
+    block = msgspec.structs.replace(
         block,
         additions=block.additions if additions is None else diff.natural("additions"),
         deletions=block.deletions if deletions is None else diff.natural("deletions"),
-        status=status if status in ("added", "deleted", "modified") else block.status,
+        status=status if status in _STATUSES else block.status,
     )
+    if block.hunks or block.cut or (patch and block.remark):
+        remarks = [block.remark]
+    else:
+        remarks = [block.remark or _without_lines(block.status, block.additions + block.deletions)]
+    if (source := diff.line("from")) and block.status == "renamed" and "Renamed" not in block.remark:
+        remarks.insert(0, f"Renamed from {source}.")
+    if diff.flag("isExcerpt"):
+        remarks.append("Line numbers count from where the edit begins: what it did to the file is not told.")
+    return msgspec.structs.replace(block, remark=" ".join(filter(None, remarks)))
+
+
+_STATUSES = ("added", "deleted", "modified", "renamed", "copied")
+
+
+def _without_lines(status: str, changed: int) -> str:
+    """Return what is said of a file of which there are no lines."""
+    if changed:
+        return "Which lines were changed was not shared."
+    said = {
+        "added": "A new file without lines: it is empty, or binary.",
+        "deleted": "Deleted; it was empty, or binary.",
+        "renamed": "Its content stayed as it was.",
+        "copied": "Its content stayed as it was.",
+    }
+    return said.get(status, "No lines to show: the file is binary, or only its mode or time changed.")
 
 
 def patched(file: str, patch: str, bounds: Bounds, *, is_split: bool = False) -> DiffBlock:
-    """Return a unified patch of one file."""
-    lines = patch.split("\n")
-    hunks: list[tuple[str, int, int, list[Line]]] = []
-    for line in lines:
-        if match := _HUNK.match(line):
-            hunks.append((match[3], int(match[1]), int(match[2]), []))
-        elif hunks and line[:1] in ("+", "-", " ") and line:
-            hunks[-1][3].append((line[0], line[1:]))
-        elif not file and line.startswith("+++ "):
-            file = plain(line[4:]).strip()[:300].removeprefix("b/")
-    if not hunks and patch.strip():
-        hunks = [("", 1, 1, [(line[0], line[1:]) for line in lines if line[:1] in ("+", "-", " ") and line])]
-    return _block(file, hunks, bounds, is_split=is_split)
+    """Return a unified patch of one file; of several, the one of that name, or the first."""
+    files = read_patch(patch)
+    name = file.replace("\\", "/")
+    held = next((each for each in files if name and each.path.replace("\\", "/").endswith(name)), None)
+    held = held or (files[0] if files else FilePatch())
+    if not held.hunks and patch.strip() and len(files) <= 1 and not (held.status or held.is_binary):
+        lines = [
+            (line[0], line[1:])
+            for line in patch.split("\n")
+            if line[:1] in ("+", "-", " ") and line and not line.startswith(("--- ", "+++ "))
+        ]
+        held.hunks = [PatchHunk("", 1, 1, lines)] if lines else []
+    hunks = [(each.heading, each.old_start, each.new_start, each.lines) for each in held.hunks]
+    block = _block(
+        file or plain(held.path).strip()[:300], _line_endings_off(hunks), bounds, is_split=is_split
+    )
+    status = held.status or ("modified" if held.old_mode else block.status)
+    remark = " ".join(_said(held, block))
+    return msgspec.structs.replace(block, status=status, remark=remark)
+
+
+Hunks = list[tuple[str, int, int, list[Line]]]
+
+
+def _line_endings_off(hunks: Hunks) -> Hunks:
+    """Return lines without the carriage returns that end them: :func:`_said` tells of those that changed."""
+    return [
+        (heading, old, new, [(sign, text.removesuffix("\r")) for sign, text in lines])
+        for heading, old, new, lines in hunks
+    ]
+
+
+def _said(file: FilePatch, block: DiffBlock) -> Iterator[str]:  # noqa: C901 -- one branch a kind
+    """Yield what a patch does to a file beside its lines."""
+    if file.status in ("renamed", "copied") and file.old_path:
+        yield f"{file.status.title()} from {plain(file.old_path)[:300]}."
+    if file.old_mode and file.new_mode:
+        yield f"{_mode_change(file.old_mode, file.new_mode)}."
+    if file.is_binary:
+        yield "A binary file."
+    elif not file.hunks and file.status == "added":
+        yield "A new, empty file."
+    elif not file.hunks and file.status == "deleted":
+        yield "Deleted; it was empty."
+    elif not file.hunks and file.status in ("renamed", "copied"):
+        yield "Its content stayed as it was."
+    elif not file.hunks and not file.old_mode:
+        yield _without_lines(block.status, 0)
+    if ending := _ending_change(file):
+        yield f"Only the line endings changed, {ending}."
+    old, new = file.old_ends_without_newline, file.new_ends_without_newline
+    if old and new:
+        yield "No newline at the end of the file."
+    elif new:
+        yield "No newline at the end of the new version." if file.deletions else "No newline at the end."
+    elif old:
+        yield "The old version had no newline at its end."
+
+
+def _mode_change(old: str, new: str) -> str:
+    if (old[:3], old[-3:], new[:3], new[-3:]) == ("100", "644", "100", "755"):
+        return "Made executable"
+    if (old[:3], old[-3:], new[:3], new[-3:]) == ("100", "755", "100", "644"):
+        return "Made not executable"
+    return f"Mode changed from {plain(old)[:12]} to {plain(new)[:12]}"
+
+
+def _ending_change(file: FilePatch) -> str:
+    """Return how line endings changed, if nothing else did."""
+    lines = [line for hunk in file.hunks for line in hunk.lines]
+    old = [text for sign, text in lines if sign == "-"]
+    new = [text for sign, text in lines if sign == "+"]
+    if not old or len(old) != len(new) or old == new:
+        return ""
+    if [text.removesuffix("\r") for text in old] != [text.removesuffix("\r") for text in new]:
+        return ""
+    had, has = (sum(text.endswith("\r") for text in side) for side in (old, new))
+    return "from CRLF to LF" if had > has else "from LF to CRLF"
 
 
 def compared(file: str, before: str, after: str, bounds: Bounds, *, is_split: bool = False) -> DiffBlock:
@@ -130,7 +221,8 @@ def _block(
                 break
             kept.append((sign, plain(text)))
         room -= len(kept)
-        numbered = list(_numbered(kept, old_start, new_start))
+        language = language_of(file) if bounds.has_colours else ""
+        numbered = list(_numbered(_coloured(kept, language), old_start, new_start))
         rows = list(_split(numbered) if is_split else _marked(numbered))
         if rows:
             shown.append(Hunk(plain(heading)[:200], rows))
@@ -150,7 +242,6 @@ def _block(
         deletions,
         shown,
         is_split,
-        remark="" if total else "No lines changed.",
         cut=plural(total, "line") if kept_lines < total else "",
     )
 
@@ -240,14 +331,26 @@ def _same(lines: list[str]) -> list[Line]:
     return [(" ", line) for line in lines]
 
 
-def _numbered(lines: Iterable[Line], old: int, new: int) -> Iterator[tuple[str, int, int, str]]:
+def _coloured(lines: list[Line], language: str) -> list[tuple[str, CodeLine]]:
+    """Return lines with their tokens: each side is read as one text, for tokens may span lines."""
+    old = iter(coloured_lines([text for sign, text in lines if sign != "+"], language))
+    new = iter(coloured_lines([text for sign, text in lines if sign != "-"], language))
+    made = []
+    for sign, _ in lines:
+        before = next(old) if sign != "+" else None
+        after = next(new) if sign != "-" else None
+        made.append((sign, after if after is not None else before or CodeLine([])))
+    return made
+
+
+def _numbered(lines: Iterable[tuple[str, CodeLine]], old: int, new: int) -> Iterator[NumberedLine]:
     for sign, text in lines:
         yield sign, old if sign != "+" else 0, new if sign != "-" else 0, text
         old += sign != "+"
         new += sign != "-"
 
 
-def _marked(lines: Iterable[tuple[str, int, int, str]]) -> Iterator[Row]:
+def _marked(lines: Iterable[NumberedLine]) -> Iterator[Row]:
     """Yield rows for one column; in a line that replaces one other, what differs is marked."""
     for removed, added, same in _runs(lines):
         pairs = _pairs(removed, added)
@@ -256,10 +359,10 @@ def _marked(lines: Iterable[tuple[str, int, int, str]]) -> Iterator[Row]:
         for (sign, old, new, _), (_, text) in zip(added, pairs, strict=False):
             yield Row(sign, old, new, text, text)
         for sign, old, new, written in same:
-            yield Row(sign, old, new, escape(written), escape(written))
+            yield Row(sign, old, new, written.html(), written.html())
 
 
-def _split(lines: Iterable[tuple[str, int, int, str]]) -> Iterator[Row]:
+def _split(lines: Iterable[NumberedLine]) -> Iterator[Row]:
     """Yield rows for two columns."""
     for removed, added, same in _runs(lines):
         for index, (old_text, new_text) in enumerate(_pairs(removed, added)):
@@ -267,13 +370,10 @@ def _split(lines: Iterable[tuple[str, int, int, str]]) -> Iterator[Row]:
             new = added[index][2] if index < len(added) else 0
             yield Row("~" if old and new else "-" if old else "+", old, new, old_text, new_text)
         for sign, old, new, written in same:
-            yield Row(sign, old, new, escape(written), escape(written))
+            yield Row(sign, old, new, written.html(), written.html())
 
 
-Numbered = list[tuple[str, int, int, str]]
-
-
-def _runs(lines: Iterable[tuple[str, int, int, str]]) -> Iterator[tuple[Numbered, Numbered, Numbered]]:
+def _runs(lines: Iterable[NumberedLine]) -> Iterator[tuple[Numbered, Numbered, Numbered]]:
     """Yield (removed, added, unchanged) lines that belong together."""
     for is_same, group in groupby(lines, lambda line: line[0] == " "):
         run = list(group)
@@ -287,17 +387,18 @@ def _pairs(removed: Numbered, added: Numbered) -> list[tuple[Markup, Markup]]:
     is_paired = len(removed) == len(added)
     pairs = []
     for index in range(max(len(removed), len(added))):
-        old = removed[index][3] if index < len(removed) else ""
-        new = added[index][3] if index < len(added) else ""
-        pairs.append(_with_marks(old, new) if is_paired else (escape(old), escape(new)))
+        old = removed[index][3] if index < len(removed) else CodeLine([])
+        new = added[index][3] if index < len(added) else CodeLine([])
+        pairs.append(_with_marks(old, new) if is_paired else (old.html(), new.html()))
     return pairs
 
 
-def _with_marks(old: str, new: str) -> tuple[Markup, Markup]:
+def _with_marks(before: CodeLine, after: CodeLine) -> tuple[Markup, Markup]:
     """Return a line before and after a change, with what lies between what they share in ``<mark>``."""
+    old, new = before.text, after.text
     shortest = min(len(old), len(new))
     if max(len(old), len(new)) > _MAX_MARKED:
-        return escape(old), escape(new)
+        return before.html(), after.html()
     start = 0
     while start < shortest and old[start] == new[start]:
         start += 1
@@ -305,11 +406,5 @@ def _with_marks(old: str, new: str) -> tuple[Markup, Markup]:
     while end < shortest - start and old[-1 - end] == new[-1 - end]:
         end += 1
     if start + end < max(len(old), len(new)) // 4:  # nearly all differs
-        return escape(old), escape(new)
-    return _mark(old, start, end), _mark(new, start, end)
-
-
-def _mark(line: str, start: int, end: int) -> Markup:
-    middle = line[start : len(line) - end]
-    marked = Markup("<mark>{}</mark>").format(middle) if middle else Markup()
-    return escape(line[:start]) + marked + escape(line[len(line) - end :])
+        return before.html(), after.html()
+    return before.html(start, len(old) - end), after.html(start, len(new) - end)

@@ -12,6 +12,7 @@ from rpcshare.render.blocks import Block, Bounds, Note
 from rpcshare.render.highlighting import language_of
 from rpcshare.render.lenient_json import Fields
 from rpcshare.render.tools import ToolCall, view_of_tool
+from rpcshare.transcripts.opencode_changes import short_path
 
 __all__ = ["PartView", "view_of_part"]
 
@@ -184,7 +185,7 @@ def _patch(part: _Part) -> PartView:
 
 
 def _short(path: str, directory: str) -> str:
-    return path.removeprefix(directory.rstrip("/") + "/") if len(directory) > 1 else path
+    return short_path(path, directory)
 
 
 def _agent(part: _Part) -> PartView:

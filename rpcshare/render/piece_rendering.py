@@ -12,6 +12,7 @@ from rpcshare.render.lenient_json import Fields
 from rpcshare.render.parts import PartView, view_of_part
 from rpcshare.render.pieces import Cause, Detail, FilePiece, PartPiece, Piece
 from rpcshare.render.templating import page_templates
+from rpcshare.transcripts.opencode_changes import short_path
 
 __all__ = ["PieceRendering"]
 
@@ -46,9 +47,7 @@ class PieceRendering:
                 return self._draw_part(view, piece.index, piece.address)
             case FilePiece():
                 block = diff_of_file(Fields.decode(piece.body), bounds, is_split=piece.is_split)
-                file = block.file
-                if len(piece.directory) > 1:
-                    file = file.removeprefix(piece.directory.rstrip("/") + "/")
+                file = short_path(block.file, piece.directory)
                 block = msgspec.structs.replace(block, file=file, remark=remark or block.remark)
                 layout = "&layout=split" if piece.is_split else ""
                 address = "" if piece.is_whole else f"?view=changes{layout}&file={piece.number}"

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from rpcshare.render import figures
 from rpcshare.render.anchors import anchor
 from rpcshare.render.assets import Assets
+from rpcshare.render.changed_files import changed_files
 from rpcshare.render.lenient_json import Fields
 from rpcshare.render.messages import MessageView, anchor_of, facts_of, prompt_of, view_of_message
 from rpcshare.render.pagination import Chunk, Place, Run, chunk_of, place_of
@@ -179,13 +180,14 @@ class Pages:
         """
         session = view_of_session(transcript)
         first, number = (start, FILES_PER_PAGE) if file is None else (file, 1)
-        if not 1 <= first <= max(1, session.files):
+        files = changed_files(transcript)
+        if not 1 <= first <= max(1, len(files)):
             return None
         directory = directory_of(transcript)
         is_whole = file is not None
         pieces: list[Piece] = [
-            FilePiece(each.body, directory, place, is_split, is_whole)
-            for place, each in enumerate(transcript.files[first - 1 : first - 1 + number], first)
+            FilePiece(each.body(), directory, place, is_split, is_whole)
+            for place, each in enumerate(files[first - 1 : first - 1 + number], first)
         ]
 
         def render(drawn: Mapping[Piece, Markup]) -> str:
@@ -196,7 +198,7 @@ class Pages:
                 share_id=transcript.share_id,
                 sync_count=transcript.sync_count,
                 files=[drawn[piece] for piece in pieces],
-                more_files=0 if is_whole else session.files - (first - 1) - len(pieces),
+                more_files=0 if is_whole else len(files) - (first - 1) - len(pieces),
                 offset=first - 1,
                 next_start=first + len(pieces),
                 is_split=is_split,

@@ -3,9 +3,10 @@
 import msgspec
 
 from rpcshare.render import figures
+from rpcshare.render.changed_files import ChangedFile, changed_files
 from rpcshare.render.lenient_json import Fields
 from rpcshare.render.messages import MessageFacts, anchor_of, facts_of, prompt_of
-from rpcshare.shares.outline import FileEntry, Transcript
+from rpcshare.shares.outline import Transcript
 
 __all__ = [
     "FILES_PER_PAGE",
@@ -51,14 +52,6 @@ class Prompt(msgspec.Struct, frozen=True):
     text: str
 
 
-class _Counts(msgspec.Struct):
-    additions: object = None
-    deletions: object = None
-
-
-_decode_counts = msgspec.json.Decoder(_Counts).decode
-
-
 def view_of_session(transcript: Transcript) -> SessionView:
     """Return what stands above the messages."""
     session = Fields.decode(transcript.session)
@@ -68,7 +61,7 @@ def view_of_session(transcript: Transcript) -> SessionView:
     updated = max(time.number("updated") or 0.0, transcript.last_updated)
     models = list(dict.fromkeys(each.model for each in facts if each.model and each.role == "assistant"))
     total = _total(session, facts)
-    counts = [_counts(file) for file in transcript.files]
+    files, additions, deletions = _changes(session, changed_files(transcript))
     title = session.line("title") or "Untitled session"
     directory = session.line("directory")
     said = [figures.plural(len(facts), "message")]
@@ -91,9 +84,9 @@ def view_of_session(transcript: Transcript) -> SessionView:
         created_iso=figures.iso_time(created),
         updated=figures.moment(updated),
         updated_iso=figures.iso_time(updated),
-        files=len(counts),
-        additions=sum(additions for additions, _ in counts),
-        deletions=sum(deletions for _, deletions in counts),
+        files=files,
+        additions=additions,
+        deletions=deletions,
         version=session.line("version", limit=20),
     )
 
@@ -147,17 +140,12 @@ def _total(session: Fields, facts: list[MessageFacts]) -> MessageFacts:
     )
 
 
-def _counts(file: FileEntry) -> tuple[int, int]:
-    known: tuple[int, int] | None = file.__dict__.get("counts")
-    if known is None:
-        try:
-            counts = _decode_counts(file.body)
-            fields = Fields({"+": counts.additions, "-": counts.deletions})
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            diff = Fields.decode(file.body)
-            fields = Fields({"+": diff.value("additions"), "-": diff.value("deletions")})
-        known = file.__dict__["counts"] = (fields.natural("+"), fields.natural("-"))
-    return known
+def _changes(session: Fields, files: list[ChangedFile]) -> tuple[int, int, int]:
+    """Return how many files were changed, and lines: the session's own count where the files agree."""
+    summary = session.fields("summary")
+    if not files or (summary.natural("files") == len(files) and any(file.kind for file in files)):
+        return summary.natural("files"), summary.natural("additions"), summary.natural("deletions")
+    return len(files), sum(file.additions for file in files), sum(file.deletions for file in files)
 
 
 def _names(transcript: Transcript, models: list[str]) -> str:

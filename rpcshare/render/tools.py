@@ -7,10 +7,11 @@ import msgspec
 
 from rpcshare.render import blocks, code_and_prose
 from rpcshare.render.blocks import Block, Bounds, Checklist, Fold, Note, Table
-from rpcshare.render.diffs import compared, diff_of_file, patched
+from rpcshare.render.diffs import DiffBlock, diff_of_file
 from rpcshare.render.figures import plural
 from rpcshare.render.highlighting import language_of
 from rpcshare.render.lenient_json import Fields
+from rpcshare.transcripts.opencode_changes import changes_of_tool, short_path
 
 __all__ = ["ToolCall", "ToolView", "view_of_tool"]
 
@@ -38,7 +39,7 @@ class ToolCall(msgspec.Struct, frozen=True):
 
     def short(self, path: str) -> str:
         """Return a file name as it is seen from the session's directory."""
-        return path.removeprefix(self.directory.rstrip("/") + "/") if len(self.directory) > 1 else path
+        return short_path(path, self.directory)
 
 
 class ToolView(msgspec.Struct, frozen=True):
@@ -134,26 +135,13 @@ def _edit(call: ToolCall) -> ToolView:
 
 
 def _edits(call: ToolCall, path: str) -> list[Block]:
-    results = [call.metadata, *call.metadata.all_fields("results"), *call.metadata.all_fields("files")]
+    diffs = changes_of_tool(call.name, call.input.whole, call.metadata.whole)
     found: list[Block] = []
-    for result in results[:_MAX_DIFFS]:
-        file_diff = result.fields("filediff")
-        if file_diff:
-            block = diff_of_file(file_diff, call.bounds)
-            found.append(msgspec.structs.replace(block, file=call.short(block.file)))
-        elif patch := result.raw("diff", "patch"):
-            file = call.short(result.line("relativePath", "filePath", "file") or path)
-            found.append(patched(file, patch, call.bounds))
-    if found:
-        return found
-    edits = [call.input, *call.input.all_fields("edits")]
-    for edit in edits[:_MAX_DIFFS]:
-        old, new = (
-            edit.raw("oldString", "old_string", "oldText"),
-            edit.raw("newString", "new_string", "newText"),
-        )
-        if old or new:
-            found.append(compared(path, old, new, call.bounds))
+    for diff in diffs[:_MAX_DIFFS]:
+        block = diff_of_file(Fields(diff), call.bounds)
+        found.append(msgspec.structs.replace(block, file=call.short(block.file or path)))
+    if len(diffs) > _MAX_DIFFS:
+        found.append(Note(f"and {plural(len(diffs) - _MAX_DIFFS, 'more file')}"))
     return found
 
 
@@ -163,7 +151,15 @@ def _patch(call: ToolCall) -> ToolView:
         shown = code_and_prose.code(
             call.input.raw("patchText", "patch", "input"), call.bounds, language="diff"
         )
-    return ToolView("pencil", "Patch", call.title, "", [*shown, *_diagnostics(call)], is_open=True)
+    return ToolView(
+        "pencil", "Patch", _files_of(shown) or call.title, "", [*shown, *_diagnostics(call)], is_open=True
+    )
+
+
+def _files_of(shown: list[Block]) -> str:
+    names = [block.file for block in shown if isinstance(block, DiffBlock)]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def _diagnostics(call: ToolCall) -> list[Block]:

@@ -46,7 +46,7 @@ SAID = {
     "prt_0206": "**/*.py",
     "prt_0207": "tests/",
     "prt_0208": "src/ledger.py",
-    "prt_0302": "raise ValueError",
+    "prt_0302": '<span class="k">raise</span> <span class="ne">ValueError</span>',
     "prt_0303": "1 problem reported",
     "prt_0304": "Exit status 1",
     "prt_0305": 'href="https://docs.python.org/3/library/decimal.html"',
