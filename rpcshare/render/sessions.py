@@ -3,7 +3,7 @@
 import msgspec
 
 from rpcshare.render import figures
-from rpcshare.render.changed_files import ChangedFile, changed_files
+from rpcshare.render.changed_files import changed_files
 from rpcshare.render.lenient_json import Fields
 from rpcshare.render.messages import MessageFacts, anchor_of, facts_of, prompt_of
 from rpcshare.shares.outline import Transcript
@@ -61,7 +61,7 @@ def view_of_session(transcript: Transcript) -> SessionView:
     updated = max(time.number("updated") or 0.0, transcript.last_updated)
     models = list(dict.fromkeys(each.model for each in facts if each.model and each.role == "assistant"))
     total = _total(session, facts)
-    files, additions, deletions = _changes(session, changed_files(transcript))
+    files, additions, deletions = _changes(session, transcript)
     title = session.line("title") or "Untitled session"
     directory = session.line("directory")
     said = [figures.plural(len(facts), "message")]
@@ -140,11 +140,15 @@ def _total(session: Fields, facts: list[MessageFacts]) -> MessageFacts:
     )
 
 
-def _changes(session: Fields, files: list[ChangedFile]) -> tuple[int, int, int]:
-    """Return how many files were changed, and lines: the session's own count where the files agree."""
+def _changes(session: Fields, transcript: Transcript) -> tuple[int, int, int]:
+    """Return how many files were changed, and lines added and removed.
+
+    The session's own count is taken where it has one, so that not every part has to be read for it.
+    """
     summary = session.fields("summary")
-    if not files or (summary.natural("files") == len(files) and any(file.kind for file in files)):
+    if not transcript.files and summary.natural("files"):
         return summary.natural("files"), summary.natural("additions"), summary.natural("deletions")
+    files = changed_files(transcript)
     return len(files), sum(file.additions for file in files), sum(file.deletions for file in files)
 
 

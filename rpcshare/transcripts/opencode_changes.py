@@ -22,8 +22,8 @@ __all__ = ["changes_of_message", "changes_of_part", "changes_of_tool", "short_pa
 
 _EDITING = frozenset({"edit", "write", "multiedit", "patch", "apply_patch"})
 _STATUSES = {"add": "added", "delete": "deleted", "move": "renamed", "update": "modified"}
-# What stands in the body of every part and message that may tell of a change.
-_MARKS_OF_PART = (b'"filediff"', b'"diff"', b'"patch"', b'"patchText"', b'"newString"', b'"content"')
+# One of them stands in the body of every part that may tell of a change: most parts need not be decoded.
+_MARKS_OF_PART = tuple(b'"%b"' % name.encode() for name in sorted(_EDITING))
 
 
 def changes_of_part(body: bytes) -> list[JsonObject]:
