@@ -21,6 +21,7 @@ __all__ = [
     "Block",
     "Bounds",
     "Checklist",
+    "Choices",
     "Code",
     "Fold",
     "Note",
@@ -108,6 +109,15 @@ class Checklist(Block, frozen=True):
 
     form = "checklist"
     items: list[tuple[str, str]]
+
+
+class Choices(Block, frozen=True):
+    """A question with its answers: (label, description, whether it was chosen)."""
+
+    form = "choices"
+    header: str
+    question: str
+    items: list[tuple[str, str, bool]]
 
 
 class Table(Block, frozen=True):

@@ -405,6 +405,6 @@ def _with_marks(before: CodeLine, after: CodeLine) -> tuple[Markup, Markup]:
     end = 0
     while end < shortest - start and old[-1 - end] == new[-1 - end]:
         end += 1
-    if start + end < max(len(old), len(new)) // 4:  # nearly all differs
+    if not start + end or start + end < max(len(old), len(new)) // 4:  # nearly all differs
         return before.html(), after.html()
     return before.html(start, len(old) - end), after.html(start, len(new) - end)

@@ -116,7 +116,7 @@ def _tool(part: _Part) -> PartView:
         is_code=view.icon in ("file", "pencil", "search"),
         link=view.link,
         detail=view.detail,
-        status=_STATUSES.get(status, ""),
+        status="error" if view.has_failed else _STATUSES.get(status, ""),
         duration=figures.duration(time.number("start"), time.number("end")),
         is_open=view.is_open or status == "error",
     )

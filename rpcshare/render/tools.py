@@ -5,18 +5,28 @@ from collections.abc import Callable
 
 import msgspec
 
+from rpcshare import jsontext
 from rpcshare.render import blocks, code_and_prose
-from rpcshare.render.blocks import Block, Bounds, Checklist, Fold, Note, Table
+from rpcshare.render.blocks import Block, Bounds, Checklist, Choices, Fold, Note, Table
 from rpcshare.render.diffs import DiffBlock, diff_of_file
 from rpcshare.render.figures import plural
 from rpcshare.render.highlighting import language_of
 from rpcshare.render.lenient_json import Fields
+from rpcshare.render.safe_text import clean, plain
 from rpcshare.transcripts.opencode_changes import changes_of_tool, short_path
+from rpcshare.transcripts.opencode_tools import (
+    problems_of_files,
+    questions_of_call,
+    read_result,
+    task_result,
+)
 
 __all__ = ["ToolCall", "ToolView", "view_of_tool"]
 
 _MAX_DIFFS = 20
 _MAX_TODOS = 200
+_MAX_PROBLEMS = 20
+_MAX_JSON = 200_000  # characters
 
 
 class ToolCall(msgspec.Struct, frozen=True):
@@ -53,6 +63,8 @@ class ToolView(msgspec.Struct, frozen=True):
     blocks: list[Block] = []
     is_open: bool = False
     link: str = ""
+    has_failed: bool = False
+    """Whether the call failed although its status says nothing of it."""
 
 
 def view_of_tool(call: ToolCall) -> ToolView:
@@ -74,40 +86,18 @@ def _shell(call: ToolCall) -> ToolView:
     return ToolView("terminal", "Shell", title, blocks=shown, is_open=True)
 
 
-_NUMBERED = re.compile(r"^ {0,6}0{0,5}(\d{1,7})(?:\||:|→|\t) ?(.*)$")
-
-
 def _read(call: ToolCall) -> ToolView:
     path = call.path("filePath", "file_path", "path")
-    display = call.metadata.fields("display")
-    first = max(1, display.natural("lineStart") or call.input.natural("offset"))
-    content = display.raw("text")
-    if not content:
-        content = _between_tags(call.output)
-        numbered = [_NUMBERED.match(line) for line in content.split("\n")]
-        if content and all(numbered):
-            first = int(numbered[0][1]) if numbered[0] else first
-            content = "\n".join(match[2] for match in numbered if match)
-    shown = code_and_prose.code(content, call.bounds, language=language_of(path), first_line=first)
-    lines = content.count("\n") + 1 if content else 0
-    detail = plural(lines, "line") if lines else ""
+    found = read_result(call.input.whole, call.metadata.whole, call.output)
+    language = "" if found.is_directory else language_of(path)
+    shown = code_and_prose.code(found.text, call.bounds, language=language, first_line=found.first_line)
+    one, many = ("entry", "entries") if found.is_directory else ("line", "lines")
+    detail = plural(found.shown, one, many) if found.first_line or found.is_directory else ""
+    if detail and found.total > found.shown:
+        detail = f"{found.shown:,} of {found.total:,} {many}"
+        if found.first_line:
+            detail = f"lines {found.first_line}-{found.first_line + found.shown - 1} of {found.total:,}"
     return ToolView("file", "Read", path or call.title, detail, shown)
-
-
-def _between_tags(output: str) -> str:
-    """Return what stands between ``<content>`` or ``<file>`` and its end, or all where nothing does."""
-    starts = sorted((at, name) for name in ("content", "file") if (at := output.find(f"<{name}>")) >= 0)
-    for start, name in starts:
-        begin = start + len(name) + 2
-        end = output.find(f"</{name}>", begin)
-        if end < 0:
-            continue
-        content = output[begin:end].removeprefix("\n")
-        last = content.rstrip().rpartition("\n(End of file")
-        if last[1] and last[2].endswith(")") and "\n" not in last[2]:
-            content = last[0]
-        return content.removesuffix("\n")
-    return output
 
 
 def _write(call: ToolCall) -> ToolView:
@@ -163,9 +153,21 @@ def _files_of(shown: list[Block]) -> str:
 
 
 def _diagnostics(call: ToolCall) -> list[Block]:
-    problems = call.metadata.fields("diagnostics")
-    number = sum(len(problems.items(file)) for file in problems)
-    return [Note(f"{plural(number, 'problem')} reported in the files", "warning")] if number else []
+    files = [call.input.raw("filePath", "file_path", "path")]
+    files += [each.raw("movePath", "filePath") for each in call.metadata.all_fields("files")]
+    problems = problems_of_files(call.metadata.whole, list(filter(None, files)))
+    shown: list[Block] = []
+    for each in problems[:_MAX_PROBLEMS]:
+        where = f", line {each.line}:{each.column}" if each.line else ""
+        file = f" in {call.short(plain(each.file)[:300])}" if len(files) > 1 else ""
+        shown += blocks.note(
+            f"{each.severity.title()}{file}{where}: {each.message}",
+            call.bounds,
+            "error" if each.severity == "error" else "warning",
+        )
+    if len(problems) > _MAX_PROBLEMS:
+        shown.append(Note(f"and {plural(len(problems) - _MAX_PROBLEMS, 'more problem')}", "warning"))
+    return shown
 
 
 def _search(label: str, *names: str) -> Callable[[ToolCall], ToolView]:
@@ -204,13 +206,12 @@ def _todos(call: ToolCall) -> ToolView:
     )
 
 
-_TASK_WRAPPING = re.compile(r"</?task_(?:result|metadata)>|^task_id:.*$|^session_id:.*$", re.MULTILINE)
-
-
 def _task(call: ToolCall) -> ToolView:
     prompt = blocks.text(call.input.text("prompt"), call.bounds)
     agent = call.input.line("subagent_type", "agent")
-    answer = code_and_prose.prose(_TASK_WRAPPING.sub("", call.output).strip(), call.bounds)
+    result = task_result(call.metadata.whole, call.output)
+    draw = blocks.note if result.has_failed else code_and_prose.prose
+    answer = draw(clean(result.answer), call.bounds)
     steps = call.metadata.all_fields("summary")
     shown: list[Block] = []
     if prompt:
@@ -236,18 +237,18 @@ def _web(label: str, *names: str) -> Callable[[ToolCall], ToolView]:
 
 
 def _question(call: ToolCall) -> ToolView:
-    answers = call.metadata.items("answers")
     shown: list[Block] = []
-    for index, question in enumerate(call.input.all_fields("questions")[:20]):
-        shown += blocks.text(question.text("question", "header"), call.bounds)
-        answer = answers[index] if index < len(answers) else None
-        chosen = Fields({"": answer if isinstance(answer, list) else [answer]}).lines("")
-        options = [option.line("label") for option in question.all_fields("options")[:20]]
-        items = [(option, "completed" if option in chosen else "pending") for option in options]
-        items += [(each, "completed") for each in chosen if each not in options]
-        if items:
-            shown.append(Checklist(items))
+    for asked in questions_of_call(call.input.whole, call.metadata.whole, call.output):
+        choices = [(plain(label), plain(description), chosen) for label, description, chosen in asked.choices]
+        shown.append(Choices(plain(asked.header)[:300], clean(asked.question)[:4000], choices))
     return ToolView("question", "Question", call.title, "", shown or _call(call), is_open=True)
+
+
+def _invalid(call: ToolCall) -> ToolView:
+    why = call.input.raw("error") or call.output
+    title = call.input.line("tool", limit=80)
+    shown = blocks.note(why, call.bounds, "error")
+    return ToolView("tool", "Invalid call", title, "", shown, is_open=True, has_failed=True)
 
 
 def _skill(call: ToolCall) -> ToolView:
@@ -270,7 +271,50 @@ def _call(call: ToolCall) -> list[Block]:
     if call.input:
         rows = blocks.rows_of(call.input, call.bounds)
         shown += [Table(rows)] if rows else code_and_prose.json_code(call.input.whole, call.bounds, "input")
-    return shown + code_and_prose.code(call.output, call.bounds, is_output=True, label="output")
+    return shown + _result(call.output, call.bounds)
+
+
+def _result(output: str, bounds: Bounds) -> list[Block]:
+    """Return the output of a tool of which nothing is known: JSON, as MCP servers answer, laid out."""
+    if output[:1] in '[{"' and len(output) <= _MAX_JSON:
+        try:
+            value: object = jsontext.decode(output)
+        except jsontext.JSONDecodeError:
+            value = None
+        value = _content_text(value)
+        if isinstance(value, str) and value.strip():
+            return code_and_prose.prose(clean(value), bounds)
+        if isinstance(value, dict) and value:
+            return _values(value, bounds)
+        if isinstance(value, list) and value:
+            return code_and_prose.json_code(value, bounds, "json")
+    return code_and_prose.code(output, bounds, is_output=True, label="output")
+
+
+def _content_text(value: object) -> object:
+    """Return the texts of an MCP result (``{"content": [{"type": "text", "text": …}]}``), else the value."""
+    content = value.get("content") if isinstance(value, dict) else value
+    if isinstance(content, list) and content:
+        items = [Fields(each) for each in content]
+        if all(each.raw("type") == "text" and "text" in each for each in items):
+            return "\n\n".join(each.raw("text") for each in items)
+    return value
+
+
+def _values(value: dict[str, object], bounds: Bounds) -> list[Block]:
+    """Return an object: what is short or of several lines under its name, the rest as JSON."""
+    rows: list[tuple[str, str]] = []
+    rest: dict[str, object] = {}
+    for name, each in value.items():
+        if isinstance(each, list) and all(isinstance(item, str) for item in each):
+            rows.append((plain(name[:80]), plain(", ".join(map(str, each)))[: bounds.characters]))
+        elif isinstance(each, dict | list) or len(rows) >= bounds.lines:
+            rest[name] = each
+        else:
+            said = each if isinstance(each, str) else blocks.scalar(each)
+            rows.append((plain(name[:80]), plain(said)[: bounds.characters]))
+    shown: list[Block] = [Table(rows)] if rows else []
+    return shown + (code_and_prose.json_code(rest, bounds, "json") if rest else [])
 
 
 _TOOLS: dict[str, Callable[[ToolCall], ToolView]] = {
@@ -293,5 +337,6 @@ _TOOLS: dict[str, Callable[[ToolCall], ToolView]] = {
     "todoread": _todos,
     "task": _task,
     "question": _question,
+    "invalid": _invalid,
     "skill": _skill,
 }

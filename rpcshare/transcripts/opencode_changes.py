@@ -12,6 +12,7 @@ from 1.16            ``session_diff`` is ``[]``; a user's message holds ``summar
 ===================  ==================================================================================
 """
 
+import re
 from collections.abc import Iterator
 
 from rpcshare import jsontext
@@ -22,13 +23,13 @@ __all__ = ["changes_of_message", "changes_of_part", "changes_of_tool", "short_pa
 
 _EDITING = frozenset({"edit", "write", "multiedit", "patch", "apply_patch"})
 _STATUSES = {"add": "added", "delete": "deleted", "move": "renamed", "update": "modified"}
-# One of them stands in the body of every part that may tell of a change: most parts need not be decoded.
-_MARKS_OF_PART = tuple(b'"%b"' % name.encode() for name in sorted(_EDITING))
+# Most parts need not be decoded.
+_CALL = re.compile(rb'"tool"\s*:\s*"(?:%b)"' % "|".join(sorted(_EDITING)).encode())
 
 
 def changes_of_part(body: bytes) -> list[JsonObject]:
     """Return the FileDiffs that a part's JSON tells of: those of a call that succeeded."""
-    if b'"tool"' not in body or not any(mark in body for mark in _MARKS_OF_PART):
+    if _CALL.search(body) is None:
         return []
     part = _decoded(body)
     state = obj(part, "state")

@@ -47,7 +47,7 @@ SAID = {
     "prt_0207": "tests/",
     "prt_0208": "src/ledger.py",
     "prt_0302": '<span class="k">raise</span> <span class="ne">ValueError</span>',
-    "prt_0303": "1 problem reported",
+    "prt_0303": "Error: x",
     "prt_0304": "Exit status 1",
     "prt_0305": 'href="https://docs.python.org/3/library/decimal.html"',
     "prt_0306": "<strong>one more</strong>",
