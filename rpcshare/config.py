@@ -386,6 +386,11 @@ class Settings(BaseSettings):
     anonymous_create: bool = Field(
         default=False, description="Let callers without a credential create shares."
     )
+    default_visibility: Annotated[Literal["link", "private"], BeforeValidator(_lower)] = Field(
+        "link",
+        description="Who may read a new share, unless its creator says: link (whoever has the link) or "
+        "private. An API key may have a default of its own.",
+    )
     allowed_origins: Annotated[
         tuple[Annotated[str, AfterValidator(_origin)], ...],
         BeforeValidator(_listed),

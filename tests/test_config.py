@@ -71,6 +71,7 @@ def plain(value: object) -> object:
         ("trusted_proxy", ()),
         ("proxy_scope", (Scope.CREATE,)),
         ("anonymous_create", False),
+        ("default_visibility", "link"),
         ("allowed_origins", ()),
         ("max_message_size", 16 * 1024 * 1024),
         ("max_share_size", 256 * 1024 * 1024),
@@ -173,6 +174,11 @@ EXAMPLES: dict[str, list[Any]] = {
         ("a=read", '{a = "read"}', (("a", "read"),)),
         ("a=b=read, c=create", '"a=b=read, c=create"', (("a=b", "read"), ("c", "create"))),
         ("a=read,a=create", '[["a", "read"], ["a", "create"]]', (("a", "read"), ("a", "create"))),
+    ],
+    "default_visibility": [
+        ("private", '"private"', "private"),
+        ("link", '"link"', "link"),
+        ("PRIVATE", '"private"', "private"),
     ],
     "anonymous_create": [("1", "true", True), ("no", "false", False), ("on", "true", True)],
     "allowed_origins": [

@@ -107,7 +107,11 @@ class ApiKeyVerifier:
         if known.standing.is_over:
             raise ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: the API key has expired")
         return Caller(
-            subject=known.key.name, scopes=known.key.scopes, standing=known.standing, source=Source.KEY
+            subject=known.key.name,
+            scopes=known.key.scopes,
+            standing=known.standing,
+            source=Source.KEY,
+            default_visibility=known.key.default_visibility,
         )
 
     async def refresh(self) -> None:

@@ -14,6 +14,7 @@ import secrets
 import string
 import time
 from collections.abc import AsyncIterator, Callable, Collection
+from typing import Literal
 
 import msgspec
 
@@ -62,6 +63,8 @@ class ApiKey(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     rotated_at: int | None = None
     """When another key took its place; it is revoked since."""
     revoked_at: int | None = None
+    default_visibility: Literal["link", "private"] | None = None
+    """Of the shares that are made with the key; None: the server's default."""
 
     def fits(self, key: str) -> bool:
         """Whether this is what is kept of ``key``, in a time that does not tell how nearly."""
@@ -77,7 +80,7 @@ class ApiKey(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
             "expiresAt": self.expires_at,
             "rotatedAt": self.rotated_at,
             "revokedAt": self.revoked_at,
-        }
+        } | ({"defaultVisibility": self.default_visibility} if self.default_visibility else {})
 
 
 class NewApiKey(msgspec.Struct, frozen=True):
@@ -100,7 +103,7 @@ class NewApiKey(msgspec.Struct, frozen=True):
             "scopes": sorted(kept.scopes),
             "createdAt": kept.created_at,
             "expiresAt": kept.expires_at,
-        }
+        } | ({"defaultVisibility": kept.default_visibility} if kept.default_visibility else {})
 
 
 class ApiKeys:
@@ -115,7 +118,11 @@ class ApiKeys:
         self._clock = clock
 
     async def create(
-        self, name: str, scopes: Collection[str] = DEFAULT_SCOPES, expires_in: object = None
+        self,
+        name: str,
+        scopes: Collection[str] = DEFAULT_SCOPES,
+        expires_in: object = None,
+        default_visibility: Literal["link", "private"] | None = None,
     ) -> NewApiKey:
         """Make a key.
 
@@ -124,6 +131,7 @@ class ApiKeys:
             scopes: what it may do.
             expires_in: after what time it ends, as :func:`~rpcshare.durations.parse_duration` takes it; None:
                 never.
+            default_visibility: of the shares that are made with it; None: the server's default.
 
         Raises:
             ShareError: INVALID_ARGUMENT.
@@ -132,7 +140,7 @@ class ApiKeys:
         if fault := fault_of_subject(name, granted):
             raise ShareError(ErrorCode.INVALID_ARGUMENT, f"name: {fault}")
         lifetime = None if expires_in is None else _milliseconds(expires_in)
-        return await self._make(name, granted, lifetime)
+        return await self._make(name, granted, lifetime, default_visibility)
 
     async def list(self) -> list[ApiKey]:
         """Return what is kept of every key, the oldest first."""
@@ -151,7 +159,7 @@ class ApiKeys:
             raise ShareError(ErrorCode.INVALID_ARGUMENT, "id: this key has been revoked; create another")
         lifetime = None if old.expires_at is None else old.expires_at - old.created_at
         # In this order: should it fail in the middle, the old key still works, and nobody has the new one.
-        new = await self._make(old.name, old.scopes, lifetime)
+        new = await self._make(old.name, old.scopes, lifetime, old.default_visibility)
         now = self._now()
         ended = msgspec.structs.replace(old, rotated_at=now, revoked_at=now)
         try:
@@ -182,7 +190,13 @@ class ApiKeys:
             return ended
         raise StoreError(f"the object of API key {key_id} cannot be replaced: the store says that it changes")
 
-    async def _make(self, name: str, scopes: frozenset[Scope], lifetime: int | None) -> NewApiKey:
+    async def _make(
+        self,
+        name: str,
+        scopes: frozenset[Scope],
+        lifetime: int | None,
+        default_visibility: Literal["link", "private"] | None,
+    ) -> NewApiKey:
         for _ in range(_ATTEMPTS):
             key_id = secrets.token_hex(_ID_BYTES)
             key = f"rsk_{key_id}_{''.join(secrets.choice(_ALPHABET) for _ in range(_SECRET_LENGTH))}"
@@ -195,6 +209,7 @@ class ApiKeys:
                 hash=_hash(key),
                 created_at=now,
                 expires_at=expires_at,
+                default_visibility=default_visibility,
             )
             try:
                 await self._store.put(_object_key(key_id), msgspec.json.encode(kept), if_absent=True)

@@ -1,6 +1,7 @@
 """Who is asking."""
 
 from enum import StrEnum
+from typing import Literal
 
 import msgspec
 
@@ -55,6 +56,9 @@ class Caller(msgspec.Struct, frozen=True):
     is another caller."""
     aliases: tuple[str, ...] = ()
     """Other owners whose shares are this caller's: of united sources, and those that have no source."""
+
+    default_visibility: Literal["link", "private"] | None = None
+    """Of the shares that this caller makes, unless it says; None: the server's default."""
 
     def __repr__(self) -> str:
         """Leave out the password."""

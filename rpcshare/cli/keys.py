@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import click
 
@@ -43,10 +43,21 @@ def keys(ctx: click.Context) -> None:
     help=f"What the key allows; may be repeated. [default: {DEFAULT_SCOPES[0]}]",
 )
 @click.option("--expires", metavar="DURATION", help="Lifetime of the key, such as 30d. [default: no expiry]")
+@click.option(
+    "--default-visibility",
+    type=click.Choice(["link", "private"]),
+    help="Who may read the shares that are created with the key, unless their creator says. [default: the "
+    "server's]",
+)
 @_json_option
 @with_settings(*STORE_SETTINGS, "audit_log")
 def create(
-    settings: Settings, name: str, scopes: tuple[str, ...], expires: str | None, as_json: bool
+    settings: Settings,
+    name: str,
+    scopes: tuple[str, ...],
+    expires: str | None,
+    default_visibility: Literal["link", "private"] | None,
+    as_json: bool,
 ) -> None:
     """Create an API key for NAME, and print it. It is printed only once: the store keeps only a hash.
 
@@ -56,7 +67,7 @@ def create(
         _check_duration(expires)
     new = _with_keys(
         settings,
-        lambda api_keys: api_keys.create(name, scopes or DEFAULT_SCOPES, expires),
+        lambda api_keys: api_keys.create(name, scopes or DEFAULT_SCOPES, expires, default_visibility),
         must_exist=False,
     )
     _print_new(new, as_json=as_json)
@@ -138,7 +149,8 @@ def _print_table(found: list[ApiKey]) -> None:
 
 
 def _listed(key: ApiKey) -> str:
-    return ", ".join(sorted(key.scopes))
+    shares = f"; shares: {key.default_visibility}" if key.default_visibility else ""
+    return ", ".join(sorted(key.scopes)) + shares
 
 
 def _state(key: ApiKey) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -24,6 +24,7 @@ class KeyOptions(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
 
     scopes: list[str] | None = None
     expires_in: float | str | None = None
+    default_visibility: Literal["link", "private"] | None = None
 
 
 class KeysRpc(RpcTarget):
@@ -47,7 +48,7 @@ class KeysRpc(RpcTarget):
         wanted = options or KeyOptions()
         scopes = DEFAULT_SCOPES if wanted.scopes is None else wanted.scopes
         with self._permitted(Action.KEY_CREATE):
-            made = await self._keys.create(name, scopes, wanted.expires_in)
+            made = await self._keys.create(name, scopes, wanted.expires_in, wanted.default_visibility)
         self._audit.done(Action.KEY_CREATE, self._caller, key=made.kept.id)
         return made.described()
 

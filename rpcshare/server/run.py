@@ -231,6 +231,7 @@ async def _serve(settings: Settings, ground: _Ground, worker: Worker | None) -> 
             broadcaster,
             credentials,
             anonymous_create=settings.anonymous_create,
+            default_visibility=settings.default_visibility,
             shared_store=_may_be_shared(settings),
             redact=settings.redact,
             limits=limits,

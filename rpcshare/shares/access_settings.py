@@ -47,6 +47,12 @@ class AccessOptions(msgspec.Struct, frozen=True):
             password = check_password(password)
         return cls(UNSET if visibility is UNSET else Visibility(visibility), expires_in, password)
 
+    def with_default(self, visibility: Visibility) -> Self:
+        """Return the options of a share that is made: with ``visibility``, unless they say another."""
+        if self.visibility is not UNSET or visibility is Visibility.LINK:
+            return self
+        return msgspec.structs.replace(self, visibility=visibility)
+
     @property
     def are_given(self) -> bool:
         """Whether there is any."""

@@ -83,6 +83,9 @@ SHAPES: Final[tuple[Shape, ...]] = (
     Shape(
         "replicate-token", "r8_", f"{_ALNUM}{{37,}}+{_ENDS}", "replicate.com/docs/topics/security/api-tokens"
     ),
+    Shape("firecrawl-key", "fc-", f"[0-9a-f]{{32}}{_ENDS}", "docs.firecrawl.dev/introduction"),
+    Shape("tavily-key", "tvly-", f"{_DIGIT}{_W}{{20,}}+", "docs.tavily.com/documentation/api-reference"),
+    Shape("langfuse-key", "sk-lf-", f"{_DIGIT}{_W}{{20,}}+", "langfuse.com/docs: API keys"),
     Shape("perplexity-key", "pplx-", f"{_ALNUM}{{40,}}+{_ENDS}", _gitleaks("perplexity-api-key")),
     # Code and packages
     *_any_lead(

@@ -79,6 +79,22 @@ _ESCAPED_WEBHOOK = rb"hooks.slack.com\\/"
 
 _VALUES_AT_ONCE = 128
 
+# A line of a .env file in a JSON string: of the file itself, of a diff, or behind a line number.
+_ENV_WORDS = (b"PASSW", b"SECRET", b"TOKEN", b"KEY")
+_ENV_LINE = re.compile(
+    rb"(?P<before>(?:\\[nr]|\")(?:[ +>-]|\\t|export |[0-9]{1,6}(?:[:|]|\xe2\x86\x92|\\t)){0,12}+"
+    rb"(?P<name>[A-Z][A-Z0-9_]{1,63}+)=(?P<quote>\\\"|'|))"
+    rb"(?P<value>[^\s\"'\\]{6,512}+)(?=(?P=quote)(?:\\[nrt]|\"|[ ]))"
+)
+_ENV_NAME = re.compile(rb"(?:^|_)(?:[A-Z0-9]{0,8}PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|KEY)(?:_|$)")
+# What is no secret: a reference, a call, a placeholder, a number, a path, or what has been replaced.
+_NO_ENV_VALUE = re.compile(
+    rb"[$<{\[(%*.~/]|(?:your|my|some|the|change|replace|insert|example|test|dummy|fake|xxx|todo|true|false"
+    rb"|null|none|undefined|process\.|os\.|env\.|import)|[0-9.]+$|.*[(){}<>\[\]]|(.)\1*$",
+    re.IGNORECASE,
+)
+_HAS_DIGIT_AND_LETTER = re.compile(rb"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z]).{8}")
+
 _PRIVATE_KEY = b"PRIVATE KEY"
 _KEY_BLOCK = re.compile(
     rb"-----BEGIN (?:[A-Z0-9]{1,10}+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"
@@ -128,11 +144,19 @@ def redact(text: bytes) -> bytes:
     for lead, kind, shape in _SHAPES:
         if lead in text:
             text = _expression(shape).sub(partial(_without_secret, kind), text)
+    if _has_env_words(text):
+        text = _ENV_LINE.sub(_without_value, text)
     return text
+
+
+def _has_env_words(text: bytes) -> bool:
+    return b"=" in text and any(word in text for word in _ENV_WORDS)
 
 
 def _is_suspect(text: bytes) -> bool:
     """Whether there may be a credential in ``text``, which may be several values with line feeds between."""
+    if _has_env_words(text) and _ENV_LINE.search(text):
+        return True
     if _SHORTEST not in text.translate(_CLASSES):
         return _BACKSLASH in text and _ESCAPED_WEBHOOK in text
     return any(look.search(text) for look in _LOOKS)
@@ -143,6 +167,17 @@ def _without_secret(kind: bytes, match: re.Match[bytes]) -> bytes:
     start, end = match.span(match.re.groups)
     before, after = match[0][: start - match.start()], match[0][end - match.start() :]
     return b"%b[redacted:%b]%b" % (before, kind, after)
+
+
+def _without_value(match: re.Match[bytes]) -> bytes:
+    name, value = _ENV_NAME.search(match["name"]), match["value"]
+    if name is None or _NO_ENV_VALUE.match(value):
+        return match[0]
+    # A token or a key of a few letters is more often the name of one.
+    is_named = b"PASSW" in name[0] or b"SECRET" in name[0]
+    if not is_named and _HAS_DIGIT_AND_LETTER.match(value) is None:
+        return match[0]
+    return match["before"] + b"[redacted:env-value]"
 
 
 def _without_key(match: re.Match[bytes]) -> bytes:

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Literal
 
 import msgspec
 
@@ -24,7 +25,7 @@ from rpcshare.shares.context import LogSettings, wall_clock
 from rpcshare.shares.create import claim
 from rpcshare.shares.document import Document, Form, Version
 from rpcshare.shares.failures import storage_unavailable
-from rpcshare.shares.objects import Head
+from rpcshare.shares.objects import Head, Visibility
 from rpcshare.shares.open_share import OpenShare
 from rpcshare.shares.outline import Transcript
 from rpcshare.shares.page import Page, Query
@@ -60,6 +61,7 @@ class ShareService:
         credentials: Credentials,
         *,
         anonymous_create: bool = False,
+        default_visibility: Literal["link", "private"] = "link",
         shared_store: bool = False,
         redact: bool = True,
         limits: CallerLimits | None = None,
@@ -75,6 +77,7 @@ class ShareService:
             broadcaster: tells other nodes of writes, and this one of theirs. Not closed either.
             credentials: makes ids, secrets and links.
             anonymous_create: whether a caller without a subject may make shares.
+            default_visibility: of a share whose creator does not say, and has no default of its own.
             shared_store: whether other nodes write to ``store``. Then every read looks there first,
                 and so do subscriptions every few seconds, in case a message was lost.
             redact: whether what looks like a credential is replaced before it is stored.
@@ -90,6 +93,7 @@ class ShareService:
         self.activity = Activity()
         self._credentials = credentials
         self._anonymous_create = anonymous_create
+        self._default_visibility = default_visibility
         self._limits = limits
         self._parser = BatchParser(
             max_size=settings.max_share_size, max_items=settings.max_share_items, redact=redact
@@ -440,13 +444,15 @@ class ShareService:
         self, caller: Caller, session_id: str, batch: Batch, wanted: AccessOptions, shown: str | None
     ) -> ShareCredentials:
         now = self._clock()
+        # Of a share that is there already, only what is asked for is changed.
+        of_new = wanted.with_default(Visibility(caller.default_visibility or self._default_visibility))
         claiming = partial(
             claim,
             credentials=self._credentials,
             caller=caller,
             session_id=session_id,
             now=now,
-            access=await self._authorization.change(wanted, None, now) if wanted.are_given else None,
+            access=await self._authorization.change(of_new, None, now) if of_new.are_given else None,
             adoptable=lambda found: self._authorization.adoptable(caller, session_id, found, shown),
             shown=shown,
         )

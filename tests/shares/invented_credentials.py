@@ -52,6 +52,10 @@ def _all() -> Iterator[tuple[str, str]]:  # noqa: PLR0915 -- a list, told one by
     yield "anthropic-key", "sk-ant-" + "oat01-" + some(93, WORD) + "AA"
     yield "openrouter-key", "sk-or-" + "v1-" + some(64, HEX)
     yield "huggingface-token", "hf_" + some(34)
+    yield "firecrawl-key", "fc-" + some(32, HEX)
+    yield "tavily-key", "tvly-" + some(32)
+    yield "tavily-key", "tvly-dev-" + some(32)
+    yield "langfuse-key", "sk-lf-3f1c2d4e-5a6b-4c7d-8e9f-0a1b2c3d4e5f"
     yield "groq-key", "gsk_" + some(52)
     yield "xai-key", "xai-" + some(80)
     yield "replicate-token", "r8_" + some(37)
