@@ -168,6 +168,21 @@ def test_push_prints_the_url_and_no_more(run, client, session_id):
     assert output == client.create_share(session_id).url + "\n"
 
 
+@pytest.mark.parametrize("form", ["json", "jsonl"])
+def test_a_share_is_named_by_its_session_id_as_well(run, client, share, session_id, form):
+    by_id = assert_ok(run("pull", share.id, "--format", form))
+    assert assert_ok(run("pull", session_id, "--format", form)) == by_id
+    assert "whoever has the link" in assert_ok(run("access", session_id))
+    assert_ok(run("rm", "--yes", session_id))
+    assert "Share not found" in assert_one_line(run("pull", share.id))
+    assert "Share not found" in assert_one_line(run("rm", "--yes", session_id))
+
+
+def test_another_s_share_is_named_by_its_session_id(run, server, share, session_id):
+    key = run("keys", "create", "another", "--data-dir", server.data_dir).stdout.strip()
+    assert assert_ok(run("pull", session_id, "--token", key)) == assert_ok(run("pull", share.id))
+
+
 def test_push_says_what_it_found_and_takes_the_session_id_of_the_file(run, client, session_id):
     export = {
         "info": {"id": session_id},

@@ -46,7 +46,7 @@ def access(
     token_expires: str | None,
     as_json: bool,
 ) -> None:
-    """Show or change who may read SHARE, and until when. SHARE is the id or the URL of a share.
+    """Show or change who may read SHARE, and until when. SHARE is its id, its URL or its session's ID.
 
     A change of visibility or password ends all view tokens of the share.
     """
@@ -82,6 +82,7 @@ async def _access(
 ) -> tuple[AccessSettings, ViewToken | None]:
     visibility, expires, password = wanted
     async with server.connected() as client:
+        share_id = await server.share_id(client, share_id)
         settings = await client.update_share(
             share_id, secret, visibility=visibility, expires_in=expires, password=password
         )

@@ -27,6 +27,7 @@ __all__ = ["Server", "with_server", "with_share"]
 
 _Command = Callable[..., int | None]
 
+_SHORTEST_ID = 8  # characters: a session ID of so many is the share's id as well
 _SHARE_URL_END = re.compile(r"/?([?#].*)?$")
 _ENDPOINT = re.compile(r"/rpc(/share)?$")
 _WEB_SCHEMES = {"ws": "http", "wss": "https", "http": "http", "https": "https"}
@@ -66,6 +67,34 @@ class Server(msgspec.Struct, frozen=True):
             raise click.ClickException(printable(str(exc))) from None
         except (msgspec.ValidationError, UnicodeEncodeError) as exc:  # half a surrogate pair for a name
             raise click.ClickException(f"the server's answer is none that rpcshare gives: {exc}") from None
+
+    async def share_id(self, client: ShareClient, named: str) -> str:
+        """Return the id of the share that a command line names by it, or by its session's ID.
+
+        Raises:
+            RpcError, ShareError: the server cannot say.
+        """
+        if len(named) <= _SHORTEST_ID:
+            return named
+        try:
+            page = await client.list_shares(query=named)
+        except ShareError:
+            own = None  # who has no name, or may not list: what anybody may see has to do
+        else:
+            own = next((each.id for each in page.sessions if each.session_id == named), None)
+        if own is not None:
+            return own
+        for length in (len(named), _SHORTEST_ID):
+            share_id = named[-length:]
+            try:
+                index = await client.get_share_metadata(share_id)
+            except ShareError as exc:
+                if exc.code is not ErrorCode.SHARE_NOT_FOUND:
+                    return share_id  # it is there, and what is asked of it is refused with its reason
+                continue
+            if named in (share_id, index.session_id):
+                return share_id
+        return named
 
     def link(self, share_id: str) -> str:
         """Return the URL of a share, seen from where this client stands."""
@@ -240,7 +269,7 @@ def _parse_share(share: str) -> tuple[str | None, str]:
         return None, share
     address, found, share_id = _SHARE_URL_END.sub("", share).rpartition("/share/")
     if not found or not address.startswith(("http://", "https://")) or not is_share_id(share_id):
-        raise click.BadParameter("must be the id or the URL of a share", param_hint="SHARE")
+        raise click.BadParameter("must be the id or the URL of a share, or a session ID", param_hint="SHARE")
     return f"{address}/rpc", share_id
 
 

@@ -61,7 +61,7 @@ def pull(server: Server, share_id: str, output: Path, form: str) -> None:
 
 async def _fetch(server: Server, share_id: str) -> dict[str, Any]:
     async with server.connected() as client:
-        session = await client.get_share(share_id)
+        session = await client.get_share(await server.share_id(client, share_id))
         msgspec.convert(session, _AgentSession)
         return session
 

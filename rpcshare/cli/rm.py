@@ -16,7 +16,7 @@ __all__ = ["rm"]
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @with_share
 def rm(server: Server, share_id: str, secret: str | None, yes: bool) -> None:
-    """Delete SHARE permanently. SHARE is the id or the URL of a share."""
+    """Delete SHARE permanently. SHARE is the id or the URL of a share, or a session ID."""
     if not yes and sys.stdin.isatty():
         _ask(f"Take down {server.link(share_id)} for good?")
     asyncio.run(_delete(server, share_id, secret))
@@ -34,4 +34,4 @@ def _ask(question: str) -> None:
 
 async def _delete(server: Server, share_id: str, secret: str | None) -> None:
     async with server.connected() as client:
-        await client.delete_share(share_id, secret)
+        await client.delete_share(await server.share_id(client, share_id), secret)

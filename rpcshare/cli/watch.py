@@ -27,7 +27,7 @@ UNKNOWN_WIDTH = 120
 )
 @with_share
 def watch(server: Server, share_id: str, as_json: bool, from_sync_count: int | None) -> None:
-    """Follow SHARE until it is deleted or you press Ctrl-C. SHARE is the id or the URL of a share."""
+    """Follow SHARE until it is deleted or you press Ctrl-C. SHARE is its id, its URL or its session's ID."""
     try:
         asyncio.run(_watch(server, share_id, from_sync_count, as_json))
     except KeyboardInterrupt:
@@ -37,17 +37,16 @@ def watch(server: Server, share_id: str, as_json: bool, from_sync_count: int | N
 async def _watch(server: Server, share_id: str, from_sync_count: int | None, as_json: bool) -> None:
     lines = EventLines()
     out = standard_output()
-    async with (
-        server.connected() as client,
-        client.subscribe(share_id, from_sync_count=from_sync_count) as events,
-    ):
-        async for event in events:
-            if as_json:
-                click.echo(json_text(_wire_form(event)))
-                continue
-            width = shutil.get_terminal_size((UNKNOWN_WIDTH, 0)).columns
-            for line in lines.of(event):
-                click.echo(line[:width], file=out)
+    async with server.connected() as client:
+        share_id = await server.share_id(client, share_id)
+        async with client.subscribe(share_id, from_sync_count=from_sync_count) as events:
+            async for event in events:
+                if as_json:
+                    click.echo(json_text(_wire_form(event)))
+                    continue
+                width = shutil.get_terminal_size((UNKNOWN_WIDTH, 0)).columns
+                for line in lines.of(event):
+                    click.echo(line[:width], file=out)
 
 
 def _wire_form(event: ShareEvent) -> dict[str, object]:
