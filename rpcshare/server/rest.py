@@ -9,6 +9,7 @@ from functools import partial
 from typing import TypedDict
 
 import msgspec
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -36,9 +37,12 @@ from rpcshare.shares.access_settings import AccessSettings, ViewToken
 from rpcshare.shares.document import Form
 from rpcshare.shares.page import CURSOR_PATTERN
 from rpcshare.shares.service import ShareService
+from rpcshare.shares.share_identity import is_share_id
 from rpcshare.transcripts import ExportFormat
 
 __all__ = ["FROM_SYNC_COUNT", "RestApi", "from_sync_count"]
+
+logger = structlog.get_logger("rpcshare.server")
 
 # Groups have no names in the patterns of JSON Schema.
 _CURSOR = re.sub(r"\?P<\w+>", "", CURSOR_PATTERN)
@@ -90,6 +94,11 @@ _FORMAT = Parameter(
     is_required=True,
 )
 
+
+_IMPORT_AS_FILE = (
+    "opencode imports it as a file, which `rpcshare pull URL --format opencode` writes, and a GET of "
+    "/k/KEY/api/share/ID/export?format=opencode"
+)
 
 # Beside a token, what helps is the password of the share (RFC 7617): browsers and curl can ask for it.
 _PASSWORD_CHALLENGE = 'Bearer, Basic realm="password of the share", charset="UTF-8"'  # noqa: S105 -- none is in it
@@ -198,6 +207,7 @@ class RestApi:
         async def endpoint(request: Request) -> Response:
             method = "GET" if request.method == "HEAD" else request.method
             handler = operations[method].handler
+            caller: Caller | None = None
             try:
                 caller = await admit(
                     request_head(request), request.method, self._authenticator, self._origins
@@ -208,6 +218,8 @@ class RestApi:
                 body = jsontext.encode(answer)
                 return await read_response(request, body) if method in READS else json_response(body)
             except Exception as exc:  # noqa: BLE001 -- told in one place, whatever it is
+                if method == "POST" and caller is not None:
+                    _log_loss(request, caller, exc)
                 answer = error_response(exc)
                 if method == "GET" and _is_for_want_of_a_password(exc):
                     answer.headers["WWW-Authenticate"] = _PASSWORD_CHALLENGE
@@ -275,7 +287,13 @@ class RestApi:
         return await self._document(request, caller, Form.AGENT_SESSION)
 
     async def _sync_data(self, request: Request, caller: Caller) -> object:
-        return await self._document(request, caller, Form.SYNC_DATA)
+        try:
+            return await self._document(request, caller, Form.SYNC_DATA)
+        except ShareError as exc:
+            if exc.code not in (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN):
+                raise
+            # It is what `opencode import URL` asks for, without a credential.
+            raise ShareError(exc.code, f"{exc.message}; {_IMPORT_AS_FILE}", reason=exc.reason) from None
 
     async def _metadata(self, request: Request, caller: Caller) -> object:
         return await self._document(request, caller, Form.METADATA)
@@ -306,6 +324,20 @@ class RestApi:
             subscription = await self._service.subscribe(caller, request.path_params["share_id"], count)
             held = stack.pop_all()
             return EventStream(self._event_streams, caller, subscription, held, deliver=deliver_server_sent)
+
+
+def _log_loss(request: Request, caller: Caller, error: Exception) -> None:
+    """Log that what somebody sent is too large: a stock opencode neither tells that nor sends it again."""
+    if caller.subject is None or not isinstance(error, ShareError):
+        return
+    if error.code is ErrorCode.PAYLOAD_TOO_LARGE:
+        share = request.path_params.get("share_id", "")
+        logger.warning(
+            "what was sent for a share is too large, so the share lacks it",
+            share=share if is_share_id(share) else "",
+            subject=caller.subject,
+            why=error.message,
+        )
 
 
 def from_sync_count(text: str | None, name: str = "fromSyncCount") -> int | None:

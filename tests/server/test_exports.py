@@ -232,3 +232,29 @@ def test_a_message_without_what_opencode_requires_is_completed(http: httpx.Clien
         "model": {"providerID": "unknown", "modelID": "unknown"},
     }
     assert {part["sessionID"] for part in message["parts"]} == {"ses_1"}
+
+
+@pytest.mark.parametrize("options", [{"visibility": "private"}, {"password": "a password for all"}])
+def test_who_may_not_import_by_the_link_is_told_how(
+    server: RunningServer, http: httpx.Client, options: dict[str, str]
+) -> None:
+    share = create(server, ITEMS, **options)
+    refusal = http.get(f"/api/share/{share}/data")
+    assert (refusal.status_code, refusal.json()["code"]) == (401, "UNAUTHORIZED")
+    assert refusal.json()["error"].startswith("Unauthorized: this share ")
+    assert "rpcshare pull URL --format opencode" in refusal.json()["error"]
+    # What it names is what helps.
+    exported = http.get(f"/k/{server.token}/api/share/{share}/export?format=opencode")
+    assert exported.json()["info"]["title"] == "Kites"
+    assert http.get(f"/k/{server.token}/api/share/{share}/data").status_code == 200
+
+
+def test_what_is_too_large_for_a_share_is_logged(server: RunningServer, share: str) -> None:
+    large = b'{"data": ["' + b"x" * (16 * 2**20) + b'"]}'
+    headers = {"Authorization": f"Bearer {server.token}", "Content-Type": "application/json"}
+    refused = httpx.post(f"{server.url}/api/share/{share}/sync", content=large, headers=headers)
+    assert refused.status_code == 413
+    (line,) = [
+        line for line in server.log.read_text().splitlines() if f"share={share} " in line and "lacks" in line
+    ]
+    assert "the body is larger than 16,777,216 bytes" in line
