@@ -7,7 +7,7 @@ import msgspec
 
 from rpcshare import jsontext
 from rpcshare.render.lenient_json import Fields
-from rpcshare.render.revert import kept_parts, taken_back
+from rpcshare.render.revert import taken_back
 from rpcshare.shares.outline import Entry, FileEntry, Transcript
 from rpcshare.transcripts.json_fields import JsonObject, text
 from rpcshare.transcripts.opencode_changes import changes_of_message, changes_of_part, short_path
@@ -62,16 +62,13 @@ def _of_turns(transcript: Transcript) -> list[ChangedFile]:
     files: dict[str, ChangedFile] = {}
     is_told = False  # whether the message that began the turn says what the turn changed
     for index, entry in enumerate(transcript.entries):
-        if back is not None and index > back.entry:
-            break
         of_message, of_parts = _of_entry(entry)
         if b'"user"' in (entry.body or b""):
             is_told = of_message is not None
-        kept = len(entry.parts) if back is None else kept_parts(back, index, entry)
-        if kept == 0 and back is not None and index == back.entry:
-            break
-        for name, file in of_message or ():
-            files[short_path(name, directory)] = file
+        kept = len(entry.parts) if back is None else back.kept_parts(index, entry)
+        if kept or not entry.parts:
+            for name, file in of_message or ():
+                files[short_path(name, directory)] = file
         if is_told:
             continue
         for place, name, file in of_parts:

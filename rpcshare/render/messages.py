@@ -1,5 +1,7 @@
 """A message, from its JSON to what is seen around its parts."""
 
+from collections.abc import Sequence
+
 import msgspec
 from markupsafe import Markup
 
@@ -9,7 +11,16 @@ from rpcshare.render.blocks import NORMAL, Block
 from rpcshare.render.lenient_json import Fields
 from rpcshare.shares.outline import Entry
 
-__all__ = ["MessageFacts", "MessageView", "anchor_of", "facts_of", "prompt_of", "view_of_message"]
+__all__ = [
+    "MessageFacts",
+    "MessageView",
+    "anchor_of",
+    "facts_of",
+    "is_over",
+    "prompt_of",
+    "turn_of",
+    "view_of_message",
+]
 
 _USUAL_ROLES = frozenset({"user", "assistant"})
 _MAX_MODEL = 80  # characters
@@ -29,6 +40,8 @@ class MessageFacts(msgspec.Struct, frozen=True):
     model: str = ""
     completed: float = 0.0
     """Milliseconds since the epoch; 0 for what is not completed."""
+    created: float = 0.0
+    """Milliseconds since the epoch; 0 where it does not say."""
 
 
 class MessageView(msgspec.Struct, frozen=True):
@@ -58,6 +71,12 @@ class MessageView(msgspec.Struct, frozen=True):
     """Whether it ended because somebody stopped it."""
     is_summary: bool = False
     is_running: bool = False
+    is_interrupted: bool = False
+    """Whether it was never completed, and nothing works on it any more."""
+    taken_back: list[tuple[int, Markup]] = []
+    """Parts that were taken back, drawn, with their place in the message."""
+    is_taken_back: bool = False
+    """Whether all of it was."""
 
 
 class _Message(msgspec.Struct, rename={"model_id": "modelID", "provider_id": "providerID"}):
@@ -90,6 +109,7 @@ class _Tokens(msgspec.Struct):
 
 class _Time(msgspec.Struct):
     completed: float = 0
+    created: float = 0
 
 
 class _Usual(msgspec.Struct, rename={"model_id": "modelID"}):
@@ -127,22 +147,78 @@ def facts_of(entry: Entry) -> MessageFacts:
     return known
 
 
+def turn_of(entries: Sequence[Entry], place: int) -> MessageFacts | None:
+    """Return the sums of the turn, all steps since the prompt, that a message ends; None in its midst."""
+    if facts_of(entries[place]).role != "assistant":
+        return None
+    if place + 1 < len(entries) and facts_of(entries[place + 1]).role == "assistant":
+        return None
+    steps = [facts_of(entries[place])]
+    while place and facts_of(entries[place - 1]).role == "assistant":
+        place -= 1
+        steps.append(facts_of(entries[place]))
+    return MessageFacts(
+        role="assistant",
+        cost=sum(step.cost for step in steps),
+        input=sum(step.input for step in steps),
+        output=sum(step.output for step in steps),
+        reasoning=sum(step.reasoning for step in steps),
+        cached=sum(step.cached for step in steps),
+        completed=steps[0].completed,
+        created=steps[-1].created,
+    )
+
+
+def is_over(entry: Entry, *, is_last: bool, is_quiet: bool) -> bool:
+    """Return whether nothing works on a message any more.
+
+    Args:
+        entry: the message.
+        is_last: whether no message follows it.
+        is_quiet: whether its share has had no sync for minutes.
+    """
+    return is_quiet or not is_last or bool(facts_of(entry).completed)
+
+
 def view_of_message(
-    entry: Entry, parts: list[tuple[int, Markup]], *, first: int, is_end: bool, after: str
+    entry: Entry,
+    parts: list[tuple[int, Markup]],
+    *,
+    first: int,
+    is_end: bool,
+    after: str,
+    turn: MessageFacts | None = None,
+    is_ended: bool = False,
+    kept: int | None = None,
 ) -> MessageView:
-    """Return how a message is shown with some of its parts, drawn."""
+    """Return how a message is shown.
+
+    Args:
+        entry: the message.
+        parts: some of its parts, drawn, with their places.
+        first: the place of the first part.
+        is_end: whether they go to the end of the message.
+        after: the anchor of the message before.
+        turn: the sums of the turn that it ends; None in its midst.
+        is_ended: whether nothing works on it any more.
+        kept: how many of its parts were not taken back; None for all.
+    """
     fields = _fields(entry)
     facts = _facts(fields)
     time = fields.fields("time")
     error = fields.fields("error")
     is_assistant = facts.role == "assistant"
     is_stopped = error.raw("name") == "MessageAbortedError"
-    completed = time.number("completed")
+    is_incomplete = (
+        is_assistant and time.number("completed") is None and not error and bool(time.number("created"))
+    )
     return MessageView(
         anchor=anchor_of(entry),
         role=facts.role if facts.role in ("user", "assistant") else "other",
         name={"user": "User", "assistant": "Assistant"}.get(facts.role) or facts.role.title() or "Message",
-        parts=parts,
+        parts=[part for part in parts if kept is None or part[0] < kept],
+        taken_back=[part for part in parts if kept is not None and part[0] >= kept],
+        is_taken_back=kept == 0,
         first=first,
         is_end=is_end,
         after=after,
@@ -151,11 +227,12 @@ def view_of_message(
         provider=fields.line("providerID", limit=_MAX_MODEL) if is_assistant else "",
         time=figures.moment(time.number("created")),
         iso_time=figures.iso_time(time.number("created")),
-        figures=_figures(facts, figures.duration(time.number("created"), completed)) if is_assistant else [],
+        figures=_figures(turn) if turn is not None else [],
         trouble=[] if is_stopped else _trouble(error),
         is_stopped=is_stopped,
         is_summary=is_assistant and _is_summary(entry),
-        is_running=is_assistant and completed is None and not error and bool(time.number("created")),
+        is_running=is_incomplete and not is_ended,
+        is_interrupted=is_incomplete and is_ended,
     )
 
 
@@ -207,6 +284,7 @@ def _usual_facts(body: bytes | None) -> MessageFacts | None:
         int(tokens.cache.read + tokens.cache.write),
         model,
         message.time.completed,
+        message.time.created,
     )
 
 
@@ -223,15 +301,19 @@ def _facts(fields: Fields) -> MessageFacts:
         cached=cache.natural("read") + cache.natural("write"),
         model=fields.line("modelID", limit=_MAX_MODEL) or model.line("modelID", "id", limit=_MAX_MODEL),
         completed=fields.fields("time").number("completed") or 0.0,
+        created=fields.fields("time").number("created") or 0.0,
     )
 
 
-def _figures(facts: MessageFacts, took: str) -> list[str]:
+def _figures(facts: MessageFacts) -> list[str]:
     said = []
-    if taken := facts.input + facts.cached:
-        said.append(f"{figures.tokens(taken)} in")
+    if facts.input:
+        said.append(f"{figures.tokens(facts.input)} in")
     if made := facts.output + facts.reasoning:
         said.append(f"{figures.tokens(made)} out")
+    if facts.cached:
+        said.append(f"{figures.tokens(facts.cached)} cached")
+    took = figures.duration(facts.created, facts.completed or None)
     return [*said, *(each for each in (figures.money(facts.cost), took) if each)]
 
 

@@ -36,14 +36,16 @@ class PartView(msgspec.Struct, frozen=True):
     """Where the title leads; http or https."""
     detail: str = ""
     status: str = ""
-    """``pending``, ``running``, ``error``; empty for what is done."""
+    """``pending``, ``running``, ``interrupted``, ``error``; empty for what is done."""
     duration: str = ""
     is_open: bool = False
     remark: str = ""
     """Why it is shown with less than it might be."""
 
 
-def view_of_part(part: Fields, role: str, directory: str, bounds: Bounds) -> PartView:
+def view_of_part(
+    part: Fields, role: str, directory: str, bounds: Bounds, *, is_over: bool = False
+) -> PartView:
     """Return how a part of a message is shown.
 
     Args:
@@ -51,9 +53,10 @@ def view_of_part(part: Fields, role: str, directory: str, bounds: Bounds) -> Par
         role: its message's: ``user``, ``assistant`` or something else.
         directory: where the session works.
         bounds: how much of it is shown.
+        is_over: whether nothing works on its message any more.
     """
     draw = _PARTS.get(part.raw("type"), _unknown)
-    return draw(_Part(part, anchor(part.raw("id")), role, directory, bounds))
+    return draw(_Part(part, anchor(part.raw("id")), role, directory, bounds, is_over))
 
 
 class _Part(msgspec.Struct, frozen=True):
@@ -62,6 +65,7 @@ class _Part(msgspec.Struct, frozen=True):
     role: str
     directory: str
     bounds: Bounds
+    is_over: bool
 
 
 def _text(part: _Part) -> PartView:
@@ -82,8 +86,12 @@ def _reasoning(part: _Part) -> PartView:
         return PartView(part.anchor, "none")
     time = part.fields.fields("time")
     took = figures.duration(time.number("start"), time.number("end"))
-    label = "Thought" if time.number("end") else "Thinking"
+    label = "Thought" if time.number("end") or part.is_over else "Thinking"
     return PartView(part.anchor, "card", shown, "thought", label, duration=took)
+
+
+def _shown_status(status: str, *, is_over: bool) -> str:
+    return "interrupted" if is_over and status in ("pending", "running") else _STATUSES.get(status, "")
 
 
 _STATUSES = {"pending": "pending", "running": "running", "error": "error"}
@@ -116,7 +124,7 @@ def _tool(part: _Part) -> PartView:
         is_code=view.icon in ("file", "pencil", "search"),
         link=view.link,
         detail=view.detail,
-        status="error" if view.has_failed else _STATUSES.get(status, ""),
+        status="error" if view.has_failed else _shown_status(status, is_over=part.is_over),
         duration=figures.duration(time.number("start"), time.number("end")),
         is_open=view.is_open or status == "error",
     )

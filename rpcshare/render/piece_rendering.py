@@ -41,7 +41,8 @@ class PieceRendering:
         remark = f"{_SHOWN[detail]}: {_BECAUSE[cause]}." if cause is not None else ""
         match piece:
             case PartPiece():
-                view = view_of_part(Fields.decode(piece.body), piece.role, piece.directory, bounds)
+                fields = Fields.decode(piece.body)
+                view = view_of_part(fields, piece.role, piece.directory, bounds, is_over=piece.is_over)
                 changes = {"is_open": True} if piece.is_whole else {}
                 view = msgspec.structs.replace(view, remark=remark, **changes)
                 return self._draw_part(view, piece.index, piece.address)

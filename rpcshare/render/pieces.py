@@ -64,6 +64,8 @@ class PartPiece(msgspec.Struct, frozen=True, tag="part"):
     address: str
     """Of the page with all of it, from where it is shown; empty where that is this one."""
     is_whole: bool = False
+    is_over: bool = False
+    """Whether nothing works on its message any more."""
 
 
 class FilePiece(msgspec.Struct, frozen=True, tag="file"):

@@ -1,5 +1,6 @@
 """The pages themselves: views into templates."""
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, Self
 from urllib.parse import quote
@@ -12,9 +13,18 @@ from rpcshare.render.anchors import anchor
 from rpcshare.render.assets import Assets
 from rpcshare.render.changed_files import changed_files
 from rpcshare.render.lenient_json import Fields
-from rpcshare.render.messages import MessageView, anchor_of, facts_of, prompt_of, view_of_message
+from rpcshare.render.messages import (
+    MessageView,
+    anchor_of,
+    facts_of,
+    is_over,
+    prompt_of,
+    turn_of,
+    view_of_message,
+)
 from rpcshare.render.pagination import Chunk, Place, Run, chunk_of, place_of
 from rpcshare.render.pieces import Cause, Draft, FilePiece, PartPiece, Piece
+from rpcshare.render.revert import taken_back
 from rpcshare.render.sessions import FILES_PER_PAGE, Prompt, directory_of, prompts_of, view_of_session
 from rpcshare.render.templating import page_templates
 from rpcshare.shares.outline import Entry, PartEntry, Transcript
@@ -23,6 +33,7 @@ from rpcshare.shares.state import SessionIndex
 
 __all__ = ["Frame", "Listing", "Pages", "Update"]
 
+_QUIET = 180_000  # ms; opencode syncs every change at once
 _MAX_UPDATE = 150  # parts; whoever has missed more loads what it shows anew
 
 _OMITTED: Final = {
@@ -79,7 +90,9 @@ class Listing(msgspec.Struct, frozen=True):
 class Pages:
     """Drafts pages and renders them. What users wrote at length is in pieces, which others draw."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        """Draw pages as they look at the time that ``now`` says, in seconds since the epoch."""
+        self._now = now
         self.assets = Assets()
         self._environment = page_templates(assets=self.assets)
 
@@ -89,6 +102,10 @@ class Pages:
             self._environment.get_template(name)
 
     # A share
+
+    def is_quiet(self, transcript: Transcript) -> bool:
+        """Whether a share has had no sync for so long that nothing in it can be at work."""
+        return self._now() * 1000 - transcript.last_updated > _QUIET
 
     def share(
         self, frame: Frame, transcript: Transcript, *, at: str, until: str, is_end: bool
@@ -110,7 +127,8 @@ class Pages:
             return None
         session = view_of_session(transcript)
         prompts, more = prompts_of(transcript)
-        shown = [_Shown.of_run(transcript, run) for run in chunk.runs]
+        quiet = self.is_quiet(transcript)
+        shown = [_Shown.of_run(transcript, run, is_quiet=quiet) for run in chunk.runs]
 
         def render(drawn: Mapping[Piece, Markup]) -> str:
             return self._render(
@@ -119,10 +137,11 @@ class Pages:
                 session=session,
                 share_id=transcript.share_id,
                 sync_count=transcript.sync_count,
+                last_updated=transcript.last_updated,
                 prompts=prompts,
                 more_prompts=more,
                 chunk=chunk,
-                views=[each.view(transcript, drawn) for each in shown],
+                views=_views(transcript, shown, drawn),
             )
 
         return Draft(_pieces(shown), render)
@@ -132,12 +151,11 @@ class Pages:
         chunk = self._chunk(transcript, at=at, until=until, is_end=is_end)
         if chunk is None:
             return None
-        shown = [_Shown.of_run(transcript, run) for run in chunk.runs]
+        quiet = self.is_quiet(transcript)
+        shown = [_Shown.of_run(transcript, run, is_quiet=quiet) for run in chunk.runs]
 
         def render(drawn: Mapping[Piece, Markup]) -> str:
-            return self._render(
-                "chunk.html", chunk=chunk, views=[each.view(transcript, drawn) for each in shown]
-            )
+            return self._render("chunk.html", chunk=chunk, views=_views(transcript, shown, drawn))
 
         return Draft(_pieces(shown), render)
 
@@ -197,6 +215,7 @@ class Pages:
                 session=session,
                 share_id=transcript.share_id,
                 sync_count=transcript.sync_count,
+                last_updated=transcript.last_updated,
                 files=[drawn[piece] for piece in pieces],
                 count=len(files),
                 additions=sum(each.additions for each in files),
@@ -225,7 +244,7 @@ class Pages:
         ]
 
         def render(drawn: Mapping[Piece, Markup]) -> Update:
-            views = [each.view(transcript, drawn) for each in shown]
+            views = _views(transcript, shown, drawn)
             return Update(
                 transcript.sync_count,
                 messages=str(self._macro("messages", "messages")(views)),
@@ -341,17 +360,21 @@ class _Shown(NamedTuple):
     pieces: list[PartPiece]
     first: int
     is_end: bool
+    is_over: bool
 
     @classmethod
-    def of_run(cls, transcript: Transcript, run: Run) -> Self:
+    def of_run(cls, transcript: Transcript, run: Run, *, is_quiet: bool) -> Self:
+        ended = _is_over(transcript, run.index, run.entry, is_quiet=is_quiet)
         parts = [(place, run.entry.parts[place]) for place in range(run.first, run.last)]
-        pieces = _part_pieces(transcript, run.entry, parts)
-        return cls(run.index, run.entry, pieces, run.first, run.last >= len(run.entry.parts))
+        pieces = _part_pieces(transcript, run.entry, parts, is_ended=ended)
+        return cls(run.index, run.entry, pieces, run.first, run.last >= len(run.entry.parts), ended)
 
     @classmethod
     def of_changed(cls, transcript: Transcript, index: int, entry: Entry, since: int) -> Self:
         parts = [(place, part) for place, part in enumerate(entry.parts) if part.since > since]
-        return cls(index, entry, _part_pieces(transcript, entry, parts), 0, is_end=True)
+        ended = _is_over(transcript, index, entry, is_quiet=False)
+        pieces = _part_pieces(transcript, entry, parts, is_ended=ended)
+        return cls(index, entry, pieces, 0, is_end=True, is_over=ended)
 
     def view(self, transcript: Transcript, drawn: Mapping[Piece, Markup]) -> MessageView:
         """Return how it is shown, given its pieces as HTML."""
@@ -361,13 +384,37 @@ class _Shown(NamedTuple):
             first=self.first,
             is_end=self.is_end,
             after=anchor_of(transcript.entries[self.place - 1]) if self.place else "",
+            turn=turn_of(transcript.entries, self.place) if self.is_end else None,
+            is_ended=self.is_over,
+            kept=_kept(transcript, self.place, self.entry),
         )
 
 
-def _part_pieces(transcript: Transcript, entry: Entry, parts: list[tuple[int, PartEntry]]) -> list[PartPiece]:
+def _is_over(transcript: Transcript, place: int, entry: Entry, *, is_quiet: bool) -> bool:
+    return is_over(entry, is_last=place == len(transcript.entries) - 1, is_quiet=is_quiet)
+
+
+def _kept(transcript: Transcript, place: int, entry: Entry) -> int | None:
+    """Return how many parts were not taken back; None where the message is whole."""
+    back = taken_back(transcript)
+    return back.kept_parts(place, entry) if back and back.entry <= place < back.until else None
+
+
+def _views(transcript: Transcript, shown: list[_Shown], drawn: Mapping[Piece, Markup]) -> list[MessageView]:
+    back = taken_back(transcript)
+    left = [each for each in shown if back is None or not back.removes(each.place, each.entry)]
+    views = [each.view(transcript, drawn) for each in left]
+    if back is not None and back.is_gone:
+        views = [msgspec.structs.replace(view, taken_back=[]) for view in views]
+    return views
+
+
+def _part_pieces(
+    transcript: Transcript, entry: Entry, parts: list[tuple[int, PartEntry]], *, is_ended: bool
+) -> list[PartPiece]:
     role, directory, share_id = facts_of(entry).role, directory_of(transcript), transcript.share_id
     return [
-        PartPiece(part.body, place, role, directory, index, f"{share_id}/part/{place}")
+        PartPiece(part.body, place, role, directory, index, f"{share_id}/part/{place}", is_over=is_ended)
         for index, part in parts
         for place in (anchor(part.id),)
     ]

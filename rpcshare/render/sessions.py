@@ -1,11 +1,14 @@
 """A session as a whole: what stands above its messages, and what its files have become."""
 
+import re
+
 import msgspec
 
 from rpcshare.render import figures
 from rpcshare.render.changed_files import changed_files
 from rpcshare.render.lenient_json import Fields
 from rpcshare.render.messages import MessageFacts, anchor_of, facts_of, prompt_of
+from rpcshare.render.revert import taken_back
 from rpcshare.shares.outline import Transcript
 
 __all__ = [
@@ -19,6 +22,7 @@ __all__ = [
 
 _MAX_PROMPTS = 300
 FILES_PER_PAGE = 60
+_LOOKED_FOR_PROMPT = 20  # messages
 
 
 class SessionView(msgspec.Struct, frozen=True):
@@ -57,12 +61,16 @@ def view_of_session(transcript: Transcript) -> SessionView:
     session = Fields.decode(transcript.session)
     facts = [facts_of(entry) for entry in transcript.entries]
     time = session.fields("time")
-    created = time.number("created") or transcript.created_at
-    updated = max(time.number("updated") or 0.0, transcript.last_updated)
+    told = [each.created for each in facts if each.created]
+    ends = [each.completed or each.created for each in facts if each.completed or each.created]
+    # Before opencode has sent the session, its times are those of the share.
+    is_told = not _is_stand_in(session)
+    created = (is_told and time.number("created")) or (min(told) if told else transcript.created_at)
+    updated = (is_told and time.number("updated")) or (max(ends) if ends else transcript.last_updated)
     models = list(dict.fromkeys(each.model for each in facts if each.model and each.role == "assistant"))
     total = _total(session, facts)
     files, additions, deletions = _changes(session, transcript)
-    title = session.line("title") or "Untitled session"
+    title = _title(session, transcript)
     directory = session.line("directory")
     said = [figures.plural(len(facts), "message")]
     if models:
@@ -91,12 +99,33 @@ def view_of_session(transcript: Transcript) -> SessionView:
     )
 
 
+_UNNAMED = re.compile(r"(?:New|Child) session - \d{4}-\d\d-\d\dT[\d:.]+Z?")
+
+
+def _title(session: Fields, transcript: Transcript) -> str:
+    """Return the session's title, or its first prompt where it has none of its own yet."""
+    title = session.line("title")
+    if title and not _UNNAMED.fullmatch(title):
+        return title
+    for entry in transcript.entries[:_LOOKED_FOR_PROMPT]:
+        prompt = prompt_of(entry)
+        if prompt and prompt != "…":
+            return prompt
+    return title or "Untitled session"
+
+
+def _is_stand_in(session: Fields) -> bool:
+    """Return whether a session is the one that a share begins with."""
+    return session.raw("slug") == session.raw("id") and session.value("version") == "1"
+
+
 def prompts_of(transcript: Transcript) -> tuple[list[Prompt], int]:
     """Return the table of contents, and how many more prompts there are than are in it."""
     prompts: list[Prompt] = []
     more = 0
-    for entry in transcript.entries:
-        if facts_of(entry).role != "user":
+    back = taken_back(transcript)
+    for place, entry in enumerate(transcript.entries):
+        if facts_of(entry).role != "user" or (back is not None and back.removes(place, entry)):
             continue
         if len(prompts) >= _MAX_PROMPTS:
             more += 1

@@ -15,9 +15,12 @@ from rpcshare.shares.outline import Transcript
 from rpcshare.shares.state import ShareState
 from rpcshare.shares.syncdata import parse_batch
 
-__all__ = ["FRAME", "Document", "page_of", "rendered", "state_of", "transcript_of"]
+__all__ = ["FRAME", "NOW", "Document", "page_of", "rendered", "state_of", "transcript_of"]
 
 T = TypeVar("T")
+
+NOW = 1763640005.0
+"""Seconds since the epoch: soon after the last sync of a share that :func:`state_of` makes."""
 
 FRAME = Frame(root="../", title="")
 
@@ -49,7 +52,9 @@ def transcript_of(state: ShareState) -> Transcript:
 def page_of(items: Sequence[object], pages: Pages | None = None) -> str:
     """Return the first page of a share that holds ``items``."""
     return rendered(
-        (pages or Pages()).share(FRAME, transcript_of(state_of(items)), at="", until="", is_end=False)
+        (pages or Pages(lambda: NOW)).share(
+            FRAME, transcript_of(state_of(items)), at="", until="", is_end=False
+        )
     )
 
 

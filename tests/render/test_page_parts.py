@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from drawing_shares import FRAME, Document, page_of, rendered, state_of, transcript_of
+from drawing_shares import FRAME, NOW, Document, page_of, rendered, state_of, transcript_of
 from sample_session import SAMPLE, image_url, message, part, tool
 
 from rpcshare.render.rendering import Pages
@@ -16,7 +16,7 @@ TRAFFIC = Path(__file__).parent.parent / "fixtures" / "opencode-share-traffic.js
 
 @pytest.fixture(scope="module")
 def pages() -> Pages:
-    return Pages()
+    return Pages(lambda: NOW)
 
 
 def drawn(pages: Pages, *items: dict[str, object]) -> Document:
@@ -104,7 +104,7 @@ def test_a_progress_bar_shows_its_last_state(pages: Pages) -> None:
 
 def test_a_message_shows_model_tokens_cost_and_duration(pages: Pages) -> None:
     page = Document(page_of(SAMPLE, pages))
-    assert "15.0k in · 502 out · $0.0312 · 8.4 s" in page.text
+    assert "1.8k in · 502 out · 13.2k cached · $0.0312 · 8.4 s" in page.text
 
 
 def test_the_session_s_own_totals_come_before_sums(pages: Pages) -> None:

@@ -15,6 +15,7 @@ function parse(html) {
 
 /** @param {ParentNode} root */
 function addCopyButtons(root) {
+  showLocalTimes(root);
   for (const block of root.querySelectorAll(".code")) {
     if (block.querySelector(":scope > .copy")) continue;
     const button = document.createElement("button");
@@ -83,7 +84,7 @@ function merge(messages, article) {
     if (head && newerHead) replace(head, newerHead.cloneNode(true));
     run.className = article.className;
   }
-  for (const part of [...article.querySelectorAll(":scope > .parts > .part")]) {
+  for (const part of [...article.querySelectorAll(".parts > .part")]) {
     const held = byId(part.id);
     if (held) replace(held, part);
     else insertPart(runs, part);
@@ -221,6 +222,15 @@ function follow(shown, apply) {
   let source = null;
   let pause = 1000;
   let isEnded = false;
+  let lastSync = Number(shown.dataset.updated);
+  // Connected is not live: only while something comes.
+  const tellAge = () => {
+    if (isEnded || mark.hidden || mark.classList.contains("off")) return;
+    const age = Date.now() - lastSync;
+    tell(age < 60000 ? "Live" : "Connected", age < 60000 ? "on" : "");
+    if (age > 180000) settle();
+  };
+  setInterval(tellAge, 5000);
   // A browser has six HTTP connections to a server and a stream keeps one, so that a seventh page would never load.
   let takesSocket = true;
   const take = ({ data }) => {
@@ -230,9 +240,13 @@ function follow(shown, apply) {
       isEnded = true;
       source.close();
       tell(update.reason === "deleted" ? "Ended: removed" : "Ended", "");
+      settle();
       return;
     }
-    tell("Live", "on");
+    if (update.syncCount > Number(shown.dataset.syncCount)) lastSync = Date.now();
+    mark.hidden = false;
+    mark.classList.remove("off");
+    tellAge();
     mark.title = takesSocket ? "" : "No WebSocket gets through: only a few pages can be live at a time";
     shown.dataset.syncCount = String(update.syncCount);
     apply(update);
@@ -285,6 +299,32 @@ function follow(shown, apply) {
   window.addEventListener("pageshow", (event) => {
     if (event.persisted) connect();
   });
+}
+
+/** Lets nothing be at work any more, where nothing can be. */
+function settle() {
+  for (const working of document.querySelectorAll(".working")) {
+    working.className = "interrupted";
+    working.textContent = "Interrupted";
+  }
+  for (const part of document.querySelectorAll(".part.is-running, .part.is-pending")) {
+    part.classList.remove("is-running", "is-pending");
+    const status = part.querySelector(".status");
+    if (status) status.textContent = "interrupted";
+    status?.classList.remove("running", "pending");
+  }
+}
+
+/** Shows times in the viewer's own zone.
+ * @param {ParentNode} root */
+function showLocalTimes(root) {
+  for (const element of root.querySelectorAll("time[datetime]")) {
+    const moment = new Date(element.getAttribute("datetime") ?? "");
+    if (Number.isNaN(moment.getTime())) continue;
+    element.title = element.title || element.textContent;
+    const local = moment.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+    if (element.textContent !== local) element.textContent = local;
+  }
 }
 
 /** @param {HTMLElement} messages */

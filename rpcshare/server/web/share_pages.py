@@ -97,8 +97,9 @@ class SharePages:
         )
 
     def _tag(self, transcript: Transcript, frame: Frame) -> str:
-        assets = self._site.pages.assets
-        return etag(transcript.generation, transcript.sync_count, frame, assets.style, assets.script)
+        pages = self._site.pages
+        quiet, assets = pages.is_quiet(transcript), pages.assets
+        return etag(transcript.generation, transcript.sync_count, frame, assets.style, assets.script, quiet)
 
 
 def _found(draft: Draft[str] | None) -> Draft[str]:
