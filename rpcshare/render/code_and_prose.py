@@ -1,19 +1,27 @@
 """Blocks of code and of prose: what highlighting and markdown make of text, which may take long."""
 
-from markupsafe import escape
+from typing import Final
 
+from markupsafe import Markup, escape
+
+from rpcshare.render import figures
 from rpcshare.render.blocks import Block, Bounds, Code, Prose, Text, cut_characters, cut_lines, scalar
 from rpcshare.render.highlighting import highlighted
 from rpcshare.render.markdown import markdown
-from rpcshare.render.safe_text import plain
+from rpcshare.render.safe_text import plain, without_terminal_controls
+from rpcshare.render.terminal import has_controls, shown_by_terminal
 
 __all__ = ["code", "json_code", "prose"]
+
+_READ: Final = 10  # times as many characters of output as are shown: of a progress bar, the end is shown
+_MARKED: Final = 8  # times as many characters of HTML as of text
 
 
 def prose(written: str, bounds: Bounds) -> list[Block]:
     """Return markdown; nothing for none."""
     if not written.strip():
         return []
+    written = without_terminal_controls(written)
     shown, cut = cut_characters(written, bounds.prose)
     if bounds.is_plain:
         return [Text(shown.strip("\n"), cut)]
@@ -33,11 +41,33 @@ def code(
     """Return text of fixed width; nothing for none."""
     if not written.strip() and not command:
         return []
+    if is_output and has_controls(written) and not bounds.is_plain:
+        return _terminal_output(written, bounds, label, command)
     shown, cut = cut_lines(written, bounds)
     shown_command, cut_command = cut_lines(command, bounds)
     body = plain(shown).strip("\n") if is_output else plain(shown).rstrip("\n")
     html = highlighted(body, language) if bounds.has_colours else escape(body)
     return [Code(html, label, plain(shown_command).strip(), is_output, first_line, cut or cut_command)]
+
+
+def _terminal_output(written: str, bounds: Bounds, label: str, command: str) -> list[Block]:
+    """Return output as a terminal would show it in the end."""
+    read = written[: bounds.characters * _READ]
+    lines = shown_by_terminal(read)
+    while lines and not lines[-1].strip():
+        lines.pop()
+    kept: list[Markup] = []
+    room = bounds.characters * _MARKED
+    for line in lines[: bounds.lines]:
+        room -= len(line)
+        if room < 0:
+            break
+        kept.append(line)
+    is_cut = len(kept) < len(lines) or len(read) < len(written)
+    shown_command, cut_command = cut_lines(command, bounds)
+    cut = figures.plural(max(len(lines), written.count("\n")), "line") if is_cut else cut_command
+    html = Markup("\n").join(kept)
+    return [Code(html, label, plain(shown_command).strip(), is_output=True, cut=cut)]
 
 
 def json_code(value: object, bounds: Bounds, label: str = "") -> list[Block]:

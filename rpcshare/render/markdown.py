@@ -11,6 +11,7 @@ from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.rules_block import StateBlock, table
 from markdown_it.rules_core import StateCore
+from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 from markupsafe import Markup, escape
@@ -44,7 +45,7 @@ _cleaner = nh3.Cleaner(
     },
     attributes={"a": {"href", "title"}, "ol": {"start"}, "th": {"scope"}},
     allowed_classes={
-        "span": {name for name in STANDARD_TYPES.values() if name} | {"language"},
+        "span": {name for name in STANDARD_TYPES.values() if name} | {"language", "math"},
         "div": {"code", "table"},
         "a": {"image-link"},
         "th": {"right", "center"},
@@ -110,6 +111,10 @@ class _Renderer(RendererHTML):
             return str(escape(f"[{label}]"))
         return str(Markup('<a class="image-link" href="{}">{}</a>').format(source, label))
 
+    def math(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
+        """Print a formula as it was written."""
+        return str(Markup('<span class="math">{}</span>').format(tokens[idx].content))
+
     def table_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
         """Begin a table, which may be wider than the page."""
         return '<div class="table"><table>'
@@ -139,6 +144,9 @@ def _parser(*, linkify: bool) -> MarkdownIt:
         renderer_cls=_Renderer,
     )
     parser.enable(["table", "strikethrough"])
+    parser.inline.ruler.before("escape", "math", _math)
+    parser.inline.ruler.before("escape", "line_break", _line_break)
+    parser.core.ruler.after("inline", "tasks_and_alerts", _mark_tasks_and_alerts)
     parser.block.ruler.at("table", _bounded_table, {"alt": ["paragraph", "reference"]})
     if linkify and parser.linkify is not None:
         parser.enable("linkify")
@@ -148,6 +156,68 @@ def _parser(*, linkify: bool) -> MarkdownIt:
     parser.core.ruler.push("page_headings", _set_headings)
     parser.core.ruler.push("cell_classes", _set_cells)
     return parser
+
+
+_BREAK = re.compile(r"<br ?/?>", re.IGNORECASE)
+_MATH_ENDS = {"$$": "$$", "\\(": "\\)", "\\[": "\\]"}
+_MAX_MATH = 2_000  # characters of one formula
+
+
+def _math(state: StateInline, silent: bool) -> bool:
+    """Take a formula of LaTeX as it was written: Markdown would take its backslashes for escapes."""
+    source, start = state.src, state.pos
+    end = -1
+    closing = _MATH_ENDS.get(source[start : start + 2])
+    if closing is not None:
+        end = source.find(closing, start + 2, start + _MAX_MATH) + 2
+        if end <= start + 4:
+            return False
+    elif source[start] == "$":
+        close = source.find("$", start + 1, start + _MAX_MATH)
+        inner = source[start + 1 : close]
+        is_price = source[close + 1 : close + 2].isdigit()
+        if close < 0 or not inner or inner != inner.strip() or "\n\n" in inner or is_price:
+            return False
+        end = close + 1
+    if end < 0:
+        return False
+    if not silent:
+        state.push("math", "span", 0).content = source[start:end]
+    state.pos = end
+    return True
+
+
+def _line_break(state: StateInline, silent: bool) -> bool:
+    """Take ``<br>``, the only way to break a line within a table, for what it says."""
+    match = _BREAK.match(state.src, state.pos)
+    if match is None:
+        return False
+    if not silent:
+        state.push("hardbreak", "br", 0)
+    state.pos = match.end()
+    return True
+
+
+_TASK = re.compile(r"\[([ xX])\](?=[ \t])")
+_ALERT = re.compile(r"\[!(NOTE|TIP|IMPORTANT|WARNING|CAUTION)\][ \t]*$")
+
+
+def _mark_tasks_and_alerts(state: StateCore) -> None:
+    """Show ``- [x]`` as a box, and name the alert that ``> [!NOTE]`` begins."""
+    for index, token in enumerate(state.tokens):
+        if token.type != "inline" or not token.children or index < 2:
+            continue
+        around, first = state.tokens[index - 2].type, token.children[0]
+        if around == "list_item_open" and (task := _TASK.match(first.content)):
+            box = "\u2610" if task[1] == " " else "\u2611"
+            first.content = box + first.content[task.end() :]
+        elif around == "blockquote_open" and (alert := _ALERT.match(first.content)):
+            name = Token("text", "", 0, content=alert[1].title())
+            token.children[:1] = [
+                Token("strong_open", "strong", 1),
+                name,
+                Token("strong_close", "strong", -1),
+            ]
 
 
 class _TooManyCellsError(Exception):

@@ -1,5 +1,6 @@
 """A part of a message, from its JSON to what is seen of it."""
 
+import base64
 import re
 from collections.abc import Callable
 from urllib.parse import unquote_to_bytes
@@ -8,11 +9,13 @@ import msgspec
 
 from rpcshare.render import blocks, code_and_prose, figures
 from rpcshare.render.anchors import anchor
-from rpcshare.render.blocks import Block, Bounds, Note
+from rpcshare.render.blocks import Block, Bounds, Note, Picture
 from rpcshare.render.highlighting import language_of
 from rpcshare.render.lenient_json import Fields
+from rpcshare.render.safe_text import clean, without_terminal_controls
 from rpcshare.render.tools import ToolCall, view_of_tool
 from rpcshare.transcripts.opencode_changes import short_path
+from rpcshare.transcripts.opencode_tools import read_result
 
 __all__ = ["PartView", "view_of_part"]
 
@@ -39,12 +42,21 @@ class PartView(msgspec.Struct, frozen=True):
     """``pending``, ``running``, ``interrupted``, ``error``; empty for what is done."""
     duration: str = ""
     is_open: bool = False
+    download: str = ""
+    """Where its bytes are to be had."""
     remark: str = ""
     """Why it is shown with less than it might be."""
 
 
 def view_of_part(
-    part: Fields, role: str, directory: str, bounds: Bounds, *, is_over: bool = False
+    part: Fields,
+    role: str,
+    directory: str,
+    bounds: Bounds,
+    *,
+    is_over: bool = False,
+    content: str = "",
+    contexts: tuple[bytes, ...] = (),
 ) -> PartView:
     """Return how a part of a message is shown.
 
@@ -54,9 +66,11 @@ def view_of_part(
         directory: where the session works.
         bounds: how much of it is shown.
         is_over: whether nothing works on its message any more.
+        content: where a file's bytes are to be had, from the page's own address.
+        contexts: the JSON of the parts that hold the content of a file that was mentioned.
     """
     draw = _PARTS.get(part.raw("type"), _unknown)
-    return draw(_Part(part, anchor(part.raw("id")), role, directory, bounds, is_over))
+    return draw(_Part(part, anchor(part.raw("id")), role, directory, bounds, is_over, content, contexts))
 
 
 class _Part(msgspec.Struct, frozen=True):
@@ -66,10 +80,12 @@ class _Part(msgspec.Struct, frozen=True):
     directory: str
     bounds: Bounds
     is_over: bool
+    content: str
+    contexts: tuple[bytes, ...]
 
 
 def _text(part: _Part) -> PartView:
-    written = part.fields.text("text")
+    written = clean(without_terminal_controls(part.fields.raw("text")))
     if part.fields.flag("synthetic") or part.fields.flag("ignored"):
         shown = blocks.text(written, part.bounds)
         if not shown:
@@ -81,7 +97,7 @@ def _text(part: _Part) -> PartView:
 
 
 def _reasoning(part: _Part) -> PartView:
-    shown = code_and_prose.prose(part.fields.text("text"), part.bounds)
+    shown = code_and_prose.prose(clean(without_terminal_controls(part.fields.raw("text"))), part.bounds)
     if not shown:
         return PartView(part.anchor, "none")
     time = part.fields.fields("time")
@@ -135,7 +151,7 @@ def _file(part: _Part) -> PartView:
     name = fields.line("filename") or fields.fields("source").line("path") or "File"
     url = fields.raw("url")
     link = url if re.match(r"https?://[^\s]{1,2000}$", url) else ""
-    shown = _content(fields, part.bounds)
+    shown = _content(fields, part.bounds, part.content) or _contexts(part, name)
     is_picture = any(block.form == "picture" for block in shown)
     return PartView(
         part.anchor,
@@ -148,19 +164,55 @@ def _file(part: _Part) -> PartView:
         link=link,
         detail=fields.line("mime", limit=80),
         is_open=is_picture,
+        download=part.content if url[:5].lower() == "data:" else "",
     )
 
 
-def _content(file: Fields, bounds: Bounds) -> list[Block]:
-    """Return what a file part holds in its ``data:`` URL."""
-    url = file.raw("url")
-    name = file.line("filename")
-    if url.startswith("data:text/") and "," in url[:200]:
-        kind, _, data = url.partition(",")
-        if ";base64" not in kind:
-            text = unquote_to_bytes(data[: bounds.characters * 3]).decode("utf-8", "replace")
-            return code_and_prose.code(text, bounds, language=language_of(name))
+def _contexts(part: _Part, name: str) -> list[Block]:
+    """Return what a mention put into the prompt: what the read tool said of its file."""
+    shown: list[Block] = []
+    for body in part.contexts:
+        found = read_result({}, {}, Fields.decode(body).raw("text"))
+        language = "" if found.is_directory else language_of(name)
+        shown += code_and_prose.code(found.text, part.bounds, language=language, first_line=found.first_line)
+    return shown
+
+
+_TEXT_TYPE = re.compile(
+    r"(?:text/[\w.+-]+|application/(?:[\w.-]+\+)?(?:json|xml|yaml|toml|javascript|x-sh)|image/svg\+xml)$"
+)
+_LANGUAGES = {"application/json": "json", "image/svg+xml": "xml", "text/html": "html", "text/css": "css"}
+
+
+def _content(file: Fields, bounds: Bounds, address: str = "") -> list[Block]:
+    """Return what a file part holds in its ``data:`` URL; an image that is large by its own ``address``."""
+    url, name = file.raw("url"), file.line("filename")
+    if url[:5].lower() != "data:" or "," not in url[:300]:
+        return []
+    kind, _, data = url[5:].partition(",")
+    media_type, *parameters = (each.strip().lower() for each in kind.split(";"))
+    if _TEXT_TYPE.match(media_type):
+        limit = bounds.characters * 4
+        data_read, is_base64 = data[: limit - limit % 4], "base64" in parameters
+        raw = _base64(data_read) if is_base64 else unquote_to_bytes(data_read)
+        text = raw.decode("utf-8", "replace")
+        if len(data) > limit:
+            text = text.rstrip("\ufffd") + "\n…"
+        language = language_of(name) or _LANGUAGES.get(media_type, "")
+        return code_and_prose.code(text, bounds, language=language)
+    if len(url) > bounds.image and address and media_type in _PICTURE_TYPES:
+        return [Picture(address, name or "image")]
     return blocks.picture(url, name, bounds)
+
+
+_PICTURE_TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "image/avif"})
+
+
+def _base64(data: str) -> bytes:
+    try:
+        return base64.b64decode(data, validate=False)
+    except ValueError:
+        return b""
 
 
 def _step_finish(part: _Part) -> PartView:

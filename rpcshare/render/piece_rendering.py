@@ -42,7 +42,15 @@ class PieceRendering:
         match piece:
             case PartPiece():
                 fields = Fields.decode(piece.body)
-                view = view_of_part(fields, piece.role, piece.directory, bounds, is_over=piece.is_over)
+                view = view_of_part(
+                    fields,
+                    piece.role,
+                    piece.directory,
+                    bounds,
+                    is_over=piece.is_over,
+                    content=piece.content,
+                    contexts=piece.contexts,
+                )
                 changes = {"is_open": True} if piece.is_whole else {}
                 view = msgspec.structs.replace(view, remark=remark, **changes)
                 return self._draw_part(view, piece.index, piece.address)

@@ -66,6 +66,10 @@ class PartPiece(msgspec.Struct, frozen=True, tag="part"):
     is_whole: bool = False
     is_over: bool = False
     """Whether nothing works on its message any more."""
+    content: str = ""
+    """Where a file's bytes are to be had, from where it is shown."""
+    contexts: tuple[bytes, ...] = ()
+    """The JSON of the parts that hold what is in a file that was mentioned."""
 
 
 class FilePiece(msgspec.Struct, frozen=True, tag="file"):

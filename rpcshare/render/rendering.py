@@ -13,6 +13,7 @@ from rpcshare.render.anchors import anchor
 from rpcshare.render.assets import Assets
 from rpcshare.render.changed_files import changed_files
 from rpcshare.render.lenient_json import Fields
+from rpcshare.render.mentions import mentions_of
 from rpcshare.render.messages import (
     MessageView,
     anchor_of,
@@ -168,7 +169,10 @@ class Pages:
         session = view_of_session(transcript)
         role = facts_of(entry).role
         place = anchor(part.id)
-        piece = PartPiece(part.body, place, role, directory_of(transcript), index, "", is_whole=True)
+        address = _content_address(transcript.share_id, part.id, "../../..")
+        piece = PartPiece(
+            part.body, place, role, directory_of(transcript), index, "", is_whole=True, content=address
+        )
 
         def render(drawn: Mapping[Piece, Markup]) -> str:
             return self._render(
@@ -413,11 +417,28 @@ def _part_pieces(
     transcript: Transcript, entry: Entry, parts: list[tuple[int, PartEntry]], *, is_ended: bool
 ) -> list[PartPiece]:
     role, directory, share_id = facts_of(entry).role, directory_of(transcript), transcript.share_id
+    mentions = mentions_of(entry) if role == "user" else {}
     return [
-        PartPiece(part.body, place, role, directory, index, f"{share_id}/part/{place}", is_over=is_ended)
+        PartPiece(
+            part.body,
+            place,
+            role,
+            directory,
+            index,
+            f"{share_id}/part/{place}",
+            is_over=is_ended,
+            content=_content_address(share_id, part.id, ".."),
+            contexts=mentions.get(index) or (),
+        )
         for index, part in parts
         for place in (anchor(part.id),)
+        if mentions.get(index, ()) is not None
     ]
+
+
+def _content_address(share_id: str, part_id: str, root: str) -> str:
+    """Return where the bytes of a part's file are to be had, from a page whose root is there."""
+    return f"{root}/api/share/{share_id}/parts/{quote(part_id.encode('utf-8', 'replace'), safe='')}/content"
 
 
 def _pieces(shown: list[_Shown]) -> list[Piece]:

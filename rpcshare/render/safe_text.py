@@ -2,7 +2,7 @@
 
 import re
 
-__all__ = ["clean", "plain"]
+__all__ = ["clean", "plain", "without_terminal_controls"]
 
 # Half of a surrogate pair has no form in UTF-8; of the control characters, HTML has tab and newline.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -21,6 +21,11 @@ def clean(text: str) -> str:
     if not text.isprintable():
         text = _UNPRINTABLE.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
     return text
+
+
+def without_terminal_controls(text: str) -> str:
+    """Return prose without the sequences that a terminal swallows."""
+    return _TERMINAL.sub("", text) if "\x1b" in text else text
 
 
 def plain(text: str) -> str:

@@ -72,3 +72,23 @@ def test_tables_of_too_many_cells_are_shown_as_they_were_written() -> None:
     assert "<td" not in markdown(table * 4)
     assert "more than 10,000 cells" in markdown(table * 4)
     assert "<td" not in markdown("|a" * 300 + "\n" + "|-" * 300 + "\n" + "a\n" * 220)
+
+
+def test_formulas_stay_as_they_were_written() -> None:
+    for formula in (r"$a_1 * b * c$", r"$$\int_0^1 x\,dx$$", r"\(x\_1\)", r"\[\frac12\]"):
+        assert formula in markdown(f"Say {formula} here")
+
+
+def test_prices_are_no_formulas() -> None:
+    assert "math" not in markdown("from $5 to $10, *or* more")
+
+
+def test_tasks_have_boxes_and_alerts_their_names() -> None:
+    html = markdown("- [x] done\n- [ ] open\n\n> [!NOTE]\n> mind")
+    assert "\u2611 done" in html
+    assert "\u2610 open" in html
+    assert "<strong>Note</strong>" in html
+
+
+def test_a_line_breaks_within_a_table() -> None:
+    assert "one<br>" in markdown("| a |\n|---|\n| one<br>two |").replace("\n", "")
