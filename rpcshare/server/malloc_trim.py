@@ -67,25 +67,36 @@ async def _give_back_repeatedly(trim: Callable[[int], int]) -> None:
     # tried, the less often the less has come of it.
     least = last = _resident()
     pause = _EVERY
-    has_looked_at_all = False
+    has_looked_at_all = was_busy = False
+    collections = _young_collections()
     while True:
         await asyncio.sleep(pause)
         before = _resident()
         least = min(least, before)
-        if abs(before - last) > _MUCH:
+        is_busy = _young_collections() != collections
+        collections = _young_collections()
+        if abs(before - last) > _MUCH or (was_busy and not is_busy):
             has_looked_at_all = False  # much has come or gone, and left garbage, maybe
+        was_busy = is_busy
         last = before
         if before < least + _GROWTH:
             pause = _EVERY
             continue
         # What an error has held in its traceback, and little else, is in cycles. Most are young. All objects
-        # are looked at only once after each change, when it is over: that holds everybody up for a moment.
+        # are looked at only once after each change, when it is over: that holds everybody up for a moment. It
+        # also empties the interpreter's lists of free tuples, one of which can keep 256 KiB that are free.
         is_thorough = pause == _SELDOM and not has_looked_at_all
         gc.collect(2 if is_thorough else 1)
         await asyncio.to_thread(trim, 0)  # without the interpreter's lock
         last = _resident()
         has_looked_at_all = has_looked_at_all or is_thorough
         pause = _EVERY if before - last > _MUCH else min(2 * pause, _SELDOM)
+
+
+def _young_collections() -> int:
+    """Return how often so many objects have been made that Python has looked at the young ones by itself."""
+    count: int = gc.get_stats()[0]["collections"]
+    return count
 
 
 def _resident() -> int:
