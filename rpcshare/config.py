@@ -36,7 +36,17 @@ _ENVIRONMENT_PREFIX = "RPCSHARE_"
 
 # Tokens, and URLs that may hold a password: an error names these settings but never their values.
 _NEVER_SHOWN = frozenset(
-    {"token", "shared_secret", "store", "broadcast", "public_url", "jwt_secret", "jwks_url", "proxy_secret"}
+    {
+        "token",
+        "shared_secret",
+        "store",
+        "database",
+        "broadcast",
+        "public_url",
+        "jwt_secret",
+        "jwks_url",
+        "proxy_secret",
+    }
 )
 _LONGEST_SHOWN = 60
 
@@ -70,6 +80,7 @@ _REASONS = {
 _MIN_JWT_SECRET = 32
 
 _STORE_FILE = "store.sqlite3"
+_DATABASE_FILE = "database.sqlite3"
 
 
 class ConfigError(Exception):
@@ -264,6 +275,12 @@ class Settings(BaseSettings):
         repr=False,
         description="URL of the store of shares: sqlite:///PATH, memory:// or s3://BUCKET/PREFIX. "
         "[default: the embedded store in the data directory]",
+    )
+    database: Annotated[str, AfterValidator(_text)] | None = Field(
+        None,
+        repr=False,
+        description="URL of the database of search: sqlite:///PATH, or postgresql://USER@HOST/DATABASE for "
+        "several servers. [default: a SQLite file in the data directory]",
     )
     broadcast: Annotated[str, AfterValidator(_text)] = Field(
         "local://",
@@ -480,6 +497,11 @@ class Settings(BaseSettings):
     def store_url(self) -> str:
         """The URL of the store: the one that was set, or the embedded one's."""
         return self.store or f"sqlite:///{quote(str(self.data_dir / _STORE_FILE))}"
+
+    @property
+    def database_url(self) -> str:
+        """The URL of the database: the one that was set, or that of a file in the data directory."""
+        return self.database or f"sqlite:///{quote(str(self.data_dir / _DATABASE_FILE))}"
 
     def base_url(self, port: int | None = None) -> str:
         """Return the base of every share link, without a slash at its end.

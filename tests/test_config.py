@@ -129,6 +129,11 @@ EXAMPLES: dict[str, list[Any]] = {
         ("sqlite:///a", '"sqlite:///a"', "sqlite:///a"),
         ("s3://b/p", '"s3://b/p"', "s3://b/p"),
     ],
+    "database": [
+        ("sqlite:///a", '"sqlite:///a"', "sqlite:///a"),
+        ("postgresql://a/b", '"postgresql://a/b"', "postgresql://a/b"),
+        ("sqlite:////c", '"sqlite:////c"', "sqlite:////c"),
+    ],
     "broadcast": [
         ("local://", '"local://"', "local://"),
         ("redis://a/0", '"redis://a/0"', "redis://a/0"),

@@ -84,6 +84,36 @@ export interface SessionPage {
   cursor: string | null;
 }
 
+export interface SearchOptions {
+  /** Words, "phrases", -not, tool:bash, file:app.ts, role:user, before:2026-11-28, after:2026-11-01. */
+  query: string;
+  /** Of the page before. */
+  cursor?: string;
+  /** 1 to 100; 20 if it is not given. */
+  limit?: number;
+}
+
+export interface SearchHit {
+  shareID: string;
+  /** Of the share. */
+  title: string;
+  /** Null: it is in the title, or in a diff of the whole session. */
+  messageID: string | null;
+  partID: string | null;
+  /** Some of the text around it. */
+  snippet: string;
+  /** Of the message, in milliseconds since the epoch. */
+  time: number;
+}
+
+export interface SearchPage {
+  hits: SearchHit[];
+  /** Where the next page begins; null on the last. */
+  cursor: string | null;
+  /** Not all shares have been indexed yet, so there may be more. */
+  indexing?: boolean;
+}
+
 export interface Identity {
   subject: string | null;
   scopes: string[];
@@ -223,6 +253,7 @@ export interface ShareRpc {
   getShare(shareID: string): AgentSession;
   getShareMetadata(shareID: string): SessionIndex;
   listShares(options?: ListOptions | null): SessionPage;
+  searchShares(options: SearchOptions): SearchPage;
   subscribe(shareID: string, onEvent: (event: ShareEvent) => void, fromSyncCount?: number): Subscription;
   watch(shareID: string, fromSyncCount?: number): ReadableStream<ShareEvent>;
   openShare(shareID: string, secret: string | null): Share;

@@ -54,6 +54,7 @@ class Action(StrEnum):
     SHARE_DELETE = "share.delete"
     SHARE_EXPIRE = "share.expire"
     SHARES_LIST = "shares.list"
+    SHARES_SEARCH = "shares.search"
     VIEW_TOKEN_CREATE = "view_token.create"  # noqa: S105 -- an action's name
     KEYS_LIST = "keys.list"
     KEY_CREATE = "key.create"

@@ -1,19 +1,51 @@
-"""Opening a store from the command line, and telling of its failures."""
+"""Opening a store, or its database, from the command line, and telling of its failures."""
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import click
 
 from rpcshare.config import Settings
+from rpcshare.database import DatabaseError, parse_location
+from rpcshare.shares.search import open_index
 from rpcshare.storage import MissingKeysError, ObjectStore, StoreError, check_needs_no_keys, open_store
 
-__all__ = ["STORE_SETTINGS", "configured_store", "opened_store"]
+if TYPE_CHECKING:
+    from rpcshare.shares.search_index import SearchIndex
+
+__all__ = ["DATABASE_SETTINGS", "STORE_SETTINGS", "configured_database", "configured_store", "opened_store"]
 
 STORE_SETTINGS = ("data_dir", "store", "encryption_key_file", "encryption_allow_plain")
 """The settings that say which store a server has, and how to read it."""
+
+
+DATABASE_SETTINGS = ("database",)
+"""The settings that say which database a server has, besides those of its store."""
+
+
+@asynccontextmanager
+async def configured_database(settings: Settings) -> AsyncIterator["SearchIndex"]:
+    """Open the search index that a server with these settings has.
+
+    Raises:
+        click.UsageError: the URL names no database.
+        click.ClickException: the database cannot be opened, or failed while it was open.
+    """
+    try:
+        location = parse_location(settings.database_url)
+    except ValueError as exc:
+        raise click.UsageError(f"--database: {exc}") from exc
+    try:
+        index = await open_index(location)
+        try:
+            yield index
+        finally:
+            await index.database.close()
+    except DatabaseError as exc:
+        raise click.ClickException(str(exc)) from exc
 
 
 def configured_store(

@@ -10,6 +10,8 @@ from rpcshare.client.share_client import ShareClient
 from rpcshare.client.types import (
     AccessSettings,
     Identity,
+    SearchHit,
+    SearchPage,
     SessionIndex,
     SessionPage,
     ShareCredentials,
@@ -26,6 +28,8 @@ __all__ = [
     "EventStream",
     "Identity",
     "Reconnecting",
+    "SearchHit",
+    "SearchPage",
     "SessionIndex",
     "SessionPage",
     "ShareClient",

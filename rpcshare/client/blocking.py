@@ -18,6 +18,7 @@ from rpcshare.client.share_client import ClientOptions, Duration, ShareClient, V
 from rpcshare.client.types import (
     AccessSettings,
     Identity,
+    SearchPage,
     SessionIndex,
     SessionPage,
     ShareCredentials,
@@ -152,6 +153,10 @@ class BlockingShareClient:
     ) -> SessionPage:
         """See :meth:`ShareClient.list_shares`."""
         return self._run(self._connected.list_shares(cursor=cursor, limit=limit, query=query))
+
+    def search_shares(self, query: str, *, cursor: str | None = None, limit: int | None = None) -> SearchPage:
+        """See :meth:`ShareClient.search_shares`."""
+        return self._run(self._connected.search_shares(query, cursor=cursor, limit=limit))
 
     def whoami(self) -> Identity:
         """See :meth:`ShareClient.whoami`."""

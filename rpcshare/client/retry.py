@@ -23,7 +23,7 @@ __all__ = ["MainReference"]
 # fmt: off
 RETRIED = frozenset({
     "createShare", "syncShare", "updateShare", "createViewToken", "unlockShare", "getShare",
-    "getShareMetadata", "listShares", "whoami", "subscribe",
+    "getShareMetadata", "listShares", "searchShares", "whoami", "subscribe",
 })
 # fmt: on
 

@@ -16,6 +16,7 @@ from rpcshare.client.reconnecting import Reconnecting, Token
 from rpcshare.client.types import (
     AccessSettings,
     Identity,
+    SearchPage,
     SessionIndex,
     SessionPage,
     ShareCredentials,
@@ -195,6 +196,20 @@ class ShareClient:
         options = {"cursor": cursor, "limit": limit, "query": query}
         given = {name: value for name, value in options.items() if value is not None}
         return await self._get(self.api.listShares(given), SessionPage)
+
+    async def search_shares(
+        self, query: str, *, cursor: str | None = None, limit: int | None = None
+    ) -> SearchPage:
+        """Return where words are, in the shares that the caller may list, the best first.
+
+        Args:
+            query: words, "phrases", -not, and filters such as ``tool:bash``.
+            cursor: of the page before.
+            limit: how many hits at most; the server has a default.
+        """
+        options = {"query": query, "cursor": cursor, "limit": limit}
+        given = {name: value for name, value in options.items() if value is not None}
+        return await self._get(self.api.searchShares(given), SearchPage)
 
     def subscribe(self, share_id: str, *, from_sync_count: int | None = None) -> EventStream:
         """Return the events of a share: a snapshot first, then each sync, ``deleted`` at the end.

@@ -9,6 +9,8 @@ import msgspec
 __all__ = [
     "AccessSettings",
     "Identity",
+    "SearchHit",
+    "SearchPage",
     "SessionIndex",
     "SessionPage",
     "ShareCredentials",
@@ -91,6 +93,34 @@ class SessionPage(msgspec.Struct, frozen=True):
     """Of all that the query found, on this page or not."""
     cursor: str | None = None
     """Where the next page begins; None on the last."""
+
+
+class SearchHit(
+    msgspec.Struct,
+    frozen=True,
+    rename={"share_id": "shareID", "message_id": "messageID", "part_id": "partID"},
+):
+    """One place in a share that has what was looked for."""
+
+    share_id: str
+    title: str
+    """Of the share."""
+    snippet: str
+    """Some of the text around it."""
+    time: int
+    """Of the message, in milliseconds since the epoch."""
+    message_id: str | None = None
+    part_id: str | None = None
+
+
+class SearchPage(msgspec.Struct, frozen=True):
+    """Some of the hits of a search, the best first."""
+
+    hits: list[SearchHit]
+    cursor: str | None = None
+    """Where the next page begins; None on the last."""
+    indexing: bool = False
+    """The server has not indexed all shares yet, so there may be more."""
 
 
 class Identity(msgspec.Struct, frozen=True):

@@ -36,6 +36,8 @@ from rpcshare.server.share_files import ShareFiles
 from rpcshare.shares.access_settings import AccessSettings, ViewToken
 from rpcshare.shares.document import Form
 from rpcshare.shares.page import CURSOR_PATTERN
+from rpcshare.shares.search import SearchPage
+from rpcshare.shares.search_query import MAX_QUERY
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.share_identity import is_share_id
 from rpcshare.transcripts import ExportFormat
@@ -65,6 +67,28 @@ _PAGING = (
         place="query",
         schema={"type": "string"},
         description="What a title, directory, id or session ID must contain.",
+    ),
+)
+
+_SEARCHING = (
+    Parameter(
+        name="q",
+        place="query",
+        schema={"type": "string", "maxLength": MAX_QUERY},
+        description='Words, `"phrases"`, `-not`, `tool:bash`, `file:app.ts`, `role:user`, '
+        "`before:2026-11-28`, `after:2026-11-01`; at least one word.",
+    ),
+    Parameter(
+        name="cursor",
+        place="query",
+        schema={"type": "string", "pattern": "^([1-9][0-9]{0,3})?$"},
+        description="The `cursor` of the page before.",
+    ),
+    Parameter(
+        name="limit",
+        place="query",
+        schema={"type": "integer", "minimum": 1, "maximum": 100},
+        description="How many; 20 unless said.",
     ),
 )
 
@@ -131,6 +155,7 @@ class RestApi:
             ),
             self._route("/api/my-sessions", GET=_listing("The caller's shares", self._list_own)),
         ]
+        routes.append(self._route("/api/search", GET=_searching(self._search)))
         for base in ("/api/share", "/api/shares"):
             share = base + "/{share_id}"
             routes += [
@@ -314,6 +339,16 @@ class RestApi:
         page = await self._service.list_own(caller, **_paging(request))
         return msgspec.to_builtins(page)
 
+    async def _search(self, request: Request, caller: Caller) -> object:
+        query, limit = request.query_params, request.query_params.get("limit")
+        page = await self._service.search(
+            caller,
+            query.get("q", ""),
+            cursor=query.get("cursor") or None,
+            limit=None if limit is None else _whole_number(limit, "limit"),
+        )
+        return msgspec.to_builtins(page)
+
     async def _events(self, request: Request, caller: Caller) -> Response:
         count = from_sync_count(request.query_params.get("fromSyncCount"))
         # A browser that comes back asks for the address that it was given at first, with this beside it.
@@ -417,6 +452,18 @@ def _listing(summary: str, handler: Handler) -> Operation:
         needs=Needs.CREDENTIAL,
         parameters=_PAGING,
         answer=schemas.Page,
+        codes=(ErrorCode.INVALID_ARGUMENT,),
+        has_etag=True,
+    )
+
+
+def _searching(handler: Handler) -> Operation:
+    return Operation(
+        summary="Where words are, in the shares that the caller may list",
+        handler=handler,
+        needs=Needs.CREDENTIAL,
+        parameters=_SEARCHING,
+        answer=SearchPage,
         codes=(ErrorCode.INVALID_ARGUMENT,),
         has_etag=True,
     )

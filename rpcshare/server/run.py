@@ -11,10 +11,12 @@ import signal
 import socket
 import ssl
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
 from uuid import UUID
 
 import structlog
@@ -39,6 +41,7 @@ from rpcshare.auth.view_tokens import ViewTokenVerifier
 from rpcshare.broadcast import Broadcaster, LocalBroadcaster, open_broadcaster
 from rpcshare.compiled import core
 from rpcshare.config import ConfigError, Settings
+from rpcshare.database import DatabaseError, DatabaseLocation, check_not_newer, parse_location
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.server.accepting import raise_descriptor_limit
 from rpcshare.server.app import create_app
@@ -55,6 +58,7 @@ from rpcshare.server.token_issuers import token_issuers
 from rpcshare.server.websocket_protocol import WebSocketProtocol
 from rpcshare.shares.context import LogSettings
 from rpcshare.shares.rollback import MARKS_FILE, HighWaterMarks, MarksError, RollbackCheckedStore
+from rpcshare.shares.search import SearchSettings, open_index
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.share_identity import Credentials
 from rpcshare.storage import (
@@ -88,6 +92,11 @@ MEMORY_BUDGET = 256 * 2**20
 
 # Seconds until what draws pages is started without having been asked for: many servers do not live that long.
 WARM_UP_AFTER = 3.0
+
+# Seconds between comparisons of the search index with the store: where every server tells of its writes, and
+# where each has an index of its own.
+COMPARE_EVERY = 300.0
+COMPARE_OFTEN = 5.0
 
 PING_INTERVAL = 15.0
 PING_TIMEOUT = 10.0
@@ -240,6 +249,7 @@ async def _serve(settings: Settings, ground: _Ground, worker: Worker | None) -> 
             settings=LogSettings(
                 max_share_size=settings.max_share_size, max_share_items=settings.max_share_items
             ),
+            search=await stack.enter_async_context(_search(settings)),
         )
         stack.push_async_callback(service.close)
         service.start_expiry()
@@ -309,7 +319,7 @@ async def _serve(settings: Settings, ground: _Ground, worker: Worker | None) -> 
             worker.on_orphaned(stop.set)
         for number in heeded:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await _run_until(stop, server, connections, ground, say_ready)
+        await _run_until(stop, server, service, connections, ground, say_ready)
     if worker is None:
         logger.info("stopped")
 
@@ -317,6 +327,7 @@ async def _serve(settings: Settings, ground: _Ground, worker: Worker | None) -> 
 async def _run_until(
     stop: asyncio.Event,
     server: HttpServer,
+    service: ShareService,
     connections: Shutdown,
     ground: _Ground,
     say_ready: Callable[[], None],
@@ -330,9 +341,11 @@ async def _run_until(
     if not running.done():
         say_ready()
     warming_up = loop.call_later(WARM_UP_AFTER, connections.warm_up)
+    indexing = loop.call_later(WARM_UP_AFTER, service.start_search)
     await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     warming_up.cancel()
+    indexing.cancel()
     server.stop_accepting(takes_waiting=not ground.are_passed)
     for listener in ground.listeners:
         listener.close()
@@ -353,6 +366,49 @@ def _unchecked(lists: RevocationList) -> int:
 
 def _tls_factory(tls: ServerTls | None) -> Callable[..., ssl.SSLContext] | None:
     return None if tls is None else lambda *_: tls.context
+
+
+def _database_location(settings: Settings) -> DatabaseLocation:
+    """Return where the database is, if this server can use it.
+
+    Raises:
+        ConfigError: the URL names none. ShareError: it is a newer server's, or no database.
+    """
+    try:
+        location = parse_location(settings.database_url)
+    except ValueError as exc:
+        raise ConfigError(f"--database: {exc}") from exc
+    try:
+        check_not_newer(location)
+    except DatabaseError as exc:
+        raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, str(exc)) from exc
+    return location
+
+
+async def _require_database(location: DatabaseLocation) -> None:
+    """Refuse to begin without a database that was named. One in a file is opened when it is needed."""
+    try:
+        await (await open_index(location)).database.close()
+    except DatabaseError as exc:
+        raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, str(exc)) from exc
+
+
+@contextlib.asynccontextmanager
+async def _search(settings: Settings) -> AsyncIterator[SearchSettings]:
+    """Return how shares are indexed. The database of a store in memory is one for as long as that."""
+    with contextlib.ExitStack() as stack:
+        if settings.store_url.startswith("memory:") and settings.database is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="rpcshare-"))
+            location = parse_location(f"sqlite:///{quote(folder)}/database.sqlite3")
+        else:
+            location = _database_location(settings)
+        if location.path is None:
+            await _require_database(location)
+        # Workers have one database; servers whose database is a file have one each, and must look for what
+        # others have written.
+        is_alone = location.path is None or settings.store is None or settings.store.startswith("memory:")
+        every = COMPARE_EVERY if is_alone else COMPARE_OFTEN
+        yield SearchSettings(partial(open_index, location), compare_every=every)
 
 
 @contextlib.asynccontextmanager

@@ -34,6 +34,14 @@ class ListOptions(msgspec.Struct, forbid_unknown_fields=True):
     query: str | None = None
 
 
+class SearchOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """What ``searchShares`` takes."""
+
+    query: str
+    cursor: str | None = None
+    limit: int | None = None
+
+
 class ViewTokenOptions(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     """What ``createViewToken`` takes."""
 
@@ -118,6 +126,14 @@ class ShareRpc(RpcTarget):
         wanted = options or ListOptions()
         page = await self._service.list_own(
             self._caller, cursor=wanted.cursor, limit=wanted.limit, query=wanted.query
+        )
+        return msgspec.to_builtins(page)
+
+    @rpc_method("searchShares(options)")
+    async def search_shares(self, options: SearchOptions) -> object:
+        """Return where words are, in the shares that the caller may list."""
+        page = await self._service.search(
+            self._caller, options.query, cursor=options.cursor, limit=options.limit
         )
         return msgspec.to_builtins(page)
 

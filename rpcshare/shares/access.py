@@ -19,6 +19,7 @@ __all__ = [
     "may_list_own",
     "may_manage_keys",
     "may_read",
+    "may_search",
     "may_unlock",
     "may_write",
     "reads_without_password",
@@ -172,6 +173,16 @@ def may_list_all(caller: Caller) -> None:
         raise _unauthorized()
     if not caller.has(Scope.ADMIN):
         raise _forbidden("only an admin may list the shares of others")
+
+
+def may_search(caller: Caller) -> tuple[str, ...] | None:
+    """Return the owners in whose shares ``caller`` may search: of those that it may list; None: of all.
+
+    Raises:
+        ShareError: UNAUTHORIZED.
+    """
+    owners = may_list_own(caller)
+    return None if caller.has(Scope.ADMIN) else owners
 
 
 def may_manage_keys(caller: Caller) -> None:

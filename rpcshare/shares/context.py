@@ -1,7 +1,7 @@
 """What the open shares of a node have in common."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import msgspec
@@ -14,6 +14,7 @@ from rpcshare.shares.delayed_deletes import DelayedDeletes
 from rpcshare.shares.objects import Head
 from rpcshare.shares.old_versions import OldVersions
 from rpcshare.shares.state import ShareState
+from rpcshare.shares.syncdata import Item
 from rpcshare.storage import ObjectStore
 
 __all__ = ["LogSettings", "NodeContext", "ShareObserver", "WatchedShare", "wall_clock"]
@@ -49,6 +50,13 @@ class WatchedShare(Protocol):
     share_id: str
     head: Head
     state: ShareState
+    entry: int
+    is_ended: bool
+
+    @property
+    def head_etag(self) -> str | None:
+        """That the head has in the store; None: there is no head yet."""
+        ...
 
     @property
     def footprint(self) -> int:
@@ -63,8 +71,11 @@ class WatchedShare(Protocol):
 class ShareObserver(Protocol):
     """Who keeps the open shares."""
 
-    def log_changed(self, log: WatchedShare, *, by_this_node: bool) -> None:
-        """Hear that ``log`` has a new state, and whether this node wrote what led to it."""
+    def log_changed(self, log: WatchedShare, items: Iterable[Item] | None, *, by_this_node: bool) -> None:
+        """Hear that ``log`` has a new state, and whether this node wrote what led to it.
+
+        ``items`` are those of the new entry; None: any may have changed.
+        """
         ...
 
     def access_changed(self, log: WatchedShare, *, by_this_node: bool) -> None:

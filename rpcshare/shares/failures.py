@@ -2,10 +2,18 @@
 
 import logging
 
+from rpcshare.database import DatabaseError
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.storage import StoreError
 
-__all__ = ["share_gone", "share_not_found", "share_too_large", "storage_unavailable", "too_many_items"]
+__all__ = [
+    "search_unavailable",
+    "share_gone",
+    "share_not_found",
+    "share_too_large",
+    "storage_unavailable",
+    "too_many_items",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -44,3 +52,10 @@ def storage_unavailable(cause: StoreError | None = None, *, why: str = "") -> Sh
         logger.warning("The store failed: %s", cause)
     message = f"Storage unavailable: {why}" if why else "Storage unavailable"
     return ShareError(ErrorCode.STORAGE_UNAVAILABLE, message, retry_after=_RETRY_AFTER)
+
+
+def search_unavailable(cause: DatabaseError | None = None) -> ShareError:
+    """Return the error for a search where there is no database, or it failed; log why."""
+    if cause is not None:
+        logger.warning("A search failed: %s", cause)
+    return ShareError(ErrorCode.STORAGE_UNAVAILABLE, "Search unavailable", retry_after=_RETRY_AFTER)

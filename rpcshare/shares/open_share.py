@@ -41,7 +41,7 @@ from rpcshare.shares.outline import Transcript
 from rpcshare.shares.replay import replay
 from rpcshare.shares.state import ShareState
 from rpcshare.shares.subscriptions import Subscription, Subscriptions
-from rpcshare.shares.syncdata import Batch
+from rpcshare.shares.syncdata import Batch, Item
 from rpcshare.shares.write_queue import OwnEntry, Request, WriteQueue
 from rpcshare.storage import PreconditionFailedError, StoreError
 
@@ -153,6 +153,11 @@ class OpenShare:
         self._is_open = True
         if self._is_behind:
             self._start_worker()
+
+    @property
+    def head_etag(self) -> str | None:
+        """That the head has in the store; None: there is no head yet."""
+        return self._head_etag
 
     @property
     def version(self) -> Version:
@@ -575,7 +580,7 @@ class OpenShare:
     async def _replay_anew(self) -> None:
         await self._replay()
         if not self.is_ended:
-            self._node.observer.log_changed(self, by_this_node=False)
+            self._node.observer.log_changed(self, None, by_this_node=False)
 
     async def _replay(self) -> None:
         """Read the share from its newest snapshot on."""
@@ -616,7 +621,9 @@ class OpenShare:
         """Take the next entry, which is durable, into the state; tell those who wait for it."""
         is_own = entry_id == self._own.id
         requests = iter(self._own.requests if is_own else ())
+        items: list[Item] = []
         for sync in syncs:
+            items += sync.items
             self.state.apply(sync.items, sync.at)
             self._subscriptions.sync(Sync(self.share_id, self.state.sync_count, sync.items))
             if (request := next(requests, None)) is not None:
@@ -626,7 +633,7 @@ class OpenShare:
         self.entry += 1
         self._entry_id, self._entry_etag = entry_id, etag
         self._compactor.added(size)
-        self._node.observer.log_changed(self, by_this_node=is_own)
+        self._node.observer.log_changed(self, items, by_this_node=is_own)
 
     # From this node to the store, likewise
 

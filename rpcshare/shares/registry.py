@@ -4,13 +4,14 @@ Nothing here asks who may, or tells what was done: that is :mod:`~rpcshare.share
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from types import TracebackType
 
 from rpcshare.auth.caller import Caller
 from rpcshare.broadcast import Broadcaster, BroadcastError
+from rpcshare.database import DatabaseError
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares import objects
 from rpcshare.shares.access_settings import AccessChange
@@ -20,21 +21,25 @@ from rpcshare.shares.context import LogSettings, NodeContext, WatchedShare
 from rpcshare.shares.create import Claim, adopted
 from rpcshare.shares.delayed_deletes import DelayedDeletes
 from rpcshare.shares.expiry import Expiry, schedule
-from rpcshare.shares.failures import share_gone, share_not_found, storage_unavailable
+from rpcshare.shares.failures import search_unavailable, share_gone, share_not_found, storage_unavailable
 from rpcshare.shares.journal import read_head
 from rpcshare.shares.legacy_layout import read_legacy
 from rpcshare.shares.objects import Head
 from rpcshare.shares.open_share import OpenShare
 from rpcshare.shares.outline import Transcript
 from rpcshare.shares.page import Page, Query
+from rpcshare.shares.projection import Projection
+from rpcshare.shares.search import Hit, SearchPage, SearchSettings
+from rpcshare.shares.search_query import SearchQuery
 from rpcshare.shares.share_cache import ShareCache
 from rpcshare.shares.share_identity import ShareCredentials, is_share_id
 from rpcshare.shares.subscriptions import Subscription
-from rpcshare.shares.syncdata import Batch
+from rpcshare.shares.syncdata import Batch, Item
 from rpcshare.storage import MeasuredStore, ObjectStore, StoreError, StoreUsage
 
 __all__ = ["ShareRegistry"]
 
+_HEADS_AT_ONCE = 16
 _POLL_EVERY = 1.5  # seconds: a lost message costs an event no more than two
 
 
@@ -57,6 +62,7 @@ class ShareRegistry:
         activity: Activity,
         refusal: Callable[[Caller, str, Head], ShareError | None],
         on_expired: Callable[[str], None],
+        search: SearchSettings | None = None,
     ) -> None:
         """Keep the shares in ``store``.
 
@@ -71,6 +77,7 @@ class ShareRegistry:
             activity: counts syncs, and failures of the store.
             refusal: why a subscriber may not read a share of an id any longer, now that its head is this.
             on_expired: hears the id of each share that is removed because its time is over.
+            search: the index to keep up to date; None: there is none.
         """
         self._store = store
         self._broadcaster = broadcaster
@@ -87,6 +94,15 @@ class ShareRegistry:
         self._expiry = Expiry(store, clock, self._remove_if_expired)
         self.open_shares = ShareCache(self._load, memory_budget)
         """Those that are in memory."""
+        self._projection: Projection | None = None
+        if search is not None:
+            self._projection = Projection(
+                store,
+                clock,
+                search.opened,
+                find_open=self.open_shares.find,
+                compare_every=search.compare_every,
+            )
         self._poller: asyncio.Task[None] | None = None
         self._is_closed = False
 
@@ -132,6 +148,8 @@ class ShareRegistry:
                     raise share_not_found()  # that belongs to nobody: another has adopted it meanwhile
                 if head is not None:
                     await self._catalogue.add(share)
+                    if self._projection is not None:
+                        self._projection.changed(share, None, by_this_node=True)
                     if head.head.expires_at is not None:
                         self._expiry.start()
                 yield share, made.credentials, head is not None
@@ -284,6 +302,64 @@ class ShareRegistry:
         with self._storing():
             return await self._catalogue.page(query)
 
+    async def search(self, query: SearchQuery, owners: tuple[str, ...] | None) -> SearchPage:
+        """Return what :meth:`ShareService.search` does, of the shares of ``owners``; None: of all."""
+        if self._projection is None:
+            raise search_unavailable()
+        self._projection.start()
+        try:
+            index = await self._projection.index()
+            found, has_more = await index.search(query, owners, self._clock())
+            is_complete = await self._projection.is_complete()
+        except DatabaseError as exc:
+            raise search_unavailable(exc) from exc
+        with self._storing():
+            live = await self._live_of({hit.share_id: hit.generation for hit in found}, owners)
+        hits = [
+            Hit(
+                share_id=hit.share_id,
+                title=hit.title,
+                message_id=hit.message_id,
+                part_id=hit.part_id,
+                snippet=hit.snippet,
+                time=hit.time,
+            )
+            for hit in found
+            if hit.share_id in live
+        ]
+        cursor = str(query.start + query.limit) if has_more else None
+        return SearchPage(hits=hits, cursor=cursor, indexing=not is_complete)
+
+    async def _live_of(self, generations: dict[str, str], owners: tuple[str, ...] | None) -> set[str]:
+        """Return which shares are there, and their owners' still: the index may be behind."""
+        ids = list(generations)
+        live: set[str] = set()
+        for start in range(0, len(ids), _HEADS_AT_ONCE):
+            some = ids[start : start + _HEADS_AT_ONCE]
+            for share_id, found in zip(
+                some, await asyncio.gather(*(read_head(self._store, each) for each in some)), strict=True
+            ):
+                head = found.head if found is not None else await self._older_head(share_id)
+                if head is not None and self._is_found(head, generations[share_id], owners):
+                    live.add(share_id)
+                elif self._projection is not None:
+                    self._projection.touch(share_id)
+        return live
+
+    async def _older_head(self, share_id: str) -> Head | None:
+        older = await read_legacy(self._store, share_id)
+        return older.head if older is not None else None
+
+    def _is_found(self, head: Head, generation: str, owners: tuple[str, ...] | None) -> bool:
+        is_live = not head.deleted and head.generation == generation
+        is_listed = owners is None or head.owner in owners
+        return is_live and is_listed and not self._has_expired(head)
+
+    def start_search(self) -> None:
+        """Begin to compare the search index with the store, in the background."""
+        if self._projection is not None:
+            self._projection.start()
+
     def start_expiry(self) -> None:
         """Begin to remove shares whose time is over, in the background."""
         self._expiry.start(is_server=True)
@@ -320,23 +396,31 @@ class ShareRegistry:
         await self._expiry.close()
         await self.open_shares.close()
         await self._catalogue.close()
+        if self._projection is not None:
+            await self._projection.close()
         await self._delayed_deletes.close()
 
     # Open shares, as they tell of themselves (ShareObserver)
 
-    def log_changed(self, share: WatchedShare, *, by_this_node: bool) -> None:
-        """Keep listing and memory budget up to date."""
+    def log_changed(self, share: WatchedShare, items: Iterable[Item] | None, *, by_this_node: bool) -> None:
+        """Keep listing, search and memory budget up to date."""
         self._catalogue.update(share, is_written_here=by_this_node)
+        if self._projection is not None:
+            self._projection.changed(share, items, by_this_node=by_this_node)
         self.open_shares.resized(share)
 
     def access_changed(self, share: WatchedShare, *, by_this_node: bool) -> None:
         """End the subscriptions of those who may not read a share any longer."""
         self._catalogue.update(share, is_written_here=by_this_node)
+        if self._projection is not None:
+            self._projection.settings_changed(share)
         share.review_subscriptions(lambda reader: self._refusal(reader, share.share_id, share.head))
 
     def log_ended(self, share: WatchedShare) -> None:
         """Let go of a share that is deleted."""
         self._catalogue.remove(share.share_id, share.head.generation)
+        if self._projection is not None:
+            self._projection.touch(share.share_id)
         self.open_shares.discard(share)
 
     # The end of shares

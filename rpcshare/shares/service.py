@@ -31,6 +31,8 @@ from rpcshare.shares.outline import Transcript
 from rpcshare.shares.page import Page, Query
 from rpcshare.shares.parsing import BatchParser, is_large
 from rpcshare.shares.registry import ShareRegistry
+from rpcshare.shares.search import SearchPage, SearchSettings
+from rpcshare.shares.search_query import SearchQuery
 from rpcshare.shares.share_cache import ShareCache
 from rpcshare.shares.share_identity import Credentials, ShareCredentials, check_session_id
 from rpcshare.shares.state import SessionIndex
@@ -68,6 +70,7 @@ class ShareService:
         audit: AuditLog | None = None,
         memory_budget: int = 256 * 2**20,
         settings: LogSettings | None = None,
+        search: SearchSettings | None = None,
         clock: Callable[[], int] = wall_clock,
     ) -> None:
         """Serve the shares in ``store``.
@@ -85,6 +88,7 @@ class ShareService:
             audit: is told of what is done, and refused.
             memory_budget: bytes of memory for open shares that are not in use.
             settings: how logs are kept.
+            search: how shares are indexed; None: there is no search.
             clock: returns the time in milliseconds since the epoch.
         """
         settings = settings or LogSettings()
@@ -110,6 +114,7 @@ class ShareService:
             activity=self.activity,
             refusal=access.refusal,
             on_expired=self._tell_of_expiry,
+            search=search,
         )
 
     # Operations
@@ -406,6 +411,28 @@ class ShareService:
         access.may_list_all(caller)
         parsed = Query.parse(None, cursor, limit, query, by_change=by_change)
         return await self._shares.page(parsed)
+
+    @audited(Action.SHARES_SEARCH, only_refusals=True)
+    async def search(
+        self, caller: Caller, query: object, *, cursor: object = None, limit: object = None
+    ) -> SearchPage:
+        """Find words within the shares that the caller may list: an admin everybody's, others their own.
+
+        Args:
+            caller: who looks.
+            query: see :mod:`~rpcshare.shares.search_query`.
+            cursor: of the page before.
+            limit: how many hits, 1 to 100; None: 20.
+
+        Raises:
+            ShareError: UNAUTHORIZED. STORAGE_UNAVAILABLE: the database failed, too.
+        """
+        owners = access.may_search(caller)
+        return await self._shares.search(SearchQuery.parse(query, cursor, limit), owners)
+
+    def start_search(self) -> None:
+        """Begin to index what no server has indexed, in the background: what a server does."""
+        self._shares.start_search()
 
     @property
     def open_shares(self) -> ShareCache:

@@ -65,6 +65,10 @@ class ShareCache:
         """Return the open shares that have subscribers."""
         return [share for share in self._open.values() if share.subscribers]
 
+    def find(self, share_id: str) -> OpenShare | None:
+        """Return a share if it is open. It may be closed as soon as anything is awaited."""
+        return self._open.get(share_id)
+
     async def take(self, share_id: str) -> OpenShare:
         """Open a share if it is not, and keep it open until :meth:`let_go`. Raises what ``load`` raises."""
         self._users[share_id] = self._users.get(share_id, 0) + 1

@@ -164,6 +164,9 @@ CALLS: dict[str, Call] = {
     "ShareRpc.subscribe": _share_rpc("read", "subscribe", "id", "callback"),
     "ShareRpc.watch": _share_rpc("read", "watch", "id", is_stream=True),
     "ShareRpc.listShares": _share_rpc("list-own", "listShares"),
+    "ShareRpc.searchShares": Call(
+        "list-own", lambda messages, _asked: messages.call("searchShares", {"query": "public"})
+    ),
     "ShareRpc.openShare": _share_rpc("write", "openShare", "id", "secret"),
     "ShareRpc.authenticate": _share_rpc("connect", "authenticate", "token"),
     "ShareRpc.keys": _share_rpc("keys", "keys"),
@@ -220,6 +223,7 @@ REQUESTS: dict[str, Request] = {
     "GET /ws/{share_id}": Request("nothing", share="of", status=426),
     "GET /api/sessions": Request("list-all"),
     "GET /api/my-sessions": Request("list-own"),
+    "GET /api/search": Request("list-own", query="?q=public"),
     **_API_OF_SHARES,
     **{name.replace("/api/share", "/api/shares"): request for name, request in _API_OF_SHARES.items()},
     "GET /share/{share_id}": Request("read", share="of", kind="page"),

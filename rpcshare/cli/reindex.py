@@ -1,0 +1,34 @@
+"""``rpcshare reindex``."""
+
+import asyncio
+
+import click
+
+from rpcshare.cli.options import with_settings
+from rpcshare.cli.progress import counting
+from rpcshare.cli.store_access import DATABASE_SETTINGS, STORE_SETTINGS, configured_database, configured_store
+from rpcshare.config import Settings
+from rpcshare.shares.projection import index_anew
+
+__all__ = ["reindex"]
+
+
+@click.command()
+@with_settings(*STORE_SETTINGS, *DATABASE_SETTINGS)
+def reindex(settings: Settings) -> int:
+    """Build the search index again from the store, whether a server is running or not.
+
+    If this is interrupted, the next one goes on where it was. The exit status is 1 if a share could not be
+    read.
+    """
+    count, unread = asyncio.run(_reindex(settings))
+    for line in unread:
+        click.echo(f"not indexed: {line}", err=True)
+    click.echo(f"shares indexed: {count}")
+    return 1 if unread else 0
+
+
+async def _reindex(settings: Settings) -> tuple[int, list[str]]:
+    async with configured_store(settings) as store, configured_database(settings) as index:
+        with counting("shares") as on_share:
+            return await index_anew(store, index, on_share)

@@ -1,0 +1,155 @@
+"""Opening a database, and its transactions."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, event, inspect, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from rpcshare.database.location import REVISIONS, DatabaseError, DatabaseLocation, refuse_unknown
+
+__all__ = ["Database"]
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_MIGRATION_LOCK = 0x72706373  # "rpcs", among PostgreSQL's advisory locks
+_BUSY_SECONDS = 30.0
+_CONNECT_SECONDS = 10.0
+_COMMAND_SECONDS = 60.0
+_IS_WRITING = "rpcshare_is_writing"
+
+
+class Database:
+    """An open database whose schema is the newest. Methods raise DatabaseError.
+
+    The event loop never waits for it: SQLite runs in threads of its own.
+    """
+
+    def __init__(self, location: DatabaseLocation, engine: AsyncEngine) -> None:
+        """Made by :meth:`open`."""
+        self.location = location
+        self.is_sqlite = location.path is not None
+        self._engine = engine
+        self._writing = engine.execution_options(**{_IS_WRITING: True})
+        self._identity = _identity(location.path)
+
+    @classmethod
+    async def open(cls, location: DatabaseLocation) -> "Database":
+        """Open a database, and bring its schema up to date.
+
+        Any number of servers may do so at once: one of them migrates, and the others wait.
+
+        Raises:
+            NewerSchemaError: it is that of a newer version.
+        """
+        with _failures(location):
+            if location.path is not None:
+                await asyncio.to_thread(location.path.parent.mkdir, parents=True, exist_ok=True)
+            engine = _engine(location)
+            database = cls(location, engine)
+            try:
+                async with database._writing.begin() as connection:
+                    if not database.is_sqlite:
+                        await connection.execute(
+                            text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK}
+                        )
+                    await connection.run_sync(_migrate, location)
+                database._identity = await asyncio.to_thread(_identity, location.path)
+            except BaseException:
+                await engine.dispose()
+                raise
+        return database
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """Begin a transaction that only reads."""
+        with _failures(self.location):
+            async with self._engine.begin() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """Begin a transaction that writes; it is committed unless something is raised."""
+        with _failures(self.location):
+            async with self._writing.begin() as connection:
+                yield connection
+
+    async def is_replaced(self) -> bool:
+        """Whether the file is gone, or is another one than that which is open."""
+        return self.is_sqlite and await asyncio.to_thread(_identity, self.location.path) != self._identity
+
+    async def close(self) -> None:
+        """Close all connections. No call may follow."""
+        await self._engine.dispose()
+
+
+def _engine(location: DatabaseLocation) -> AsyncEngine:
+    if location.path is None:
+        return create_async_engine(
+            location.url,
+            pool_pre_ping=True,
+            connect_args={"timeout": _CONNECT_SECONDS, "command_timeout": _COMMAND_SECONDS},
+        )
+    url = URL.create("sqlite+aiosqlite", database=str(location.path))
+    engine = create_async_engine(url, connect_args={"timeout": _BUSY_SECONDS})
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _set_up(connection: Any, _record: object) -> None:  # noqa: ANN401 -- SQLAlchemy's adapter
+        connection.isolation_level = None  # sqlite3 begins no transactions by itself: see below
+        cursor = connection.cursor()
+        # A projection that loses its last second in a power failure is made again from the store.
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "temp_store=MEMORY"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A transaction that reads first and writes then fails at once where another has written meanwhile.
+        is_writing = connection.get_execution_options().get(_IS_WRITING)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")
+
+    return engine
+
+
+def _migrate(connection: Connection, location: DatabaseLocation) -> None:
+    found: list[str] = []
+    if inspect(connection).has_table("alembic_version"):
+        found = list(connection.execute(text("SELECT version_num FROM alembic_version")).scalars())
+    refuse_unknown(location, found)
+    if found == [REVISIONS[-1]]:
+        return
+    # Only a new version needs it, and it takes long to import.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _identity(path: Path | None) -> tuple[int, int] | None:
+    try:
+        found = path.stat() if path is not None else None
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if found is not None else None
+
+
+@contextmanager
+def _failures(location: DatabaseLocation) -> Iterator[None]:
+    """Raise what a database raises as DatabaseError, without statements and their values."""
+    try:
+        yield
+    except DatabaseError:
+        raise
+    except (SQLAlchemyError, sqlite3.Error, OSError) as exc:
+        cause = getattr(exc, "orig", None) or exc
+        reason = str(cause).splitlines()[0] if str(cause) and cause is not exc else type(cause).__name__
+        if isinstance(exc, OSError):
+            reason = exc.strerror or type(exc).__name__
+        raise DatabaseError(f"the database {location.shown}: {reason}") from exc

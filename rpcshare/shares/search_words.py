@@ -1,0 +1,55 @@
+"""Text taken apart into words, the same way for what is indexed and for what is looked for.
+
+SQLite's own tokenizer and PostgreSQL's parser find no words in languages that are written without spaces. So
+every character of those becomes a word, and a word of theirs is a phrase. A trigram index would find them,
+but nothing shorter than three characters, as most words of Chinese are; and it is three times as large.
+"""
+
+import re
+import unicodedata
+
+__all__ = ["clean", "folded_words", "joined", "separated", "words_of"]
+
+# Thai, Lao, Myanmar, Khmer; Han, kana and what belongs to them; Hangul, whose particles are written together
+# with what they follow.
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\uff66-\uffdc"
+    "\U00020000-\U0003ffff"
+)
+_SEPARATOR = "\x1f"  # takes one byte, and is part of no word
+_BOUNDARY = re.compile(rf"(?<=[{_UNSPACED}])(?=\w)|(?<=\w)(?=[{_UNSPACED}])")
+_WORD = re.compile(r"[^\W_]+")
+_NEVER_STORED = re.compile("[\x00\x1f]")  # PostgreSQL takes no NUL
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+
+
+def clean(text: str) -> str:
+    """Return ``text`` as a database can keep it."""
+    if text.isascii():
+        return _NEVER_STORED.sub(" ", text)
+    return _HALF_PAIR.sub("\ufffd", _NEVER_STORED.sub(" ", text))
+
+
+def separated(text: str) -> str:
+    """Return ``text`` with a mark between the characters that are words by themselves."""
+    return text if text.isascii() else _BOUNDARY.sub(_SEPARATOR, unicodedata.normalize("NFC", text))
+
+
+def joined(text: str) -> str:
+    """Return what :func:`separated` was given."""
+    return text.replace(_SEPARATOR, "")
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of ``text`` in their order, as they are written."""
+    return _WORD.findall(separated(clean(text)))
+
+
+def folded_words(text: str) -> list[str]:
+    """Return the words of ``text``, without case and accents."""
+    if text.isascii():
+        return _WORD.findall(text.lower())
+    separate = separated(text)
+    plain = "".join(c for c in unicodedata.normalize("NFKD", separate) if not unicodedata.combining(c))
+    # What is decomposed has to be whole again: Hangul.
+    return _WORD.findall(unicodedata.normalize("NFC", plain).casefold())

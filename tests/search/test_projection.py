@@ -1,0 +1,277 @@
+"""The index behind the store: whatever happens to either, syncs go on, and the index becomes whole."""
+
+import asyncio
+import shutil
+import sqlite3
+from contextlib import closing
+
+import pytest
+from finding import found, indexed, message, shared, text
+from share_stores import contents
+
+from rpcshare.database import DatabaseError, NewerSchemaError, check_not_newer, parse_location
+from rpcshare.database.engine import Database
+from rpcshare.database.location import REVISIONS
+from rpcshare.shares.projection import index_anew, out_of_date
+from rpcshare.shares.search import SearchSettings, open_index
+
+
+@pytest.fixture
+def file_location(tmp_path):
+    return parse_location(f"sqlite:///{tmp_path}/file.sqlite3")
+
+
+async def test_what_was_shared_without_a_database_is_indexed_at_the_first_start(
+    new_service, searching, alice
+):
+    older = new_service()
+    await older.create(alice, "ses_00000001", [message("msg_1"), text("prt_1", "needle")])
+    service = new_service(search=searching())
+    await indexed(service)
+    assert await found(service, alice, "needle") == ["prt_1"]
+
+
+async def test_a_search_says_that_not_all_is_indexed_yet(new_service, searching, alice):
+    service = new_service(search=searching())
+    assert (await service.search(alice, "needle")).indexing
+    await indexed(service)
+    assert not (await service.search(alice, "needle")).indexing
+
+
+async def test_what_was_synced_as_a_server_was_killed_is_indexed_by_the_next(new_service, searching, alice):
+    first = new_service(search=searching())
+    made = await shared(first, alice, message("msg_1"), text("prt_1", "needle"))
+    first._shares._projection._worker.cancel()  # it dies here
+    await first.sync(alice, made.id, None, [text("prt_2", "needle")])
+    first._shares._projection._pending.clear()
+    second = new_service(search=searching())
+    await indexed(second)
+    assert set(await found(second, alice, "needle")) == {"prt_1", "prt_2"}
+
+
+async def test_what_one_node_writes_another_with_the_same_database_finds(new_service, searching, alice):
+    first = new_service(search=searching(), shared_store=True)
+    second = new_service(search=searching(), shared_store=True)
+    await indexed(second)
+    made = await shared(first, alice, message("msg_1"), text("prt_1", "needle"))
+    assert await found(second, alice, "needle") == ["prt_1"]
+    await second.delete(alice, made.id, None)
+    assert await found(first, alice, "needle") == []
+
+
+async def test_two_nodes_that_write_one_share_index_all_of_it(new_service, searching, alice):
+    nodes = [new_service(search=searching(), shared_store=True) for _ in range(2)]
+    made = await shared(nodes[0], alice, message("msg_1"))
+    for number in range(20):
+        await nodes[number % 2].sync(alice, made.id, None, [text(f"prt_{number:02}", "needle")])
+    for node in nodes:
+        await indexed(node)
+    hits = await found(nodes[0], alice, "needle", limit=100)
+    assert sorted(hits) == [f"prt_{number:02}" for number in range(20)]
+
+
+async def test_a_node_with_an_index_of_its_own_finds_what_others_wrote(
+    new_service, searching, tmp_path, alice
+):
+    first = new_service(search=searching())
+    other = parse_location(f"sqlite:///{tmp_path}/other.sqlite3")
+    second = new_service(search=searching(other, compare_every=0.05))
+    await indexed(second)
+    await shared(first, alice, message("msg_1"), text("prt_1", "needle"))
+    while not await found(second, alice, "needle"):  # noqa: ASYNC110 -- nobody tells
+        await asyncio.sleep(0.05)
+
+
+async def test_syncs_go_on_while_the_database_is_away_and_are_found_afterwards(
+    new_service, searching, alice, caplog, monkeypatch
+):
+    monkeypatch.setattr("rpcshare.shares.projection._RETRY_AT_FIRST", 0.02)
+    is_away = True
+    settings = searching()
+
+    async def opened():
+        if is_away:
+            raise DatabaseError("the database x: connection refused")
+        return await settings.opened()
+
+    service = new_service(search=SearchSettings(opened))
+    await service.create(alice, "ses_00000001", [message("msg_1"), text("prt_1", "needle")])
+    await asyncio.sleep(0.2)
+    warnings = [record.message for record in caplog.records if "connection refused" in record.message]
+    assert len(warnings) == 1
+    is_away = False
+    await indexed(service)
+    assert await found(service, alice, "needle") == ["prt_1"]
+    assert "Search is up to date again" in caplog.text
+
+
+async def test_a_share_that_cannot_be_read_keeps_no_other_from_being_found(
+    new_service, searching, store, alice, caplog
+):
+    older = new_service()
+    for number in (1, 2):
+        await older.create(alice, f"ses_0000000{number}", [message("msg_1"), text(f"prt_{number}", "needle")])
+    (key, *_) = (key for key in contents(store) if key.startswith("share/00000001/") and "/log/" in key)
+    await store.put(key, b"{")
+    service = new_service(search=searching())
+    await indexed(service)
+    assert await found(service, alice, "needle") == ["prt_2"]
+    assert "Share 00000001 is not indexed" in caplog.text
+
+
+async def test_a_database_of_yesterday_is_brought_up_to_date(new_service, searching, file_location, alice):
+    first = new_service(search=searching(file_location))
+    gone = await shared(first, alice, message("msg_1"), text("prt_1", "needle"))
+    kept = await shared(first, alice, message("msg_1"), text("prt_2", "needle"), session_id="ses_00000002")
+    await first.close()
+    copy = file_location.path.with_suffix(".yesterday")
+    shutil.copy(file_location.path, copy)
+    second = new_service(search=searching(file_location))
+    await second.delete(alice, gone.id, None)
+    await second.sync(alice, kept.id, None, [text("prt_2", "haystack"), text("prt_3", "needle")])
+    await indexed(second)
+    await second.close()
+    for suffix in ("-wal", "-shm"):
+        file_location.path.with_name(file_location.path.name + suffix).unlink(missing_ok=True)
+    shutil.copy(copy, file_location.path)
+    third = new_service(search=searching(file_location))
+    assert "prt_1" not in await found(third, alice, "needle")  # not for a moment
+    await indexed(third)
+    assert await found(third, alice, "needle") == ["prt_3"]
+
+
+async def test_a_database_that_is_removed_while_the_server_runs_is_made_anew(
+    new_service, searching, file_location, alice
+):
+    service = new_service(search=searching(file_location))
+    made = await shared(service, alice, message("msg_1"), text("prt_1", "needle"))
+    for path in file_location.path.parent.glob("file.sqlite3*"):
+        path.unlink()
+    await service.sync(alice, made.id, None, [text("prt_2", "needle")])
+    await indexed(service)
+    assert set(await found(service, alice, "needle")) == {"prt_1", "prt_2"}
+    assert file_location.path.exists()
+
+
+async def test_a_share_that_is_gone_from_the_store_is_not_found(new_service, searching, store, alice):
+    service = new_service(search=searching())
+    made = await shared(service, alice, message("msg_1"), text("prt_1", "needle"))
+    await service._shares.open_shares.close()
+    await store.delete([key for key in contents(store) if key.startswith(f"share/{made.id}/")])
+    assert await found(service, alice, "needle") == []
+
+
+async def test_reindex_makes_all_of_it_again_and_resumes(new_service, searching, location, store, alice):
+    service = new_service(search=searching())
+    for number in range(3):
+        await service.create(
+            alice, f"ses_0000000{number}", [message("msg_1"), text(f"prt_{number}", "needle")]
+        )
+    await indexed(service)
+    index = await open_index(location)
+    for number in range(3):
+        await index.forget(f"0000000{number}")
+    assert [each async for each in out_of_date(store, index)] == ["00000000", "00000001", "00000002"]
+    seen = 0
+
+    def die_at_the_second() -> None:
+        nonlocal seen
+        seen += 1
+        if seen == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        await index_anew(store, index, die_at_the_second)
+    assert await index_anew(store, index) == (3, [])
+    assert [each async for each in out_of_date(store, index)] == []
+    await index.database.close()
+    assert set(await found(service, alice, "needle")) == {"prt_0", "prt_1", "prt_2"}
+
+
+async def test_a_part_that_changes_all_the_time_is_indexed_all_the_same(
+    new_service, searching, alice, monkeypatch
+):
+    monkeypatch.setattr("rpcshare.shares.projection._RESTS_AFTER", 60.0)
+    monkeypatch.setattr("rpcshare.shares.projection._WAITS_AT_MOST", 0.3)
+    service = new_service(search=searching())
+    made = await service.create(alice, "ses_00000001", [message("msg_1")])
+    written = 0
+    async with asyncio.timeout(20):
+        while not await found(service, alice, "needle"):
+            written += 1
+            await service.sync(alice, made.id, None, [text("prt_1", f"needle {written}")])
+    assert written > 1
+
+
+async def test_many_servers_that_start_at_once_make_the_schema_once(location):
+    indexes = await asyncio.gather(*(open_index(location) for _ in range(6)))
+    for index in indexes:
+        assert await index.is_empty()
+        await index.database.close()
+
+
+async def test_a_newer_schema_is_refused_with_a_sentence(location):
+    index = await open_index(location)
+    async with index.database.writing() as connection:
+        await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    await index.database.close()
+    with pytest.raises(NewerSchemaError, match=r"schema 9999 of a newer rpcshare.*Update this server"):
+        await open_index(location)
+    if location.path is not None:
+        with pytest.raises(NewerSchemaError, match="schema 9999 of a newer rpcshare"):
+            check_not_newer(location)
+
+
+def test_a_file_that_is_no_database_is_refused_with_a_sentence(file_location):
+    file_location.path.write_bytes(b"no database at all" * 100)
+    with pytest.raises(DatabaseError, match=r"file is not a database\. It can be made again"):
+        check_not_newer(file_location)
+
+
+def test_the_known_revisions_are_the_scripts():
+    from alembic.script import ScriptDirectory
+
+    from rpcshare.database.engine import _MIGRATIONS
+
+    scripts = ScriptDirectory(str(_MIGRATIONS))
+    assert tuple(reversed([script.revision for script in scripts.walk_revisions()])) == REVISIONS
+
+
+async def test_the_migrated_schema_is_that_of_the_tables(location):
+    from sqlalchemy import inspect
+
+    from rpcshare.database.tables import metadata, text_index
+
+    def columns_of(connection, name: str) -> set[str]:
+        return {each["name"] for each in inspect(connection).get_columns(name)}
+
+    database = await Database.open(location)
+    async with database.reading() as connection:
+        for table in metadata.sorted_tables:
+            if table is not text_index:
+                assert await connection.run_sync(columns_of, table.name) == set(table.columns.keys())
+    await database.close()
+
+
+async def test_a_locked_database_is_waited_for(new_service, searching, file_location, alice):
+    service = new_service(search=searching(file_location))
+    made = await shared(service, alice, message("msg_1"))
+    with closing(sqlite3.connect(file_location.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        await service.sync(alice, made.id, None, [text("prt_1", "needle")])  # which does not wait
+        await asyncio.sleep(0.1)
+        other.execute("COMMIT")
+    await indexed(service)
+    assert await found(service, alice, "needle") == ["prt_1"]
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "mysql://x/y", "postgresql://host", "x", "sqlite:/x"])
+def test_a_url_that_names_no_database_is_refused(url):
+    with pytest.raises(ValueError, match="must be sqlite:///PATH or postgresql://"):
+        parse_location(url)
+
+
+def test_what_is_shown_of_a_database_has_no_password():
+    location = parse_location("postgresql://me:secret@host/db?sslmode=require")
+    assert "secret" not in f"{location!r} {location.shown}"
+    assert location.url == "postgresql+asyncpg://me:secret@host/db?ssl=require"

@@ -1,0 +1,169 @@
+"""Search over HTTP, RPC and from the command line, on a running server."""
+
+import json
+import sqlite3
+import subprocess
+import time
+from contextlib import closing
+
+import httpx
+import pytest
+
+import rpcshare
+from postgres_server import *  # noqa: F403 -- fixtures
+from running_server import RPCSHARE, RunningServer, bare_environment
+
+SHARE = "12345678"
+ITEMS = [
+    {"type": "session", "data": {"id": "ses_12345678", "title": "On needles"}},
+    {"type": "message", "data": {"id": "msg_1", "role": "user", "time": {"created": 1_700_000_000_000}}},
+    {"type": "part", "data": {"id": "prt_1", "messageID": "msg_1", "type": "text", "text": "a needle here"}},
+]
+
+
+def search(server, query, **parameters):
+    headers = {"Authorization": f"Bearer {server.token}"}
+    return httpx.get(f"{server.url}/api/search", params={"q": query, **parameters}, headers=headers)
+
+
+def hits_of(server, query, count=1):
+    """Return the hits as soon as there are so many."""
+    until = time.monotonic() + 60
+    while True:
+        answer = search(server, query)
+        assert answer.status_code == 200, answer.text
+        if len(answer.json()["hits"]) >= count or time.monotonic() > until:
+            return answer.json()["hits"]
+        time.sleep(0.1)
+
+
+def command(*arguments, **options):
+    return subprocess.run(
+        [RPCSHARE, *map(str, arguments)],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=bare_environment(),
+        **options,
+    )
+
+
+@pytest.fixture
+def server(tmp_path):
+    with RunningServer(tmp_path / "data") as server:
+        with rpcshare.connect_blocking(server.url, token=server.token) as client:
+            client.create_share("ses_12345678", ITEMS)
+        yield server
+
+
+def test_a_word_is_found_over_http_rpc_and_from_the_command_line(server):
+    (hit,) = hits_of(server, "here")
+    expected = {
+        "shareID": SHARE,
+        "title": "On needles",
+        "messageID": "msg_1",
+        "partID": "prt_1",
+        "snippet": "a needle here",
+        "time": 1_700_000_000_000,
+    }
+    assert hit == expected
+    with rpcshare.connect_blocking(server.url, token=server.token) as client:
+        (found,) = client.search_shares("here").hits
+    assert (found.share_id, found.message_id, found.part_id) == (SHARE, "msg_1", "prt_1")
+    told = command("search", "here", "--json", "--url", server.url, "--token", server.token)
+    assert told.stderr == ""
+    (printed,) = json.loads(told.stdout)
+    assert printed == {**expected, "url": f"{server.url}/share/{SHARE}?at=msg_1#m-msg_1"}
+
+
+def test_a_search_that_makes_no_sense_is_refused(server):
+    for parameters in ({"q": ""}, {"q": "x" * 1001}, {"q": "x", "limit": "0"}, {"q": "x", "cursor": "x"}):
+        answer = search(server, parameters.pop("q"), **parameters)
+        assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_ARGUMENT")
+    assert httpx.get(f"{server.url}/api/search?q=x").status_code == 401
+
+
+@pytest.mark.slow
+def test_reindex_finds_again_what_the_database_has_lost_while_the_server_runs(server):
+    hits_of(server, "here")
+    while "indexing" in search(server, "here").json():
+        time.sleep(0.1)
+    with closing(sqlite3.connect(server.data_dir / "database.sqlite3", timeout=30)) as database:
+        for table in ("shares", "texts", "text_index"):
+            database.execute(f"DELETE FROM {table}")
+        database.commit()
+    assert search(server, "here").json()["hits"] == []
+    told = command("reindex", "--data-dir", server.data_dir)
+    assert (told.returncode, told.stdout) == (0, "shares indexed: 1\n")
+    assert len(search(server, "here").json()["hits"]) == 1
+
+
+@pytest.mark.slow
+def test_a_server_killed_at_any_time_finds_all_that_it_acknowledged(server):
+    for number in range(2, 6):
+        with rpcshare.connect_blocking(server.url, token=server.token) as client:
+            text = {"id": f"prt_{number}", "messageID": "msg_1", "type": "text", "text": "a needle here"}
+            client.sync_share(SHARE, None, [{"type": "part", "data": text}])
+        time.sleep(0.2 * (number - 2))
+        server.kill()
+        server.restart()
+    assert {hit["partID"] for hit in hits_of(server, "here", 5)} == {f"prt_{n}" for n in range(1, 6)}
+
+
+@pytest.mark.slow
+def test_workers_index_what_each_of_them_is_sent_once(tmp_path):
+    with RunningServer(tmp_path / "data", "--workers=2") as server:
+        for number in range(8):
+            with rpcshare.connect_blocking(server.url, token=server.token) as client:
+                client.create_share(f"ses_0000000{number}", ITEMS)
+        assert len(hits_of(server, "here", 8)) == 8
+
+
+@pytest.mark.slow
+def test_two_servers_with_one_postgresql_find_what_either_is_sent(tmp_path, postgres_url):
+    store = f"sqlite:///{tmp_path}/store.sqlite3"
+    options = (f"--store={store}", f"--database={postgres_url}")
+    with RunningServer(tmp_path / "one", *options) as one, RunningServer(tmp_path / "two", *options) as two:
+        with rpcshare.connect_blocking(one.url, token=one.token) as client:
+            made = client.create_share("ses_12345678", ITEMS)
+        assert len(hits_of(two, "here")) == 1
+        with rpcshare.connect_blocking(one.url, token=one.token) as client:
+            client.delete_share(made.id)
+        assert search(two, "here").json()["hits"] == []
+
+
+@pytest.mark.slow
+def test_postgresql_may_be_restarted_while_a_server_runs(tmp_path, postgres_server, postgres_url):
+    with RunningServer(tmp_path / "data", f"--database={postgres_url}") as server:
+        with rpcshare.connect_blocking(server.url, token=server.token) as client:
+            made = client.create_share("ses_12345678", ITEMS)
+        hits_of(server, "here")
+        postgres_server.stop()
+        with rpcshare.connect_blocking(server.url, token=server.token) as client:
+            text = {"id": "prt_2", "messageID": "msg_1", "type": "text", "text": "a needle there"}
+            client.sync_share(made.id, None, [{"type": "part", "data": text}])
+        answer = search(server, "here")
+        assert (answer.status_code, answer.json()["code"]) == (503, "STORAGE_UNAVAILABLE")
+        postgres_server.start()
+        until = time.monotonic() + 60
+        while search(server, "there").status_code != 200 and time.monotonic() < until:
+            time.sleep(0.1)
+        assert len(hits_of(server, "there")) == 1
+        assert server.log.read_text().count("Search does not hear of what is shared") == 1
+
+
+def test_a_database_that_cannot_be_used_stops_the_start_with_one_line(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "database.sqlite3").write_bytes(b"no database" * 1000)
+    for option, message in (
+        ("--database=mysql://x", "--database: must be sqlite:///PATH or postgresql://"),
+        (
+            "--database=postgresql://x@127.0.0.1:1/x",
+            "the database postgresql://127.0.0.1/x: Connection refused",
+        ),
+        ("--log-level=info", "file is not a database. It can be made again: remove it"),
+    ):
+        told = command("serve", "--port=0", f"--data-dir={tmp_path / 'data'}", option, timeout=60)
+        assert told.returncode in (1, 2)
+        assert message in told.stderr
+        assert "Traceback" not in told.stderr
