@@ -67,6 +67,8 @@ def read_gemini_lines(entries: list[Any], session_id: str | None = None) -> Sess
             # In the place where it was first, as it was last.
             if (last := newest.pop(message_id, None)) is not None:
                 reader.read_message(last)
+        elif isinstance(entry, dict) and "type" in entry and "sessionId" not in entry:
+            reader.read_message(entry)  # versions that wrote no ids
         else:
             reader.read_other(entry)
     return SessionFile(_KIND, reader.items(), own)
@@ -145,7 +147,7 @@ class _Reader:
             self._add_content(added, shown or content, is_prompt=True)
             if shown and shown != content:
                 added.keep("content", content)
-        elif kind == "gemini":
+        elif kind in ("gemini", "model"):
             added = made.assistant()
             self._read_answer(added, message)
         else:

@@ -205,6 +205,16 @@ def test_gemini_a_message_that_has_grown_is_there_once_as_it_was_last():
     assert session.session["title"] == "Counting kites e21"
 
 
+def test_gemini_messages_without_ids_are_messages_as_well():
+    chat = json.loads((FIXTURES / "gemini-session.json").read_text())
+    whole = Session(json.dumps(chat).encode())
+    for message in chat["messages"]:
+        del message["id"]
+    without = Session(json.dumps(chat).encode())
+    assert [part["type"] for part in without.parts] == [part["type"] for part in whole.parts]
+    assert [message["role"] for message in without.messages] == [each["role"] for each in whole.messages]
+
+
 def test_gemini_a_log_of_several_sessions_is_read_for_the_one_asked_for():
     log = [
         {
