@@ -63,13 +63,13 @@ def changes_of_tool(name: str, given: JsonObject, metadata: JsonObject) -> list[
             # Several edits of one file in one call: each has the file after those before it.
             key = file if file not in found or not _is_part_of(name) else f"{file}\0{len(found)}"
             found[key] = diff
-    if found:
+    if any(text(diff, "patch", "before", "after") for diff in found.values()):
         return list(found.values())
+    # A plugin may put its own tool in the place of opencode's, and name the files without their lines.
     whole = text(metadata, "diff", "patch")
     file = text(given, "filePath", "file_path", "path")
-    if whole:
-        return list(_of_patch(whole, file))
-    return list(_of_input(name, given, metadata, file))
+    told = _of_patch(whole, file) if whole else _of_input(name, given, metadata, file)
+    return list(told) or list(found.values())
 
 
 def short_path(path: str, directory: str) -> str:

@@ -112,6 +112,8 @@ class TaskResult(NamedTuple):
 
 _TASK: Final = re.compile(r'<task id="([A-Za-z0-9_-]{1,256})"(?: state="(\w{1,20})")?[^>]{0,200}>')
 _TASK_ID: Final = re.compile(r"^(?:task_id|session_id): ([A-Za-z0-9_-]{1,256})", re.MULTILINE)
+_TASK_METADATA: Final = re.compile(r"<task_metadata>([^<]{0,4000})</task_metadata>")
+_METADATA_ID: Final = re.compile(r"session_?id\W{1,6}([A-Za-z0-9_-]{1,256})", re.IGNORECASE)
 _TASK_LINES: Final = re.compile(
     r"^(?:</?task(?:_result|_error|_metadata)?(?: [^>\n]{0,400})?>|(?:task_id|session_id): [^\n]*)[ \t]*\n?",
     re.MULTILINE,
@@ -125,6 +127,11 @@ def task_result(metadata: JsonObject, output: str) -> TaskResult:
     session_id = text(metadata, "sessionId", "sessionID") or (
         begun[1] if begun else noted[1] if noted else ""
     )
+    if described := _TASK_METADATA.search(output):
+        # Plugins write it as JSON, and say behind it how the model goes on with the task.
+        output = (output[: described.start()] + output[described.end() :]).strip()
+        if not session_id and (found := _METADATA_ID.search(described[1])):
+            session_id = found[1]
     has_failed = begun is not None and begun[2] in ("error", "failed")
     for name in ("task_result", "task_error"):
         start, end = output.find(f"<{name}>"), output.rfind(f"</{name}>")

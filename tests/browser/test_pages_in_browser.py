@@ -267,6 +267,16 @@ async def test_code_is_copied(context: BrowserContext, page: Page, server: Runni
     assert await page.evaluate("navigator.clipboard.readText()") == "x = 1"
 
 
+async def test_code_is_copied_where_there_is_no_clipboard(page: Page, server: RunningServer) -> None:
+    share = Share(server, [message("m1", "assistant"), part("m1", "p1", "text", text="```\nx = 1\n```")])
+    # As on a page that came over plain HTTP from another machine.
+    await page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    await page.goto(share.url)
+    await page.hover("#p-p1 .code")
+    await page.click("#p-p1 .copy")
+    await expect(page.locator("#p-p1 .copy")).to_have_text("Copied")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1200, 380])
 @pytest.mark.rare

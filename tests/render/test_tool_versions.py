@@ -59,6 +59,7 @@ def test_read_of_every_version_has_its_numbers_and_count(version: str) -> None:
 TASK = {
     "1.0": "All **fine**.\n\n<task_metadata>\nsession_id: ses_child1\n</task_metadata>",
     "1.1": "task_id: ses_child1 (for resuming this task)\n\n<task_result>\nAll **fine**.\n</task_result>",
+    "a plugin's": 'All **fine**.\n\n<task_metadata>{"session_id":"ses_child1"}</task_metadata>',
     "1.17": '<task id="ses_child1" state="completed">\n<task_result>\nAll **fine**.\n</task_result>\n</task>',
 }
 
@@ -142,3 +143,10 @@ def test_every_file_of_apply_patch_has_its_own_lines_once() -> None:
 def test_paths_of_windows_are_seen_from_the_session_s_directory() -> None:
     html = page_of(field("06"))
     assert ">src/a.py<" in html
+
+
+def test_a_patch_whose_files_come_without_lines_has_those_of_its_input() -> None:
+    written = "*** Begin Patch\n*** Update File: a.py\n@@\n-old = 1\n+new = 2\n*** End Patch"
+    files = [{"filePath": "/home/dev/demo/a.py", "relativePath": "a.py", "type": "update"}]
+    page = drawn("apply_patch", {"patchText": written}, "Success.", files=files)
+    assert "new = 2" in page.text

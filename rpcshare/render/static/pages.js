@@ -27,16 +27,32 @@ function addCopyButtons(root) {
   }
 }
 
+/** Copies text; where a page came over plain HTTP there is no clipboard, but the older way works.
+ * @param {string} text */
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const area = document.createElement("textarea");
+    area.value = text;
+    area.className = "hidden";
+    area.readOnly = true;
+    const focused = document.activeElement;
+    document.body.append(area);
+    area.select();
+    const isCopied = document.execCommand("copy");
+    area.remove();
+    if (focused instanceof HTMLElement) focused.focus({ preventScroll: true });
+    return isCopied;
+  }
+}
+
 document.addEventListener("click", async (event) => {
   const button = event.target instanceof Element && event.target.closest(".copy");
   if (!button) return;
   const text = button.parentElement?.querySelector("code")?.textContent ?? "";
-  try {
-    await navigator.clipboard.writeText(text);
-    button.textContent = "Copied";
-  } catch {
-    button.textContent = "Not copied";
-  }
+  button.textContent = (await copy(text)) ? "Copied" : "Not copied";
   setTimeout(() => (button.textContent = "Copy"), 1500);
 });
 
