@@ -23,6 +23,7 @@ __all__ = [
     "Checklist",
     "Choices",
     "Code",
+    "Download",
     "Fold",
     "Note",
     "Picture",
@@ -133,6 +134,14 @@ class Picture(Block, frozen=True):
     form = "picture"
     source: str
     alternative: str
+
+
+class Download(Block, frozen=True):
+    """A file to be had from the server."""
+
+    form = "download"
+    href: str
+    name: str
 
 
 class Note(Block, frozen=True):

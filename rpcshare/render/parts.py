@@ -3,13 +3,13 @@
 import base64
 import re
 from collections.abc import Callable
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
 from rpcshare.render import blocks, code_and_prose, figures
 from rpcshare.render.anchors import anchor
-from rpcshare.render.blocks import Block, Bounds, Note, Picture
+from rpcshare.render.blocks import Block, Bounds, Download, Note, Picture
 from rpcshare.render.highlighting import language_of
 from rpcshare.render.lenient_json import Fields
 from rpcshare.render.safe_text import clean, without_terminal_controls
@@ -129,7 +129,8 @@ def _tool(part: _Part) -> PartView:
     )
     view = view_of_tool(call)
     error = blocks.note(state.raw("error"), part.bounds, "error")
-    files = [block for each in state.all_fields("attachments")[:20] for block in _content(each, part.bounds)]
+    attached = state.all_fields("attachments")[:_MAX_ATTACHMENTS]
+    files = [block for each in attached for block in _attachment(each, part)]
     return PartView(
         part.anchor,
         "card",
@@ -144,6 +145,19 @@ def _tool(part: _Part) -> PartView:
         duration=figures.duration(time.number("start"), time.number("end")),
         is_open=view.is_open or status == "error",
     )
+
+
+def _attachment(file: Fields, part: _Part) -> list[Block]:
+    """Return a file that a tool has returned: what is in it, and where it is to be had."""
+    folder, separator, _ = part.content.rpartition("/parts/")
+    attachment_id = file.raw("id")
+    address = ""
+    if separator and attachment_id and file.raw("url")[:5].lower() == "data:":
+        quoted = quote(attachment_id.encode("utf-8", "replace"), safe="")
+        address = f"{folder}/parts/{quoted}/content"
+    shown = _content(file, part.bounds, address)
+    name = file.line("filename") or file.line("mime", limit=80) or "file"
+    return [*shown, Download(address, name)] if address else shown
 
 
 def _file(part: _Part) -> PartView:
@@ -178,6 +192,7 @@ def _contexts(part: _Part, name: str) -> list[Block]:
     return shown
 
 
+_MAX_ATTACHMENTS = 20  # of one tool
 _TEXT_TYPE = re.compile(
     r"(?:text/[\w.+-]+|application/(?:[\w.-]+\+)?(?:json|xml|yaml|toml|javascript|x-sh)|image/svg\+xml)$"
 )

@@ -43,3 +43,7 @@ def test_a_large_image_is_loaded_when_it_is_scrolled_to() -> None:
     html = part_of(page_of(items), "f1")
     assert 'src="../api/share/everything/parts/f1/content"' in html
     assert 'loading="lazy"' in html
+
+
+def test_what_a_tool_attached_can_be_downloaded() -> None:
+    assert 'href="../api/share/everything/parts/x/content" download' in part_of(page_of(field("12")), "t1")
