@@ -20,7 +20,7 @@ _TOKEN: Final = re.compile(
     r"|(?P<control>[\r\n\b])|(?P<text>[^\x1b\r\n\b]+)"
 )
 _WIDTH: Final = 500  # columns that the cursor may be moved to
-_PADDING: Final = 100_000  # cells in all that moving the cursor may make
+_PADDING: Final = 100_000  # cells in all that moving the cursor and erasing may make
 _BASIC: Final = 16
 
 _Style = tuple[str, str, str]  # foreground, background, and other classes
@@ -101,8 +101,11 @@ class _Screen:
                 self._column = min((numbers[1] if len(numbers) > 1 else 1) or 1, _WIDTH) - 1
             case "K" if first == 0:
                 del line[self._column :]
-            case "K" if first == 1:
+            case "K" if first == 1 and self._column <= self._padding:
+                self._padding -= self._column
                 line[: self._column] = [(" ", _PLAIN)] * min(self._column, len(line))
+            case "K" if first == 1:
+                pass
             case "K":
                 line.clear()
             case "J" if first == 0:
