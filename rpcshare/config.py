@@ -30,7 +30,7 @@ from rpcshare.auth.proxy_secret import fault_of_proxy_secret
 from rpcshare.auth.subject_sources import NAMED_SOURCES, Source, is_source, jwt_source
 from rpcshare.durations import parse_duration
 
-__all__ = ["ConfigError", "Settings", "environment_name", "load_settings", "option_name"]
+__all__ = ["DATABASE_FILE", "ConfigError", "Settings", "environment_name", "load_settings", "option_name"]
 
 _ENVIRONMENT_PREFIX = "RPCSHARE_"
 
@@ -80,7 +80,8 @@ _REASONS = {
 _MIN_JWT_SECRET = 32
 
 _STORE_FILE = "store.sqlite3"
-_DATABASE_FILE = "database.sqlite3"
+DATABASE_FILE = "database.sqlite3"
+"""The name of the database in the data directory."""
 
 
 class ConfigError(Exception):
@@ -501,7 +502,7 @@ class Settings(BaseSettings):
     @property
     def database_url(self) -> str:
         """The URL of the database: the one that was set, or that of a file in the data directory."""
-        return self.database or f"sqlite:///{quote(str(self.data_dir / _DATABASE_FILE))}"
+        return self.database or f"sqlite:///{quote(str(self.data_dir / DATABASE_FILE))}"
 
     def base_url(self, port: int | None = None) -> str:
         """Return the base of every share link, without a slash at its end.

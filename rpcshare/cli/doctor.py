@@ -9,12 +9,14 @@ import msgspec
 
 from rpcshare.cli.options import with_settings
 from rpcshare.cli.progress import counting
-from rpcshare.cli.store_access import STORE_SETTINGS, configured_store
+from rpcshare.cli.store_access import DATABASE_SETTINGS, STORE_SETTINGS, configured_database, configured_store
 from rpcshare.cli.terminal import Column, json_text, print_table
-from rpcshare.config import Settings
+from rpcshare.config import DATABASE_FILE, Settings
 from rpcshare.maintenance.doctor import examine
 from rpcshare.maintenance.findings import Finding, Report
+from rpcshare.shares.projection import out_of_date
 from rpcshare.shares.rollback import MARKS_FILE, HighWaterMarks, MarksError
+from rpcshare.storage import ObjectStore
 
 __all__ = ["doctor"]
 
@@ -32,27 +34,31 @@ PATIENCE = 2.0  # seconds that a running server may take for what it is in the m
     help="Time to wait before removing what a running server may still need; 0 if none is running.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as a JSON object.")
-@with_settings(*STORE_SETTINGS)
+@with_settings(*STORE_SETTINGS, *DATABASE_SETTINGS)
 def doctor(settings: Settings, fix: bool, grace: float, as_json: bool) -> int:
     """Verify every share in the store, whether a server is running on it or not.
 
     The exit status is 1 if something is wrong and was not repaired. Objects that cannot be understood are
     reported and never changed.
     """
-    report = asyncio.run(_examine(settings, fix, grace))
+    report, unindexed = asyncio.run(_examine(settings, fix, grace))
     if as_json:
         told = msgspec.to_builtins(report)
-        click.echo(json_text({"ok": report.is_well, **told}))
+        indexed = {} if unindexed is None else {"unindexed": unindexed}
+        click.echo(json_text({"ok": report.is_well, **told, **indexed}))
     else:
         _print(report)
+        if unindexed:
+            click.echo(f"shares that search has yet to take in: {unindexed} (see 'rpcshare reindex')")
     return 0 if report.is_well else 1
 
 
-async def _examine(settings: Settings, fix: bool, grace: float) -> Report:
+async def _examine(settings: Settings, fix: bool, grace: float) -> tuple[Report, int | None]:
+    """Return what there is to be told of the store, and of how many shares search knows another state."""
     with _marks(settings) as marks:
         async with configured_store(settings) as store:
             with counting("shares") as on_share:
-                return await examine(
+                report = await examine(
                     store,
                     fix=fix,
                     grace=grace,
@@ -61,6 +67,15 @@ async def _examine(settings: Settings, fix: bool, grace: float) -> Report:
                     on_wait=_say_how_long,
                     marks=marks,
                 )
+            return report, await _unindexed(settings, store)
+
+
+async def _unindexed(settings: Settings, store: ObjectStore) -> int | None:
+    """Return of how many shares the search index knows another state; None if no server has made one."""
+    if settings.database is None and not (settings.data_dir / DATABASE_FILE).exists():
+        return None
+    async with configured_database(settings) as index:
+        return len([share_id async for share_id in out_of_date(store, index)])
 
 
 @contextmanager

@@ -93,9 +93,12 @@ def test_reindex_finds_again_what_the_database_has_lost_while_the_server_runs(se
             database.execute(f"DELETE FROM {table}")
         database.commit()
     assert search(server, "here").json()["hits"] == []
+    told = command("doctor", "--data-dir", server.data_dir)
+    assert "shares that search has yet to take in: 1 (see 'rpcshare reindex')" in told.stdout
     told = command("reindex", "--data-dir", server.data_dir)
     assert (told.returncode, told.stdout) == (0, "shares indexed: 1\n")
     assert len(search(server, "here").json()["hits"]) == 1
+    assert "yet to take in" not in command("doctor", "--data-dir", server.data_dir).stdout
 
 
 @pytest.mark.slow
