@@ -1,6 +1,8 @@
 """What a search finds, and what it searches."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -58,7 +60,9 @@ async def open_index(location: DatabaseLocation) -> "SearchIndex":
         DatabaseError: it cannot be opened; a package that it needs may be missing.
     """
     try:
-        # Half a second of imports, which a server that is never searched, and a client, need not.
+        # Half a second of imports, which a server that is never searched, and a client, need not. In a
+        # thread, they let the event loop have its turns.
+        await asyncio.to_thread(import_module, "rpcshare.shares.search_index")
         from rpcshare.database.engine import Database  # noqa: PLC0415
         from rpcshare.shares.search_index import SearchIndex  # noqa: PLC0415
 

@@ -230,7 +230,21 @@ def test_gemini_a_log_of_several_sessions_is_read_for_the_one_asked_for():
     assert [part["text"] for part in session.parts] == ["in first"]
 
 
-HOSTILE = [None, True, 7, 1.5, "text", [], {}, [[]], [None], {"a": {}}, "2026-99-99", "\ud800", 10**30]
+HOSTILE: list[object] = [
+    None,
+    True,
+    7,
+    1.5,
+    "text",
+    [],
+    {},
+    [[]],
+    [None],
+    {"a": {}},
+    "2026-99-99",
+    "\ud800",
+    10**30,
+]
 
 
 @pytest.mark.parametrize("name", OF_LINES)
