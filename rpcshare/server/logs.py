@@ -63,7 +63,7 @@ def configure_logging(settings: Settings) -> None:
     audit.handlers[:] = [] if settings.audit_log is None else [audit_file(settings.audit_log)]
     audit.propagate = settings.audit_log is None
     # What these say of each connection or request at info is noise to an operator.
-    for name in ("uvicorn", "uvicorn.error", "websockets", "httpx", "httpcore"):
+    for name in ("uvicorn", "uvicorn.error", "websockets", "httpx", "httpcore", "alembic"):
         logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
 
 

@@ -23,7 +23,7 @@ _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 _THRESHOLD = 128 * 1024
 _ARENAS = 2
 
-_EVERY, _SELDOM = 2.0, 6.0  # seconds between two tries: after one that gave back much, and at most
+_EVERY, _SELDOM = 2.0, 4.0  # seconds between two tries: after one that gave back much, and at most
 _GROWTH = (
     16 * 2**20
 )  # bytes beyond the least that there was, from which on there may be something to give back

@@ -146,6 +146,9 @@ class Projection:
         known, now = pending.items, monotonic()
         if known is None:
             return
+        if self._is_away:  # for how long, nobody knows: the share is looked at as a whole then
+            pending.items = None
+            return
         for item in items:
             if item.kind is Kind.MODEL:
                 continue
