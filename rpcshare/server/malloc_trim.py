@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,6 +29,7 @@ _GROWTH = (
     16 * 2**20
 )  # bytes beyond the least that there was, from which on there may be something to give back
 _MUCH = 4 * 2**20  # bytes
+_MANY = 50_000  # blocks that Python has allocated, which it may keep room for when they are freed
 
 
 def tune_allocator() -> None:
@@ -66,37 +68,30 @@ async def _give_back_repeatedly(trim: Callable[[int], int]) -> None:
     # That something has been freed cannot be seen from outside: small blocks stay with the process. So it is
     # tried, the less often the less has come of it.
     least = last = _resident()
+    last_blocks = sys.getallocatedblocks()
     pause = _EVERY
-    has_looked_at_all = was_busy = False
-    collections = _young_collections()
+    has_looked_at_all = False
     while True:
         await asyncio.sleep(pause)
-        before = _resident()
+        before, blocks = _resident(), sys.getallocatedblocks()
         least = min(least, before)
-        is_busy = _young_collections() != collections
-        collections = _young_collections()
-        if abs(before - last) > _MUCH or (was_busy and not is_busy):
+        is_growing = before - last > _MUCH or blocks - last_blocks > _MANY
+        if is_growing or last - before > _MUCH or last_blocks - blocks > _MANY:
             has_looked_at_all = False  # much has come or gone, and left garbage, maybe
-        was_busy = is_busy
-        last = before
+        last, last_blocks = before, blocks
         if before < least + _GROWTH:
             pause = _EVERY
             continue
         # What an error has held in its traceback, and little else, is in cycles. Most are young. All objects
         # are looked at only once after each change, when it is over: that holds everybody up for a moment. It
         # also empties the interpreter's lists of free tuples, one of which can keep 256 KiB that are free.
-        is_thorough = pause == _SELDOM and not has_looked_at_all
+        is_thorough = pause == _SELDOM and not (is_growing or has_looked_at_all)
         gc.collect(2 if is_thorough else 1)
         await asyncio.to_thread(trim, 0)  # without the interpreter's lock
-        last = _resident()
-        has_looked_at_all = has_looked_at_all or is_thorough
-        pause = _EVERY if before - last > _MUCH else min(2 * pause, _SELDOM)
-
-
-def _young_collections() -> int:
-    """Return how often so many objects have been made that Python has looked at the young ones by itself."""
-    count: int = gc.get_stats()[0]["collections"]
-    return count
+        last, last_blocks = _resident(), sys.getallocatedblocks()
+        gave_much = before - last > _MUCH
+        has_looked_at_all = is_thorough or (has_looked_at_all and not gave_much)
+        pause = _EVERY if gave_much else min(2 * pause, _SELDOM)
 
 
 def _resident() -> int:
