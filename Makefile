@@ -6,7 +6,7 @@ NODE_PEERS := $(NODE_DIRS:%=%/node_modules/.installed)
 
 PROGRESS = $(PYTHON) .packaging/progress.py
 
-.PHONY: install serve test test-all test-slow test-pure test-rare lint format bench bench-quick fuzz crash abuse clean
+.PHONY: install node-peers serve test test-all test-slow test-pure test-rare lint format bench bench-quick fuzz crash abuse clean
 
 # The second step compares what is compiled with its sources, and is over in a moment if they fit.
 install: $(VENV)/.installed
@@ -22,9 +22,11 @@ $(VENV)/.installed: pyproject.toml .ci/constraints.txt
 # The peers of the interoperability tests. Where node is missing, those tests are skipped.
 %/node_modules/.installed: %/package.json %/package-lock.json
 	@if command -v npm >/dev/null; then \
-	  $(PROGRESS) "Installing Node packages into $*" build/npm.log \
+	  $(PROGRESS) "Installing Node packages into $*" build/npm-$(subst /,-,$*).log \
 	    npm ci --prefix $* --no-audit --no-fund --loglevel=error && touch $@; \
 	fi
+
+node-peers: $(NODE_PEERS)
 
 serve: install
 	@$(BIN)/rpcshare serve
