@@ -307,9 +307,8 @@ class Projection:
             items = msgspec.structs.replace(items, diffs=items.diffs[first:], first_diff=first)
         row = _row(share.head, share.head_etag or "", share.share_id, share.state, until)
         reverted = reverted_to(share.state.content.session)
-        texts = await asyncio.to_thread(texts_of, items, reverted)
         index = await self.index()
-        is_done = await index.put(row, texts, changed=names, since=since)
+        is_done = await index.put(row, texts_of(items, reverted), changed=names, since=since)
         if is_done and items.diffs:
             self._note_diffs(share.share_id, row.generation, items.first_diff + len(items.diffs))
         return is_done
@@ -526,7 +525,7 @@ async def _put_whole(index: "SearchIndex", share_id: str, read: _Read, before: "
         return before == gone or await index.put(gone, [], expected=before)
     row = _row(read.head, read.head_etag, share_id, read.state, read.entry)
     items, reverted = Items.of(read.state, None), reverted_to(read.state.content.session)
-    return await index.put(row, await asyncio.to_thread(texts_of, items, reverted), expected=before)
+    return await index.put(row, texts_of(items, reverted), expected=before)
 
 
 async def _read_share(store: ObjectStore, share_id: str) -> _Read | None:

@@ -4,10 +4,12 @@ SQLite has them in an FTS5 table, with its own tokenizer; PostgreSQL as a tsvect
 and not by PostgreSQL's parser, which takes a path or a host name for one word.
 """
 
+import asyncio
+import itertools
 import math
 import re
 import secrets
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from hashlib import blake2b
 from typing import Any
 
@@ -110,7 +112,7 @@ class SearchIndex:
     async def put(
         self,
         share: IndexedShare,
-        found: Sequence[SearchableText],
+        found: Iterable[SearchableText],
         *,
         expected: IndexedShare | None = None,
         changed: Collection[str] | None = None,
@@ -120,7 +122,8 @@ class SearchIndex:
 
         Args:
             share: as it is now.
-            found: all of its texts; or those of the items that have changed.
+            found: all of its texts; or those of the items that have changed. They are made in a thread, some
+                at a time.
             expected: what the index must know before, where all are given: another process may be quicker.
             changed: these items, of which some may have no text any longer; None: all.
             since: the index must know the share up to this entry where only some items are given.
@@ -177,48 +180,53 @@ class SearchIndex:
             await connection.execute(delete(texts).where(texts.c.id.in_(some)))
 
     async def _add_texts(
-        self, connection: AsyncConnection, share: IndexedShare, found: Sequence[SearchableText]
+        self, connection: AsyncConnection, share: IndexedShare, found: Iterable[SearchableText]
     ) -> None:
-        if not found:
-            return
+        left = iter(found)
+        if self._is_sqlite:
+            statement = text("INSERT INTO text_index (rowid, body, owner) VALUES (:id, :body, :owner)")
+        else:
+            statement = text(
+                "INSERT INTO text_index (id, body, words) "
+                "VALUES (:id, :body, CAST(CAST(:words AS text) AS tsvector))"
+            )
+        while some := await asyncio.to_thread(self._next_rows, share, left):
+            await connection.execute(insert(texts), [row for row, _ in some])
+            await connection.execute(statement, [indexed for _, indexed in some])
+
+    def _next_rows(
+        self, share: IndexedShare, left: Iterator[SearchableText]
+    ) -> list[tuple[dict[str, object], dict[str, object]]]:
+        """Return the next rows of both tables, with ascending ids; none if no texts are left."""
+        owner = _owner_word(share.owner)
         # FTS5 takes ascending ids at once, and begins a new segment at each other one.
         numbered = sorted(
-            ((_first_id(max(each.time, 0)) + secrets.randbits(20), each) for each in found),
+            (
+                (_first_id(max(each.time, 0)) + secrets.randbits(20), each)
+                for each in itertools.islice(left, _AT_ONCE)
+            ),
             key=lambda pair: pair[0],
         )
-        owner = _owner_word(share.owner)
-        for start in range(0, len(numbered), _AT_ONCE):
-            some = numbered[start : start + _AT_ONCE]
-            rows = [
-                {
-                    "id": number,
-                    "share_id": share.id,
-                    "item": each.item,
-                    "message_id": each.message_id,
-                    "part_id": each.part_id,
-                    "role": each.role,
-                    "tool": each.tool,
-                    "files": each.files,
-                    "time": each.time,
-                }
-                for number, each in some
-            ]
-            await connection.execute(insert(texts), rows)
+        rows: list[tuple[dict[str, object], dict[str, object]]] = []
+        for number, each in numbered:
+            row: dict[str, object] = {
+                "id": number,
+                "share_id": share.id,
+                "item": each.item,
+                "message_id": each.message_id,
+                "part_id": each.part_id,
+                "role": each.role,
+                "tool": each.tool,
+                "files": each.files,
+                "time": each.time,
+            }
+            indexed: dict[str, object]
             if self._is_sqlite:
-                statement = text("INSERT INTO text_index (rowid, body, owner) VALUES (:id, :body, :owner)")
-                bodies = [
-                    {"id": number, "body": separated(each.body), "owner": owner} for number, each in some
-                ]
+                indexed = {"id": number, "body": separated(each.body), "owner": owner}
             else:
-                statement = text(
-                    "INSERT INTO text_index (id, body, words) "
-                    "VALUES (:id, :body, CAST(CAST(:words AS text) AS tsvector))"
-                )
-                bodies = [
-                    {"id": number, "body": each.body, "words": _tsvector(each.body, owner)}
-                    for number, each in some
-                ]
-            await connection.execute(statement, bodies)
+                indexed = {"id": number, "body": each.body, "words": _tsvector(each.body, owner)}
+            rows.append((row, indexed))
+        return rows
 
     async def forget(self, share_id: str) -> None:
         """Remove all that is known of a share."""

@@ -85,39 +85,35 @@ def _of_parts(messages: Mapping[bytes, Value], parts: Iterable[Value]) -> dict[b
     return found
 
 
-def texts_of(items: Items, reverted: tuple[str, str]) -> list[SearchableText]:
-    """Return the texts of ``items``, without those that the user has taken back.
+def texts_of(items: Items, reverted: tuple[str, str]) -> Iterator[SearchableText]:
+    """Yield the texts of ``items``, without those that the user has taken back.
 
-    Decodes all of them: what is large belongs in a thread.
+    Each is decoded as it is asked for: of a large share, some at a time, in a thread.
 
     Args:
         items: of a share.
         reverted: the message and, if not all of that, the part from which on all is taken back.
     """
-    found: list[SearchableText] = []
     if items.session is not None:
         session = _fields(items.session)
         text = _text([session.get("title"), session.get("directory")])
         if text:
-            found.append(SearchableText("session", None, None, "", "", "", items.last_updated, text))
+            yield SearchableText("session", None, None, "", "", "", items.last_updated, text)
     roles = _Messages(items)
     for key, body in items.changed_messages:
         if not roles.is_reverted(key, None, reverted):
-            found += roles.summary_of(key, body)
+            yield from roles.summary_of(key, body)
     for key, body in items.parts:
         if text_of_part := _part(key, body, roles, reverted):
-            found.append(text_of_part)
+            yield text_of_part
     for number, body in enumerate(items.diffs):
         diff = _fields(body)
         text = _text(_strings(diff))
         if text:
             files = _files(diff)
-            found.append(
-                SearchableText(
-                    f"diff:{items.first_diff + number}", None, None, "", "", files, items.last_updated, text
-                )
+            yield SearchableText(
+                f"diff:{items.first_diff + number}", None, None, "", "", files, items.last_updated, text
             )
-    return found
 
 
 def reverted_to(session: bytes | None) -> tuple[str, str]:
