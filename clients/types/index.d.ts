@@ -210,6 +210,8 @@ export interface KeyOptions {
   scopes?: string[] | null;
   /** Seconds, or a duration such as `30d`. */
   expiresIn?: number | string | null;
+  /** Of what is shared with the key, unless said; the server's if this is null. */
+  defaultVisibility?: Visibility | null;
 }
 
 /** What is known of a key. Times are milliseconds since the epoch; null is never, or not yet. */

@@ -315,7 +315,10 @@ class RestApi:
         try:
             return await self._document(request, caller, Form.SYNC_DATA)
         except ShareError as exc:
-            if exc.code not in (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN):
+            if (
+                exc.code not in (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN)
+                or "authorization" in request.headers
+            ):
                 raise
             # It is what `opencode import URL` asks for, without a credential.
             raise ShareError(exc.code, f"{exc.message}; {_IMPORT_AS_FILE}", reason=exc.reason) from None

@@ -87,7 +87,9 @@ def _line_of_prose(written: str) -> str:
     if heading is not None:
         marks = "#" * min(6, len(heading[2]) + _SHIFT)
         written = f"{heading[1]}{marks}{written[heading.end() :]}"
-    written = _DEFINITION.sub(r"\1\\[", written, count=1) if _DEFINITION.match(written) else written
+    definition = _DEFINITION.match(written)
+    if definition is not None:
+        written = f"{definition[1]}\\[{written[definition.end() :]}"
     return "".join(piece if is_code else _escaped(piece) for piece, is_code in _spans(written))
 
 

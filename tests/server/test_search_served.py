@@ -93,12 +93,22 @@ def test_reindex_finds_again_what_the_database_has_lost_while_the_server_runs(se
             database.execute(f"DELETE FROM {table}")
         database.commit()
     assert search(server, "here").json()["hits"] == []
-    told = command("doctor", "--data-dir", server.data_dir)
-    assert "shares that search has yet to take in: 1 (see 'rpcshare reindex')" in told.stdout
     told = command("reindex", "--data-dir", server.data_dir)
     assert (told.returncode, told.stdout) == (0, "shares indexed: 1\n")
     assert len(search(server, "here").json()["hits"]) == 1
     assert "yet to take in" not in command("doctor", "--data-dir", server.data_dir).stdout
+
+
+@pytest.mark.slow
+def test_doctor_tells_what_search_has_yet_to_take_in(server):
+    hits_of(server, "here")
+    server.kill()  # which would mend it
+    with closing(sqlite3.connect(server.data_dir / "database.sqlite3", timeout=30)) as database:
+        for table in ("shares", "texts", "text_index"):
+            database.execute(f"DELETE FROM {table}")
+        database.commit()
+    told = command("doctor", "--data-dir", server.data_dir)
+    assert "shares that search has yet to take in: 1 (see 'rpcshare reindex')" in told.stdout
 
 
 @pytest.mark.slow
