@@ -7,6 +7,7 @@ import binascii
 import re
 from collections.abc import Callable, Iterator
 from urllib.parse import unquote_to_bytes
+from weakref import WeakValueDictionary
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,7 +20,7 @@ from rpcshare.server.content_coding import compress_parts, wanted_coding
 from rpcshare.server.failures import HttpError
 from rpcshare.server.file_names import content_disposition, safe_file_name
 from rpcshare.server.responses import DocumentResponses, has_newest, not_modified_response
-from rpcshare.shares.document import Document, Form
+from rpcshare.shares.document import Document, Form, Version
 from rpcshare.shares.old_versions import Hold
 from rpcshare.shares.outline import Transcript
 from rpcshare.shares.service import ShareService
@@ -32,6 +33,10 @@ _FORMS = {ExportFormat.JSON: Form.AGENT_SESSION, ExportFormat.JSONL: Form.SYNC_D
 _MEDIA_TYPE = re.compile(r"[\w.+-]{1,80}/[\w.+-]{1,80}", re.ASCII)
 _ANY_BYTES = "application/octet-stream"
 
+# Bytes of files that are on their way to readers, however slow. A file is held once, whoever reads it.
+_ROOM = 64 * 2**20
+_RETRY_AFTER = 5.0  # seconds
+
 # Whatever is in a file, it runs nothing, even where a browser shows it.
 _SANDBOX = "sandbox; default-src 'none'; frame-ancestors 'none'"
 
@@ -42,6 +47,7 @@ class ShareFiles:
     def __init__(self, service: ShareService, documents: DocumentResponses) -> None:
         self._service = service
         self._documents = documents
+        self._contents: WeakValueDictionary[tuple[str, Version, str], _Content] = WeakValueDictionary()
 
     async def export(self, request: Request, caller: Caller) -> Response:
         """Return a share as a file.
@@ -67,7 +73,7 @@ class ShareFiles:
         """Return the bytes of a file that a part holds.
 
         Raises:
-            ShareError: as a read does.
+            ShareError: as a read does; RATE_LIMITED: files that others read take all the room there is.
             HttpError: PART_NOT_FOUND: there is no such part, it is no file, or the file is not in the share.
         """
         share_id, part_id = request.path_params["share_id"], request.path_params["part_id"]
@@ -77,10 +83,18 @@ class ShareFiles:
             raise _no_file()
         if has_newest(request, version):
             return not_modified_response(version)
-        async with LongWork() as work:
-            media_type, content, name = await work.aside(lambda: _file_of(part, part_id))
-        headers = _download_headers(safe_file_name(name, "file", media_type))
-        return self._documents.answer_with_parts(_Content(content), version, headers, media_type)
+        key = share_id, version, part_id
+        content = self._contents.get(key)
+        if content is None:
+            async with LongWork() as work:
+                content = await work.aside(lambda: _file_of(part, part_id))
+            held = sum(each.size or 0 for each in self._contents.values())
+            if held and held + len(content.body) > _ROOM:
+                message = "Too many files are being read: try again"
+                raise ShareError(ErrorCode.RATE_LIMITED, message, retry_after=_RETRY_AFTER)
+            content = self._contents.setdefault(key, content)
+        headers = _download_headers(safe_file_name(content.name, "file", content.media_type))
+        return self._documents.answer_with_parts(content, version, headers, content.media_type)
 
     async def _unchanged(self, request: Request, caller: Caller, share_id: str) -> Response | None:
         if "if-none-match" not in request.headers:
@@ -138,25 +152,27 @@ class _Written:
 
 
 class _Content:
-    """The bytes of a file."""
+    """A file."""
 
     is_slow = False
 
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-        self.size: int | None = len(content)
+    def __init__(self, media_type: str, body: bytes, name: str) -> None:
+        self.media_type = media_type
+        self.body = body
+        self.name = name
+        self.size: int | None = len(body)
 
     def parts(self) -> Iterator[bytes]:
-        """Yield them in parts."""
-        return (self._content[start : start + PART] for start in range(0, len(self._content), PART))
+        """Yield its bytes in parts."""
+        return (self.body[start : start + PART] for start in range(0, len(self.body), PART))
 
     def hold(self, _let_go: Callable[[], object]) -> Hold | None:
         """Hold nothing of the share."""
         return None
 
 
-def _file_of(body: bytes, part_id: str) -> tuple[str, bytes, str]:
-    """Return the media type, the bytes and the name of the file in a part, or in an attachment of it.
+def _file_of(body: bytes, part_id: str) -> _Content:
+    """Return the file in a part, or in an attachment of it.
 
     Raises:
         HttpError: PART_NOT_FOUND.
@@ -175,7 +191,7 @@ def _file_of(body: bytes, part_id: str) -> tuple[str, bytes, str]:
     told, content = _decoded_url(url)
     mime = part.get("mime")
     media_type = mime if isinstance(mime, str) and _MEDIA_TYPE.fullmatch(mime) else told
-    return media_type, content, name if isinstance(name, str) else ""
+    return _Content(media_type, content, name if isinstance(name, str) else "")
 
 
 def _no_file(why: str = "") -> HttpError:

@@ -1,8 +1,10 @@
 """Exports of a share, and the files in its parts: downloads that run nothing, for who may read the share."""
 
 import base64
+import contextlib
 import gzip
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -258,3 +260,31 @@ def test_what_is_too_large_for_a_share_is_logged(server: RunningServer, share: s
         line for line in server.log.read_text().splitlines() if f"share={share} " in line and "lacks" in line
     ]
     assert "the body is larger than 16,777,216 bytes" in line
+
+
+def test_files_that_slow_readers_hold_take_no_more_room_than_there_is(tmp_path: Path) -> None:
+    files = 9
+    with RunningServer(tmp_path / "data") as server, contextlib.ExitStack() as stack:
+        body = {"sessionID": f"ses_{uuid4().hex}"}
+        headers = {"Authorization": f"Bearer {server.token}"}
+        made = httpx.post(f"{server.url}/api/share", json=body, headers=headers).json()
+        for number in range(files):
+            url = data_url("application/zip", bytes(11_000_000))
+            data = [part(f"prt_{number}", "file", mime="application/zip", url=url)]
+            path = f"{server.url}/api/share/{made['id']}/sync"
+            httpx.post(path, json={"secret": made["secret"], "data": data}, timeout=60).raise_for_status()
+        client = stack.enter_context(httpx.Client(base_url=server.url, timeout=60))
+
+        def begin(part_id: str) -> int:
+            path = f"/api/share/{made['id']}/parts/{part_id}/content"
+            answer = client.send(client.build_request("GET", path), stream=True)
+            stack.callback(answer.close)
+            return answer.status_code
+
+        assert {begin("prt_0") for _ in range(20)} == {200}  # they have one between them
+        told = [begin(f"prt_{number}") for number in range(files)]
+        assert told[:5] == [200] * 5
+        assert told[-1] == 429
+        stack.close()
+        with httpx.Client(base_url=server.url, timeout=60) as other:
+            assert content(other, made["id"], f"prt_{files - 1}").status_code == 200
