@@ -9,7 +9,7 @@ import itertools
 import math
 import re
 import secrets
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -255,19 +255,8 @@ class SearchIndex:
             ranked = sorted(rows, key=lambda row: (-_rank(float(row.score), now - row.time), -row.id))
             shown = ranked[query.start : query.start + query.limit]
             bodies = await self._bodies(connection, [row.id for row in shown])
-        first = query.wanted[0].words[0]
-        hits = [
-            Found(
-                row.share_id,
-                row.generation,
-                row.title,
-                row.message_id,
-                row.part_id,
-                _snippet(bodies.get(row.id, ""), first),
-                row.time,
-            )
-            for row in shown
-        ]
+        # Up to a hundred long texts: in a thread, they let the event loop have its turns.
+        hits = await asyncio.to_thread(_found, shown, bodies, query.wanted[0].words[0])
         return hits, len(ranked) > query.start + query.limit
 
     def _statement(self, query: SearchQuery, now: int) -> Select[Any]:
@@ -314,7 +303,7 @@ class SearchIndex:
     async def _bodies(self, connection: AsyncConnection, ids: list[int]) -> dict[int, str]:
         number = _rowid if self._is_sqlite else text_index.c.id
         query = select(number.label("id"), text_index.c.body).where(number.in_(ids))
-        return {row.id: joined(row.body) for row in await connection.execute(query)}
+        return {row.id: row.body for row in await connection.execute(query)}
 
     # Who does what one does at a time, and how far it is
 
@@ -359,6 +348,22 @@ _whole_table: ColumnElement[str] = literal_column("text_index")
 
 def _first_id(time: int) -> int:
     return max(-(2**42), min(time, 2**42)) << 20
+
+
+def _found(rows: Sequence[Any], bodies: Mapping[int, str], word: str) -> list[Found]:
+    """Return what is told of ``rows``, each with the place of ``word`` in its body."""
+    return [
+        Found(
+            row.share_id,
+            row.generation,
+            row.title,
+            row.message_id,
+            row.part_id,
+            _snippet(joined(bodies.get(row.id, "")), word),
+            row.time,
+        )
+        for row in rows
+    ]
 
 
 def _owner_word(owner: str | None) -> str:
