@@ -14,7 +14,7 @@ from rpcshare.cli.terminal import Column, json_text, print_table
 from rpcshare.config import DATABASE_FILE, Settings
 from rpcshare.maintenance.doctor import examine
 from rpcshare.maintenance.findings import Finding, Report
-from rpcshare.shares.projection import out_of_date
+from rpcshare.shares.reindexing import out_of_date
 from rpcshare.shares.rollback import MARKS_FILE, HighWaterMarks, MarksError
 from rpcshare.storage import ObjectStore
 

@@ -8,7 +8,7 @@ from rpcshare.cli.options import with_settings
 from rpcshare.cli.progress import counting
 from rpcshare.cli.store_access import DATABASE_SETTINGS, STORE_SETTINGS, configured_database, configured_store
 from rpcshare.config import Settings
-from rpcshare.shares.projection import index_anew
+from rpcshare.shares.reindexing import index_anew
 
 __all__ = ["reindex"]
 

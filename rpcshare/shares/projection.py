@@ -12,7 +12,7 @@ import asyncio
 import logging
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,28 +21,19 @@ import msgspec
 
 from rpcshare.database import DatabaseError
 from rpcshare.shares.context import WatchedShare
-from rpcshare.shares.journal import Journal, read_head
-from rpcshare.shares.legacy_layout import LegacyJournal, read_legacy
-from rpcshare.shares.objects import Head
-from rpcshare.shares.replay import replay
+from rpcshare.shares.reindexing import COMPLETE, in_groups, share_places
 from rpcshare.shares.search_texts import Items, reverted_to, texts_of
-from rpcshare.shares.search_words import clean
-from rpcshare.shares.share_identity import is_share_id
-from rpcshare.shares.state import ShareState
+from rpcshare.shares.share_indexing import ReadShare, indexed_share, put_whole, read_share
 from rpcshare.shares.syncdata import Item, Kind
 from rpcshare.storage import ObjectStore, StoreError
 
 if TYPE_CHECKING:
-    from rpcshare.shares.search_index import IndexedShare, SearchIndex
+    from rpcshare.shares.search_index import SearchIndex
 
-__all__ = ["COMPLETE", "Projection", "index_anew", "out_of_date"]
+__all__ = ["Projection"]
 
 logger = logging.getLogger(__name__)
 
-COMPLETE = "complete"
-"""The name of what is noted in the database once all shares have been indexed."""
-
-_REINDEXED = "reindex"
 _SWEEP = "sweep"
 _TICK = 0.25  # seconds between looks at what is to be indexed
 _RESTS_AFTER = 0.3  # seconds: what has not changed for so long
@@ -51,7 +42,6 @@ _AT_ONCE = 1000  # items of a share
 _MAX_ITEMS = 20_000  # that are remembered of a share; of more, all are looked at
 _MAX_SHARES = 10_000  # that are remembered; of more, all are compared
 _ATTEMPTS = 3  # at a share that other processes index, too
-_COMPARED_AT_ONCE = 200  # shares
 _LEASE = 60_000  # ms
 _RETRY_AT_FIRST, _RETRY_AT_LAST = 1.0, 30.0  # seconds
 _SWEEP_SHARE = 20  # of the time, at least so many times as long as it takes passes without a comparison
@@ -73,16 +63,6 @@ class _Pending:
     def __init__(self, base: int, items: dict[tuple[Kind, bytes], _Touched] | None) -> None:
         self.base = base  # the entry of which all must be in the index
         self.items = items  # None: all
-
-
-class _Read(NamedTuple):
-    """A share, read from the store."""
-
-    head: Head
-    head_etag: str
-    state: ShareState | None
-    """None: it is deleted."""
-    entry: int
 
 
 class Projection:
@@ -305,7 +285,7 @@ class Projection:
             if not first:
                 names += [f"diff:{number}" for number in range(len(items.diffs))]
             items = msgspec.structs.replace(items, diffs=items.diffs[first:], first_diff=first)
-        row = _row(share.head, share.head_etag or "", share.share_id, share.state, until)
+        row = indexed_share(share.head, share.head_etag or "", share.share_id, share.state, until)
         reverted = reverted_to(share.state.content.session)
         index = await self.index()
         is_done = await index.put(row, texts_of(items, reverted), changed=names, since=since)
@@ -317,19 +297,19 @@ class Projection:
         index = await self.index()
         for _ in range(_ATTEMPTS):
             before = (await index.known([share_id])).get(share_id)
-            read: _Read | None = None
+            read: ReadShare | None = None
             if share is not None and not share.is_ended and share.head_etag is not None:
-                read = _Read(share.head, share.head_etag, share.state, share.entry)
+                read = ReadShare(share.head, share.head_etag, share.state, share.entry)
             if read is None or (
                 before is not None
                 and (before.generation, 1) == (read.head.generation, before.entry > read.entry)
             ):
-                read = await _read_share(self._store, share_id)
+                read = await read_share(self._store, share_id)
             if read is None:
                 if before is not None:
                     await index.forget(share_id)
                 return
-            if await _put_whole(index, share_id, read, before):
+            if await put_whole(index, share_id, read, before):
                 self._diffs.pop(share_id, None)
                 return
         self.touch(share_id)  # other processes are at it
@@ -345,7 +325,7 @@ class Projection:
         began_at = monotonic()
         index = await self.index()
         self._compare_at = began_at + self._compare_every  # unless this fails
-        async for some in _in_groups(_places(self._store)):
+        async for some in in_groups(share_places(self._store)):
             now = self._clock()
             if not await index.lease(_SWEEP, self._holder, now, now + _LEASE):
                 # Another process does it, or has been killed as it did.
@@ -367,117 +347,6 @@ class Projection:
         self._compare_at = monotonic() + max(self._compare_every, _SWEEP_SHARE * (monotonic() - began_at))
 
 
-async def index_anew(
-    store: ObjectStore, index: "SearchIndex", on_share: Callable[[], None] = lambda: None
-) -> tuple[int, list[str]]:
-    """Index all shares of ``store`` again, whatever the index knows; go on where that was interrupted.
-
-    Returns:
-        How many there are, and what could not be read.
-
-    Raises:
-        StoreError: the store failed.
-        DatabaseError: the database failed.
-    """
-    done = await index.progress_of(_REINDEXED)
-    count, unread = 0, []
-    async for some in _in_groups(_places(store, start_after=done)):
-        for place in some:
-            try:
-                count += await _index_again(store, index, place.share_id)
-            except StoreError as exc:
-                await store.check()  # that answers, so it is the share
-                unread.append(f"{place.share_id}: {exc}")
-            on_share()
-        await index.note_progress(_REINDEXED, some[-1].last_key)
-    # What the index has of shares that the store has no more.
-    after = ""
-    while ids := await index.ids(after, _COMPARED_AT_ONCE):
-        for share_id in ids:
-            if await _read_share(store, share_id) is None:
-                await index.forget(share_id)
-        after = ids[-1]
-    await index.note_progress(_REINDEXED, "")
-    await index.note_progress(COMPLETE, "yes")
-    return count, unread
-
-
-async def _index_again(store: ObjectStore, index: "SearchIndex", share_id: str) -> bool:
-    """Index a share as the store has it; return whether there is one."""
-    read = None
-    for _ in range(_ATTEMPTS):
-        before = (await index.known([share_id])).get(share_id)
-        read = await _read_share(store, share_id)
-        if read is None or await _put_whole(index, share_id, read, before):
-            break
-    return read is not None and read.state is not None
-
-
-async def out_of_date(store: ObjectStore, index: "SearchIndex") -> AsyncIterator[str]:
-    """Yield the ids of the shares of which the index knows another state than the store has."""
-    async for some in _in_groups(_places(store)):
-        known = await index.known([place.share_id for place in some])
-        for place in some:
-            if not place.is_of(known.get(place.share_id)):
-                yield place.share_id
-
-
-class _Place:
-    """What the keys of a share tell of its state, without reading anything."""
-
-    def __init__(self, share_id: str) -> None:
-        self.share_id = share_id
-        self.head_etag = ""
-        self.last_key = ""
-        self._entries: dict[str, int] = {}  # the last of each generation
-
-    def put(self, key: str, etag: str) -> None:
-        """Take in one more key."""
-        self.last_key = key
-        parts = key.split("/")
-        if parts[-1] == "head":
-            self.head_etag = etag
-        elif len(parts) == 5:
-            self._entries[parts[2]] = max(self._entries.get(parts[2], 0), int(parts[4]))
-
-    def is_of(self, known: "IndexedShare | None") -> bool:
-        """Whether the index knows this state."""
-        if known is None or known.head_etag != self.head_etag:
-            return False
-        return known.is_deleted or known.entry == self._entries.get(known.generation, 0)
-
-
-async def _places(store: ObjectStore, *, start_after: str = "") -> AsyncIterator[_Place]:
-    place: _Place | None = None
-    async for info in store.list("share/", start_after=start_after):
-        parts = info.key.split("/")
-        if (
-            not is_share_id(parts[1])
-            or len(parts) not in (2, 3, 5)
-            or (len(parts) == 5 and not parts[4].isdecimal())
-        ):
-            continue  # the doctor tells of it
-        if place is not None and place.share_id != parts[1]:
-            yield place
-            place = None
-        if place is None:
-            place = _Place(parts[1])
-        place.put(info.key, info.etag)
-    if place is not None:
-        yield place
-
-
-async def _in_groups(places: AsyncIterator[_Place]) -> AsyncIterator[list[_Place]]:
-    some: list[_Place] = []
-    async for place in places:
-        some.append(place)
-        if len(some) == _COMPARED_AT_ONCE:
-            yield some
-            some = []
-    if some:
-        yield some
-
-
 def _parted(
     items: dict[tuple[Kind, bytes], _Touched], *, is_last: bool
 ) -> tuple[dict[tuple[Kind, bytes], _Touched], dict[tuple[Kind, bytes], _Touched]]:
@@ -493,51 +362,3 @@ def _parted(
 
 def _item_name(kind: Kind, key: bytes) -> str:
     return "session" if kind is Kind.SESSION else f"{kind}:{key.decode()}"
-
-
-def _row(head: Head, head_etag: str, share_id: str, state: ShareState, entry: int) -> "IndexedShare":
-    from rpcshare.shares.search_index import IndexedShare  # noqa: PLC0415 -- imports SQLAlchemy
-
-    message_id, part_id = reverted_to(state.content.session)
-    return IndexedShare(
-        id=share_id,
-        generation=head.generation,
-        head_etag=head_etag,
-        entry=entry,
-        owner=head.owner,
-        expires_at=head.expires_at,
-        title=clean(state.index().title),
-        reverted_to=clean(f"{message_id} {part_id}".strip()),
-    )
-
-
-def _is_behind(read: _Read, known: "IndexedShare | None") -> bool:
-    """Whether another process has read more of a share."""
-    return known is not None and known.generation == read.head.generation and known.entry > read.entry
-
-
-async def _put_whole(index: "SearchIndex", share_id: str, read: _Read, before: "IndexedShare | None") -> bool:
-    """Index all of a share; return False if the index does not know it as ``before`` any more."""
-    from rpcshare.shares.search_index import IndexedShare  # noqa: PLC0415 -- imports SQLAlchemy
-
-    if read.state is None:
-        gone = IndexedShare(share_id, read.head.generation, read.head_etag, 0, is_deleted=True)
-        return before == gone or await index.put(gone, [], expected=before)
-    row = _row(read.head, read.head_etag, share_id, read.state, read.entry)
-    items, reverted = Items.of(read.state, None), reverted_to(read.state.content.session)
-    return await index.put(row, texts_of(items, reverted), expected=before)
-
-
-async def _read_share(store: ObjectStore, share_id: str) -> _Read | None:
-    """Return a share as the store has it, or None if it has none of that id."""
-    found = await read_head(store, share_id)
-    if found is None:
-        older = await read_legacy(store, share_id)
-        if older is None:
-            return None
-        read = await replay(LegacyJournal(store, share_id, older), older.head, None)
-        return _Read(older.head, "", read.state, read.entry)
-    if found.head.deleted:
-        return _Read(found.head, found.etag, None, 0)
-    read = await replay(Journal(store, share_id, found.head.generation), found.head, found.etag)
-    return _Read(found.head, found.etag, None if read.is_ended else read.state, read.entry)

@@ -12,7 +12,7 @@ from share_stores import contents
 from rpcshare.database import DatabaseError, NewerSchemaError, check_not_newer, parse_location
 from rpcshare.database.engine import Database
 from rpcshare.database.location import REVISIONS
-from rpcshare.shares.projection import index_anew, out_of_date
+from rpcshare.shares.reindexing import index_anew, out_of_date
 from rpcshare.shares.search import SearchSettings, open_index
 
 

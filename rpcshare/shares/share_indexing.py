@@ -1,0 +1,73 @@
+"""A share read from the store, and written into the search index as a whole."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from rpcshare.shares.journal import Journal, read_head
+from rpcshare.shares.legacy_layout import LegacyJournal, read_legacy
+from rpcshare.shares.objects import Head
+from rpcshare.shares.replay import replay
+from rpcshare.shares.search_texts import Items, reverted_to, texts_of
+from rpcshare.shares.search_words import clean
+from rpcshare.shares.state import ShareState
+from rpcshare.storage import ObjectStore
+
+if TYPE_CHECKING:
+    from rpcshare.shares.search_index import IndexedShare, SearchIndex
+
+__all__ = ["ReadShare", "indexed_share", "put_whole", "read_share"]
+
+
+class ReadShare(NamedTuple):
+    """A share, read from the store."""
+
+    head: Head
+    head_etag: str
+    state: ShareState | None
+    """None: it is deleted."""
+    entry: int
+
+
+async def read_share(store: ObjectStore, share_id: str) -> ReadShare | None:
+    """Return a share as the store has it, or None if it has none of that id."""
+    found = await read_head(store, share_id)
+    if found is None:
+        older = await read_legacy(store, share_id)
+        if older is None:
+            return None
+        read = await replay(LegacyJournal(store, share_id, older), older.head, None)
+        return ReadShare(older.head, "", read.state, read.entry)
+    if found.head.deleted:
+        return ReadShare(found.head, found.etag, None, 0)
+    read = await replay(Journal(store, share_id, found.head.generation), found.head, found.etag)
+    return ReadShare(found.head, found.etag, None if read.is_ended else read.state, read.entry)
+
+
+def indexed_share(head: Head, head_etag: str, share_id: str, state: ShareState, entry: int) -> "IndexedShare":
+    """Return what the index knows once it has all of a share up to ``entry``."""
+    from rpcshare.shares.search_index import IndexedShare  # noqa: PLC0415 -- imports SQLAlchemy
+
+    message_id, part_id = reverted_to(state.content.session)
+    return IndexedShare(
+        id=share_id,
+        generation=head.generation,
+        head_etag=head_etag,
+        entry=entry,
+        owner=head.owner,
+        expires_at=head.expires_at,
+        title=clean(state.index().title),
+        reverted_to=clean(f"{message_id} {part_id}".strip()),
+    )
+
+
+async def put_whole(
+    index: "SearchIndex", share_id: str, read: ReadShare, before: "IndexedShare | None"
+) -> bool:
+    """Index all of a share; return False if the index does not know it as ``before`` any more."""
+    from rpcshare.shares.search_index import IndexedShare  # noqa: PLC0415 -- imports SQLAlchemy
+
+    if read.state is None:
+        gone = IndexedShare(share_id, read.head.generation, read.head_etag, 0, is_deleted=True)
+        return before == gone or await index.put(gone, [], expected=before)
+    row = indexed_share(read.head, read.head_etag, share_id, read.state, read.entry)
+    items, reverted = Items.of(read.state, None), reverted_to(read.state.content.session)
+    return await index.put(row, texts_of(items, reverted), expected=before)
