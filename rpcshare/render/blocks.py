@@ -11,7 +11,8 @@ from markupsafe import Markup
 
 from rpcshare.render import figures
 from rpcshare.render.lenient_json import Fields
-from rpcshare.render.safe_text import plain
+from rpcshare.render.safe_text import plain, without_terminal_controls
+from rpcshare.render.terminal import shown_by_terminal
 
 __all__ = [
     "NORMAL",
@@ -166,7 +167,14 @@ def text(written: str, bounds: Bounds) -> list[Block]:
     if not written.strip():
         return []
     shown, cut = cut_characters(written, bounds.prose)
-    return [Text(shown.strip("\n"), cut)]
+    shown = shown.strip("\n")
+    if "\x1b" in shown:
+        shown = (
+            without_terminal_controls(shown)
+            if bounds.is_plain
+            else Markup("\n").join(shown_by_terminal(shown))
+        )
+    return [Text(shown, cut)]
 
 
 def note(written: str, bounds: Bounds, tone: str = "") -> list[Block]:

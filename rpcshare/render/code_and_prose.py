@@ -8,7 +8,7 @@ from rpcshare.render import figures
 from rpcshare.render.blocks import Block, Bounds, Code, Prose, Text, cut_characters, cut_lines, scalar
 from rpcshare.render.highlighting import highlighted
 from rpcshare.render.markdown import markdown
-from rpcshare.render.safe_text import plain, without_terminal_controls
+from rpcshare.render.safe_text import clean_but_for_styles, plain, without_terminal_controls
 from rpcshare.render.terminal import has_controls, shown_by_terminal
 
 __all__ = ["code", "json_code", "prose"]
@@ -21,10 +21,10 @@ def prose(written: str, bounds: Bounds) -> list[Block]:
     """Return markdown; nothing for none."""
     if not written.strip():
         return []
-    written = without_terminal_controls(written)
+    written = clean_but_for_styles(written)
     shown, cut = cut_characters(written, bounds.prose)
     if bounds.is_plain:
-        return [Text(shown.strip("\n"), cut)]
+        return [Text(without_terminal_controls(shown).strip("\n"), cut)]
     return [Prose(markdown(shown, has_colours=bounds.has_colours), cut)]
 
 

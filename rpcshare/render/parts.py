@@ -12,7 +12,7 @@ from rpcshare.render.anchors import anchor
 from rpcshare.render.blocks import Block, Bounds, Download, Note, Picture
 from rpcshare.render.highlighting import language_of
 from rpcshare.render.lenient_json import Fields
-from rpcshare.render.safe_text import clean, without_terminal_controls
+from rpcshare.render.safe_text import clean_but_for_styles
 from rpcshare.render.tools import ToolCall, view_of_tool
 from rpcshare.transcripts.opencode_changes import short_path
 from rpcshare.transcripts.opencode_tools import read_result
@@ -85,7 +85,7 @@ class _Part(msgspec.Struct, frozen=True):
 
 
 def _text(part: _Part) -> PartView:
-    written = clean(without_terminal_controls(part.fields.raw("text")))
+    written = clean_but_for_styles(part.fields.raw("text"))
     if part.fields.flag("synthetic") or part.fields.flag("ignored"):
         shown = blocks.text(written, part.bounds)
         if not shown:
@@ -97,7 +97,7 @@ def _text(part: _Part) -> PartView:
 
 
 def _reasoning(part: _Part) -> PartView:
-    shown = code_and_prose.prose(clean(without_terminal_controls(part.fields.raw("text"))), part.bounds)
+    shown = code_and_prose.prose(clean_but_for_styles(part.fields.raw("text")), part.bounds)
     if not shown:
         return PartView(part.anchor, "none")
     time = part.fields.fields("time")

@@ -2,7 +2,7 @@
 
 import re
 
-__all__ = ["clean", "plain", "without_terminal_controls"]
+__all__ = ["STYLE_SEQUENCE", "clean", "clean_but_for_styles", "plain", "without_terminal_controls"]
 
 # Half of a surrogate pair has no form in UTF-8; of the control characters, HTML has tab and newline.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -15,12 +15,27 @@ _TERMINAL = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[PX^_][^\x1b]*\x1b\\|\x1b[ -/]*[0-~]"
 )
 
+STYLE_SEQUENCE = re.compile(r"\x1b\[[\d;]{0,60}m")
+"""Sets colours and styles on a terminal (SGR)."""
+
 
 def clean(text: str) -> str:
     """Return ``text`` without what HTML has no form for."""
     if not text.isprintable():
         text = _UNPRINTABLE.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
     return text
+
+
+def clean_but_for_styles(text: str) -> str:
+    """Return prose without terminal controls and what HTML has no form for, but with its styles."""
+    if "\x1b" not in text:
+        return clean(text)
+    pieces: list[str] = []
+    end = 0
+    for match in STYLE_SEQUENCE.finditer(text):
+        pieces += [clean(_TERMINAL.sub("", text[end : match.start()])), match[0]]
+        end = match.end()
+    return "".join([*pieces, clean(_TERMINAL.sub("", text[end:]))])
 
 
 def without_terminal_controls(text: str) -> str:

@@ -11,7 +11,15 @@ from markupsafe import Markup, escape
 
 from rpcshare.render.safe_text import clean, plain
 
-__all__ = ["has_controls", "shown_by_terminal"]
+__all__ = [
+    "STYLE_CLASSES",
+    "UNSTYLED",
+    "Style",
+    "classes_of_style",
+    "has_controls",
+    "shown_by_terminal",
+    "styled",
+]
 
 _TOKEN: Final = re.compile(
     r"\x1b\[(?P<parameters>[0-?]{0,100})[ -/]{0,4}(?P<final>[@-~])"
@@ -23,9 +31,14 @@ _WIDTH: Final = 500  # columns that the cursor may be moved to
 _PADDING: Final = 100_000  # cells in all that moving the cursor and erasing may make
 _BASIC: Final = 16
 
-_Style = tuple[str, str, str]  # foreground, background, and other classes
-_PLAIN: Final[_Style] = ("", "", "")
+Style = tuple[str, str, str]
+"""Foreground, background, and whatever else."""
+
+UNSTYLED: Final[Style] = ("", "", "")
 _FLAGS: Final = {1: "bold", 2: "dim", 3: "italic", 4: "underlined", 7: "inverse", 9: "struck"}
+STYLE_CLASSES: Final = frozenset(
+    {f"ansi-{flag}" for flag in _FLAGS.values()} | {f"ansi-{kind}{n}" for kind in "fb" for n in range(_BASIC)}
+)
 _OFF: Final = {22: ("bold", "dim"), 23: ("italic",), 24: ("underlined",), 27: ("inverse",), 29: ("struck",)}
 
 
@@ -49,9 +62,9 @@ def shown_by_terminal(text: str) -> list[Markup]:
 
 class _Screen:
     def __init__(self) -> None:
-        self.lines: list[list[tuple[str, _Style]]] = [[]]
+        self.lines: list[list[tuple[str, Style]]] = [[]]
         self._row = self._column = 0
-        self._style = _PLAIN
+        self._style = UNSTYLED
         self._padding = _PADDING
         self._saved = (0, 0)
 
@@ -103,7 +116,7 @@ class _Screen:
                 del line[self._column :]
             case "K" if first == 1 and self._column <= self._padding:
                 self._padding -= self._column
-                line[: self._column] = [(" ", _PLAIN)] * min(self._column, len(line))
+                line[: self._column] = [(" ", UNSTYLED)] * min(self._column, len(line))
             case "K" if first == 1:
                 pass
             case "K":
@@ -121,21 +134,37 @@ class _Screen:
             case "u":
                 self._row, self._column = min(self._saved[0], len(self.lines) - 1), self._saved[1]
 
-    def _pad(self, line: list[tuple[str, _Style]]) -> None:
+    def _pad(self, line: list[tuple[str, Style]]) -> None:
         missing = self._column - len(line)
         if missing > self._padding:
             self._column = len(line)
         elif missing > 0:
             self._padding -= missing
-            line += [(" ", _PLAIN)] * missing
+            line += [(" ", UNSTYLED)] * missing
 
 
-def _styled(style: _Style, numbers: list[int]) -> _Style:
+def styled(style: Style, parameters: str) -> Style:
+    """Return a style after the sequence that sets styles (SGR) with some ``parameters``."""
+    return _styled(
+        style, [int(each) if each.isdecimal() and len(each) < 6 else 0 for each in parameters.split(";")]
+    )
+
+
+def classes_of_style(style: Style) -> str:
+    """Return the classes of what is shown in a style; empty for none."""
+    front, back, flags = style
+    classes = [f"ansi-{each}" for each in flags.split()]
+    classes += [f"ansi-f{front}"] if front else []
+    classes += [f"ansi-b{back}"] if back else []
+    return " ".join(classes)
+
+
+def _styled(style: Style, numbers: list[int]) -> Style:
     front, back, flags = style
     codes = iter(numbers)
     for code in codes:
         if code == 0:
-            front, back, flags = _PLAIN
+            front, back, flags = UNSTYLED
         elif code in _FLAGS:
             kept = [each for each in flags.split() if each != _FLAGS[code]]
             flags = " ".join([*kept, _FLAGS[code]])
@@ -179,18 +208,14 @@ def _nearest(red: int, green: int, blue: int) -> str:
     return str(number + (8 if lowest > 96 else 0))
 
 
-def _html(line: list[tuple[str, _Style]]) -> Markup:
+def _html(line: list[tuple[str, Style]]) -> Markup:
     pieces: list[Markup] = []
     start = 0
     for end in range(1, len(line) + 1):
         if end == len(line) or line[end][1] != line[start][1]:
             text = _safe("".join(character for character, _ in line[start:end]))
-            front, back, flags = line[start][1]
-            classes = [f"ansi-{each}" for each in flags.split()]
-            classes += [f"ansi-f{front}"] if front else []
-            classes += [f"ansi-b{back}"] if back else []
-            if classes:
-                pieces.append(Markup('<span class="{}">{}</span>').format(" ".join(classes), text))
+            if classes := classes_of_style(line[start][1]):
+                pieces.append(Markup('<span class="{}">{}</span>').format(classes, text))
             else:
                 pieces.append(escape(text))
             start = end

@@ -188,6 +188,8 @@ def hostile_session(text: str, number: int) -> list[dict[str, Any]]:
     patch = f"--- a/{text}\n+++ b/{text}\n@@ -1 +1 @@ {text}\n-{text}\n+{text} \n"
     parts: list[dict[str, Any]] = [
         {"type": "text", "text": text},
+        {"type": "text", "text": f"$\\text{{{text}}}_1$\n\n$$\n{text}\n$$\n\n\\[{text}\\] \x1b[31m{text}"},
+        {"type": "text", "text": f"[^1] [^{text}]\n\n[^1]: {text}\n[^{text}]: {text}\n\n> [!NOTE]\n> {text}"},
         {"type": "text", "text": text, "synthetic": True},
         {"type": "reasoning", "text": text},
         {"type": "file", "url": text, "filename": text, "mime": text, "source": {"path": text}},

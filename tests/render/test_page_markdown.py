@@ -74,13 +74,120 @@ def test_tables_of_too_many_cells_are_shown_as_they_were_written() -> None:
     assert "<td" not in markdown("|a" * 300 + "\n" + "|-" * 300 + "\n" + "a\n" * 220)
 
 
-def test_formulas_stay_as_they_were_written() -> None:
-    for formula in (r"$a_1 * b * c$", r"$$\int_0^1 x\,dx$$", r"\(x\_1\)", r"\[\frac12\]"):
-        assert formula in markdown(f"Say {formula} here")
+@pytest.mark.parametrize(
+    ("written", "drawn"),
+    [
+        (r"Say $a_1 * b * c$ here", "<msub><mi>a</mi><mn>1</mn></msub>"),
+        (r"$$\int_0^1 x\,dx$$", "<msubsup>"),
+        (r"\(x_1\) and *more*", "<msub>"),
+        ("\\[\na = b\n- c\n\\]", "<mo>\u2212</mo><mi>c</mi>"),
+        ("Text:\n$$\n# x\n+ y\n$$\nmore", '<math display="block"'),
+        ("\\begin{align*}\na &= b \\\\\nc &= d\n\\end{align*}", "<mtable"),
+        ("| a |\n|---|\n| $x^2$<br>two |", "<msup>"),
+        ("- item\n  $$\n  x^2\n  $$", "<msup>"),
+    ],
+)
+def test_formulas_are_drawn_and_markdown_leaves_them_alone(written: str, drawn: str) -> None:
+    html = markdown(written)
+    assert drawn in html
+    assert "<em>" not in html.replace("<em>more</em>", "")
+    assert "<ul>" not in html.replace("<ul>\n<li>item", "")
 
 
-def test_prices_are_no_formulas() -> None:
-    assert "math" not in markdown("from $5 to $10, *or* more")
+@pytest.mark.parametrize(
+    "formula", [r"$\unknowncommand{a_b}_c$", r"$\frac{a$", r"$\def\a{\a\a}\a *x* y$", r"\(\cancel{x_1} * y\)"]
+)
+def test_a_formula_that_cannot_be_drawn_stays_as_it_was_written(formula: str) -> None:
+    assert f'<span class="tex">{formula}</span>' in markdown(f"Say {formula} *here*")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from $5 to $10, or more",
+        "$5 and $6",
+        "$1.5M-$2M or $20 million",
+        "it is $5 (see `x$`)",
+        "$HOME/$USER and ${a}-${b}",
+        "US$5 for A$6",
+        "$10/month, $100k$",
+        "$PATH$ and $foo_bar$",
+    ],
+)
+def test_prices_and_variables_are_no_formulas(text: str) -> None:
+    html = markdown(text)
+    assert "<math" not in html
+    assert Document(html).text.strip() == text.replace("`", "")
+
+
+def test_escaped_brackets_are_no_formulas() -> None:
+    assert "[not a link](x)" in markdown(r"\[not a link\](x) and \(in words only\)")
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "{",
+        "^",
+        r"\frac",
+        r"\sqrt",
+        r"\left(",
+        r"\begin{matrix}",
+        "x_{",
+        r"\over",
+        r"\hbox{$",
+        "$",
+        "$$",
+        r"\(",
+    ],
+)
+def test_formulas_without_end_are_still_shown(unit: str) -> None:
+    assert markdown("$$" + unit * (16_000 // len(unit)))
+    assert markdown(f"${unit * 300}$ " * 8)
+
+
+def test_no_formula_is_larger_than_what_is_around_it() -> None:
+    html = markdown(r"$\rule{100em}{100em}$ $\hspace{99em}x$ $\hspace{-50em}x$ $\color{red}{x}$")
+    assert "99em" not in html.replace("hspace{99em}", "")
+    assert "<mspace" not in html
+    assert "red" not in html.replace("{red}", "")
+
+
+def test_no_html_comes_out_of_a_formula() -> None:
+    html = markdown(r"$\text{<img src=x onerror=alert(1)><style>}$ $\unicode{x3c}$ $\href{javascript:a}{x}$")
+    tags = {tag for tag, _ in Document(html).elements}
+    assert tags <= {"p", "math", "mrow", "mtext", "span"}
+    assert not Document(html).all("href")
+
+
+def test_footnotes_are_linked_with_their_places() -> None:
+    page = Document(markdown("One[^1] and two[^1].\n\n[^1]: The *note*.\n"))
+    ids, links = page.all("id"), page.all("href")
+    assert len(ids) == 3
+    assert sorted(set(links)) == sorted(f"#{each}" for each in ids)
+    assert "The note." in page.text
+
+
+def test_footnotes_of_two_texts_do_not_have_the_same_names() -> None:
+    ids = Document(markdown("A[^1]\n\n[^1]: x\n") + markdown("B[^1]\n\n[^1]: x\n")).all("id")
+    assert len(ids) == len(set(ids)) == 4
+
+
+def test_each_block_has_its_own_direction() -> None:
+    page = Document(
+        markdown("\u05e9\u05dc\u05d5\u05dd\n\nHello\n\n- \u05d0\n- b\n\n> ok\n\n# H\n\n|a|\n|-|\n|\u05d0|")
+    )
+    directions = {tag: attributes.get("dir") for tag, attributes in page.elements}
+    assert directions["ul"] == "rtl"
+    assert directions["blockquote"] == "ltr"
+    assert {directions[tag] for tag in ("p", "li", "h3", "th", "td")} == {"auto"}
+
+
+def test_terminal_styles_are_shown_in_prose_and_in_its_code() -> None:
+    html = markdown("\x1b[31mred **bold**\x1b[0m plain `\x1b[1mx`\n\n```\n\x1b[32mok\x1b[0m\n```\n")
+    assert '<span class="ansi-f1">red <strong>bold</strong></span> plain <code>x</code>' in html
+    assert '<span class="ansi-f2">ok</span>' in html
+    assert "\x1b" not in html
 
 
 def test_tasks_have_boxes_and_alerts_their_names() -> None:

@@ -89,7 +89,7 @@ def test_changes_that_were_taken_back_are_not_shown() -> None:
 @pytest.mark.parametrize("title", ["", "New session - 2025-10-09T08:53:20.000Z"])
 def test_a_session_without_a_title_has_its_first_prompt_for_one(title: str) -> None:
     items = [{"type": "session", "data": {"id": "s", "title": title}}, *field("14")]
-    assert "<h1>No item of type session came</h1>" in page_of(items)
+    assert '<h1 dir="auto">No item of type session came</h1>' in page_of(items)
 
 
 def test_without_a_session_the_times_are_those_of_the_messages() -> None:
