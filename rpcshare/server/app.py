@@ -33,6 +33,7 @@ from rpcshare.server.cors import CorsMiddleware
 from rpcshare.server.event_socket import EventSocketEndpoint
 from rpcshare.server.event_streams import EventStreams
 from rpcshare.server.failures import HttpError, error_response
+from rpcshare.server.large_syncs import LargeSyncs
 from rpcshare.server.metrics import Metrics, MetricsMiddleware
 from rpcshare.server.openapi import openapi_document
 from rpcshare.server.operation import ApiRoute, Operation
@@ -99,7 +100,14 @@ def create_app(
         keys=keys,
     )
     event_streams = EventStreams(held)
-    rest = RestApi(service, authenticator, origins, settings.max_message_size, event_streams)
+    large_syncs = LargeSyncs(
+        settings.data_dir,
+        max_message=settings.max_message_size,
+        max_size=settings.max_share_size,
+        max_items=settings.max_share_items,
+        workers=settings.workers,
+    )
+    rest = RestApi(service, authenticator, origins, settings.max_message_size, event_streams, large_syncs)
     events = EventSocketEndpoint(service, authenticator, origins, event_streams)
     site = PageSite(service, authenticator, origins, base_url, seal, held, metrics, settings.workers)
     connections = Shutdown(

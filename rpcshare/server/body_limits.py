@@ -15,11 +15,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rpcshare.auth.rate_limits import network_of
 from rpcshare.errors import ErrorCode, ShareError
 
-__all__ = ["BodyLimits", "BodyLimitsMiddleware", "hold_decoded"]
+__all__ = ["BodyLimits", "BodyLimitsMiddleware", "hold_decoded", "release_held"]
 
 _PAUSE = 1.0  # seconds: most bodies are dealt with in less
 _ALL_NETWORKS = 2  # times the budget of one
-_HOLD = "rpcshare.hold"
+_HOLD, _RELEASE = "rpcshare.hold", "rpcshare.release"
 
 
 def hold_decoded(scope: Scope, size: int) -> None:
@@ -31,6 +31,13 @@ def hold_decoded(scope: Scope, size: int) -> None:
     hold: Callable[[int], None] | None = scope.get(_HOLD)
     if hold is not None:
         hold(size)
+
+
+def release_held(scope: Scope, size: int) -> None:
+    """Count ``size`` bytes of the body of a request no longer: they are not in memory any more."""
+    release: Callable[[int], None] | None = scope.get(_RELEASE)
+    if release is not None:
+        release(size)
 
 
 class BodyLimits:
@@ -125,6 +132,11 @@ class BodyLimitsMiddleware:
             held += size
             self._limits.hold(network, size)
 
+        def release(size: int) -> None:
+            nonlocal held
+            held -= size
+            self._limits.release(network, size)
+
         async def receive_while_open() -> Message:
             nonlocal is_complete
             if is_complete:  # all that is left to hear is that the client is gone
@@ -135,7 +147,8 @@ class BodyLimitsMiddleware:
             return message
 
         try:
-            scope[_HOLD] = hold  # not in a copy: whoever is around this reads there which route it was
+            # Not in a copy: whoever is around this reads there which route it was.
+            scope[_HOLD], scope[_RELEASE] = hold, release
             await self._app(scope, receive_while_open, send)
         finally:
             self._limits.release(network, held)

@@ -17,7 +17,7 @@ from rpcshare.json_values import holds_more_than
 from rpcshare.long_work import LongWork
 from rpcshare.server.content_coding import read_decoded_body
 
-__all__ = ["JsonBody", "read_json_body"]
+__all__ = ["JsonBody", "json_body", "read_json_body"]
 
 # Arrays and objects in one body. Three bytes of "[],[],…" are an object of 56. A session of 20,000 parts has
 # 100,000 of them.
@@ -97,8 +97,15 @@ async def read_json_body(
         HttpError: UNSUPPORTED_MEDIA_TYPE.
     """
     data = await read_decoded_body(request, bound, before_decoding)
-    if not data and optional:
-        return JsonBody({})
+    return JsonBody({}) if not data and optional else await json_body(data)
+
+
+async def json_body(data: bytes) -> JsonBody:
+    """Return what the text of a body stands for.
+
+    Raises:
+        ShareError: as :func:`read_json_body` does.
+    """
     if len(data) <= _SHORT:
         return JsonBody(_members(data))
     # However many come at once, they are looked through one by one.

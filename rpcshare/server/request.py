@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import AsyncGenerator
 
 import structlog
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
@@ -25,6 +26,7 @@ __all__ = [
     "ProxyMiddleware",
     "admit",
     "authenticate",
+    "body_chunks",
     "read_body",
     "request_head",
 ]
@@ -185,6 +187,29 @@ async def read_body(request: Request, bound: int) -> bytes:
     except (ClientDisconnect, TimeoutError):
         raise ShareError(ErrorCode.INVALID_ARGUMENT, "the body is not complete") from None
     return bytes(body)
+
+
+async def body_chunks(request: Request, bound: int) -> AsyncGenerator[bytes, None]:
+    """Yield the body of a request as it comes: at most ``bound`` bytes; 0 for any number.
+
+    Raises:
+        ShareError: as :func:`read_body` does.
+    """
+    length = request.headers.get("content-length", "")
+    _check_length(int(length) if length.isdecimal() else 0, bound)
+    begun, came = asyncio.get_running_loop().time(), 0
+    stream = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout_at(_latest(begun, came)):
+                chunk = await anext(stream, None)
+        except (ClientDisconnect, TimeoutError):
+            raise ShareError(ErrorCode.INVALID_ARGUMENT, "the body is not complete") from None
+        if chunk is None:
+            return
+        came += len(chunk)
+        _check_length(came, bound)
+        yield chunk
 
 
 def _latest(begun: float, length: int) -> float:

@@ -23,6 +23,7 @@ from rpcshare.server.content_coding import coding_of
 from rpcshare.server.event_streams import EventStream, EventStreams, deliver_server_sent
 from rpcshare.server.failures import error_response
 from rpcshare.server.json_body import JsonBody, read_json_body
+from rpcshare.server.large_syncs import LargeSyncs
 from rpcshare.server.operation import ApiRoute, Handler, Needs, Operation, Parameter
 from rpcshare.server.request import READS, admit, request_head
 from rpcshare.server.responses import (
@@ -138,12 +139,14 @@ class RestApi:
         origins: OriginPolicy,
         max_body: int,
         event_streams: EventStreams,
+        large_syncs: LargeSyncs,
     ) -> None:
         self._service = service
         self._authenticator = authenticator
         self._origins = origins
         self._max_body = max_body
         self._event_streams = event_streams
+        self._large_syncs = large_syncs
         self._documents = DocumentResponses()
         self._files = ShareFiles(service, self._documents)
 
@@ -263,11 +266,14 @@ class RestApi:
         return {"id": created.id, "url": created.url, "secret": created.secret}
 
     async def _sync(self, request: Request, caller: Caller) -> object:
-        body = await self._share_body(request)
         share_id = request.path_params["share_id"]
-        # Who may not write is refused before the data are decoded.
-        count = await self._service.sync(caller, share_id, body.secret, body.encoded("data"))
-        return {"success": True, "syncCount": count}
+        # The secret is in the body, so that there is the share comes first.
+        exists = partial(self._service.check_exists, share_id)
+        may_write = partial(self._service.check_write, caller, share_id)
+        async with self._large_syncs.body(request, exists, may_write) as body:
+            # Who may not write is refused before the data are decoded.
+            count = await self._service.sync(caller, share_id, body.secret, body.encoded("data"))
+            return {"success": True, "syncCount": count}
 
     async def _delete(self, request: Request, caller: Caller) -> object:
         body = await self._settings(request)
@@ -295,11 +301,6 @@ class RestApi:
 
     async def _body(self, request: Request) -> JsonBody:
         return await read_json_body(request, self._max_body)
-
-    async def _share_body(self, request: Request) -> JsonBody:
-        """Return the body of a write. The secret is in it, so that there is the share comes first."""
-        check = partial(self._service.check_exists, request.path_params["share_id"])
-        return await read_json_body(request, self._max_body, before_decoding=check)
 
     async def _settings(self, request: Request, *, optional: bool = True) -> JsonBody:
         """Return a body that has a secret or a password in it, and settings, but no data."""

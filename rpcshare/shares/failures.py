@@ -12,6 +12,7 @@ __all__ = [
     "share_not_found",
     "share_too_large",
     "storage_unavailable",
+    "temporary_file_failed",
     "too_many_items",
 ]
 
@@ -52,6 +53,12 @@ def storage_unavailable(cause: StoreError | None = None, *, why: str = "") -> Sh
         logger.warning("The store failed: %s", cause)
     message = f"Storage unavailable: {why}" if why else "Storage unavailable"
     return ShareError(ErrorCode.STORAGE_UNAVAILABLE, message, retry_after=_RETRY_AFTER)
+
+
+def temporary_file_failed(cause: OSError | ValueError) -> ShareError:
+    """Return the error for a temporary file that cannot be made, written or read; log why."""
+    logger.warning("A temporary file failed: %s", cause)
+    return ShareError(ErrorCode.STORAGE_UNAVAILABLE, "Storage unavailable", retry_after=_RETRY_AFTER)
 
 
 def search_unavailable(cause: DatabaseError | None = None) -> ShareError:

@@ -16,6 +16,7 @@ Bodies are JSON, compressed with zstd where that helps. Fields that a reader doe
 ignored; a body of a version that it does not know is refused.
 """
 
+import io
 import secrets
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -384,7 +385,10 @@ def pack(body: bytes | Text) -> bytes:
         packed = _zstd.compressor.compress(body)
     else:
         compress = _zstd.compressor.compressobj(size)
-        packed = b"".join([*map(compress.compress, body.parts()), compress.flush()])
+        with io.BytesIO() as made:  # whose value is no copy of it
+            made.writelines(map(compress.compress, body.parts()))
+            made.write(compress.flush())
+            packed = made.getvalue()
     return packed if len(packed) < size else bytes(body)
 
 

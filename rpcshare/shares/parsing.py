@@ -5,7 +5,8 @@ Most syncs carry a few items, and are checked, redacted and encoded before anyth
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -15,11 +16,12 @@ from rpcshare import jsontext
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.json_values import holds_more_than
 from rpcshare.long_work import LongWork
+from rpcshare.shares.data_scanner import Element
 from rpcshare.shares.failures import share_too_large, too_many_items
 from rpcshare.shares.redaction import redact_batch, redact_items
 from rpcshare.shares.syncdata import LISTS, Batch, Item, batch_of, checked_items, parse_batch
 
-__all__ = ["BatchParser", "is_large"]
+__all__ = ["BatchParser", "DataReader", "is_large"]
 
 _LARGE_TEXT, _LARGE_LIST = 64 * 1024, 500  # bytes; elements
 _HUGE_TEXT, _HUGE_LIST = 2**20, 10_000
@@ -30,8 +32,28 @@ MAX_VALUES = 100_000
 """How many values one message, part, diff or model may hold, if it is longer than that. It is decoded, and
 looked through, in one go; nobody else is served meanwhile."""
 
+_MAX_LIST = 3_000_000
+"""How many values a list within an element may hold, if it is long and could not be cut before."""
+
 _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class DataReader(ABC):
+    """Data that is too long to be in memory."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Bytes of its text."""
+
+    @abstractmethod
+    def read(self) -> list[Element] | None:
+        """Return the next of the elements; None if there are no more. Blocks.
+
+        Raises:
+            ShareError: INVALID_ARGUMENT, PAYLOAD_TOO_LARGE.
+        """
 
 
 def is_large(data: object) -> bool:
@@ -42,11 +64,11 @@ def is_large(data: object) -> bool:
 def _exceeds(data: object, text: int, elements: int) -> bool:
     if type(data) is msgspec.Raw:
         return memoryview(data).nbytes > text
-    return type(data) is list and len(data) > elements
+    return len(data) > elements if type(data) is list else isinstance(data, DataReader)
 
 
 class BatchParser:
-    """Makes batches of data, which is what a JSON decoder makes or, as :class:`msgspec.Raw`, JSON text.
+    """Makes batches of data: what a JSON decoder makes, JSON text as :class:`msgspec.Raw`, or a DataReader.
 
     Its methods raise :class:`~rpcshare.errors.ShareError`: INVALID_ARGUMENT, PAYLOAD_TOO_LARGE.
     """
@@ -81,25 +103,64 @@ class BatchParser:
         """Do what :meth:`parse` does, in time slices."""
         made = _Gathered()
         async with LongWork() as work:
+            if isinstance(data, DataReader):
+                await self._parse_read(data, made, work)
+                return made.batch()
             elements = _split(data)
             if elements is None:
                 return self.parse(data)  # which tells what is wrong
-            for start, end, size in _steps(elements):
-                if size < _IN_THREAD_FROM:
-                    made.add(self._parse_part(elements[start:end], start, made.count))
-                else:  # it is one
-                    await self._parse_long(elements[start], start, made, work)
-                self._check_size(made.size)
-                await work.pause()
+            await self._parse_elements(elements, 0, made, work)
         return made.batch()
+
+    async def _parse_read(self, data: DataReader, made: "_Gathered", work: LongWork) -> None:
+        index = 0
+        while (read := await work.aside(data.read)) is not None:
+            short: list[object] = []
+            for text, values in read:
+                if values is None or len(text) < _IN_THREAD_FROM:
+                    short.append(msgspec.Raw(text))
+                    continue
+                await self._parse_elements(short, index, made, work)
+                index += len(short)
+                await self._parse_list(text, values, index, made, work)
+                index, short = index + 1, []
+            await self._parse_elements(short, index, made, work)
+            index += len(short)
+
+    async def _parse_elements(
+        self, elements: list[object], first: int, made: "_Gathered", work: LongWork
+    ) -> None:
+        for start, end, size in _steps(elements):
+            if size < _IN_THREAD_FROM:
+                made.add(self._parse_part(elements[start:end], first + start, made.count))
+            else:  # it is one
+                await self._parse_long(elements[start], first + start, made, work)
+            self._check_size(made.size)
+            await work.pause()
+
+    async def _parse_list(
+        self, text: bytes, cuts: Sequence[int], index: int, made: "_Gathered", work: LongWork
+    ) -> None:
+        """Add the items of an element that has a list of objects, which are known to be between ``cuts``."""
+        # What is wrong with all but them is told as it would be without them.
+        empty = self._parse_part([msgspec.Raw(text[: cuts[0]] + text[cuts[-1] :])], index, made.count)
+        whole = memoryview(text)
+        values = [msgspec.Raw(whole[at:to]) for at, to in zip(cuts[::2], cuts[1::2], strict=True)]
+        await self._parse_values_of(empty[0].kind, list[object](values), index, made, work)
 
     async def _parse_long(self, element: object, index: int, made: "_Gathered", work: LongWork) -> None:
         """Add the items of an element that is long JSON text."""
+        await _check_values(element, f"data[{index}]", work, _MAX_LIST)
         name, values = _values(element)
         if values is None:
             await _check_values(element, f"data[{index}]", work)
             made.add(await work.aside(partial(self._parse_part, [element], index, made.count)))
-            return
+        else:
+            await self._parse_values_of(name, values, index, made, work)
+
+    async def _parse_values_of(
+        self, name: str, values: list[object], index: int, made: "_Gathered", work: LongWork
+    ) -> None:
         for start, end, size in _steps(values):
             place = f"data[{index}].data"
             parse = partial(self._parse_values, name, values[start:end], place, start, made.count)
@@ -164,9 +225,9 @@ def _values(element: object) -> tuple[str, list[object] | None]:
     return name, list(values) or None
 
 
-async def _check_values(text: object, place: str, work: LongWork) -> None:
-    if type(text) is msgspec.Raw and await holds_more_than(bytes(text), MAX_VALUES, work):
-        raise ShareError(ErrorCode.PAYLOAD_TOO_LARGE, f"{place}: holds more than {MAX_VALUES:,} values")
+async def _check_values(text: object, place: str, work: LongWork, most: int = MAX_VALUES) -> None:
+    if type(text) is msgspec.Raw and await holds_more_than(bytes(text), most, work):
+        raise ShareError(ErrorCode.PAYLOAD_TOO_LARGE, f"{place}: holds more than {most:,} values")
 
 
 def _decoded(data: object, place: str = "data") -> object:

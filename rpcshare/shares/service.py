@@ -29,7 +29,7 @@ from rpcshare.shares.objects import Head, Visibility
 from rpcshare.shares.open_share import OpenShare
 from rpcshare.shares.outline import Transcript
 from rpcshare.shares.page import Page, Query
-from rpcshare.shares.parsing import BatchParser, is_large
+from rpcshare.shares.parsing import BatchParser, DataReader, is_large
 from rpcshare.shares.registry import ShareRegistry
 from rpcshare.shares.search import SearchPage, SearchSettings
 from rpcshare.shares.search_query import SearchQuery
@@ -53,7 +53,8 @@ class ShareService:
     what its docstring says, STORAGE_UNAVAILABLE when the store fails, and INVALID_ARGUMENT, which
     names the argument. An id is looked up before a secret is looked at, and data is checked last.
 
-    Data is what a JSON decoder makes or, as :class:`msgspec.Raw`, JSON text; JSON is returned as bytes.
+    Data is what a JSON decoder makes or, as :class:`msgspec.Raw`, JSON text; that of a sync may be a
+    :class:`~rpcshare.shares.parsing.DataReader`, too. JSON is returned as bytes.
     """
 
     def __init__(
@@ -206,6 +207,8 @@ class ShareService:
             async with contextlib.AsyncExitStack() as held:
                 async with share.turn():
                     await held.enter_async_context(self._parser.room_for(data))
+                    if isinstance(data, DataReader):
+                        held.enter_context(self.open_shares.reserved(data.size))
                     batch = await self._parser.parse_in_slices(data)
                     if adopts:
                         await self._adopt(caller, share)

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 
 from rpcshare.shares.context import WatchedShare
@@ -42,6 +43,7 @@ class ShareCache:
         self._open: OrderedDict[str, OpenShare] = OrderedDict()  # the least recently used first
         self._weights: dict[str, int] = {}  # the footprint of each when it was last looked at
         self._total = 0  # of _weights
+        self._reserved = 0  # bytes of the budget
         # Of shares that are being opened: who asks for one meanwhile goes behind who asked before.
         self._opening: dict[str, asyncio.Lock] = {}
         self._queued: Counter[str] = Counter()  # callers at each of these locks
@@ -89,10 +91,21 @@ class ShareCache:
             self._users[share_id] = users
         if self._total > self._idle_budget:
             self._used_at[share_id] = monotonic()
-            if self._total > self._budget:
+            if self._total > self._budget - self._reserved:
                 self._evict()
             if self._look is None:
                 self._look = asyncio.get_running_loop().call_later(IDLE_AFTER, self._let_go_of_idle)
+
+    @contextmanager
+    def reserved(self, size: int) -> Iterator[None]:
+        """Keep ``size`` bytes of the budget free meanwhile, for a share that is about to grow by them."""
+        self._reserved += size
+        try:
+            if self._total > self._budget - self._reserved:
+                self._evict()
+            yield
+        finally:
+            self._reserved -= size
 
     def add(self, share_id: str, make: Callable[[], OpenShare]) -> None:
         """Open a share with ``make``, unless it is open or being loaded."""
@@ -160,7 +173,7 @@ class ShareCache:
         for share_id, share in list(self._open.items()):
             if share_id not in self._users and not share.is_busy:
                 self._remove(share_id)
-            if self._total <= self._budget:
+            if self._total <= self._budget - self._reserved:
                 return
 
     def _let_go_of_idle(self) -> None:

@@ -1,0 +1,196 @@
+"""A sync that is longer than a message: opencode sends the whole of a session in one request."""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from running_server import RunningServer
+
+MESSAGE = 64 * 1024
+SHARE = 4 * 2**20
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    options = (f"--max-message-size={MESSAGE}", f"--max-share-size={SHARE}")
+    with RunningServer(tmp_path_factory.mktemp("large") / "data", *options) as running:
+        yield running
+
+
+class Share:
+    def __init__(self, server: RunningServer, session_id: str) -> None:
+        self.headers = {"Authorization": f"Bearer {server.token}"}
+        made = httpx.post(
+            f"{server.url}/api/share", json={"sessionID": session_id}, headers=self.headers
+        ).json()
+        self.secret: str = made["secret"]
+        self.url = f"{server.url}/api/share/{made['id']}"
+        self.path = f"/api/share/{made['id']}/sync"
+
+    def sync(self, body: bytes, **headers: str) -> httpx.Response:
+        return httpx.post(f"{self.url}/sync", content=body, headers=headers, timeout=60)
+
+    def data(self) -> list[dict[str, object]]:
+        return list(httpx.get(f"{self.url}/data", headers=self.headers).json())
+
+    def count(self) -> int:
+        return int(httpx.get(f"{self.url}/metadata", headers=self.headers).json()["syncCount"])
+
+
+def session(parts: int) -> list[dict[str, object]]:
+    text = os.urandom(2000).hex()
+    diffs = [
+        {"file": f"f{number}", "before": text, "after": f'{{"[\\\ud83d {number}'} for number in range(60)
+    ]
+    return [
+        {"type": "session", "data": {"id": "ses", "title": 'ä \\ " ]}', "n": [[1], {}]}},
+        {"type": "message", "data": {"id": "msg", "role": "user"}},
+        *(
+            {"type": "part", "data": {"id": f"prt_{n}", "messageID": "msg", "text": text}}
+            for n in range(parts)
+        ),
+        {"type": "session_diff", "data": diffs},
+        {"type": "model", "data": [{"id": f"m{number}", "x": text} for number in range(60)]},
+    ]
+
+
+def body(secret: str | None, data: object) -> bytes:
+    """Return a body as JSON.stringify makes it."""
+    shown = {} if secret is None else {"secret": secret}
+    return json.dumps({**shown, "data": data}, separators=(",", ":")).encode()
+
+
+@pytest.mark.parametrize("parts", [100, 700])
+def test_a_whole_session_is_taken_as_it_is(server: RunningServer, parts: int) -> None:
+    share, data = Share(server, f"ses_whole_{parts}"), session(parts)
+    sent = body(share.secret, data)
+    assert len(sent) > 10 * MESSAGE
+    assert share.sync(sent).json() == {"success": True, "syncCount": 1}
+    assert share.data() == data
+
+
+def test_it_is_what_a_short_sync_would_have_made(tmp_path: Path, server: RunningServer) -> None:
+    data = session(100)
+    with RunningServer(tmp_path / "data") as ample:
+        held = []
+        for each in (server, ample):
+            share = Share(each, "ses_same_either_way")
+            share.sync(body(share.secret, data))
+            held.append(share.data())
+    assert held[0] == held[1]
+
+
+def test_a_later_one_is_taken_as_well_and_replaces_by_id(server: RunningServer) -> None:
+    share, data = Share(server, "ses_sent_again"), session(50)[:-2]
+    for count in (1, 2):
+        assert share.sync(body(share.secret, data)).json()["syncCount"] == count
+    assert share.data() == data
+
+
+def test_it_may_come_without_its_length(server: RunningServer) -> None:
+    share, data = Share(server, "ses_chunked"), session(50)
+    text = body(share.secret, data)
+    chunks = (text[start : start + 50_000] for start in range(0, len(text), 50_000))
+    assert httpx.post(f"{share.url}/sync", content=chunks).status_code == 200
+    assert share.data() == data
+
+
+def test_one_that_ends_too_soon_changes_nothing(server: RunningServer) -> None:
+    share = Share(server, "ses_cut")
+    answer = share.sync(body(share.secret, session(100))[:-1])
+    assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_ARGUMENT")
+    assert share.count() == 0
+
+
+def test_one_with_a_fault_in_the_middle_changes_nothing(server: RunningServer) -> None:
+    share, data = Share(server, "ses_fault"), session(100)
+    data[70] = {"type": "part", "data": {"id": 7}}
+    answer = share.sync(body(share.secret, data))
+    assert (answer.status_code, answer.json()["error"]) == (
+        400,
+        "data[70].data.id: must be a string that is not empty",
+    )
+    assert share.count() == 0
+
+
+def test_more_than_a_share_may_hold_is_refused_with_the_limit(server: RunningServer) -> None:
+    share = Share(server, "ses_too_large")
+    answer = share.sync(body(share.secret, session(1200)))
+    assert (answer.status_code, answer.json()["code"]) == (413, "PAYLOAD_TOO_LARGE")
+    assert f"{SHARE:,}" in answer.json()["error"]
+    assert share.count() == 0
+
+
+def test_one_part_longer_than_a_message_is_refused_by_its_place(server: RunningServer) -> None:
+    share = Share(server, "ses_long_part")
+    part = {"type": "part", "data": {"id": "prt", "text": "x" * MESSAGE}}
+    answer = share.sync(body(share.secret, [*session(40), part]))
+    assert answer.status_code == 413
+    assert answer.json()["error"] == f"data[44]: is longer than {MESSAGE:,} bytes"
+
+
+def half_sent(server: RunningServer, share: Share, text: bytes, length: int) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+    head = f"POST {share.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"
+    connection.sendall(head.encode() + text)
+    return connection
+
+
+def test_of_who_may_not_write_no_more_is_read_than_a_message(server: RunningServer) -> None:
+    share = Share(server, "ses_no_right")
+    text = body("wrong", session(100))
+    with half_sent(server, share, text[: MESSAGE + 4096], len(text)) as connection:
+        assert connection.recv(4096).startswith(b"HTTP/1.1 403 ")
+
+
+def test_a_secret_behind_the_data_comes_too_late(server: RunningServer) -> None:
+    share, data = Share(server, "ses_late_secret"), session(100)
+    text = json.dumps({"data": data, "secret": share.secret}).encode()
+    answer = share.sync(text)
+    assert (answer.status_code, answer.json()["code"]) == (413, "PAYLOAD_TOO_LARGE")
+    assert "no secret is before its data" in answer.json()["error"]
+    assert share.sync(text, **share.headers).status_code == 200
+
+
+def test_a_wrong_secret_behind_the_data_is_refused_of_the_owner_too(server: RunningServer) -> None:
+    share = Share(server, "ses_late_wrong")
+    text = json.dumps({"data": session(100), "secret": "wrong"}).encode()
+    assert share.sync(text, **share.headers).json()["code"] == "INVALID_SECRET"
+    assert share.count() == 0
+
+
+def test_of_too_many_at_once_some_are_told_to_come_again(server: RunningServer) -> None:
+    share = Share(server, "ses_at_once")
+    text = body(share.secret, session(900)[:-2])
+    assert len(text) < SHARE < 1.2 * len(text)
+    with ExitStack() as stack:
+        begun = [stack.enter_context(half_sent(server, share, text[:-1], len(text))) for _ in range(2)]
+        answers = [share.sync(text)]
+        for connection in begun:
+            connection.sendall(text[-1:])
+            answers.append(parsed(connection.recv(4096)))
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert {answer.status_code for answer in answers} == {200, 429}
+    assert all(int(answer.headers["Retry-After"]) >= 1 for answer in refused)
+    assert share.count() == len(answers) - len(refused)
+
+
+def parsed(answer: bytes) -> httpx.Response:
+    head, _, content = answer.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    return httpx.Response(
+        int(first.split()[1]), headers=dict(line.split(": ", 1) for line in lines), content=content
+    )
+
+
+def test_no_text_of_it_stays_on_the_disk(server: RunningServer) -> None:
+    share = Share(server, "ses_left_over")
+    before = {path for path in server.data_dir.rglob("*") if not path.name.startswith("rpcshare.db")}
+    assert share.sync(body(share.secret, session(100))).status_code == 200
+    assert {path for path in server.data_dir.rglob("*") if not path.name.startswith("rpcshare.db")} == before
