@@ -428,7 +428,7 @@ class Settings(BaseSettings):
         description="Largest share that is stored, such as 256MiB; 0 means no limit.",
     )
     max_share_items: int = Field(
-        500_000,
+        200_000,
         ge=0,
         description="Maximum number of messages, parts, diffs and models in a share, or in one sync; "
         "0 means no limit.",

@@ -75,7 +75,7 @@ def plain(value: object) -> object:
         ("allowed_origins", ()),
         ("max_message_size", 16 * 1024 * 1024),
         ("max_share_size", 256 * 1024 * 1024),
-        ("max_share_items", 500_000),
+        ("max_share_items", 200_000),
         ("keep_alive", 75),
         ("max_calls_in_flight", 1024),
         ("max_values", 500_000),

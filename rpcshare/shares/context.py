@@ -30,7 +30,7 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     max_share_size: int = 256 * 2**20
     """How large a share may become, a repeated diff counted as often as it comes; 0: any size."""
-    max_share_items: int = 500_000
+    max_share_items: int = 200_000
     """How many messages, parts, diffs and models a share, and a batch, may have; 0: any number."""
     grace: float = 60.0
     """How long what is superfluous stays in the store."""

@@ -133,12 +133,14 @@ class Projection:
             if item.kind is Kind.MODEL:
                 continue
             values = item.values if item.kind in (Kind.MESSAGE, Kind.PART) else item.values[:1]
+            if len(known) + len(values) > _MAX_ITEMS:
+                # Hundreds of thousands in one sync would take their time here, before it is answered.
+                pending.items = None
+                return
             for key, _ in values:
                 before = known.get((item.kind, key))
                 first = (entry, now) if before is None else before[:2]
                 known[item.kind, key] = _Touched(*first, now)
-        if len(known) > _MAX_ITEMS:
-            pending.items = None
 
     def settings_changed(self, share: WatchedShare) -> None:
         """Hear that the head of an open share is another."""

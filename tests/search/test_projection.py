@@ -3,7 +3,9 @@
 import asyncio
 import shutil
 import sqlite3
+import tracemalloc
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 from finding import found, indexed, message, shared, text
@@ -12,8 +14,11 @@ from share_stores import contents
 from rpcshare.database import DatabaseError, NewerSchemaError, check_not_newer, parse_location
 from rpcshare.database.engine import Database
 from rpcshare.database.location import REVISIONS
+from rpcshare.shares.projection import Projection
 from rpcshare.shares.reindexing import index_anew, out_of_date
 from rpcshare.shares.search import SearchSettings, open_index
+from rpcshare.shares.syncdata import Item, Kind
+from rpcshare.storage import MemoryStore
 
 
 @pytest.fixture
@@ -201,6 +206,22 @@ async def test_a_part_that_changes_all_the_time_is_indexed_all_the_same(
             written += 1
             await service.sync(alice, made.id, None, [text("prt_1", f"needle {written}")])
     assert written > 1
+
+
+async def test_a_sync_of_very_many_items_is_not_remembered_item_by_item():
+    async def never_opened():
+        raise DatabaseError("it is not needed")
+
+    projection = Projection(MemoryStore(), lambda: 0, never_opened)
+    many = Item(Kind.PART, tuple((b'"%d"' % number, b"{}") for number in range(100_000)))
+    tracemalloc.start()
+    try:
+        projection.changed(SimpleNamespace(share_id="00000001", entry=1), [many], by_this_node=True)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    await projection.close()
+    assert most < 2**20
 
 
 async def test_many_servers_that_start_at_once_make_the_schema_once(location):
