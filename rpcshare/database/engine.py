@@ -2,8 +2,9 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class Database:
         """
         with _failures(location):
             if location.path is not None:
-                await asyncio.to_thread(location.path.parent.mkdir, parents=True, exist_ok=True)
+                await asyncio.to_thread(_prepare_file, location.path)
             engine = _engine(location)
             database = cls(location, engine)
             try:
@@ -102,7 +103,7 @@ def _engine(location: DatabaseLocation) -> AsyncEngine:
         connection.isolation_level = None  # sqlite3 begins no transactions by itself: see below
         cursor = connection.cursor()
         # A projection that loses its last second in a power failure is made again from the store.
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "temp_store=MEMORY"):
+        for pragma in ("synchronous=NORMAL", "temp_store=MEMORY"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
@@ -113,6 +114,25 @@ def _engine(location: DatabaseLocation) -> AsyncEngine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")
 
     return engine
+
+
+def _prepare_file(path: Path) -> None:
+    """Make the file with a write-ahead log, unless it has one; other processes may be doing so, too.
+
+    Unlike others, this statement does not wait for the lock.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + _BUSY_SECONDS
+    with closing(sqlite3.connect(path)) as connection:
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError as exc:
+                if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
 
 
 def _migrate(connection: Connection, location: DatabaseLocation) -> None:

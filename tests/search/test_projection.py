@@ -296,3 +296,11 @@ def test_what_is_shown_of_a_database_has_no_password():
     location = parse_location("postgresql://me:secret@host/db?sslmode=require")
     assert "secret" not in f"{location!r} {location.shown}"
     assert location.url == "postgresql+asyncpg://me:secret@host/db?ssl=require"
+
+
+async def test_servers_that_make_the_file_at_the_same_moment_wait_for_each_other(tmp_path):
+    for attempt in range(10):
+        place = parse_location(f"sqlite:///{tmp_path}/{attempt}/new.sqlite3")
+        databases = await asyncio.gather(*(Database.open(place) for _ in range(6)))
+        for database in databases:
+            await database.close()
