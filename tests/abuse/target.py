@@ -90,7 +90,8 @@ class Target(RunningServer):
         share = self.create_share("ses_abuse_warm_up")
         part = {"id": "p", "messageID": "m", "type": "text", "text": "a"}
         self.sync(share, [{"type": "message", "data": {"id": "m"}}, {"type": "part", "data": part}])
-        for path in (f"/share/{share['id']}", f"/api/share/{share['id']}", "/sessions", "/metrics", "/api/search?q=a"):
+        place = share["id"]
+        for path in (f"/share/{place}", f"/api/share/{place}", "/sessions", "/metrics", "/api/search?q=a"):
             self.request("GET", path)
         self.request("POST", "/rpc", b'["push",["pipeline",0,["getShare"],["%b"]]]' % share["id"].encode())
         self.request("DELETE", f"/api/share/{share['id']}", {"secret": share["secret"]})
