@@ -65,6 +65,8 @@ export interface SessionIndex {
   lastUpdated: number;
   syncCount: number;
   createdAt: number;
+  /** Why the last sync was not taken, if none has been taken since. */
+  lastRefusal?: { time: number; code: string; message: string };
 }
 
 export interface ListOptions {

@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from rpcshare.cli.connection import Server, with_server
-from rpcshare.cli.terminal import Column, ago, json_text, print_table
+from rpcshare.cli.terminal import Column, ago, json_text, print_table, say
 from rpcshare.client import SessionIndex
 
 __all__ = ["ls"]
@@ -32,6 +32,9 @@ def ls(server: Server, query: str | None, limit: int | None, all_pages: bool, as
         click.echo(json_text(linked))
     elif sessions:
         _print_table(server, sessions)
+    for session in sessions:
+        if not as_json and session.last_refusal is not None:
+            say(f"{session.id}: the last sync was refused: {session.last_refusal.message}", err=True)
     if len(sessions) < count and not all_pages:
         click.echo(f"{len(sessions)} of {count} shares; --all-pages lists all", err=True)
 

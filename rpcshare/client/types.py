@@ -56,6 +56,15 @@ class ViewToken(msgspec.Struct, frozen=True, rename={"expires_at": "expiresAt"})
         return f"ViewToken(token=…, expires_at={self.expires_at!r})"
 
 
+class Refusal(msgspec.Struct, frozen=True):
+    """Why the last sync of a share was not taken."""
+
+    time: int
+    """Milliseconds since the epoch."""
+    code: str
+    message: str
+
+
 class SessionIndex(
     msgspec.Struct,
     frozen=True,
@@ -68,7 +77,9 @@ class SessionIndex(
         "last_updated": "lastUpdated",
         "sync_count": "syncCount",
         "created_at": "createdAt",
+        "last_refusal": "lastRefusal",
     },
+    omit_defaults=True,
 ):
     """What a listing tells of a share. Times are milliseconds since the epoch."""
 
@@ -83,6 +94,8 @@ class SessionIndex(
     last_updated: int
     sync_count: int
     created_at: int
+    last_refusal: Refusal | None = None
+    """Of a sync, if none has been taken since."""
 
 
 class SessionPage(msgspec.Struct, frozen=True):

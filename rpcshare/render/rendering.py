@@ -139,6 +139,7 @@ class Pages:
                 share_id=transcript.share_id,
                 sync_count=transcript.sync_count,
                 last_updated=transcript.last_updated,
+                refusal=transcript.last_refusal,
                 prompts=prompts,
                 more_prompts=more,
                 chunk=chunk,

@@ -11,7 +11,7 @@ import secrets
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -27,13 +27,20 @@ from rpcshare.shares.data_scanner import DataScanner, Element
 from rpcshare.shares.failures import temporary_file_failed
 from rpcshare.shares.parsing import DataReader
 
-__all__ = ["LargeSyncs"]
+__all__ = ["LargeSyncs", "RefusedSyncError"]
 
 _PIECE = 2**20  # bytes that are written, or read, at a time
 _AT_ONCE = 2  # times the longest body, of one network
 
 MayWrite = Callable[[str | None], Awaitable[object]]
 """Raises why a caller who shows a secret, or None, may not write the share."""
+
+
+class RefusedSyncError(ShareError):
+    """A sync is refused that came of who may write the share."""
+
+    def __init__(self, error: ShareError) -> None:
+        super().__init__(error.code, error.message, reason=error.reason, retry_after=error.retry_after)
 
 
 class LargeSyncs:
@@ -75,16 +82,18 @@ class LargeSyncs:
         """
         most = self._max_message
         length = request.headers.get("content-length", "")
-        is_short = not most or 0 < self._max_size <= most or (length.isdecimal() and int(length) <= most)
+        announced = int(length) if length.isdecimal() else 0
+        is_short = not most or 0 < self._max_size <= most or 0 < announced <= most
         # A compressed one has to be decoded to be looked at: it counts as a message.
         if is_short or coding_of(request) != "identity":
             yield await read_json_body(request, most, before_decoding=exists)
             return
         head = bytearray()
         chunks = body_chunks(request, self._max_size)
+        is_too_long = 0 < self._max_size < announced  # of which the secret is enough to know
         async for chunk in chunks:
             head += chunk
-            if len(head) > most:
+            if len(head) > (min(_PIECE, most) if is_too_long else most):
                 break
         else:
             yield await json_body(bytes(head))
@@ -93,8 +102,14 @@ class LargeSyncs:
         scanner = DataScanner(max_items=self._max_items, max_value=most, cuts=False)
         await asyncio.to_thread(scanner.feed, bytes(head))
         await self._check(may_write, scanner)
-        async with self._spooled(request, head, chunks, scanner) as file:
-            members = scanner.finish()
+        async with AsyncExitStack() as stack:
+            try:
+                self._check_length(announced)
+                spooling = self._spooled(request, head, chunks, scanner)
+                file = await stack.enter_async_context(spooling)
+                members = scanner.finish()
+            except ShareError as exc:
+                raise RefusedSyncError(exc) from exc
             if "data" in members:
                 reader = _FileReader(file, DataScanner(max_items=self._max_items, max_value=most, cuts=True))
                 members = {**members, "data": reader}
@@ -126,6 +141,11 @@ class LargeSyncs:
         finally:
             self._held.release(network, taken)
             await asyncio.shield(asyncio.to_thread(file.close))
+
+    def _check_length(self, length: int) -> None:
+        if 0 < self._max_size < length:
+            message = f"the body is larger than {self._max_size:,} bytes"
+            raise ShareError(ErrorCode.PAYLOAD_TOO_LARGE, message)
 
     async def _check(self, may_write: MayWrite, scanner: DataScanner) -> None:
         secret = scanner.secret

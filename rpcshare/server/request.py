@@ -193,10 +193,8 @@ async def body_chunks(request: Request, bound: int) -> AsyncGenerator[bytes, Non
     """Yield the body of a request as it comes: at most ``bound`` bytes; 0 for any number.
 
     Raises:
-        ShareError: as :func:`read_body` does.
+        ShareError: as :func:`read_body` does, but not before there is too much.
     """
-    length = request.headers.get("content-length", "")
-    _check_length(int(length) if length.isdecimal() else 0, bound)
     begun, came = asyncio.get_running_loop().time(), 0
     stream = request.stream()
     while True:

@@ -23,7 +23,7 @@ from rpcshare.server.content_coding import coding_of
 from rpcshare.server.event_streams import EventStream, EventStreams, deliver_server_sent
 from rpcshare.server.failures import error_response
 from rpcshare.server.json_body import JsonBody, read_json_body
-from rpcshare.server.large_syncs import LargeSyncs
+from rpcshare.server.large_syncs import LargeSyncs, RefusedSyncError
 from rpcshare.server.operation import ApiRoute, Handler, Needs, Operation, Parameter
 from rpcshare.server.request import READS, admit, request_head
 from rpcshare.server.responses import (
@@ -270,7 +270,14 @@ class RestApi:
         # The secret is in the body, so that there is the share comes first.
         exists = partial(self._service.check_exists, share_id)
         may_write = partial(self._service.check_write, caller, share_id)
-        async with self._large_syncs.body(request, exists, may_write) as body:
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                taking = self._large_syncs.body(request, exists, may_write)
+                body = await stack.enter_async_context(taking)
+            except ShareError as exc:
+                is_known = isinstance(exc, RefusedSyncError)
+                await self._service.record_refusal(caller, share_id, exc, may_write=is_known)
+                raise
             # Who may not write is refused before the data are decoded.
             count = await self._service.sync(caller, share_id, body.secret, body.encoded("data"))
             return {"success": True, "syncCount": count}
@@ -325,7 +332,10 @@ class RestApi:
             raise ShareError(exc.code, f"{exc.message}; {_IMPORT_AS_FILE}", reason=exc.reason) from None
 
     async def _metadata(self, request: Request, caller: Caller) -> object:
-        return await self._document(request, caller, Form.METADATA)
+        share_id = request.path_params["share_id"]
+        if await self._service.last_refusal(caller, share_id) is None:
+            return await self._document(request, caller, Form.METADATA)
+        return msgspec.to_builtins(await self._service.metadata(caller, share_id))
 
     async def _document(self, request: Request, caller: Caller, form: Form) -> Response:
         share_id = request.path_params["share_id"]

@@ -12,6 +12,7 @@ import msgspec
 from rpcshare import jsontext
 from rpcshare.long_work import LongWork
 from rpcshare.shares.batch_validation import Value
+from rpcshare.shares.refusals import Refusal
 from rpcshare.shares.syncdata import Item, Kind
 
 __all__ = ["Entry", "FileEntry", "Outline", "PartEntry", "Transcript"]
@@ -81,6 +82,8 @@ class Transcript(msgspec.Struct, frozen=True, eq=False, dict=True):
     files: tuple[FileEntry, ...]
     """In the order in which the files were first seen."""
     models: tuple[bytes, ...]
+    last_refusal: Refusal | None = None
+    """Of a sync, if none has been taken since."""
 
     def __repr__(self) -> str:
         """Leave out what users wrote."""

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from types import TracebackType
 
+import msgspec
+
 from rpcshare.auth.caller import Caller
 from rpcshare.broadcast import Broadcaster, BroadcastError
 from rpcshare.database import DatabaseError
@@ -29,6 +31,7 @@ from rpcshare.shares.open_share import OpenShare
 from rpcshare.shares.outline import Transcript
 from rpcshare.shares.page import Page, Query
 from rpcshare.shares.projection import Projection
+from rpcshare.shares.refusals import Refusal, Refusals
 from rpcshare.shares.search import Hit, SearchPage, SearchSettings
 from rpcshare.shares.search_query import SearchQuery
 from rpcshare.shares.share_cache import ShareCache
@@ -91,6 +94,8 @@ class ShareRegistry:
             store, broadcaster, self._delayed_deletes, settings, clock, observer=self, is_shared=is_shared
         )
         self._catalogue = Catalogue(store, is_shared=is_shared, clock=clock)
+        self.refusals = Refusals(store, is_shared=is_shared, clock=clock)
+        """Syncs that were not taken."""
         self._expiry = Expiry(store, clock, self._remove_if_expired)
         self.open_shares = ShareCache(self._load, memory_budget)
         """Those that are in memory."""
@@ -293,7 +298,12 @@ class ShareRegistry:
         """Return a share as it is read from top to bottom."""
         transcript = await share.transcript()
         self.open_shares.resized(share)  # which it has made larger, the first time
-        return transcript
+        refusal = await self.last_refusal(share)
+        return transcript if refusal is None else msgspec.structs.replace(transcript, last_refusal=refusal)
+
+    async def last_refusal(self, share: OpenShare) -> Refusal | None:
+        """Return why the last sync of a share was not taken; None if it was."""
+        return await self.refusals.find(share.share_id, share.head.generation, share.state.sync_count)
 
     # All shares
 

@@ -30,6 +30,7 @@ from rpcshare.shares.open_share import OpenShare
 from rpcshare.shares.outline import Transcript
 from rpcshare.shares.page import Page, Query
 from rpcshare.shares.parsing import BatchParser, DataReader, is_large
+from rpcshare.shares.refusals import Refusal
 from rpcshare.shares.registry import ShareRegistry
 from rpcshare.shares.search import SearchPage, SearchSettings
 from rpcshare.shares.search_query import SearchQuery
@@ -198,22 +199,60 @@ class ShareService:
         """
         async with self._shares.opened(share_id) as share:
             self._authorization.may_write(caller, share, secret)
-            adopts = access.adopts_by_writing(caller, share.head, secret)
-            if not share.is_arriving and not is_large(data):
-                batch = self._parser.parse(data)
+            try:
+                count = await self._sync(caller, share, secret, data)
+            except ShareError as exc:
+                await self._refused(share, exc)
+                raise
+            await self._shares.refusals.clear(share.share_id)
+            return count
+
+    async def _sync(self, caller: Caller, share: OpenShare, secret: object, data: object) -> int:
+        adopts = access.adopts_by_writing(caller, share.head, secret)
+        if not share.is_arriving and not is_large(data):
+            batch = self._parser.parse(data)
+            if adopts:
+                await self._adopt(caller, share)
+            return await self._shares.append(share, batch)
+        async with contextlib.AsyncExitStack() as held:
+            async with share.turn():
+                await held.enter_async_context(self._parser.room_for(data))
+                if isinstance(data, DataReader):
+                    held.enter_context(self.open_shares.reserved(data.size))
+                batch = await self._parser.parse_in_slices(data)
                 if adopts:
                     await self._adopt(caller, share)
-                return await self._shares.append(share, batch)
-            async with contextlib.AsyncExitStack() as held:
-                async with share.turn():
-                    await held.enter_async_context(self._parser.room_for(data))
-                    if isinstance(data, DataReader):
-                        held.enter_context(self.open_shares.reserved(data.size))
-                    batch = await self._parser.parse_in_slices(data)
-                    if adopts:
-                        await self._adopt(caller, share)
-                    submitted = share.submit(batch)
-                return await self._shares.appended(batch, submitted)
+                submitted = share.submit(batch)
+            return await self._shares.appended(batch, submitted)
+
+    async def record_refusal(
+        self, caller: Caller, share_id: object, error: ShareError, *, may_write: bool
+    ) -> None:
+        """Take note that a sync was refused before it got here, if the caller may write the share.
+
+        Args:
+            caller: who sent it.
+            share_id: which share.
+            error: what the caller is told.
+            may_write: whether the caller is known to be one who may; else the share has to be its own.
+        """
+        with contextlib.suppress(ShareError):
+            async with self._shares.opened(share_id) as share:
+                if not may_write:
+                    access.may_write(caller, share.head, None, self._credentials)
+                await self._refused(share, error)
+
+    async def _refused(self, share: OpenShare, error: ShareError) -> None:
+        if not share.is_ended:
+            await self._shares.refusals.add(
+                share.share_id, share.head.generation, share.state.sync_count, error
+            )
+
+    @audited(Action.SHARE_READ, only_refusals=True)
+    async def last_refusal(self, caller: Caller, share_id: object) -> Refusal | None:
+        """Return why the last sync of a share was not taken; None if it was. Raises SHARE_NOT_FOUND."""
+        async with self._reading(caller, share_id) as share:
+            return await self._shares.last_refusal(share)
 
     @audited(Action.SHARE_DELETE)
     async def delete(self, caller: Caller, share_id: object, secret: object) -> None:
@@ -229,6 +268,7 @@ class ShareService:
         async with self._shares.opened_to_delete(share_id) as share:
             self._authorization.may_write(caller, share, secret)
             await self._shares.delete(share)
+            await self._shares.refusals.clear(share.share_id)
         self.activity.deleted += 1
 
     @audited(Action.SHARE_SYNC, only_refusals=True)
@@ -341,7 +381,8 @@ class ShareService:
     async def metadata(self, caller: Caller, share_id: object) -> SessionIndex:
         """Return what a listing tells of a share. Raises SHARE_NOT_FOUND."""
         async with self._reading(caller, share_id) as share:
-            return share.state.index()
+            refusal = await self._shares.last_refusal(share)
+            return msgspec.structs.replace(share.state.index(), last_refusal=refusal)
 
     @audited(Action.SHARE_READ, only_refusals=True)
     async def subscribe(
@@ -394,7 +435,7 @@ class ShareService:
         """
         owner = access.may_list_own(caller)
         parsed = Query.parse(owner, cursor, limit, query, by_change=by_change)
-        return await self._shares.page(parsed)
+        return await self._with_refusals(await self._shares.page(parsed))
 
     @audited(Action.SHARES_LIST, only_refusals=True)
     async def list_all(
@@ -413,7 +454,7 @@ class ShareService:
         """
         access.may_list_all(caller)
         parsed = Query.parse(None, cursor, limit, query, by_change=by_change)
-        return await self._shares.page(parsed)
+        return await self._with_refusals(await self._shares.page(parsed))
 
     @audited(Action.SHARES_SEARCH, only_refusals=True)
     async def search(
@@ -432,6 +473,14 @@ class ShareService:
         """
         owners = access.may_search(caller)
         return await self._shares.search(SearchQuery.parse(query, cursor, limit), owners)
+
+    async def _with_refusals(self, page: Page) -> Page:
+        rows = [
+            msgspec.structs.replace(row, last_refusal=refusal) if refusal is not None else row
+            for row in page.sessions
+            for refusal in [await self._shares.refusals.find_listed(row.id, row.sync_count)]
+        ]
+        return msgspec.structs.replace(page, sessions=rows)
 
     def start_search(self) -> None:
         """Begin to index what no server has indexed, in the background: what a server does."""

@@ -17,6 +17,7 @@ from rpcshare import jsontext
 from rpcshare.long_work import LongWork
 from rpcshare.shares.batch_validation import Value
 from rpcshare.shares.outline import Outline
+from rpcshare.shares.refusals import Refusal
 from rpcshare.shares.syncdata import Item, Kind, bodies_size, joined, json_pieces
 
 __all__ = ["Content", "SessionIndex", "ShareState", "WholeShare", "listing_text"]
@@ -27,7 +28,7 @@ _SEARCHED_AT_ONCE = 256  # parts between two pauses
 _INDEX_TEXT_LIMIT = 4096  # characters of a title in a listing
 
 
-class SessionIndex(msgspec.Struct, frozen=True, rename="camel"):
+class SessionIndex(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """What a listing tells of a share. Times are milliseconds since the epoch."""
 
     id: str
@@ -41,6 +42,8 @@ class SessionIndex(msgspec.Struct, frozen=True, rename="camel"):
     last_updated: int
     sync_count: int
     created_at: int
+    last_refusal: Refusal | None = None
+    """Of a sync, if none has been taken since."""
 
     def __repr__(self) -> str:
         """Leave out what users wrote."""

@@ -1,19 +1,15 @@
 """A sync that is longer than a message: opencode sends the whole of a session in one request."""
 
 import json
-import os
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
+from whole_sessions import MESSAGE, SHARE, Share, body, half_sent, session
 
 from running_server import RunningServer
-
-MESSAGE = 64 * 1024
-SHARE = 4 * 2**20
 
 
 @pytest.fixture(scope="module")
@@ -21,49 +17,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     options = (f"--max-message-size={MESSAGE}", f"--max-share-size={SHARE}")
     with RunningServer(tmp_path_factory.mktemp("large") / "data", *options) as running:
         yield running
-
-
-class Share:
-    def __init__(self, server: RunningServer, session_id: str) -> None:
-        self.headers = {"Authorization": f"Bearer {server.token}"}
-        made = httpx.post(
-            f"{server.url}/api/share", json={"sessionID": session_id}, headers=self.headers
-        ).json()
-        self.secret: str = made["secret"]
-        self.url = f"{server.url}/api/share/{made['id']}"
-        self.path = f"/api/share/{made['id']}/sync"
-
-    def sync(self, body: bytes, **headers: str) -> httpx.Response:
-        return httpx.post(f"{self.url}/sync", content=body, headers=headers, timeout=60)
-
-    def data(self) -> list[dict[str, object]]:
-        return list(httpx.get(f"{self.url}/data", headers=self.headers).json())
-
-    def count(self) -> int:
-        return int(httpx.get(f"{self.url}/metadata", headers=self.headers).json()["syncCount"])
-
-
-def session(parts: int) -> list[dict[str, object]]:
-    text = os.urandom(2000).hex()
-    diffs = [
-        {"file": f"f{number}", "before": text, "after": f'{{"[\\\ud83d {number}'} for number in range(60)
-    ]
-    return [
-        {"type": "session", "data": {"id": "ses", "title": 'ä \\ " ]}', "n": [[1], {}]}},
-        {"type": "message", "data": {"id": "msg", "role": "user"}},
-        *(
-            {"type": "part", "data": {"id": f"prt_{n}", "messageID": "msg", "text": text}}
-            for n in range(parts)
-        ),
-        {"type": "session_diff", "data": diffs},
-        {"type": "model", "data": [{"id": f"m{number}", "x": text} for number in range(60)]},
-    ]
-
-
-def body(secret: str | None, data: object) -> bytes:
-    """Return a body as JSON.stringify makes it."""
-    shown = {} if secret is None else {"secret": secret}
-    return json.dumps({**shown, "data": data}, separators=(",", ":")).encode()
 
 
 @pytest.mark.parametrize("parts", [100, 700])
@@ -133,13 +86,6 @@ def test_one_part_longer_than_a_message_is_refused_by_its_place(server: RunningS
     answer = share.sync(body(share.secret, [*session(40), part]))
     assert answer.status_code == 413
     assert answer.json()["error"] == f"data[44]: is longer than {MESSAGE:,} bytes"
-
-
-def half_sent(server: RunningServer, share: Share, text: bytes, length: int) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", server.port), timeout=20)
-    head = f"POST {share.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"
-    connection.sendall(head.encode() + text)
-    return connection
 
 
 def test_of_who_may_not_write_no_more_is_read_than_a_message(server: RunningServer) -> None:

@@ -129,6 +129,7 @@ function insertPart(runs, part) {
 function insertMessage(messages, article) {
   const after = article.dataset.after;
   byId("empty")?.remove();
+  byId("refused")?.remove();
   if (!after) {
     if (!messages.querySelector("[data-load=earlier]")) firstChunk(messages).prepend(article);
   } else {

@@ -99,7 +99,9 @@ class SharePages:
     def _tag(self, transcript: Transcript, frame: Frame) -> str:
         pages = self._site.pages
         quiet, assets = pages.is_quiet(transcript), pages.assets
-        return etag(transcript.generation, transcript.sync_count, frame, assets.style, assets.script, quiet)
+        refusal = transcript.last_refusal
+        shown = (transcript.generation, transcript.sync_count, frame, assets.style, assets.script, quiet)
+        return etag(*shown, *([] if refusal is None else [refusal]))
 
 
 def _found(draft: Draft[str] | None) -> Draft[str]:
