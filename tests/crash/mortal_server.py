@@ -18,7 +18,7 @@ from share_stores import WrappedStore
 from crash.steps import STEPS, Moment, Operation, Step
 from rpcshare.broadcast import open_broadcaster
 from rpcshare.cli import main
-from rpcshare.server import run
+from rpcshare.server import backends, run
 from rpcshare.shares import LogSettings
 from rpcshare.shares.compaction import CompactionPolicy
 from rpcshare.storage import open_store
@@ -83,8 +83,8 @@ async def open_mortal_broadcaster(*arguments, **options):
     return MortalBroadcaster(await open_broadcaster(*arguments, **options))
 
 
-run.open_store = open_mortal_store
-run.open_broadcaster = open_mortal_broadcaster
+backends.open_store = open_mortal_store
+backends.open_broadcaster = open_mortal_broadcaster
 vars(run).update(LogSettings=partial(LogSettings, grace=0.1, trusted_for=0.05, compaction=COMPACTION))
 
 main()
