@@ -4,12 +4,13 @@ A template has one macro for each ``form``.
 """
 
 import re
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import msgspec
 from markupsafe import Markup
 
 from rpcshare.render import figures
+from rpcshare.render.figures import plural
 from rpcshare.render.lenient_json import Fields
 from rpcshare.render.safe_text import plain, without_terminal_controls
 from rpcshare.render.terminal import shown_by_terminal
@@ -35,6 +36,7 @@ __all__ = [
     "cut_lines",
     "note",
     "picture",
+    "prompt",
     "scalar",
     "text",
 ]
@@ -90,6 +92,10 @@ class Text(Block, frozen=True):
     form = "text"
     text: str
     cut: str = ""
+    rest: str = ""
+    """What is folded away of it, behind the beginning."""
+    rest_extent: str = ""
+    """How much that is."""
 
 
 class Code(Block, frozen=True):
@@ -175,6 +181,41 @@ def text(written: str, bounds: Bounds) -> list[Block]:
             else Markup("\n").join(shown_by_terminal(shown))
         )
     return [Text(shown, cut)]
+
+
+_PROMPT_LINES: Final = 16
+_PROMPT_CHARACTERS: Final = 1_500
+
+
+def prompt(written: str, bounds: Bounds) -> list[Block]:
+    """Return a prompt as it was typed; of a long one, the beginning alone is unfolded."""
+    if bounds.is_whole or bounds.is_plain:
+        return text(written, bounds)
+    shown, cut = cut_characters(written.strip("\n"), bounds.prose)
+    end = _end_of_beginning(shown)
+    rest = shown[end:].strip("\n")
+    if not rest:
+        return text(written, bounds)
+    lines = [
+        Markup("\n").join(shown_by_terminal(each)) if "\x1b" in each else each for each in (shown[:end], rest)
+    ]
+    return [Text(lines[0], cut, lines[1], plural(rest.count("\n") + 1, "more line"))]
+
+
+def _end_of_beginning(written: str) -> int:
+    """Return where a text is folded: at the end of a line or a word, and not for a few lines more."""
+    sixteen = -1
+    for _ in range(_PROMPT_LINES):
+        sixteen = written.find("\n", sixteen + 1)
+        if not 0 <= sixteen <= _PROMPT_CHARACTERS:
+            break
+    end = min(sixteen if sixteen >= 0 else len(written), _PROMPT_CHARACTERS)
+    if len(written) - end <= _PROMPT_CHARACTERS // 2 and written.count("\n", end) <= _PROMPT_LINES // 2:
+        return len(written)
+    if end == sixteen:
+        return end
+    word = max(written.rfind("\n", 0, end), written.rfind(" ", 0, end))
+    return word if word > 0 else end
 
 
 def note(written: str, bounds: Bounds, tone: str = "") -> list[Block]:

@@ -12,7 +12,8 @@ from rpcshare.render.anchors import anchor
 from rpcshare.render.blocks import Block, Bounds, Download, Note, Picture
 from rpcshare.render.highlighting import language_of
 from rpcshare.render.lenient_json import Fields
-from rpcshare.render.safe_text import clean_but_for_styles
+from rpcshare.render.part_groups import first_bold_line
+from rpcshare.render.safe_text import clean_but_for_styles, without_terminal_controls
 from rpcshare.render.tools import ToolCall, view_of_tool
 from rpcshare.transcripts.opencode_changes import short_path
 from rpcshare.transcripts.opencode_tools import read_result
@@ -46,6 +47,8 @@ class PartView(msgspec.Struct, frozen=True):
     """Where its bytes are to be had."""
     remark: str = ""
     """Why it is shown with less than it might be."""
+    copied: str = ""
+    """What its button copies: an answer as Markdown, a command alone; empty for what can be seen of it."""
 
 
 def view_of_part(
@@ -57,6 +60,7 @@ def view_of_part(
     is_over: bool = False,
     content: str = "",
     contexts: tuple[bytes, ...] = (),
+    is_in_group: bool = False,
 ) -> PartView:
     """Return how a part of a message is shown.
 
@@ -68,9 +72,11 @@ def view_of_part(
         is_over: whether nothing works on its message any more.
         content: where a file's bytes are to be had, from the page's own address.
         contexts: the JSON of the parts that hold the content of a file that was mentioned.
+        is_in_group: whether it stands under a heading that it shares with others.
     """
     draw = _PARTS.get(part.raw("type"), _unknown)
-    return draw(_Part(part, anchor(part.raw("id")), role, directory, bounds, is_over, content, contexts))
+    place = anchor(part.raw("id"))
+    return draw(_Part(part, place, role, directory, bounds, is_over, content, contexts, is_in_group))
 
 
 class _Part(msgspec.Struct, frozen=True):
@@ -82,6 +88,7 @@ class _Part(msgspec.Struct, frozen=True):
     is_over: bool
     content: str
     contexts: tuple[bytes, ...]
+    is_in_group: bool
 
 
 def _text(part: _Part) -> PartView:
@@ -91,19 +98,38 @@ def _text(part: _Part) -> PartView:
         if not shown:
             return PartView(part.anchor, "none")
         return PartView(part.anchor, "card", shown, "file", "Context", "added to the prompt")
-    draw = blocks.text if part.role == "user" else code_and_prose.prose
+    draw = blocks.prompt if part.role == "user" else code_and_prose.prose
     shown = draw(written, part.bounds)
-    return PartView(part.anchor, "bare" if shown else "none", shown)
+    copied = "" if part.role == "user" else _copied(written, part.bounds)
+    return PartView(part.anchor, "bare" if shown else "none", shown, copied=copied)
+
+
+_PLAIN_TEXT = re.compile(r"[^\W_][\w ,.;:'()?%/-]*", re.UNICODE)
+
+
+def _copied(written: str, bounds: Bounds) -> str:
+    """Return Markdown to be copied, unless it reads the same when it is drawn.
+
+    What is cut is to be had on the page of the whole part.
+    """
+    if len(written) > bounds.prose or (_PLAIN_TEXT.fullmatch(written.strip()) and "_" not in written):
+        return ""
+    return without_terminal_controls(written).strip("\n")
 
 
 def _reasoning(part: _Part) -> PartView:
-    shown = code_and_prose.prose(clean_but_for_styles(part.fields.raw("text")), part.bounds)
+    written = clean_but_for_styles(part.fields.raw("text"))
+    shown = code_and_prose.prose(written, part.bounds)
     if not shown:
         return PartView(part.anchor, "none")
+    copied = _copied(written, part.bounds)
+    if part.is_in_group:
+        return PartView(part.anchor, "bare", shown, copied=copied)
     time = part.fields.fields("time")
     took = figures.duration(time.number("start"), time.number("end"))
     label = "Thought" if time.number("end") or part.is_over else "Thinking"
-    return PartView(part.anchor, "card", shown, "thought", label, duration=took)
+    title = first_bold_line(written)
+    return PartView(part.anchor, "card", shown, "thought", label, title, duration=took, copied=copied)
 
 
 def _shown_status(status: str, *, is_over: bool) -> str:
@@ -144,6 +170,7 @@ def _tool(part: _Part) -> PartView:
         status="error" if view.has_failed else _shown_status(status, is_over=part.is_over),
         duration=figures.duration(time.number("start"), time.number("end")),
         is_open=view.is_open or status == "error",
+        copied=view.copied if len(view.copied) <= part.bounds.prose else "",
     )
 
 

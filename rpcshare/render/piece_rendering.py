@@ -50,6 +50,7 @@ class PieceRendering:
                     is_over=piece.is_over,
                     content=piece.content,
                     contexts=piece.contexts,
+                    is_in_group=piece.is_in_group,
                 )
                 changes = {"is_open": True} if piece.is_whole else {}
                 view = msgspec.structs.replace(view, remark=remark, **changes)

@@ -70,6 +70,8 @@ class PartPiece(msgspec.Struct, frozen=True, tag="part"):
     """Where a file's bytes are to be had, from where it is shown."""
     contexts: tuple[bytes, ...] = ()
     """The JSON of the parts that hold what is in a file that was mentioned."""
+    is_in_group: bool = False
+    """Whether it stands under a heading that it shares with others."""
 
 
 class FilePiece(msgspec.Struct, frozen=True, tag="file"):

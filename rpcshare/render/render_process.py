@@ -43,7 +43,11 @@ def main() -> None:
     with socket.socket(fileno=0) as connection, connection.makefile("rb") as requests:
         _send(connection, Answer(0.0))
         while head := requests.read(4):
-            _send(connection, _answer(drawing, requests.read(int.from_bytes(head, "big"))))
+            try:
+                body = requests.read(int.from_bytes(head, "big"))
+            except MemoryError:
+                os._exit(OUT_OF_MEMORY)
+            _send(connection, _answer(drawing, body))
 
 
 def _answer(drawing: PieceRendering, body: bytes) -> Answer:

@@ -1,7 +1,7 @@
 """The pages themselves: views into templates."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple, Self
 from urllib.parse import quote
 
@@ -24,9 +24,12 @@ from rpcshare.render.messages import (
     view_of_message,
 )
 from rpcshare.render.pagination import Chunk, Place, Run, chunk_of, place_of
+from rpcshare.render.part_groups import PartGroup, groups_of, with_neighbours
 from rpcshare.render.pieces import Cause, Draft, FilePiece, PartPiece, Piece
 from rpcshare.render.revert import taken_back
+from rpcshare.render.session_search import MAX_QUERY, search_session
 from rpcshare.render.sessions import FILES_PER_PAGE, Prompt, directory_of, prompts_of, view_of_session
+from rpcshare.render.taking_along import Way
 from rpcshare.render.templating import page_templates
 from rpcshare.shares.outline import Entry, PartEntry, Transcript
 from rpcshare.shares.page import Page
@@ -36,6 +39,10 @@ __all__ = ["Frame", "Listing", "Pages", "Update"]
 
 _QUIET = 180_000  # ms; opencode syncs every change at once
 _MAX_UPDATE = 150  # parts; whoever has missed more loads what it shows anew
+
+# Parts of a message before one that a link leads to: on the page, unless they are many.
+_PARTS_SHOWN = 12
+_PARTS_BEFORE = 3
 
 _OMITTED: Final = {
     Cause.TIME: "drawing it takes too long",
@@ -136,6 +143,7 @@ class Pages:
                 "share.html",
                 frame=msgspec.structs.replace(frame, title=session.title, description=session.description),
                 session=session,
+                way=Way.of(frame.canonical, transcript),
                 share_id=transcript.share_id,
                 sync_count=transcript.sync_count,
                 last_updated=transcript.last_updated,
@@ -143,7 +151,7 @@ class Pages:
                 prompts=prompts,
                 more_prompts=more,
                 chunk=chunk,
-                views=_views(transcript, shown, drawn),
+                views=_views(transcript, shown, drawn, self._macro("messages", "group")),
             )
 
         return Draft(_pieces(shown), render)
@@ -157,7 +165,11 @@ class Pages:
         shown = [_Shown.of_run(transcript, run, is_quiet=quiet) for run in chunk.runs]
 
         def render(drawn: Mapping[Piece, Markup]) -> str:
-            return self._render("chunk.html", chunk=chunk, views=_views(transcript, shown, drawn))
+            return self._render(
+                "chunk.html",
+                chunk=chunk,
+                views=_views(transcript, shown, drawn, self._macro("messages", "group")),
+            )
 
         return Draft(_pieces(shown), render)
 
@@ -218,6 +230,7 @@ class Pages:
                 "changes.html",
                 frame=msgspec.structs.replace(frame, title=session.title, description=session.description),
                 session=session,
+                way=Way.of(frame.canonical, transcript),
                 share_id=transcript.share_id,
                 sync_count=transcript.sync_count,
                 last_updated=transcript.last_updated,
@@ -234,6 +247,41 @@ class Pages:
 
         return Draft(pieces, render)
 
+    def search(
+        self, frame: Frame, transcript: Transcript, query: str, *, after: str, is_fragment: bool
+    ) -> Draft[str]:
+        """Return where the words of ``query`` are in a session, from the cursor ``after`` on.
+
+        What is found is looked for when this is called.
+        """
+        start = (place_of(transcript, after) if after else None) or Place(0)
+        found = search_session(transcript, query, start)
+        session = view_of_session(transcript)
+
+        def render(_: Mapping[Piece, Markup]) -> str:
+            return self._render(
+                "found.html" if is_fragment else "search.html",
+                frame=msgspec.structs.replace(frame, title=session.title, description=session.description),
+                session=session,
+                way=Way.of(frame.canonical, transcript),
+                share_id=transcript.share_id,
+                query=query.strip(),
+                max_query=MAX_QUERY,
+                found=found,
+                is_later=start != Place(0),
+            )
+
+        return Draft([], render)
+
+    def place_of_part(self, transcript: Transcript, part_anchor: str) -> str:
+        """Return the cursor at which to begin a page that shows a part; empty if there is no such part."""
+        found = _find_part(transcript, part_anchor)
+        if found is None:
+            return ""
+        entry, index, _ = found
+        first = max(0, index - _PARTS_BEFORE) if index > _PARTS_SHOWN else 0
+        return f"{anchor_of(entry)}.{first}" if first else anchor_of(entry)
+
     def update(self, transcript: Transcript, since: int) -> Draft[Update]:
         """Return what has changed since sync number ``since``."""
         reset = Draft[Update]([], lambda _: Update(transcript.sync_count, is_reset=True))
@@ -249,7 +297,7 @@ class Pages:
         ]
 
         def render(drawn: Mapping[Piece, Markup]) -> Update:
-            views = _views(transcript, shown, drawn)
+            views = _views(transcript, shown, drawn, self._macro("messages", "group"))
             return Update(
                 transcript.sync_count,
                 messages=str(self._macro("messages", "messages")(views)),
@@ -356,6 +404,9 @@ class Pages:
         return macro
 
 
+_DrawGroup = Callable[[PartGroup, str, list[Markup]], Markup]
+
+
 class _Shown(NamedTuple):
     """A message, or a run of its parts, with the pieces in it."""
 
@@ -366,26 +417,32 @@ class _Shown(NamedTuple):
     first: int
     is_end: bool
     is_over: bool
+    groups: list[PartGroup]
 
     @classmethod
     def of_run(cls, transcript: Transcript, run: Run, *, is_quiet: bool) -> Self:
         ended = _is_over(transcript, run.index, run.entry, is_quiet=is_quiet)
         parts = [(place, run.entry.parts[place]) for place in range(run.first, run.last)]
-        pieces = _part_pieces(transcript, run.entry, parts, is_ended=ended)
-        return cls(run.index, run.entry, pieces, run.first, run.last >= len(run.entry.parts), ended)
+        groups = _groups(transcript, run.index, run.entry, parts)
+        pieces = _part_pieces(transcript, run.entry, parts, groups, is_ended=ended)
+        return cls(run.index, run.entry, pieces, run.first, run.last >= len(run.entry.parts), ended, groups)
 
     @classmethod
     def of_changed(cls, transcript: Transcript, index: int, entry: Entry, since: int) -> Self:
-        parts = [(place, part) for place, part in enumerate(entry.parts) if part.since > since]
+        changed = [place for place, part in enumerate(entry.parts) if part.since > since]
+        parts = [(place, entry.parts[place]) for place in with_neighbours(entry.parts, changed)]
+        groups = _groups(transcript, index, entry, parts)
+        told = {place for group in groups for place in range(group.first, group.last)}
+        parts = [(place, part) for place, part in parts if place in told or part.since > since]
         ended = _is_over(transcript, index, entry, is_quiet=False)
-        pieces = _part_pieces(transcript, entry, parts, is_ended=ended)
-        return cls(index, entry, pieces, 0, is_end=True, is_over=ended)
+        pieces = _part_pieces(transcript, entry, parts, groups, is_ended=ended)
+        return cls(index, entry, pieces, 0, is_end=True, is_over=ended, groups=groups)
 
-    def view(self, transcript: Transcript, drawn: Mapping[Piece, Markup]) -> MessageView:
-        """Return how it is shown, given its pieces as HTML."""
+    def view(self, transcript: Transcript, drawn: Mapping[Piece, Markup], group: _DrawGroup) -> MessageView:
+        """Return how it is shown, given its pieces as HTML and what draws a group of them."""
         return view_of_message(
             self.entry,
-            [(piece.index, drawn[piece]) for piece in self.pieces],
+            list(self._grouped(drawn, group)),
             first=self.first,
             is_end=self.is_end,
             after=anchor_of(transcript.entries[self.place - 1]) if self.place else "",
@@ -394,9 +451,30 @@ class _Shown(NamedTuple):
             kept=_kept(transcript, self.place, self.entry),
         )
 
+    def _grouped(self, drawn: Mapping[Piece, Markup], group: _DrawGroup) -> Iterator[tuple[int, Markup]]:
+        waiting = {piece.index: piece for piece in self.pieces}
+        for each in self.groups:
+            members = [waiting.pop(place) for place in range(each.first, each.last) if place in waiting]
+            if members:
+                html = group(each, members[0].anchor, [drawn[piece] for piece in members])
+                drawn = {**drawn, members[0]: html}
+                waiting[each.first] = members[0]
+        for place in sorted(waiting):
+            yield place, drawn[waiting[place]]
+
 
 def _is_over(transcript: Transcript, place: int, entry: Entry, *, is_quiet: bool) -> bool:
     return is_over(entry, is_last=place == len(transcript.entries) - 1, is_quiet=is_quiet)
+
+
+def _groups(
+    transcript: Transcript, index: int, entry: Entry, parts: list[tuple[int, PartEntry]]
+) -> list[PartGroup]:
+    kept, directory = _kept(transcript, index, entry), directory_of(transcript)
+    if kept is None:
+        return groups_of(parts, directory)
+    halves = ([each for each in parts if each[0] < kept], [each for each in parts if each[0] >= kept])
+    return [group for half in halves for group in groups_of(half, directory)]
 
 
 def _kept(transcript: Transcript, place: int, entry: Entry) -> int | None:
@@ -405,18 +483,26 @@ def _kept(transcript: Transcript, place: int, entry: Entry) -> int | None:
     return back.kept_parts(place, entry) if back and back.entry <= place < back.until else None
 
 
-def _views(transcript: Transcript, shown: list[_Shown], drawn: Mapping[Piece, Markup]) -> list[MessageView]:
+def _views(
+    transcript: Transcript, shown: list[_Shown], drawn: Mapping[Piece, Markup], group: _DrawGroup
+) -> list[MessageView]:
     back = taken_back(transcript)
     left = [each for each in shown if back is None or not back.removes(each.place, each.entry)]
-    views = [each.view(transcript, drawn) for each in left]
+    views = [each.view(transcript, drawn, group) for each in left]
     if back is not None and back.is_gone:
         views = [msgspec.structs.replace(view, taken_back=[]) for view in views]
     return views
 
 
 def _part_pieces(
-    transcript: Transcript, entry: Entry, parts: list[tuple[int, PartEntry]], *, is_ended: bool
+    transcript: Transcript,
+    entry: Entry,
+    parts: list[tuple[int, PartEntry]],
+    groups: list[PartGroup],
+    *,
+    is_ended: bool,
 ) -> list[PartPiece]:
+    grouped = {place for group in groups for place in range(group.first, group.last)}
     role, directory, share_id = facts_of(entry).role, directory_of(transcript), transcript.share_id
     mentions = mentions_of(entry) if role == "user" else {}
     return [
@@ -430,6 +516,7 @@ def _part_pieces(
             is_over=is_ended,
             content=_content_address(share_id, part.id, ".."),
             contexts=mentions.get(index) or (),
+            is_in_group=index in grouped,
         )
         for index, part in parts
         for place in (anchor(part.id),)

@@ -65,6 +65,8 @@ class ToolView(msgspec.Struct, frozen=True):
     link: str = ""
     has_failed: bool = False
     """Whether the call failed although its status says nothing of it."""
+    copied: str = ""
+    """What a reader copies of it: a command without its output."""
 
 
 def view_of_tool(call: ToolCall) -> ToolView:
@@ -83,7 +85,7 @@ def _shell(call: ToolCall) -> ToolView:
     if code:
         shown = [*shown, Note(f"Exit status {int(code)}", "warning")]
     title = call.input.line("description") or call.title or "Command"
-    return ToolView("terminal", "Shell", title, blocks=shown, is_open=True)
+    return ToolView("terminal", "Shell", title, blocks=shown, is_open=True, copied=clean(command))
 
 
 def _read(call: ToolCall) -> ToolView:

@@ -277,6 +277,61 @@ async def test_code_is_copied_where_there_is_no_clipboard(page: Page, server: Ru
     await expect(page.locator("#p-p1 .copy")).to_have_text("Copied")
 
 
+async def test_an_answer_is_copied_as_markdown_and_a_command_alone_without_a_clipboard(
+    page: Page, server: RunningServer
+) -> None:
+    shell = tool("m1", "p2", "bash", {"command": "make test"}, "output")
+    share = Share(server, [message("m1", "assistant"), part("m1", "p1", "text", text="An **answer**"), shell])
+    await page.add_init_script(
+        """Object.defineProperty(navigator, "clipboard", { value: undefined });
+        document.addEventListener("copy", () => (window.copied = String(getSelection())));"""
+    )
+    await page.goto(share.url)
+    for part_id, copied in (("p1", "An **answer**"), ("p2", "make test")):
+        await page.hover(f"#p-{part_id}")
+        await page.click(f"#p-{part_id} .part-copy")
+        await expect(page.locator(f"#p-{part_id} .part-copy")).to_have_attribute("data-said", "Copied")
+        assert await page.evaluate("window.copied") == copied
+
+
+async def test_search_finds_what_is_not_loaded_and_opens_what_is_folded(
+    page: Page, server: RunningServer, watch: PageWatch
+) -> None:
+    reads = [tool("m199", f"r{n}", "read", {"filePath": f"file{n}.py"}, f"needle{n}") for n in range(4)]
+    share = Share(server, [*long_session(200), *reads])
+    await page.goto(share.url)
+    await page.keyboard.press("/")
+    await page.keyboard.type("needle2")
+    await expect(page.locator("#find .hits a")).to_have_count(1)
+    await page.keyboard.press("Enter")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#p-r2 code")).to_be_in_viewport()
+    await page.keyboard.press("?")
+    await expect(page.locator("#keys")).to_be_visible()
+    assert watch.problems == []
+
+
+async def test_the_colours_that_one_chose_are_there_before_anything_is_drawn(
+    page: Page, server: RunningServer
+) -> None:
+    share = Share(server, [message("m1", "user")])
+    await page.goto(share.url)
+    await page.click("#theme")
+    await page.click("#theme")
+    dark = await page.evaluate("getComputedStyle(document.body).color")
+    # A script in the head that has run to its end by the time of the first element.
+    await page.add_init_script(
+        """new MutationObserver((_, observer) => {
+          if (!document.body) return;
+          window.first = document.documentElement.dataset.theme;
+          observer.disconnect();
+        }).observe(document, { childList: true, subtree: true });"""
+    )
+    await page.reload()
+    assert await page.evaluate("window.first") == "dark"
+    assert await page.evaluate("getComputedStyle(document.body).color") == dark
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1200, 380])
 @pytest.mark.rare

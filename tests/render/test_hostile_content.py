@@ -74,7 +74,7 @@ TAGS = MATHML_TAGS | frozenset(
             "img",
             "footer",
         ),
-        *("section", "input", "label", "aside", "sup"),
+        *("section", "input", "label", "aside", "sup", "dialog", "kbd"),
     )
 )
 """None of them runs anything, or loads anything but from its own site."""
@@ -100,6 +100,7 @@ def test_no_place_of_a_page_is_careless(pages: Pages, number: int) -> None:
         rendered(pages.part(FRAME, transcript, f"prt_{number}_1")),
         rendered(pages.changes(FRAME, transcript, is_split=False, file=None)),
         rendered(pages.changes(FRAME, transcript, is_split=True, file=None)),
+        rendered(pages.search(FRAME, transcript, HOSTILE[number], after="", is_fragment=False)),
         pages.sessions(FRAME, listing),
         pages.delete(FRAME, state.index()),
     ]
@@ -107,7 +108,9 @@ def test_no_place_of_a_page_is_careless(pages: Pages, number: int) -> None:
         assert html is not None
         page = Document(html)
         scripts = [attributes for tag, attributes in page.elements if tag == "script"]
-        assert [attributes["src"] for attributes in scripts] == [f"../static/{pages.assets.script}"]
+        assert [attributes["src"] for attributes in scripts] == [
+            f"../static/{name}" for name in (pages.assets.theme, pages.assets.script)
+        ]
         for tag, attributes in page.elements:
             assert tag in TAGS
             assert not [name for name in attributes if name.startswith("on") or name in ("style", "srcset")]

@@ -1,6 +1,9 @@
 // What pages do beyond being read: they follow a session live, load what is further down as one scrolls, copy
 // code, search as one types. Everything here has a link or a form that does without.
 
+import { copyFor } from "./clipboard.js";
+import "./reading.js";
+
 /** @param {string} id @returns {HTMLElement | null} */
 const byId = (id) => document.getElementById(id);
 
@@ -27,33 +30,9 @@ function addCopyButtons(root) {
   }
 }
 
-/** Copies text; where a page came over plain HTTP there is no clipboard, but the older way works.
- * @param {string} text */
-async function copy(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    const area = document.createElement("textarea");
-    area.value = text;
-    area.className = "hidden";
-    area.readOnly = true;
-    const focused = document.activeElement;
-    document.body.append(area);
-    area.select();
-    const isCopied = document.execCommand("copy");
-    area.remove();
-    if (focused instanceof HTMLElement) focused.focus({ preventScroll: true });
-    return isCopied;
-  }
-}
-
-document.addEventListener("click", async (event) => {
+document.addEventListener("click", (event) => {
   const button = event.target instanceof Element && event.target.closest(".copy");
-  if (!button) return;
-  const text = button.parentElement?.querySelector("code")?.textContent ?? "";
-  button.textContent = (await copy(text)) ? "Copied" : "Not copied";
-  setTimeout(() => (button.textContent = "Copy"), 1500);
+  if (button) copyFor(button, button.parentElement?.querySelector("code")?.textContent ?? "");
 });
 
 // Merging: one rule for all that arrives. An article holds a message's head, some of its parts and, if it goes
@@ -102,12 +81,31 @@ function merge(messages, article) {
   }
   for (const part of [...article.querySelectorAll(".parts > .part")]) {
     const held = byId(part.id);
-    if (held) replace(held, part);
+    if (part.matches(".group")) mergeGroup(runs, held, part);
+    else if (held) replace(held, part);
     else insertPart(runs, part);
   }
   const foot = article.querySelector(".message-foot");
   const heldFoot = foot && byId(foot.id);
   if (heldFoot) replace(heldFoot, foot);
+}
+
+/** Puts parts under a heading that they share, if the first of them is on the page.
+ * @param {Element[]} runs @param {Element | null} held @param {Element} group */
+function mergeGroup(runs, held, group) {
+  const members = [...group.querySelectorAll(".part")];
+  const first = members[0] && byId(members[0].id);
+  if (!held && first?.closest(".group")) {
+    // Its beginning is further up than what has been loaded.
+    for (const part of members) byId(part.id)?.replaceWith(part);
+    return;
+  }
+  for (const part of members) {
+    const alone = byId(part.id);
+    if (alone && !held?.contains(alone)) alone.remove();
+  }
+  if (held) replace(held, group);
+  else insertPart(runs, group);
 }
 
 /** @param {Element[]} runs @param {Element} part */

@@ -13,6 +13,7 @@ from rpcshare.auth.caller import Caller
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.render.pieces import Draft
 from rpcshare.render.rendering import Frame
+from rpcshare.render.session_search import MAX_QUERY
 from rpcshare.server.web.responses import etag, html_answer, not_modified
 from rpcshare.shares.outline import Transcript
 
@@ -75,7 +76,17 @@ class SharePages:
             is_split = query.get("layout") == "split"
             draft = pages.changes(frame, transcript, is_split=is_split, file=file, start=start or 1)
             return draft or _found(pages.changes(frame, transcript, is_split=is_split, file=None))
+        if "q" in query:
+            return pages.search(
+                frame,
+                transcript,
+                query["q"][:MAX_QUERY],
+                after=query.get("after", ""),
+                is_fragment="fragment" in query,
+            )
         at = query.get("at") or query.get("from") or ""
+        if part := query.get("part"):
+            at = pages.place_of_part(transcript, part) or at
         until, is_end = query.get("until", ""), "end" in query
         # A message may be gone that a link leads to: then the session is shown from its start.
         if "fragment" in query:
