@@ -348,9 +348,14 @@ async def test_no_page_keeps_anybody_out(
         await sign_in(page, server)
         addresses = ["/sessions", f"/sessions/{share.id}/delete", "/nowhere", f"/share/{share.id}"]
         addresses += [f"/share/{share.id}?view=changes{layout}" for layout in ("", "&layout=split")]
+        addresses += [f"/share/{share.id}?q=total"]
         for address in addresses:
             await page.goto(server.url + address, wait_until="load")
             await page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
+            found.append(await violations(page, axe))
+        for key in ("/", "?"):
+            await page.goto(share.url)
+            await page.keyboard.press(key)
             found.append(await violations(page, axe))
         assert [each for each in found if each] == []
     finally:
@@ -401,6 +406,12 @@ async def test_everything_works_without_javascript(chromium: Browser, server: Ru
     context = await chromium.new_context(java_script_enabled=False)
     try:
         page = await context.new_page()
+        await page.goto(share.url)
+        await page.click("text=Search")
+        await page.fill("#q", "Message 70")
+        await page.press("#q", "Enter")
+        await page.click(".hits a")
+        await expect(page.locator("#p-p070")).to_be_visible()
         await page.goto(share.url)
         await page.click("text=Later messages")
         await expect(page.locator(".part").first).to_have_id("p-p050")
