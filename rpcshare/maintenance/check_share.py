@@ -278,6 +278,7 @@ async def _look_at_legacy_row(store: ObjectStore, share_id: str, older: LegacySh
     else:
         detail = "is missing"
     state = ShareState(share_id, older.head.session_id, older.head.created_at)
-    state.restore(older.snapshot.items, older.snapshot.sync_count, older.snapshot.last_updated)
+    snapshot = older.snapshot
+    state.restore(snapshot.items, snapshot.sync_count, snapshot.last_updated, snapshot.removed)
     repair = partial(_write_row, store, key, msgspec.json.encode(state.index()), stored)
     look.repairs.append((look.add(key, Problem.INDEX, detail), repair))

@@ -59,4 +59,6 @@ async def read_share(store: ObjectStore, share_id: str) -> StoredShare | None:
     if replayed.is_ended:
         return None
     state = replayed.state
-    return StoredShare(found.head, LogSnapshot(state.sync_count, state.last_updated, state.content.items()))
+    content = state.content
+    snapshot = LogSnapshot(state.sync_count, state.last_updated, content.items(), content.reverts.removed)
+    return StoredShare(found.head, snapshot)

@@ -285,7 +285,7 @@ class Pages:
     def update(self, transcript: Transcript, since: int) -> Draft[Update]:
         """Return what has changed since sync number ``since``."""
         reset = Draft[Update]([], lambda _: Update(transcript.sync_count, is_reset=True))
-        if since < transcript.known_since or since > transcript.sync_count:
+        if since < max(transcript.known_since, transcript.reverted_since) or since > transcript.sync_count:
             return reset
         changed = [(index, entry) for index, entry in enumerate(transcript.entries) if entry.since > since]
         if sum(part.since > since for _, entry in changed for part in entry.parts) > _MAX_UPDATE:

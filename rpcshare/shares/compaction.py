@@ -83,7 +83,9 @@ class Compactor:
         """Begin a snapshot of ``state``, which entries up to ``entry`` make, if it is time."""
         if self.is_running or not self._is_due(state.content.size):
             return
-        snapshot = LogSnapshot(state.sync_count, state.last_updated, state.content.items())
+        snapshot = LogSnapshot(
+            state.sync_count, state.last_updated, state.content.items(), state.content.reverts.removed
+        )
         tail = self._entries, self._size
         task = self._compact(entry, snapshot, state.content.size, tail, head_etag)
         self._task = asyncio.create_task(task)

@@ -67,7 +67,7 @@ async def install(
 async def install_row(store: ObjectStore, share_id: str, head: Head, snapshot: LogSnapshot) -> None:
     """Write what a listing tells of a share whose head is there, unless that is there, too."""
     state = ShareState(share_id, head.session_id, head.created_at)
-    state.restore(snapshot.items, snapshot.sync_count, snapshot.last_updated)
+    state.restore(snapshot.items, snapshot.sync_count, snapshot.last_updated, snapshot.removed)
     row = IndexRow.of(head, state.index())
     key = objects.index_key(share_id, head.generation)
     with suppress(PreconditionFailedError):

@@ -26,6 +26,7 @@ from typing import Self, TypeVar
 import msgspec
 import zstandard
 
+from rpcshare.shares.reverts import Removed
 from rpcshare.shares.share_identity import SecretKind
 from rpcshare.shares.state import SessionIndex
 from rpcshare.shares.stored_items import StoredItem, Text, restored, write_items
@@ -210,6 +211,7 @@ class _StoredSnapshot(msgspec.Struct, rename="camel"):
     sync_count: int
     last_updated: int
     items: list[StoredItem]
+    removed: Removed = Removed()
 
 
 class LogEntry:
@@ -241,6 +243,7 @@ class LogSnapshot(msgspec.Struct, frozen=True):
     sync_count: int
     last_updated: int
     items: tuple[Item, ...]
+    removed: Removed = Removed()
 
 
 class IndexRow(msgspec.Struct, frozen=True, rename="camel"):
@@ -321,6 +324,8 @@ def encode_snapshot(snapshot: LogSnapshot) -> Text:
     fields = (VERSION, snapshot.sync_count, snapshot.last_updated)
     pieces = [b'{"v":%d,"syncCount":%d,"lastUpdated":%d,"items":' % fields]
     write_items(pieces, snapshot.items, {}, {})
+    if snapshot.removed:
+        pieces.append(b',"removed":' + msgspec.json.encode(snapshot.removed))
     pieces.append(b"}")
     return Text(pieces)
 
@@ -328,7 +333,8 @@ def encode_snapshot(snapshot: LogSnapshot) -> Text:
 def decode_snapshot(packed: bytes) -> LogSnapshot:
     """Return the snapshot in a packed body; raise StoreError if there is none."""
     stored = _decode(_snapshot_decoder, unpack(packed), "snapshot")
-    return LogSnapshot(stored.sync_count, stored.last_updated, restored(stored.items, (), []))
+    items = restored(stored.items, (), [])
+    return LogSnapshot(stored.sync_count, stored.last_updated, items, stored.removed)
 
 
 def encode_index(row: IndexRow) -> bytes:

@@ -37,7 +37,7 @@ from rpcshare.shares.failures import share_not_found, storage_unavailable
 from rpcshare.shares.journal import Journal, StoredHead, Survey
 from rpcshare.shares.legacy_layout import LegacyJournal, LegacyShare, finish_upgrade
 from rpcshare.shares.objects import Head, LogEntry, LoggedSync
-from rpcshare.shares.outline import Transcript
+from rpcshare.shares.outline import Entry, Transcript
 from rpcshare.shares.replay import replay
 from rpcshare.shares.state import ShareState
 from rpcshare.shares.subscriptions import Subscription, Subscriptions
@@ -219,9 +219,10 @@ class OpenShare:
             sync_count=state.sync_count,
             known_since=outline.known_since,
             session=state.session,
-            entries=outline.entries,
+            entries=_left(outline.entries, state.content.reverts.messages),
             files=outline.files,
             models=tuple(body for _, body in state.content.models.values()),
+            reverted_since=state.reverted_since,
         )
 
     async def refresh(self) -> None:
@@ -746,3 +747,14 @@ def _packed_entry(entry_id: str, syncs: list[LoggedSync], numbers: Mapping[bytes
     """Return the packed body of an entry, and how long it is when it is not packed."""
     entry = objects.encode_entry(entry_id, syncs, numbers)
     return objects.pack(entry), len(entry)
+
+
+def _left(entries: tuple[Entry, ...], removed: Mapping[str, str]) -> tuple[Entry, ...]:
+    """Return ``entries`` without what was taken back for good."""
+    if not removed:
+        return entries
+    return tuple(
+        entry if cut_from is None else entry.until(cut_from)
+        for entry in entries
+        if (cut_from := removed.get(entry.id)) != ""
+    )

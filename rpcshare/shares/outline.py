@@ -48,6 +48,12 @@ class Entry(msgspec.Struct, frozen=True, eq=False, dict=True):
     since: int
     """The newest sync that changed it or one of its parts."""
 
+    def until(self, part_id: str) -> "Entry":
+        """Return it without the part of this id, and those behind it."""
+        ids = [part.id for part in self.parts]
+        end = ids.index(part_id) if part_id in ids else len(ids)
+        return msgspec.structs.replace(self, parts=self.parts[:end])
+
     def __repr__(self) -> str:
         """Leave out what users wrote."""
         return f"{type(self).__name__}({self.id!r}, <{len(self.parts)} parts>)"
@@ -82,6 +88,8 @@ class Transcript(msgspec.Struct, frozen=True, eq=False, dict=True):
     files: tuple[FileEntry, ...]
     """In the order in which the files were first seen."""
     models: tuple[bytes, ...]
+    reverted_since: int = 0
+    """The newest sync that took something back or restored it."""
     last_refusal: Refusal | None = None
     """Of a sync, if none has been taken since."""
 

@@ -81,7 +81,7 @@ async def _replay_once(journal: Journal, head: Head, head_etag: str | None) -> R
         if read is None:
             return await _ended_if_tombstone(journal, found, survey.last_entry)
         snapshot, found.snapshot_size = read
-        found.state.restore(snapshot.items, snapshot.sync_count, snapshot.last_updated)
+        found.state.restore(snapshot.items, snapshot.sync_count, snapshot.last_updated, snapshot.removed)
         found.entry = number
         found.entry_etag = survey.last_etag if survey.last_entry == number else None
         found.snapshot, found.snapshot_etag = number, survey.snapshot_etag

@@ -50,16 +50,18 @@ class Items(msgspec.Struct, frozen=True):
     diffs: tuple[bytes, ...]
     first_diff: int
     last_updated: int
+    removed: Mapping[str, str]
+    """From which part on messages are removed; empty for all of one."""
 
     @classmethod
     def of(cls, state: ShareState, keys: Iterable[tuple[Kind, bytes]] | None) -> "Items":
         """Return the items of ``keys``, or all."""
         content = state.content
-        diffs = tuple(content.diffs.distinct)
+        diffs, removed = tuple(content.diffs.distinct), dict(content.reverts.messages)
         if keys is None:
             messages = dict(content.messages)
             parts, changed = tuple(content.parts.values()), tuple(messages.values())
-            return cls(content.session, messages, parts, changed, diffs, 0, state.last_updated)
+            return cls(content.session, messages, parts, changed, diffs, 0, state.last_updated, removed)
         some = list(keys)
         changed = tuple(
             content.messages[key] for kind, key in some if kind is Kind.MESSAGE and key in content.messages
@@ -73,6 +75,7 @@ class Items(msgspec.Struct, frozen=True):
             diffs if any(kind is Kind.DIFF for kind, _ in some) else (),
             0,
             state.last_updated,
+            removed,
         )
 
 
@@ -162,9 +165,15 @@ class _Messages:
 
     def is_reverted(self, message_key: bytes, part_id: str | None, reverted: tuple[str, str]) -> bool:
         """Whether a message, or a part of it, is taken back: ids are in the order of time."""
-        if not reverted[0]:
+        removed = self._items.removed
+        if not reverted[0] and not removed:
             return False
         message_id = jsontext.decode(message_key)
+        cut_from = removed.get(message_id)
+        if cut_from is not None and (not cut_from or (part_id is not None and part_id >= cut_from)):
+            return True
+        if not reverted[0]:
+            return False
         if message_id != reverted[0] or not reverted[1] or part_id is None:
             return bool(message_id >= reverted[0]) and (message_id != reverted[0] or not reverted[1])
         return part_id >= reverted[1]

@@ -1,5 +1,7 @@
 """A share read from the store, and written into the search index as a whole."""
 
+from collections.abc import Mapping
+from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
 from rpcshare.shares.journal import Journal, read_head
@@ -55,8 +57,13 @@ def indexed_share(head: Head, head_etag: str, share_id: str, state: ShareState, 
         owner=head.owner,
         expires_at=head.expires_at,
         title=clean(state.index().title),
-        reverted_to=clean(f"{message_id} {part_id}".strip()),
+        reverted_to=clean(f"{message_id} {part_id} {_marked(state.content.reverts.messages)}".strip()),
     )
+
+
+def _marked(removed: Mapping[str, str]) -> str:
+    """Return what tells the messages that are removed from others; empty where none are."""
+    return blake2b(repr(sorted(removed.items())).encode(), digest_size=8).hexdigest() if removed else ""
 
 
 async def put_whole(

@@ -9,6 +9,7 @@ import re
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
@@ -18,6 +19,7 @@ from rpcshare.long_work import LongWork
 from rpcshare.shares.batch_validation import Value
 from rpcshare.shares.outline import Outline
 from rpcshare.shares.refusals import Refusal
+from rpcshare.shares.reverts import Removed, Reverts
 from rpcshare.shares.syncdata import Item, Kind, bodies_size, joined, json_pieces
 
 __all__ = ["Content", "SessionIndex", "ShareState", "WholeShare", "listing_text"]
@@ -114,6 +116,8 @@ class Content:
         """Bytes of what is held, with a repeated diff counted as the number that stands for it."""
         self.replaced = 0
         """Bytes of all bodies that others have replaced since the beginning."""
+        self.reverts = Reverts()
+        """What of it the user has taken back for good."""
         self._by_kind = {
             Kind.MESSAGE: self.messages,
             Kind.PART: self.parts,
@@ -136,17 +140,21 @@ class Content:
 
     def apply(self, items: Iterable[Item]) -> None:
         """Merge ``items`` into what is here, at a cost that depends on them alone."""
+        session, messages = None, len(self.messages)
+        came: list[bytes] = []
         for item in items:
             if item.kind is Kind.SESSION:
                 for _, body in item.values:
                     before_size = len(self.session or b"")
                     self.size += len(body) - before_size
                     self.replaced += before_size
-                    self.session = body
+                    self.session = session = body
             elif item.kind is Kind.DIFF:
                 self.size += sum(map(self.diffs.append, item.values))
             else:
                 held = self._by_kind[item.kind]
+                if item.kind is Kind.MESSAGE:
+                    came += map(itemgetter(0), item.values)
                 for value in item.values:
                     key, body = value
                     before = held.get(key)
@@ -156,6 +164,8 @@ class Content:
                         self.size += len(body) - len(before[1])
                         self.replaced += len(before[1])
                     held[key] = value
+        if self.reverts.is_of_interest(session):
+            self.reverts.apply(session, self.messages, came, len(self.messages) - messages)
 
     def growth(self, items: Iterable[Item]) -> Growth:
         """Return by how much :meth:`apply` can make this larger, shrinking not counted."""
@@ -227,6 +237,8 @@ class ShareState:
         self.created_at = created_at  # ms
         self.last_updated = created_at  # ms
         self.sync_count = 0
+        self.reverted_since = 0
+        """The last sync that took something back, or restored it, as far as is known."""
         self.content = Content()
         self._outline: Outline | None = None  # made when somebody asks for it
         self._outlining = asyncio.Lock()  # of whoever works on it in time slices
@@ -236,8 +248,11 @@ class ShareState:
 
     def apply(self, items: tuple[Item, ...], at: int) -> None:
         """Merge the items of one sync, made ``at`` milliseconds since the epoch."""
+        before = self.content.reverts.changes
         self.content.apply(items)
         self.sync_count += 1
+        if self.content.reverts.changes != before:
+            self.reverted_since = self.sync_count
         if self._outline is not None:
             self._keep_outline(self._outline, items)
         # Of two nodes that write at once, one may have taken the time before it read what the other wrote.
@@ -260,10 +275,13 @@ class ShareState:
         self._unlined = deque()
         self._unlined_count = 0
 
-    def restore(self, items: Iterable[Item], sync_count: int, last_updated: int) -> None:
-        """Take the state that :meth:`items` of another instance has described."""
+    def restore(
+        self, items: Iterable[Item], sync_count: int, last_updated: int, removed: Removed | None = None
+    ) -> None:
+        """Take the state that :meth:`items` of another instance has described, and what it held removed."""
         self.content = Content()
         self.content.apply(items)
+        self.content.reverts.restore(removed or Removed(), self.content.session)
         self._outline = None
         self._forget_unlined()
         self.sync_count = sync_count
