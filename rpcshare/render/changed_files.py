@@ -3,6 +3,11 @@
 ``session_diff`` has them all where opencode sends it. Where it is empty, prompts and tools tell of them.
 """
 
+import math
+import time
+from collections.abc import Callable
+from functools import lru_cache, partial
+
 import msgspec
 
 from rpcshare import jsontext
@@ -10,10 +15,16 @@ from rpcshare.render.lenient_json import Fields
 from rpcshare.render.revert import taken_back
 from rpcshare.shares.outline import Entry, FileEntry, Transcript
 from rpcshare.transcripts.json_fields import JsonObject, text
-from rpcshare.transcripts.opencode_changes import changes_of_message, changes_of_part, short_path
+from rpcshare.transcripts.opencode_changes import (
+    FileCount,
+    changes_of_message,
+    changes_of_part,
+    counts_of_part,
+    short_path,
+)
 from rpcshare.transcripts.unified_patch import read_patch
 
-__all__ = ["ChangedFile", "changed_files"]
+__all__ = ["ChangedFile", "changed_files", "changed_files_in_time"]
 
 
 class ChangedFile(msgspec.Struct, frozen=True):
@@ -46,34 +57,46 @@ _decode_counts = msgspec.json.Decoder(_Counts).decode
 
 def changed_files(transcript: Transcript) -> list[ChangedFile]:
     """Return the files, in the order in which they were first changed."""
+    files = changed_files_in_time(transcript, math.inf)
+    return files if files is not None else []
+
+
+def changed_files_in_time(
+    transcript: Transcript, seconds: float, now: Callable[[], float] = time.thread_time
+) -> list[ChangedFile] | None:
+    """Return the files, or None if that takes more CPU time than ``seconds``; the next call goes on from there."""
     known: list[ChangedFile] | None = transcript.__dict__.get("changed_files")
     if known is None:
         if transcript.files:
             known = [_of_session(file) for file in transcript.files]
         else:
-            known = _of_turns(transcript)
-        transcript.__dict__["changed_files"] = known
+            known = _of_turns(transcript, now() + seconds, now)
+        if known is not None:
+            transcript.__dict__["changed_files"] = known
     return known
 
 
-def _of_turns(transcript: Transcript) -> list[ChangedFile]:
+def _of_turns(transcript: Transcript, end: float, now: Callable[[], float]) -> list[ChangedFile] | None:
     directory = Fields.decode(transcript.session).raw("directory")
+    short = lru_cache(maxsize=None)(partial(short_path, directory=directory))
     back = taken_back(transcript)
     files: dict[str, ChangedFile] = {}
     is_told = False  # whether the message that began the turn says what the turn changed
     for index, entry in enumerate(transcript.entries):
+        if "changes" not in entry.__dict__ and now() > end:
+            return None
         of_message, of_parts = _of_entry(entry)
         if b'"user"' in (entry.body or b""):
             is_told = of_message is not None
         kept = len(entry.parts) if back is None else back.kept_parts(index, entry)
         if kept or not entry.parts:
             for name, file in of_message or ():
-                files[short_path(name, directory)] = file
+                files[short(name)] = file
         if is_told:
             continue
         for place, name, file in of_parts:
             if place < kept:
-                files[short_path(name, directory)] = file
+                files[short(name)] = file
     return list(files.values())
 
 
@@ -92,12 +115,19 @@ def _of_entry(entry: Entry) -> tuple[_Named | None, list[tuple[int, str, Changed
                 for place, diff in enumerate(told)
             ]
         of_parts = [
-            (place, _name(diff), ChangedFile(*_counted(diff), part.body, "part", number))
+            (place, name, ChangedFile(additions, deletions, part.body, "part", number))
             for place, part in enumerate(entry.parts)
-            for number, diff in enumerate(changes_of_part(part.body))
+            for number, (name, additions, deletions) in enumerate(_of_part(part.body))
         ]
         known = entry.__dict__["changes"] = (of_message, of_parts)
     return known
+
+
+def _of_part(body: bytes) -> list[FileCount]:
+    counts = counts_of_part(body)
+    if counts is None:
+        counts = [FileCount(_name(diff), *_counted(diff)) for diff in changes_of_part(body)]
+    return counts
 
 
 def _name(diff: JsonObject) -> str:

@@ -1,5 +1,6 @@
 """The pages themselves: views into templates."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple, Self
@@ -213,7 +214,7 @@ class Pages:
         Returns:
             None if there is no such file.
         """
-        session = view_of_session(transcript)
+        session = view_of_session(transcript, math.inf)
         first, number = (start, FILES_PER_PAGE) if file is None else (file, 1)
         files = changed_files(transcript)
         if not 1 <= first <= max(1, len(files)):
@@ -283,14 +284,16 @@ class Pages:
         return f"{anchor_of(entry)}.{first}" if first else anchor_of(entry)
 
     def update(self, transcript: Transcript, since: int) -> Draft[Update]:
-        """Return what has changed since sync number ``since``."""
+        """Return what has changed since sync number ``since``, or how much did in files if that is all."""
+        if since == transcript.sync_count:
+            return self._counted(transcript)
         reset = Draft[Update]([], lambda _: Update(transcript.sync_count, is_reset=True))
         if since < max(transcript.known_since, transcript.reverted_since) or since > transcript.sync_count:
             return reset
         changed = [(index, entry) for index, entry in enumerate(transcript.entries) if entry.since > since]
         if sum(part.since > since for _, entry in changed for part in entry.parts) > _MAX_UPDATE:
             return reset
-        session = view_of_session(transcript)
+        session = view_of_session(transcript, math.inf)
         shown = [_Shown.of_changed(transcript, index, entry, since) for index, entry in changed]
         prompts = [
             Prompt(anchor_of(entry), text) for _, entry in changed if (text := prompt_of(entry)) is not None
@@ -307,6 +310,11 @@ class Pages:
             )
 
         return Draft(_pieces(shown), render)
+
+    def _counted(self, transcript: Transcript) -> Draft[Update]:
+        session = view_of_session(transcript, math.inf)
+        tabs = str(self._macro("messages", "tabs")(session, transcript.share_id, "session"))
+        return Draft([], lambda _: Update(transcript.sync_count, tabs=tabs))
 
     def omitted(self, piece: Piece, cause: Cause) -> Markup:
         """Return what stands in the place of a piece that cannot be drawn at all."""

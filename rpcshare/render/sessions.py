@@ -5,7 +5,7 @@ import re
 import msgspec
 
 from rpcshare.render import figures
-from rpcshare.render.changed_files import changed_files
+from rpcshare.render.changed_files import changed_files_in_time
 from rpcshare.render.lenient_json import Fields
 from rpcshare.render.messages import MessageFacts, anchor_of, facts_of, prompt_of
 from rpcshare.render.revert import taken_back
@@ -16,6 +16,7 @@ __all__ = [
     "Prompt",
     "SessionView",
     "directory_of",
+    "is_counted",
     "prompts_of",
     "view_of_session",
 ]
@@ -23,6 +24,7 @@ __all__ = [
 _MAX_PROMPTS = 300
 FILES_PER_PAGE = 60
 _LOOKED_FOR_PROMPT = 20  # messages
+_COUNTING = 0.03  # seconds of CPU time on the way to a page; the page hears of the rest when it is live
 
 
 class SessionView(msgspec.Struct, frozen=True):
@@ -46,6 +48,8 @@ class SessionView(msgspec.Struct, frozen=True):
     files: int
     additions: int
     deletions: int
+    is_counted: bool
+    """Whether the files are counted; where that takes long, a page is shown first."""
     version: str
 
 
@@ -56,8 +60,13 @@ class Prompt(msgspec.Struct, frozen=True):
     text: str
 
 
-def view_of_session(transcript: Transcript) -> SessionView:
-    """Return what stands above the messages."""
+def view_of_session(transcript: Transcript, counting: float = _COUNTING) -> SessionView:
+    """Return what stands above the messages.
+
+    Args:
+        transcript: the share.
+        counting: how many seconds of CPU time there are to count the files that were changed.
+    """
     session = Fields.decode(transcript.session)
     facts = [facts_of(entry) for entry in transcript.entries]
     time = session.fields("time")
@@ -69,7 +78,8 @@ def view_of_session(transcript: Transcript) -> SessionView:
     updated = (is_told and time.number("updated")) or (max(ends) if ends else transcript.last_updated)
     models = list(dict.fromkeys(each.model for each in facts if each.model and each.role == "assistant"))
     total = _total(session, facts)
-    files, additions, deletions = _changes(session, transcript)
+    changes = _changes(session, transcript, counting)
+    files, additions, deletions = changes or (0, 0, 0)
     title = _title(session, transcript)
     directory = session.line("directory")
     said = [figures.plural(len(facts), "message")]
@@ -95,8 +105,16 @@ def view_of_session(transcript: Transcript) -> SessionView:
         files=files,
         additions=additions,
         deletions=deletions,
+        is_counted=changes is not None,
         version=session.line("version", limit=20),
     )
+
+
+def is_counted(transcript: Transcript) -> bool:
+    """Return whether a page shows how many files were changed without counting them."""
+    if "changed_files" in transcript.__dict__ or transcript.files:
+        return True
+    return bool(Fields.decode(transcript.session).fields("summary").natural("files"))
 
 
 _UNNAMED = re.compile(r"(?:New|Child) session - \d{4}-\d\d-\d\dT[\d:.]+Z?")
@@ -169,15 +187,17 @@ def _total(session: Fields, facts: list[MessageFacts]) -> MessageFacts:
     )
 
 
-def _changes(session: Fields, transcript: Transcript) -> tuple[int, int, int]:
-    """Return how many files were changed, and lines added and removed.
+def _changes(session: Fields, transcript: Transcript, seconds: float) -> tuple[int, int, int] | None:
+    """Return how many files were changed, and lines added and removed; None if counting them takes longer.
 
     The session's own count is taken where it has one, so that not every part has to be read for it.
     """
     summary = session.fields("summary")
     if not transcript.files and summary.natural("files"):
         return summary.natural("files"), summary.natural("additions"), summary.natural("deletions")
-    files = changed_files(transcript)
+    files = changed_files_in_time(transcript, seconds)
+    if files is None:
+        return None
     return len(files), sum(file.additions for file in files), sum(file.deletions for file in files)
 
 

@@ -14,17 +14,116 @@ from 1.16            ``session_diff`` is ``[]``; a user's message holds ``summar
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
 
 from rpcshare import jsontext
 from rpcshare.transcripts.json_fields import JsonObject, obj, objects, text
 from rpcshare.transcripts.unified_patch import read_patch
 
-__all__ = ["changes_of_message", "changes_of_part", "changes_of_tool", "short_path"]
+__all__ = [
+    "FileCount",
+    "changes_of_message",
+    "changes_of_part",
+    "changes_of_tool",
+    "counts_of_part",
+    "short_path",
+]
 
 _EDITING = frozenset({"edit", "write", "multiedit", "patch", "apply_patch"})
+_SINGLE = frozenset({"edit", "write"})
 _STATUSES = {"add": "added", "delete": "deleted", "move": "renamed", "update": "modified"}
 # Most parts need not be decoded.
 _CALL = re.compile(rb'"tool"\s*:\s*"(?:%b)"' % "|".join(sorted(_EDITING)).encode())
+
+
+class FileCount(NamedTuple):
+    """How many lines of a file a call changed."""
+
+    file: str
+    additions: int
+    deletions: int
+
+
+class _Patched(msgspec.Struct, gc=False, rename={"path": "filePath", "new_path": "movePath"}):
+    additions: int
+    deletions: int
+    path: str
+    patch: msgspec.Raw = msgspec.Raw()
+    diff: msgspec.Raw = msgspec.Raw()
+    new_path: str | None = None
+
+
+class _FileDiff(msgspec.Struct, gc=False):
+    file: str
+    additions: int
+    deletions: int
+    patch: msgspec.Raw = msgspec.Raw()
+    before: msgspec.Raw = msgspec.Raw()
+    after: msgspec.Raw = msgspec.Raw()
+
+
+class _Metadata(msgspec.Struct, gc=False):
+    filediff: _FileDiff | None = None
+    diff: msgspec.Raw = msgspec.Raw()
+    files: list[_Patched] = []
+    results: msgspec.Raw | None = None
+
+
+class _State(msgspec.Struct, gc=False):
+    status: str
+    metadata: _Metadata
+
+
+class _Edit(msgspec.Struct, gc=False):
+    """The call of a tool that changes one file, as opencode writes it; its texts are not decoded."""
+
+    type: str
+    tool: str
+    state: _State
+
+
+_decode_edit = msgspec.json.Decoder(_Edit).decode
+
+
+def counts_of_part(body: bytes) -> list[FileCount] | None:
+    """Return what :func:`changes_of_part` tells of, without decoding texts; None where that has to be asked."""
+    if _CALL.search(body) is None:
+        return []
+    try:
+        part = _decode_edit(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    metadata, is_completed = part.state.metadata, part.state.status == "completed"
+    if part.type == "tool" and metadata.results is None:
+        if part.tool in _SINGLE and metadata.filediff is not None and not metadata.files:
+            return _count(metadata.filediff, metadata.diff) if is_completed else []
+        if part.tool == "apply_patch" and metadata.filediff is None:
+            return _counts(metadata.files) if is_completed else []
+    return None
+
+
+def _count(diff: _FileDiff, patch: msgspec.Raw) -> list[FileCount] | None:
+    is_told = any(map(_is_text, (diff.patch, diff.before, diff.after, patch)))
+    if not is_told or not diff.file or diff.additions < 0 or diff.deletions < 0:
+        return None
+    return [FileCount(diff.file, diff.additions, diff.deletions)]
+
+
+def _counts(files: list[_Patched]) -> list[FileCount] | None:
+    counts = {each.new_path or each.path: each for each in files}
+    is_told = any(_is_text(each.patch) or _is_text(each.diff) for each in files)
+    if not is_told or len(counts) < len(files) or "" in counts:
+        return None
+    if any(each.additions < 0 or each.deletions < 0 for each in files):
+        return None
+    return [FileCount(name, each.additions, each.deletions) for name, each in counts.items()]
+
+
+def _is_text(raw: msgspec.Raw) -> bool:
+    written = bytes(memoryview(raw)[:3])
+    return written[:1] == b'"' and written != b'""'
 
 
 def changes_of_part(body: bytes) -> list[JsonObject]:

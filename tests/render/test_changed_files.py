@@ -4,11 +4,14 @@ import json
 from typing import Any
 
 import pytest
-from drawing_shares import FRAME, Document, rendered, state_of, transcript_of
+from drawing_shares import FRAME, NOW, Document, rendered, state_of, transcript_of
 from field_inputs import field
 from sample_session import message, part, tool
 
+from rpcshare.render.changed_files import changed_files_in_time
 from rpcshare.render.rendering import Pages
+from rpcshare.render.sessions import is_counted, view_of_session
+from rpcshare.transcripts.opencode_changes import changes_of_part, counts_of_part
 
 PATCH = "--- {0}\n+++ {0}\n@@ -1,1 +1,1 @@\n-{1}\n+{2}\n"
 
@@ -16,6 +19,17 @@ PATCH = "--- {0}\n+++ {0}\n@@ -1,1 +1,1 @@\n-{1}\n+{2}\n"
 def changes(items: list[Any], *, is_split: bool = False) -> str:
     transcript = transcript_of(state_of(items))
     return rendered(Pages().changes(FRAME, transcript, is_split=is_split, file=None))
+
+
+def session_of_edits(number: int) -> list[Any]:
+    """Return a session that edits so many files, each in a message of its own."""
+    items: list[Any] = [{"type": "session", "data": {"id": "s", "title": "T"}}, message("m", "user")]
+    for place in range(number):
+        file = {"file": f"{place}.py", "additions": 2, "deletions": 1, "before": "x", "after": "y"}
+        given = {"filePath": f"{place}.py", "oldString": "x", "newString": "y"}
+        items.append(message(f"m{place}", "assistant"))
+        items.append(tool(f"m{place}", f"p{place}", "edit", given, "done", metadata={"filediff": file}))
+    return items
 
 
 def files(html: str) -> list[str]:
@@ -97,3 +111,72 @@ def test_counts_alone_are_said_to_be_counts_alone() -> None:
     session = json.loads(json.dumps(SESSION))
     session["data"]["summary"] = {"files": 2, "additions": 5, "deletions": 1}
     assert "but what changed in them was not shared" in Document(changes([session])).text
+
+
+def test_a_page_does_not_wait_until_very_many_edits_are_counted() -> None:
+    ticks = iter(range(1000))
+    transcript = transcript_of(state_of(session_of_edits(50)))
+    assert changed_files_in_time(transcript, 10, now=lambda: next(ticks)) is None
+    # What has been read is kept, so that it comes to an end.
+    for _ in range(10):
+        found = changed_files_in_time(transcript, 10, now=lambda: next(ticks))
+    assert found is not None
+    assert len(found) == 50
+
+
+def test_a_page_that_did_not_wait_hears_of_the_changes_when_it_is_live() -> None:
+    transcript = transcript_of(state_of(session_of_edits(3)))
+    assert not is_counted(transcript)
+    assert not view_of_session(transcript, 0).is_counted
+    update = rendered(Pages(lambda: NOW).update(transcript, transcript.sync_count))
+    assert "+6" in update.tabs
+    assert is_counted(transcript)
+    assert view_of_session(transcript, 0).files == 3
+
+
+EDITS = [
+    {"filediff": {"file": "a.py", "additions": 2, "deletions": 1, "before": "x", "after": "y"}},
+    {
+        "filediff": {"file": "a.py", "additions": 2, "deletions": 1},
+        "diff": "--- a\n+++ b\n@@ -1 +1 @@\n-x\n+y\n",
+    },
+    {"filediff": {"file": "a.py", "additions": 2, "deletions": 1}},
+    {"filediff": {"file": "", "additions": 2, "deletions": 1, "patch": "x"}},
+    {"filediff": {"file": "a.py", "additions": 2.5, "deletions": "1", "patch": "x"}},
+    {"filediff": {"file": "a.py", "patch": "@@ -1 +1 @@\n-x\n+y\n"}},
+    {"filediff": None, "diff": "--- a\n+++ b\n@@ -1 +1 @@\n-x\n+y\n"},
+    {"results": [{"filediff": {"file": "a.py", "additions": 2, "deletions": 1, "patch": "x"}}]},
+    {
+        "files": [
+            {"filePath": "a", "movePath": "b", "type": "move", "additions": 1, "deletions": 0, "patch": "+x"}
+        ]
+    },
+    {"files": [{"filePath": "a", "additions": 1, "deletions": 0, "diff": "+x"}] * 2},
+    {"files": [{"filePath": "a", "additions": 1, "deletions": 0}]},
+    {"files": []},
+    {},
+]
+
+
+@pytest.mark.parametrize("metadata", EDITS)
+@pytest.mark.parametrize("name", ["edit", "write", "multiedit", "apply_patch", "read"])
+@pytest.mark.parametrize("status", ["completed", "error"])
+def test_counting_without_decoding_tells_the_same_as_decoding(
+    name: str, metadata: dict[str, object], status: str
+) -> None:
+    given = {"filePath": "a.py", "oldString": "x", "newString": "y", "content": "z"}
+    call = tool("m1", "p1", name, given, "done", metadata=metadata, status=status)
+    body = json.dumps(call["data"]).encode()
+    counts = counts_of_part(body)
+    if counts is None:
+        return
+    told = [(diff["file"], diff.get("additions"), diff.get("deletions")) for diff in changes_of_part(body)]
+    assert [tuple(count) for count in counts] == told
+
+
+def test_usual_edits_are_counted_without_decoding() -> None:
+    assert all(
+        counts_of_part(json.dumps(item["data"]).encode())
+        for item in session_of_edits(3)
+        if item["type"] == "part"
+    )

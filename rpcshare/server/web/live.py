@@ -25,6 +25,7 @@ from rpcshare import jsontext
 from rpcshare.auth.caller import Caller
 from rpcshare.errors import ErrorCode
 from rpcshare.render.rendering import Update
+from rpcshare.render.sessions import is_counted
 from rpcshare.server.event_streams import (
     HEARTBEAT,
     MAX_CHATTER,
@@ -167,7 +168,7 @@ class LiveStreams:
             del self._updates[key]
 
     async def _drawn(self, request: HTTPConnection, transcript: Transcript, since: int) -> bytes:
-        if since == transcript.sync_count:
+        if since == transcript.sync_count and is_counted(transcript):
             update = Update(since)
         else:
             update, _ = await self._site.draw_share(
