@@ -64,7 +64,7 @@ def changed_files(transcript: Transcript) -> list[ChangedFile]:
 def changed_files_in_time(
     transcript: Transcript, seconds: float, now: Callable[[], float] = time.thread_time
 ) -> list[ChangedFile] | None:
-    """Return the files, or None if that takes more CPU time than ``seconds``; the next call goes on from there."""
+    """Return the files, or None if that takes more than ``seconds`` of CPU time: the next call goes on."""
     known: list[ChangedFile] | None = transcript.__dict__.get("changed_files")
     if known is None:
         if transcript.files:

@@ -79,6 +79,10 @@ def view_of_session(transcript: Transcript, counting: float = _COUNTING) -> Sess
     models = list(dict.fromkeys(each.model for each in facts if each.model and each.role == "assistant"))
     total = _total(session, facts)
     changes = _changes(session, transcript, counting)
+    if changes is None:
+        transcript.__dict__["is_uncounted"] = True
+    else:
+        transcript.__dict__.pop("is_uncounted", None)
     files, additions, deletions = changes or (0, 0, 0)
     title = _title(session, transcript)
     directory = session.line("directory")
@@ -111,10 +115,8 @@ def view_of_session(transcript: Transcript, counting: float = _COUNTING) -> Sess
 
 
 def is_counted(transcript: Transcript) -> bool:
-    """Return whether a page shows how many files were changed without counting them."""
-    if "changed_files" in transcript.__dict__ or transcript.files:
-        return True
-    return bool(Fields.decode(transcript.session).fields("summary").natural("files"))
+    """Return whether no page was shown that lacks how many files were changed."""
+    return "is_uncounted" not in transcript.__dict__
 
 
 _UNNAMED = re.compile(r"(?:New|Child) session - \d{4}-\d\d-\d\dT[\d:.]+Z?")

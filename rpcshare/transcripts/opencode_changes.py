@@ -88,7 +88,7 @@ _decode_edit = msgspec.json.Decoder(_Edit).decode
 
 
 def counts_of_part(body: bytes) -> list[FileCount] | None:
-    """Return what :func:`changes_of_part` tells of, without decoding texts; None where that has to be asked."""
+    """Return what :func:`changes_of_part` tells of, without decoding texts; None where it must."""
     if _CALL.search(body) is None:
         return []
     try:

@@ -126,8 +126,9 @@ def test_a_page_does_not_wait_until_very_many_edits_are_counted() -> None:
 
 def test_a_page_that_did_not_wait_hears_of_the_changes_when_it_is_live() -> None:
     transcript = transcript_of(state_of(session_of_edits(3)))
-    assert not is_counted(transcript)
+    assert is_counted(transcript)
     assert not view_of_session(transcript, 0).is_counted
+    assert not is_counted(transcript)
     update = rendered(Pages(lambda: NOW).update(transcript, transcript.sync_count))
     assert "+6" in update.tabs
     assert is_counted(transcript)
