@@ -49,6 +49,8 @@ class PartView(msgspec.Struct, frozen=True):
     """Why it is shown with less than it might be."""
     copied: str = ""
     """What its button copies: an answer as Markdown, a command alone; empty for what can be seen of it."""
+    child: str = ""
+    """Where the session of the sub-agent is that it started."""
 
 
 def view_of_part(
@@ -61,6 +63,7 @@ def view_of_part(
     content: str = "",
     contexts: tuple[bytes, ...] = (),
     is_in_group: bool = False,
+    child: str = "",
 ) -> PartView:
     """Return how a part of a message is shown.
 
@@ -73,10 +76,12 @@ def view_of_part(
         content: where a file's bytes are to be had, from the page's own address.
         contexts: the JSON of the parts that hold the content of a file that was mentioned.
         is_in_group: whether it stands under a heading that it shares with others.
+        child: where the session of a sub-agent is, from the page's own address; empty if it is nowhere.
     """
     draw = _PARTS.get(part.raw("type"), _unknown)
     place = anchor(part.raw("id"))
-    return draw(_Part(part, place, role, directory, bounds, is_over, content, contexts, is_in_group))
+    view = draw(_Part(part, place, role, directory, bounds, is_over, content, contexts, is_in_group))
+    return msgspec.structs.replace(view, child=child) if child else view
 
 
 class _Part(msgspec.Struct, frozen=True):

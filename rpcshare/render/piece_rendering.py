@@ -51,6 +51,7 @@ class PieceRendering:
                     content=piece.content,
                     contexts=piece.contexts,
                     is_in_group=piece.is_in_group,
+                    child=piece.child,
                 )
                 changes = {"is_open": True} if piece.is_whole else {}
                 view = msgspec.structs.replace(view, remark=remark, **changes)

@@ -70,6 +70,8 @@ class PartPiece(msgspec.Struct, frozen=True, tag="part"):
     """Where a file's bytes are to be had, from where it is shown."""
     contexts: tuple[bytes, ...] = ()
     """The JSON of the parts that hold what is in a file that was mentioned."""
+    child: str = ""
+    """Where the session of the sub-agent is that it started, from where it is shown."""
     is_in_group: bool = False
     """Whether it stands under a heading that it shares with others."""
 

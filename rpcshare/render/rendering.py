@@ -27,6 +27,7 @@ from rpcshare.render.messages import (
 from rpcshare.render.pagination import Chunk, Place, Run, chunk_of, place_of
 from rpcshare.render.part_groups import PartGroup, groups_of, with_neighbours
 from rpcshare.render.pieces import Cause, Draft, FilePiece, PartPiece, Piece
+from rpcshare.render.relatives import session_of_parts
 from rpcshare.render.revert import taken_back
 from rpcshare.render.session_search import MAX_QUERY, search_session
 from rpcshare.render.sessions import FILES_PER_PAGE, Prompt, directory_of, prompts_of, view_of_session
@@ -185,7 +186,15 @@ class Pages:
         place = anchor(part.id)
         address = _content_address(transcript.share_id, part.id, "../../..")
         piece = PartPiece(
-            part.body, place, role, directory_of(transcript), index, "", is_whole=True, content=address
+            part.body,
+            place,
+            role,
+            directory_of(transcript),
+            index,
+            "",
+            is_whole=True,
+            content=address,
+            child=_child_address(transcript, entry, part, "../../"),
         )
 
         def render(drawn: Mapping[Piece, Markup]) -> str:
@@ -524,12 +533,21 @@ def _part_pieces(
             is_over=is_ended,
             content=_content_address(share_id, part.id, ".."),
             contexts=mentions.get(index) or (),
+            child=_child_address(transcript, entry, part, ""),
             is_in_group=index in grouped,
         )
         for index, part in parts
         for place in (anchor(part.id),)
         if mentions.get(index, ()) is not None
     ]
+
+
+def _child_address(transcript: Transcript, entry: Entry, part: PartEntry, root: str) -> str:
+    """Return where the session is that a part started, from a page below whose root shares are."""
+    if not transcript.children:
+        return ""
+    session_id = session_of_parts(entry).get(part.id)
+    return next((root + each.share_id for each in transcript.children if each.session_id == session_id), "")
 
 
 def _content_address(share_id: str, part_id: str, root: str) -> str:

@@ -51,6 +51,10 @@ class SessionView(msgspec.Struct, frozen=True):
     is_counted: bool
     """Whether the files are counted; where that takes long, a page is shown first."""
     version: str
+    parent: str = ""
+    """The share of the session that started it as a sub-agent."""
+    children: int = 0
+    """How many sub-agents are in the figures."""
 
 
 class Prompt(msgspec.Struct, frozen=True):
@@ -77,7 +81,7 @@ def view_of_session(transcript: Transcript, counting: float = _COUNTING) -> Sess
     created = (is_told and time.number("created")) or (min(told) if told else transcript.created_at)
     updated = (is_told and time.number("updated")) or (max(ends) if ends else transcript.last_updated)
     models = list(dict.fromkeys(each.model for each in facts if each.model and each.role == "assistant"))
-    total = _total(session, facts)
+    total = _with_children(_total(session, facts), transcript)
     changes = _changes(session, transcript, counting)
     if changes is None:
         transcript.__dict__["is_uncounted"] = True
@@ -111,6 +115,24 @@ def view_of_session(transcript: Transcript, counting: float = _COUNTING) -> Sess
         deletions=deletions,
         is_counted=changes is not None,
         version=session.line("version", limit=20),
+        parent=transcript.parent or "",
+        children=len(transcript.children),
+    )
+
+
+def total_of(transcript: Transcript) -> MessageFacts:
+    """Return what a session itself took, without its sub-agents."""
+    return _total(Fields.decode(transcript.session), [facts_of(entry) for entry in transcript.entries])
+
+
+def _with_children(total: MessageFacts, transcript: Transcript) -> MessageFacts:
+    children = transcript.children
+    return msgspec.structs.replace(
+        total,
+        cost=total.cost + sum(child.cost for child in children),
+        input=total.input + sum(child.input for child in children),
+        output=total.output + sum(child.output for child in children),
+        cached=total.cached + sum(child.cached for child in children),
     )
 
 

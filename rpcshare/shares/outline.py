@@ -67,6 +67,19 @@ class FileEntry(msgspec.Struct, frozen=True, eq=False, dict=True):
     """The sync that brought it, as for a part."""
 
 
+class Relative(msgspec.Struct, frozen=True):
+    """A share of a sub-agent's session, and what that has cost."""
+
+    session_id: str
+    share_id: str
+    cost: float = 0.0
+    """Dollars."""
+    input: int = 0
+    output: int = 0
+    """Tokens, those of reasoning included."""
+    cached: int = 0
+
+
 class Transcript(msgspec.Struct, frozen=True, eq=False, dict=True):
     """A share as it is read from top to bottom, after ``sync_count`` syncs. It does not change."""
 
@@ -90,6 +103,10 @@ class Transcript(msgspec.Struct, frozen=True, eq=False, dict=True):
     models: tuple[bytes, ...]
     reverted_since: int = 0
     """The newest sync that took something back or restored it."""
+    children: tuple[Relative, ...] = ()
+    """Of its sub-agents, those that the reader may read."""
+    parent: str | None = None
+    """The share of the session that started it, if the reader may read that."""
     last_refusal: Refusal | None = None
     """Of a sync, if none has been taken since."""
 

@@ -4,7 +4,7 @@ Nothing here asks who may, or tells what was done: that is :mod:`~rpcshare.share
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from types import TracebackType
@@ -25,6 +25,7 @@ from rpcshare.shares.delayed_deletes import DelayedDeletes
 from rpcshare.shares.expiry import Expiry, schedule
 from rpcshare.shares.failures import search_unavailable, share_gone, share_not_found, storage_unavailable
 from rpcshare.shares.journal import read_head
+from rpcshare.shares.known_heads import KnownHeads
 from rpcshare.shares.legacy_layout import read_legacy
 from rpcshare.shares.objects import Head
 from rpcshare.shares.open_share import OpenShare
@@ -99,6 +100,7 @@ class ShareRegistry:
         self._expiry = Expiry(store, clock, self._remove_if_expired)
         self.open_shares = ShareCache(self._load, memory_budget)
         """Those that are in memory."""
+        self._heads = KnownHeads(store, self.open_shares.find)
         self._projection: Projection | None = None
         if search is not None:
             self._projection = Projection(
@@ -293,6 +295,29 @@ class ShareRegistry:
         if self._is_shared and self._poller is None:
             self._poller = asyncio.create_task(self._poll())
         return share.subscribe(from_sync_count, reader)
+
+    async def heads_of(self, ids: Mapping[str, Sequence[str]], owner: str) -> dict[str, tuple[str, Head]]:
+        """Return the id and the head of the share that ``owner`` has of each session, if there is one.
+
+        Args:
+            ids: under which shares of each session may be, by session ID.
+            owner: whose.
+        """
+        with self._storing():
+            found = await asyncio.gather(*(self._head_of(*each, owner) for each in ids.items()))
+        return {session_id: each for session_id, each in zip(ids, found, strict=True) if each is not None}
+
+    async def _head_of(
+        self, session_id: str, share_ids: Sequence[str], owner: str
+    ) -> tuple[str, Head] | None:
+        for share_id in share_ids:
+            head = await self._heads.get(share_id)
+            if head is None:
+                return None  # a share has a longer id only where the shorter one was another's
+            is_its = head.session_id == session_id and head.owner == owner
+            if is_its and not head.deleted and not self._has_expired(head):
+                return share_id, head
+        return None
 
     async def transcript(self, share: OpenShare) -> Transcript:
         """Return a share as it is read from top to bottom."""

@@ -4,7 +4,7 @@ Who may, and what is told of it, is settled here; how it is done, in :mod:`~rpcs
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Literal
@@ -35,7 +35,12 @@ from rpcshare.shares.registry import ShareRegistry
 from rpcshare.shares.search import SearchPage, SearchSettings
 from rpcshare.shares.search_query import SearchQuery
 from rpcshare.shares.share_cache import ShareCache
-from rpcshare.shares.share_identity import Credentials, ShareCredentials, check_session_id
+from rpcshare.shares.share_identity import (
+    Credentials,
+    ShareCredentials,
+    check_session_id,
+    is_session_id,
+)
 from rpcshare.shares.state import SessionIndex
 from rpcshare.shares.subscriptions import Subscription
 from rpcshare.shares.syncdata import Batch
@@ -359,6 +364,35 @@ class ShareService:
         """Return a share as it is read from top to bottom. Raises SHARE_NOT_FOUND."""
         async with self._reading(caller, share_id) as share:
             return await self._shares.transcript(share)
+
+    async def shares_of_same_owner(
+        self, caller: Caller, share_id: str, session_ids: Sequence[str]
+    ) -> dict[str, str]:
+        """Return which shares of other sessions the owner of a share has, as far as the caller may read them.
+
+        That one may not be read is no refusal, and nobody is told that it is there. Who needs a password has
+        to open it.
+
+        Args:
+            caller: who looks.
+            share_id: a share that the caller reads.
+            session_ids: of what.
+
+        Returns:
+            Ids of shares by session ID.
+        """
+        async with self._shares.opened(share_id) as share:
+            owner = share.head.owner
+        if owner is None:
+            return {}
+        wanted = [each for each in session_ids if is_session_id(each)]
+        ids = {each: list(self._credentials.share_ids(each, owner)) for each in wanted}
+        heads = await self._shares.heads_of(ids, owner)
+        return {
+            session_id: found
+            for session_id, (found, head) in heads.items()
+            if not caller.has_lost_standing and access.reads_without_password(caller, found, head)
+        }
 
     @audited(Action.SHARE_READ, only_refusals=True)
     async def document_and_transcript(self, caller: Caller, share_id: object) -> tuple[Document, Transcript]:

@@ -37,6 +37,7 @@ from rpcshare.server.event_streams import (
 )
 from rpcshare.server.failures import error_response, explain
 from rpcshare.server.request import request_head
+from rpcshare.server.web.relatives import RelativeFinder
 from rpcshare.server.web.render_queue import BusyError
 from rpcshare.server.web.responses import HEADERS
 from rpcshare.server.websocket_protocol import DIRECT
@@ -60,8 +61,9 @@ class LiveStreams:
 
     def __init__(self, site: PageSite) -> None:
         self._site = site
+        self._relatives = RelativeFinder(site.service)
         self._readers = EventStreams(site.connections)
-        self._updates: OrderedDict[tuple[str, str, int, int], asyncio.Task[bytes]] = OrderedDict()
+        self._updates: OrderedDict[tuple[object, ...], asyncio.Task[bytes]] = OrderedDict()
 
     async def drain(self) -> None:
         """Let all end, and all that come; their browsers will come back."""
@@ -129,6 +131,7 @@ class LiveStreams:
             while True:
                 transcript = await self._site.service.transcript(caller, events.share_id)
                 if is_first or transcript.sync_count != since:
+                    transcript = await self._relatives.find(caller, transcript)
                     update = await self._update(request, transcript, since)
                     since = transcript.sync_count
                     del transcript  # which a page that is slow does not hold either
@@ -152,7 +155,8 @@ class LiveStreams:
 
     async def _update(self, request: HTTPConnection, transcript: Transcript, since: int) -> bytes:
         """Return the update that leads from ``since`` to ``transcript``."""
-        key = (transcript.share_id, transcript.generation, since, transcript.sync_count)
+        related = (transcript.children, transcript.parent)
+        key = (transcript.share_id, transcript.generation, since, transcript.sync_count, related)
         task = self._updates.get(key)
         if task is None:
             task = self._updates[key] = asyncio.create_task(self._drawn(request, transcript, since))
@@ -162,7 +166,7 @@ class LiveStreams:
         # The one that began it may be gone before the others have it.
         return await asyncio.shield(task)
 
-    def _forget_failed(self, key: tuple[str, str, int, int], task: asyncio.Task[bytes]) -> None:
+    def _forget_failed(self, key: tuple[object, ...], task: asyncio.Task[bytes]) -> None:
         """Let the next who wants it try again."""
         if (task.cancelled() or task.exception() is not None) and self._updates.get(key) is task:
             del self._updates[key]

@@ -14,6 +14,7 @@ from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.render.pieces import Draft
 from rpcshare.render.rendering import Frame
 from rpcshare.render.session_search import MAX_QUERY
+from rpcshare.server.web.relatives import RelativeFinder
 from rpcshare.server.web.responses import etag, html_answer, not_modified
 from rpcshare.shares.outline import Transcript
 
@@ -33,6 +34,7 @@ class SharePages:
 
     def __init__(self, site: PageSite) -> None:
         self._site = site
+        self._relatives = RelativeFinder(site.service)
 
     async def share(self, request: Request, caller: Caller) -> Response:
         """Return a page of a session, or its messages alone, or what its files have become.
@@ -40,7 +42,7 @@ class SharePages:
         The query tells where it begins (``at`` or ``from``, with a cursor), before which it ends (``until``),
         or that it shows the end (``end``); ``view=changes`` shows files, ``layout=split`` in two columns.
         """
-        transcript = await self._site.service.transcript(caller, request.path_params["share_id"])
+        transcript = await self._transcript(request, caller)
         frame = self._frame(request, caller, transcript)
         tag = self._tag(transcript, frame)
         if (answer := not_modified(request, tag)) is not None:
@@ -49,7 +51,7 @@ class SharePages:
 
     async def part(self, request: Request, caller: Caller) -> Response:
         """Return the page of one part, of which all is shown."""
-        transcript = await self._site.service.transcript(caller, request.path_params["share_id"])
+        transcript = await self._transcript(request, caller)
         frame = self._frame(request, caller, transcript)
         tag = self._tag(transcript, frame)
         if (answer := not_modified(request, tag)) is not None:
@@ -58,6 +60,10 @@ class SharePages:
         return await self._answer(
             request, transcript, lambda: _found(self._site.pages.part(frame, transcript, anchor)), tag
         )
+
+    async def _transcript(self, request: Request, caller: Caller) -> Transcript:
+        transcript = await self._site.service.transcript(caller, request.path_params["share_id"])
+        return await self._relatives.find(caller, transcript)
 
     async def _answer(
         self, request: Request, transcript: Transcript, draft: Callable[[], Draft[str]], tag: str
@@ -112,7 +118,8 @@ class SharePages:
         quiet, assets = pages.is_quiet(transcript), pages.assets
         refusal = transcript.last_refusal
         shown = (transcript.generation, transcript.sync_count, frame, assets.style, assets.script, quiet)
-        return etag(*shown, *([] if refusal is None else [refusal]))
+        related = (transcript.children, transcript.parent)
+        return etag(*shown, *([] if refusal is None else [refusal]), *([related] if any(related) else []))
 
 
 def _found(draft: Draft[str] | None) -> Draft[str]:
