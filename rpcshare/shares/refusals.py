@@ -1,7 +1,8 @@
 """The last sync of a share that was refused: many a client tells nobody, and does not send it again.
 
-Each is an object in the store, ``refusal/ID``, so that all nodes know it, and after a restart as well. It
-holds no content: when, a code, and the sentence that the client was answered.
+What would be refused again is an object in the store, ``refusal/ID``, so that all nodes know it, and after a
+restart as well. What failed for a time is known to this node alone: the store may be what failed. Neither
+holds content: when, a code, and the sentence that the client was answered.
 """
 
 import logging
@@ -18,20 +19,14 @@ __all__ = ["Refusal", "Refusals"]
 
 logger = logging.getLogger(__name__)
 
-TOLD = frozenset(
-    {
-        ErrorCode.PAYLOAD_TOO_LARGE,
-        ErrorCode.INVALID_ARGUMENT,
-        ErrorCode.RATE_LIMITED,
-        ErrorCode.STORAGE_UNAVAILABLE,
-    }
-)
+_LASTING = frozenset({ErrorCode.PAYLOAD_TOO_LARGE, ErrorCode.INVALID_ARGUMENT})
+TOLD = _LASTING | {ErrorCode.RATE_LIMITED, ErrorCode.STORAGE_UNAVAILABLE}
 """What a share lacks something by."""
 
 _PREFIX = "refusal/"
 _KEPT = 1000  # shares; of more the oldest are forgotten
 _REFRESH_EVERY = 2.0  # seconds
-_WRITE_EVERY = 10.0  # seconds, of one share
+_TELL_EVERY = 10.0  # seconds, of one share
 _MAX_SENTENCE = 300  # characters
 
 
@@ -55,7 +50,7 @@ class _Known:
     def __init__(self, stored: _Stored, etag: str | None) -> None:
         self.stored = stored
         self.etag = etag
-        self.written_at = -_WRITE_EVERY
+        self.told_at = -_TELL_EVERY
 
 
 _decoder = msgspec.json.Decoder(_Stored)
@@ -79,27 +74,27 @@ class Refusals:
         """Take note that a sync of a share was refused, by somebody who may write it."""
         if error.code not in TOLD:
             return
-        logger.warning(
-            "A sync of share %s was refused, so the share lacks it: %s (%s)",
-            share_id,
-            error.message,
-            error.code,
-        )
         sentence = error.message[:_MAX_SENTENCE]
         stored = _Stored(Refusal(self._clock(), str(error.code), sentence), generation, sync_count)
         known = self._known.setdefault(share_id, _Known(stored, None))
         known.stored = stored
         self._known.move_to_end(share_id)
-        if monotonic() - known.written_at < _WRITE_EVERY:
-            return  # whoever sends it again and again
-        known.written_at = monotonic()
+        is_told = monotonic() - known.told_at >= _TELL_EVERY  # and not each time that it is sent again
+        if is_told:
+            known.told_at = monotonic()
+            logger.warning("A sync of share %s was refused: %s (%s)", share_id, error.message, error.code)
         try:
-            known.etag = await self._store.put(_PREFIX + share_id, msgspec.json.encode(stored))
-            while len(self._known) > _KEPT:
-                oldest, _ = self._known.popitem(last=False)
-                await self._store.delete([_PREFIX + oldest])
+            if is_told and error.code in _LASTING:
+                known.etag = await self._store.put(_PREFIX + share_id, msgspec.json.encode(stored))
+            await self._forget_oldest()
         except StoreError as exc:
             logger.warning("That a sync of share %s was refused is not stored: %s", share_id, exc)
+
+    async def _forget_oldest(self) -> None:
+        while len(self._known) > _KEPT:
+            share_id, oldest = self._known.popitem(last=False)
+            if oldest.etag is not None:
+                await self._store.delete([_PREFIX + share_id])
 
     async def find(self, share_id: str, generation: str, sync_count: int) -> Refusal | None:
         """Return what was refused, if the share has taken no sync since."""
@@ -118,7 +113,8 @@ class Refusals:
 
     async def clear(self, share_id: str) -> None:
         """Take note that a share has taken a sync, or is gone. Cheap, if nothing was refused."""
-        if self._known.pop(share_id, None) is not None:
+        known = self._known.pop(share_id, None)
+        if known is not None and known.etag is not None:
             try:
                 await self._store.delete([_PREFIX + share_id])
             except StoreError as exc:  # it is seen to be old by its count of syncs

@@ -182,5 +182,5 @@ async def until(condition):
 
 
 def contents(store):
-    """Return all objects of a memory store by key."""
-    return {key: found.body for key, found in store._objects.items()}
+    """Return the objects of a memory store by key, but those that tell of refused syncs."""
+    return {key: found.body for key, found in store._objects.items() if not key.startswith("refusal/")}

@@ -109,7 +109,7 @@ async def test_a_listing_on_a_fresh_server_reads_no_share(new_service, store, al
     await first.close()
     recording = RecordingStore(store)
     assert len((await new_service(recording).list_own(alice)).sessions) == 5
-    assert recording.calls == [("scan", "index/")]
+    assert recording.calls == [("scan", "index/"), ("list", "refusal/")]
 
 
 async def test_a_listing_shows_a_sync_at_once(service, alice):
