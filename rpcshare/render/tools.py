@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import msgspec
 
-from rpcshare import jsontext
 from rpcshare.render import blocks, code_and_prose
 from rpcshare.render.blocks import Block, Bounds, Checklist, Choices, Fold, Note, Table
 from rpcshare.render.diffs import DiffBlock, diff_of_file
 from rpcshare.render.figures import plural
 from rpcshare.render.highlighting import language_of
 from rpcshare.render.lenient_json import Fields
+from rpcshare.render.mcp_results import result_blocks, said_error
 from rpcshare.render.safe_text import clean, plain
 from rpcshare.transcripts.opencode_changes import changes_of_tool, short_path
 from rpcshare.transcripts.opencode_tools import (
@@ -26,7 +26,6 @@ __all__ = ["ToolCall", "ToolView", "view_of_tool"]
 _MAX_DIFFS = 20
 _MAX_TODOS = 200
 _MAX_PROBLEMS = 20
-_MAX_JSON = 200_000  # characters
 
 
 class ToolCall(msgspec.Struct, frozen=True):
@@ -265,7 +264,10 @@ def _skill(call: ToolCall) -> ToolView:
 
 def _unknown(call: ToolCall) -> ToolView:
     name = " ".join(call.name.replace("_", " ").split())
-    return ToolView("tool", name or "Tool", call.title, "", _call(call))
+    has_failed = said_error(call.output)
+    return ToolView(
+        "tool", name or "Tool", call.title, "", _call(call), is_open=has_failed, has_failed=has_failed
+    )
 
 
 def _call(call: ToolCall) -> list[Block]:
@@ -273,50 +275,7 @@ def _call(call: ToolCall) -> list[Block]:
     if call.input:
         rows = blocks.rows_of(call.input, call.bounds)
         shown += [Table(rows)] if rows else code_and_prose.json_code(call.input.whole, call.bounds, "input")
-    return shown + _result(call.output, call.bounds)
-
-
-def _result(output: str, bounds: Bounds) -> list[Block]:
-    """Return the output of a tool of which nothing is known: JSON, as MCP servers answer, laid out."""
-    if output[:1] in '[{"' and len(output) <= _MAX_JSON:
-        try:
-            value: object = jsontext.decode(output)
-        except jsontext.JSONDecodeError:
-            value = None
-        value = _content_text(value)
-        if isinstance(value, str) and value.strip():
-            return code_and_prose.prose(clean(value), bounds)
-        if isinstance(value, dict) and value:
-            return _values(value, bounds)
-        if isinstance(value, list) and value:
-            return code_and_prose.json_code(value, bounds, "json")
-    return code_and_prose.code(output, bounds, is_output=True, label="output")
-
-
-def _content_text(value: object) -> object:
-    """Return the texts of an MCP result (``{"content": [{"type": "text", "text": …}]}``), else the value."""
-    content = value.get("content") if isinstance(value, dict) else value
-    if isinstance(content, list) and content:
-        items = [Fields(each) for each in content]
-        if all(each.raw("type") == "text" and "text" in each for each in items):
-            return "\n\n".join(each.raw("text") for each in items)
-    return value
-
-
-def _values(value: dict[str, object], bounds: Bounds) -> list[Block]:
-    """Return an object: what is short or of several lines under its name, the rest as JSON."""
-    rows: list[tuple[str, str]] = []
-    rest: dict[str, object] = {}
-    for name, each in value.items():
-        if isinstance(each, list) and all(isinstance(item, str) for item in each):
-            rows.append((plain(name[:80]), plain(", ".join(map(str, each)))[: bounds.characters]))
-        elif isinstance(each, dict | list) or len(rows) >= bounds.lines:
-            rest[name] = each
-        else:
-            said = each if isinstance(each, str) else blocks.scalar(each)
-            rows.append((plain(name[:80]), plain(said)[: bounds.characters]))
-    shown: list[Block] = [Table(rows)] if rows else []
-    return shown + (code_and_prose.json_code(rest, bounds, "json") if rest else [])
+    return shown + result_blocks(call.output, call.bounds)
 
 
 _TOOLS: dict[str, Callable[[ToolCall], ToolView]] = {

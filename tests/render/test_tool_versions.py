@@ -1,9 +1,11 @@
 """Tools of opencode, in each version that changed the shape of what they say."""
 
+import json
+
 import pytest
 from drawing_shares import Document, page_of
 from field_inputs import field
-from sample_session import message, tool
+from sample_session import image_url, message, tool
 
 
 def part_of(html: str, part_id: str) -> str:
@@ -99,8 +101,20 @@ def test_answers_within_the_output_are_found() -> None:
 
 def test_a_call_that_was_invalid_is_shown_as_failed() -> None:
     html = part_of(page_of(field("13")), "t3")
-    assert ">failed<" in html
-    assert "unavailable tool &#39;reed&#39;" in html
+    assert html.count("unavailable tool &#39;reed&#39;") == 1
+    assert "<details open><summary>" in html
+    heading = Document(html[html.index("<summary>") : html.index("</summary>")]).text
+    assert " ".join(heading.split()) == "Invalid call reed failed 4 ms"
+    # What the model is told of it is nothing that a reader needs beside it.
+    assert "The arguments provided" not in html
+
+
+def test_a_call_of_an_mcp_server_is_not_failed_and_shows_what_it_was_given() -> None:
+    html = part_of(page_of(field("13")), "t1")
+    assert "failed" not in html
+    page = Document(html)
+    assert "docs search pages" in page.text
+    assert "query cache" in page.text.replace("querycache", "query cache")
 
 
 def test_json_of_an_mcp_server_is_readable() -> None:
@@ -109,11 +123,128 @@ def test_json_of_an_mcp_server_is_readable() -> None:
     assert '<span class="n">x</span>' in part_of(html, "t1")
     assert "line 1\nline 2" in part_of(html, "t2")
     assert "a, b" in part_of(html, "t2")
+    assert "Cache" in part_of(html, "t2")
+    assert "{" not in Document(part_of(html, "t2")).text
 
 
-def test_the_texts_of_an_mcp_result_are_prose() -> None:
-    page = drawn("docs_find", {"q": 1}, '{"content": [{"type": "text", "text": "one **two**"}]}')
-    assert "one two" in page.text
+RESULTS = {
+    "texts": ('{"content": [{"type": "text", "text": "one **two**"}]}', "one two"),
+    "a bare list": ('[{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]', "one two"),
+    "with space around": (' \n{"content": [{"type": "text", "text": "one two"}]}\n', "one two"),
+    "beside structured content": (
+        '{"structuredContent": {"a": 1}, "content": [{"type": "text", "text": "one two"}]}',
+        "one two",
+    ),
+    "JSON as a text": ('{"content": [{"type": "text", "text": "{\\"name\\": \\"two\\"}"}]}', "nametwo"),
+    "JSON as JSON": (json.dumps(json.dumps({"name": "one\ntwo"})), "nameone two"),
+    "a resource": (
+        '{"content": [{"type": "resource", "resource": {"uri": "file:///x", "text": "one\\ntwo"}}]}',
+        "Resource: file:///xone two",
+    ),
+    "lines within lists": ('{"results": [{"title": "A", "text": "one\\ntwo"}]}', "results.0.textone two"),
+}
+
+
+@pytest.mark.parametrize("kind", RESULTS)
+def test_results_of_mcp_servers_are_readable(kind: str) -> None:
+    output, text = RESULTS[kind]
+    assert text in drawn("docs_find", {"q": 1}, output).text.replace("</p>", " ")
+
+
+def test_images_of_an_mcp_result_are_shown() -> None:
+    data = image_url().partition(",")[2]
+    output = json.dumps({"content": [{"type": "image", "data": data, "mimeType": "image/png"}]})
+    assert drawn("chart", {}, output).all("src")[-1] == image_url()
+
+
+def test_a_result_that_says_that_it_is_an_error_is_shown_as_failed() -> None:
+    output = '{"isError": true, "content": [{"type": "text", "text": "no such page"}]}'
+    page = drawn("docs_get", {"id": 7}, output)
+    assert "failed" in page.text
+    assert "no such page" in page.text
+
+
+@pytest.mark.parametrize(
+    "output", ["{bad json", "[]", "{}", "42", '{"a": 1}\n{"b": 2}', "[" * 5000, '"' * 99]
+)
+def test_what_is_no_result_of_an_mcp_server_stays_as_it_is(output: str) -> None:
+    assert " ".join(output[:40].split()) in drawn("docs_get", {"id": 7}, output).text
+
+
+PATCHED = "--- a.py\n+++ a.py\n@@ -3,1 +3,1 @@\n-old = 1\n+new = 2\n"
+EDIT = {
+    "before any metadata": {},
+    "with a diff": {"diff": PATCHED},
+    "until 1.2": {"diff": PATCHED, "filediff": {"file": "a.py", "before": "old = 1", "after": "new = 2"}},
+    "later": {"filediff": {"file": "a.py", "patch": PATCHED, "additions": 1, "deletions": 1}},
+}
+
+
+@pytest.mark.parametrize("version", EDIT)
+def test_edit_of_every_version_shows_both_lines_once(version: str) -> None:
+    given = {"filePath": "/home/dev/a.py", "oldString": "old = 1", "newString": "new = 2"}
+    text = drawn("edit", given, "done", **EDIT[version]).text
+    assert (text.count("old = 1"), text.count("new = 2")) == (1, 1)
+
+
+def test_multiedit_shows_each_of_its_edits() -> None:
+    edits = [{"oldString": f"old {n}", "newString": f"new {n}"} for n in (1, 2)]
+    results = [
+        {
+            "filediff": {
+                "file": "a.py",
+                "before": f"old {n}",
+                "after": f"new {n}",
+                "additions": 1,
+                "deletions": 1,
+            }
+        }
+        for n in (1, 2)
+    ]
+    for metadata in ({}, {"results": results}):
+        text = drawn("multiedit", {"filePath": "a.py", "edits": edits}, "done", **metadata).text
+        assert [text.count(f"new {n}") for n in (1, 2)] == [1, 1]
+
+
+WRITE = {
+    "before any metadata": ({}, "Write"),
+    "new, in the first versions": ({"exists": False}, "Create"),
+    "over another": ({"exists": True}, "Write"),
+    "later": ({"exists": True, "diff": PATCHED, "filediff": {"file": "a.py", "patch": PATCHED}}, "Write"),
+}
+
+
+@pytest.mark.parametrize("version", WRITE)
+def test_write_of_every_version_shows_the_content(version: str) -> None:
+    metadata, label = WRITE[version]
+    text = drawn("write", {"filePath": "/x/a.py", "content": "new = 2\n"}, "done", **metadata).text
+    assert f"{label} /x/a.py" in text
+    assert text.count("new = 2") == 1
+
+
+APPLY_PATCH = {
+    "first, with the input alone": {},
+    "with one diff of all": {"diff": PATCHED},
+    "diff of each file": {"files": [{"filePath": "a.py", "type": "update", "diff": PATCHED}]},
+    "patch of each file": {
+        "files": [{"filePath": "a.py", "relativePath": "a.py", "type": "update", "patch": PATCHED}],
+        "diff": PATCHED,
+    },
+}
+
+
+@pytest.mark.parametrize("version", APPLY_PATCH)
+def test_apply_patch_of_every_version_shows_both_lines_once(version: str) -> None:
+    written = "*** Begin Patch\n*** Update File: a.py\n@@\n-old = 1\n+new = 2\n*** End Patch"
+    text = drawn("apply_patch", {"patchText": written}, "Success.", **APPLY_PATCH[version]).text
+    assert (text.count("old = 1"), text.count("new = 2")) == (1, 1)
+
+
+def test_read_of_the_newest_versions_takes_what_its_metadata_has_to_show() -> None:
+    display = {"text": "a = 1\nb = 2", "lineStart": 7, "totalLines": 9}
+    page = drawn("read", {"filePath": "/x.py"}, "whatever", display=display)
+    assert "lines 7-8 of 9" in page.text
+    assert "whatever" not in page.text
 
 
 def test_diagnostics_are_those_of_the_edited_file_with_their_text() -> None:
