@@ -8,7 +8,7 @@ import msgspec
 
 from rpcshare.maintenance.concurrently import for_each
 from rpcshare.shares import objects
-from rpcshare.shares.create import adopted
+from rpcshare.shares.adoption import adopted
 from rpcshare.shares.journal import Journal, read_head
 from rpcshare.shares.legacy_layout import decode_legacy, decode_legacy_index, find_legacy, upgrade
 from rpcshare.shares.objects import Head

@@ -14,7 +14,8 @@ from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import JSON, UNDEFINED, Codec, Date, ReadableStream, RpcTarget, Stub, rpc_method
 from rpcshare.server.keys_rpc import KeysRpc
 from rpcshare.server.plain_json import iso_string, plain_json
-from rpcshare.server.subscriptions import CallbackSubscription, event_stream, preencoded_document
+from rpcshare.server.rpc_results import preencoded_document
+from rpcshare.server.subscriptions import CallbackSubscription, event_stream
 from rpcshare.shares.access import require_standing
 from rpcshare.shares.document import Form
 from rpcshare.shares.service import ShareService

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
 import structlog
 
-from rpcshare import jsontext
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.rate_limits import network_of
-from rpcshare.errors import ErrorCode
-from rpcshare.rpc import JSON, Codec, Preencoded, RpcError, RpcTarget, Stub, notify, rpc_method, when_room
-from rpcshare.rpc.sliced_encoding import encode_text
-from rpcshare.shares.document import Document
+from rpcshare.rpc import Codec, Preencoded, RpcError, RpcTarget, Stub, notify, rpc_method, when_room
+from rpcshare.server.rpc_results import LARGE_EVENTS, Room, preencoded, preencoded_large
 from rpcshare.shares.events import Event, Refused, Snapshot, Sync
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.subscriptions import Subscription
 
-__all__ = ["CallbackSubscription", "event_stream", "preencoded"]
+__all__ = ["CallbackSubscription", "event_stream"]
 
 logger = structlog.get_logger("rpcshare.server")
 
@@ -30,130 +24,16 @@ logger = structlog.get_logger("rpcshare.server")
 # what comes on top waits, and is merged, in the subscription (PROTOCOL.md, "Subscriptions").
 WINDOW = 32
 
-LARGEST_DOCUMENT = 128 * 2**20
-"""Bytes of a share that one result may bring: on its way it is in memory several times."""
-
-# Bytes of a document that is encoded in one step.
-_SHORT = 64 * 1024
-
-LARGE_EVENTS = 64 * 2**20
-"""Bytes of large events that may be on their way to all subscriptions of one caller together."""
-
-
-def preencoded(event: Event) -> Preencoded:
-    """Return the event as the wire carries it, encoded once for however many subscribers."""
-    forms = event.__dict__
-    form = forms.get("preencoded")
-    if not isinstance(form, Preencoded):
-        if isinstance(event, Snapshot | Sync) and event.is_large:
-            # Its text is not kept, and is nothing that the peer refers to parts of.
-            form = Preencoded(load=lambda: jsontext.decode(b"".join(event.text_parts())), size=event.size)
-        else:
-            load = functools.partial(jsontext.decode, event.json)
-            form = Preencoded(load=load, size=len(event.json))
-        forms["preencoded"] = form
-    return form
-
-
-async def preencoded_document(document: Document, codec: Codec) -> Preencoded:
-    """Return the document as the wire carries it, encoded once for however many readers.
-
-    Raises:
-        RpcError: it is too large for one result.
-    """
-    if document.size > LARGEST_DOCUMENT:
-        message = (
-            f"limit exceeded: bytes of a share in one result (at most {LARGEST_DOCUMENT:,}, it has "
-            f"{document.size:,}); GET /api/share/{{id}} has no such limit"
-        )
-        raise RpcError(message, code=ErrorCode.PAYLOAD_TOO_LARGE.value)
-    forms = document.__dict__
-    form = forms.get("preencoded")
-    if not isinstance(form, Preencoded):
-        # Without a reference to the document itself, whose form this is.
-        pieces = document.pieces
-        form = forms["preencoded"] = Preencoded(
-            load=lambda: jsontext.decode(b"".join(pieces())),
-            size=document.size,
-            count=lambda most: JSON.count(b"".join(pieces()), most),
-        )
-    if document.size > _SHORT:
-        async with _ENCODING.held(document.size):
-            await _encode_aside(form, document.text_in_parts, codec, forms)
-    return form
-
-
-async def preencoded_large(event: Event, codec: Codec) -> Preencoded:
-    """Return what :func:`preencoded` does, encoded in time slices."""
-    form = preencoded(event)
-    await _encode_aside(form, event.text_in_parts, codec, event.__dict__)
-    return form
-
-
-async def _encode_aside(
-    form: Preencoded, text: Callable[[], jsontext.InParts], codec: Codec, forms: dict[str, object]
-) -> None:
-    """Have ``form`` encoded in time slices, once for all who want it at the same time."""
-    name = codec.subprotocol
-    if name in form.encoded:
-        return
-    making = forms.get(f"encoding {name}")
-    if not isinstance(making, asyncio.Task) or making.done():
-        making = forms[f"encoding {name}"] = asyncio.create_task(_encode(form, text, codec))
-    await asyncio.shield(making)
-
-
-async def _encode(form: Preencoded, text: Callable[[], jsontext.InParts], codec: Codec) -> None:
-    encoded = form.encoded[codec.subprotocol] = await encode_text(text(), codec)
-    form.size = len(encoded)
-
-
-class _Room:
-    """Memory for large events on their way to subscribers, each of which has a copy in its connection.
-
-    Who finds none waits, and what happens meanwhile is merged in its subscription.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size  # bytes
-        self._used = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
-
-    @asynccontextmanager
-    async def held(self, size: int) -> AsyncIterator[None]:
-        """Wait until there is room for ``size`` bytes, and have it; what is alone has as much as it takes."""
-        while self._used and self._used + size > self._size:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            try:
-                await turn
-            finally:
-                if turn in self._waiting:
-                    self._waiting.remove(turn)
-        self._used += size
-        try:
-            yield
-        finally:
-            self._used -= size
-            waiting, self._waiting = self._waiting, deque()
-            for turn in waiting:
-                if not turn.done():
-                    turn.set_result(None)
-
-
-# For documents that are being encoded; that comes to its end whatever their readers do.
-_ENCODING = _Room(LARGE_EVENTS)
-
 # By who is to pay for it: events are on their way for as long as their reader likes.
-_rooms: WeakValueDictionary[str, _Room] = WeakValueDictionary()
+_rooms: WeakValueDictionary[str, Room] = WeakValueDictionary()
 
 
-def _room_of(caller: Caller) -> _Room:
+def _room_of(caller: Caller) -> Room:
     """Return the room that all subscriptions of a caller share."""
     owner = caller.subject or network_of(caller.address)
     room = _rooms.get(owner)
     if room is None:
-        room = _rooms[owner] = _Room(LARGE_EVENTS)
+        room = _rooms[owner] = Room(LARGE_EVENTS)
     return room
 
 

@@ -10,10 +10,8 @@ from rpcshare.shares.objects import Head, Visibility
 from rpcshare.shares.share_identity import Credentials, SecretKind, equal_secrets, secret_hash
 
 __all__ = [
-    "adopts_by_writing",
-    "is_imported",
     "is_public",
-    "may_adopt",
+    "is_secret_of",
     "may_create",
     "may_list_all",
     "may_list_own",
@@ -110,44 +108,10 @@ def may_write(caller: Caller, head: Head, secret: str | None, credentials: Crede
     """
     require_standing(caller)
     if secret is not None:
-        if not _is_right(secret, head, credentials):
+        if not is_secret_of(secret, head, credentials):
             raise ShareError(ErrorCode.INVALID_SECRET, "Invalid secret")
     elif not (_owns(caller, head) or caller.has(Scope.ADMIN)):
         raise _forbidden("only the owner of a share needs no secret")
-
-
-def may_adopt(caller: Caller, head: Head, secret: str | None, credentials: Credentials) -> bool:
-    """Decide whether a share that belongs to nobody becomes, or stays, that of who creates it again.
-
-    Its secret is the proof. Without one an admin is believed, but only of a share that was imported:
-    whoever made one here without a name knows its secret, and may have made it for an admin to walk into.
-    """
-    if head.deleted or head.owner is not None:
-        return False
-    if secret is not None:
-        return _is_right(secret, head, credentials)
-    return caller.has(Scope.ADMIN) and is_imported(head, credentials)
-
-
-def is_imported(head: Head, credentials: Credentials) -> bool:
-    """Whether a share that belongs to nobody was made by another deployment, not by an anonymous caller."""
-    if head.secret_kind is SecretKind.IMPORTED:
-        return True
-    # Those that were imported first were not marked; what is random is no other secret.
-    return head.secret_kind is SecretKind.RANDOM and credentials.is_of_session(
-        head.session_id, head.secret_hash
-    )
-
-
-def adopts_by_writing(caller: Caller, head: Head, secret: object) -> bool:
-    """Whether ``caller``, who may write a share and has shown ``secret``, becomes its owner by that."""
-    return (
-        head.owner is None
-        and head.secret_kind is SecretKind.IMPORTED
-        and secret is not None
-        and caller.subject is not None
-        and caller.has(Scope.CREATE)
-    )
 
 
 def may_list_own(caller: Caller) -> tuple[str, ...]:
@@ -230,7 +194,8 @@ def _no_reader(caller: Caller, head: Head) -> ShareError:
     return ShareError(ErrorCode.FORBIDDEN, f"Forbidden: {what}", reason=reason)
 
 
-def _is_right(secret: str, head: Head, credentials: Credentials) -> bool:
+def is_secret_of(secret: str, head: Head, credentials: Credentials) -> bool:
+    """Whether a share's secret is ``secret``."""
     if head.secret_kind in (SecretKind.RANDOM, SecretKind.IMPORTED):
         is_known = equal_secrets(secret_hash(secret), head.secret_hash or "")
         if is_known or head.owner is None:

@@ -10,6 +10,7 @@ from rpcshare.auth.rate_limits import FailureLimit
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares import access
 from rpcshare.shares.access_settings import AccessChange, AccessOptions, ViewToken
+from rpcshare.shares.adoption import may_adopt
 from rpcshare.shares.objects import Head
 from rpcshare.shares.open_share import OpenShare
 from rpcshare.shares.share_identity import Credentials
@@ -61,7 +62,7 @@ class Authorization:
         shown = nullcontext() if secret is None else self._attempt_secret(caller, session_id, secret)
         with shown:
             for share_id, head in found:
-                if access.may_adopt(caller, head, secret, self._credentials):
+                if may_adopt(caller, head, secret, self._credentials):
                     return share_id
             if secret is not None:
                 raise ShareError(ErrorCode.INVALID_SECRET, "Invalid secret")

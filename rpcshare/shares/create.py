@@ -23,7 +23,7 @@ from rpcshare.shares.share_identity import (
 )
 from rpcshare.storage import ObjectStore, PreconditionFailedError, StoreError
 
-__all__ = ["Claim", "adopted", "claim"]
+__all__ = ["Claim", "claim"]
 
 _RANDOM_IDS = 5  # how many are tried; that even two are needed is next to impossible
 
@@ -35,17 +35,7 @@ class Claim(msgspec.Struct, frozen=True):
     new_head: StoredHead | None
     """The head of a share that has just been made, with nothing in its log."""
     is_adopted: bool = False
-    """The share belongs to nobody yet: it becomes the caller's by :func:`adopted`."""
-
-
-def adopted(head: Head, owner: str) -> Head:
-    """Return the head of a share that belonged to nobody as that of a share of ``owner``.
-
-    The secret that it came with goes on opening it.
-    """
-    if head.owner is not None or head.deleted:
-        return head
-    return msgspec.structs.replace(head, owner=owner, secret_kind=SecretKind.IMPORTED).revised()
+    """The share belongs to nobody yet: it becomes the caller's by :func:`~.adoption.adopted`."""
 
 
 async def claim(

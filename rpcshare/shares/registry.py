@@ -18,9 +18,10 @@ from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares import objects
 from rpcshare.shares.access_settings import AccessChange
 from rpcshare.shares.activity import Activity
+from rpcshare.shares.adoption import adopted
 from rpcshare.shares.catalogue import Catalogue
 from rpcshare.shares.context import LogSettings, NodeContext, WatchedShare
-from rpcshare.shares.create import Claim, adopted
+from rpcshare.shares.create import Claim
 from rpcshare.shares.delayed_deletes import DelayedDeletes
 from rpcshare.shares.expiry import Expiry, schedule
 from rpcshare.shares.failures import search_unavailable, share_gone, share_not_found, storage_unavailable

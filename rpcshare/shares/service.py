@@ -19,6 +19,7 @@ from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares import access
 from rpcshare.shares.access_settings import AccessOptions, AccessSettings, ViewToken, parse_expires_in
 from rpcshare.shares.activity import Activity
+from rpcshare.shares.adoption import adopts_by_writing
 from rpcshare.shares.audited import audited
 from rpcshare.shares.authorization import Authorization
 from rpcshare.shares.context import LogSettings, wall_clock
@@ -213,7 +214,7 @@ class ShareService:
             return count
 
     async def _sync(self, caller: Caller, share: OpenShare, secret: object, data: object) -> int:
-        adopts = access.adopts_by_writing(caller, share.head, secret)
+        adopts = adopts_by_writing(caller, share.head, secret)
         if not share.is_arriving and not is_large(data):
             batch = self._parser.parse(data)
             if adopts:
