@@ -3,8 +3,8 @@
 Reads opencode's own forms and the transcripts of other agents. Knows nothing of servers, stores and pages.
 """
 
+from rpcshare.transcripts.file_detection import read_session_file, read_session_folder
 from rpcshare.transcripts.opencode import sync_data_of_agent_session
-from rpcshare.transcripts.reading import read_session_file, read_session_folder
 from rpcshare.transcripts.session_file import LocatedItem, SessionFile, SessionFileError, SyncData
 from rpcshare.transcripts.turns import Turn, Turns, turns_of_agent_session
 from rpcshare.transcripts.writing import EXPORTS, Export, ExportFormat

@@ -14,7 +14,7 @@ from rpcshare.auth.caller import Caller, Scope
 from rpcshare.broadcast.local import LocalBroadcaster
 from rpcshare.rpc import JSON, Codec, Preencoded, RpcError
 from rpcshare.rpc.messagepack import MESSAGEPACK
-from rpcshare.server import subscriptions
+from rpcshare.server import rpc_results, subscriptions
 from rpcshare.server.share_rpc import ShareRpc
 from rpcshare.server.subscriptions import event_stream
 from rpcshare.shares.service import ShareService
@@ -97,7 +97,7 @@ async def test_all_who_read_a_share_at_once_share_what_is_encoded(service, share
 async def test_a_share_too_large_for_one_result_is_refused_with_the_limit(
     service, share_id, monkeypatch
 ) -> None:
-    monkeypatch.setattr(subscriptions, "LARGEST_DOCUMENT", 100_000)
+    monkeypatch.setattr(rpc_results, "LARGEST_DOCUMENT", 100_000)
     with pytest.raises(RpcError, match="at most 100,000") as raised:
         await api(service).get_share(share_id)
     assert raised.value.properties["code"] == "PAYLOAD_TOO_LARGE"
