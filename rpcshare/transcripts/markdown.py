@@ -1,6 +1,5 @@
 """A session as a Markdown document, for people to read: safe text, whatever is in the session."""
 
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +13,10 @@ __all__ = ["markdown_pieces"]
 
 # What a tool is called with that is read as a text of its own, and in what language.
 _ARGUMENTS = {"bash": ("command", "sh"), "apply_patch": ("patchText", "diff")}
+
+
+# Characters of one text: of more the rest is left out, and the document says so. It is made in one go.
+_MAX_TEXT = 1_000_000
 
 
 def markdown_pieces(turns: Turns) -> Iterator[bytes]:
@@ -77,10 +80,13 @@ def _part(part: JsonObject) -> Iterator[str]:
             if part.get("synthetic") is True or part.get("ignored") is True:
                 yield from _fenced("Context", written, "text")
             elif written.strip():
-                yield prose(written)
+                yield prose(written[:_MAX_TEXT])
+                yield from _left_out(written)
         case "reasoning":
-            if text(part, "text").strip():
-                yield "*Thought*\n\n" + quoted(prose(text(part, "text")))
+            thought = text(part, "text")
+            if thought.strip():
+                yield "*Thought*\n\n" + quoted(prose(thought[:_MAX_TEXT]))
+                yield from _left_out(thought)
         case "tool":
             yield from _tool(part)
         case "file":
@@ -99,9 +105,15 @@ def _list(value: object) -> list[Any]:
 
 
 def _fenced(label: str, content: str, language: str) -> Iterator[str]:
-    shown = clean(content)
+    shown = clean(content[:_MAX_TEXT])
     if shown.strip():
         yield f"*{line(label)}*\n\n{fenced(shown, language)}"
+        yield from _left_out(content)
+
+
+def _left_out(whole: str) -> Iterator[str]:
+    if len(whole) > _MAX_TEXT:
+        yield f"*{len(whole) - _MAX_TEXT:,} more characters are in the session's JSON*"
 
 
 def _tool(part: JsonObject) -> Iterator[str]:
@@ -114,9 +126,9 @@ def _tool(part: JsonObject) -> Iterator[str]:
     arguments = dict(obj(state, "input"))
     argument, language = _ARGUMENTS.get(name, ("", ""))
     if isinstance(arguments.get(argument), str):
-        yield fenced(clean(str(arguments.pop(argument))), language)
+        yield from _code(str(arguments.pop(argument)), language)
     if arguments:
-        yield fenced(clean(jsontext.indented(arguments)), "json")
+        yield from _code(jsontext.indented(arguments), "json")
     output = state.get("output")
     shown = output if isinstance(output, str) else "" if output is None else jsontext.indented(output)
     yield from _fenced("Output", shown, "text")
@@ -125,6 +137,11 @@ def _tool(part: JsonObject) -> Iterator[str]:
     yield from _fenced("Error", shown, "text")
     for each in objects(state.get("attachments")):
         yield _file(each)
+
+
+def _code(whole: str, language: str) -> Iterator[str]:
+    yield fenced(clean(whole[:_MAX_TEXT]), language)
+    yield from _left_out(whole)
 
 
 def _file(part: JsonObject) -> str:
@@ -145,5 +162,8 @@ def _change(diff: JsonObject) -> str:
         for sign, value in (("+", diff.get("additions")), ("-", diff.get("deletions")))
         if isinstance(value, int)
     )
-    patch = clean(re.sub(r"\s+\Z", "", text(diff, "patch", "diff")))
-    return f"### {code_span(name)} {counts}".rstrip() + (f"\n\n{fenced(patch, 'diff')}" if patch else "")
+    written = text(diff, "patch", "diff")
+    patch = clean(written[:_MAX_TEXT].rstrip())
+    more = "".join(f"\n\n{each}" for each in _left_out(written))
+    shown = f"\n\n{fenced(patch, 'diff')}{more}" if patch else ""
+    return f"### {code_span(name)} {counts}".rstrip() + shown

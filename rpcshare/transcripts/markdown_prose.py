@@ -14,7 +14,6 @@ _ESCAPES = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b\n]*(?:\x07|\x1b
 
 # At the beginning of a line a fence is in no list, and in no quote.
 _FENCE = re.compile(r"(?P<fence>`{3,}|~{3,})(?P<info>[^\n]*)")
-_ANY_FENCE = re.compile(r"`{3}|~{3}")
 _HEADING = re.compile(r"( {0,3})(#{1,6})(?=\s|$)")
 _UNDERLINE = re.compile(r"\s*(?:=+|-+)\s*")
 _DEFINITION = re.compile(r"( {0,3})\[(?=[^\]\n]*\]:)")
@@ -65,7 +64,7 @@ def prose(text: str) -> str:
             fence = match["fence"]
             made.append(written)
         else:
-            is_nested = is_nested or _ANY_FENCE.search(written) is not None
+            is_nested = is_nested or "```" in written or "~~~" in written
             made.append(_line_of_prose(written))
     whole = "\n".join(made).strip("\n")
     return quoted(whole) if fence or is_nested else whole
@@ -99,6 +98,8 @@ def _escaped(text: str) -> str:
 
 def _spans(written: str) -> list[tuple[str, bool]]:
     """Return the pieces of a line: which are inline code, and which are not."""
+    if "`" not in written:
+        return [(written, False)]
     runs = [(match.start(), match.end()) for match in _TICKS.finditer(written)]
     ends: dict[int, list[int]] = {}  # of each length, which runs have it, the last one first
     for number in range(len(runs) - 1, -1, -1):

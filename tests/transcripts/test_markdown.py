@@ -95,6 +95,15 @@ def test_what_has_changed_is_at_the_end() -> None:
     assert made.endswith("## Changes\n\n### `kites.txt` +1 -2\n\n```diff\n@@ -1 +1 @@\n-a\n+b\n```\n\n")
 
 
+@pytest.mark.parametrize("kind", ["text", "reasoning", "tool"])
+def test_of_a_very_long_text_the_rest_is_said_to_be_left_out(kind: str) -> None:
+    long = "x" * 1_200_000
+    state = {"input": {"command": "ls"}, "output": long}
+    made = document({"type": kind, "text": long, "tool": "bash", "state": state}, text("The end."))
+    assert "*200,000 more characters are in the session's JSON*\n\nThe end." in made
+    assert len(made) < 1_001_000
+
+
 def test_it_takes_linear_time() -> None:
     for hostile in ("`", "` ", "`a``b", "[", "](", "\x1b]", "&", "[x]:", "~~~\n"):
         assert document(text(hostile * 100_000))
