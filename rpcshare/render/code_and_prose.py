@@ -17,15 +17,15 @@ _READ: Final = 10  # times as many characters of output as are shown: of a progr
 _MARKED: Final = 8  # times as many characters of HTML as of text
 
 
-def prose(written: str, bounds: Bounds) -> list[Block]:
-    """Return markdown; nothing for none."""
+def prose(written: str, bounds: Bounds, name: str = "") -> list[Block]:
+    """Return markdown; nothing for none. Its ``name`` tells it from the same text elsewhere on a page."""
     if not written.strip():
         return []
     written = clean_but_for_styles(written)
     shown, cut = cut_characters(written, bounds.prose)
     if bounds.is_plain:
         return [Text(without_terminal_controls(shown).strip("\n"), cut)]
-    return [Prose(markdown(shown, has_colours=bounds.has_colours), cut)]
+    return [Prose(markdown(shown, has_colours=bounds.has_colours, name=name), cut)]
 
 
 def code(

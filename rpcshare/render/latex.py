@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 from xml.etree.ElementTree import Element
 
-from latex2mathml import exceptions
+from latex2mathml import commands, exceptions
 from latex2mathml.converter import Converter
 from markupsafe import Markup
 
@@ -67,6 +67,17 @@ _REFUSED: Final = re.compile(
     r"(?![a-zA-Z])"
 )
 
+# Those that the converter does not know, by one that it does, and none that would number its lines.
+_ENVIRONMENTS: Final = {
+    **dict.fromkeys(("align", "aligned", "eqnarray", "eqnarray*"), "align*"),
+    **dict.fromkeys(("gather", "gather*", "gathered", "multline", "multline*"), "matrix"),
+    **dict.fromkeys(("equation", "equation*"), "matrix"),
+    "dcases": "cases",
+}
+_ENVIRONMENT: Final = re.compile(r"\\(begin|end)\{(" + "|".join(map(re.escape, _ENVIRONMENTS)) + r")\}")
+
+_BEGIN: Final = re.compile(r"\\begin\s*\{([^}]*)\}?")
+
 _converter_errors: Final[tuple[type[Exception], ...]] = tuple(
     each for each in vars(exceptions).values() if isinstance(each, type) and issubclass(each, Exception)
 )
@@ -88,13 +99,16 @@ def mathml(latex: str, *, is_block: bool) -> Markup | None:
     if len(latex) > MAX_FORMULA or _REFUSED.search(latex):
         return None
     display = "block" if is_block else "inline"
+    known = _ENVIRONMENT.sub(lambda match: f"\\{match[1]}{{{_ENVIRONMENTS[match[2]]}}}", latex)
+    if any(f"\\{name}" not in commands.MATRICES for name in _BEGIN.findall(known)):
+        return None
     try:
-        tree = Converter(display=display).convert_to_element(latex)
+        tree = Converter(display=display).convert_to_element(known)
         drawn = "".join(_printed(tree))
     except _FAILURES:
         return None
     alternative = Markup(' alttext="{}">').format(" ".join(plain(latex).split()))
-    return Markup(f"<math display={display}") + alternative + Markup(drawn + "</math>")  # noqa: S704 -- escaped
+    return Markup(f"<math display={display} dir=ltr") + alternative + Markup(drawn + "</math>")  # noqa: S704 -- escaped
 
 
 def _printed(tree: Element) -> Iterator[str]:
@@ -132,15 +146,16 @@ def _attributes(element: Element) -> Iterator[str]:
 def _text(element: Element) -> str:
     # Symbols stand there as references (&#x0222B;); what users wrote does not.
     written = element.text or ""
+    if _COMMAND.match(written):
+        raise _UnknownError(written)
     text = html.unescape(written) if _REFERENCE.fullmatch(written) else _SPACE.sub("\xa0", written)
-    if _COMMAND.match(text):
-        raise _UnknownError(text)
     return html.escape(plain(text), quote=False)
 
 
 _REFERENCE: Final = re.compile(r"(?:&#x[0-9A-Fa-f]{1,6};|[A-Za-z])+")
 _SPACE: Final = re.compile("&#x000A0;|&#x0200[69];")
-_COMMAND: Final = re.compile(r"\\[a-zA-Z]|[{}]")
+# Braces and tabs of a table that belong to nothing that is known.
+_COMMAND: Final = re.compile(r"\\[a-zA-Z]|[{}&]$")
 
 
 # Finding formulas

@@ -89,7 +89,7 @@ _cleaner = nh3.Cleaner(
 )
 
 
-def markdown(text: str, *, has_colours: bool = True) -> Markup:
+def markdown(text: str, *, has_colours: bool = True, name: str = "") -> Markup:
     """Return markdown as HTML, in which headings go on below those of the page.
 
     Some text takes markdown-it time that grows with its square, and Pygments longer than anybody waits:
@@ -98,6 +98,7 @@ def markdown(text: str, *, has_colours: bool = True) -> Markup:
     Args:
         text: what was written.
         has_colours: whether code in it is highlighted.
+        name: what tells it from the same text elsewhere on a page, for links within it.
     """
     text = clean_but_for_styles(text)
     if len(text) > MAX_MARKDOWN:
@@ -107,7 +108,7 @@ def markdown(text: str, *, has_colours: bool = True) -> Markup:
     parser = _parser(
         linkify=has_links, footnotes=has_footnotes, directions=_RIGHT_TO_LEFT.search(text) is not None
     )
-    document = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=4).hexdigest()
+    document = hashlib.blake2b(f"{name}\n{text}".encode("utf-8", "replace"), digest_size=4).hexdigest()
     env: dict[str, object] = {
         _HAS_COLOURS: has_colours,
         _CELLS: 0,
@@ -305,7 +306,7 @@ def _math_block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
     """Take a formula on lines of its own before Markdown sees lists and headings in it."""
     first = state.src[state.bMarks[start] + state.tShift[start] : state.eMarks[start]]
     signs = _signs(first)
-    if signs is None or state.is_code_block(start):
+    if signs is None or state.is_code_block(start) or (silent and _is_within_formula(state, start)):
         return False
     opening, closing = signs
     lines = _lines_until(state, start, end, first[len(opening) :], closing)
@@ -324,6 +325,12 @@ def _math_block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
     token.map = [start, start + len(lines)]
     state.line = start + len(lines)
     return True
+
+
+def _is_within_formula(state: StateBlock, line: int) -> bool:
+    """Return whether the paragraph before a line has begun a formula, behind other words."""
+    first = max(state.line, line - _MAX_FORMULA_LINES)
+    return state.getLines(first, line, 0, False).count("$$") % 2 == 1
 
 
 def _signs(line: str) -> tuple[str, str] | None:
@@ -465,8 +472,13 @@ def _set_directions(state: StateCore) -> None:
             waiting.append(token)
         elif token.type in _DIRECTED:
             token.attrs["dir"] = "auto"
-        elif token.type == "inline" and waiting:
-            direction = _direction(token.content)
+        elif token.type == "inline":
+            inside = token.children or []
+            # A path or a formula says nothing of the language around it.
+            for each in inside:
+                if each.type == "code_inline":
+                    each.attrs["dir"] = "ltr"
+            direction = _direction("".join(each.content for each in inside if each.type == "text"))
             for each in waiting:
                 each.attrs["dir"] = direction
             waiting = []

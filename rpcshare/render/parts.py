@@ -103,8 +103,10 @@ def _text(part: _Part) -> PartView:
         if not shown:
             return PartView(part.anchor, "none")
         return PartView(part.anchor, "card", shown, "file", "Context", "added to the prompt")
-    draw = blocks.prompt if part.role == "user" else code_and_prose.prose
-    shown = draw(written, part.bounds)
+    if part.role == "user":
+        shown = blocks.prompt(written, part.bounds)
+    else:
+        shown = code_and_prose.prose(written, part.bounds, part.anchor)
     copied = "" if part.role == "user" else _copied(written, part.bounds)
     return PartView(part.anchor, "bare" if shown else "none", shown, copied=copied)
 
@@ -124,7 +126,7 @@ def _copied(written: str, bounds: Bounds) -> str:
 
 def _reasoning(part: _Part) -> PartView:
     written = clean_but_for_styles(part.fields.raw("text"))
-    shown = code_and_prose.prose(written, part.bounds)
+    shown = code_and_prose.prose(written, part.bounds, part.anchor)
     if not shown:
         return PartView(part.anchor, "none")
     copied = _copied(written, part.bounds)
