@@ -87,6 +87,10 @@ class SiteCookies:
         """Return where a browser is to send a cookie: everywhere, or to one share's pages."""
         return f"{self._path}/share/{share_id}" if share_id else f"{self._path}/"
 
+    def path_of_files(self, share_id: str) -> str:
+        """Return where the files are that one share's pages offer."""
+        return f"{self._path}/api/share/{share_id}"
+
 
 class CookieReader:
     """Finds the credentials in the cookies of a request."""

@@ -264,6 +264,35 @@ def test_a_password_opens_a_share_for_this_browser(
     assert 'content="noindex, nofollow"' in opened.text
 
 
+def test_a_password_opens_the_files_of_a_share_and_a_search_in_it_too(
+    browser: httpx.Client, server: RunningServer, owner: httpx.Client
+) -> None:
+    share_id, other_id = closed_share(owner, password="open sesame"), closed_share(owner, password="another")
+    files = f"/api/share/{share_id}/export?format=markdown"
+    assert browser.get(files).status_code == 401
+    searched = browser.get(f"/share/{share_id}?q=currencies&fragment=1")
+    assert searched.status_code == 401
+    assert "currencies" not in searched.text
+    browser.post(
+        f"/share/{share_id}/unlock", data={"password": "open sesame"}, headers={"Origin": server.url}
+    )
+    assert "currencies" in browser.get(files).text
+    assert "<mark>currencies</mark>" in browser.get(f"/share/{share_id}?q=currencies&fragment=1").text
+    assert browser.get(f"/api/share/{other_id}/export?format=markdown").status_code == 401
+
+
+def test_the_scripts_of_a_page_load_each_other(browser: httpx.Client, owner: httpx.Client) -> None:
+    page = Document(browser.get(f"/share/{closed_share(owner)}").text)
+    seen, waiting = set[str](), [name.removeprefix("../") for name in page.all("src") if name.endswith(".js")]
+    while waiting:
+        name = waiting.pop()
+        answer = browser.get(f"/{name}")
+        assert answer.headers["content-type"].startswith("text/javascript")
+        seen.add(re.sub(r"\.[0-9a-f]{12}\.", ".", name))
+        waiting += [f"static/{each}" for each in re.findall(r'(?:from|import) "\./([^"]+)"', answer.text)]
+    assert seen == {"static/theme.js", "static/pages.js", "static/reading.js", "static/clipboard.js"}
+
+
 def test_a_password_that_has_changed_is_asked_for_again(
     browser: httpx.Client, server: RunningServer, owner: httpx.Client
 ) -> None:

@@ -86,13 +86,15 @@ class SigningIn:
                 raise
             return await self._site.refuse(request, caller, exc, "That password is not right.")
         answer = redirect(f"../{share_id}")
-        answer.set_cookie(
-            self._site.cookies.view(share_id),
-            view.token,
-            max_age=max(1, view.expires_at // 1000 - int(time.time())),
-            path=self._site.cookies.path(share_id),
-            secure=self._site.cookies.is_secure,
-            httponly=True,
-            samesite="lax",
-        )
+        cookies = self._site.cookies
+        for path in (cookies.path(share_id), cookies.path_of_files(share_id)):
+            answer.set_cookie(
+                cookies.view(share_id),
+                view.token,
+                max_age=max(1, view.expires_at // 1000 - int(time.time())),
+                path=path,
+                secure=cookies.is_secure,
+                httponly=True,
+                samesite="lax",
+            )
         return answer
