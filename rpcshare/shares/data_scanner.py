@@ -84,7 +84,8 @@ class DataScanner:
         self._piece = b""
         self._from = 0  # from where on the piece has not been put where it belongs
         self._beside = bytearray()  # the whole text but for what is within data
-        self._between = bytearray()  # what is between two elements, without spaces
+        self._between = b""  # the first of what is between two elements, but for spaces
+        self._between_length = 0
         self._had_data = False
         self._found: list[Element] = []
         # The element that has begun: its text, or only the end of that; its length up to there.
@@ -162,7 +163,7 @@ class DataScanner:
                     self._begin_data()
         elif place is _Place.BETWEEN:
             self._take(at)
-            if byte != _OPEN_OBJECT or bytes(self._between) != (b"," if self._elements else b""):
+            if byte != _OPEN_OBJECT or self._between != (b"," if self._elements else b""):
                 raise self._is_no_object()
             self._begin_element()
         elif depth == _ELEMENT_MEMBER and byte == _OPEN_LIST and self._values is None:
@@ -202,7 +203,7 @@ class DataScanner:
 
     def _begin_element(self) -> None:
         self._place = _Place.ELEMENT
-        self._between.clear()
+        self._between, self._between_length = b"", 0
         self._text.clear()
         self._length = self._values_length = 0
         self._values = None
@@ -235,9 +236,11 @@ class DataScanner:
             if len(self._beside) > _MAX_BESIDE:
                 raise _invalid(f"the body holds more than {_MAX_BESIDE:,} bytes beside the list data")
         elif self._place is _Place.BETWEEN:
-            self._between += text.translate(None, _SPACE)
-            if len(self._between) > 1:
-                raise self._is_no_object()
+            # What is no object is told where it ends, or is too long.
+            self._between = (self._between + text.translate(None, _SPACE))[:2]
+            self._between_length += len(text)
+            if self._between_length > self._max_value:
+                raise self._is_too_long()
         else:
             self._length += len(text)
             self._text += text
@@ -256,7 +259,8 @@ class DataScanner:
         return _invalid(f"data[{self._elements}]: must be an object")
 
     def _is_too_long(self, within: str = "") -> ShareError:
-        message = f"data[{self._elements}]{within}: is longer than {self._max_value:,} bytes"
+        place = f"data[{self._elements}]{within}"
+        message = f"the body is larger than {self._max_value:,} bytes, and so is {place} alone"
         return ShareError(ErrorCode.PAYLOAD_TOO_LARGE, message)
 
 

@@ -85,7 +85,7 @@ def test_one_part_longer_than_a_message_is_refused_by_its_place(server: RunningS
     part = {"type": "part", "data": {"id": "prt", "text": "x" * MESSAGE}}
     answer = share.sync(body(share.secret, [*session(40), part]))
     assert answer.status_code == 413
-    assert answer.json()["error"] == f"data[44]: is longer than {MESSAGE:,} bytes"
+    assert answer.json()["error"] == f"the body is larger than {MESSAGE:,} bytes, and so is data[44] alone"
 
 
 def test_of_who_may_not_write_no_more_is_read_than_a_message(server: RunningServer) -> None:
