@@ -36,6 +36,28 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _Schedu
     return _Scheduling(config, log)
 
 
+# What takes longest as a whole begins first, so that no process is left with it when the others are done.
+_FIRST = (
+    "tests/access_matrix/",
+    "tests/trust/",
+    "tests/clients_ts/",
+    "tests/browser/",
+    "tests/server/test_openapi.py",
+    "tests/fork/",
+    "tests/rpc/test_values.py",
+    "tests/model/",
+    "tests/crash/",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        found = (n for n, start in enumerate(_FIRST) if item.nodeid.startswith(start))
+        return next(found, len(_FIRST))
+
+    items.sort(key=place)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     is_marked = metafunc.definition.get_closest_marker("on_trio_too") is not None
     if is_marked and inspect.iscoroutinefunction(metafunc.function):
