@@ -6,7 +6,7 @@ NODE_PEERS := $(NODE_DIRS:%=%/node_modules/.installed)
 
 PROGRESS = $(PYTHON) .packaging/progress.py
 
-.PHONY: install node-peers serve test test-all test-slow test-pure test-rare lint format bench bench-quick fuzz crash abuse clean
+.PHONY: install node-peers serve test test-all test-slow test-pure test-rare lint lint-style lint-types lint-test-types lint-imports format bench bench-quick fuzz crash abuse clean
 
 # The second step compares what is compiled with its sources, and is over in a moment if they fit.
 install: $(VENV)/.installed
@@ -51,11 +51,20 @@ test-pure: install $(NODE_PEERS)
 test-rare: install $(NODE_PEERS)
 	@$(PYTEST) -m rare
 
-lint: install
+# Nothing of it runs the core, so with `make --jobs` all of it, and compiling the core, goes on at once.
+lint: lint-style lint-types lint-test-types lint-imports
+
+lint-style: $(VENV)/.installed
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+
+lint-types: $(VENV)/.installed
 	@$(BIN)/mypy
+
+lint-test-types: $(VENV)/.installed
 	@$(BIN)/mypy --config-file tests/mypy.ini
+
+lint-imports: $(VENV)/.installed
 	@$(BIN)/lint-imports --no-logo
 
 format: install
