@@ -10,10 +10,14 @@ from typing import Protocol, Self
 
 import msgspec
 
-__all__ = ["BroadcastError", "Broadcaster", "LogAppended", "Unsubscribe"]
+__all__ = ["CATALOGUE", "BroadcastError", "Broadcaster", "LogAppended", "Unsubscribe"]
 
 Unsubscribe = Callable[[], None]
 """Ends a subscription: the callback is not called again. Calling it twice is no error."""
+
+
+CATALOGUE = "*"
+"""In the place of a share id: that the catalogue has changed. No share has such an id."""
 
 
 class BroadcastError(Exception):

@@ -9,8 +9,16 @@ from rpcshare.database.location import (
     DatabaseError,
     DatabaseLocation,
     NewerSchemaError,
+    QueryTooLongError,
     check_not_newer,
     parse_location,
 )
 
-__all__ = ["DatabaseError", "DatabaseLocation", "NewerSchemaError", "check_not_newer", "parse_location"]
+__all__ = [
+    "DatabaseError",
+    "DatabaseLocation",
+    "NewerSchemaError",
+    "QueryTooLongError",
+    "check_not_newer",
+    "parse_location",
+]

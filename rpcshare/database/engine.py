@@ -3,16 +3,25 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from time import monotonic
+from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, event, inspect, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from rpcshare.database.location import REVISIONS, DatabaseError, DatabaseLocation, refuse_unknown
+from rpcshare.database.location import (
+    REVISIONS,
+    DatabaseError,
+    DatabaseLocation,
+    QueryTooLongError,
+    refuse_unknown,
+)
 
 __all__ = ["Database"]
 
@@ -21,7 +30,11 @@ _MIGRATION_LOCK = 0x72706373  # "rpcs", among PostgreSQL's advisory locks
 _BUSY_SECONDS = 30.0
 _CONNECT_SECONDS = 10.0
 _COMMAND_SECONDS = 60.0
+_READERS = 4  # threads
+_STEPS = 10_000  # of SQLite's virtual machine between two looks at the clock: a millisecond or less
 _IS_WRITING = "rpcshare_is_writing"
+
+T = TypeVar("T")
 
 
 class Database:
@@ -37,6 +50,10 @@ class Database:
         self._engine = engine
         self._writing = engine.execution_options(**{_IS_WRITING: True})
         self._identity = _identity(location.path)
+        # A query that only reads is one turn of a thread, and so of the event loop: SQLite's asynchronous
+        # driver takes a turn for each step of it, ten times as much.
+        self._reading = _sqlite_engine(location.path) if location.path is not None else None
+        self._threads = ThreadPoolExecutor(_READERS, "database") if location.path is not None else None
 
     @classmethod
     async def open(cls, location: DatabaseLocation) -> "Database":
@@ -72,6 +89,25 @@ class Database:
             async with self._engine.begin() as connection:
                 yield connection
 
+    async def read(self, work: Callable[[Connection], T], *, limit: float | None = None) -> T:
+        """Return what ``work`` does in a transaction that only reads: of SQLite, in a thread.
+
+        Args:
+            work: may be called in a thread.
+            limit: seconds that it may take.
+
+        Raises:
+            QueryTooLongError: it takes longer.
+        """
+        with _failures(self.location):
+            if self._reading is None:
+                async with self._engine.begin() as connection:
+                    if limit is not None:
+                        await connection.execute(text(f"SET LOCAL statement_timeout = {round(limit * 1000)}"))
+                    return await connection.run_sync(work)
+            run = partial(_read_in_thread, self._reading, work, limit)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """Begin a transaction that writes; it is committed unless something is raised."""
@@ -85,7 +121,23 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections. No call may follow."""
+        if self._threads is not None and self._reading is not None:
+            await asyncio.to_thread(self._threads.shutdown)
+            self._reading.dispose()
         await self._engine.dispose()
+
+
+def _read_in_thread(engine: Engine, work: Callable[[Connection], T], limit: float | None) -> T:
+    with engine.begin() as connection:
+        if limit is None:
+            return work(connection)
+        driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]  # it is
+        until = monotonic() + limit
+        driver.set_progress_handler(lambda: monotonic() > until, _STEPS)
+        try:
+            return work(connection)
+        finally:
+            driver.set_progress_handler(None, 0)
 
 
 def _engine(location: DatabaseLocation) -> AsyncEngine:
@@ -97,8 +149,19 @@ def _engine(location: DatabaseLocation) -> AsyncEngine:
         )
     url = URL.create("sqlite+aiosqlite", database=str(location.path))
     engine = create_async_engine(url, connect_args={"timeout": _BUSY_SECONDS})
+    _set_up_sqlite(engine.sync_engine)
+    return engine
 
-    @event.listens_for(engine.sync_engine, "connect")
+
+def _sqlite_engine(path: Path) -> Engine:
+    url = URL.create("sqlite", database=str(path))
+    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
+    _set_up_sqlite(engine)
+    return engine
+
+
+def _set_up_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
     def _set_up(connection: Any, _record: object) -> None:  # noqa: ANN401 -- SQLAlchemy's adapter
         connection.isolation_level = None  # sqlite3 begins no transactions by itself: see below
         cursor = connection.cursor()
@@ -107,13 +170,11 @@ def _engine(location: DatabaseLocation) -> AsyncEngine:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
+    @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         # A transaction that reads first and writes then fails at once where another has written meanwhile.
         is_writing = connection.get_execution_options().get(_IS_WRITING)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")
-
-    return engine
 
 
 def _prepare_file(path: Path) -> None:
@@ -169,7 +230,14 @@ def _failures(location: DatabaseLocation) -> Iterator[None]:
         raise
     except (SQLAlchemyError, sqlite3.Error, OSError) as exc:
         cause = getattr(exc, "orig", None) or exc
+        if _is_too_long(cause):
+            raise QueryTooLongError("the query took too long") from exc
         reason = str(cause).splitlines()[0] if str(cause) and cause is not exc else type(cause).__name__
         if isinstance(exc, OSError):
             reason = exc.strerror or type(exc).__name__
         raise DatabaseError(f"the database {location.shown}: {reason}") from exc
+
+
+def _is_too_long(cause: BaseException) -> bool:
+    is_interrupted = isinstance(cause, sqlite3.OperationalError) and str(cause) == "interrupted"
+    return is_interrupted or "statement timeout" in str(cause)

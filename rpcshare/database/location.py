@@ -11,17 +11,22 @@ __all__ = [
     "DatabaseError",
     "DatabaseLocation",
     "NewerSchemaError",
+    "QueryTooLongError",
     "check_not_newer",
     "parse_location",
     "refuse_unknown",
 ]
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """The revisions of the schema, the newest last: the scripts in ``migrations/versions``."""
 
 
 class DatabaseError(Exception):
     """The database could not do what was asked: unreachable, full, locked or broken."""
+
+
+class QueryTooLongError(DatabaseError):
+    """A query was ended because it took longer than it may."""
 
 
 class NewerSchemaError(DatabaseError):

@@ -1,8 +1,8 @@
 """The tables, as queries name them. The scripts in ``migrations/versions`` make them."""
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text, text
 
-__all__ = ["leases", "metadata", "progress", "shares", "text_index", "texts"]
+__all__ = ["catalogue", "catalogue_counts", "leases", "metadata", "progress", "shares", "text_index", "texts"]
 
 metadata = MetaData()
 
@@ -20,6 +20,57 @@ shares = Table(
     Column("reverted_to", String, nullable=False),
 )
 """One row for each share that has been projected: up to which entry of its log, and of which head."""
+
+catalogue = Table(
+    "catalogue",
+    metadata,
+    # In SQLite the rowid itself, which the index of words refers to.
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("id", String, nullable=False, unique=True),
+    Column("generation", String, nullable=False),
+    Column("session_id", String, nullable=False),
+    Column("owner", String),
+    Column("title", String, nullable=False),
+    Column("directory", String, nullable=False),
+    Column("message_count", BigInteger, nullable=False),
+    Column("part_count", BigInteger, nullable=False),
+    Column("diff_count", BigInteger, nullable=False),
+    Column("model_count", BigInteger, nullable=False),
+    Column("sync_count", BigInteger, nullable=False),
+    Column("created_order", BigInteger, nullable=False),
+    Column("changed_order", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("is_private", Integer, nullable=False),
+    Column("has_password", Integer, nullable=False),
+    Column("project", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("cost", Float, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("files", BigInteger, nullable=False),
+    Column("additions", BigInteger, nullable=False),
+    Column("deletions", BigInteger, nullable=False),
+    Column("first_prompt", String, nullable=False),
+    Column("words", String, nullable=False),
+    Index("ix_catalogue_created", "created_order", "id"),
+    Index("ix_catalogue_changed", "changed_order", "id"),
+    Index("ix_catalogue_owner_created", "owner", "created_order", "id"),
+    Index("ix_catalogue_owner_changed", "owner", "changed_order", "id"),
+    Index("ix_catalogue_project_created", "project", "created_order", "id"),
+    Index("ix_catalogue_owner_project", "owner", "project", "created_order", "id"),
+    Index("ix_catalogue_private", "is_private", "created_order", "id"),
+    Index("ix_catalogue_owner_private", "owner", "is_private", "created_order", "id"),
+    Index("ix_catalogue_expires", "expires_at", sqlite_where=text("expires_at IS NOT NULL")),
+)
+"""One row for each share that is listed. Orders are times with the sign turned: the newest comes first."""
+
+catalogue_counts = Table(
+    "catalogue_counts",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("shares", BigInteger, nullable=False),
+)
+"""How many rows of the catalogue there are: ``all``, and ``of:OWNER``."""
 
 texts = Table(
     "texts",

@@ -13,10 +13,8 @@ from rpcshare.shares.context import wall_clock
 from rpcshare.shares.expiry import schedule
 from rpcshare.shares.journal import Journal, StoredHead, read_head
 from rpcshare.shares.legacy_layout import LegacyShare, decode_legacy, decode_legacy_index, read_legacy
-from rpcshare.shares.objects import IndexRow, UnknownVersionError
 from rpcshare.shares.replay import replay
-from rpcshare.shares.state import ShareState
-from rpcshare.storage import ObjectStore, PreconditionFailedError, StoredObject, StoreError
+from rpcshare.storage import ObjectStore, StoreError
 
 __all__ = ["Look", "look_at"]
 
@@ -136,8 +134,6 @@ async def _look_at_live(store: ObjectStore, shelf: Shelf, found: StoredHead, loo
         is_snapshot = key.startswith(objects.snapshot_prefix(shelf.share_id, head.generation))
         if objects.number_of(key) < newest + (not is_snapshot):
             look.superfluous.append(key)
-    row = IndexRow.of(head, replayed.state.index())
-    await _compare_row(store, row, look)
     if head.expires_at is not None:
         key = objects.expiry_key(shelf.share_id, head.expires_at)
         if await store.get(key) is None:
@@ -183,34 +179,7 @@ async def _fault(store: ObjectStore, key: str, decode: Callable[[bytes], object]
     return None
 
 
-# Rows for listings
-
-
-async def _compare_row(store: ObjectStore, row: IndexRow, look: Look) -> None:
-    key = objects.index_key(row.index.id, row.generation)
-    stored = await store.get(key)
-    detail = None
-    if stored is None:
-        detail = "is missing"
-    else:
-        try:
-            if objects.decode_index(stored.body) != row:
-                detail = "is not what the log says"
-        except UnknownVersionError as exc:
-            look.add(key, Problem.UNKNOWN, str(exc))
-        except StoreError:
-            detail = "cannot be read"
-    if detail is not None:
-        repair = partial(_write_row, store, key, objects.encode_index(row), stored)
-        look.repairs.append((look.add(key, Problem.INDEX, detail), repair))
-
-
-async def _write_row(store: ObjectStore, key: str, body: bytes, stored: StoredObject | None) -> bool:
-    try:
-        await store.put(key, body, if_absent=stored is None, if_match=stored.etag if stored else None)
-    except PreconditionFailedError:
-        return False  # a server is at it
-    return True
+# Rows for listings, which former versions kept
 
 
 async def _look_at_rows(
@@ -248,7 +217,6 @@ async def _look_at_legacy(store: ObjectStore, share_id: str, key: str, look: Loo
     if found is None:
         look.is_share = look.is_older = True
         _add_faults(key, older, look)
-        await _look_at_legacy_row(store, share_id, older, look)
     elif found.head.generation == older.head.generation and not found.head.deleted:
         if older.faults:
             _add_faults(key, older, look)
@@ -263,22 +231,3 @@ async def _look_at_legacy(store: ObjectStore, share_id: str, key: str, look: Loo
 def _add_faults(key: str, older: LegacyShare, look: Look) -> None:
     for fault in older.faults:
         look.add(key, Problem.UNKNOWN, f"no share can hold {fault}")
-
-
-async def _look_at_legacy_row(store: ObjectStore, share_id: str, older: LegacyShare, look: Look) -> None:
-    key = objects.index_key(share_id, objects.OLDER)
-    stored = await store.get(key)
-    if stored is not None:
-        try:
-            decode_legacy_index(share_id, stored.body)
-        except StoreError as exc:
-            detail = str(exc)
-        else:
-            return
-    else:
-        detail = "is missing"
-    state = ShareState(share_id, older.head.session_id, older.head.created_at)
-    snapshot = older.snapshot
-    state.restore(snapshot.items, snapshot.sync_count, snapshot.last_updated, snapshot.removed)
-    repair = partial(_write_row, store, key, msgspec.json.encode(state.index()), stored)
-    look.repairs.append((look.add(key, Problem.INDEX, detail), repair))

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 
 import msgspec
 
@@ -11,7 +10,6 @@ from rpcshare.shares import objects
 from rpcshare.shares.adoption import adopted
 from rpcshare.shares.journal import Journal, read_head
 from rpcshare.shares.legacy_layout import decode_legacy, decode_legacy_index, find_legacy, upgrade
-from rpcshare.shares.objects import Head
 from rpcshare.shares.share_identity import is_share_id
 from rpcshare.storage import ObjectInfo, ObjectStore, PreconditionFailedError, StoreError
 
@@ -139,18 +137,5 @@ async def _give(store: ObjectStore, share_id: str, generation: str, owner: str) 
             await journal.replace_head(head, found.etag)
         except PreconditionFailedError:
             continue
-        await _give_row(store, share_id, generation, head)
         return True
     raise StoreError(f"the head of share {share_id} cannot be replaced")
-
-
-async def _give_row(store: ObjectStore, share_id: str, generation: str, head: Head) -> None:
-    """Have listings tell of the owner. A row that a server is just replacing is told of by that server."""
-    key = objects.index_key(share_id, generation)
-    found = await store.get(key)
-    if found is None:
-        return
-    row = objects.decode_index(found.body)
-    row = msgspec.structs.replace(row, owner=head.owner, revision=head.revision)
-    with suppress(PreconditionFailedError):
-        await store.put(key, objects.encode_index(row), if_match=found.etag)

@@ -12,7 +12,7 @@ from rpcshare.maintenance.concurrently import for_each
 from rpcshare.maintenance.stored_share import StoredShare, read_share
 from rpcshare.shares import objects
 from rpcshare.shares.context import wall_clock
-from rpcshare.shares.install import SessionTakenError, install, install_row
+from rpcshare.shares.install import SessionTakenError, install
 from rpcshare.shares.journal import Journal, StoredHead, read_head
 from rpcshare.shares.legacy_layout import read_legacy, upgrade
 from rpcshare.shares.objects import Head
@@ -72,8 +72,6 @@ async def restore_shares(
         else:
             fault = "the store has another (see --overwrite)" if existing is not None else ""
         if existing is not None and _is_same(existing, backup):
-            # A run that was interrupted may not have come to list it.
-            await install_row(store, share_id, existing.head, existing.snapshot)
             restored.unchanged += 1
         elif fault and not overwrite:
             restored.refused.append((share_id, fault))

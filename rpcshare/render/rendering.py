@@ -9,11 +9,11 @@ from urllib.parse import quote
 import msgspec
 from markupsafe import Markup
 
-from rpcshare.render import figures
+from rpcshare.auth.api_keys import ApiKey
 from rpcshare.render.anchors import anchor
+from rpcshare.render.api_keys import view_of_key
 from rpcshare.render.assets import Assets
 from rpcshare.render.changed_files import changed_files
-from rpcshare.render.lenient_json import Fields
 from rpcshare.render.mentions import mentions_of
 from rpcshare.render.messages import (
     MessageView,
@@ -29,15 +29,15 @@ from rpcshare.render.part_groups import PartGroup, groups_of, with_neighbours
 from rpcshare.render.pieces import Cause, Draft, FilePiece, PartPiece, Piece
 from rpcshare.render.relatives import session_of_parts
 from rpcshare.render.revert import taken_back
+from rpcshare.render.session_list import Listing, view_of_row, views_of_list
 from rpcshare.render.session_search import MAX_QUERY, search_session
 from rpcshare.render.sessions import FILES_PER_PAGE, Prompt, directory_of, prompts_of, view_of_session
 from rpcshare.render.taking_along import Way
 from rpcshare.render.templating import page_templates
+from rpcshare.shares.catalogue_row import CatalogueRow
 from rpcshare.shares.outline import Entry, PartEntry, Transcript
-from rpcshare.shares.page import Page
-from rpcshare.shares.state import SessionIndex
 
-__all__ = ["Frame", "Listing", "Pages", "Update"]
+__all__ = ["Frame", "Pages", "Update"]
 
 _QUIET = 180_000  # ms; opencode syncs every change at once
 _MAX_UPDATE = 150  # parts; whoever has missed more loads what it shows anew
@@ -69,6 +69,8 @@ class Frame(msgspec.Struct, frozen=True):
     subject: str = ""
     """Who has signed in."""
     home: str = "sessions"
+    has_keys: bool = False
+    """Whether there is a link to the page of API keys."""
 
 
 class Update(msgspec.Struct, frozen=True, rename="camel"):
@@ -81,20 +83,6 @@ class Update(msgspec.Struct, frozen=True, rename="camel"):
     tabs: str = ""
     is_reset: bool = False
     """There is too much to tell: what is shown is to be loaded anew."""
-
-
-class Listing(msgspec.Struct, frozen=True):
-    """A page of the list of sessions."""
-
-    page: Page
-    query: str
-    cursor: str
-    address: str
-    """Of the list itself, from the page's own."""
-    may_delete: bool
-    notice: str = ""
-    by_change: bool = False
-    """Whether those come first that changed last."""
 
 
 class Pages:
@@ -345,35 +333,21 @@ class Pages:
 
     def sessions(self, frame: Frame, listing: Listing) -> str:
         """Return the list of sessions as a page."""
-        return self._render("sessions.html", **self._listed(frame, listing))
+        return self._render("sessions.html", frame=frame, **views_of_list(listing))
 
     def session_list(self, frame: Frame, listing: Listing) -> str:
         """Return the list alone."""
-        return self._render("list.html", **self._listed(frame, listing))
+        return self._render("list.html", frame=frame, **views_of_list(listing))
 
-    def delete(self, frame: Frame, index: SessionIndex) -> str:
+    def delete(self, frame: Frame, row: CatalogueRow) -> str:
         """Return the page that asks whether to delete a share."""
-        return self._render("delete.html", frame=frame, row=_row(index))
+        return self._render("delete.html", frame=frame, row=view_of_row(row, round(self._now() * 1000)))
 
-    def _listed(self, frame: Frame, listing: Listing) -> dict[str, object]:
-        page = listing.page
-        searched = f"q={quote(listing.query)}&" if listing.query else ""
-        query = searched + ("order=changed&" if listing.by_change else "")
-        other_order = searched + ("" if listing.by_change else "order=changed")
-        return {
-            "frame": frame,
-            "rows": [_row(index) for index in page.sessions],
-            "count": page.count,
-            "query": listing.query,
-            "own_address": listing.address,
-            "first_page": f"{listing.address}?{query}".rstrip("?&"),
-            "next_page": f"{listing.address}?{query}cursor={page.cursor}" if page.cursor else "",
-            "by_change": listing.by_change,
-            "other_order": f"{listing.address}?{other_order}".rstrip("?&"),
-            "is_later": bool(listing.cursor),
-            "may_delete": listing.may_delete,
-            "notice": listing.notice,
-        }
+    def keys(self, frame: Frame, keys: list[ApiKey], *, made: str = "", problem: str = "") -> str:
+        """Return the page of API keys; ``made`` is the text of one that has just been made."""
+        now = round(self._now() * 1000)
+        views = [view_of_key(key, now) for key in keys]
+        return self._render("api_keys.html", frame=frame, keys=views, made=made, problem=problem)
 
     # All others
 
@@ -565,17 +539,3 @@ def _find_part(transcript: Transcript, part_anchor: str) -> tuple[Entry, int, Pa
             if part.id == part_anchor or (part_anchor.startswith("-") and anchor(part.id) == part_anchor):
                 return entry, index, part
     return None
-
-
-def _row(index: SessionIndex) -> dict[str, str]:
-    fields = Fields({"title": index.title, "directory": index.directory})
-    return {
-        "id": index.id,
-        "title": fields.line("title") or "Untitled session",
-        "directory": fields.line("directory"),
-        "updated": figures.moment(index.last_updated),
-        "updated_iso": figures.iso_time(index.last_updated),
-        "messages": figures.plural(index.message_count, "message"),
-        "parts": figures.plural(index.part_count, "part"),
-        "syncs": figures.plural(index.sync_count, "sync"),
-    }

@@ -17,6 +17,7 @@ __all__ = [
     "SessionView",
     "directory_of",
     "is_counted",
+    "is_unnamed",
     "prompts_of",
     "view_of_session",
 ]
@@ -144,10 +145,15 @@ def is_counted(transcript: Transcript) -> bool:
 _UNNAMED = re.compile(r"(?:New|Child) session - \d{4}-\d\d-\d\dT[\d:.]+Z?")
 
 
+def is_unnamed(title: str) -> bool:
+    """Whether a title is one that opencode gives until it has a better one."""
+    return _UNNAMED.fullmatch(title) is not None
+
+
 def _title(session: Fields, transcript: Transcript) -> str:
     """Return the session's title, or its first prompt where it has none of its own yet."""
     title = session.line("title")
-    if title and not _UNNAMED.fullmatch(title):
+    if title and not is_unnamed(title):
         return title
     for entry in transcript.entries[:_LOOKED_FOR_PROMPT]:
         prompt = prompt_of(entry)

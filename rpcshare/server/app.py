@@ -71,7 +71,7 @@ def create_app(
         service: the shares.
         authenticator: who is asking.
         base_url: under which the server is reached.
-        keys: the API keys that admins may manage over RPC.
+        keys: the API keys that admins may manage.
         caller_limits: on what one caller may do; None: none.
         audit: is told of who is refused.
         seal: for the cookie of who signs in; without it, nobody can.
@@ -109,7 +109,7 @@ def create_app(
     )
     rest = RestApi(service, authenticator, origins, settings.max_message_size, event_streams, large_syncs)
     events = EventSocketEndpoint(service, authenticator, origins, event_streams)
-    site = PageSite(service, authenticator, origins, base_url, seal, held, metrics, settings.workers)
+    site = PageSite(service, authenticator, origins, base_url, seal, held, metrics, settings.workers, keys)
     connections = Shutdown(
         rpc, event_streams, site, BodyLimits(_bodies_at_once(settings) * settings.max_message_size), metrics
     )

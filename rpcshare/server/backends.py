@@ -94,7 +94,7 @@ async def opened_database(settings: Settings) -> AsyncIterator[SearchSettings]:
         # others have written.
         is_alone = location.path is None or settings.store is None or settings.store.startswith("memory:")
         every = _COMPARE_EVERY if is_alone else _COMPARE_OFTEN
-        yield SearchSettings(partial(open_index, location), compare_every=every)
+        yield SearchSettings(partial(open_index, location), compare_every=every, is_of_node=not is_alone)
 
 
 @contextlib.asynccontextmanager

@@ -154,7 +154,10 @@ class RestApi:
         """Return the routes under ``/api``; ``/api/shares`` is opencode's other name for ``/api/share``."""
         routes = [
             self._route(
-                "/api/sessions", GET=_listing("The shares of everybody, newest first", self._list_all)
+                "/api/sessions",
+                GET=_listing(
+                    "Shares, newest first: all for an admin, the caller's own for others", self._list_sessions
+                ),
             ),
             self._route("/api/my-sessions", GET=_listing("The caller's shares", self._list_own)),
         ]
@@ -345,8 +348,8 @@ class RestApi:
                 return not_modified_response(version)
         return await self._documents.answer(request, await self._service.document(caller, share_id, form))
 
-    async def _list_all(self, request: Request, caller: Caller) -> object:
-        page = await self._service.list_all(caller, **_paging(request))
+    async def _list_sessions(self, request: Request, caller: Caller) -> object:
+        page = await self._service.list_sessions(caller, **_paging(request))
         return msgspec.to_builtins(page)
 
     async def _list_own(self, request: Request, caller: Caller) -> object:

@@ -1,299 +1,387 @@
-"""The listing of all shares, without reading any: a row for each, in memory.
+"""The catalogue in the database: a row for each share that is listed, and pages of them.
 
-Rows come from the ``index/`` objects, and from the shares that this node has open. They are written
-behind, so they may lag after a crash; opening a share repairs its row.
+A page costs what it shows, however many shares there are: rows are found by an index, behind a place in its
+order; all rows of an owner, and of everybody, are counted as they are written.
 """
 
-import asyncio
-import logging
-import time
-from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable
-from contextlib import suppress
+import secrets
+from collections.abc import Collection, Mapping
+from functools import partial
+from hashlib import blake2b
+from typing import Any
 
-from rpcshare.shares import objects
-from rpcshare.shares.context import WatchedShare, wall_clock
-from rpcshare.shares.journal import Journal
-from rpcshare.shares.legacy_layout import decode_legacy_index
-from rpcshare.shares.objects import IndexRow
-from rpcshare.shares.page import Page, Query
-from rpcshare.storage import ObjectStore, PreconditionFailedError, StoreError
+import msgspec
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    literal_column,
+    select,
+    text,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from rpcshare.database.engine import Database
+from rpcshare.database.tables import catalogue, catalogue_counts, shares
+from rpcshare.shares.catalogue_row import CatalogueRow, Figures
+from rpcshare.shares.page import COUNTED, LIVE_FOR, Query, RowPage, place_of
+from rpcshare.shares.search_words import clean
+from rpcshare.shares.state import SessionIndex
 
 __all__ = ["Catalogue"]
 
-logger = logging.getLogger(__name__)
+_LOCKS = 0x72706373  # as the search index locks a share
+_AT_ONCE = 200  # rows of a statement
+_SHORTEST = 3  # characters that SQLite's index of words can look for
+_LOOKED_THROUGH = 10_000  # rows in which something shorter is looked for
+_MARKS = 0xE000  # private characters, of which three stand for an owner in the index of words
+_MARK_BITS = 12
+_BETWEEN = "\x1f"  # between the texts of a row: part of none of them
+_NEVER = 2**62
+_LONGEST = 5.0  # seconds
 
-_AT_ONCE = 16  # reads or writes of index objects under way
-_REFRESH_EVERY = 1.0  # seconds
-_WRITE_EVERY = 1.0  # seconds
-_WRITE_ATTEMPTS = 4
-
-
-class _Listed:
-    """A row, and what is known of it in the store."""
-
-    def __init__(self, row: IndexRow, etag: str | None) -> None:
-        self.etag = etag  # None: not known to be there
-        self.set_row(row)
-
-    def set_row(self, row: IndexRow) -> None:
-        index = row.index
-        self.row = row
-        self.order = (-index.created_at, index.id)  # newest first
-        texts = (index.title, index.directory, index.id, index.session_id)
-        self.texts = tuple(text.casefold() for text in texts)
+_Values = dict[str, object]
 
 
 class Catalogue:
-    """All shares as a listing shows them. Methods raise StoreError unless they say otherwise."""
+    """Reads and writes the rows. Methods raise DatabaseError, and never keep the event loop waiting."""
 
-    def __init__(self, store: ObjectStore, *, is_shared: bool, clock: Callable[[], int] = wall_clock) -> None:
-        """List what is in ``store``, which other nodes may write to if ``is_shared``.
+    def __init__(self, database: Database) -> None:
+        """Use ``database``, which is not closed."""
+        self._database = database
+        self._is_sqlite = database.is_sqlite
 
-        ``clock`` returns the time in milliseconds since the epoch: what has expired is not listed.
+    # Writing
+
+    async def put(self, rows: Collection[CatalogueRow], gone: Collection[str] = ()) -> None:
+        """Write rows, unless the catalogue has newer ones; remove those of shares that are gone."""
+        async with self._database.writing() as connection:
+            if not self._is_sqlite:
+                # In one order, so that nobody waits for whom he keeps waiting.
+                ids = sorted([*(row.index.id for row in rows), *gone])
+                lock = "SELECT pg_advisory_xact_lock(hashtextextended(id, :lock)) FROM unnest(:ids) AS id"
+                statement = text(lock).bindparams(
+                    bindparam("ids", type_=postgresql.ARRAY(catalogue.c.id.type))
+                )
+                await connection.execute(statement, {"lock": _LOCKS, "ids": ids})
+            for share_id in gone:
+                await self.remove_in(connection, share_id)
+            await self.put_in(connection, rows)
+
+    async def put_in(self, connection: AsyncConnection, rows: Collection[CatalogueRow]) -> None:
+        """Do so in a transaction of others, who have locked the shares."""
+        ids = [row.index.id for row in rows]
+        known = await self._rows(connection, ids)
+        dead = select(shares.c.id, shares.c.generation).where(shares.c.is_deleted, shares.c.id.in_(ids))
+        gone = {(row.id, row.generation) for row in await connection.execute(dead)}
+        changes = _Changes()
+        for row in rows:
+            if (row.index.id, row.generation) not in gone:
+                changes.take(row, known.get(row.index.id))
+        if changes.replaced:
+            await connection.execute(delete(catalogue).where(catalogue.c.id.in_(changes.replaced)))
+        if changes.added:
+            await connection.execute(insert(catalogue), changes.added)
+        if changes.changed:
+            await connection.execute(_change, changes.changed)
+        await self._add_to_counts(connection, changes.counts)
+
+    async def remove_in(self, connection: AsyncConnection, share_id: str) -> None:
+        """Remove a row, in a transaction of others, who have locked the share."""
+        query = select(catalogue.c.owner).where(catalogue.c.id == share_id)
+        found = (await connection.execute(query)).first()
+        if found is not None:
+            await connection.execute(delete(catalogue).where(catalogue.c.id == share_id))
+            counts: dict[str, int] = {}
+            _count(counts, found.owner, -1)
+            await self._add_to_counts(connection, counts)
+
+    async def _add_to_counts(self, connection: AsyncConnection, counts: Mapping[str, int]) -> None:
+        dialect = sqlite if self._is_sqlite else postgresql
+        for name in sorted(name for name, by in counts.items() if by):
+            added = dialect.insert(catalogue_counts).values(name=name, shares=counts[name])
+            total = catalogue_counts.c.shares + counts[name]
+            statement = added.on_conflict_do_update(index_elements=["name"], set_={"shares": total})
+            await connection.execute(statement)
+
+    async def count_anew(self) -> None:
+        """Count all rows: what is counted as they are written is made right, should it ever be wrong."""
+        async with self._database.writing() as connection:
+            await connection.execute(delete(catalogue_counts))
+            owners = select(literal("of:") + catalogue.c.owner, func.count()).where(
+                catalogue.c.owner.is_not(None)
+            )
+            for rows in (
+                owners.group_by(catalogue.c.owner),
+                select(literal("all"), func.count()).select_from(catalogue),
+            ):
+                await connection.execute(insert(catalogue_counts).from_select(["name", "shares"], rows))
+
+    # Reading
+
+    async def page(self, query: Query, now: int, unwritten: Mapping[str, CatalogueRow | None]) -> RowPage:
+        """Return a page of a listing.
+
+        Args:
+            query: which.
+            now: milliseconds since the epoch: what has expired is not listed.
+            unwritten: rows that the database does not have yet; None for what is gone.
         """
-        self._clock = clock
-        self._store = store
-        self._is_shared = is_shared
-        self._listed: dict[str, _Listed] = {}  # by share id
-        self._order: list[tuple[int, str]] = []  # the order of all in _listed
-        self._refreshed_at: float | None = None  # None: _listed has only shares opened here
-        self._refreshing = asyncio.Lock()
-        self._touched: set[str] = set()  # shares whose row changed here since a refresh began
-        self._changed: dict[str, WatchedShare] = {}  # shares that have a newer row than the one in _listed
-        self._unwritten: dict[str, None] = {}  # shares whose row is newer than the store's
-        self._writer: asyncio.Task[None] | None = None
-        self._closing = asyncio.Event()
+        found, count = await self._database.read(partial(_page, query, now, unwritten), limit=_LONGEST)
+        new = [row for row in unwritten.values() if row is not None and query.takes(row, now)]
 
-    async def page(self, query: Query) -> Page:
-        """Return the shares that ``query`` asks for, in its order."""
-        await self._refresh()
-        for share_id in list(self._changed):
-            self._take_changed(share_id)
-        orders = [order for order in self._order if self._matches(self._listed[order[1]], query)]
-        if query.by_change:
-            orders = sorted((-self._listed[each].row.index.last_updated, each) for _, each in orders)
-        start = bisect_right(orders, query.after) if query.after is not None else 0
-        shown = orders[start : start + query.limit]
-        has_more = start + query.limit < len(orders)
-        return Page(
-            sessions=[self._listed[share_id].row.index for _, share_id in shown],
-            count=len(orders),
-            cursor=Query.cursor_behind(shown[-1]) if has_more else None,
-        )
+        def place(row: CatalogueRow) -> tuple[int, str]:
+            return place_of(row, by_change=query.by_change)
 
-    def _matches(self, listed: _Listed, query: Query) -> bool:
-        if query.owners is not None and listed.row.owner not in query.owners:
-            return False
-        expires_at = listed.row.expires_at
-        if expires_at is not None and self._clock() >= expires_at:
-            return False
-        return not query.text or any(query.text in text for text in listed.texts)
-
-    # What this node knows at first hand
-
-    async def add(self, log: WatchedShare) -> None:
-        """List a share that has just been made."""
-        self._set(_row(log), None)
-        await self._write(log.share_id, is_new=True)
-
-    def update(self, log: WatchedShare, *, is_written_here: bool) -> None:
-        """Take note that a share has a new row. It is written soon if this node made it new."""
-        if is_written_here:
-            # Every sync comes here, but the row of only the last before it is looked at is made.
-            self._touched.add(log.share_id)
-            self._changed[log.share_id] = log
-            self._write_soon(log.share_id)
+        after = query.after
+        if after is not None:
+            found += [
+                row for row in new if (place(row) < after if query.is_backwards else place(row) > after)
+            ]
         else:
-            self._set(_row(log), None)
+            found += new
+        found.sort(key=place, reverse=query.is_backwards)
+        shown = found[: query.limit]
+        if query.is_backwards:
+            shown.reverse()
+        return RowPage(shown, count + len(new), len(found) > query.limit, query.by_change)
 
-    async def repair(self, log: WatchedShare) -> None:
-        """Take note of a share's row as its log has it, and write it if the store's is another."""
-        row = _row(log)
-        stored = await self._store.get(objects.index_key(row.index.id, row.generation))
-        self._set(row, stored.etag if stored else None)
-        if stored is None or _readable(stored.key, stored.body) != row:
-            self._write_soon(row.index.id)
+    async def _rows(self, connection: AsyncConnection, ids: Collection[str]) -> dict[str, CatalogueRow]:
+        found: dict[str, CatalogueRow] = {}
+        each = list(ids)
+        for start in range(0, len(each), _AT_ONCE):
+            query = select(catalogue).where(catalogue.c.id.in_(each[start : start + _AT_ONCE]))
+            found.update((row.id, _row(row)) for row in await connection.execute(query))
+        return found
 
-    def remove(self, share_id: str, generation: str) -> None:
-        """Forget a share that has been deleted. Its index object is removed with its others."""
-        self._touched.add(share_id)
-        listed = self._listed.get(share_id)
-        if listed is not None and listed.row.generation == generation:
-            self._drop(listed)
 
-    def generation_of(self, share_id: str) -> str | None:
-        """Return the generation of a share that is listed, or None if it is not."""
-        listed = self._listed.get(share_id)
-        return listed.row.generation if listed is not None else None
+class _Changes:
+    """What becomes of the catalogue by some rows."""
 
-    async def forget(self, share_id: str, generation: str) -> None:
-        """Remove the row, here and in the store, of a generation that is known to be dead."""
-        self.remove(share_id, generation)
-        await self._store.delete([objects.index_key(share_id, generation)])
+    def __init__(self) -> None:
+        self.replaced: list[str] = []
+        self.added: list[_Values] = []
+        self.changed: list[_Values] = []
+        self.counts: dict[str, int] = {}
 
-    async def close(self) -> None:
-        """Write what is not written. Does not raise: what cannot be written is repaired later."""
-        self._closing.set()
-        if self._writer is not None:
-            await self._writer
-
-    def _set(self, row: IndexRow, etag: str | None) -> None:
-        share_id = row.index.id
-        self._touched.add(share_id)
-        listed = self._listed.get(share_id)
-        if listed is not None and listed.row.generation == row.generation:
-            listed.set_row(row.merged_with(listed.row))
-            listed.etag = etag or listed.etag
-            return
-        if listed is not None:
-            self._drop(listed)
-        listed = self._listed[share_id] = _Listed(row, etag)
-        insort(self._order, listed.order)
-
-    def _take_changed(self, share_id: str) -> None:
-        """List a share as its log has it now, if that has changed."""
-        log = self._changed.pop(share_id, None)
-        if log is not None:
-            self._set(_row(log), None)
-
-    def _drop(self, listed: _Listed) -> None:
-        share_id = listed.row.index.id
-        del self._listed[share_id]
-        del self._order[bisect_left(self._order, listed.order)]
-        self._unwritten.pop(share_id, None)
-        self._changed.pop(share_id, None)
-
-    # Writing behind
-
-    def _write_soon(self, share_id: str) -> None:
-        self._unwritten[share_id] = None
-        if self._writer is None:
-            self._writer = asyncio.create_task(self._write_behind())
-
-    async def _write_behind(self) -> None:
-        try:
-            while self._unwritten:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._closing.wait(), _WRITE_EVERY)
-                share_ids = list(self._unwritten)
-                for start in range(0, len(share_ids), _AT_ONCE):
-                    some = share_ids[start : start + _AT_ONCE]
-                    await asyncio.gather(*(self._try_to_write(share_id) for share_id in some))
-                if self._closing.is_set():
+    def take(self, row: CatalogueRow, before: CatalogueRow | None) -> None:
+        """Take in a row, where ``before`` is what there is of its share."""
+        if before is None or before.generation != row.generation:
+            if before is not None:
+                if before.index.created_at > row.index.created_at:
                     return
-        finally:
-            self._writer = None
-
-    async def _try_to_write(self, share_id: str) -> None:
-        try:
-            await self._write(share_id)
-        except StoreError as exc:
-            logger.warning("Could not write the index of share %s: %s", share_id, exc)
-            if share_id in self._listed:
-                self._unwritten[share_id] = None
-
-    async def _write(self, share_id: str, *, is_new: bool = False) -> None:
-        """Write a row, unless another node has written a newer one or the share is gone.
-
-        That a share is not new, and has no row, may be because it is gone.
-        """
-        self._unwritten.pop(share_id, None)
-        self._take_changed(share_id)
-        listed = self._listed.get(share_id)
-        if listed is None:
-            return
-        key = objects.index_key(share_id, listed.row.generation)
-        for _ in range(_WRITE_ATTEMPTS):
-            row, etag = listed.row, listed.etag
-            body = objects.encode_index(row)
-            try:
-                stored = await self._store.put(key, body, if_absent=etag is None, if_match=etag)
-            except PreconditionFailedError:
-                found = await self._store.get(key)
-            else:
-                listed.etag = stored
-                journal = Journal(self._store, share_id, listed.row.generation)
-                if etag is None and not is_new and await journal.live_head() is None:
-                    await self.forget(share_id, journal.generation)
-                return
-            if found is None:  # a row is removed only with its share
-                if self._listed.get(share_id) is listed:
-                    self._drop(listed)
-                return
-            listed.etag = found.etag
-            theirs = _readable(key, found.body)
-            if theirs is not None:
-                listed.set_row(theirs.merged_with(listed.row))
-                if listed.row == theirs:
-                    return
-        raise StoreError("other nodes write it all the time")
-
-    # Reading what other nodes wrote
-
-    async def _refresh(self) -> None:
-        async with self._refreshing:
-            now = time.monotonic()
-            if self._refreshed_at is None:
-                await self._read_all()
-            elif self._is_shared and now - self._refreshed_at >= _REFRESH_EVERY:
-                await self._read_changed()
-            else:
-                return
-            self._refreshed_at = now
-
-    async def _read_all(self) -> None:
-        self._touched.clear()
-        async for key, body, etag in self._store.scan(objects.INDEX_PREFIX):
-            self._take(key, body, etag)
-
-    async def _read_changed(self) -> None:
-        self._touched.clear()
-        known = {self._key_of(listed): listed.etag for listed in self._listed.values()}
-        seen = set()
-        changed = []
-        async for key, etag, _ in self._store.list(objects.INDEX_PREFIX):
-            seen.add(key)
-            if known.get(key) != etag:
-                changed.append(key)
-        for start in range(0, len(changed), _AT_ONCE):
-            keys = changed[start : start + _AT_ONCE]
-            for found in await asyncio.gather(*(self._store.get(key) for key in keys)):
-                if found is not None:
-                    self._take(found.key, found.body, found.etag)
-        gone = [listed for listed in self._listed.values() if self._key_of(listed) not in seen]
-        for listed in gone:
-            if listed.etag is not None and listed.row.index.id not in self._touched:
-                self._drop(listed)
-
-    def _key_of(self, listed: _Listed) -> str:
-        return objects.index_key(listed.row.index.id, listed.row.generation)
-
-    def _take(self, key: str, body: bytes, etag: str) -> None:
-        row = _readable(key, body)
-        if row is None or row.index.id in self._touched:
-            return
-        listed = self._listed.get(row.index.id)
-        if listed is not None and listed.row.generation == row.generation:
-            listed.etag = etag
-            listed.set_row(listed.row.merged_with(row))  # this node may have the share open
-            return
-        if listed is not None and (
-            row.generation == objects.OLDER or listed.row.index.created_at > row.index.created_at
-        ):
-            return  # what a crash has left of an older generation
-        self._set(row, etag)
+                self.replaced.append(row.index.id)
+                _count(self.counts, before.owner, -1)
+            self.added.append(_values(row, is_new=True))
+            _count(self.counts, row.owner, 1)
+        elif (newest := row.merged_with(before)) != before:
+            self.changed.append(_values(newest, is_new=False))
+            _count(self.counts, before.owner, -1)
+            _count(self.counts, newest.owner, 1)
 
 
-def _row(log: WatchedShare) -> IndexRow:
-    return IndexRow.of(log.head, log.state.index())
+def _page(
+    query: Query, now: int, unwritten: Collection[str], connection: Connection
+) -> tuple[list[CatalogueRow], int]:
+    """Return the rows that a page may have, but those ``unwritten``, and how many the listing has."""
+    found: list[CatalogueRow] = []
+    count = 0
+    for owner in query.owners if query.owners is not None else (None,):
+        listing = _Listing(connection, query, owner, now)
+        chosen = listing.chosen()
+        rows = listing.rows(chosen, query.limit + 1 + len(unwritten))
+        found += [row for row in rows if row.index.id not in unwritten]
+        is_all = query.after is None and len(rows) <= query.limit
+        count += len(rows) if is_all else listing.count(chosen)
+        if unwritten:
+            of_those = catalogue.c.id.in_(list(unwritten))
+            count -= listing.count([*chosen, of_those], is_counted=False)
+    return found, count
 
 
-def _readable(key: str, body: bytes) -> IndexRow | None:
-    """Return the row, or None for one that cannot be read: it must not spoil a whole listing."""
-    _, share_id, *generation = key.split("/")
-    try:
-        return objects.decode_index(body) if generation else decode_legacy_index(share_id, body)
-    except StoreError as exc:
-        logger.warning("Skipped %s: %s", key, exc)
-        return None
+class _Listing:
+    """The rows of one owner, or of everybody, that a query asks for."""
+
+    def __init__(self, connection: Connection, query: Query, owner: str | None, now: int) -> None:
+        self._connection = connection
+        self._query = query
+        self._owner = owner
+        self._now = now
+        self._is_sqlite = connection.dialect.name == "sqlite"
+        self._order = catalogue.c.changed_order if query.by_change else catalogue.c.created_order
+        self._counted: int | None = None  # if the text alone tells that there are very many
+
+    def chosen(self) -> list[ColumnElement[bool]]:
+        """Return the conditions on a row."""
+        filters = self._query.filters
+        chosen: list[ColumnElement[bool]] = [func.coalesce(catalogue.c.expires_at, _NEVER) > self._now]
+        if self._owner is not None:
+            chosen.append(catalogue.c.owner == self._owner)
+        if filters.project:
+            chosen.append(catalogue.c.project == filters.project)
+        if filters.is_private:
+            chosen.append(catalogue.c.is_private == 1)
+        if filters.is_live:
+            # Few, whatever the order: so they are found first.
+            live = select(catalogue.c.number).where(catalogue.c.changed_order < LIVE_FOR - self._now)
+            chosen.append(catalogue.c.number.in_(live))
+        if filters.since is not None:
+            chosen.append(self._order <= -filters.since)
+        if filters.until is not None:
+            chosen.append(self._order > -filters.until)
+        if self._query.text:
+            chosen.append(self._has_text())
+        return chosen
+
+    def _has_text(self) -> ColumnElement[bool]:
+        """Return the condition on the text: rare ones are found by the index of words, others in passing."""
+        wanted = self._query.text
+        own: list[ColumnElement[bool]] = [] if self._owner is None else [catalogue.c.owner == self._owner]
+        contains: ColumnElement[bool] = (
+            func.instr(catalogue.c.words, wanted) > 0
+            if self._is_sqlite
+            else catalogue.c.words.contains(wanted, autoescape=True)
+        )
+        if self._is_sqlite and len(wanted) < _SHORTEST:
+            newest = select(catalogue.c.number).where(*own).order_by(self._order, catalogue.c.id)
+            found = select(catalogue.c.number).where(
+                catalogue.c.number.in_(newest.limit(_LOOKED_THROUGH)), contains
+            )
+        elif self._is_sqlite:
+            matches = literal_column("catalogue_words").op("MATCH")(_fts5_match(wanted, self._owner))
+            found = select(literal_column("rowid")).select_from(text("catalogue_words")).where(matches)
+        else:
+            found = select(catalogue.c.number).where(*own, contains)
+        some = found.limit(COUNTED)
+        many = select(func.count()).select_from(some.subquery())
+        if (self._connection.execute(many)).scalar_one() >= COUNTED:
+            self._counted = COUNTED
+            return contains
+        return catalogue.c.number.in_(some)
+
+    def rows(self, chosen: Collection[ColumnElement[bool]], limit: int) -> list[CatalogueRow]:
+        """Return the first rows behind the place that the query begins at."""
+        where, after = list(chosen), self._query.after
+        order: tuple[ColumnElement[Any], ColumnElement[Any]] = (self._order, catalogue.c.id)
+        if after is not None:
+            place = tuple_(*order)
+            where.append(place < after if self._query.is_backwards else place > after)
+        ordered = tuple(column.desc() for column in order) if self._query.is_backwards else order
+        query = select(catalogue).where(*where).order_by(*ordered).limit(limit)
+        return [_row(row) for row in self._connection.execute(query)]
+
+    def count(self, chosen: Collection[ColumnElement[bool]], *, is_counted: bool = True) -> int:
+        """Return how many rows there are: of all, exactly; of others, at most COUNTED."""
+        filters = self._query.filters
+        if is_counted and self._counted is not None:
+            return self._counted
+        if is_counted and not self._query.text and filters == type(filters)():
+            return self._count_of_all()
+        some: Select[Any] = select(literal(1)).select_from(catalogue).where(*chosen).limit(COUNTED)
+        query = select(func.count()).select_from(some.subquery())
+        return int((self._connection.execute(query)).scalar_one())
+
+    def _count_of_all(self) -> int:
+        name = "all" if self._owner is None else f"of:{self._owner}"
+        query = select(catalogue_counts.c.shares).where(catalogue_counts.c.name == name)
+        total = (self._connection.execute(query)).scalar() or 0
+        # Those whose time is over are removed within seconds: there are few of them.
+        over = select(func.count()).select_from(catalogue).where(catalogue.c.expires_at <= self._now)
+        if self._owner is not None:
+            over = over.where(catalogue.c.owner == self._owner)
+        return int(total - (self._connection.execute(over)).scalar_one())
+
+
+_change = (
+    update(catalogue)
+    .where(catalogue.c.id == bindparam("share_id"))
+    .values({column: bindparam(column.name) for column in catalogue.c if column.name not in ("number", "id")})
+)
+
+
+def _count(counts: dict[str, int], owner: str | None, by: int) -> None:
+    for name in ("all",) if owner is None else ("all", f"of:{owner}"):
+        counts[name] = counts.get(name, 0) + by
+
+
+def _values(row: CatalogueRow, *, is_new: bool) -> _Values:
+    index, figures = row.index, row.figures
+    texts = (index.title, index.directory, index.id, index.session_id)
+    values: _Values = {
+        "generation": row.generation,
+        "session_id": index.session_id,
+        "owner": row.owner,
+        "title": index.title,
+        "directory": index.directory,
+        "message_count": index.message_count,
+        "part_count": index.part_count,
+        "diff_count": index.diff_count,
+        "model_count": index.model_count,
+        "sync_count": index.sync_count,
+        "created_order": -index.created_at,
+        "changed_order": -index.last_updated,
+        "revision": row.revision,
+        "expires_at": row.expires_at,
+        "is_private": int(row.is_private),
+        "has_password": int(row.has_password),
+        "project": row.project,
+        "words": _BETWEEN.join([_mark(row.owner), *(clean(each).casefold() for each in texts)]),
+        **msgspec.structs.asdict(figures),
+    }
+    if is_new:
+        # In the order of time, so that what is added last is added at the end of the index of words.
+        time = max(-(2**42), min(index.created_at, 2**42))
+        return {"id": index.id, "number": (time << 20) + secrets.randbits(20), **values}
+    return {"share_id": index.id, **values}
+
+
+def _row(row: Row[Any]) -> CatalogueRow:
+    index = SessionIndex(
+        row.id,
+        row.session_id,
+        row.title,
+        row.directory,
+        row.message_count,
+        row.part_count,
+        row.diff_count,
+        row.model_count,
+        -row.changed_order,
+        row.sync_count,
+        -row.created_order,
+    )
+    figures = Figures(
+        row.model, row.cost, row.tokens, row.files, row.additions, row.deletions, row.first_prompt
+    )
+    return CatalogueRow(
+        index,
+        row.generation,
+        row.owner,
+        row.revision,
+        row.expires_at,
+        bool(row.is_private),
+        bool(row.has_password),
+        figures,
+    )
+
+
+def _mark(owner: str | None) -> str:
+    """Return what stands for an owner in the words of a row: as long as a term of SQLite's index."""
+    name = b"" if owner is None else b"=" + owner.encode("utf-8", "surrogatepass")
+    number = int.from_bytes(blake2b(name, digest_size=5).digest())
+    return "".join(
+        chr(_MARKS + (number >> shift) % 2**_MARK_BITS) for shift in (0, _MARK_BITS, 2 * _MARK_BITS)
+    )
+
+
+def _fts5_match(wanted: str, owner: str | None) -> str:
+    phrases = [wanted] if owner is None else [_mark(owner), wanted]
+    return " AND ".join('"' + phrase.replace('"', '""') + '"' for phrase in phrases)

@@ -78,8 +78,8 @@ class ShareObserver(Protocol):
         """
         ...
 
-    def access_changed(self, log: WatchedShare, *, by_this_node: bool) -> None:
-        """Hear that the settings in the head of ``log`` are others, and whether this node wrote them."""
+    def access_changed(self, log: WatchedShare) -> None:
+        """Hear that the settings in the head of ``log`` are others."""
         ...
 
     def log_ended(self, log: WatchedShare) -> None:

@@ -7,6 +7,8 @@ from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.storage import StoreError
 
 __all__ = [
+    "listing_unavailable",
+    "search_too_long",
     "search_unavailable",
     "share_gone",
     "share_not_found",
@@ -61,8 +63,20 @@ def temporary_file_failed(cause: OSError | ValueError) -> ShareError:
     return ShareError(ErrorCode.STORAGE_UNAVAILABLE, "Storage unavailable", retry_after=_RETRY_AFTER)
 
 
-def search_unavailable(cause: DatabaseError | None = None) -> ShareError:
-    """Return the error for a search where there is no database, or it failed; log why."""
-    if cause is not None:
-        logger.warning("A search failed: %s", cause)
+def listing_unavailable(cause: DatabaseError) -> ShareError:
+    """Return the error for a listing whose database failed; log why."""
+    logger.warning("A listing failed: %s", cause)
+    message = "The list of shares is unavailable"
+    return ShareError(ErrorCode.STORAGE_UNAVAILABLE, message, retry_after=_RETRY_AFTER)
+
+
+def search_too_long() -> ShareError:
+    """Return the error for a query that takes too long, which it would the next time, too."""
+    message = "query: takes too long to look for: add a word, or a filter such as after:2026-11-01"
+    return ShareError(ErrorCode.INVALID_ARGUMENT, message)
+
+
+def search_unavailable(cause: DatabaseError) -> ShareError:
+    """Return the error for a search whose database failed; log why."""
+    logger.warning("A search failed: %s", cause)
     return ShareError(ErrorCode.STORAGE_UNAVAILABLE, "Search unavailable", retry_after=_RETRY_AFTER)

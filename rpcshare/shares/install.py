@@ -1,16 +1,13 @@
 """Putting a whole share into the store at once: upgraded, imported or restored, not grown by syncs."""
 
-from contextlib import suppress
-
 from rpcshare.shares import objects
 from rpcshare.shares.expiry import schedule
 from rpcshare.shares.journal import Journal
-from rpcshare.shares.objects import Head, IndexRow, LogSnapshot, SessionOwner
+from rpcshare.shares.objects import Head, LogSnapshot, SessionOwner
 from rpcshare.shares.share_identity import SecretKind
-from rpcshare.shares.state import ShareState
 from rpcshare.storage import ObjectStore, PreconditionFailedError
 
-__all__ = ["SessionTakenError", "install", "install_row"]
+__all__ = ["SessionTakenError", "install"]
 
 
 class SessionTakenError(Exception):
@@ -60,21 +57,7 @@ async def install(
         if await journal.live_head() is None:
             await journal.delete_snapshot(0)
             raise
-        return  # another node has installed the same
-    await install_row(store, share_id, head, snapshot)
-
-
-async def install_row(store: ObjectStore, share_id: str, head: Head, snapshot: LogSnapshot) -> None:
-    """Write what a listing tells of a share whose head is there, unless that is there, too."""
-    state = ShareState(share_id, head.session_id, head.created_at)
-    state.restore(snapshot.items, snapshot.sync_count, snapshot.last_updated, snapshot.removed)
-    row = IndexRow.of(head, state.index())
-    key = objects.index_key(share_id, head.generation)
-    with suppress(PreconditionFailedError):
-        await store.put(key, objects.encode_index(row), if_absent=True)
-    # Whoever has deleted the share meanwhile may have looked for its objects before this one was there.
-    if await Journal(store, share_id, head.generation).live_head() is None:
-        await store.delete([key])
+        # Unless it has gone, another node has installed the same.
 
 
 async def _claimed_session(store: ObjectStore, session_id: str, session: SessionOwner) -> SessionOwner:

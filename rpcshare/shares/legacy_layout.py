@@ -24,7 +24,7 @@ import msgspec
 from rpcshare import jsontext
 from rpcshare.errors import ShareError
 from rpcshare.shares import objects
-from rpcshare.shares.install import install, install_row
+from rpcshare.shares.install import install
 from rpcshare.shares.journal import Journal, Survey, read_head
 from rpcshare.shares.objects import Head, IndexRow, LogSnapshot, SessionOwner
 from rpcshare.shares.share_identity import SecretKind, is_session_id, secret_hash
@@ -177,8 +177,6 @@ async def upgrade(store: ObjectStore, share_id: str, older: LegacyShare) -> None
             raise
     elif found.head.deleted or found.head.generation != older.head.generation:
         raise PreconditionFailedError(f"there is another share {share_id}")
-    else:
-        await install_row(store, share_id, older.head, older.snapshot)
     if not older.faults:
         await store.delete([objects.aside_key(share_id)])
 

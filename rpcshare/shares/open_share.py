@@ -609,14 +609,14 @@ class OpenShare:
         if found is None:
             self._end(None)
             return False
-        self._set_head(found.head, found.etag, by_this_node=False)
+        self._set_head(found.head, found.etag)
         return True
 
-    def _set_head(self, head: Head, etag: str, *, by_this_node: bool) -> None:
+    def _set_head(self, head: Head, etag: str) -> None:
         is_changed = head.revision != self.head.revision
         self.head, self._head_etag = head, etag
         if is_changed:
-            self._node.observer.access_changed(self, by_this_node=by_this_node)
+            self._node.observer.access_changed(self)
 
     def _apply(self, entry_id: str, syncs: Iterable[LoggedSync], size: int, etag: str | None) -> None:
         """Take the next entry, which is durable, into the state; tell those who wait for it."""
@@ -713,7 +713,7 @@ class OpenShare:
                 head = change(self.head)
                 if head != self.head:
                     etag = await self._journal.replace_head(head, self._head_etag)
-                    self._set_head(head, etag, by_this_node=True)
+                    self._set_head(head, etag)
             except PreconditionFailedError:
                 await self._catch_up()
             else:

@@ -6,12 +6,19 @@ from typing import Self
 import msgspec
 
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.shares.catalogue_row import CatalogueRow
+from rpcshare.shares.search_words import clean
 from rpcshare.shares.state import SessionIndex
 
-__all__ = ["CURSOR_PATTERN", "Page", "Query"]
+__all__ = ["COUNTED", "CURSOR_PATTERN", "LIVE_FOR", "Filters", "Page", "Query", "RowPage"]
 
 _DEFAULT_LIMIT = 50
 _MAX_LIMIT = 200
+_MAX_TEXT = 1000
+COUNTED = 5000
+"""Of what is chosen by a filter, so many shares are counted, and no more."""
+LIVE_FOR = 60_000
+"""Milliseconds since the last sync of a share that is live."""
 
 CURSOR_PATTERN = r"(?P<order>-?[0-9]{1,16})\.(?P<share_id>[A-Za-z0-9_-]{1,288})"
 """What a cursor looks like. What it says is nobody's business but the server's."""
@@ -19,14 +26,49 @@ CURSOR_PATTERN = r"(?P<order>-?[0-9]{1,16})\.(?P<share_id>[A-Za-z0-9_-]{1,288})"
 _CURSOR = re.compile(CURSOR_PATTERN)
 
 
-class Page(msgspec.Struct, frozen=True):
+class Page(msgspec.Struct, frozen=True, omit_defaults=True):
     """Some shares of a listing, newest first."""
 
     sessions: list[SessionIndex]
     count: int
-    """How many shares the listing has in all."""
+    """How many shares the listing has in all; of one with a query, at most COUNTED are counted."""
     cursor: str | None
     """What to ask for the next page with; None if this is the last."""
+    indexing: bool = False
+    """Not all shares have been indexed yet, so there may be more."""
+
+
+class RowPage(msgspec.Struct, frozen=True):
+    """Some rows of the catalogue, as :class:`Page` has their indexes."""
+
+    rows: list[CatalogueRow]
+    count: int
+    has_more: bool
+    """In the direction that was asked for."""
+    by_change: bool
+    is_complete: bool = True
+
+    def public(self) -> Page:
+        """Return what callers are told."""
+        cursor = self.cursor_of(self.rows[-1]) if self.rows and self.has_more else None
+        return Page([row.index for row in self.rows], self.count, cursor, not self.is_complete)
+
+    def cursor_of(self, row: CatalogueRow) -> str:
+        """Return the cursor for what comes behind, or before, a row."""
+        order, share_id = place_of(row, by_change=self.by_change)
+        return f"{order}.{share_id}"
+
+
+class Filters(msgspec.Struct, frozen=True):
+    """Which shares a listing shows, besides whose."""
+
+    project: str = ""
+    """The last name in the directory; empty: any."""
+    is_live: bool = False
+    is_private: bool = False
+    since: int | None = None
+    """Milliseconds since the epoch, of the time that the listing is in the order of."""
+    until: int | None = None
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -41,6 +83,9 @@ class Query(msgspec.Struct, frozen=True):
     """What a title, directory, id or session ID must contain, case-folded."""
     by_change: bool = False
     """Whether those come first that changed last, and not those that were made last."""
+    is_backwards: bool = False
+    """Whether those before ``after`` are asked for."""
+    filters: Filters = Filters()
 
     @classmethod
     def parse(
@@ -51,6 +96,8 @@ class Query(msgspec.Struct, frozen=True):
         query: object,
         *,
         by_change: bool = False,
+        is_backwards: bool = False,
+        filters: Filters | None = None,
     ) -> Self:
         """Return the query that a caller's arguments make, each of which may be None.
 
@@ -63,16 +110,34 @@ class Query(msgspec.Struct, frozen=True):
             raise _invalid(f"limit: must be a whole number from 1 to {_MAX_LIMIT}")
         if query is not None and not isinstance(query, str):
             raise _invalid("query: must be a string")
+        if query is not None and len(query) > _MAX_TEXT:
+            raise _invalid(f"query: must be at most {_MAX_TEXT} characters")
         if cursor is not None and not isinstance(cursor, str):
             raise _invalid("cursor: must be a string")
         after = _place(cursor) if cursor is not None else None
-        return cls(owners, after, limit, (query or "").casefold(), by_change)
+        text = clean(query or "").casefold()
+        return cls(owners, after, limit, text, by_change, is_backwards, filters or Filters())
 
-    @staticmethod
-    def cursor_behind(place: tuple[int, str]) -> str:
-        """Return the cursor for what comes behind ``place``."""
-        order, share_id = place
-        return f"{order}.{share_id}"
+    def takes(self, row: CatalogueRow, now: int) -> bool:
+        """Whether the listing has this row, on whatever page."""
+        index, filters = row.index, self.filters
+        at = index.last_updated if self.by_change else index.created_at
+        texts = (index.title, index.directory, index.id, index.session_id)
+        return (
+            (self.owners is None or row.owner in self.owners)
+            and (row.expires_at is None or now < row.expires_at)
+            and (not filters.project or filters.project == row.project)
+            and (not filters.is_live or index.last_updated > now - LIVE_FOR)
+            and (not filters.is_private or row.is_private)
+            and (filters.since is None or at >= filters.since)
+            and (filters.until is None or at < filters.until)
+            and (not self.text or any(self.text in text.casefold() for text in texts))
+        )
+
+
+def place_of(row: CatalogueRow, *, by_change: bool) -> tuple[int, str]:
+    """Return the place of a row in the order of a listing."""
+    return -(row.index.last_updated if by_change else row.index.created_at), row.index.id
 
 
 def _place(cursor: str) -> tuple[int, str]:

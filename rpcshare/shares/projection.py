@@ -15,12 +15,15 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from rpcshare.database import DatabaseError
+from rpcshare.shares.catalogue_row import CatalogueRow
+from rpcshare.shares.catalogue_writer import CatalogueWriter
 from rpcshare.shares.context import WatchedShare
+from rpcshare.shares.pending_items import PendingItems
 from rpcshare.shares.reindexing import COMPLETE, in_groups, share_places
 from rpcshare.shares.search_texts import Items, reverted_to, texts_of
 from rpcshare.shares.share_indexing import ReadShare, indexed_share, put_whole, read_share
@@ -36,33 +39,14 @@ logger = logging.getLogger(__name__)
 
 _SWEEP = "sweep"
 _TICK = 0.25  # seconds between looks at what is to be indexed
-_RESTS_AFTER = 0.3  # seconds: what has not changed for so long
-_WAITS_AT_MOST = 5.0  # seconds, for an item that never rests
-_AT_ONCE = 1000  # items of a share
-_MAX_ITEMS = 20_000  # that are remembered of a share; of more, all are looked at
 _MAX_SHARES = 10_000  # that are remembered; of more, all are compared
 _ATTEMPTS = 3  # at a share that other processes index, too
 _LEASE = 60_000  # ms
 _RETRY_AT_FIRST, _RETRY_AT_LAST = 1.0, 30.0  # seconds
 _SWEEP_SHARE = 20  # of the time, at least so many times as long as it takes passes without a comparison
 _KNOWN_DIFFS = 1000  # shares
-
-
-class _Touched(NamedTuple):
-    entry: int
-    """The first that has changed it."""
-    first_at: float
-    last_at: float
-
-
-class _Pending:
-    """What of a share is to be indexed."""
-
-    __slots__ = ("base", "items")
-
-    def __init__(self, base: int, items: dict[tuple[Kind, bytes], _Touched] | None) -> None:
-        self.base = base  # the entry of which all must be in the index
-        self.items = items  # None: all
+_LOOKS_EVERY = 0.2  # seconds between two looks whether the database is still the same file
+_UNKNOWN = -1  # in the place of an entry: the share is to be read from the store
 
 
 class Projection:
@@ -76,6 +60,10 @@ class Projection:
         *,
         find_open: Callable[[str], WatchedShare | None] = lambda _share_id: None,
         compare_every: float = 300.0,
+        compares_first: bool = False,
+        patience: float = 1.0,
+        is_lazy: bool = False,
+        on_written: Callable[[list[str]], None] = lambda _share_ids: None,
     ) -> None:
         """Index the shares of ``store``.
 
@@ -85,6 +73,10 @@ class Projection:
             opened: opens the index, when it is needed for the first time; may raise DatabaseError.
             find_open: returns a share that is in memory.
             compare_every: seconds between comparisons of the store with the index.
+            compares_first: whether that is done for each listing, too.
+            patience: seconds for which a listing waits where not all is indexed.
+            is_lazy: whether nothing is indexed before somebody lists, or searches.
+            on_written: hears of ids whose rows have been written.
         """
         self._store = store
         self._clock = clock
@@ -94,7 +86,7 @@ class Projection:
         self._index: SearchIndex | None = None
         self._opening = asyncio.Lock()
         self._holder = secrets.token_hex(8)
-        self._pending: dict[str, _Pending] = {}
+        self._pending: dict[str, PendingItems] = {}
         self._diffs: OrderedDict[str, tuple[str, int]] = OrderedDict()  # generation, and how many are indexed
         self._is_news = asyncio.Event()
         self._compare_at = 0.0
@@ -102,59 +94,80 @@ class Projection:
         self._is_away = False
         self._working = 0  # pieces of work under way
         self._is_closed = False
+        self._looked_at = 0.0
+        self._is_wanted = not is_lazy
+        self._compares_first = compares_first
+        self._patience = patience
+        self._is_due = False  # a comparison, whenever the last one was
+        self._comparison: asyncio.Future[None] | None = None  # the next, where somebody waits for it
+        self._under_way: asyncio.Future[None] | None = None
+        self._retry = asyncio.Event()
+        self._complete: SearchIndex | None = None  # the one of which that is known
+        self.rows = CatalogueWriter(self.index, on_written, self._touch_all)
+        """Of the catalogue, those that the database may not have yet."""
 
     # What is heard of
 
     def changed(self, share: WatchedShare, items: Iterable[Item] | None, *, by_this_node: bool) -> None:
         """Hear that an entry with ``items`` has been added to an open share; None: any may have changed."""
+        if not self._is_wanted:
+            return
+        if not self._is_away:
+            self.rows.changed(share)
         pending = self._pending.get(share.share_id)
         if pending is None:
             if not by_this_node and items is not None:
                 return  # who has written it indexes it
             if len(self._pending) >= _MAX_SHARES:
                 self._pending.clear()
-                self._compare_at = 0.0
+                self._is_due = True
             entry = share.entry
-            pending = self._pending[share.share_id] = _Pending(entry - 1, {} if items is not None else None)
+            pending = self._pending[share.share_id] = PendingItems(
+                entry - 1, {} if items is not None else None
+            )
             self.start()
-        if items is None:
+        if items is None or self._is_away:  # for how long, nobody knows: the whole share is looked at then
             pending.items = None
-        elif pending.items is not None:
-            self._remember(pending, share.entry, items)
-
-    def _remember(self, pending: _Pending, entry: int, items: Iterable[Item]) -> None:
-        known, now = pending.items, monotonic()
-        if known is None:
-            return
-        if self._is_away:  # for how long, nobody knows: the share is looked at as a whole then
-            pending.items = None
-            return
-        for item in items:
-            if item.kind is Kind.MODEL:
-                continue
-            values = item.values if item.kind in (Kind.MESSAGE, Kind.PART) else item.values[:1]
-            if len(known) + len(values) > _MAX_ITEMS:
-                # Hundreds of thousands in one sync would take their time here, before it is answered.
-                pending.items = None
-                return
-            for key, _ in values:
-                before = known.get((item.kind, key))
-                first = (entry, now) if before is None else before[:2]
-                known[item.kind, key] = _Touched(*first, now)
+        else:
+            pending.take(share.entry, items)
 
     def settings_changed(self, share: WatchedShare) -> None:
         """Hear that the head of an open share is another."""
+        if not self._is_wanted:
+            return
+        if self._is_away:
+            self.touch(share.share_id)
+            return
+        self.rows.changed(share)
         if share.share_id not in self._pending:
-            self._pending[share.share_id] = _Pending(share.entry, {})
+            self._pending[share.share_id] = PendingItems(share.entry, {})
         self.start()
 
-    def touch(self, share_id: str) -> None:
-        """Hear that a share may be another than the index knows, or gone."""
-        self._pending[share_id] = _Pending(0, None)
-        self.start()
+    def ended(self, share_id: str) -> None:
+        """Hear that a share is deleted."""
+        if self._is_wanted:
+            self.rows.gone(share_id)
+            self.touch(share_id)
+
+    def touch(self, share_id: str, *, by_others: bool = False) -> None:
+        """Hear that a share may be another than the index knows, or gone: by others, than this node knows."""
+        if self._is_wanted:
+            self._pending[share_id] = PendingItems(_UNKNOWN if by_others else 0, None)
+            self.start()
+
+    def compare_soon(self) -> None:
+        """Hear that any share may be another than the index knows."""
+        self._is_due = True
+        if self._is_wanted:
+            self.start()
+
+    def _touch_all(self, share_ids: list[str]) -> None:
+        for share_id in share_ids:
+            self.touch(share_id)
 
     def start(self) -> None:
         """Begin, in the background, unless that has been done."""
+        self._is_wanted = True
         self._is_news.set()
         if self._worker is None and not self._is_closed:
             self._worker = asyncio.get_running_loop().create_task(self._run())
@@ -165,9 +178,13 @@ class Projection:
         if self._worker is not None:
             self._worker.cancel()
             await asyncio.wait([self._worker])
+        if self._comparison is not None and not self._comparison.done():
+            self._comparison.cancel()
+        await self.rows.close()
         with suppress(DatabaseError, StoreError, TimeoutError):
             async with asyncio.timeout(2):
                 if self._index is not None and not self._is_away:
+                    await self.rows.write()
                     await self._index_pending(is_last=True)
         if self._index is not None:
             await self._index.database.close()
@@ -175,19 +192,61 @@ class Projection:
     async def index(self) -> "SearchIndex":
         """Return the index, opened if it is not. Raises DatabaseError."""
         async with self._opening:
-            if self._index is not None and await self._index.database.is_replaced():
+            if self._index is not None and await self._is_replaced(self._index):
                 await self._index.database.close()
                 self._index = None
                 self._diffs.clear()
-                self._compare_at = 0.0
+                self._is_due = True
                 logger.warning("The file of the database is another one, or gone: it is opened again")
             if self._index is None:
                 self._index = await self._open_index()
             return self._index
 
+    async def _is_replaced(self, index: "SearchIndex") -> bool:
+        now = monotonic()
+        if now < self._looked_at + _LOOKS_EVERY:
+            return False
+        self._looked_at = now
+        return await index.database.is_replaced()
+
     async def is_complete(self) -> bool:
         """Whether all shares have been indexed once. Raises DatabaseError."""
-        return bool(await (await self.index()).progress_of(COMPLETE))
+        index = await self.index()
+        if self._complete is not index:
+            if not await index.progress_of(COMPLETE):
+                return False
+            self._complete = index
+        return True
+
+    async def caught_up(self) -> bool:
+        """Wait a little where the database is known to be behind; return whether it is not, any longer.
+
+        Raises:
+            DatabaseError: it failed.
+            StoreError: the store did.
+        """
+        is_behind = self._is_away or self._compares_first
+        comparison = self._next_comparison()
+        self.start()
+        if not is_behind:
+            if await self.is_complete():
+                return True
+            comparison = self._under_way or comparison
+        if comparison is not self._under_way:
+            self.compare_soon()
+            self._retry.set()
+        done, _ = await asyncio.wait([comparison], timeout=self._patience)
+        if not done or comparison.cancelled():
+            return False
+        comparison.result()
+        return True
+
+    def _next_comparison(self) -> asyncio.Future[None]:
+        """Return what is done when the next comparison of the store with the index is."""
+        if self._comparison is None or self._comparison.done():
+            self._comparison = asyncio.get_running_loop().create_future()
+            self._comparison.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return self._comparison
 
     # What is done
 
@@ -196,18 +255,16 @@ class Projection:
         while True:
             try:
                 await self._index_pending()
-                if monotonic() >= self._compare_at:
-                    self._working += 1
-                    try:
-                        await self._compare_all()
-                    finally:
-                        self._working -= 1
+                if self._is_due or monotonic() >= self._compare_at:
+                    await self._compare()
             except (DatabaseError, StoreError) as exc:
                 if not self._is_away:
                     logger.warning("Search does not hear of what is shared, until this is mended: %s", exc)
-                self._is_away = True
-                self._compare_at = 0.0
-                await asyncio.sleep(retry)
+                self._is_away = self._is_due = True
+                self._retry.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(retry):
+                        await self._retry.wait()
                 retry = min(2 * retry, _RETRY_AT_LAST)
                 continue
             if self._is_away:
@@ -215,6 +272,7 @@ class Projection:
             self._is_away, retry = False, _RETRY_AT_FIRST
             if self._pending:
                 await asyncio.sleep(_TICK)
+            if self._pending or self._is_due:
                 continue
             self._is_news.clear()
             with suppress(TimeoutError):
@@ -225,7 +283,8 @@ class Projection:
     @property
     def is_up_to_date(self) -> bool:
         """Whether all that has been heard of is indexed, and the store has been compared with that."""
-        return not (self._pending or self._working or self._is_away) and self._compare_at > 0
+        is_idle = self.rows.is_done and not (self._pending or self._working or self._is_away)
+        return is_idle and self._compare_at > 0 and not self._is_due
 
     async def _index_pending(self, *, is_last: bool = False) -> None:
         self._working += 1
@@ -245,39 +304,44 @@ class Projection:
                 # One share that cannot be read must not keep the others from being found.
                 logger.warning("Share %s is not indexed: %s", share_id, exc)
             except BaseException:
-                self._pending[share_id] = _Pending(0, None)
+                self._pending[share_id] = PendingItems(0, None)
                 raise
             else:
                 if left is not None:
                     self._put_back(share_id, left)
 
-    def _put_back(self, share_id: str, left: _Pending) -> None:
-        newer = self._pending.get(share_id)
-        if newer is not None and newer.items is not None and left.items is not None:
-            left.items = {
-                key: touched if (old := left.items.get(key)) is None else _Touched(*old[:2], touched.last_at)
-                for key, touched in (left.items | newer.items).items()
-            }
-        if newer is None or newer.items is not None:
-            self._pending[share_id] = left
+    def _put_back(self, share_id: str, left: PendingItems) -> None:
+        if (newer := self._pending.get(share_id)) is not None:
+            left.add_newer(newer)
+        self._pending[share_id] = left
 
-    async def _index_share(self, share_id: str, pending: _Pending, *, is_last: bool) -> _Pending | None:
+    async def _index_share(
+        self, share_id: str, pending: PendingItems, *, is_last: bool
+    ) -> PendingItems | None:
         """Index what has changed; return what has yet to rest."""
-        share = self._find_open(share_id)
+        share = self._find_open(share_id) if pending.base != _UNKNOWN else None
         if pending.items is None or share is None or share.is_ended or share.head_etag is None:
             await self._index_whole(share_id, share)
             return None
-        resting, restless = _parted(pending.items, is_last=is_last)
+        resting, restless = pending.resting(is_last=is_last)
         if not resting and restless:
             return pending
         base = min((touched.entry for touched in restless.values()), default=share.entry + 1) - 1
-        if not await self._index_some(share, list(resting), pending.base, base):
+        row, counted = await self.rows.row(share)
+        # What is counted at length is counted now and then: until that is done, the share is not indexed.
+        base = min(base, max(counted, pending.base))
+        if not await self._index_some(share, resting, pending.base, base, row):
             await self._index_whole(share_id, share)
             return None
-        return _Pending(base, restless) if restless else None
+        return PendingItems(base, restless) if restless or base < share.entry else None
 
     async def _index_some(
-        self, share: WatchedShare, keys: list[tuple[Kind, bytes]], since: int, until: int
+        self,
+        share: WatchedShare,
+        keys: list[tuple[Kind, bytes]],
+        since: int,
+        until: int,
+        listed: CatalogueRow,
     ) -> bool:
         items = Items.of(share.state, keys)
         names = [_item_name(kind, key) for kind, key in keys]
@@ -290,7 +354,8 @@ class Projection:
         row = indexed_share(share.head, share.head_etag or "", share.share_id, share.state, until)
         reverted = reverted_to(share.state.content.session)
         index = await self.index()
-        is_done = await index.put(row, texts_of(items, reverted), changed=names, since=since)
+        found = texts_of(items, reverted)
+        is_done = await index.put(row, found, changed=names, since=since, row=listed)
         if is_done and items.diffs:
             self._note_diffs(share.share_id, row.generation, items.first_diff + len(items.diffs))
         return is_done
@@ -322,6 +387,24 @@ class Projection:
         if len(self._diffs) > _KNOWN_DIFFS:
             self._diffs.popitem(last=False)
 
+    async def _compare(self) -> None:
+        waiting = self._under_way = self._next_comparison()
+        self._comparison, self._is_due = None, False
+        self._working += 1
+        try:
+            await self._compare_all()
+        except (DatabaseError, StoreError) as exc:
+            waiting.set_exception(exc)
+            raise
+        except BaseException:
+            waiting.cancel()
+            raise
+        else:
+            waiting.set_result(None)
+        finally:
+            self._under_way = None
+            self._working -= 1
+
     async def _compare_all(self) -> None:
         """Index each share of which the store has another state than the index, and no node tells of it."""
         began_at = monotonic()
@@ -338,7 +421,10 @@ class Projection:
                 if place.share_id in self._pending or place.is_of(known.get(place.share_id)):
                     continue
                 try:
-                    await self._index_whole(place.share_id, self._find_open(place.share_id))
+                    share = self._find_open(place.share_id)
+                    if share is not None and not place.is_at(share):
+                        share = None  # others have written it
+                    await self._index_whole(place.share_id, share)
                 except StoreError as exc:
                     logger.warning("Share %s is not indexed: %s", place.share_id, exc)
                 if self._pending:
@@ -347,19 +433,6 @@ class Projection:
             await index.note_progress(COMPLETE, "yes")
         await index.release(_SWEEP, self._holder)
         self._compare_at = monotonic() + max(self._compare_every, _SWEEP_SHARE * (monotonic() - began_at))
-
-
-def _parted(
-    items: dict[tuple[Kind, bytes], _Touched], *, is_last: bool
-) -> tuple[dict[tuple[Kind, bytes], _Touched], dict[tuple[Kind, bytes], _Touched]]:
-    """Return the items that rest, at most so many as are indexed at once, and the others."""
-    now = monotonic()
-    resting: dict[tuple[Kind, bytes], _Touched] = {}
-    restless: dict[tuple[Kind, bytes], _Touched] = {}
-    for key, touched in items.items():
-        rests = is_last or now - touched.last_at >= _RESTS_AFTER or now - touched.first_at >= _WAITS_AT_MOST
-        (resting if rests and (is_last or len(resting) < _AT_ONCE) else restless)[key] = touched
-    return resting, restless
 
 
 def _item_name(kind: Kind, key: bytes) -> str:

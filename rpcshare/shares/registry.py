@@ -13,29 +13,36 @@ import msgspec
 
 from rpcshare.auth.caller import Caller
 from rpcshare.broadcast import Broadcaster, BroadcastError
-from rpcshare.database import DatabaseError
+from rpcshare.database import DatabaseError, QueryTooLongError
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.shares import objects
 from rpcshare.shares.access_settings import AccessChange
 from rpcshare.shares.activity import Activity
 from rpcshare.shares.adoption import adopted
-from rpcshare.shares.catalogue import Catalogue
+from rpcshare.shares.catalogue_news import CatalogueNews
 from rpcshare.shares.context import LogSettings, NodeContext, WatchedShare
 from rpcshare.shares.create import Claim
 from rpcshare.shares.delayed_deletes import DelayedDeletes
 from rpcshare.shares.expiry import Expiry, schedule
-from rpcshare.shares.failures import search_unavailable, share_gone, share_not_found, storage_unavailable
+from rpcshare.shares.failures import (
+    listing_unavailable,
+    search_too_long,
+    search_unavailable,
+    share_gone,
+    share_not_found,
+    storage_unavailable,
+)
 from rpcshare.shares.journal import read_head
 from rpcshare.shares.known_heads import KnownHeads
 from rpcshare.shares.legacy_layout import read_legacy
 from rpcshare.shares.objects import Head
 from rpcshare.shares.open_share import OpenShare
 from rpcshare.shares.outline import Transcript
-from rpcshare.shares.page import Page, Query
+from rpcshare.shares.page import Query, RowPage
 from rpcshare.shares.projection import Projection
 from rpcshare.shares.refusals import Refusal, Refusals
-from rpcshare.shares.search import Hit, SearchPage, SearchSettings
+from rpcshare.shares.search import Hit, SearchPage, SearchSettings, temporary_index
 from rpcshare.shares.search_query import SearchQuery
+from rpcshare.shares.search_turns import SearchTurns
 from rpcshare.shares.share_cache import ShareCache
 from rpcshare.shares.share_identity import ShareCredentials, is_share_id
 from rpcshare.shares.subscriptions import Subscription
@@ -45,6 +52,7 @@ from rpcshare.storage import MeasuredStore, ObjectStore, StoreError, StoreUsage
 __all__ = ["ShareRegistry"]
 
 _HEADS_AT_ONCE = 16
+_PATIENCE, _PATIENCE_AT_FIRST = 1.0, 60.0  # seconds that a listing waits for what is not indexed yet
 _POLL_EVERY = 1.5  # seconds: a lost message costs an event no more than two
 
 
@@ -82,7 +90,7 @@ class ShareRegistry:
             activity: counts syncs, and failures of the store.
             refusal: why a subscriber may not read a share of an id any longer, now that its head is this.
             on_expired: hears the id of each share that is removed because its time is over.
-            search: the index to keep up to date; None: there is none.
+            search: the index to keep up to date; None: one that ends with the service.
         """
         self._store = store
         self._broadcaster = broadcaster
@@ -95,22 +103,29 @@ class ShareRegistry:
         self._node = NodeContext(
             store, broadcaster, self._delayed_deletes, settings, clock, observer=self, is_shared=is_shared
         )
-        self._catalogue = Catalogue(store, is_shared=is_shared, clock=clock)
         self.refusals = Refusals(store, is_shared=is_shared, clock=clock)
         """Syncs that were not taken."""
         self._expiry = Expiry(store, clock, self._remove_if_expired)
         self.open_shares = ShareCache(self._load, memory_budget)
         """Those that are in memory."""
         self._heads = KnownHeads(store, self.open_shares.find)
-        self._projection: Projection | None = None
-        if search is not None:
-            self._projection = Projection(
-                store,
-                clock,
-                search.opened,
-                find_open=self.open_shares.find,
-                compare_every=search.compare_every,
-            )
+        # Without a database, one is made for as long as the service is there, if anybody lists or searches.
+        self._search = search or temporary_index()
+        self._projection = Projection(
+            store,
+            clock,
+            self._search.opened,
+            find_open=self.open_shares.find,
+            compare_every=self._search.compare_every,
+            compares_first=is_shared and self._search.is_temporary,
+            patience=_PATIENCE if search is not None else _PATIENCE_AT_FIRST,
+            is_lazy=self._search.is_temporary,
+            on_written=self._tell_of_rows,
+        )
+        self._news: CatalogueNews | None = None
+        if self._search.is_of_node:
+            self._news = CatalogueNews(broadcaster, self._projection)
+        self._search_turns = SearchTurns()
         self._poller: asyncio.Task[None] | None = None
         self._is_closed = False
 
@@ -155,9 +170,7 @@ class ShareRegistry:
                 if made.is_adopted and not await self.adopt(share, caller):
                     raise share_not_found()  # that belongs to nobody: another has adopted it meanwhile
                 if head is not None:
-                    await self._catalogue.add(share)
-                    if self._projection is not None:
-                        self._projection.changed(share, None, by_this_node=True)
+                    self._projection.changed(share, None, by_this_node=True)
                     if head.head.expires_at is not None:
                         self._expiry.start()
                 yield share, made.credentials, head is not None
@@ -234,28 +247,15 @@ class ShareRegistry:
     async def _load(self, share_id: str) -> OpenShare:
         if self._is_closed:
             raise storage_unavailable()
-        listed = self._catalogue.generation_of(share_id)
         found = await read_head(self._store, share_id)
         if found is None:
             older = await read_legacy(self._store, share_id)
             if older is not None:
                 return await OpenShare.open_legacy(self._node, share_id, older)
             found = await read_head(self._store, share_id)  # it may just have been upgraded
-        live = found if found is not None and not found.head.deleted else None
-        is_dead = live is None or live.head.generation != listed
-        if is_dead and listed is not None and listed != objects.OLDER:
-            # A head is written before its row: so one that was listed before is dead by now.
-            await self._catalogue.forget(share_id, listed)
-        if live is None:
+        if found is None or found.head.deleted:
             raise share_gone() if found is not None and found.head.expired else share_not_found()
-        share = await OpenShare.open(self._node, share_id, live)
-        try:
-            if not share.is_ended:
-                await self._catalogue.repair(share)
-        except BaseException:
-            share.detach()  # nobody will close it
-            raise
-        return share
+        return await OpenShare.open(self._node, share_id, found)
 
     # What is done with an open share
 
@@ -333,20 +333,30 @@ class ShareRegistry:
 
     # All shares
 
-    async def page(self, query: Query) -> Page:
-        """Return what a listing shows."""
-        with self._storing():
-            return await self._catalogue.page(query)
+    async def page(self, query: Query) -> RowPage:
+        """Return what a listing shows: this node's syncs at once, those of others within a second."""
+        try:
+            with self._storing():
+                is_complete = await self._projection.caught_up()
+            unwritten = await self._projection.rows.unwritten()
+            index = await self._projection.index()
+            page = await index.catalogue.page(query, self._clock(), unwritten)
+        except QueryTooLongError as exc:
+            raise search_too_long() from exc
+        except DatabaseError as exc:
+            raise listing_unavailable(exc) from exc
+        return msgspec.structs.replace(page, is_complete=is_complete)
 
     async def search(self, query: SearchQuery, owners: tuple[str, ...] | None) -> SearchPage:
         """Return what :meth:`ShareService.search` does, of the shares of ``owners``; None: of all."""
-        if self._projection is None:
-            raise search_unavailable()
-        self._projection.start()
         try:
+            with self._storing():
+                is_complete = await self._projection.caught_up()
             index = await self._projection.index()
-            found, has_more = await index.search(query, owners, self._clock())
-            is_complete = await self._projection.is_complete()
+            async with self._search_turns.turn(owners):
+                found, has_more = await index.search(query, owners, self._clock())
+        except QueryTooLongError as exc:
+            raise search_too_long() from exc
         except DatabaseError as exc:
             raise search_unavailable(exc) from exc
         with self._storing():
@@ -378,7 +388,7 @@ class ShareRegistry:
                 head = found.head if found is not None else await self._older_head(share_id)
                 if head is not None and self._is_found(head, generations[share_id], owners):
                     live.add(share_id)
-                elif self._projection is not None:
+                else:
                     self._projection.touch(share_id)
         return live
 
@@ -392,9 +402,8 @@ class ShareRegistry:
         return is_live and is_listed and not self._has_expired(head)
 
     def start_search(self) -> None:
-        """Begin to compare the search index with the store, in the background."""
-        if self._projection is not None:
-            self._projection.start()
+        """Begin to compare catalogue and search index with the store, in the background."""
+        self._projection.start()
 
     def start_expiry(self) -> None:
         """Begin to remove shares whose time is over, in the background."""
@@ -431,33 +440,32 @@ class ShareRegistry:
             await asyncio.wait([self._poller])
         await self._expiry.close()
         await self.open_shares.close()
-        await self._catalogue.close()
-        if self._projection is not None:
-            await self._projection.close()
+        if self._news is not None:
+            self._news.close()
+        await self._projection.close()
+        self._search.close()
         await self._delayed_deletes.close()
 
     # Open shares, as they tell of themselves (ShareObserver)
 
     def log_changed(self, share: WatchedShare, items: Iterable[Item] | None, *, by_this_node: bool) -> None:
         """Keep listing, search and memory budget up to date."""
-        self._catalogue.update(share, is_written_here=by_this_node)
-        if self._projection is not None:
-            self._projection.changed(share, items, by_this_node=by_this_node)
+        self._projection.changed(share, items, by_this_node=by_this_node)
         self.open_shares.resized(share)
 
-    def access_changed(self, share: WatchedShare, *, by_this_node: bool) -> None:
+    def access_changed(self, share: WatchedShare) -> None:
         """End the subscriptions of those who may not read a share any longer."""
-        self._catalogue.update(share, is_written_here=by_this_node)
-        if self._projection is not None:
-            self._projection.settings_changed(share)
+        self._projection.settings_changed(share)
         share.review_subscriptions(lambda reader: self._refusal(reader, share.share_id, share.head))
 
     def log_ended(self, share: WatchedShare) -> None:
         """Let go of a share that is deleted."""
-        self._catalogue.remove(share.share_id, share.head.generation)
-        if self._projection is not None:
-            self._projection.touch(share.share_id)
+        self._projection.ended(share.share_id)
         self.open_shares.discard(share)
+
+    def _tell_of_rows(self, share_ids: list[str]) -> None:
+        if self._news is not None:
+            self._news.tell(share_ids)
 
     # The end of shares
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
+from rpcshare.shares.context import WatchedShare
 from rpcshare.shares.share_identity import is_share_id
 from rpcshare.shares.share_indexing import put_whole, read_share
 from rpcshare.storage import ObjectStore, StoreError
@@ -102,6 +103,11 @@ class SharePlace:
             self.head_etag = etag
         elif len(parts) == 5:
             self._entries[parts[2]] = max(self._entries.get(parts[2], 0), int(parts[4]))
+
+    def is_at(self, share: WatchedShare) -> bool:
+        """Whether an open share is in this state."""
+        is_last = share.entry == self._entries.get(share.head.generation, share.entry)
+        return not share.is_ended and share.head_etag == self.head_etag and is_last
 
     def is_of(self, known: "IndexedShare | None") -> bool:
         """Whether the index knows this state."""

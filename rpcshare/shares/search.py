@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,7 +14,7 @@ from rpcshare.database import DatabaseError, DatabaseLocation
 if TYPE_CHECKING:
     from rpcshare.shares.search_index import SearchIndex
 
-__all__ = ["Hit", "SearchPage", "SearchSettings", "open_index"]
+__all__ = ["Hit", "SearchPage", "SearchSettings", "open_index", "temporary_index"]
 
 
 class Hit(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +53,27 @@ class SearchSettings(msgspec.Struct, frozen=True):
     """Opens the index, which is closed with the service; may raise DatabaseError."""
     compare_every: float = 300.0
     """Seconds between comparisons of the index with the store, for what no node has told of."""
+    is_of_node: bool = False
+    """Whether other nodes have a database of their own: then nodes tell each other what has changed."""
+    is_temporary: bool = False
+    """Whether the database is of this service alone, and filled when somebody lists or searches."""
+    close: Callable[[], None] = lambda: None
+    """Called when the index is closed."""
+
+
+def temporary_index() -> SearchSettings:
+    """Return settings for an index in a folder of its own, which is removed when it is closed."""
+    folders: list[TemporaryDirectory[str]] = []
+
+    async def opened() -> "SearchIndex":
+        folders.append(TemporaryDirectory(prefix="rpcshare-"))
+        return await open_index(DatabaseLocation("", Path(folders[-1].name, "database.sqlite3")))
+
+    def close() -> None:
+        while folders:
+            folders.pop().cleanup()
+
+    return SearchSettings(opened, is_temporary=True, close=close)
 
 
 async def open_index(location: DatabaseLocation) -> "SearchIndex":

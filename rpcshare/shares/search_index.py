@@ -17,6 +17,8 @@ import msgspec
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Connection,
+    Row,
     Select,
     Text,
     and_,
@@ -39,6 +41,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rpcshare.database.engine import Database
 from rpcshare.database.tables import leases, progress, shares, text_index, texts
+from rpcshare.shares.catalogue import Catalogue
+from rpcshare.shares.catalogue_row import CatalogueRow
 from rpcshare.shares.search_query import MAX_HITS, SearchQuery, Term
 from rpcshare.shares.search_texts import SearchableText
 from rpcshare.shares.search_words import folded_words, joined, separated
@@ -48,6 +52,7 @@ __all__ = ["Found", "IndexedShare", "SearchIndex"]
 _LOCKS = 0x72706373  # "rpcs": tells them from other advisory locks of PostgreSQL
 _AT_ONCE = 200  # rows of a statement
 _AGE_HALVES_IN = 90 * 86_400_000.0  # ms
+_LONGEST_SEARCH = 5.0  # seconds
 _SNIPPET = 200  # characters
 _BEFORE_MATCH = 60
 _LONGEST_WORD = 500  # bytes; PostgreSQL takes 2046
@@ -87,6 +92,7 @@ class SearchIndex:
     def __init__(self, database: Database) -> None:
         """Use ``database``, which is not closed."""
         self.database = database
+        self.catalogue = Catalogue(database)
         self._is_sqlite = database.is_sqlite
 
     # What is indexed
@@ -117,6 +123,7 @@ class SearchIndex:
         expected: IndexedShare | None = None,
         changed: Collection[str] | None = None,
         since: int = 0,
+        row: CatalogueRow | None = None,
     ) -> bool:
         """Write what is known of a share, and its texts; return False if that does not fit what is there.
 
@@ -127,6 +134,7 @@ class SearchIndex:
             expected: what the index must know before, where all are given: another process may be quicker.
             changed: these items, of which some may have no text any longer; None: all.
             since: the index must know the share up to this entry where only some items are given.
+            row: what the catalogue is to have of the share; that of a deleted share is removed.
         """
         async with self.database.writing() as connection:
             await self._lock(connection, share.id)
@@ -152,6 +160,10 @@ class SearchIndex:
                 await connection.execute(insert(shares), values)
             elif before != share:
                 await connection.execute(update(shares).where(shares.c.id == share.id), values)
+            if share.is_deleted:
+                await self.catalogue.remove_in(connection, share.id)
+            elif row is not None:
+                await self.catalogue.put_in(connection, [row])
             await self._add_texts(connection, share, found)
             return True
 
@@ -234,6 +246,7 @@ class SearchIndex:
             await self._lock(connection, share_id)
             await self._remove_texts(connection, share_id, None)
             await connection.execute(delete(shares).where(shares.c.id == share_id))
+            await self.catalogue.remove_in(connection, share_id)
 
     # Finding
 
@@ -248,16 +261,19 @@ class SearchIndex:
             now: milliseconds since the epoch: what has expired is not found.
         """
         words = None if owners is None else [_owner_word(owner) for owner in owners]
-        async with self.database.reading() as connection:
-            match = _fts5_match(query, words) if self._is_sqlite else _tsquery(query, words)
-            statement = self._statement(query, now)
-            rows = (await connection.execute(statement, {"match": match})).all()
-            ranked = sorted(rows, key=lambda row: (-_rank(float(row.score), now - row.time), -row.id))
-            shown = ranked[query.start : query.start + query.limit]
-            bodies = await self._bodies(connection, [row.id for row in shown])
+        match = _fts5_match(query, words) if self._is_sqlite else _tsquery(query, words)
+
+        def ranked(connection: Connection) -> tuple[list[Row[Any]], dict[int, str], bool]:
+            rows = connection.execute(self._statement(query, now), {"match": match}).all()
+            hits = sorted(rows, key=lambda row: (-_rank(float(row.score), now - row.time), -row.id))
+            shown = hits[query.start : query.start + query.limit]
+            bodies = self._bodies(connection, [row.id for row in shown])
+            return shown, bodies, len(hits) > query.start + query.limit
+
+        shown, bodies, has_more = await self.database.read(ranked, limit=_LONGEST_SEARCH)
         # Up to a hundred long texts: in a thread, they let the event loop have its turns.
         hits = await asyncio.to_thread(_found, shown, bodies, query.wanted[0].words[0])
-        return hits, len(ranked) > query.start + query.limit
+        return hits, has_more
 
     def _statement(self, query: SearchQuery, now: int) -> Select[Any]:
         number: ColumnElement[int]
@@ -300,10 +316,10 @@ class SearchIndex:
             .limit(MAX_HITS)
         )
 
-    async def _bodies(self, connection: AsyncConnection, ids: list[int]) -> dict[int, str]:
+    def _bodies(self, connection: Connection, ids: list[int]) -> dict[int, str]:
         number = _rowid if self._is_sqlite else text_index.c.id
         query = select(number.label("id"), text_index.c.body).where(number.in_(ids))
-        return {row.id: row.body for row in await connection.execute(query)}
+        return {row.id: row.body for row in connection.execute(query)}
 
     # Who does what one does at a time, and how far it is
 
@@ -335,6 +351,14 @@ class SearchIndex:
             await connection.execute(delete(progress).where(progress.c.name == name))
             if value:
                 await connection.execute(insert(progress).values(name=name, value=value))
+
+    async def identity(self) -> str:
+        """Return what tells this database from others: random, made when somebody first asks."""
+        dialect = sqlite if self._is_sqlite else postgresql
+        made = dialect.insert(progress).values(name="identity", value=secrets.token_hex(8))
+        async with self.database.writing() as connection:
+            await connection.execute(made.on_conflict_do_nothing())
+        return await self.progress_of("identity")
 
     async def is_empty(self) -> bool:
         """Whether nothing has been indexed yet."""

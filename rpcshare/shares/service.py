@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from rpcshare.auth.audit import Action, AuditLog
-from rpcshare.auth.caller import Caller, View
+from rpcshare.auth.caller import Caller, Scope, View
 from rpcshare.auth.rate_limits import CallerLimits
 from rpcshare.broadcast import Broadcaster
 from rpcshare.errors import ErrorCode, ShareError
@@ -22,6 +22,7 @@ from rpcshare.shares.activity import Activity
 from rpcshare.shares.adoption import adopts_by_writing
 from rpcshare.shares.audited import audited
 from rpcshare.shares.authorization import Authorization
+from rpcshare.shares.catalogue_row import CatalogueRow, Figures
 from rpcshare.shares.context import LogSettings, wall_clock
 from rpcshare.shares.create import claim
 from rpcshare.shares.document import Document, Form, Version
@@ -29,7 +30,7 @@ from rpcshare.shares.failures import storage_unavailable
 from rpcshare.shares.objects import Head, Visibility
 from rpcshare.shares.open_share import OpenShare
 from rpcshare.shares.outline import Transcript
-from rpcshare.shares.page import Page, Query
+from rpcshare.shares.page import Filters, Page, Query, RowPage
 from rpcshare.shares.parsing import BatchParser, DataReader, is_large
 from rpcshare.shares.refusals import Refusal
 from rpcshare.shares.registry import ShareRegistry
@@ -96,7 +97,7 @@ class ShareService:
             audit: is told of what is done, and refused.
             memory_budget: bytes of memory for open shares that are not in use.
             settings: how logs are kept.
-            search: how shares are indexed; None: there is no search.
+            search: how shares are indexed; None: in a database that ends with the service.
             clock: returns the time in milliseconds since the epoch.
         """
         settings = settings or LogSettings()
@@ -420,6 +421,16 @@ class ShareService:
             return msgspec.structs.replace(share.state.index(), last_refusal=refusal)
 
     @audited(Action.SHARE_READ, only_refusals=True)
+    async def row(self, caller: Caller, share_id: object) -> CatalogueRow:
+        """Return what a list shows of a share, without what is counted. Raises SHARE_NOT_FOUND."""
+        async with self._reading(caller, share_id) as share:
+            return CatalogueRow.of(share.head, share.state, Figures())
+
+    def now(self) -> int:
+        """Return the time in milliseconds since the epoch."""
+        return self._clock()
+
+    @audited(Action.SHARE_READ, only_refusals=True)
     async def subscribe(
         self, caller: Caller, share_id: object, from_sync_count: object = None
     ) -> Subscription:
@@ -448,13 +459,7 @@ class ShareService:
 
     @audited(Action.SHARES_LIST, only_refusals=True)
     async def list_own(
-        self,
-        caller: Caller,
-        *,
-        cursor: object = None,
-        limit: object = None,
-        query: object = None,
-        by_change: bool = False,
+        self, caller: Caller, *, cursor: object = None, limit: object = None, query: object = None
     ) -> Page:
         """Return the caller's shares, newest first.
 
@@ -463,24 +468,17 @@ class ShareService:
             cursor: of the page before.
             limit: how many, 1 to 200; None: 50.
             query: what a title, directory, id or session ID must contain, in whatever case.
-            by_change: whether those come first that changed last.
 
         Raises:
-            ShareError: UNAUTHORIZED.
+            ShareError: UNAUTHORIZED. STORAGE_UNAVAILABLE: the database failed, too.
         """
-        owner = access.may_list_own(caller)
-        parsed = Query.parse(owner, cursor, limit, query, by_change=by_change)
-        return await self._with_refusals(await self._shares.page(parsed))
+        owners = access.may_list_own(caller)
+        page = await self._shares.page(Query.parse(owners, cursor, limit, query))
+        return await self._with_refusals(page.public())
 
     @audited(Action.SHARES_LIST, only_refusals=True)
     async def list_all(
-        self,
-        caller: Caller,
-        *,
-        cursor: object = None,
-        limit: object = None,
-        query: object = None,
-        by_change: bool = False,
+        self, caller: Caller, *, cursor: object = None, limit: object = None, query: object = None
     ) -> Page:
         """Return everybody's shares, newest first; arguments as for :meth:`list_own`.
 
@@ -488,8 +486,61 @@ class ShareService:
             ShareError: UNAUTHORIZED, FORBIDDEN.
         """
         access.may_list_all(caller)
-        parsed = Query.parse(None, cursor, limit, query, by_change=by_change)
-        return await self._with_refusals(await self._shares.page(parsed))
+        page = await self._shares.page(Query.parse(None, cursor, limit, query))
+        return await self._with_refusals(page.public())
+
+    async def list_sessions(self, caller: Caller, **arguments: object) -> Page:
+        """Return the shares that the caller may list: an admin everybody's, others their own.
+
+        Raises:
+            ShareError: UNAUTHORIZED.
+        """
+        listed = self.list_all if caller.has(Scope.ADMIN) else self.list_own
+        return await listed(caller, **arguments)
+
+    @audited(Action.SHARES_LIST, only_refusals=True)
+    async def list_rows(
+        self,
+        caller: Caller,
+        *,
+        is_own: bool = False,
+        owner: str | None = None,
+        cursor: object = None,
+        limit: object = None,
+        query: object = None,
+        by_change: bool = False,
+        is_backwards: bool = False,
+        filters: Filters | None = None,
+    ) -> RowPage:
+        """Return rows of the shares that the caller may list, as people look at them.
+
+        Args:
+            caller: who looks.
+            is_own: whether an admin is shown no more than others: his own.
+            owner: whose shares alone, for an admin; others see their own in any case.
+            cursor: of a row: what comes behind it; or before it, with ``is_backwards``.
+            limit: as for :meth:`list_own`.
+            query: as for :meth:`list_own`.
+            by_change: whether those come first that changed last, and not those that were made last.
+            is_backwards: see ``cursor``.
+            filters: which shares.
+
+        Raises:
+            ShareError: UNAUTHORIZED.
+        """
+        owners: tuple[str, ...] | None = access.may_list_own(caller)
+        if caller.has(Scope.ADMIN) and not is_own:
+            owners = (owner,) if owner else None
+        parsed = Query.parse(
+            owners,
+            cursor,
+            limit,
+            query,
+            by_change=by_change,
+            is_backwards=is_backwards,
+            filters=filters,
+        )
+        return await self._shares.page(parsed)
 
     @audited(Action.SHARES_SEARCH, only_refusals=True)
     async def search(

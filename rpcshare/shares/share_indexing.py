@@ -1,9 +1,11 @@
 """A share read from the store, and written into the search index as a whole."""
 
+import asyncio
 from collections.abc import Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
+from rpcshare.shares.catalogue_row import CatalogueRow, FiguresSource
 from rpcshare.shares.journal import Journal, read_head
 from rpcshare.shares.legacy_layout import LegacyJournal, read_legacy
 from rpcshare.shares.objects import Head
@@ -77,4 +79,7 @@ async def put_whole(
         return before == gone or await index.put(gone, [], expected=before)
     row = indexed_share(read.head, read.head_etag, share_id, read.state, read.entry)
     items, reverted = Items.of(read.state, None), reverted_to(read.state.content.session)
-    return await index.put(row, texts_of(items, reverted), expected=before)
+    source = FiguresSource(read.state)
+    figures = await asyncio.to_thread(source.counted)
+    listed = CatalogueRow.of(read.head, read.state, figures)
+    return await index.put(row, texts_of(items, reverted), expected=before, row=listed)

@@ -241,7 +241,10 @@ def _request(asker: Asker, client: httpx.Client, operation: str, request: Reques
     made = asker.share_of(share, ends=request.share == "ends", cell=cell)
     asked = asker.asked(made)
     method, path = operation.split()
-    path = path.format(share_id=made.id, part="prt_1", part_id="prt_file", name=_ASSET) + request.query
+    path = (
+        path.format(share_id=made.id, part="prt_1", part_id="prt_file", key_id="0" * 12, name=_ASSET)
+        + request.query
+    )
     if method == "WEBSOCKET":
         _handshake(asker, client, operation, path, share, cell)
         return

@@ -221,7 +221,7 @@ REQUESTS: dict[str, Request] = {
     "POST /rpc/share": Request("connect"),
     "WEBSOCKET /ws/{share_id}": Request("read", share="of", kind="socket"),
     "GET /ws/{share_id}": Request("nothing", share="of", status=426),
-    "GET /api/sessions": Request("list-all"),
+    "GET /api/sessions": Request("list-own"),
     "GET /api/my-sessions": Request("list-own"),
     "GET /api/search": Request("list-own", query="?q=public"),
     **_API_OF_SHARES,
@@ -239,7 +239,14 @@ REQUESTS: dict[str, Request] = {
         sees_credentials=False,
         hands_out="__Secure-rpcshare_view",
     ),
-    "GET /sessions": Request("list-all", kind="page"),
+    "GET /sessions": Request("list-own", kind="page"),
+    "GET /keys": Request("keys", kind="page"),
+    "POST /keys": Request(
+        "keys", lambda _asked: {"name": "dave", "create": "1"}, kind="form", hands_out="key"
+    ),
+    # There is no key of the id that is asked for, which only who may manage keys is told.
+    "POST /keys/{key_id}/rotate": Request("keys", status=400, kind="form"),
+    "POST /keys/{key_id}/revoke": Request("keys", status=400, kind="form"),
     "GET /my-sessions": Request("list-own", kind="page"),
     "GET /sessions/{share_id}/delete": Request("write by name", share="of", kind="page"),
     "POST /sessions/{share_id}/delete": Request("write by name", share="ends", status=303, kind="form"),

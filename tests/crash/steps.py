@@ -79,10 +79,6 @@ def _dead_head(operation: Operation) -> bool:
     return _puts("share/", "/head")(operation) and objects.decode_head(operation.body).deleted
 
 
-def _row_behind(operation: Operation) -> bool:
-    return _puts("index/")(operation) and not operation.is_first
-
-
 def _published(operation: Operation) -> bool:
     return operation.name == "publish"
 
@@ -111,7 +107,6 @@ CREATING = {
     "session unclaimed": Step(_puts("session/"), Moment.BEFORE),
     "session claimed": Step(_puts("session/"), Moment.AFTER),
     "head written": Step(_head, Moment.AFTER),
-    "row written": Step(_puts("index/"), Moment.AFTER),
 }
 
 APPENDING = {
@@ -119,7 +114,6 @@ APPENDING = {
     "entry durable": Step(_entry, Moment.AFTER),
     "entry applied": Step(_published, Moment.BEFORE),
     "entry announced": Step(_published, Moment.AFTER),
-    "row outdated": Step(_row_behind, Moment.BEFORE),
 }
 
 COMPACTING = {
@@ -147,7 +141,6 @@ UPGRADING = {
     "session disowned": Step(_puts("session/"), Moment.AFTER),
     "content installed": Step(_puts("share/", "/snapshot/"), Moment.AFTER),
     "head installed": Step(_head, Moment.AFTER),
-    "row installed": Step(_puts("index/"), Moment.AFTER),
     "aside removed": Step(_deletes(objects.ASIDE_PREFIX), Moment.AFTER),
 }
 

@@ -126,7 +126,7 @@ async def test_a_share_that_cannot_be_read_is_left_out_and_told_of(store, servic
     exported = await export_shares(store, folder)
     assert exported.shares == 1
     assert exported.failures[0][0] == "12345678"
-    assert len((await restored(folder))[0]._objects) == 4
+    assert len((await restored(folder))[0]._objects) == 3
 
 
 async def test_a_folder_with_something_in_it_is_left_alone(store, share, folder):
@@ -283,16 +283,6 @@ async def test_a_share_that_differs_is_replaced_if_told_so(store, new_service, a
     await running.close()
     report = await examine(store, patience=0.0)
     assert (report.findings, report.superfluous) == ([], 4)  # the tombstones of the former one
-
-
-async def test_a_share_that_an_interrupted_run_did_not_list_is_listed(store, alice, share, folder, service):
-    await export_shares(store, folder)
-    target, _ = await restored(folder)
-    (row,) = [key for key in contents(target) if key.startswith("index/")]
-    await target.delete([row])
-    _, outcome = await restored(folder, target)
-    assert (outcome.unchanged, outcome.refused) == (1, [])
-    assert row in contents(target)
 
 
 async def test_a_share_that_has_been_deleted_comes_back(store, service, new_service, alice, share, folder):

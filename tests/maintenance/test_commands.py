@@ -12,6 +12,8 @@ from older_shares import SECRET, put_older
 
 from rpcshare import connect_blocking
 from rpcshare.cli import main
+from rpcshare.shares.objects import IndexRow, encode_index
+from rpcshare.shares.state import ShareState
 from rpcshare.storage import IDENTITY_KEY, SERVED_WITH_KEY, SqliteStore
 from running_server import RPCSHARE, RunningServer, bare_environment
 
@@ -101,11 +103,13 @@ def break_a_share(data_dir):
     with_store(data_dir / "store.sqlite3", delete_entries)
 
 
-def lose_an_index(data_dir):
-    async def delete_index(store):
-        await store.delete([info.key async for info in store.list("index/00000000/")])
+def leave_a_row_behind(data_dir):
+    row = IndexRow(1, "0123456789abcdef", None, ShareState("00000000", "ses_1", 5).index())
 
-    with_store(data_dir / "store.sqlite3", delete_index)
+    async def add_row(store):
+        await store.put("index/00000000/0123456789abcdef", encode_index(row))
+
+    with_store(data_dir / "store.sqlite3", add_row)
 
 
 # doctor
@@ -124,19 +128,19 @@ def test_doctor_says_what_is_wrong_and_fails(data_dir):
 
 
 def test_doctor_puts_right_what_can_be(data_dir):
-    lose_an_index(data_dir)
+    leave_a_row_behind(data_dir)
     run("doctor", "--grace=0", "--data-dir", data_dir, status=1)
     assert "fixed: 1, wrong: 0" in run("doctor", "--fix", "--grace=0", "--data-dir", data_dir).stdout
     run("doctor", "--data-dir", data_dir)
 
 
 def test_doctor_reports_to_programs(data_dir):
-    lose_an_index(data_dir)
+    leave_a_row_behind(data_dir)
     report = json.loads(run("doctor", "--json", "--grace=0", "--data-dir", data_dir, status=1).stdout)
     (finding,) = report.pop("findings")
     assert report == {"ok": False, "shares": 2, "older": 0, "superfluous": 0}
     assert finding["place"].startswith("index/00000000/")
-    assert (finding["problem"], finding["fixed"]) == ("index", False)
+    assert (finding["problem"], finding["fixed"]) == ("leftover", False)
 
 
 def test_doctor_looks_at_a_store_in_use(tmp_path):

@@ -4,15 +4,17 @@ import json
 from contextlib import suppress
 
 import pytest
-from older_shares import SECRET, older_index, older_share, put_older
+from older_shares import SECRET, older_share, put_older
 from share_stores import DyingStore, FailingStore, contents
 
 from rpcshare import jsontext
 from rpcshare.errors import ShareError
 from rpcshare.maintenance.doctor import examine
 from rpcshare.maintenance.findings import Problem
-from rpcshare.shares import LogSettings
+from rpcshare.shares import LogSettings, objects
 from rpcshare.shares.compaction import CompactionPolicy
+from rpcshare.shares.objects import IndexRow
+from rpcshare.shares.state import ShareState
 from rpcshare.storage import MemoryStore, StoredObject, StoreError
 from service_fixtures import using
 
@@ -90,7 +92,6 @@ async def test_what_servers_will_remove_is_counted_and_is_no_problem(store, new_
 
 
 async def test_looking_changes_nothing(store, share):
-    await store.delete([only_key(store, "index/")])
     await store.put("share/unknown1/0123456789abcdef/log/000000000001", b"?")
     before = contents(store)
     assert not (await examined(store)).is_well
@@ -100,54 +101,14 @@ async def test_looking_changes_nothing(store, share):
 # Indexes
 
 
-@pytest.mark.parametrize("damage", ["missing", "unreadable", "behind"])
-async def test_an_index_is_rebuilt_from_the_log(store, share, damage):
-    key = only_key(store, "index/")
-    good = contents(store)[key]
-    if damage == "missing":
-        await store.delete([key])
-    elif damage == "unreadable":
-        await store.put(key, b"what?")
-    else:
-        await store.put(key, good.replace(b'"syncCount":3', b'"syncCount":2'))
-    report = await examined(store)
-    assert (problems(report), report.is_well) == ([Problem.INDEX], False)
-    report = await examined(store, fix=True)
-    assert report.is_well
-    assert contents(store)[key] == good
-    assert (await examined(store)).findings == []
-
-
-async def test_an_index_of_a_newer_version_is_left_alone(store, share):
-    key = only_key(store, "index/")
-    await store.put(key, b'{"v":2}')
-    report = await examined(store, fix=True)
-    assert (problems(report), report.is_well) == ([Problem.UNKNOWN], False)
-    assert contents(store)[key] == b'{"v":2}'
-
-
-async def test_an_index_that_a_server_writes_meanwhile_is_not_overwritten(store, share):
-    key = only_key(store, "index/")
-    await store.delete([key])
-
-    class Racing(FailingStore):
-        async def put(self, key, body, *, if_absent=False, if_match=None):
-            await self.inner.put(key, b"the server's")
-            return await super().put(key, body, if_absent=if_absent, if_match=if_match)
-
-    report = await examined(Racing(lambda *_: False, store), fix=True)
-    assert not report.is_well
-    assert contents(store)[key] == b"the server's"
-
-
-async def test_the_index_of_a_share_that_is_not_there_is_removed(store, share):
-    body = contents(store)[only_key(store, "index/")]
+async def test_the_row_of_a_former_version_for_a_share_that_is_not_there_is_removed(store, share):
+    body = objects.encode_index(IndexRow(1, "0" * 16, None, ShareState("id", "ses_1", 5).index()))
     await store.put("index/12345678/0000000000000000", body)
     await store.put("index/87654321/0000000000000000", body)
     report = await examined(store)
     assert problems(report) == [Problem.LEFTOVER] * 2
     assert (await examined(store, fix=True)).is_well
-    assert len([key for key in contents(store) if key.startswith("index/")]) == 1
+    assert not [key for key in contents(store) if key.startswith("index/")]
 
 
 # Damage
@@ -264,10 +225,10 @@ async def test_what_is_left_of_a_former_generation_is_removed(store, share, new_
     await service.create(alice, "ses_12345678", [part("new")])
     await service.close()
     for key, body in before.items():
-        if "/log/" in key or "index/" in key:
+        if "/log/" in key:
             await store.put(key, body)
     report = await examined(store)
-    assert problems(report) == [Problem.LEFTOVER] * 2
+    assert problems(report) == [Problem.LEFTOVER]
     assert (await examined(store, fix=True)).is_well
     assert (await examined(store)).findings == []
     assert not before.keys() & contents(store).keys() - {"share/12345678/head", "session/ses_12345678"}
@@ -332,7 +293,7 @@ async def test_a_share_that_is_restored_meanwhile_is_not_removed(store, share):
         return False
 
     report = await examined(Restoring(after_the_looks, store), fix=True)
-    assert problems(report) == [Problem.LEFTOVER] * 2
+    assert problems(report) == [Problem.LEFTOVER]
     assert not report.is_well
     assert contents(store).keys() == content
 
@@ -359,14 +320,6 @@ async def test_shares_in_the_older_layout_are_well(store):
     await put_older(store)
     report = await examined(store)
     assert (report.shares, report.older, report.findings) == (1, 1, [])
-
-
-async def test_their_missing_rows_are_rebuilt(store, service, admin):
-    await put_older(store)
-    await store.delete(["index/12345678"])
-    assert problems(await examined(store, fix=True)) == [Problem.INDEX]
-    assert json.loads(contents(store)["index/12345678"]) == older_index()
-    assert (await service.list_all(admin)).count == 1
 
 
 async def test_what_no_share_can_hold_is_named(store):

@@ -12,7 +12,7 @@ from service_fixtures import *  # noqa: F403
 def _soon(monkeypatch):
     """Index without delay."""
     monkeypatch.setattr("rpcshare.shares.projection._TICK", 0.01)
-    monkeypatch.setattr("rpcshare.shares.projection._RESTS_AFTER", 0.0)
+    monkeypatch.setattr("rpcshare.shares.pending_items._RESTS_AFTER", 0.0)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

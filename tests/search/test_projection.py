@@ -36,7 +36,8 @@ async def test_what_was_shared_without_a_database_is_indexed_at_the_first_start(
     assert await found(service, alice, "needle") == ["prt_1"]
 
 
-async def test_a_search_says_that_not_all_is_indexed_yet(new_service, searching, alice):
+async def test_a_search_says_that_not_all_is_indexed_yet(new_service, searching, alice, monkeypatch):
+    monkeypatch.setattr("rpcshare.shares.registry._PATIENCE", 0.0)
     service = new_service(search=searching())
     assert (await service.search(alice, "needle")).indexing
     await indexed(service)
@@ -196,8 +197,8 @@ async def test_reindex_makes_all_of_it_again_and_resumes(new_service, searching,
 async def test_a_part_that_changes_all_the_time_is_indexed_all_the_same(
     new_service, searching, alice, monkeypatch
 ):
-    monkeypatch.setattr("rpcshare.shares.projection._RESTS_AFTER", 60.0)
-    monkeypatch.setattr("rpcshare.shares.projection._WAITS_AT_MOST", 0.3)
+    monkeypatch.setattr("rpcshare.shares.pending_items._RESTS_AFTER", 60.0)
+    monkeypatch.setattr("rpcshare.shares.pending_items._WAITS_AT_MOST", 0.3)
     service = new_service(search=searching())
     made = await service.create(alice, "ses_00000001", [message("msg_1")])
     written = 0

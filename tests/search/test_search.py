@@ -239,9 +239,9 @@ async def test_a_query_that_makes_no_sense_is_refused_with_its_reason(
     assert caught.value.code is ErrorCode.INVALID_ARGUMENT
 
 
-async def test_a_service_without_a_database_says_that_it_has_no_search(service, alice):
-    with pytest.raises(ShareError, match="Search unavailable"):
-        await service.search(alice, "x")
+async def test_a_service_without_a_database_makes_one_of_its_own(service, alice):
+    await service.create(alice, "ses_00000001", [message("msg_1"), text("prt_1", "a walrus")])
+    assert await found(service, alice, "walrus") == ["prt_1"]
 
 
 async def test_searches_and_syncs_at_once_do_not_fail(searched, alice):

@@ -90,15 +90,15 @@ def started(*words: object) -> subprocess.Popen[bytes]:
 
 
 async def kill_in_the_middle_of_a_share(process: subprocess.Popen[bytes], store: ObjectStore) -> None:
-    """Kill a command that copies shares when the store has a new share that is in no listing yet."""
+    """Kill a command that copies shares when the store has content of a share that has no head yet."""
 
-    async def unlisted() -> set[str]:
-        heads = {info.key.split("/")[1] async for info in store.list("share/") if info.key.endswith("/head")}
-        return heads - {info.key.split("/")[1] async for info in store.list("index/")}
+    async def headless() -> set[str]:
+        keys = [info.key.split("/") async for info in store.list("share/")]
+        return {key[1] for key in keys} - {key[1] for key in keys if key[-1] == "head"}
 
-    before = await unlisted()
+    before = await headless()
     while process.poll() is None:
-        if await unlisted() - before:
+        if await headless() - before:
             break
     process.kill()
     process.wait()

@@ -523,7 +523,7 @@ function sessionsPage(list) {
     query.set("fragment", "1");
     try {
       const html = await fetchText(`?${query}`);
-      if (number !== latest || list.contains(document.activeElement)) return;
+      if (number !== latest || list.contains(document.activeElement) || list.querySelector(".undo")) return;
       const newer = document.createElement("div");
       newer.append(parse(html));
       if (newer.innerHTML !== list.innerHTML) list.replaceChildren(...newer.childNodes);
@@ -535,19 +535,68 @@ function sessionsPage(list) {
     clearTimeout(typing);
     typing = setTimeout(() => {
       const query = new URLSearchParams();
-      if (input.value.trim()) query.set("q", input.value.trim());
+      for (const [name, value] of new FormData(form)) if (typeof value === "string" && value.trim()) query.set(name, value.trim());
       history.replaceState(null, "", query.size ? `?${query}` : location.pathname);
       refresh();
     }, 150);
   });
-  form.addEventListener("submit", (event) => {
+  list.addEventListener("click", async (event) => {
+    const target = event.target instanceof Element ? event.target : null;
+    const button = target?.closest(".copy-link");
+    if (button instanceof HTMLElement) {
+      const link = new URL(button.dataset.link ?? "", location.href).href;
+      button.textContent = (await copy(link)) ? "Copied" : "Not copied";
+      setTimeout(() => (button.textContent = "Copy link"), 1500);
+      return;
+    }
+    const remove = target?.closest("a.delete");
+    if (!(remove instanceof HTMLAnchorElement) || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
-    refresh();
+    deleteLater(remove);
   });
   setInterval(() => {
     if (document.visibilityState === "visible") refresh();
   }, 4000);
-  byId("content")?.querySelector(".search button")?.classList.add("hidden");
+  form.querySelector(":scope > button")?.classList.add("hidden");
+}
+
+/** Deletes a session in a few seconds, unless that is taken back; at once if the page is left.
+ * @param {HTMLAnchorElement} link */
+function deleteLater(link) {
+  const row = link.closest("li");
+  if (!row) return;
+  const held = [...row.children];
+  const told = document.createElement("span");
+  told.className = "undo";
+  told.setAttribute("role", "status");
+  told.textContent = `Deleted: ${row.querySelector(".row-title")?.textContent ?? ""}`;
+  const undo = document.createElement("button");
+  undo.type = "button";
+  undo.textContent = "Undo";
+  row.replaceChildren(told, undo);
+  undo.focus();
+  const finish = async () => {
+    clearTimeout(timer);
+    window.removeEventListener("pagehide", finish);
+    undo.remove();
+    try {
+      const answer = await fetch(link.href, { method: "POST", keepalive: true, redirect: "manual" });
+      if (answer.type === "opaqueredirect") row.remove();
+      else throw new Error(String(answer.status));
+    } catch {
+      told.remove();
+      row.replaceChildren(...held);
+      link.textContent = "Not deleted: try again";
+    }
+  };
+  const timer = setTimeout(finish, 6000);
+  window.addEventListener("pagehide", finish);
+  undo.addEventListener("click", () => {
+    clearTimeout(timer);
+    window.removeEventListener("pagehide", finish);
+    row.replaceChildren(...held);
+    link.focus();
+  });
 }
 
 // Keys: j and k go from message to message, / to the search, ? is left to the browser

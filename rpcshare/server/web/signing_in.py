@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SigningIn"]
 
-_NEXT = re.compile(r"(?:my-)?sessions|share/[A-Za-z0-9_-]{1,300}")
+_NEXT = re.compile(r"(?:my-)?sessions|keys|share/[A-Za-z0-9_-]{1,300}")
 
 
 class SigningIn:

@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
+from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.caller import ANONYMOUS, Caller, Scope
 from rpcshare.auth.cookies import SessionSeal, SiteCookies
@@ -20,6 +21,7 @@ from rpcshare.render.pieces import Draft
 from rpcshare.render.rendering import Frame, Pages
 from rpcshare.server.metrics import Metrics
 from rpcshare.server.request import request_head
+from rpcshare.server.web.key_pages import KeyPages
 from rpcshare.server.web.live import LiveStreams
 from rpcshare.server.web.refusals import refusal
 from rpcshare.server.web.render_cache import RenderCache
@@ -55,11 +57,12 @@ class PageSite:
         connections: ConnectionLimit,
         metrics: Metrics,
         workers: int = 1,
+        keys: ApiKeys | None = None,
     ) -> None:
         """Serve pages of ``service``; without a ``seal``, nobody can sign in.
 
         Live pages count among the ``connections`` of their callers. The memory of render processes is
-        divided between ``workers``.
+        divided between ``workers``. Admins manage ``keys``.
         """
         self.service = service
         self.authenticator = authenticator
@@ -76,6 +79,7 @@ class PageSite:
         self.live = LiveStreams(self)
         self._shares = SharePages(self)
         self._sessions = SessionPages(self)
+        self._keys = KeyPages(self, keys) if keys is not None else None
         self._signing_in = SigningIn(self)
 
     def routes(self) -> list[BaseRoute]:
@@ -92,6 +96,12 @@ class PageSite:
             Route("/sign-out", self._form(self._signing_in.sign_out), methods=["POST"]),
             Route("/static/{name}", self._static, methods=["GET"]),
         ]
+        if (keys := self._keys) is not None:
+            routes += [
+                Route("/keys", self._page(keys.show), methods=["GET", "POST"]),
+                Route("/keys/{key_id}/rotate", self._page(keys.rotate), methods=["POST"]),
+                Route("/keys/{key_id}/revoke", self._page(keys.revoke), methods=["POST"]),
+            ]
         for route in routes:
             route.include_in_schema = False  # the document is of what programs use
         return [WebSocketRoute("/share/{share_id}/live", self.live.socket), *routes]
@@ -139,6 +149,7 @@ class PageSite:
             title=title,
             subject=caller.subject or "" if is_signed_in else "",
             home="sessions" if is_admin else "my-sessions",
+            has_keys=self._keys is not None and caller.subject is not None and caller.has(Scope.ADMIN),
         )
 
     async def refuse(self, request: Request, caller: Caller, error: Exception, problem: str = "") -> Response:
