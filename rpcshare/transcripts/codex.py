@@ -83,7 +83,10 @@ class _Reader:
         if kind == "response_item" and isinstance(payload, dict):
             self._read_item(payload)
         elif kind == "event_msg" and isinstance(payload, dict):
-            self._read_event(payload)
+            if item := obj(payload, "item"):
+                self._read_completed(item, payload)
+            else:
+                self._read_event(payload)
         elif kind in _ITEMS and payload is None:
             self._read_item(entry)
         else:
@@ -212,7 +215,7 @@ class _Reader:
 
     def _read_shown_prompt(self, event: JsonObject, words: str) -> None:
         told = event.get("images")
-        images = [image for image in told if isinstance(image, str)] if isinstance(told, list) else []
+        images = _strings(told)
         if self._was_said("user", words):
             return
         user = self.made.user()
@@ -224,6 +227,35 @@ class _Reader:
             user.file(_mime(image), image)
         if not words and not images:
             user.keep("user_message", event)
+
+    def _read_completed(self, item: JsonObject, event: JsonObject) -> None:
+        """Read what versions from 0.147 on write of each thing that was shown, or done."""
+        blocks = objects(item.get("content"))
+        words = "\n".join(words for block in blocks if (words := text(block, "text"))) or text(item, "text")
+        match text(item, "type"):
+            case "UserMessage" if words:
+                self._read_shown_prompt({"images": [text(block, "image_url") for block in blocks]}, words)
+            case "AgentMessage" if words:
+                if not self._was_said("assistant", words):
+                    self._said.add(("assistant", words.strip()))
+                    self.made.answer().text(words)
+            case "Reasoning" if thoughts := _strings(item.get("summary_text")):
+                for thought in thoughts:
+                    if not self._was_said("thought", thought):
+                        self._said.add(("thought", thought.strip()))
+                        self.made.answer().reasoning(thought, self.made.now)
+            case "CommandExecution" if not self._tools:  # which tell of it already, where there are any
+                self._read_command(item)
+            case _:
+                self.made.current().keep("item_completed", event)
+
+    def _read_command(self, item: JsonObject) -> None:
+        command = item.get("command")
+        words = " ".join(_strings(command)) if isinstance(command, list) else command
+        tool = self.made.answer().tool("bash", {"command": words}, text(item, "id"), self.made.now)
+        output = text(item, "aggregated_output") or text(item, "stdout") + text(item, "stderr")
+        has_failed = item.get("exit_code") not in (0, None) or text(item, "status") == "failed"
+        tool.finish(output, self.made.now, is_error=has_failed, metadata={"exit": item.get("exit_code")})
 
     def _note_usage(self, usage: JsonObject) -> None:
         cached = number(usage, "cached_input_tokens")
@@ -238,6 +270,10 @@ class _Reader:
         answer.info["tokens"] = tokens
         answer.info["time"]["completed"] = self.made.now
         answer.add("step-finish", reason="token_count", cost=0, tokens=tokens)
+
+
+def _strings(told: object) -> list[str]:
+    return [each for each in told if isinstance(each, str) and each] if isinstance(told, list) else []
 
 
 def _is_text(block: object) -> bool:

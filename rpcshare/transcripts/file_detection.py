@@ -43,7 +43,7 @@ _MAGIC = (
     (b"GIF8", "an image"),
     (b"\x7fELF", "a program"),
 )
-_LINE_BEFORE = re.compile(rb"[^\n]*\n(?=\s*[\[{])")
+_LINE_BEFORE = re.compile(rb"(?:[^\n]*\n(?=\s*[\[{])|Exporting session: [\w-]{1,256}(?=\{))")
 _SHOWN_KEYS = 5
 
 
@@ -74,7 +74,7 @@ def read_session_file(content: bytes, session_id: str | None = None) -> SessionF
     Raises:
         SessionFileError: it has none of the forms, or is none of them entirely.
     """
-    content = content.removeprefix(codecs.BOM_UTF8)
+    content = _in_utf8(content)
     if not content.strip():
         raise SessionFileError("is empty")
     for magic, name in _MAGIC:
@@ -90,6 +90,16 @@ def read_session_file(content: bytes, session_id: str | None = None) -> SessionF
                 raise SessionFileError(_no_json(content, exc)) from None
             return _of_document(document, session_id)
     return _of_lines(lines, session_id)
+
+
+def _in_utf8(content: bytes) -> bytes:
+    """Return the content without a mark of byte order. PowerShell writes what it redirects in UTF-16."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            return content.decode("utf-16").encode()
+        except UnicodeError:
+            return content  # of which is told that it is not UTF-8
+    return content.removeprefix(codecs.BOM_UTF8)
 
 
 def _behind_a_line(content: bytes) -> object:

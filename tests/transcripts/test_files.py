@@ -50,12 +50,13 @@ def store(folder: Path, session_id: str, created: int = 1) -> None:
 
 @pytest.mark.parametrize(
     "before",
-    ["", "Exporting session: ses_1\n", "Exporting session: ses_1\r\n\r\n"],
-    ids=["", "a line", "CRLF"],
+    ["", "Exporting session: ses_1\n", "Exporting session: ses_1\r\n\r\n", "Exporting session: ses_1"],
+    ids=["", "a line", "CRLF", "no end of line"],
 )
 @pytest.mark.parametrize("indent", [None, 2])
-def test_an_export_is_read_with_the_line_before_it_too(before, indent):
-    found = read_session_file((before + json.dumps(EXPORT, indent=indent)).encode())
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_an_export_is_read_with_the_line_before_it_as_any_shell_writes_it(before, indent, encoding):
+    found = read_session_file((before + json.dumps(EXPORT, indent=indent)).encode(encoding))
     assert (found.kind, found.session_id, items(found)) == ("an opencode export", "ses_1", ITEMS)
 
 

@@ -166,6 +166,45 @@ def test_codex_the_same_prompt_again_is_another_prompt(codex):
     assert len(prompts) == 2
 
 
+def completed(kind: str, **item: object) -> dict[str, object]:
+    payload = {"type": "item_completed", "turn_id": "1", "item": {"type": kind, "id": kind, **item}}
+    return {"timestamp": "2026-08-07T10:00:00Z", "type": "event_msg", "payload": payload}
+
+
+COMPLETED = [
+    {"timestamp": "2026-08-07T10:00:00Z", "type": "session_meta", "payload": {"id": "c0dex", "cwd": "/d"}},
+    completed("UserMessage", content=[{"type": "text", "text": "Fly a kite"}]),
+    completed("Reasoning", summary_text=["Which kite?"]),
+    completed("CommandExecution", command="ls", exit_code=1, stdout="kites", stderr="!"),
+    completed("AgentMessage", content=[{"type": "Text", "text": "It flies"}]),
+]
+
+
+def test_codex_items_that_are_completed_are_read_where_nothing_else_tells_of_them():
+    parts = [
+        part for part in made_of(COMPLETED) if part["type"] != "text" or "session_meta" not in part["text"]
+    ]
+    assert [(part["type"], part.get("text") or part["tool"]) for part in parts] == [
+        ("text", "Fly a kite"),
+        ("reasoning", "Which kite?"),
+        ("tool", "bash"),
+        ("text", "It flies"),
+    ]
+    state = parts[2]["state"]
+    assert (state["status"], state["input"]) == ("error", {"command": "ls"})
+
+
+def test_codex_items_that_are_completed_are_shown_once():
+    said = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Fly a kite"}]}
+    entries = [*COMPLETED[:1], {**COMPLETED[0], "type": "response_item", "payload": said}, *COMPLETED[1:]]
+    assert [part.get("text") for part in made_of(entries)].count("Fly a kite") == 1
+
+
+def made_of(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    found = read_session_file(lines(*entries)).items
+    return [each.item["data"] for each in found if each.item["type"] == "part"]
+
+
 def test_codex_calls_have_their_results(codex):
     first, second, patch = (codex.tool(f"call_{number}") for number in (1, 2, 3))
     assert (first["tool"], first["state"]["input"]["command"]) == ("bash", "wc -l kites.txt # e10")
