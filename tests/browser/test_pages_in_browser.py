@@ -5,6 +5,7 @@ import json
 import re
 from itertools import count
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -450,8 +451,14 @@ async def test_nothing_in_a_session_runs_or_is_fetched(
         " for (const kind of ['mouseover', 'pointerover', 'focus', 'toggle', 'animationstart'])"
         "  each.dispatchEvent(new Event(kind, {bubbles: true}))"
     )
+    # What is copied is data of the page, and what is looked for comes back in it.
+    await page.evaluate("for (const each of document.querySelectorAll('.part-copy')) each.click()")
+    await page.keyboard.press("/")
+    await page.fill("#find-q", HOSTILE[start])
+    await expect(page.locator("#find .hits a").first).to_be_visible()
     assert await page.evaluate("window.__pwned") is None
-    for address in ("", "?view=changes", "?view=changes&layout=split", f"/part/prt_{start}_1"):
+    searched = f"?q={quote(HOSTILE[start])}"
+    for address in ("", searched, "?view=changes", "?view=changes&layout=split", f"/part/prt_{start}_1"):
         await page.goto(share.url + address)
         await page.wait_for_load_state("load")
         assert await page.evaluate("window.__pwned") is None
