@@ -2,9 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Final, NamedTuple, Self
-from urllib.parse import quote
+from collections.abc import Callable, Mapping
+from typing import Final
 
 import msgspec
 from markupsafe import Markup
@@ -14,24 +13,23 @@ from rpcshare.render.anchors import anchor
 from rpcshare.render.api_keys import view_of_key
 from rpcshare.render.assets import Assets
 from rpcshare.render.changed_files import changed_files
-from rpcshare.render.mentions import mentions_of
 from rpcshare.render.messages import (
-    MessageView,
     anchor_of,
     facts_of,
-    is_over,
     prompt_of,
-    turn_of,
-    view_of_message,
 )
-from rpcshare.render.pagination import Chunk, Place, Run, chunk_of, place_of
-from rpcshare.render.part_groups import PartGroup, groups_of, with_neighbours
+from rpcshare.render.pagination import Chunk, Place, chunk_of, place_of
 from rpcshare.render.pieces import Cause, Draft, FilePiece, PartPiece, Piece
-from rpcshare.render.relatives import session_of_parts
-from rpcshare.render.revert import taken_back
 from rpcshare.render.session_list import Listing, view_of_row, views_of_list
 from rpcshare.render.session_search import MAX_QUERY, search_session
 from rpcshare.render.sessions import FILES_PER_PAGE, Prompt, directory_of, prompts_of, view_of_session
+from rpcshare.render.shown_messages import (
+    ShownMessage,
+    child_address,
+    content_address,
+    pieces_of,
+    views_of,
+)
 from rpcshare.render.taking_along import Way
 from rpcshare.render.templating import page_templates
 from rpcshare.shares.catalogue_row import CatalogueRow
@@ -126,7 +124,7 @@ class Pages:
         session = view_of_session(transcript)
         prompts, more = prompts_of(transcript)
         quiet = self.is_quiet(transcript)
-        shown = [_Shown.of_run(transcript, run, is_quiet=quiet) for run in chunk.runs]
+        shown = [ShownMessage.of_run(transcript, run, is_quiet=quiet) for run in chunk.runs]
 
         def render(drawn: Mapping[Piece, Markup]) -> str:
             return self._render(
@@ -141,10 +139,10 @@ class Pages:
                 prompts=prompts,
                 more_prompts=more,
                 chunk=chunk,
-                views=_views(transcript, shown, drawn, self._macro("messages", "group")),
+                views=views_of(transcript, shown, drawn, self._macro("messages", "group")),
             )
 
-        return Draft(_pieces(shown), render)
+        return Draft(pieces_of(shown), render)
 
     def chunk(self, transcript: Transcript, *, at: str, until: str, is_end: bool) -> Draft[str] | None:
         """Return the messages of such a page alone."""
@@ -152,16 +150,16 @@ class Pages:
         if chunk is None:
             return None
         quiet = self.is_quiet(transcript)
-        shown = [_Shown.of_run(transcript, run, is_quiet=quiet) for run in chunk.runs]
+        shown = [ShownMessage.of_run(transcript, run, is_quiet=quiet) for run in chunk.runs]
 
         def render(drawn: Mapping[Piece, Markup]) -> str:
             return self._render(
                 "chunk.html",
                 chunk=chunk,
-                views=_views(transcript, shown, drawn, self._macro("messages", "group")),
+                views=views_of(transcript, shown, drawn, self._macro("messages", "group")),
             )
 
-        return Draft(_pieces(shown), render)
+        return Draft(pieces_of(shown), render)
 
     def part(self, frame: Frame, transcript: Transcript, part_anchor: str) -> Draft[str] | None:
         """Return the page of one part, of which all is shown; None if there is none."""
@@ -172,7 +170,7 @@ class Pages:
         session = view_of_session(transcript)
         role = facts_of(entry).role
         place = anchor(part.id)
-        address = _content_address(transcript.share_id, part.id, "../../..")
+        address = content_address(transcript.share_id, part.id, "../../..")
         piece = PartPiece(
             part.body,
             place,
@@ -182,7 +180,7 @@ class Pages:
             "",
             is_whole=True,
             content=address,
-            child=_child_address(transcript, entry, part, "../../"),
+            child=child_address(transcript, entry, part, "../../"),
         )
 
         def render(drawn: Mapping[Piece, Markup]) -> str:
@@ -291,13 +289,13 @@ class Pages:
         if sum(part.since > since for _, entry in changed for part in entry.parts) > _MAX_UPDATE:
             return reset
         session = view_of_session(transcript, math.inf)
-        shown = [_Shown.of_changed(transcript, index, entry, since) for index, entry in changed]
+        shown = [ShownMessage.of_changed(transcript, index, entry, since) for index, entry in changed]
         prompts = [
             Prompt(anchor_of(entry), text) for _, entry in changed if (text := prompt_of(entry)) is not None
         ]
 
         def render(drawn: Mapping[Piece, Markup]) -> Update:
-            views = _views(transcript, shown, drawn, self._macro("messages", "group"))
+            views = views_of(transcript, shown, drawn, self._macro("messages", "group"))
             return Update(
                 transcript.sync_count,
                 messages=str(self._macro("messages", "messages")(views)),
@@ -306,7 +304,7 @@ class Pages:
                 tabs=str(self._macro("messages", "tabs")(session, transcript.share_id, "session")),
             )
 
-        return Draft(_pieces(shown), render)
+        return Draft(pieces_of(shown), render)
 
     def _counted(self, transcript: Transcript) -> Draft[Update]:
         session = view_of_session(transcript, math.inf)
@@ -393,144 +391,6 @@ class Pages:
         module = self._environment.get_template(f"{template}.html").module  # which is kept
         macro: Callable[..., Markup] = getattr(module, name)
         return macro
-
-
-_DrawGroup = Callable[[PartGroup, str, list[Markup]], Markup]
-
-
-class _Shown(NamedTuple):
-    """A message, or a run of its parts, with the pieces in it."""
-
-    place: int
-    """Of the message."""
-    entry: Entry
-    pieces: list[PartPiece]
-    first: int
-    is_end: bool
-    is_over: bool
-    groups: list[PartGroup]
-
-    @classmethod
-    def of_run(cls, transcript: Transcript, run: Run, *, is_quiet: bool) -> Self:
-        ended = _is_over(transcript, run.index, run.entry, is_quiet=is_quiet)
-        parts = [(place, run.entry.parts[place]) for place in range(run.first, run.last)]
-        groups = _groups(transcript, run.index, run.entry, parts)
-        pieces = _part_pieces(transcript, run.entry, parts, groups, is_ended=ended)
-        return cls(run.index, run.entry, pieces, run.first, run.last >= len(run.entry.parts), ended, groups)
-
-    @classmethod
-    def of_changed(cls, transcript: Transcript, index: int, entry: Entry, since: int) -> Self:
-        changed = [place for place, part in enumerate(entry.parts) if part.since > since]
-        parts = [(place, entry.parts[place]) for place in with_neighbours(entry.parts, changed)]
-        groups = _groups(transcript, index, entry, parts)
-        told = {place for group in groups for place in range(group.first, group.last)}
-        parts = [(place, part) for place, part in parts if place in told or part.since > since]
-        ended = _is_over(transcript, index, entry, is_quiet=False)
-        pieces = _part_pieces(transcript, entry, parts, groups, is_ended=ended)
-        return cls(index, entry, pieces, 0, is_end=True, is_over=ended, groups=groups)
-
-    def view(self, transcript: Transcript, drawn: Mapping[Piece, Markup], group: _DrawGroup) -> MessageView:
-        """Return how it is shown, given its pieces as HTML and what draws a group of them."""
-        return view_of_message(
-            self.entry,
-            list(self._grouped(drawn, group)),
-            first=self.first,
-            is_end=self.is_end,
-            after=anchor_of(transcript.entries[self.place - 1]) if self.place else "",
-            turn=turn_of(transcript.entries, self.place) if self.is_end else None,
-            is_ended=self.is_over,
-            kept=_kept(transcript, self.place, self.entry),
-        )
-
-    def _grouped(self, drawn: Mapping[Piece, Markup], group: _DrawGroup) -> Iterator[tuple[int, Markup]]:
-        waiting = {piece.index: piece for piece in self.pieces}
-        for each in self.groups:
-            members = [waiting.pop(place) for place in range(each.first, each.last) if place in waiting]
-            if members:
-                html = group(each, members[0].anchor, [drawn[piece] for piece in members])
-                drawn = {**drawn, members[0]: html}
-                waiting[each.first] = members[0]
-        for place in sorted(waiting):
-            yield place, drawn[waiting[place]]
-
-
-def _is_over(transcript: Transcript, place: int, entry: Entry, *, is_quiet: bool) -> bool:
-    return is_over(entry, is_last=place == len(transcript.entries) - 1, is_quiet=is_quiet)
-
-
-def _groups(
-    transcript: Transcript, index: int, entry: Entry, parts: list[tuple[int, PartEntry]]
-) -> list[PartGroup]:
-    kept, directory = _kept(transcript, index, entry), directory_of(transcript)
-    if kept is None:
-        return groups_of(parts, directory)
-    halves = ([each for each in parts if each[0] < kept], [each for each in parts if each[0] >= kept])
-    return [group for half in halves for group in groups_of(half, directory)]
-
-
-def _kept(transcript: Transcript, place: int, entry: Entry) -> int | None:
-    """Return how many parts were not taken back; None where the message is whole."""
-    back = taken_back(transcript)
-    return back.kept_parts(place, entry) if back and back.entry <= place < back.until else None
-
-
-def _views(
-    transcript: Transcript, shown: list[_Shown], drawn: Mapping[Piece, Markup], group: _DrawGroup
-) -> list[MessageView]:
-    back = taken_back(transcript)
-    left = [each for each in shown if back is None or not back.removes(each.place, each.entry)]
-    views = [each.view(transcript, drawn, group) for each in left]
-    if back is not None and back.is_gone:
-        views = [msgspec.structs.replace(view, taken_back=[]) for view in views]
-    return views
-
-
-def _part_pieces(
-    transcript: Transcript,
-    entry: Entry,
-    parts: list[tuple[int, PartEntry]],
-    groups: list[PartGroup],
-    *,
-    is_ended: bool,
-) -> list[PartPiece]:
-    grouped = {place for group in groups for place in range(group.first, group.last)}
-    role, directory, share_id = facts_of(entry).role, directory_of(transcript), transcript.share_id
-    mentions = mentions_of(entry) if role == "user" else {}
-    return [
-        PartPiece(
-            part.body,
-            place,
-            role,
-            directory,
-            index,
-            f"{share_id}/part/{place}",
-            is_over=is_ended,
-            content=_content_address(share_id, part.id, ".."),
-            contexts=mentions.get(index) or (),
-            child=_child_address(transcript, entry, part, ""),
-            is_in_group=index in grouped,
-        )
-        for index, part in parts
-        for place in (anchor(part.id),)
-        if mentions.get(index, ()) is not None
-    ]
-
-
-def _child_address(transcript: Transcript, entry: Entry, part: PartEntry, root: str) -> str:
-    """Return where the session is that a part started, from a page below whose root shares are."""
-    if not transcript.children:
-        return ""
-    session_id = session_of_parts(entry).get(part.id)
-    return next((root + each.share_id for each in transcript.children if each.session_id == session_id), "")
-
-
-def _content_address(share_id: str, part_id: str, root: str) -> str:
-    """Return where the bytes of a part's file are to be had, from a page whose root is there."""
-    return f"{root}/api/share/{share_id}/parts/{quote(part_id.encode('utf-8', 'replace'), safe='')}/content"
-
-
-def _pieces(shown: list[_Shown]) -> list[Piece]:
-    return [piece for each in shown for piece in each.pieces]
 
 
 def _find_part(transcript: Transcript, part_anchor: str) -> tuple[Entry, int, PartEntry] | None:
