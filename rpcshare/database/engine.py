@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from rpcshare.database.location import (
@@ -136,6 +136,11 @@ def _read_in_thread(engine: Engine, work: Callable[[Connection], T], limit: floa
         driver.set_progress_handler(lambda: monotonic() > until, _STEPS)
         try:
             return work(connection)
+        except OperationalError as exc:
+            if monotonic() <= until:
+                raise
+            # What an index says whose own query was ended is not always that.
+            raise QueryTooLongError("the query took too long") from exc
         finally:
             driver.set_progress_handler(None, 0)
 
@@ -230,14 +235,9 @@ def _failures(location: DatabaseLocation) -> Iterator[None]:
         raise
     except (SQLAlchemyError, sqlite3.Error, OSError) as exc:
         cause = getattr(exc, "orig", None) or exc
-        if _is_too_long(cause):
+        if "statement timeout" in str(cause):  # as PostgreSQL says it
             raise QueryTooLongError("the query took too long") from exc
         reason = str(cause).splitlines()[0] if str(cause) and cause is not exc else type(cause).__name__
         if isinstance(exc, OSError):
             reason = exc.strerror or type(exc).__name__
         raise DatabaseError(f"the database {location.shown}: {reason}") from exc
-
-
-def _is_too_long(cause: BaseException) -> bool:
-    is_interrupted = isinstance(cause, sqlite3.OperationalError) and str(cause) == "interrupted"
-    return is_interrupted or "statement timeout" in str(cause)
