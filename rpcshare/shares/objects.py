@@ -4,7 +4,7 @@
 ``share/{id}/head``                         who it belongs to, and which generation is the live one
 ``share/{id}/{generation}/log/{n}``         entry n of its log: a group of syncs, or the tombstone
 ``share/{id}/{generation}/snapshot/{n}``    all that entries 1…n make
-``index/{id}/{generation}``                 what a listing tells of it
+``index/{id}/{generation}``                 what listings of former versions told of it
 ``session/{sessionID}``                     whose secret it is that follows from the session alone
 ``expiry/{time}/{id}``                      that a share is due then: :mod:`~rpcshare.shares.expiry`
 ==========================================  ==========================================================
