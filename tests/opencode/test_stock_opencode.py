@@ -1,5 +1,6 @@
 """A stock opencode that knows the server by ``enterprise.url`` alone, as docs/opencode.md configures it."""
 
+import base64
 import json
 import re
 import shutil
@@ -186,6 +187,19 @@ def test_a_session_is_shared_whole_when_it_is_shared_late(api: Api) -> None:
     ask(api, session_id, "reason")
     api.post(f"/session/{session_id}/share", {})
     settle(lambda: assert_all_shared(api, session_id))
+
+
+def test_a_session_longer_than_a_message_is_shared_whole(api: Api) -> None:
+    session_id = new_session(api, "hello")
+    api.delete(f"/session/{session_id}/share")
+    text = base64.b64encode(b"kites " * 700_000).decode()
+    attached = {**TEXT_FILE, "url": f"data:text/plain;base64,{text}"}
+    for _ in range(2):
+        parts = [*prompt("Please [scenario:hello]")["parts"], attached]
+        api.post(f"/session/{session_id}/message", {"parts": parts})
+    api.post(f"/session/{session_id}/share", {})
+    settle(lambda: assert_all_shared(api, session_id))
+    assert len(data_of(link_of(api, session_id)).content) > 18 * 2**20
 
 
 def test_a_session_that_is_deleted_takes_its_share_along(api: Api) -> None:
