@@ -5,8 +5,10 @@ from drawing_shares import FRAME, Document, rendered, state_of, transcript_of
 from hostile_strings import HOSTILE, hostile_session
 
 from rpcshare.render.latex import MATHML_TAGS
-from rpcshare.render.rendering import Listing, Pages
-from rpcshare.shares.page import Page
+from rpcshare.render.rendering import Pages
+from rpcshare.render.session_list import Listing
+from rpcshare.shares.catalogue_row import CatalogueRow
+from rpcshare.shares.page import RowPage
 
 TAGS = MATHML_TAGS | frozenset(
     (
@@ -74,10 +76,11 @@ TAGS = MATHML_TAGS | frozenset(
             "img",
             "footer",
         ),
-        *("section", "input", "label", "aside", "sup", "dialog", "kbd"),
+        *("section", "input", "label", "aside", "sup", "dialog", "kbd", "select", "option", "small"),
     )
 )
 """None of them runs anything, or loads anything but from its own site."""
+ASKED = ("q", "owner", "project", "live", "private", "since", "until", "order", "before", "cursor")
 ADDRESSES = ("href", "src", "action")
 
 
@@ -94,7 +97,15 @@ def test_the_corpus_is_large_enough() -> None:
 def test_no_place_of_a_page_is_careless(pages: Pages, number: int) -> None:
     state = state_of(hostile_session(HOSTILE[number], number))
     transcript = transcript_of(state)
-    listing = Listing(Page([state.index()], 1, None), HOSTILE[number], "", "sessions", may_delete=True)
+    row = CatalogueRow(state.index(), "g1", HOSTILE[number])
+    listing = Listing(
+        page=RowPage([row], 1, has_more=True, by_change=False),
+        address="sessions",
+        asked=dict.fromkeys(ASKED, HOSTILE[number]),
+        start=1,
+        may_delete=True,
+        is_of_all=True,
+    )
     drawn = [
         rendered(pages.share(FRAME, transcript, at="", until="", is_end=False)),
         rendered(pages.part(FRAME, transcript, f"prt_{number}_1")),
@@ -102,7 +113,7 @@ def test_no_place_of_a_page_is_careless(pages: Pages, number: int) -> None:
         rendered(pages.changes(FRAME, transcript, is_split=True, file=None)),
         rendered(pages.search(FRAME, transcript, HOSTILE[number], after="", is_fragment=False)),
         pages.sessions(FRAME, listing),
-        pages.delete(FRAME, state.index()),
+        pages.delete(FRAME, row),
     ]
     for html in drawn:
         assert html is not None
