@@ -134,13 +134,13 @@ def test_the_token_of_a_local_server_is_found_in_its_data_dir(server):
 
 
 def test_without_a_token_a_refusal_says_that_none_was_sent(server):
-    line = assert_one_line(run_command("ls", "--url", server.url))
+    line = assert_one_line(run_command("ls", "--url", server.url), 4)
     assert line.startswith("Unauthorized")
     assert line.endswith("; no token was sent (see --token)")
 
 
 def test_a_wrong_token_is_refused_and_not_repeated(server):
-    line = assert_one_line(run_command("ls", "--url", server.url, "--token", "correct-horse"))
+    line = assert_one_line(run_command("ls", "--url", server.url, "--token", "correct-horse"), 4)
     assert line.startswith("Unauthorized")
     assert "horse" not in line
 

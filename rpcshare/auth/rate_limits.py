@@ -6,6 +6,7 @@ Where a node is several processes, each tells the others what it counts (:mod:`r
 
 import hashlib
 import ipaddress
+import math
 import secrets
 import time
 from collections import Counter, OrderedDict
@@ -260,4 +261,6 @@ def _key_of(caller: Caller) -> str:
 
 def _refuse_until(seconds: float, message: str) -> None:
     if seconds > 0:
+        # In the message too: over RPC there is no Retry-After.
+        message = f"{message}; try again in {math.ceil(seconds)} s"
         raise ShareError(ErrorCode.RATE_LIMITED, message, retry_after=seconds)

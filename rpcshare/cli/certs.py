@@ -14,6 +14,7 @@ from rpcshare.auth.audit import Action
 from rpcshare.auth.caller import Scope
 from rpcshare.auth.subjects import fault_of_subject
 from rpcshare.cli.auditing import tell_audit_log
+from rpcshare.cli.exit_status import NotFoundError
 from rpcshare.cli.options import with_settings
 from rpcshare.cli.terminal import json_text, printable, say
 from rpcshare.config import Settings
@@ -153,7 +154,7 @@ def revoke(settings: Settings, which: str) -> None:
     found = [certificate for certificate in issued if certificate.name == which]
     found = found or [certificate for certificate in issued if _serial(certificate) == which.lower()]
     if not found:
-        raise click.ClickException("no client certificate of that name or serial number was issued")
+        raise NotFoundError("no client certificate of that name or serial number was issued")
     valid = [certificate for certificate in found if certificate.revoked_at is None]
     if valid:
         ca.revoke(certificate.serial for certificate in valid)

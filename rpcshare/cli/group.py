@@ -1,7 +1,7 @@
 """The commands, each imported when it is asked for, and how their failures are reported.
 
 A command returns an exit status or None for success, and raises what went wrong. Users see one line
-and a status: 2 for a command line that makes no sense, 1 for what could not be done.
+and a status (:mod:`rpcshare.cli.exit_status`).
 """
 
 import importlib
@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from rpcshare.auth.secret_files import SecretFileError
+from rpcshare.cli.exit_status import ExitStatus
 from rpcshare.cli.terminal import printable
 from rpcshare.compiled import core
 from rpcshare.errors import ErrorCode, ShareError
@@ -23,6 +24,10 @@ __all__ = ["CommandGroup"]
 # The command NAME is the function of that name in rpcshare/cli/NAME.py, with _ for -.
 _COMMANDS = {
     "serve": "Run the server.",
+    "login": "Sign in to a server, for all commands.",
+    "logout": "Forget the token of a server.",
+    "whoami": "Print who you are to a server.",
+    "profiles": "List the servers you have signed in to; choose one.",
     "push": "Share a session from a file.",
     "pull": "Fetch a share.",
     "watch": "Follow a share as it changes.",
@@ -42,9 +47,15 @@ _COMMANDS = {
     "import-bucket": "Import the shares of an older deployment.",
 }
 
-_FAILURE = 1
-_USAGE = 2
-_INTERRUPTED = 130
+_EXIT_STATUS = "Exit status: 0 done, 1 failure, 2 wrong usage, 4 not signed in, 5 not found, 130 interrupted."
+
+# What a server or a store says, as a status.
+_STATUS_OF_CODE = {
+    ErrorCode.INVALID_ARGUMENT: ExitStatus.USAGE,
+    ErrorCode.UNAUTHORIZED: ExitStatus.NOT_SIGNED_IN,
+    ErrorCode.SHARE_NOT_FOUND: ExitStatus.NOT_FOUND,
+    ErrorCode.SHARE_GONE: ExitStatus.NOT_FOUND,
+}
 
 
 class CommandGroup(click.Group):
@@ -56,6 +67,8 @@ class CommandGroup(click.Group):
             callback=_show_help,
             invoke_without_command=True,
             help="Share coding-agent sessions live from your own server.",
+            epilog=_EXIT_STATUS,
+            context_settings={"help_option_names": ["-h", "--help"]},
         )
         message = f"%(prog)s, version %(version)s ({core()})"
         click.version_option(__version__, prog_name="rpcshare", message=message)(self)
@@ -74,6 +87,7 @@ class CommandGroup(click.Group):
             return None
         name = cmd_name.replace("-", "_")
         command: click.Command = getattr(importlib.import_module(f"rpcshare.cli.{name}"), name)
+        _document_exit_status(command)
         return command
 
     def format_commands(
@@ -107,6 +121,12 @@ class CommandGroup(click.Group):
         sys.exit(result if isinstance(result, int) else 0)
 
 
+def _document_exit_status(command: click.Command) -> None:
+    command.epilog = _EXIT_STATUS
+    for each in command.commands.values() if isinstance(command, click.Group) else ():
+        _document_exit_status(each)
+
+
 @click.pass_context
 def _show_help(ctx: click.Context) -> None:
     if ctx.invoked_subcommand is None:
@@ -118,21 +138,27 @@ def _explain(exc: Exception) -> tuple[int, str]:  # noqa: PLR0911 -- one sentenc
     match exc:
         case click.UsageError():
             path = exc.ctx.command_path if exc.ctx else "rpcshare"
-            return _USAGE, f"{exc.format_message()} (see '{path} --help')"
+            return ExitStatus.USAGE, f"{exc.format_message()} (see '{path} --help')"
         case click.ClickException():
             return exc.exit_code, exc.format_message()
         case click.Abort():
-            return _INTERRUPTED, "interrupted"
-        case ShareError(code=ErrorCode.INVALID_ARGUMENT):
-            return _USAGE, exc.message
-        case ShareError() | SecretFileError():
-            return _FAILURE, str(exc)
+            return ExitStatus.INTERRUPTED, "interrupted"
+        case ShareError():
+            return _STATUS_OF_CODE.get(exc.code, ExitStatus.FAILURE), exc.message
+        case SecretFileError():
+            return ExitStatus.FAILURE, str(exc)
         case OSError():
             place = f"{exc.filename}: " if exc.filename else ""
-            return _FAILURE, f"{place}{exc.strerror or exc}"
+            return ExitStatus.FAILURE, f"{place}{exc.strerror or exc}"
         case ModuleNotFoundError() if not (exc.name or "").startswith("rpcshare"):
-            return _FAILURE, f"this command needs the package {exc.name}: pip install 'rpcshare[server]'"
+            return (
+                ExitStatus.FAILURE,
+                f"this command needs the package {exc.name}: pip install 'rpcshare[server]'",
+            )
         case _:
             # The text of an exception that nobody foresaw may hold anything, a secret included.
             frame = traceback.extract_tb(exc.__traceback__)[-1]
-            return _FAILURE, f"internal error: {type(exc).__name__} at {frame.filename}:{frame.lineno}"
+            return (
+                ExitStatus.FAILURE,
+                f"internal error: {type(exc).__name__} at {frame.filename}:{frame.lineno}",
+            )

@@ -12,6 +12,7 @@ from rpcshare.auth.api_keys import DEFAULT_SCOPES, ApiKey, ApiKeys, NewApiKey, U
 from rpcshare.auth.audit import Action
 from rpcshare.auth.caller import Scope
 from rpcshare.cli.auditing import tell_audit_log
+from rpcshare.cli.exit_status import NotFoundError
 from rpcshare.cli.options import with_settings
 from rpcshare.cli.store_access import STORE_SETTINGS, configured_store
 from rpcshare.cli.terminal import Column, json_text, print_table, say
@@ -121,7 +122,7 @@ def _with_keys(settings: Settings, work: Callable[[ApiKeys], Awaitable[T]], *, m
     try:
         return asyncio.run(open_and_work())
     except UnknownApiKeyError:
-        raise click.ClickException("there is no key of this id (see 'rpcshare keys list')") from None
+        raise NotFoundError("there is no key of this id (see 'rpcshare keys list')") from None
 
 
 def _check_duration(text: str) -> None:

@@ -6,7 +6,7 @@ import time
 import click
 import msgspec
 
-from rpcshare.cli.connection import Server, with_server
+from rpcshare.cli.connection import Server, with_server_without_short_options
 from rpcshare.cli.terminal import Column, ago, json_text, print_table
 from rpcshare.client import SearchHit, SearchPage
 from rpcshare.render.anchors import anchor
@@ -14,17 +14,21 @@ from rpcshare.render.anchors import anchor
 __all__ = ["search"]
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+# A short option would be taken out of -word, of whichever word begins with its letter.
+@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
 @click.argument("words", nargs=-1, required=True)
 @click.option("--limit", type=click.IntRange(min=1, max=100), metavar="N", help="Show at most N hits.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-@with_server
+@with_server_without_short_options
 def search(server: Server, words: tuple[str, ...], limit: int | None, as_json: bool) -> None:
     """Find WORDS in the messages, tools and diffs of your shares; an admin searches everybody's.
 
     A word finds what begins so, '"two words"' a phrase; -word leaves out what has it. tool:bash,
     file:app.ts, role:user, before:2026-11-28 and after:2026-11-01 choose among the hits.
     """
+    if words == ("-h",):
+        click.echo(click.get_current_context().get_help())
+        return
     page = asyncio.run(_search(server, " ".join(words), limit))
     if as_json:
         linked = [msgspec.to_builtins(hit) | {"url": _link(server, hit)} for hit in page.hits]

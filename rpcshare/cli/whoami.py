@@ -1,0 +1,35 @@
+"""``rpcshare whoami``."""
+
+import asyncio
+
+import click
+import msgspec
+
+from rpcshare.cli.connection import Server, with_server
+from rpcshare.cli.profile_store import base_of
+from rpcshare.cli.terminal import json_text, say
+from rpcshare.client.types import Identity
+
+__all__ = ["whoami"]
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print subject and scopes as a JSON object.")
+@with_server
+def whoami(server: Server, as_json: bool) -> None:
+    """Print who you are to the server, what you may do, and which credential says so."""
+    identity = asyncio.run(_ask(server))
+    if as_json:
+        click.echo(json_text(msgspec.to_builtins(identity)))
+        return
+    say(
+        f"subject: {identity.subject or 'anonymous'}",
+        f"scopes: {', '.join(identity.scopes) or 'none'}",
+        f"server: {base_of(server.url)}",
+        f"credential: {server.credential}",
+    )
+
+
+async def _ask(server: Server) -> Identity:
+    async with server.connected() as client:
+        return await client.whoami()
