@@ -17,8 +17,8 @@ from rpcshare.errors import ErrorCode
 from rpcshare.server.event_streams import MAX_CHATTER, EventSocket, EventStreams, deliver_messages
 from rpcshare.server.failures import error_response, upgrade_required
 from rpcshare.server.operation import ApiSocket, Needs, Operation
+from rpcshare.server.query_parameters import FROM_SYNC_COUNT, from_sync_count
 from rpcshare.server.request import request_head
-from rpcshare.server.rest import FROM_SYNC_COUNT, from_sync_count
 from rpcshare.server.websocket_protocol import DIRECT
 from rpcshare.shares.service import ShareService
 

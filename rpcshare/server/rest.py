@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TypedDict
 
 import msgspec
 import structlog
@@ -24,7 +22,9 @@ from rpcshare.server.event_streams import EventStream, EventStreams, deliver_ser
 from rpcshare.server.failures import error_response
 from rpcshare.server.json_body import JsonBody, read_json_body
 from rpcshare.server.large_syncs import LargeSyncs, RefusedSyncError
+from rpcshare.server.listings import Listings
 from rpcshare.server.operation import ApiRoute, Handler, Needs, Operation, Parameter
+from rpcshare.server.query_parameters import FROM_SYNC_COUNT, from_sync_count
 from rpcshare.server.request import READS, admit, request_head
 from rpcshare.server.responses import (
     DocumentResponses,
@@ -36,89 +36,21 @@ from rpcshare.server.responses import (
 from rpcshare.server.share_files import ShareFiles
 from rpcshare.shares.access_settings import AccessSettings, ViewToken
 from rpcshare.shares.document import Form
-from rpcshare.shares.page import CURSOR_PATTERN
-from rpcshare.shares.search import SearchPage
-from rpcshare.shares.search_query import MAX_QUERY
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.share_identity import is_share_id
-from rpcshare.transcripts import ExportFormat
 
-__all__ = ["FROM_SYNC_COUNT", "RestApi", "from_sync_count"]
+__all__ = ["RestApi"]
 
 logger = structlog.get_logger("rpcshare.server")
 
-# Groups have no names in the patterns of JSON Schema.
-_CURSOR = re.sub(r"\?P<\w+>", "", CURSOR_PATTERN)
-
-_PAGING = (
-    Parameter(
-        name="cursor",
-        place="query",
-        schema={"type": "string", "pattern": f"^({_CURSOR})?$"},
-        description="The `cursor` of the page before.",
-    ),
-    Parameter(
-        name="limit",
-        place="query",
-        schema={"type": "integer", "minimum": 1, "maximum": 200},
-        description="How many; 50 unless said.",
-    ),
-    Parameter(
-        name="q",
-        place="query",
-        schema={"type": "string"},
-        description="What a title, directory, id or session ID must contain.",
-    ),
-)
-
-_SEARCHING = (
-    Parameter(
-        name="q",
-        place="query",
-        schema={"type": "string", "maxLength": MAX_QUERY},
-        description='Words, `"phrases"`, `-not`, `tool:bash`, `file:app.ts`, `role:user`, '
-        "`before:2026-11-28`, `after:2026-11-01`; at least one word.",
-    ),
-    Parameter(
-        name="cursor",
-        place="query",
-        schema={"type": "string", "pattern": "^([1-9][0-9]{0,3})?$"},
-        description="The `cursor` of the page before.",
-    ),
-    Parameter(
-        name="limit",
-        place="query",
-        schema={"type": "integer", "minimum": 1, "maximum": 100},
-        description="How many; 20 unless said.",
-    ),
-)
-
 _MAX_SETTINGS = 64 * 1024  # bytes of a body without data
 
-_MAX_COUNT = 2**53 - 1  # the greatest integer that JavaScript has
-
-FROM_SYNC_COUNT = Parameter(
-    name="fromSyncCount",
-    place="query",
-    schema={"type": "integer", "minimum": 0, "maximum": _MAX_COUNT},
-    description="The `syncCount` of the last event that the client has: what came after it is sent.",
-)
 _LAST_EVENT_ID = Parameter(
     name="Last-Event-ID",
     place="header",
     schema=FROM_SYNC_COUNT.schema,
     description="The same, as browsers send it when they come back; counts before `fromSyncCount`.",
 )
-
-_FORMAT = Parameter(
-    name="format",
-    place="query",
-    schema={"type": "string", "enum": [*ExportFormat]},
-    description="`opencode`: what `opencode import FILE` takes; `markdown`; `json`: an AgentSession; "
-    "`jsonl`: SyncData, one a line.",
-    is_required=True,
-)
-
 
 _IMPORT_AS_FILE = (
     "opencode imports it as a file, which `rpcshare pull URL --format opencode` writes, and a GET of "
@@ -149,19 +81,11 @@ class RestApi:
         self._large_syncs = large_syncs
         self._documents = DocumentResponses()
         self._files = ShareFiles(service, self._documents)
+        self._listings = Listings(service)
 
     def routes(self) -> list[ApiRoute]:
         """Return the routes under ``/api``; ``/api/shares`` is opencode's other name for ``/api/share``."""
-        routes = [
-            self._route(
-                "/api/sessions",
-                GET=_listing(
-                    "Shares, newest first: all for an admin, the caller's own for others", self._list_sessions
-                ),
-            ),
-            self._route("/api/my-sessions", GET=_listing("The caller's shares", self._list_own)),
-        ]
-        routes.append(self._route("/api/search", GET=_searching(self._search)))
+        routes = [self._route(path, GET=each) for path, each in self._listings.operations().items()]
         for base in ("/api/share", "/api/shares"):
             share = base + "/{share_id}"
             routes += [
@@ -223,8 +147,7 @@ class RestApi:
                     share + "/metadata",
                     GET=_reading("What a listing tells of a share", self._metadata, schemas.SessionIndex),
                 ),
-                self._route(share + "/export", GET=_exporting(self._files.export)),
-                self._route(share + "/parts/{part_id}/content", GET=_downloading(self._files.part_content)),
+                *(self._route(share + path, GET=each) for path, each in self._files.operations().items()),
                 self._route(share + "/events", GET=_streaming(self._events)),
             ]
         return routes
@@ -348,24 +271,6 @@ class RestApi:
                 return not_modified_response(version)
         return await self._documents.answer(request, await self._service.document(caller, share_id, form))
 
-    async def _list_sessions(self, request: Request, caller: Caller) -> object:
-        page = await self._service.list_sessions(caller, **_paging(request))
-        return msgspec.to_builtins(page)
-
-    async def _list_own(self, request: Request, caller: Caller) -> object:
-        page = await self._service.list_own(caller, **_paging(request))
-        return msgspec.to_builtins(page)
-
-    async def _search(self, request: Request, caller: Caller) -> object:
-        query, limit = request.query_params, request.query_params.get("limit")
-        page = await self._service.search(
-            caller,
-            query.get("q", ""),
-            cursor=query.get("cursor") or None,
-            limit=None if limit is None else _whole_number(limit, "limit"),
-        )
-        return msgspec.to_builtins(page)
-
     async def _events(self, request: Request, caller: Caller) -> Response:
         count = from_sync_count(request.query_params.get("fromSyncCount"))
         # A browser that comes back asks for the address that it was given at first, with this beside it.
@@ -390,20 +295,6 @@ def _log_loss(request: Request, caller: Caller, error: Exception) -> None:
             subject=caller.subject,
             why=error.message,
         )
-
-
-def from_sync_count(text: str | None, name: str = "fromSyncCount") -> int | None:
-    """Return the number of a sync, as a request names it.
-
-    Raises:
-        ShareError: INVALID_ARGUMENT.
-    """
-    if text is None:
-        return None
-    count = _whole_number(text, name)
-    if count > _MAX_COUNT:
-        raise ShareError(ErrorCode.INVALID_ARGUMENT, f"{name}: must be at most {_MAX_COUNT}")
-    return count
 
 
 def _reading(summary: str, handler: Handler, answer: object) -> Operation:
@@ -437,80 +328,9 @@ def _streaming(handler: Handler) -> Operation:
     )
 
 
-def _exporting(handler: Handler) -> Operation:
-    return Operation(
-        summary="A share as a file",
-        handler=handler,
-        needs=Needs.LINK,
-        parameters=(_FORMAT,),
-        answers={200: "The file, as a download. Its media type is that of the format."},
-        media_type="application/json",
-        other_media_types=("text/markdown", "application/x-ndjson"),
-        codes=(ErrorCode.INVALID_ARGUMENT,),
-        has_etag=True,
-    )
-
-
-def _downloading(handler: Handler) -> Operation:
-    return Operation(
-        summary="The bytes of a file that a part, or an attachment of a tool's answer, holds",
-        handler=handler,
-        needs=Needs.LINK,
-        answers={200: "The file, as a download, by its media type."},
-        media_type="*/*",
-        has_etag=True,
-    )
-
-
-def _listing(summary: str, handler: Handler) -> Operation:
-    return Operation(
-        summary=summary,
-        handler=handler,
-        needs=Needs.CREDENTIAL,
-        parameters=_PAGING,
-        answer=schemas.Page,
-        codes=(ErrorCode.INVALID_ARGUMENT,),
-        has_etag=True,
-    )
-
-
-def _searching(handler: Handler) -> Operation:
-    return Operation(
-        summary="Where words are, in the shares that the caller may list",
-        handler=handler,
-        needs=Needs.CREDENTIAL,
-        parameters=_SEARCHING,
-        answer=SearchPage,
-        codes=(ErrorCode.INVALID_ARGUMENT,),
-        has_etag=True,
-    )
-
-
 def _is_for_want_of_a_password(error: Exception) -> bool:
     return (
         isinstance(error, ShareError)
         and error.code is ErrorCode.UNAUTHORIZED
         and error.reason is Reason.PASSWORD_NEEDED
     )
-
-
-def _whole_number(text: str, name: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 20):
-        raise ShareError(ErrorCode.INVALID_ARGUMENT, f"{name}: expected a whole number")
-    return int(text)
-
-
-class _Paging(TypedDict):
-    cursor: object
-    limit: object
-    query: object
-
-
-def _paging(request: Request) -> _Paging:
-    query = request.query_params
-    limit = query.get("limit")
-    return {
-        "cursor": query.get("cursor") or None,
-        "limit": None if limit is None else _whole_number(limit, "limit"),
-        "query": query.get("q") or None,
-    }

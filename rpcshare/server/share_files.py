@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import unquote_to_bytes
 from weakref import WeakValueDictionary
 
@@ -19,6 +19,7 @@ from rpcshare.long_work import LongWork
 from rpcshare.server.content_coding import compress_parts, wanted_coding
 from rpcshare.server.failures import HttpError
 from rpcshare.server.file_names import content_disposition, safe_file_name
+from rpcshare.server.operation import Handler, Needs, Operation, Parameter
 from rpcshare.server.responses import DocumentResponses, has_newest, not_modified_response
 from rpcshare.shares.document import Document, Form, Version
 from rpcshare.shares.old_versions import Hold
@@ -28,6 +29,15 @@ from rpcshare.shares.syncdata import PART, text_parts
 from rpcshare.transcripts import EXPORTS, ExportFormat, Turn, Turns
 
 __all__ = ["ShareFiles"]
+
+_FORMAT = Parameter(
+    name="format",
+    place="query",
+    schema={"type": "string", "enum": [*ExportFormat]},
+    description="`opencode`: what `opencode import FILE` takes; `markdown`; `json`: an AgentSession; "
+    "`jsonl`: SyncData, one a line.",
+    is_required=True,
+)
 
 _FORMS = {ExportFormat.JSON: Form.AGENT_SESSION, ExportFormat.JSONL: Form.SYNC_DATA_LINES}
 _MEDIA_TYPE = re.compile(r"[\w.+-]{1,80}/[\w.+-]{1,80}", re.ASCII)
@@ -48,6 +58,13 @@ class ShareFiles:
         self._service = service
         self._documents = documents
         self._contents: WeakValueDictionary[tuple[str, Version, str], _Content] = WeakValueDictionary()
+
+    def operations(self) -> Mapping[str, Operation]:
+        """Return what there is to ask for, by what follows a share's own path."""
+        return {
+            "/export": _exporting(self.export),
+            "/parts/{part_id}/content": _downloading(self.part_content),
+        }
 
     async def export(self, request: Request, caller: Caller) -> Response:
         """Return a share as a file.
@@ -101,6 +118,31 @@ class ShareFiles:
             return None
         version = await self._service.version(caller, share_id)
         return not_modified_response(version) if has_newest(request, version) else None
+
+
+def _exporting(handler: Handler) -> Operation:
+    return Operation(
+        summary="A share as a file",
+        handler=handler,
+        needs=Needs.LINK,
+        parameters=(_FORMAT,),
+        answers={200: "The file, as a download. Its media type is that of the format."},
+        media_type="application/json",
+        other_media_types=("text/markdown", "application/x-ndjson"),
+        codes=(ErrorCode.INVALID_ARGUMENT,),
+        has_etag=True,
+    )
+
+
+def _downloading(handler: Handler) -> Operation:
+    return Operation(
+        summary="The bytes of a file that a part, or an attachment of a tool's answer, holds",
+        handler=handler,
+        needs=Needs.LINK,
+        answers={200: "The file, as a download, by its media type."},
+        media_type="*/*",
+        has_etag=True,
+    )
 
 
 def _format(name: str | None) -> ExportFormat:
