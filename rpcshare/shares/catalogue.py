@@ -15,7 +15,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
-    Select,
     bindparam,
     delete,
     func,
@@ -33,7 +32,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from rpcshare.database.engine import Database
 from rpcshare.database.tables import catalogue, catalogue_counts, shares
 from rpcshare.shares.catalogue_row import CatalogueRow, Figures
-from rpcshare.shares.page import COUNTED, LIVE_FOR, Query, RowPage, place_of
+from rpcshare.shares.page import COUNTED, LIVE_FOR, Filters, Query, RowPage, place_of
 from rpcshare.shares.search_words import clean
 from rpcshare.shares.state import SessionIndex
 
@@ -42,7 +41,7 @@ __all__ = ["Catalogue"]
 _LOCKS = 0x72706373  # as the search index locks a share
 _AT_ONCE = 200  # rows of a statement
 _SHORTEST = 3  # characters that SQLite's index of words can look for
-_LOOKED_THROUGH = 10_000  # rows in which something shorter is looked for
+_LOOKED_THROUGH = 2000  # rows in which something shorter is looked for
 _MARKS = 0xE000  # private characters, of which three stand for an owner in the index of words
 _MARK_BITS = 12
 _BETWEEN = "\x1f"  # between the texts of a row: part of none of them
@@ -203,8 +202,7 @@ def _page(
         is_all = query.after is None and len(rows) <= query.limit
         count += len(rows) if is_all else listing.count(chosen)
         if unwritten:
-            of_those = catalogue.c.id.in_(list(unwritten))
-            count -= listing.count([*chosen, of_those], is_counted=False)
+            count -= listing.count_among(chosen, unwritten)
     return found, count
 
 
@@ -218,12 +216,13 @@ class _Listing:
         self._now = now
         self._is_sqlite = connection.dialect.name == "sqlite"
         self._order = catalogue.c.changed_order if query.by_change else catalogue.c.created_order
+        self._is_not_over = func.coalesce(catalogue.c.expires_at, _NEVER) > now
         self._counted: int | None = None  # if the text alone tells that there are very many
 
     def chosen(self) -> list[ColumnElement[bool]]:
         """Return the conditions on a row."""
         filters = self._query.filters
-        chosen: list[ColumnElement[bool]] = [func.coalesce(catalogue.c.expires_at, _NEVER) > self._now]
+        chosen: list[ColumnElement[bool]] = []
         if self._owner is not None:
             chosen.append(catalogue.c.owner == self._owner)
         if filters.project:
@@ -270,7 +269,7 @@ class _Listing:
 
     def rows(self, chosen: Collection[ColumnElement[bool]], limit: int) -> list[CatalogueRow]:
         """Return the first rows behind the place that the query begins at."""
-        where, after = list(chosen), self._query.after
+        where, after = [*chosen, self._is_not_over], self._query.after
         order: tuple[ColumnElement[Any], ColumnElement[Any]] = (self._order, catalogue.c.id)
         if after is not None:
             place = tuple_(*order)
@@ -279,26 +278,29 @@ class _Listing:
         query = select(catalogue).where(*where).order_by(*ordered).limit(limit)
         return [_row(row) for row in self._connection.execute(query)]
 
-    def count(self, chosen: Collection[ColumnElement[bool]], *, is_counted: bool = True) -> int:
+    def count(self, chosen: Collection[ColumnElement[bool]]) -> int:
         """Return how many rows there are: of all, exactly; of others, at most COUNTED."""
-        filters = self._query.filters
-        if is_counted and self._counted is not None:
+        if self._counted is not None:
             return self._counted
-        if is_counted and not self._query.text and filters == type(filters)():
-            return self._count_of_all()
-        some: Select[Any] = select(literal(1)).select_from(catalogue).where(*chosen).limit(COUNTED)
-        query = select(func.count()).select_from(some.subquery())
-        return int((self._connection.execute(query)).scalar_one())
+        # All conditions but that on the expiry are in an index: rows need not be read to be counted. Those
+        # whose time is over are removed within seconds, so there are few of them.
+        if self._query.text or self._query.filters != Filters():
+            some = select(literal(1)).select_from(catalogue).where(*chosen).limit(COUNTED)
+            total = self._connection.execute(select(func.count()).select_from(some.subquery())).scalar_one()
+        else:
+            name = "all" if self._owner is None else f"of:{self._owner}"
+            query = select(catalogue_counts.c.shares).where(catalogue_counts.c.name == name)
+            total = self._connection.execute(query).scalar() or 0
+        over = select(catalogue.c.number).where(catalogue.c.expires_at <= self._now)
+        return int(total) - self._count_of([*chosen, catalogue.c.number.in_(over)])
 
-    def _count_of_all(self) -> int:
-        name = "all" if self._owner is None else f"of:{self._owner}"
-        query = select(catalogue_counts.c.shares).where(catalogue_counts.c.name == name)
-        total = (self._connection.execute(query)).scalar() or 0
-        # Those whose time is over are removed within seconds: there are few of them.
-        over = select(func.count()).select_from(catalogue).where(catalogue.c.expires_at <= self._now)
-        if self._owner is not None:
-            over = over.where(catalogue.c.owner == self._owner)
-        return int(total - (self._connection.execute(over)).scalar_one())
+    def count_among(self, chosen: Collection[ColumnElement[bool]], ids: Collection[str]) -> int:
+        """Return how many rows there are of some shares."""
+        return self._count_of([*chosen, self._is_not_over, catalogue.c.id.in_(list(ids))])
+
+    def _count_of(self, chosen: Collection[ColumnElement[bool]]) -> int:
+        query = select(func.count()).select_from(catalogue).where(*chosen)
+        return int(self._connection.execute(query).scalar_one())
 
 
 _change = (

@@ -145,7 +145,9 @@ def test_a_copy_that_was_killed_and_is_made_again_lists_everything(
     with RunningServer(tmp_path / "s", f"--store={new}") as server:
         headers = {"Authorization": f"Bearer {server.token}"}
         with httpx.Client(base_url=server.url, headers=headers) as client:
-            page = client.get("/api/sessions", params={"limit": 100}).json()
+            page = {"indexing": True}
+            while page.get("indexing"):
+                page = client.get("/api/sessions", params={"limit": 100}, timeout=30).json()
             assert len({row["id"] for row in page["sessions"]}) == shares
             for row in page["sessions"]:
                 assert len(client.get(f"/api/share/{row['id']}").json()["parts"]) == 20
