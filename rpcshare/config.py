@@ -30,12 +30,25 @@ from rpcshare.auth.proxy_secret import fault_of_proxy_secret
 from rpcshare.auth.subject_sources import NAMED_SOURCES, Source, is_source, jwt_source
 from rpcshare.durations import parse_duration
 
-__all__ = ["DATABASE_FILE", "ConfigError", "Settings", "environment_name", "load_settings", "option_name"]
+__all__ = [
+    "DATABASE_FILE",
+    "NEVER_SHOWN",
+    "ConfigError",
+    "Settings",
+    "environment_name",
+    "known_variables",
+    "load_configuration",
+    "load_settings",
+    "option_name",
+    "unknown_variables",
+]
 
 _ENVIRONMENT_PREFIX = "RPCSHARE_"
 
-# Tokens, and URLs that may hold a password: an error names these settings but never their values.
-_NEVER_SHOWN = frozenset(
+# Of commands and of the build, which are no settings of a server.
+_OTHER_VARIABLES = ("CONFIG", "URL", "PROFILE", "CA", "CERT", "CERT_KEY", "P12_PASSWORD", "COMPILE")
+
+NEVER_SHOWN = frozenset(
     {
         "token",
         "shared_secret",
@@ -48,6 +61,8 @@ _NEVER_SHOWN = frozenset(
         "proxy_secret",
     }
 )
+"""Tokens, and URLs that may hold a password: an error names these settings but never their values."""
+
 _LONGEST_SHOWN = 60
 
 # RFC 3986 section 3.3.
@@ -562,21 +577,48 @@ def load_settings(
     Raises:
         ConfigError: a value is bad, the file cannot be read, or it has a key that means nothing.
     """
+    return load_configuration(command_line, config_file)[0]
+
+
+def load_configuration(
+    command_line: Mapping[str, object] | None = None, config_file: Path | None = None
+) -> tuple[Settings, dict[str, str]]:
+    """Return the settings as :func:`load_settings` does, and where each comes from that is no default.
+
+    Raises:
+        ConfigError: as for :func:`load_settings`.
+    """
     given = {name: value for name, value in (command_line or {}).items() if value is not None}
     environment = EnvSettingsSource(Settings)()
     file = {} if config_file is None else _read_file(config_file)
+    places = {
+        **{field: f"{field} in {config_file}" for field in file},
+        **{field: environment_name(field) for field in environment},
+        **{field: option_name(field) for field in given},
+    }
+    values = {**file, **environment, **given}
     try:
-        return _coherent(Settings.model_validate({**file, **environment, **given}))
+        return _coherent(Settings.model_validate(values)), places
     except ValidationError as exc:
         error = exc.errors(include_url=False, include_context=True)[0]
     field = str(error["loc"][0])
-    if field in given:
-        place, value = option_name(field), given[field]
-    elif field in environment:
-        place, value = environment_name(field), environment[field]
-    else:
-        place, value = f"{field} in {config_file}", file[field]
-    raise ConfigError(f"{place}: {_reason(error)}{_shown(field, value)}")
+    raise ConfigError(f"{places[field]}: {_reason(error)}{_shown(field, values[field])}")
+
+
+def known_variables() -> list[str]:
+    """Return the names of the variables that mean something to a server or a command."""
+    others = [_ENVIRONMENT_PREFIX + name for name in _OTHER_VARIABLES]
+    return [*(environment_name(field) for field in Settings.model_fields), *others]
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Return the names of the variables that look like settings, and are none."""
+    known = set(known_variables())
+    return sorted(
+        name
+        for name in environment
+        if name.upper().startswith(_ENVIRONMENT_PREFIX) and name.upper() not in known
+    )
 
 
 def _coherent(settings: Settings) -> Settings:
@@ -600,7 +642,7 @@ def _reason(error: ErrorDetails) -> str:
 
 
 def _shown(field: str, value: object) -> str:
-    if field in _NEVER_SHOWN or value == "":
+    if field in NEVER_SHOWN or value == "":
         return ""
     text = repr(value)
     return f", not {text}" if len(text) <= _LONGEST_SHOWN else ""

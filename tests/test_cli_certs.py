@@ -268,7 +268,7 @@ def test_revoking_twice_says_so_and_keeps_the_first_time():
 
 @pytest.mark.usefixtures("certs")
 def test_revoking_what_was_never_issued_is_an_error():
-    assert failed(1, "certs", "revoke", "nobody") == (
+    assert failed(5, "certs", "revoke", "nobody") == (
         "no client certificate of that name or serial number was issued"
     )
 
@@ -310,5 +310,5 @@ def test_a_server_and_a_command_use_the_files_as_they_are(tmp_path):
         done("certs", "revoke", "build-1", "--data-dir", data_dir)
         while run("ls", *url, *shown).exit_code == 0:
             pass
-        assert failed(1, "ls", *url, *shown).startswith("Unauthorized")
+        assert failed(4, "ls", *url, *shown).startswith("Unauthorized")
         assert "CERTIFICATE_VERIFY_FAILED" in failed(1, "ls", *url)

@@ -153,7 +153,7 @@ def test_what_cannot_be_done_gets_one_line_and_a_status(arguments, status, named
 @pytest.mark.parametrize("act", ["rotate", "revoke"])
 def test_an_id_that_no_key_has_is_told(act):
     make_key()
-    assert refusal("keys", act, "0" * 12, status=1).startswith("there is no key of this id")
+    assert refusal("keys", act, "0" * 12, status=5).startswith("there is no key of this id")
 
 
 def test_a_revoked_key_is_not_rotated():

@@ -19,10 +19,8 @@ __all__ = ["access"]
 
 @click.command()
 @click.option("--secret", metavar="SECRET", help="The share's secret; the owner needs none.")
-@click.option(
-    "--private", "visibility", flag_value="private", help="Readable only by you, and with view tokens."
-)
-@click.option("--link", "visibility", flag_value="link", help="Readable by everybody with the link.")
+@click.option("--private", is_flag=True, help="Readable only by you, and with view tokens.")
+@click.option("--link", is_flag=True, help="Readable by everybody with the link.")
 @with_password
 @click.option("--no-password", is_flag=True, help="Remove the password.")
 @click.option("--expires", type=DURATION, metavar="TIME", help="Delete the share after TIME, such as 7d.")
@@ -37,7 +35,8 @@ def access(
     server: Server,
     share_id: str,
     secret: str | None,
-    visibility: Visibility | None,
+    private: bool,
+    link: bool,
     password: str | UnsetType | None,
     no_password: bool,
     expires: str | UnsetType | None,
@@ -50,6 +49,8 @@ def access(
 
     A change of visibility or password ends all view tokens of the share.
     """
+    if private and link:
+        raise click.UsageError("--private and --link exclude each other")
     if no_password:
         if password is not UNSET:
             raise click.UsageError("--no-password excludes a password")
@@ -60,7 +61,8 @@ def access(
         raise click.UsageError("--token-expires goes with --view-token")
     if expires is None and not no_expiry:
         expires = UNSET
-    wanted = (UNSET if visibility is None else visibility, expires, password)
+    visibility: Visibility | UnsetType = "private" if private else "link" if link else UNSET
+    wanted = (visibility, expires, password)
     settings, token = asyncio.run(_access(server, share_id, secret, wanted, view_token, token_expires))
     if as_json:
         told = msgspec.to_builtins(settings)

@@ -45,8 +45,9 @@ def certs() -> None:
     metavar="NAME",
     help="Name or address of the server, in addition to localhost; may be repeated.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print the paths of the files as JSON.")
 @with_settings("data_dir", "audit_log")
-def init(settings: Settings, hosts: tuple[str, ...]) -> None:
+def init(settings: Settings, hosts: tuple[str, ...], as_json: bool) -> None:
     """Create a private CA, and a certificate for the server.
 
     Existing files stay as they are.
@@ -79,6 +80,9 @@ def init(settings: Settings, hosts: tuple[str, ...]) -> None:
         )
         say(f"made {certificate}", err=True)
     options = {"tls-cert": "server", "tls-key": "server-key", "client-ca": "ca", "client-crl": "crl"}
+    if as_json:
+        click.echo(json_text({name: str(directory / f"{file}.pem") for name, file in options.items()}))
+        return
     spelled = " ".join(f"--{name} {directory / f'{file}.pem'}" for name, file in options.items())
     say(f"rpcshare serve {spelled}")
 
@@ -102,9 +106,16 @@ def init(settings: Settings, hosts: tuple[str, ...]) -> None:
     help="Create a PKCS#12 file with this password. Other users can see the option in the list of processes, "
     "but not the environment variable. [env: RPCSHARE_P12_PASSWORD]",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print the paths of the files as JSON.")
 @with_settings("data_dir", "audit_log")
 def issue(
-    settings: Settings, name: str, days: int, out: Path | None, p12: bool, p12_password: str | None
+    settings: Settings,
+    name: str,
+    days: int,
+    out: Path | None,
+    p12: bool,
+    p12_password: str | None,
+    as_json: bool,
 ) -> None:
     """Issue a client certificate for NAME. The server identifies its holder as NAME.
 
@@ -131,11 +142,17 @@ def issue(
         raise click.BadParameter(str(exc), param_hint="NAME") from None
     write_new_file(paths["-key.pem"], pair.key_pem, mode=0o600)
     write_new_file(paths[".pem"], pair.certificate_pem, mode=0o644)
-    _tell(paths[".pem"])
-    _tell(paths["-key.pem"])
+    made = {"certificate": paths[".pem"], "key": paths["-key.pem"]}
     if p12_password is not None:
         write_new_file(paths[".p12"], _as_p12(name, pair, ca, p12_password), mode=0o600)
-        _tell(paths[".p12"])
+        made["p12"] = paths[".p12"]
+    if as_json:
+        serial = f"{pair.certificate.serial_number:x}"
+        told = {kind: str(path) for kind, path in made.items()}
+        click.echo(json_text({"name": name, "serial": serial, **told}))
+    else:
+        for path in made.values():
+            _tell(path)
     tell_audit_log(
         settings, Action.CERTIFICATE_ISSUE, name=name, serial=f"{pair.certificate.serial_number:x}"
     )
@@ -143,8 +160,9 @@ def issue(
 
 @certs.command()
 @click.argument("which", metavar="NAME|SERIAL")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 @with_settings("data_dir", "audit_log")
-def revoke(settings: Settings, which: str) -> None:
+def revoke(settings: Settings, which: str, as_json: bool) -> None:
     """Revoke client certificates: all of a NAME, or the one with a SERIAL number.
 
     A server that was started with --client-crl refuses them within 5 seconds, and closes their connections.
@@ -158,7 +176,10 @@ def revoke(settings: Settings, which: str) -> None:
     valid = [certificate for certificate in found if certificate.revoked_at is None]
     if valid:
         ca.revoke(certificate.serial for certificate in valid)
-    for certificate in found:
+    if as_json:
+        told = [{"serial": _serial(each), "wasValid": each in valid} for each in found]
+        click.echo(json_text(told))
+    for certificate in () if as_json else found:
         state = "revoked" if certificate in valid else "was revoked before"
         click.echo(f"{_serial(certificate)} {state}")
     for certificate in valid:
@@ -187,6 +208,10 @@ def list_issued(settings: Settings, as_json: bool) -> None:
         )
         for certificate in issued
     ]
+    if not sys.stdout.isatty():
+        for row in rows:
+            click.echo("\t".join(row))
+        return
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     for *cells, last in rows:
         padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))

@@ -8,7 +8,7 @@ import click
 from rpcshare.cli.options import with_settings
 from rpcshare.cli.progress import counting
 from rpcshare.cli.store_access import STORE_SETTINGS, configured_store
-from rpcshare.cli.terminal import say
+from rpcshare.cli.terminal import json_text, say
 from rpcshare.config import Settings
 from rpcshare.maintenance.backup import BackupError
 from rpcshare.maintenance.exporting import Exported, export_shares
@@ -19,8 +19,9 @@ __all__ = ["export"]
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.argument("shares", metavar="[SHARE]...", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as a JSON object.")
 @with_settings(*STORE_SETTINGS)
-def export(settings: Settings, folder: Path, shares: tuple[str, ...]) -> int:
+def export(settings: Settings, folder: Path, shares: tuple[str, ...], as_json: bool) -> int:
     """Back up the shares with the ids SHARE, or all shares, into DIR. DIR must be empty or missing.
 
     A server may be running on the store. The shared secret, from which the secrets of shares follow, is
@@ -30,6 +31,10 @@ def export(settings: Settings, folder: Path, shares: tuple[str, ...]) -> int:
         exported = asyncio.run(_export(settings, folder, shares))
     except BackupError as exc:
         raise click.ClickException(str(exc)) from exc
+    if as_json:
+        failures = [{"id": share_id, "reason": why} for share_id, why in exported.failures]
+        click.echo(json_text({"exported": exported.shares, "failures": failures}))
+        return 1 if failures else 0
     for share_id, why in exported.failures:
         say(f"not exported: {share_id}: {why}", err=True)
     say(f"exported to {folder}: {exported.shares}")

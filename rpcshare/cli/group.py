@@ -39,6 +39,8 @@ _COMMANDS = {
     "keys": "Create, list, rotate and revoke API keys.",
     "token": "Sign tokens with the server's own key; revoke signed tokens.",
     "certs": "Create certificates for your server and its clients.",
+    "completion": "Print or install completion for a shell.",
+    "config": "Check a server's settings, and show where they come from.",
     "doctor": "Verify the shares in a store, and repair them.",
     "reindex": "Build the search index again.",
     "export": "Back up shares as files.",

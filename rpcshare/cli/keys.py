@@ -103,10 +103,13 @@ def rotate(settings: Settings, key_id: str, as_json: bool) -> None:
 
 @keys.command(short_help="Revoke a key.")
 @click.argument("key_id", metavar="ID")
+@_json_option
 @with_settings(*STORE_SETTINGS, "audit_log")
-def revoke(settings: Settings, key_id: str) -> None:
+def revoke(settings: Settings, key_id: str, as_json: bool) -> None:
     """Revoke the key with ID. Running servers refuse it within 5 seconds, and close its connections."""
     _with_keys(settings, lambda api_keys: api_keys.revoke(key_id))
+    if as_json:
+        click.echo(json_text({"id": key_id, "revoked": True}))
     tell_audit_log(settings, Action.KEY_REVOKE, key=key_id)
 
 

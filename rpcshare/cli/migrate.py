@@ -8,7 +8,7 @@ import click
 
 from rpcshare.cli.progress import measuring
 from rpcshare.cli.store_access import opened_store
-from rpcshare.cli.terminal import say
+from rpcshare.cli.terminal import json_text, say
 from rpcshare.maintenance.migration import Migration, survey
 from rpcshare.maintenance.migration import migrate as migrate_objects
 from rpcshare.storage import ObjectStore
@@ -24,8 +24,14 @@ KEY_FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--from-key-file", type=KEY_FILE, metavar="FILE", help="Decrypt with the keys in FILE.")
 @click.option("--to-key-file", type=KEY_FILE, metavar="FILE", help="Encrypt with the first key in FILE.")
 @click.option("--overwrite", is_flag=True, help="Replace differing objects of the target.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as a JSON object.")
 def migrate(
-    source: str, target: str, from_key_file: Path | None, to_key_file: Path | None, overwrite: bool
+    source: str,
+    target: str,
+    from_key_file: Path | None,
+    to_key_file: Path | None,
+    overwrite: bool,
+    as_json: bool,
 ) -> int:
     """Copy a store into another, and verify the copy.
 
@@ -43,6 +49,16 @@ def migrate(
     opened_source = opened_store(source, "--from", key_file=from_key_file)
     opened_target = opened_store(target, "--to", key_file=to_key_file, must_exist=False)
     migration = asyncio.run(_migrate(opened_source, opened_target, overwrite))
+    if as_json:
+        told = {
+            "copied": migration.copied,
+            "unchanged": migration.unchanged,
+            "newer": migration.newer,
+            "surplus": migration.surplus,
+            "differing": migration.differing,
+        }
+        click.echo(json_text(told))
+        return 1 if migration.differing else 0
     for key, why in sorted(migration.differing.items()):
         say(f"not copied: {key}: {why}", err=True)
     click.echo(f"copied: {migration.copied}, there already: {migration.unchanged}")

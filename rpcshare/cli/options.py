@@ -1,18 +1,30 @@
 """Command-line options that are settings (:mod:`rpcshare.config`)."""
 
+import difflib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import get_origin
 
 import click
 from pydantic import ByteSize
 
-from rpcshare.config import ConfigError, Settings, environment_name, load_settings, option_name
+from rpcshare.config import (
+    ConfigError,
+    Settings,
+    environment_name,
+    known_variables,
+    load_configuration,
+    option_name,
+    unknown_variables,
+)
 
-__all__ = ["with_settings"]
+__all__ = ["setting_places", "spelled", "unknown_variable_warnings", "with_settings"]
 
 _Command = Callable[..., int | None]
+
+_PLACES = "rpcshare.setting_places"
+_PREFIX = environment_name("")
 
 
 def with_settings(*fields: str) -> Callable[[_Command], _Command]:
@@ -29,7 +41,9 @@ def with_settings(*fields: str) -> Callable[[_Command], _Command]:
         def run(config: Path | None, **arguments: object) -> int | None:
             command_line = {name: arguments.pop(name) for name in names}
             try:
-                return command(load_settings(command_line, config), **arguments)
+                settings, places = load_configuration(command_line, config)
+                click.get_current_context().meta[_PLACES] = places
+                return command(settings, **arguments)
             except ConfigError as exc:
                 raise click.UsageError(str(exc)) from exc
 
@@ -55,7 +69,7 @@ def _option(name: str) -> Callable[[_Command], _Command]:
     notes = f"[env: {environment_name(name)}]"
     # What stands for None is told by the description.
     if field.default not in (None, ()):
-        notes = f"[default: {_spelled(field.default)}] {notes}"
+        notes = f"[default: {spelled(field.default)}] {notes}"
     help_text = f"{field.description} {notes}"
     if field.annotation is bool:
         spelling = f"{option_name(name)}/{option_name(f'no_{name}')}"
@@ -73,9 +87,30 @@ def _joined(_context: click.Context, _option: click.Parameter, values: tuple[str
     return ",".join(values) if values else None
 
 
-def _spelled(default: object) -> str:
+def setting_places() -> dict[str, str]:
+    """Return where each setting of the command comes from that is no default."""
+    places: dict[str, str] = click.get_current_context().meta[_PLACES]
+    return places
+
+
+def unknown_variable_warnings(environment: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each variable that looks like a setting and is none. No value is in it."""
+    warnings = []
+    for name in unknown_variables(environment):
+        # What all names begin with would make any two of them alike.
+        known = {each.removeprefix(_PREFIX): each for each in known_variables()}
+        close = difflib.get_close_matches(name.upper().removeprefix(_PREFIX), known, n=1)
+        meant = f": did you mean {known[close[0]]}?" if close else ""
+        warnings.append(f"the environment variable {name} is no setting{meant}")
+    return warnings
+
+
+def spelled(default: object) -> str:
+    """Return a setting's value as it is given on the command line."""
     if isinstance(default, tuple):
-        return ",".join(default)
+        return ",".join(
+            "=".join(map(str, each)) if isinstance(each, tuple) else str(each) for each in default
+        )
     if isinstance(default, ByteSize):
         return default.human_readable(separator=" ").replace(".0 ", " ")
     if isinstance(default, bool):

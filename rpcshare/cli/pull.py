@@ -48,9 +48,12 @@ class _AgentSession(msgspec.Struct):
     help="opencode: what `opencode import FILE` takes; markdown: a document to read; json: an AgentSession "
     "(the default; also called session); jsonl: one SyncData per line; data: a list of SyncData.",
 )
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @with_share
-def pull(server: Server, share_id: str, output: Path, form: str) -> None:
+def pull(server: Server, share_id: str, output: Path, form: str, as_json: bool) -> None:
     """Fetch SHARE as a file. SHARE is the id or the URL of a share, or a session ID."""
+    if as_json and form not in ("json", "session"):
+        raise click.UsageError(f"--json and --format {form} exclude each other")
     pieces = _pieces(asyncio.run(_fetch(server, share_id)), form)
     if str(output) == "-":
         for piece in pieces:

@@ -7,6 +7,7 @@ import click
 from rpcshare.cli.options import with_settings
 from rpcshare.cli.progress import counting
 from rpcshare.cli.store_access import DATABASE_SETTINGS, STORE_SETTINGS, configured_database, configured_store
+from rpcshare.cli.terminal import json_text
 from rpcshare.config import Settings
 from rpcshare.shares.reindexing import index_anew
 
@@ -14,14 +15,18 @@ __all__ = ["reindex"]
 
 
 @click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the report as a JSON object.")
 @with_settings(*STORE_SETTINGS, *DATABASE_SETTINGS)
-def reindex(settings: Settings) -> int:
+def reindex(settings: Settings, as_json: bool) -> int:
     """Build the search index again from the store, whether a server is running or not.
 
     If this is interrupted, the next one goes on where it was. The exit status is 1 if a share could not be
     read.
     """
     count, unread = asyncio.run(_reindex(settings))
+    if as_json:
+        click.echo(json_text({"indexed": count, "unread": unread}))
+        return 1 if unread else 0
     for line in unread:
         click.echo(f"not indexed: {line}", err=True)
     click.echo(f"shares indexed: {count}")

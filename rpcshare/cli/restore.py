@@ -8,7 +8,7 @@ import click
 from rpcshare.cli.options import with_settings
 from rpcshare.cli.progress import counting
 from rpcshare.cli.store_access import STORE_SETTINGS, configured_store
-from rpcshare.cli.terminal import say
+from rpcshare.cli.terminal import json_text, say
 from rpcshare.config import Settings
 from rpcshare.maintenance.backup import BackupError
 from rpcshare.maintenance.restoring import Restored, restore_shares
@@ -19,8 +19,9 @@ __all__ = ["restore"]
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--overwrite", is_flag=True, help="Replace existing shares that differ.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as a JSON object.")
 @with_settings(*STORE_SETTINGS)
-def restore(settings: Settings, folder: Path, overwrite: bool) -> int:
+def restore(settings: Settings, folder: Path, overwrite: bool, as_json: bool) -> int:
     """Restore the shares of the backup in DIR, with their ids, owners and secrets.
 
     First every file is verified. Without --overwrite, an existing share that differs is left as it is, and
@@ -30,6 +31,11 @@ def restore(settings: Settings, folder: Path, overwrite: bool) -> int:
         restored = asyncio.run(_restore(settings, folder, overwrite))
     except BackupError as exc:
         raise click.ClickException(str(exc)) from exc
+    if as_json:
+        refused = [{"id": share_id, "reason": why} for share_id, why in restored.refused]
+        told = {"restored": restored.restored, "unchanged": restored.unchanged, "refused": refused}
+        click.echo(json_text(told))
+        return 1 if refused else 0
     for share_id, why in restored.refused:
         say(f"not restored: {share_id}: {why}", err=True)
     click.echo(f"restored: {restored.restored}, there already: {restored.unchanged}")

@@ -1,8 +1,10 @@
 """``rpcshare serve``."""
 
+import os
+
 import click
 
-from rpcshare.cli.options import with_settings
+from rpcshare.cli.options import unknown_variable_warnings, with_settings
 from rpcshare.config import Settings
 
 __all__ = ["serve"]
@@ -17,7 +19,22 @@ def serve(settings: Settings) -> int:
     shared secret, which are created at the first start. A setting on the command line wins over the
     environment, and the environment over the file of --config.
     """
+    _warn_of_unknown_variables(settings)
     # Not with the module: --help must not wait for the imports of a web server.
     from rpcshare.server.run import serve as run_server  # noqa: PLC0415
 
     return run_server(settings)
+
+
+def _warn_of_unknown_variables(settings: Settings) -> None:
+    warnings = unknown_variable_warnings(os.environ)
+    if not warnings:
+        return
+    import structlog  # noqa: PLC0415 -- as above
+
+    from rpcshare.server.logs import configure_logging  # noqa: PLC0415 -- as above
+
+    # In the form of the log, which a program may read.
+    configure_logging(settings)
+    for warning in warnings:
+        structlog.get_logger("rpcshare.server").warning(warning)

@@ -29,9 +29,6 @@ _UNESCAPED_CONTROL = re.compile(
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f]"
 )
 
-# Columns, where the output is no terminal that could tell: nothing is to be cut.
-_UNBOUNDED_WIDTH = 10_000
-
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400  # seconds
 
 
@@ -62,7 +59,15 @@ class Column(NamedTuple):
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table on standard output, its cells printable whatever is in them."""
+    """Print a table on standard output, its cells printable whatever is in them.
+
+    Where the output is no terminal, it is tab-separated: a heading, and a line for each row.
+    """
+    out = standard_output()
+    if not out.isatty():
+        for cells in ([column.heading for column in columns], *rows):
+            click.echo("\t".join(printable(cell) for cell in cells), file=out)
+        return
     # Not with the module: they take longer to import than most commands to run.
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
@@ -83,8 +88,7 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Non
                 for column, cell in zip(columns, row, strict=True)
             )
         )
-    out = standard_output()
-    Console(file=out, width=None if out.isatty() else _UNBOUNDED_WIDTH).print(table)
+    Console(file=out).print(table)
 
 
 def json_text(value: object) -> bytes:

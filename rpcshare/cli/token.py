@@ -49,8 +49,9 @@ def token(ctx: click.Context) -> None:
     metavar="DURATION",
     help="Lifetime of the token, at most 366d.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print token, jti and subject as JSON.")
 @with_settings("data_dir", "signing_key", "audit_log")
-def create(settings: Settings, subject: str, scopes: tuple[str, ...], expires: str) -> None:
+def create(settings: Settings, subject: str, scopes: tuple[str, ...], expires: str, as_json: bool) -> None:
     """Sign a token (JWT) with the server's own key, and print it.
 
     No server has to run. The token is not stored. Its id (jti) is printed on standard error; 'rpcshare token
@@ -61,8 +62,12 @@ def create(settings: Settings, subject: str, scopes: tuple[str, ...], expires: s
 
     key = SigningKey.kept(settings.signing_key, settings.data_dir)
     token_id = uuid4().hex
-    click.echo(key.sign(subject, scopes or DEFAULT_SCOPES, expires, token_id=token_id))
-    say(f"token of {subject}, jti {token_id}", err=True)
+    signed = key.sign(subject, scopes or DEFAULT_SCOPES, expires, token_id=token_id)
+    if as_json:
+        click.echo(json_text({"token": signed, "jti": token_id, "subject": subject}))
+    else:
+        click.echo(signed)
+        say(f"token of {subject}, jti {token_id}", err=True)
     tell_audit_log(settings, Action.TOKEN_CREATE, name=subject)
 
 
@@ -82,6 +87,7 @@ def create(settings: Settings, subject: str, scopes: tuple[str, ...], expires: s
     help="Time after which all of these tokens have expired, so that the entry can be removed. "
     "[default: 366d with --issuer rpcshare, else never]",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print what is revoked as JSON.")
 @with_settings(*STORE_SETTINGS, "audit_log")
 def revoke(
     settings: Settings,
@@ -90,6 +96,7 @@ def revoke(
     all_of_them: bool,
     issuer: str | None,
     expires: str | None,
+    as_json: bool,
 ) -> None:
     """Revoke signed tokens: one, all of a subject, or all.
 
@@ -109,7 +116,10 @@ def revoke(
         ),
         must_exist=False,
     )
-    say(f"revoked {_what(made)}", err=True)
+    if as_json:
+        click.echo(json_text(made.described()))
+    else:
+        say(f"revoked {_what(made)}", err=True)
     named = {"jti": token_id, "name": subject, "issuer": issuer}
     tell_audit_log(settings, Action.TOKEN_REVOKE, **{key: value for key, value in named.items() if value})
 

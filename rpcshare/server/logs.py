@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 import traceback
 import unicodedata
@@ -31,7 +32,11 @@ def configure_logging(settings: Settings) -> None:
         if settings.log_format == "json"
         else [
             _escaped,
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_write_traceback),
+            structlog.dev.ConsoleRenderer(
+                # no-color.org: whatever it is, unless it is empty.
+                colors=sys.stderr.isatty() and not os.environ.get("NO_COLOR"),
+                exception_formatter=_write_traceback,
+            ),
         ]
     )
     structlog.configure(
