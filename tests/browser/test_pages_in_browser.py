@@ -309,6 +309,9 @@ async def test_search_finds_what_is_not_loaded_and_opens_what_is_folded(
     await expect(page.locator("#p-r2 code")).to_be_in_viewport()
     await page.keyboard.press("?")
     await expect(page.locator("#keys")).to_be_visible()
+    await page.goto(f"{share.url}?view=changes")
+    await page.keyboard.press("/")
+    await expect(page.locator("#q")).to_be_focused()
     assert watch.problems == []
 
 

@@ -136,7 +136,11 @@ tellTheme();
 const find = byId("find");
 
 function openSearch() {
-  if (!(find instanceof HTMLDialogElement)) return false;
+  if (!(find instanceof HTMLDialogElement)) {
+    const link = document.querySelector("a[data-opens=find]:not([aria-current])");
+    link?.click();
+    return link !== null;
+  }
   if (!find.open) find.showModal();
   find.querySelector("input")?.select();
   return true;
