@@ -84,6 +84,8 @@ export interface SessionPage {
   count: number;
   /** Where the next page begins; null on the last. */
   cursor: string | null;
+  /** Not all shares have been indexed yet, so there may be more. */
+  indexing?: boolean;
 }
 
 export interface SearchOptions {
