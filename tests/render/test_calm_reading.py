@@ -1,5 +1,7 @@
 """What makes a long session calm to read: parts that are folded together, long prompts, links and copies."""
 
+from typing import Any
+
 import pytest
 from drawing_shares import FRAME, NOW, Document, page_of, rendered, state_of, transcript_of
 from sample_session import message, part, tool
@@ -82,7 +84,7 @@ def test_parts_that_were_taken_back_are_in_no_group_with_others() -> None:
     assert html.index('id="g-r0"') < html.index("Taken back by the user") < html.index('id="g-r3"')
 
 
-def transcript_after(*syncs: list[dict[str, object]]) -> Transcript:
+def transcript_after(*syncs: Any) -> Transcript:
     state = state_of(syncs[0])
     _ = state.outline.entries
     for items in syncs[1:]:

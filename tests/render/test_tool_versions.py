@@ -1,6 +1,7 @@
 """Tools of opencode, in each version that changed the shape of what they say."""
 
 import json
+from typing import Any
 
 import pytest
 from drawing_shares import Document, page_of
@@ -41,7 +42,7 @@ def test_read_shows_what_is_in_a_directory() -> None:
     assert "entries)" not in html
 
 
-READ = {
+READ: dict[str, Any] = {
     "1.1": "<file>\n00007| a = 1\n00008| \n00009| b = 2\n\n(End of file - total 9 lines)\n</file>",
     "1.2": "<path>/x.py</path>\n<type>file</type>\n<content>\n7: a = 1\n8: \n9: b = 2\n\n"
     "(End of file - total 9 lines)\n</content>",
@@ -58,7 +59,7 @@ def test_read_of_every_version_has_its_numbers_and_count(version: str) -> None:
     assert "total" not in page.text
 
 
-TASK = {
+TASK: dict[str, Any] = {
     "1.0": "All **fine**.\n\n<task_metadata>\nsession_id: ses_child1\n</task_metadata>",
     "1.1": "task_id: ses_child1 (for resuming this task)\n\n<task_result>\nAll **fine**.\n</task_result>",
     "a plugin's": 'All **fine**.\n\n<task_metadata>{"session_id":"ses_child1"}</task_metadata>',
@@ -127,7 +128,7 @@ def test_json_of_an_mcp_server_is_readable() -> None:
     assert "{" not in Document(part_of(html, "t2")).text
 
 
-RESULTS = {
+RESULTS: dict[str, Any] = {
     "texts": ('{"content": [{"type": "text", "text": "one **two**"}]}', "one two"),
     "a bare list": ('[{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]', "one two"),
     "with space around": (' \n{"content": [{"type": "text", "text": "one two"}]}\n', "one two"),
@@ -172,7 +173,7 @@ def test_what_is_no_result_of_an_mcp_server_stays_as_it_is(output: str) -> None:
 
 
 PATCHED = "--- a.py\n+++ a.py\n@@ -3,1 +3,1 @@\n-old = 1\n+new = 2\n"
-EDIT = {
+EDIT: dict[str, Any] = {
     "before any metadata": {},
     "with a diff": {"diff": PATCHED},
     "until 1.2": {"diff": PATCHED, "filediff": {"file": "a.py", "before": "old = 1", "after": "new = 2"}},
@@ -206,7 +207,7 @@ def test_multiedit_shows_each_of_its_edits() -> None:
         assert [text.count(f"new {n}") for n in (1, 2)] == [1, 1]
 
 
-WRITE = {
+WRITE: dict[str, Any] = {
     "before any metadata": ({}, "Write"),
     "new, in the first versions": ({"exists": False}, "Create"),
     "over another": ({"exists": True}, "Write"),
@@ -222,7 +223,7 @@ def test_write_of_every_version_shows_the_content(version: str) -> None:
     assert text.count("new = 2") == 1
 
 
-APPLY_PATCH = {
+APPLY_PATCH: dict[str, Any] = {
     "first, with the input alone": {},
     "with one diff of all": {"diff": PATCHED},
     "diff of each file": {"files": [{"filePath": "a.py", "type": "update", "diff": PATCHED}]},

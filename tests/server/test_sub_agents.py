@@ -115,9 +115,9 @@ def test_one_that_is_not_shared_is_not_linked(family: Family) -> None:
 
 
 @pytest.mark.parametrize("options", [{"visibility": "private"}, {"password": "secret"}])
-def test_one_that_may_not_be_read_is_told_to_nobody(family: Family, options: dict[str, object]) -> None:
+def test_one_that_may_not_be_read_is_told_to_nobody(family: Family, options: dict[str, str]) -> None:
     before = family.page(family.parent)
-    child = family.share_child(**options)
+    child = family.share_child(None, **options)
     assert family.page(family.parent) == before
     assert child["id"] in links(family.page(family.parent, is_owner=True))
 

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from typing import Any
 
 import httpx
 
@@ -37,9 +38,9 @@ class Share:
         return int(httpx.get(f"{self.url}/metadata", headers=self.headers).json()["syncCount"])
 
 
-def session(parts: int) -> list[dict[str, object]]:
+def session(parts: int) -> list[dict[str, Any]]:
     text = os.urandom(2000).hex()
-    diffs = [
+    diffs: list[object] = [
         {"file": f"f{number}", "before": text, "after": f'{{"[\\\ud83d {number}'} for number in range(60)
     ]
     return [

@@ -171,7 +171,7 @@ def completed(kind: str, **item: object) -> dict[str, object]:
     return {"timestamp": "2026-08-07T10:00:00Z", "type": "event_msg", "payload": payload}
 
 
-COMPLETED = [
+COMPLETED: list[dict[str, Any]] = [
     {"timestamp": "2026-08-07T10:00:00Z", "type": "session_meta", "payload": {"id": "c0dex", "cwd": "/d"}},
     completed("UserMessage", content=[{"type": "text", "text": "Fly a kite"}]),
     completed("Reasoning", summary_text=["Which kite?"]),
@@ -202,7 +202,8 @@ def test_codex_items_that_are_completed_are_shown_once():
 
 def made_of(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found = read_session_file(lines(*entries)).items
-    return [each.item["data"] for each in found if each.item["type"] == "part"]
+    items: list[Any] = [each.item for each in found]
+    return [item["data"] for item in items if item["type"] == "part"]
 
 
 def test_codex_calls_have_their_results(codex):

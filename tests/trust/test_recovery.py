@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -145,7 +146,7 @@ def test_a_copy_that_was_killed_and_is_made_again_lists_everything(
     with RunningServer(tmp_path / "s", f"--store={new}") as server:
         headers = {"Authorization": f"Bearer {server.token}"}
         with httpx.Client(base_url=server.url, headers=headers) as client:
-            page = {"indexing": True}
+            page: dict[str, Any] = {"indexing": True}
             while page.get("indexing"):
                 page = client.get("/api/sessions", params={"limit": 100}, timeout=30).json()
             assert len({row["id"] for row in page["sessions"]}) == shares
