@@ -52,7 +52,7 @@ from rpcshare.storage import MeasuredStore, ObjectStore, StoreError, StoreUsage
 __all__ = ["ShareRegistry"]
 
 _HEADS_AT_ONCE = 16
-_PATIENCE, _PATIENCE_AT_FIRST = 5.0, 60.0  # seconds that a listing waits for what is not indexed yet
+_PATIENCE, _PATIENCE_AT_FIRST = 2.0, 60.0  # seconds that a listing waits for what is not indexed yet
 _POLL_EVERY = 1.5  # seconds: a lost message costs an event no more than two
 
 

@@ -338,6 +338,10 @@ function showLocalTimes(root) {
     if (Number.isNaN(moment.getTime())) continue;
     element.title = element.title || element.textContent;
     const local = moment.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+    if (element.matches(".ago")) {
+      element.title = local;
+      continue;
+    }
     if (element.textContent !== local) element.textContent = local;
   }
 }
