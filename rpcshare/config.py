@@ -51,6 +51,7 @@ _OTHER_VARIABLES = ("CONFIG", "URL", "PROFILE", "CA", "CERT", "CERT_KEY", "P12_P
 NEVER_SHOWN = frozenset(
     {
         "token",
+        "metrics_token",
         "shared_secret",
         "store",
         "database",
@@ -489,6 +490,18 @@ class Settings(BaseSettings):
     audit_log: Annotated[Path, BeforeValidator(_path_text), AfterValidator(_path)] | None = Field(
         None,
         description="File for the audit log, as JSON lines. [default: standard error, with the log]",
+    )
+    access_log: bool = Field(
+        default=False,
+        description="Log each request and each RPC session, with its address and subject, to standard error.",
+    )
+    metrics: bool = Field(default=True, description="Answer GET /metrics.")
+    metrics_token: Annotated[Secret[str], AfterValidator(_token)] | None = Field(
+        None, description="Token that GET /metrics asks for, as a bearer token. [default: none]"
+    )
+    sign_in_link: bool = Field(
+        default=True,
+        description="Print a link at the start that signs an admin in, once and within 10 minutes.",
     )
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)

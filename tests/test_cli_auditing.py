@@ -2,6 +2,7 @@
 
 import json
 import logging
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import structlog
 from click.testing import CliRunner
 
 from rpcshare.cli import main
+from running_server import RPCSHARE, RunningServer, bare_environment
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +86,18 @@ def test_a_file_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch) 
     result = CliRunner().invoke(main, ["keys", "create", "ci"], prog_name="rpcshare")
     assert result.exit_code == 1
     assert "cannot be written: No such file or directory" in result.stderr
+
+
+def test_a_push_makes_no_right_to_read_that_nobody_asked_for(tmp_path: Path) -> None:
+    with RunningServer(tmp_path / "data", "--anonymous-create", "--log-format=json") as server:
+        session = tmp_path / "session.jsonl"
+        session.write_text('{"type":"session","data":{"id":"ses_of_a_push_000001","title":"One"}}\n')
+        for token in (server.token, ""):
+            command = [RPCSHARE, "push", str(session), "--private", f"--url={server.url}"]
+            env = bare_environment(**({"RPCSHARE_TOKEN": token} if token else {}))
+            subprocess.run(command, check=True, env=env, capture_output=True)
+        server.stop()
+        log = server.log.read_text()
+    assert "share.create" in log
+    assert "view_token.create" not in log
+    assert "refused" not in log

@@ -21,7 +21,7 @@ from rpcshare.auth.rate_limits import RateLimit, network_of
 from rpcshare.auth.subject_sources import Source
 from rpcshare.errors import ErrorCode, ShareError
 
-__all__ = ["LOGGER", "Action", "AuditLog"]
+__all__ = ["LOGGER", "Action", "AuditLog", "subject_fields"]
 
 LOGGER: Final = "rpcshare.audit"
 
@@ -120,20 +120,31 @@ class AuditLog:
     def _write(self, action: Action, outcome: str, caller: Caller, share: str, **details: str) -> None:
         left_out = {"leftOut": self._left_out} if self._left_out else {}
         self._left_out = 0
-        structlog.get_logger(LOGGER).info(
+        log = structlog.get_logger(LOGGER)
+        tell = log.info if outcome == "ok" else log.warning
+        tell(
             "audit",
             time=datetime.now(UTC).isoformat(timespec="milliseconds"),
             action=action.value,
             outcome=outcome,
-            subject=None if caller.subject is None else _shown(caller.subject),
-            # The admin token's subject says it all; who else is called so has a source.
-            **({"source": _shown(caller.source)} if caller.source not in ("", Source.ADMIN) else {}),
+            **subject_fields(caller),
             address=_shown(caller.address),
             # What is no id may be anything, put in the wrong place.
             share=share if _SHARE_ID.fullmatch(share) else "",
             **{name: _shown(value) for name, value in details.items()},
             **left_out,
         )
+
+
+def subject_fields(caller: Caller | None) -> dict[str, str | None]:
+    """Return what a line of a log tells of who asked: ``subject`` and, where there is one, ``source``."""
+    if caller is None or caller.subject is None:
+        return {"subject": None}
+    fields: dict[str, str | None] = {"subject": _shown(caller.subject)}
+    # The admin token's subject says it all; who else is called so has a source.
+    if caller.source not in ("", Source.ADMIN):
+        fields["source"] = _shown(caller.source)
+    return fields
 
 
 def _shown(text: str) -> str:

@@ -34,6 +34,7 @@ from rpcshare.auth.credential import (
     CredentialKind,
     CredentialVerifier,
 )
+from rpcshare.auth.current_request import current_request
 from rpcshare.auth.rate_limits import FailureLimit, UncountedRefusalError
 from rpcshare.auth.request_head import RequestHead
 from rpcshare.auth.subject_sources import SubjectSources
@@ -126,6 +127,8 @@ class Authenticator:
             if caller.subject is None:
                 caller = _one((caller, await self._of_connection(head)))
             aliases = self._sources.aliases(caller)
+            if (request := current_request.get()) is not None:
+                request.caller = caller
             return msgspec.structs.replace(
                 caller, address=head.address, password=_password(head), aliases=aliases
             )

@@ -38,6 +38,7 @@ from rpcshare.server.metrics import Metrics, MetricsMiddleware
 from rpcshare.server.openapi import openapi_document
 from rpcshare.server.operation import ApiRoute, Operation
 from rpcshare.server.request import PathKeyMiddleware, ProxyMiddleware
+from rpcshare.server.request_log import AccessLog, RequestLogMiddleware
 from rpcshare.server.responses import read_response
 from rpcshare.server.rest import RestApi
 from rpcshare.server.rpc_endpoint import MESSAGES_IN_A_BATCH, RpcEndpoint
@@ -45,6 +46,7 @@ from rpcshare.server.security_headers import SecurityHeadersMiddleware
 from rpcshare.server.shutdown import Shutdown
 from rpcshare.server.web import PageSite
 from rpcshare.shares.service import ShareService
+from rpcshare.tracing import Tracing
 
 __all__ = ["create_app"]
 
@@ -63,6 +65,7 @@ def create_app(
     caller_limits: CallerLimits | None = None,
     audit: AuditLog | None = None,
     seal: SessionSeal | None = None,
+    tracing: Tracing | None = None,
 ) -> tuple[Starlette, Shutdown]:
     """Return the application, and what knows the connections that are to be drained and then closed.
 
@@ -75,6 +78,7 @@ def create_app(
         caller_limits: on what one caller may do; None: none.
         audit: is told of who is refused.
         seal: for the cookie of who signs in; without it, nobody can.
+        tracing: makes a span of each request and call; None: none are made.
     """
     limits = Limits(
         message_bytes=settings.max_message_size,
@@ -86,6 +90,7 @@ def create_app(
     is_public = settings.public_url is not None
     origins = OriginPolicy(base_url, settings.allowed_origins, audit, is_public=is_public)
     metrics = Metrics(service)
+    access_log = AccessLog() if settings.access_log else None
     held = (caller_limits or CallerLimits()).connections
     rpc = RpcEndpoint(
         service,
@@ -98,6 +103,8 @@ def create_app(
         metrics=metrics,
         pool=Pool(settings.max_rpc_memory // settings.workers) if settings.max_rpc_memory else None,
         keys=keys,
+        access_log=access_log,
+        tracing=tracing,
     )
     event_streams = EventStreams(held)
     large_syncs = LargeSyncs(
@@ -132,6 +139,7 @@ def create_app(
                 secret=proxy_secret(settings),
             ),
             Middleware(PathKeyMiddleware),
+            Middleware(RequestLogMiddleware, log=access_log, tracing=tracing),
             Middleware(MetricsMiddleware, metrics=metrics),
             Middleware(SecurityHeadersMiddleware, base_url=base_url),
             Middleware(CorsMiddleware, origins=origins),

@@ -24,8 +24,16 @@ __all__ = ["CorsMiddleware"]
 _METHODS = "GET, HEAD, POST, PATCH, DELETE"
 # What may be sent from anywhere, and what only from origins that may call.
 _PLAIN_HEADERS = ("accept", "cache-control", "if-none-match", "last-event-id")
-_OTHER_HEADERS = ("authorization", "content-encoding", "content-type", "x-opencode-share-key")
-_EXPOSED = "ETag, Retry-After, WWW-Authenticate"
+_OTHER_HEADERS = (
+    "authorization",
+    "content-encoding",
+    "content-type",
+    "traceparent",
+    "tracestate",
+    "x-opencode-share-key",
+    "x-request-id",
+)
+_EXPOSED = "ETag, Retry-After, WWW-Authenticate, X-Request-Id"
 _MAX_AGE = "7200"  # seconds: as long as any browser takes it for
 
 

@@ -11,6 +11,7 @@ import structlog
 from starlette.responses import Response
 
 from rpcshare import jsontext
+from rpcshare.auth.current_request import current_request
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import RpcError, SessionClosedError
 
@@ -45,25 +46,31 @@ class HttpError(Exception):
         self.headers = headers or {}
 
 
-def explain(error: BaseException) -> ShareError:
-    """Return what a caller may know of ``error``, having logged what only the operator may."""
+def explain(error: BaseException, request_id: str = "") -> ShareError:
+    """Return what a caller may know of ``error``, having logged what only the operator may.
+
+    The ID is that of the request in which it happened; without one, that of the current request.
+    """
     if isinstance(error, ShareError):
         return error
     # Where it happened is logged, and of what type it was. Its text is not: it may quote anything.
     frames = traceback.extract_tb(error.__traceback__)
+    request = current_request.get()
+    request_id = request_id or (request.id if request is not None else "")
     logger.error(
         "internal error",
+        **({"request_id": request_id} if request_id else {}),
         error=type(error).__name__,
         where=[f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-5:]],
     )
     return ShareError(ErrorCode.INTERNAL, "Internal server error")
 
 
-def to_rpc_error(error: BaseException) -> RpcError:
-    """Return ``error`` as the wire carries it."""
+def to_rpc_error(error: BaseException, request_id: str = "") -> RpcError:
+    """Return ``error`` as the wire carries it; the ID is that of the request that opened the session."""
     if isinstance(error, RpcError):
         return error
-    told = explain(error)
+    told = explain(error, request_id)
     return RpcError(told.message, code=told.code)
 
 

@@ -15,6 +15,7 @@ import structlog
 from rpcshare.auth.audit import LOGGER as AUDIT
 from rpcshare.config import Settings
 from rpcshare.server.audit_file import audit_file
+from rpcshare.server.request_log import LOGGER as ACCESS
 
 __all__ = ["configure_logging"]
 
@@ -67,6 +68,8 @@ def configure_logging(settings: Settings) -> None:
     audit.setLevel(logging.INFO)
     audit.handlers[:] = [] if settings.audit_log is None else [audit_file(settings.audit_log)]
     audit.propagate = settings.audit_log is None
+    # Nor is the access log, which whoever wants it has asked for.
+    logging.getLogger(ACCESS).setLevel(logging.INFO)
     # What these say of each connection or request at info is noise to an operator.
     for name in ("uvicorn", "uvicorn.error", "websockets", "httpx", "httpcore", "alembic"):
         logging.getLogger(name).setLevel(max(root.level, logging.WARNING))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from time import perf_counter
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,11 +18,12 @@ from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.audit import Action, AuditLog
 from rpcshare.auth.authenticator import Authenticator, select_subprotocol
 from rpcshare.auth.caller import Caller
+from rpcshare.auth.current_request import current_request
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.rate_limits import ConnectionLimit, network_of
 from rpcshare.auth.request_head import RequestHead
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.rpc import JSON, Codec, Connection, ConnectionLostError, Limits
+from rpcshare.rpc import JSON, Codec, Connection, ConnectionLostError, Limits, RpcError
 from rpcshare.rpc.batch import BatchServerTransport
 from rpcshare.rpc.callback_connection import CallbackConnection
 from rpcshare.rpc.memory_budget import Pool
@@ -30,9 +33,12 @@ from rpcshare.server.failures import error_response, to_rpc_error, upgrade_requi
 from rpcshare.server.metrics import Metrics
 from rpcshare.server.operation import ApiRoute, ApiSocket, Needs, Operation
 from rpcshare.server.request import request_head
+from rpcshare.server.request_log import AccessLog
 from rpcshare.server.share_rpc import ShareRpc
+from rpcshare.server.traced_calls import Around, counted, traced
 from rpcshare.server.websocket_protocol import DIRECT
 from rpcshare.shares.service import ShareService
+from rpcshare.tracing import Tracing
 
 __all__ = ["RpcEndpoint"]
 
@@ -93,6 +99,8 @@ class RpcEndpoint:
         metrics: Metrics,
         pool: Pool | None = None,
         keys: ApiKeys | None = None,
+        access_log: AccessLog | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._service = service
         self._authenticator = authenticator
@@ -102,6 +110,8 @@ class RpcEndpoint:
         self._audit = audit
         self._anonymous = anonymous
         self._keys = keys
+        self._access_log = access_log
+        self._tracing = tracing
         self._metrics = metrics
         self._pool = pool
         # Sessions by what they run over.
@@ -163,25 +173,31 @@ class RpcEndpoint:
                 self._main(caller, codec),
                 codec=codec,
                 limits=self._limits,
-                describe_error=to_rpc_error,
+                describe_error=_describing_errors(),
                 throttle=True,
                 call_grace=CALL_GRACE,
                 pool=self._pool,
                 pool_owner=_owner_of(caller),
             )
-            connection.around_call = self._metrics.around_call
+            connection.around_call = self._around_calls()
+            told = self._session_told(connection, caller)
             self._connections.add(connection)
             connection.attach()
-            running = asyncio.create_task(self._run(connection, caller, held.pop_all()))
+            running = asyncio.create_task(self._run(connection, caller, held.pop_all(), told))
             self._running.add(running)
             running.add_done_callback(self._running.discard)
 
     async def _run(
-        self, connection: CallbackConnection, caller: Caller, held: contextlib.ExitStack[bool | None]
+        self,
+        connection: CallbackConnection,
+        caller: Caller,
+        held: contextlib.ExitStack[bool | None],
+        told: contextlib.AbstractContextManager[None],
     ) -> None:
         """Run the session of a WebSocket to its end."""
+        current_request.set(None)  # in the context of this task alone: the request has been answered
         try:
-            with held, _ended_with(caller, connection):
+            with told, held, _ended_with(caller, connection):
                 await connection.run()
         finally:
             self._connections.discard(connection)
@@ -204,13 +220,13 @@ class RpcEndpoint:
             self._main(caller, JSON),
             codec=JSON,
             limits=self._limits,
-            describe_error=to_rpc_error,
+            describe_error=_describing_errors(),
             throttle=True,
             call_grace=BATCH_GRACE,
             pool=self._pool,
             pool_owner=_owner_of(caller),
         )
-        batch.around_call = self._metrics.around_call
+        batch.around_call = self._around_calls()
         self._batches.add(batch)
         watching = asyncio.create_task(_end_with_client(batch, receive))
         try:
@@ -219,6 +235,21 @@ class RpcEndpoint:
             watching.cancel()
             self._batches.discard(batch)
         await answer.end()
+
+    def _around_calls(self) -> Around:
+        """Return what calls of a session are run by; the tracing belongs to the request that opens it."""
+        around = self._metrics.around_call
+        return around if self._tracing is None else traced(around, self._tracing, self._tracing.here())
+
+    def _session_told(
+        self, connection: CallbackConnection, caller: Caller
+    ) -> contextlib.AbstractContextManager[None]:
+        """Return the context in which a session is in the access log, if there is one."""
+        request, around = current_request.get(), connection.around_call
+        if self._access_log is None or request is None or around is None:
+            return contextlib.nullcontext()
+        connection.around_call, count = counted(around)
+        return _told(self._access_log, request.id, caller, count)
 
     async def _admit(self, head: RequestHead) -> Caller:
         """Return the caller of a request.
@@ -260,6 +291,22 @@ async def _end_with_client(batch: Connection, receive: Receive) -> None:
         pass
     batch.session.close(ConnectionLostError("the client of a batch has gone"))
     await batch.finish(CALL_GRACE)
+
+
+def _describing_errors() -> Callable[[BaseException], RpcError]:
+    """Return what makes errors of a session, which names the current request where it logs one."""
+    request = current_request.get()
+    return to_rpc_error if request is None else partial(to_rpc_error, request_id=request.id)
+
+
+@contextlib.contextmanager
+def _told(log: AccessLog, request_id: str, caller: Caller, calls: Callable[[], int]) -> Iterator[None]:
+    log.session_opened(request_id, caller)
+    began_at = perf_counter()
+    try:
+        yield
+    finally:
+        log.session_closed(request_id, caller, calls=calls(), seconds=perf_counter() - began_at)
 
 
 def _owner_of(caller: Caller) -> str:

@@ -55,6 +55,7 @@ from rpcshare.server.websocket_protocol import WebSocketProtocol
 from rpcshare.shares.context import LogSettings
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.share_identity import Credentials
+from rpcshare.tracing import find_tracing
 
 if TYPE_CHECKING:
     from rpcshare.server.worker import Worker
@@ -150,7 +151,7 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
 
 async def _serve(settings: Settings, ground: Prepared, worker: Worker | None) -> None:
     """Serve until SIGTERM or SIGINT, as one of several workers or alone."""
-    base_url = ground.base_url(settings)
+    base_url, tracing = ground.base_url(settings), find_tracing()
     async with contextlib.AsyncExitStack() as stack:
         if worker is not None:
             stack.enter_context(worker.among_others())
@@ -213,6 +214,7 @@ async def _serve(settings: Settings, ground: Prepared, worker: Worker | None) ->
             caller_limits=limits,
             audit=audit,
             seal=seal,
+            tracing=tracing,
         )
         stack.push_async_callback(connections.close)
         stack.enter_context(connections.metrics.measuring_lag())

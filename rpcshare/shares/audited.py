@@ -26,13 +26,14 @@ _AuditedOperation = Callable[Concatenate[_S, Caller, _P], Coroutine[Any, Any, _R
 
 
 def audited(
-    action: Action, *, only_refusals: bool = False
+    action: Action, *, only_refusals: bool = False, is_done: Callable[[_R], bool] = lambda _result: True
 ) -> Callable[[_Operation[_S, _P, _R]], _AuditedOperation[_S, _P, _R]]:
     """Have the audit log told of an operation: that it was done, or refused, or that the store failed.
 
     Args:
         action: what it is called there.
         only_refusals: whether to say nothing of one that went well: reading and syncing are too common.
+        is_done: whether one with this result has changed anything; of one that has not, nothing is said.
     """
 
     def decorate(operation: _Operation[_S, _P, _R]) -> _AuditedOperation[_S, _P, _R]:
@@ -49,7 +50,7 @@ def audited(
                 elif exc.code is ErrorCode.STORAGE_UNAVAILABLE and not only_refusals:
                     self.audit.failed(action, caller, exc.code, share=share)
                 raise
-            if not only_refusals:
+            if not only_refusals and is_done(result):
                 made = result.id if isinstance(result, ShareCredentials) else share
                 self.audit.done(action, caller, share=made)
             return result

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -52,6 +52,12 @@ __all__ = ["ShareService"]
 
 _CREATE_ATTEMPTS = 5
 _VIEW_LASTS = 7 * 86_400.0  # seconds, unless somebody says how long
+
+
+class _UpdatedAccess(NamedTuple):
+    settings: AccessSettings
+    is_another: bool
+    """Whether they were changed."""
 
 
 class ShareService:
@@ -289,7 +295,6 @@ class ShareService:
             self._authorization.may_write(caller, share, secret)
             return View(share.share_id, share.head.generation, None)
 
-    @audited(Action.SHARE_UPDATE)
     async def update(
         self, caller: Caller, share_id: object, secret: object, options: object = None
     ) -> AccessSettings:
@@ -305,9 +310,25 @@ class ShareService:
         Raises:
             ShareError: SHARE_NOT_FOUND, INVALID_SECRET, FORBIDDEN.
         """
+        if options is None or options == {}:
+            return await self._look_at_access(caller, share_id, secret)
+        return (await self._update(caller, share_id, secret, options)).settings
+
+    @audited(Action.SHARE_READ, only_refusals=True)
+    async def _look_at_access(self, caller: Caller, share_id: object, secret: object) -> AccessSettings:
         async with self._shares.opened(share_id, is_fresh=True) as share:
             self._authorization.may_write(caller, share, secret)
-            return AccessSettings.of(await self._change_access(share, AccessOptions.parse(options)))
+            return AccessSettings.of(share.head)
+
+    @audited(Action.SHARE_UPDATE, is_done=lambda updated: updated.is_another)
+    async def _update(
+        self, caller: Caller, share_id: object, secret: object, options: object
+    ) -> _UpdatedAccess:
+        async with self._shares.opened(share_id, is_fresh=True) as share:
+            self._authorization.may_write(caller, share, secret)
+            before = share.head
+            head = await self._change_access(share, AccessOptions.parse(options))
+            return _UpdatedAccess(AccessSettings.of(head), is_another=head != before)
 
     @audited(Action.VIEW_TOKEN_CREATE)
     async def create_view_token(
@@ -624,7 +645,9 @@ class ShareService:
         claimed = self._shares.claimed(claiming, caller, is_fresh=wanted.are_given)
         async with claimed as (share, credentials, is_new):
             if not is_new:
-                await self._change_access(share, wanted)
+                before = share.head
+                if await self._change_access(share, wanted) != before:
+                    self.audit.done(Action.SHARE_UPDATE, caller, share=share.share_id)
             if batch.items:
                 await self._shares.append(share, batch)
         return credentials

@@ -39,6 +39,14 @@ def test_a_line_tells_who_did_what_with_which_share(lines):
     }
 
 
+def test_what_was_refused_or_failed_is_a_warning(lines):
+    audit = AuditLog()
+    audit.done(Action.SHARE_CREATE, ALICE)
+    audit.refused(Action.SHARE_CREATE, ALICE, ErrorCode.FORBIDDEN)
+    audit.failed(Action.SHARE_CREATE, ALICE, ErrorCode.STORAGE_UNAVAILABLE)
+    assert [line["log_level"] for line in lines] == ["info", "warning", "warning"]
+
+
 def test_details_are_names_beside_the_fields_that_every_line_has(lines):
     AuditLog().done(Action.KEY_CREATE, ALICE, key="k1")
     assert (lines[0]["action"], lines[0]["key"]) == ("key.create", "k1")

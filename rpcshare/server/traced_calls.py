@@ -1,0 +1,59 @@
+"""What is put around the calls of an RPC session for its spans, and for its lines in the access log."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from rpcshare.rpc import Stub
+from rpcshare.rpc.driver import PLAIN
+from rpcshare.rpc.members import Method
+from rpcshare.tracing import Tracing
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span
+
+__all__ = ["Around", "counted", "traced"]
+
+Function = Callable[..., object]
+Around = Callable[[Function], Function]
+
+
+def counted(around: Around) -> tuple[Around, Callable[[], int]]:
+    """Return ``around`` with a count, and what tells it: how many functions it has been given."""
+    count = 0
+
+    def counting(function: Function) -> Function:
+        nonlocal count
+        count += 1
+        return around(function)
+
+    return counting, lambda: count
+
+
+def traced(around: Around, tracing: Tracing, parent: Context) -> Around:
+    """Return ``around`` with a span for each call of an exported method, which belongs to ``parent``."""
+
+    def tracing_around(function: Function) -> Function:
+        inner = around(function)
+        method = function.func if isinstance(function, partial) else None
+        return partial(carry_out, method.name, inner) if isinstance(method, Method) else inner
+
+    def carry_out(name: str, function: Function, *arguments: object) -> object:
+        attributes = {"rpc.system": "capnweb", "rpc.method": name}
+        span = tracing.begin(f"rpc {name}", attributes, parent)
+        with tracing.within(span, ends=False):
+            result = function(*arguments)
+        if type(result) not in PLAIN and isinstance(result, Awaitable) and not isinstance(result, Stub):
+            return _awaited(tracing, span, result)
+        span.end()
+        return result
+
+    return tracing_around
+
+
+async def _awaited(tracing: Tracing, span: Span, result: Awaitable[object]) -> object:
+    with tracing.within(span, ends=True):
+        return await result
