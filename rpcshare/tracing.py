@@ -49,6 +49,14 @@ class Tracing:
         """Begin a span that is made current, and ended, with :meth:`within`."""
         return self._tracer.start_span(name, context=parent, attributes=dict(attributes))
 
+    def begin_client(self, name: str, attributes: Attributes) -> Span:
+        """Begin a span of what another system is asked for, which belongs to the current span.
+
+        It is never current itself; whoever begins it ends it.
+        """
+        kind = self._trace.SpanKind.CLIENT
+        return self._tracer.start_span(name, kind=kind, attributes=dict(attributes))
+
     @contextmanager
     def within(self, span: Span, *, ends: bool) -> Iterator[None]:
         """Have a span be the current one in this context; end it with the context, or with an exception."""

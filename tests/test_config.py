@@ -203,6 +203,9 @@ EXAMPLES: dict[str, list[Any]] = {
     "max_failed_authentications": [("1", "1", 1), ("2", "2", 2), ("0", "0", 0)],
     "max_connections": [("1", "1", 1), ("2", "2", 2), ("0", "0", 0)],
     "redact": [("0", "false", False), ("yes", "true", True), ("off", "false", False)],
+    "access_log": [("true", "true", True), ("false", "false", False), ("1", "true", True)],
+    "metrics": [("false", "false", False), ("true", "true", True), ("0", "false", False)],
+    "metrics_token": [("a", '"a"', "a"), ("b", '"b"', "b"), ("c", '"c"', "c")],
     "audit_log": [("/a", '"/a"', Path("/a")), ("b", '"b"', Path("b")), ("c", '"c"', Path("c"))],
     "log_level": [
         ("DEBUG", '"DEBUG"', "debug"),

@@ -68,6 +68,8 @@ class RateLimit:
         self._counts: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self.on_count: Callable[[str], None] | None = None
         """Is called with the key of what is counted here, for other processes to :meth:`add`."""
+        self.refused = 0
+        """How often there were too many."""
 
     def count(self, key: str) -> None:
         """Count one more."""
@@ -102,7 +104,9 @@ class RateLimit:
 
     def check(self, key: str, what: str) -> None:
         """Return if there may be one more. Raises as :meth:`take` does."""
-        _refuse_until(self.wait(key), f"Too many {what}: {self.limit:,} a minute are allowed")
+        seconds = self.wait(key)
+        self.refused += seconds > 0
+        _refuse_until(seconds, f"Too many {what}: {self.limit:,} a minute are allowed")
 
     def _current(self, key: str) -> tuple[float, int]:
         now = self._clock()
@@ -127,6 +131,8 @@ class FailureLimit:
         self.of_sites = RateLimit(limit * SITE_FACTOR, clock)
         self.on_known: Callable[[bytes], None] | None = None
         """Is called with the hash of what has been right here, for other processes to :meth:`know`."""
+        self.refused = 0
+        """How often something was refused unseen."""
         # Keyed, so that what is kept tells nobody anything.
         self._key = key or secrets.token_bytes(32)
         self._known: OrderedDict[bytes, None] = OrderedDict()
@@ -149,6 +155,7 @@ class FailureLimit:
         ).digest()
         if digest not in self._known:
             seconds = max(self.of_networks.wait(network), self.of_sites.wait(site))
+            self.refused += seconds > 0
             _refuse_until(seconds, "Too many failed authentications from this address")
         try:
             yield
@@ -182,6 +189,8 @@ class ConnectionLimit:
         """How many each caller has in other processes, by process."""
         self.on_change: Callable[[str], None] | None = None
         """Is called with whose number here is another."""
+        self.refused = 0
+        """How often a caller had too many."""
 
     @contextmanager
     def hold(self, caller: Caller) -> Iterator[None]:
@@ -192,6 +201,7 @@ class ConnectionLimit:
         """
         key = _key_of(caller)
         if 0 < self._limit <= self.open[key] + sum(held.get(key, 0) for held in self.elsewhere.values()):
+            self.refused += 1
             _refuse_until(_CONNECTION_PAUSE, f"Too many connections: {self._limit:,} are allowed at once")
         self._add(key, 1)
         try:

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, contextmanager
+from contextvars import copy_context
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -15,6 +16,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, t
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from rpcshare.database.load import DatabaseLoad
 from rpcshare.database.location import (
     REVISIONS,
     DatabaseError,
@@ -56,10 +58,11 @@ class Database:
         self._threads = ThreadPoolExecutor(_READERS, "database") if location.path is not None else None
 
     @classmethod
-    async def open(cls, location: DatabaseLocation) -> "Database":
+    async def open(cls, location: DatabaseLocation, load: DatabaseLoad | None = None) -> "Database":
         """Open a database, and bring its schema up to date.
 
-        Any number of servers may do so at once: one of them migrates, and the others wait.
+        Any number of servers may do so at once: one of them migrates, and the others wait. Its statements
+        are counted in ``load``.
 
         Raises:
             NewerSchemaError: it is that of a newer version.
@@ -68,7 +71,11 @@ class Database:
             if location.path is not None:
                 await asyncio.to_thread(_prepare_file, location.path)
             engine = _engine(location)
+            if load is not None:
+                load.watch(engine.sync_engine)
             database = cls(location, engine)
+            if load is not None and database._reading is not None:
+                load.watch(database._reading)
             try:
                 async with database._writing.begin() as connection:
                     if not database.is_sqlite:
@@ -105,7 +112,8 @@ class Database:
                     if limit is not None:
                         await connection.execute(text(f"SET LOCAL statement_timeout = {round(limit * 1000)}"))
                     return await connection.run_sync(work)
-            run = partial(_read_in_thread, self._reading, work, limit)
+            # In the caller's context, to which its tracing belongs.
+            run = partial(copy_context().run, _read_in_thread, self._reading, work, limit)
             return await asyncio.get_running_loop().run_in_executor(self._threads, run)
 
     @asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from hmac import compare_digest
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.rate_limits import CallerLimits
 from rpcshare.auth.trusted_proxies import TrustedProxies
 from rpcshare.config import Settings
+from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import Limits
 from rpcshare.rpc.memory_budget import Pool
 from rpcshare.server import schemas
@@ -36,7 +38,7 @@ from rpcshare.server.failures import HttpError, error_response
 from rpcshare.server.large_syncs import LargeSyncs
 from rpcshare.server.metrics import Metrics, MetricsMiddleware
 from rpcshare.server.openapi import openapi_document
-from rpcshare.server.operation import ApiRoute, Operation
+from rpcshare.server.operation import ApiRoute, Needs, Operation
 from rpcshare.server.request import PathKeyMiddleware, ProxyMiddleware
 from rpcshare.server.request_log import AccessLog, RequestLogMiddleware
 from rpcshare.server.responses import read_response
@@ -89,7 +91,7 @@ def create_app(
     audit = audit or AuditLog()
     is_public = settings.public_url is not None
     origins = OriginPolicy(base_url, settings.allowed_origins, audit, is_public=is_public)
-    metrics = Metrics(service)
+    metrics = Metrics(service, caller_limits)
     access_log = AccessLog() if settings.access_log else None
     held = (caller_limits or CallerLimits()).connections
     rpc = RpcEndpoint(
@@ -120,13 +122,19 @@ def create_app(
     connections = Shutdown(
         rpc, event_streams, site, BodyLimits(_bodies_at_once(settings) * settings.max_message_size), metrics
     )
+    metrics.queues.pages = site.drawings.__len__
+    metrics.limits.others = {
+        "pages": lambda: site.drawings.refused,
+        "bodies": lambda: connections.body_limits.refused,
+    }
     routes: list[BaseRoute] = [
         *rpc.routes("/rpc"),
         *rpc.routes("/rpc/share"),
         *events.routes("/ws/{share_id}"),
         *rest.routes(),
         *site.routes(),
-        *_health_routes(service, metrics),
+        *_health_routes(service),
+        *([_metrics_route(settings, metrics, caller_limits or CallerLimits())] if settings.metrics else []),
         _start_route(base_url),
     ]
     routes.append(_document_route(routes, base_url))
@@ -157,7 +165,7 @@ def _bodies_at_once(settings: Settings) -> int:
     return max(MESSAGES_IN_A_BATCH, BODIES_AT_ONCE // settings.workers)
 
 
-def _health_routes(service: ShareService, metrics: Metrics) -> list[ApiRoute]:
+def _health_routes(service: ShareService) -> list[ApiRoute]:
     async def healthz(_request: Request) -> Response:
         return _uncached({"status": "ok"})
 
@@ -167,10 +175,6 @@ def _health_routes(service: ShareService, metrics: Metrics) -> list[ApiRoute]:
         except Exception as exc:  # noqa: BLE001 -- told in one place, whatever it is
             return error_response(exc)
         return _uncached({"status": "ok"})
-
-    async def text(_request: Request) -> Response:
-        headers = {"Cache-Control": "no-store"}
-        return Response(await metrics.scraped(), headers=headers, media_type=CONTENT_TYPE_LATEST)
 
     health, unready = schemas.Health, {503: "The store or the broadcaster does not answer."}
     return [
@@ -184,18 +188,38 @@ def _health_routes(service: ShareService, metrics: Metrics) -> list[ApiRoute]:
                 )
             },
         ),
-        ApiRoute(
-            "/metrics",
-            text,
-            {
-                "GET": Operation(
-                    summary="What this server does, in numbers",
-                    answers={200: "In Prometheus' text format."},
-                    media_type="text/plain",
-                )
-            },
-        ),
     ]
+
+
+def _metrics_route(settings: Settings, metrics: Metrics, limits: CallerLimits) -> ApiRoute:
+    wanted = settings.metrics_token
+
+    def check(request: Request) -> None:
+        scheme, _, shown = request.headers.get("authorization", "").partition(" ")
+        if wanted is None:
+            return
+        if scheme.lower() != "bearer":
+            raise ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: the metrics have a token of their own")
+        address = request.client.host if request.client else ""
+        with limits.failures.attempt(address, f"metrics {shown}"):
+            if not compare_digest(shown.strip().encode(), wanted.get_secret_value().encode()):
+                raise ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: that is not the token of the metrics")
+
+    async def text(request: Request) -> Response:
+        try:
+            check(request)
+        except ShareError as exc:
+            return error_response(exc)
+        headers = {"Cache-Control": "no-store"}
+        return Response(await metrics.scraped(), headers=headers, media_type=CONTENT_TYPE_LATEST)
+
+    operation = Operation(
+        summary="What this server does, in numbers",
+        needs=Needs.NOTHING if wanted is None else Needs.CREDENTIAL,
+        answers={200: "In Prometheus' text format."},
+        media_type="text/plain",
+    )
+    return ApiRoute("/metrics", text, {"GET": operation})
 
 
 def _start_route(base_url: str) -> ApiRoute:

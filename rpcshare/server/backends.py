@@ -19,6 +19,7 @@ from rpcshare.auth.unprefixed_owners import UnprefixedOwners, kept_unprefixed_ow
 from rpcshare.broadcast import Broadcaster, LocalBroadcaster, open_broadcaster
 from rpcshare.config import ConfigError, Settings
 from rpcshare.database import DatabaseError, DatabaseLocation, check_not_newer, parse_location
+from rpcshare.database.load import DatabaseLoad
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares.rollback import MARKS_FILE, HighWaterMarks, MarksError, RollbackCheckedStore
 from rpcshare.shares.search import SearchSettings, open_index
@@ -33,6 +34,8 @@ from rpcshare.storage import (
     store_identity,
 )
 from rpcshare.storage.conditional_write_probe import UnconditionalWritesError, check_conditional_writes
+from rpcshare.storage.observed import ObservedStore
+from rpcshare.tracing import Tracing
 
 if TYPE_CHECKING:
     from rpcshare.server.worker import Worker
@@ -80,8 +83,13 @@ async def _require_database(location: DatabaseLocation) -> None:
 
 
 @contextlib.asynccontextmanager
-async def opened_database(settings: Settings) -> AsyncIterator[SearchSettings]:
-    """Return how shares are indexed. A store in memory has a database for as long as itself."""
+async def opened_database(
+    settings: Settings, load: DatabaseLoad | None = None
+) -> AsyncIterator[SearchSettings]:
+    """Return how shares are indexed. A store in memory has a database for as long as itself.
+
+    The statements of the database are counted in ``load``.
+    """
     with contextlib.ExitStack() as stack:
         if settings.store_url.startswith("memory:") and settings.database is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="rpcshare-"))
@@ -94,14 +102,21 @@ async def opened_database(settings: Settings) -> AsyncIterator[SearchSettings]:
         # others have written.
         is_alone = location.path is None or settings.store is None or settings.store.startswith("memory:")
         every = _COMPARE_EVERY if is_alone else _COMPARE_OFTEN
-        yield SearchSettings(partial(open_index, location), compare_every=every, is_of_node=not is_alone)
+        opened = partial(open_index, location, load)
+        yield SearchSettings(opened, compare_every=every, is_of_node=not is_alone)
 
 
 @contextlib.asynccontextmanager
-async def opened_store(settings: Settings) -> AsyncIterator[ObjectStore]:
-    """Open the store, checked for what this server needs of it: its keys, and conditional writes."""
+async def opened_store(
+    settings: Settings, tracing: Tracing | None = None
+) -> AsyncIterator[tuple[ObjectStore, ObservedStore]]:
+    """Open the store, checked for what this server needs of it: its keys, and conditional writes.
+
+    Yields:
+        The store, and what measures it.
+    """
     try:
-        store = await open_store(
+        opened = await open_store(
             settings.store_url,
             key_file=settings.encryption_key_file,
             allow_plain=settings.encryption_allow_plain,
@@ -111,6 +126,7 @@ async def opened_store(settings: Settings) -> AsyncIterator[ObjectStore]:
         raise ConfigError(f"--store: {exc}") from exc
     except StoreError as exc:
         raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, str(exc)) from exc
+    store: ObjectStore = (observed := ObservedStore(opened, tracing))
     try:
         if settings.encryption_key_file is None:
             await _require_readable(store)
@@ -118,7 +134,7 @@ async def opened_store(settings: Settings) -> AsyncIterator[ObjectStore]:
             await _require_conditional_writes(store, settings)
         if not settings.store_url.startswith("memory:"):
             store = _checked_for_rollback(store, settings.data_dir / MARKS_FILE)
-        yield store
+        yield store, observed
     finally:
         await store.close()
 

@@ -57,6 +57,8 @@ class BodyLimits:
         self._total = 0
         self._waiting: set[asyncio.Task[object]] = set()
         self._is_over = False
+        self.refused = 0
+        """How often there were too many bytes."""
 
     @property
     def is_over(self) -> bool:
@@ -72,10 +74,12 @@ class BodyLimits:
         self._held[network] += size
         self._total += size
         if 0 < self._budget < self._held[network]:
+            self.refused += 1
             message = f"Too many bodies at once: {self._budget:,} bytes are taken from one address"
             raise ShareError(ErrorCode.RATE_LIMITED, message, retry_after=_PAUSE)
         budget = _ALL_NETWORKS * self._budget
         if 0 < budget < self._total and self._held[network] * len(self._held) > budget:
+            self.refused += 1
             message = f"Too many bodies at once: {budget:,} bytes are taken in all"
             raise ShareError(ErrorCode.RATE_LIMITED, message, retry_after=_PAUSE)
 

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.latencies import BOUNDS
 from rpcshare.rpc import RpcError, Stub
 from rpcshare.rpc.driver import PLAIN
 from rpcshare.rpc.members import Method
@@ -26,8 +27,7 @@ __all__ = ["CallMetrics"]
 
 Function = Callable[..., object]
 
-_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
-_LABELS = [*map(floatToGoString, _BOUNDS), "+Inf"]
+_LABELS = [*map(floatToGoString, BOUNDS), "+Inf"]
 _CODES = frozenset(ErrorCode)
 
 
@@ -103,7 +103,7 @@ class _Calls:
     def _ended(self, began_at: float, outcome: str) -> None:
         seconds = perf_counter() - began_at
         self.seconds += seconds
-        self.counts[bisect_left(_BOUNDS, seconds)] += 1
+        self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
         if outcome == ErrorCode.UNAUTHORIZED:
             self._refused()

@@ -13,14 +13,28 @@ from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rpcshare.auth.rate_limits import CallerLimits
 from rpcshare.compiled import core
+from rpcshare.database.load import DatabaseLoad
+from rpcshare.latencies import BOUNDS
 from rpcshare.server.call_metrics import CallMetrics
+from rpcshare.server.load_metrics import DatabaseMetrics, LimitMetrics, QueueMetrics, StoreMetrics
 from rpcshare.shares.service import ShareService
+from rpcshare.storage.observed import ObservedStore
 from rpcshare.version import __version__
 
 if TYPE_CHECKING:
@@ -28,15 +42,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Metrics", "MetricsMiddleware"]
 
+# A series of its own for when each other began tells nobody anything.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # its types say nothing of it
+
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _LAG_EVERY = 0.5  # seconds
 
 
 class Metrics:
     """The numbers of one application."""
 
-    def __init__(self, service: ShareService) -> None:
+    def __init__(self, service: ShareService, limits: CallerLimits | None = None) -> None:
         self.registry = registry = CollectorRegistry()
         self.summed: SummedMetrics | None = None
         """Knows the numbers of the server's other processes, if it has any."""
@@ -52,7 +68,7 @@ class Metrics:
             "rpcshare_http_request_seconds",
             "From the head of a request to the head of its answer.",
             ["route", "method"],
-            buckets=_SECONDS,
+            buckets=BOUNDS,
             registry=registry,
         )
         self._auth_failures = Counter(
@@ -93,6 +109,12 @@ class Metrics:
         self._worst_lag = 0.0
         self._lag.set_function(self._take_worst_lag)
         registry.register(_ServiceCollector(service))
+        ProcessCollector(registry=registry)
+        self._service = service
+        self.queues = QueueMetrics(service)
+        self.limits = LimitMetrics(limits or CallerLimits())
+        registry.register(self.queues)
+        registry.register(self.limits)
 
     def text(self) -> bytes:
         """Return all of them in Prometheus' text format."""
@@ -121,6 +143,11 @@ class Metrics:
             "CAs of clients of which there is no revocation list: what they issued is not checked.",
             registry=self.registry,
         ).set_function(count)
+
+    def observe(self, store: ObservedStore, database: DatabaseLoad) -> None:
+        """Tell of what the store and the database are asked for, too."""
+        self.registry.register(StoreMetrics(store))
+        self.registry.register(DatabaseMetrics(database, self._service))
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count a request."""

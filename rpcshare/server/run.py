@@ -30,6 +30,7 @@ from rpcshare.auth.revocation_list import RevocationList
 from rpcshare.auth.signed_tokens import SignedTokenVerifier
 from rpcshare.auth.view_tokens import ViewTokenVerifier
 from rpcshare.config import ConfigError, Settings
+from rpcshare.database.load import DatabaseLoad
 from rpcshare.server.accepting import raise_descriptor_limit
 from rpcshare.server.app import create_app
 from rpcshare.server.backends import (
@@ -159,7 +160,7 @@ async def _serve(settings: Settings, ground: Prepared, worker: Worker | None) ->
             stack.enter_context(ground.tls.renewing())
         revocation_lists: list[RevocationList] = []
         verifiers_of_heads = stack.enter_context(head_verifiers(settings, revocation_lists.append))
-        store = await stack.enter_async_context(opened_store(settings))
+        store, observed = await stack.enter_async_context(opened_store(settings, tracing))
         broadcaster = await stack.enter_async_context(opened_broadcaster(settings, worker, store))
         credentials = Credentials(ground.secret, base_url)
         await warn_of_another_shared_secret(store, credentials)
@@ -185,7 +186,7 @@ async def _serve(settings: Settings, ground: Prepared, worker: Worker | None) ->
             settings=LogSettings(
                 max_share_size=settings.max_share_size, max_share_items=settings.max_share_items
             ),
-            search=await stack.enter_async_context(opened_database(settings)),
+            search=await stack.enter_async_context(opened_database(settings, load := DatabaseLoad(tracing))),
         )
         stack.push_async_callback(service.close)
         service.start_expiry()
@@ -195,7 +196,6 @@ async def _serve(settings: Settings, ground: Prepared, worker: Worker | None) ->
         signed_tokens = SignedTokenVerifier(issuers, ended)
         view_tokens = ViewTokenVerifier(credentials.view_tokens())
         seal = SessionSeal(ground.secret)
-        origins = OriginPolicy(base_url, is_public=settings.public_url is not None)
         authenticator = Authenticator(
             [AdminTokenVerifier(ground.token), api_keys, view_tokens, signed_tokens],
             verifiers_of_heads,
@@ -203,7 +203,11 @@ async def _serve(settings: Settings, ground: Prepared, worker: Worker | None) ->
             sources=await subject_sources(store, settings),
             failures=limits.failures,
             audit=audit,
-            cookies=CookieReader(seal, origins, SiteCookies(base_url)),
+            cookies=CookieReader(
+                seal,
+                OriginPolicy(base_url, is_public=settings.public_url is not None),
+                SiteCookies(base_url),
+            ),
         )
         app, connections = create_app(
             settings,
@@ -219,6 +223,7 @@ async def _serve(settings: Settings, ground: Prepared, worker: Worker | None) ->
         stack.push_async_callback(connections.close)
         stack.enter_context(connections.metrics.measuring_lag())
         stack.enter_context(giving_back())
+        connections.metrics.observe(observed, load)
         for lists in revocation_lists:
             connections.metrics.count_unchecked_authorities(partial(_unchecked, lists))
         if worker is not None:

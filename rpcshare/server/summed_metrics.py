@@ -41,6 +41,12 @@ _COUNTERS = frozenset({"counter", "histogram"})
 _NOT_SUMMED = {
     "rpcshare_event_loop_lag_seconds": max,
     "rpcshare_build": max,
+    "rpcshare_index_lag_seconds": max,
+    "rpcshare_index_available": min,
+    "process_start_time_seconds": min,
+    # Each process has its own limit: what counts is the one that is nearest to it.
+    "process_open_fds": max,
+    "process_max_fds": min,
     "rpcshare_store_file_bytes": max,
     "rpcshare_store_wal_bytes": max,
     "rpcshare_store_disk_free_bytes": min,
@@ -121,8 +127,6 @@ def _add(samples: dict[tuple[str, Labels], float], family: Family) -> None:
     for key, value in family.samples.items():
         if key not in samples:
             samples[key] = value
-        elif key[0].endswith("_created"):  # a time
-            samples[key] = min(samples[key], value)
         else:
             samples[key] = samples[key] + value if combine is None else combine(samples[key], value)
 

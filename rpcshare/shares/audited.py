@@ -26,7 +26,7 @@ _AuditedOperation = Callable[Concatenate[_S, Caller, _P], Coroutine[Any, Any, _R
 
 
 def audited(
-    action: Action, *, only_refusals: bool = False, is_done: Callable[[_R], bool] = lambda _result: True
+    action: Action, *, only_refusals: bool = False, is_done: Callable[[Any], bool] = lambda _result: True
 ) -> Callable[[_Operation[_S, _P, _R]], _AuditedOperation[_S, _P, _R]]:
     """Have the audit log told of an operation: that it was done, or refused, or that the store failed.
 

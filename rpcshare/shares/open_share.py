@@ -165,6 +165,11 @@ class OpenShare:
         return Version(self.head.generation, self.state.sync_count, self.state.last_updated)
 
     @property
+    def waiting_writes(self) -> int:
+        """How many syncs and deletions wait to be written."""
+        return len(self._queue)
+
+    @property
     def subscribers(self) -> int:
         """How many there are."""
         return len(self._subscriptions)

@@ -27,9 +27,10 @@ _Items = dict[tuple[Kind, bytes], _Touched]
 class PendingItems:
     """What of a share is to be indexed."""
 
-    __slots__ = ("base", "items")
+    __slots__ = ("base", "items", "since")
 
-    def __init__(self, base: int, items: _Items | None) -> None:
+    def __init__(self, base: int, items: _Items | None, since: float | None = None) -> None:
+        self.since = monotonic() if since is None else since  # when the first of it was heard of
         self.base = base  # the entry of which all must be in the index
         self.items = items  # None: all
 
@@ -53,6 +54,7 @@ class PendingItems:
 
     def add_newer(self, newer: "PendingItems") -> None:
         """Take in what has come meanwhile."""
+        self.since = min(self.since, newer.since)
         if self.items is None or newer.items is None:
             self.items = None
             return

@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -33,7 +33,7 @@ from rpcshare.storage import ObjectStore, StoreError
 if TYPE_CHECKING:
     from rpcshare.shares.search_index import SearchIndex
 
-__all__ = ["Projection"]
+__all__ = ["IndexLag", "Projection"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,17 @@ _SWEEP_SHARE = 20  # of the time, at least so many times as long as it takes pas
 _KNOWN_DIFFS = 1000  # shares
 _LOOKS_EVERY = 0.2  # seconds between two looks whether the database is still the same file
 _UNKNOWN = -1  # in the place of an entry: the share is to be read from the store
+
+
+class IndexLag(NamedTuple):
+    """How far the index is behind."""
+
+    seconds: float
+    """Since the oldest change that is not indexed, or since the database was away."""
+    shares: int
+    """How many have changes that are not indexed."""
+    is_available: bool
+    """Whether the database could be written last."""
 
 
 class Projection:
@@ -92,6 +103,8 @@ class Projection:
         self._compare_at = 0.0
         self._worker: asyncio.Task[None] | None = None
         self._is_away = False
+        self._away_since: float | None = None
+        self._indexed_since: float | None = None  # of what is being indexed
         self._working = 0  # pieces of work under way
         self._is_closed = False
         self._looked_at = 0.0
@@ -152,7 +165,9 @@ class Projection:
     def touch(self, share_id: str, *, by_others: bool = False) -> None:
         """Hear that a share may be another than the index knows, or gone: by others, than this node knows."""
         if self._is_wanted:
-            self._pending[share_id] = PendingItems(_UNKNOWN if by_others else 0, None)
+            before = self._pending.get(share_id)
+            since = None if before is None else before.since
+            self._pending[share_id] = PendingItems(_UNKNOWN if by_others else 0, None, since)
             self.start()
 
     def compare_soon(self) -> None:
@@ -261,6 +276,7 @@ class Projection:
                 if not self._is_away:
                     logger.warning("Search does not hear of what is shared, until this is mended: %s", exc)
                 self._is_away = self._is_due = True
+                self._away_since = self._away_since or monotonic()
                 self._retry.clear()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(retry):
@@ -269,7 +285,7 @@ class Projection:
                 continue
             if self._is_away:
                 logger.warning("Search is up to date again")
-            self._is_away, retry = False, _RETRY_AT_FIRST
+            self._is_away, self._away_since, retry = False, None, _RETRY_AT_FIRST
             if self._pending:
                 await asyncio.sleep(_TICK)
             if self._pending or self._is_due:
@@ -286,6 +302,14 @@ class Projection:
         is_idle = self.rows.is_done and not (self._pending or self._working or self._is_away)
         return is_idle and self._compare_at > 0 and not self._is_due
 
+    def lag(self) -> IndexLag:
+        """Return how far the index is behind what is known to have changed."""
+        known = [pending.since for pending in self._pending.values()]
+        begun = [since for since in (self._away_since, self._indexed_since) if since is not None]
+        seconds = monotonic() - min(known + begun) if known or begun else 0.0
+        shares = len(known) + (self._indexed_since is not None)
+        return IndexLag(seconds, shares, is_available=not self._is_away)
+
     async def _index_pending(self, *, is_last: bool = False) -> None:
         self._working += 1
         try:
@@ -298,17 +322,20 @@ class Projection:
             pending = self._pending.pop(share_id, None)
             if pending is None:
                 continue
+            self._indexed_since = pending.since
             try:
                 left = await self._index_share(share_id, pending, is_last=is_last)
             except StoreError as exc:
                 # One share that cannot be read must not keep the others from being found.
                 logger.warning("Share %s is not indexed: %s", share_id, exc)
             except BaseException:
-                self._pending[share_id] = PendingItems(0, None)
+                self._pending[share_id] = PendingItems(0, None, pending.since)
                 raise
             else:
                 if left is not None:
                     self._put_back(share_id, left)
+            finally:
+                self._indexed_since = None
 
     def _put_back(self, share_id: str, left: PendingItems) -> None:
         if (newer := self._pending.get(share_id)) is not None:
@@ -333,7 +360,8 @@ class Projection:
         if not await self._index_some(share, resting, pending.base, base, row):
             await self._index_whole(share_id, share)
             return None
-        return PendingItems(base, restless) if restless or base < share.entry else None
+        since = min((touched.first_at for touched in restless.values()), default=pending.since)
+        return PendingItems(base, restless, since) if restless or base < share.entry else None
 
     async def _index_some(
         self,

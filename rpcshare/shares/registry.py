@@ -38,7 +38,7 @@ from rpcshare.shares.objects import Head
 from rpcshare.shares.open_share import OpenShare
 from rpcshare.shares.outline import Transcript
 from rpcshare.shares.page import Query, RowPage
-from rpcshare.shares.projection import Projection
+from rpcshare.shares.projection import IndexLag, Projection
 from rpcshare.shares.refusals import Refusal, Refusals
 from rpcshare.shares.search import Hit, SearchPage, SearchSettings, temporary_index
 from rpcshare.shares.search_query import SearchQuery
@@ -400,6 +400,10 @@ class ShareRegistry:
         is_live = not head.deleted and head.generation == generation
         is_listed = owners is None or head.owner in owners
         return is_live and is_listed and not self._has_expired(head)
+
+    def index_lag(self) -> IndexLag:
+        """Return how far the search index is behind."""
+        return self._projection.lag()
 
     def start_search(self) -> None:
         """Begin to compare catalogue and search index with the store, in the background."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rpcshare.database import DatabaseError, DatabaseLocation
+from rpcshare.database.load import DatabaseLoad
 
 if TYPE_CHECKING:
     from rpcshare.shares.search_index import SearchIndex
@@ -76,8 +77,8 @@ def temporary_index() -> SearchSettings:
     return SearchSettings(opened, is_temporary=True, close=close)
 
 
-async def open_index(location: DatabaseLocation) -> "SearchIndex":
-    """Open the index in a database.
+async def open_index(location: DatabaseLocation, load: DatabaseLoad | None = None) -> "SearchIndex":
+    """Open the index in a database, whose statements are counted in ``load``.
 
     Raises:
         DatabaseError: it cannot be opened; a package that it needs may be missing.
@@ -89,7 +90,7 @@ async def open_index(location: DatabaseLocation) -> "SearchIndex":
         from rpcshare.database.engine import Database  # noqa: PLC0415
         from rpcshare.shares.search_index import SearchIndex  # noqa: PLC0415
 
-        return SearchIndex(await Database.open(location))
+        return SearchIndex(await Database.open(location, load))
     except ModuleNotFoundError as exc:
         extra = "postgres" if exc.name == "asyncpg" else "server"
         raise DatabaseError(f"it needs the package {exc.name}: pip install 'rpcshare[{extra}]'") from exc

@@ -32,6 +32,7 @@ from rpcshare.shares.open_share import OpenShare
 from rpcshare.shares.outline import Transcript
 from rpcshare.shares.page import Filters, Page, Query, RowPage
 from rpcshare.shares.parsing import BatchParser, DataReader, is_large
+from rpcshare.shares.projection import IndexLag
 from rpcshare.shares.refusals import Refusal
 from rpcshare.shares.registry import ShareRegistry
 from rpcshare.shares.search import SearchPage, SearchSettings
@@ -588,6 +589,10 @@ class ShareService:
             for refusal in [await self._shares.refusals.find_listed(row.id, row.sync_count)]
         ]
         return msgspec.structs.replace(page, sessions=rows)
+
+    def index_lag(self) -> IndexLag:
+        """Return how far the search index is behind."""
+        return self._shares.index_lag()
 
     def start_search(self) -> None:
         """Begin to index what no server has indexed, in the background: what a server does."""

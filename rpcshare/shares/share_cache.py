@@ -63,6 +63,11 @@ class ShareCache:
         """How many subscriptions there are to all of them."""
         return sum(share.subscribers for share in self._open.values())
 
+    @property
+    def waiting_writes(self) -> int:
+        """How many syncs and deletions wait to be written, in all of them."""
+        return sum(share.waiting_writes for share in self._open.values())
+
     def watched(self) -> list[OpenShare]:
         """Return the open shares that have subscribers."""
         return [share for share in self._open.values() if share.subscribers]

@@ -37,6 +37,8 @@ class DrawingQueue:
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "rpcshare-pages")
         self._waiting: Counter[str] = Counter()  # by network
+        self.refused = 0
+        """How many pages too many there were."""
         self._is_empty = asyncio.Event()
         self._is_empty.set()
 
@@ -53,6 +55,7 @@ class DrawingQueue:
         """
         network = network_of(address)
         if self._waiting[network] >= MAX_WAITING_OF_ONE or len(self) >= MAX_WAITING:
+            self.refused += 1
             raise BusyError
         self._waiting[network] += 1
         self._is_empty.clear()
