@@ -9,6 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
 
 from rpcshare.cli import main
 from rpcshare.cli.connection import Server, with_share
@@ -187,3 +188,18 @@ async def test_what_a_server_says_cannot_drive_the_terminal():
         port = server.sockets[0].getsockname()[1]
         result = await asyncio.to_thread(run_command, "ls", "--url", f"http://127.0.0.1:{port}")
     assert assert_one_line(result) == "Forbidden"
+
+
+async def test_a_429_says_when_to_try_again():
+    def refuse(connection: ServerConnection, request: Request) -> Response:
+        response = connection.respond(429, "")
+        response.headers["Retry-After"] = "30"
+        return response
+
+    async def session(websocket: ServerConnection) -> None:
+        """Is never called."""
+
+    async with serve(session, "127.0.0.1", 0, process_request=refuse) as server:
+        port = server.sockets[0].getsockname()[1]
+        result = await asyncio.to_thread(run_command, "ls", "--url", f"http://127.0.0.1:{port}")
+    assert assert_one_line(result).endswith("answered 429 to the handshake; try again in 30 s")

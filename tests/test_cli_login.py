@@ -205,6 +205,30 @@ def test_logout_of_a_url_ends_every_profile_of_it_and_no_other(server, signed_in
     assert list(profiles.read().profiles) == ["remote"]
 
 
+def test_a_user_without_a_home_has_no_profiles_and_is_told_at_a_login(server, monkeypatch):
+    def expanduser(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.setattr(Path, "expanduser", expanduser)
+    assert run("ls", "--url", server.url, "--token", server.token).exit_code == 0
+    assert_refused(run("ls", "--url", server.url), 4)
+    assert "set XDG_CONFIG_HOME" in assert_refused(run("login", server.url, stdin=server.token), 1)
+
+
+def test_a_damaged_file_matters_only_where_it_is_needed(server, kept, monkeypatch):
+    kept.parent.mkdir(parents=True)
+    kept.write_text("damaged")
+    monkeypatch.setenv("RPCSHARE_URL", server.url)
+    monkeypatch.setenv("RPCSHARE_TOKEN", server.token)
+    assert assert_ok(run("whoami", "--json"))
+    monkeypatch.delenv("RPCSHARE_TOKEN")
+    monkeypatch.setenv("RPCSHARE_DATA_DIR", str(server.data_dir))
+    result = run("whoami", "--json")
+    assert result.exit_code == 0
+    assert result.stderr.startswith(f"warning: no profile is used: {kept} does not hold profiles")
+
+
 def test_a_damaged_file_is_named_and_not_quoted(kept):
     kept.parent.mkdir(parents=True)
     kept.write_text('{"profiles": {"horse": "horse"}}')

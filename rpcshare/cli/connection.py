@@ -316,9 +316,10 @@ def _place(named: str | None, given: _Given) -> _Place:
             options = f"--{first} and --{second.replace('_', '-')}"
             raise click.UsageError(f"{options} exclude each other")
     is_profile_typed = _is_typed("profile")
-    # What is on the command line alone does not depend on a file that may be damaged.
-    is_enough = given.url is not None and _is_typed("token") and not is_profile_typed
-    profiles = Signed() if is_enough else Profiles().read()
+    # Who says all on the command line or in the environment does not depend on a file that may be damaged.
+    is_said = given.url is not None and given.token is not None and (named is None or _is_typed("token"))
+    is_enough = is_said and not is_profile_typed
+    profiles = Signed() if is_enough else _profiles(given)
     chosen = profiles.default
     if given.profile is not None and (given.url is None or is_profile_typed):
         chosen = given.profile
@@ -334,6 +335,17 @@ def _place(named: str | None, given: _Given) -> _Place:
         own, chosen = given.url or LOCAL_SERVER, None
     is_named = named is not None and not _is_typed("url") and not is_profile_typed
     return _Place(named if is_named and named is not None else own, own, profiles, chosen)
+
+
+def _profiles(given: _Given) -> Signed:
+    """Return the profiles. If they cannot be read and something else names the server: none, with a warning."""
+    try:
+        return Profiles().read()
+    except click.ClickException as exc:
+        if given.url is None or _is_typed("profile"):
+            raise
+        say(f"warning: no profile is used: {exc.message}", err=True)
+        return Signed()
 
 
 def _token(  # noqa: PLR0911 -- one for each place

@@ -66,7 +66,9 @@ class Profiles:
     """
 
     def __init__(self, directory: Path | None = None) -> None:
-        self.path = (directory or _directory()) / _FILE
+        found = directory or _directory()
+        self._has_home = found is not None
+        self.path = (found or Path()) / _FILE
 
     def read(self) -> Signed:
         """Return what there is.
@@ -74,6 +76,8 @@ class Profiles:
         Raises:
             click.ClickException: the file cannot be read, or holds something else.
         """
+        if not self._has_home:
+            return Signed()
         try:
             return msgspec.json.decode(self.path.read_bytes(), type=Signed)
         except (FileNotFoundError, NotADirectoryError):
@@ -157,6 +161,8 @@ class Profiles:
     @contextmanager
     def _changing(self) -> Iterator[Signed]:
         """Hold the lock of the file, so that two commands at once both have their way."""
+        if not self._has_home:
+            raise click.ClickException("this user has no home directory: set XDG_CONFIG_HOME")
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -219,12 +225,15 @@ def default_name(url: str) -> str:
     return base_of(url).partition("://")[2]
 
 
-def _directory() -> Path:
+def _directory() -> Path | None:
     home = os.environ.get("XDG_CONFIG_HOME", "")
     # The XDG Base Directory Specification has relative paths ignored.
     if home and Path(home).is_absolute():
         return Path(home) / "rpcshare"
-    return Path("~/.config/rpcshare").expanduser()
+    try:
+        return Path("~/.config/rpcshare").expanduser()
+    except RuntimeError:  # a user id without a home, as containers have
+        return None
 
 
 def _put_into_keyring(name: str, token: str) -> str | None:
