@@ -338,7 +338,7 @@ def _place(named: str | None, given: _Given) -> _Place:
 
 
 def _profiles(given: _Given) -> Signed:
-    """Return the profiles. If they cannot be read and something else names the server: none, with a warning."""
+    """Return the profiles. If they cannot be read and are not needed: none, with a warning."""
     try:
         return Profiles().read()
     except click.ClickException as exc:
