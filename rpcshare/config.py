@@ -48,6 +48,9 @@ _ENVIRONMENT_PREFIX = "RPCSHARE_"
 # Of commands and of the build, which are no settings of a server.
 _OTHER_VARIABLES = ("CONFIG", "URL", "PROFILE", "CA", "CERT", "CERT_KEY", "P12_PASSWORD", "COMPILE")
 
+# What Kubernetes sets in every container for a Service of the name rpcshare.
+_SERVICE_LINK = re.compile(r"RPCSHARE_(SERVICE_(HOST|PORT)|PORT_[0-9]+_(TCP|UDP|SCTP)).*")
+
 NEVER_SHOWN = frozenset(
     {
         "token",
@@ -626,7 +629,9 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     return sorted(
         name
         for name in environment
-        if name.upper().startswith(_ENVIRONMENT_PREFIX) and name.upper() not in known
+        if name.upper().startswith(_ENVIRONMENT_PREFIX)
+        and name.upper() not in known
+        and not _SERVICE_LINK.fullmatch(name)
     )
 
 

@@ -138,6 +138,13 @@ def test_serve_names_an_unknown_variable_at_its_start(monkeypatch):
     assert "horse" not in result.stderr
 
 
+def test_what_kubernetes_sets_for_a_service_of_the_name_is_no_typing_error():
+    links = ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT_8787_TCP", "PORT_8787_TCP_ADDR")
+    assert unknown_variables({f"RPCSHARE_{name}": "x" for name in (*links, "SERVIC_HOST")}) == [
+        "RPCSHARE_SERVIC_HOST"
+    ]
+
+
 def test_every_variable_of_a_command_is_known():
     def variables(command: click.Command, context: click.Context) -> set[str]:
         own = {option.envvar for option in command.params if isinstance(option.envvar, str)}
