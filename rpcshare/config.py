@@ -502,6 +502,10 @@ class Settings(BaseSettings):
     metrics_token: Annotated[Secret[str], AfterValidator(_token)] | None = Field(
         None, description="Token that GET /metrics asks for, as a bearer token. [default: none]"
     )
+    sign_in_link: bool = Field(
+        default=True,
+        description="Print a link at the start that signs an admin in: once, and within 10 minutes.",
+    )
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)
     ] = Field("info", description="Lowest severity of messages that are logged.")

@@ -206,6 +206,7 @@ EXAMPLES: dict[str, list[Any]] = {
     "access_log": [("true", "true", True), ("false", "false", False), ("1", "true", True)],
     "metrics": [("false", "false", False), ("true", "true", True), ("0", "false", False)],
     "metrics_token": [("a", '"a"', "a"), ("b", '"b"', "b"), ("c", '"c"', "c")],
+    "sign_in_link": [("false", "false", False), ("true", "true", True), ("0", "false", False)],
     "audit_log": [("/a", '"/a"', Path("/a")), ("b", '"b"', Path("b")), ("c", '"c"', Path("c"))],
     "log_level": [
         ("DEBUG", '"DEBUG"', "debug"),

@@ -23,6 +23,7 @@ from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.cookies import SessionSeal
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.rate_limits import CallerLimits
+from rpcshare.auth.sign_in_link import SignInLink
 from rpcshare.auth.trusted_proxies import TrustedProxies
 from rpcshare.config import Settings
 from rpcshare.errors import ErrorCode, ShareError
@@ -68,6 +69,7 @@ def create_app(
     audit: AuditLog | None = None,
     seal: SessionSeal | None = None,
     tracing: Tracing | None = None,
+    link: SignInLink | None = None,
 ) -> tuple[Starlette, Shutdown]:
     """Return the application, and what knows the connections that are to be drained and then closed.
 
@@ -80,6 +82,7 @@ def create_app(
         caller_limits: on what one caller may do; None: none.
         audit: is told of who is refused.
         seal: for the cookie of who signs in; without it, nobody can.
+        link: signs in once whoever has started the server.
         tracing: makes a span of each request and call; None: none are made.
     """
     limits = Limits(
@@ -119,6 +122,7 @@ def create_app(
     rest = RestApi(service, authenticator, origins, settings.max_message_size, event_streams, large_syncs)
     events = EventSocketEndpoint(service, authenticator, origins, event_streams)
     site = PageSite(service, authenticator, origins, base_url, seal, held, metrics, settings.workers, keys)
+    site.link = link
     connections = Shutdown(
         rpc, event_streams, site, BodyLimits(_bodies_at_once(settings) * settings.max_message_size), metrics
     )

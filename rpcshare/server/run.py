@@ -219,6 +219,7 @@ async def _serve(settings: Settings, ground: Prepared, worker: Worker | None) ->
             audit=audit,
             seal=seal,
             tracing=tracing,
+            link=ground.link,
         )
         stack.push_async_callback(connections.close)
         stack.enter_context(connections.metrics.measuring_lag())

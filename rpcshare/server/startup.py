@@ -11,6 +11,7 @@ from uuid import UUID
 import structlog
 
 from rpcshare.auth.secret_files import ADMIN_TOKEN_FILE, admin_token, shared_secret
+from rpcshare.auth.sign_in_link import SignInLink
 from rpcshare.compiled import core
 from rpcshare.config import Settings
 from rpcshare.server.listening import listen
@@ -31,6 +32,8 @@ class Prepared(NamedTuple):
     listeners: list[socket.socket]
     are_passed: bool
     """Whether the listeners are a service manager's, who listens on when this server does not."""
+    link: SignInLink | None
+    """Signs in whoever has started the server; None: the settings want none."""
 
     @property
     def port(self) -> int:
@@ -56,9 +59,10 @@ def prepared(settings: Settings, passed: list[socket.socket]) -> Iterator[Prepar
         settings.data_dir,
     )
     tls = ServerTls.of_settings(settings)
+    link = SignInLink(token) if settings.sign_in_link else None
     with contextlib.ExitStack() as stack:
         listeners = [stack.enter_context(each) for each in passed or [listen(settings)]]
-        yield Prepared(token, secret, tls, listeners, are_passed=bool(passed))
+        yield Prepared(token, secret, tls, listeners, are_passed=bool(passed), link=link)
 
 
 def say_ready(settings: Settings, ready: Prepared) -> None:
@@ -83,4 +87,8 @@ def _announcement(settings: Settings, ready: Prepared) -> str:
     lines = [f"rpcshare is listening on {listens} ({core()})"]
     if base_url != listens:
         lines.append(f"  public URL:       {base_url}")
-    return "\n".join([*lines, f"  admin token:      {place}", f"  opencode config:  {line}"])
+    lines += [f"  admin token:      {place}", f"  opencode config:  {line}"]
+    lines.append(f"  data directory:   {Path(settings.data_dir).resolve()}")
+    if ready.link is not None:
+        lines.append(f"  sign in:          {ready.link.address(base_url)} (once, within 10 minutes)")
+    return "\n".join(lines)

@@ -58,7 +58,7 @@ def test_it_says_once_that_it_is_ready(tmp_path: Path) -> None:
     command = [RPCSHARE, "serve", "--port=0", f"--data-dir={tmp_path / 'data'}", "--workers=3"]
     with subprocess.Popen(command, env=bare_environment(), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(3)]
+        lines = [process.stdout.readline() for _ in range(5)]
         process.terminate()
         rest = process.stdout.read()
     assert lines[0].startswith("rpcshare is listening on http://127.0.0.1:")

@@ -637,3 +637,13 @@ addCopyButtons(document);
 if (messages) sharePage(messages);
 if (changes) changesPage(changes);
 if (list) sessionsPage(list);
+
+// The link that the server prints at its start: its secret is in the fragment, and is sent with the form.
+const once = /^#once=([\w-]+)$/.exec(location.hash);
+const secretField = document.querySelector('input[name="once"]');
+if (once && secretField) {
+  history.replaceState(null, "", location.pathname);
+  secretField.disabled = false;
+  secretField.value = once[1];
+  secretField.form.submit();
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
@@ -12,8 +13,9 @@ from starlette.responses import Response
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.cookies import MAX_AGE
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.server.request import READS
 from rpcshare.server.web.forms import check_own_form, read_form
-from rpcshare.server.web.responses import redirect
+from rpcshare.server.web.responses import html_answer, redirect
 
 if TYPE_CHECKING:
     from rpcshare.server.web.site import PageSite
@@ -30,12 +32,21 @@ class SigningIn:
         self._site = site
 
     async def sign_in(self, request: Request, caller: Caller) -> Response:
-        """Take a token, and leave it with the browser in a cookie."""
+        """Take a token, or the secret of the link that the start prints; leave it with the browser."""
+        if request.method in READS:
+            return await self._page(request, caller)
         check_own_form(request, self._site.origins)
         form = await read_form(request)
         token, next_address = form.get("token", "").strip(), form.get("next", "")
         if self._site.seal is None:
             raise ShareError(ErrorCode.FORBIDDEN, "Forbidden: signing in is not possible here")
+        if once := form.get("once", ""):
+            token = (self._site.link.take(once) if self._site.link is not None else None) or ""
+            if not token:
+                error = ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: the link is used or too old")
+                return await self._site.refuse(
+                    request, caller, error, "That link has been used, or its 10 minutes are over."
+                )
         try:
             known = await self._site.authenticator.caller_of_token(token, address=caller.address)
         except ShareError as exc:
@@ -60,6 +71,16 @@ class SigningIn:
             samesite="lax",
         )
         return answer
+
+    async def _page(self, request: Request, caller: Caller) -> Response:
+        """Return the form. A script sends it at once if the address has the secret of a link."""
+        draw = partial(
+            self._site.pages.notice,
+            self._site.frame(request, caller, "Sign in"),
+            has_sign_in=self._site.seal is not None,
+            next_address="sessions",
+        )
+        return html_answer(request, await self._site.draw(request, draw), 200)
 
     async def sign_out(self, request: Request, _caller: Caller) -> Response:
         """Take the cookie away."""

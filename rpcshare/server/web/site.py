@@ -17,6 +17,7 @@ from rpcshare.auth.caller import ANONYMOUS, Caller, Scope
 from rpcshare.auth.cookies import SessionSeal, SiteCookies
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.rate_limits import ConnectionLimit
+from rpcshare.auth.sign_in_link import SignInLink
 from rpcshare.render.pieces import Draft
 from rpcshare.render.rendering import Frame, Pages
 from rpcshare.server.metrics import Metrics
@@ -69,6 +70,8 @@ class PageSite:
         self.origins = origins
         self.base_url = base_url
         self.seal = seal
+        self.link: SignInLink | None = None
+        """Signs in once whoever has started the server."""
         self.cookies = SiteCookies(base_url)
         self.connections = connections
         self.pages = Pages()
@@ -92,7 +95,7 @@ class PageSite:
             Route("/sessions", self._page(self._sessions.everybody), methods=["GET"]),
             Route("/my-sessions", self._page(self._sessions.own), methods=["GET"]),
             Route("/sessions/{share_id}/delete", self._page(self._sessions.delete), methods=["GET", "POST"]),
-            Route("/sign-in", self._form(self._signing_in.sign_in), methods=["POST"]),
+            Route("/sign-in", self._form(self._signing_in.sign_in), methods=["GET", "POST"]),
             Route("/sign-out", self._form(self._signing_in.sign_out), methods=["POST"]),
             Route("/static/{name}", self._static, methods=["GET"]),
         ]
