@@ -10,7 +10,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 from rpcshare.compiled import PACKAGE, core, extension_modules, mismatch
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 # A shell has the commands ignore interrupts that it runs beside it (``&`` in a script), and so do their
 # children: without this, no process of a test would hear of one there.

@@ -13,12 +13,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 import rpcshare.cli.group
-from narrowing import not_none
 from rpcshare.auth.secret_files import SecretFileError, shared_secret
 from rpcshare.cli import main
 from rpcshare.compiled import core
 from rpcshare.config import ConfigError, Settings
 from rpcshare.errors import ErrorCode, ShareError
+from support.narrowing import not_none
 
 SECRET = UUID("8d0c7a4e-6a52-4b6c-9a07-6a1f3c1d9b10")
 SESSION = "ses_0123456789abcdefXYZ"

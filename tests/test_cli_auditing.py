@@ -11,7 +11,7 @@ import structlog
 from click.testing import CliRunner
 
 from rpcshare.cli import main
-from running_server import RPCSHARE, RunningServer, bare_environment
+from support.running_server import RPCSHARE, RunningServer, bare_environment
 
 
 @pytest.fixture(autouse=True)

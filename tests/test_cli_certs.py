@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from narrowing import not_none
 from rpcshare.cli import main
-from running_server import RunningServer
+from support.narrowing import not_none
+from support.running_server import RunningServer
 
 OPENSSL = "openssl"
 

@@ -7,8 +7,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from authorities import Authority
 from rpcshare.cli.connection import Server, with_share
+from support.authorities import Authority
 
 OWN, OTHER = "https://own.example", "https://other.example"
 

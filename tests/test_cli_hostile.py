@@ -21,7 +21,7 @@ from rpcshare.auth.api_keys import KEY_PREFIX, ApiKeys
 from rpcshare.cli import main
 from rpcshare.rpc import Connection, RpcError, RpcTarget, Stub, WebSocketTransport, rpc_method
 from rpcshare.storage import SqliteStore
-from running_server import RPCSHARE, bare_environment
+from support.running_server import RPCSHARE, bare_environment
 
 pytestmark = pytest.mark.slow  # real servers, several of them at a time
 

@@ -9,12 +9,12 @@ import re
 import pytest
 from click.testing import CliRunner, Result
 
-from narrowing import not_none
 from rpcshare.auth.credential import Credential, CredentialKind
 from rpcshare.auth.signed_tokens import SignedTokenVerifier
 from rpcshare.auth.signing_key import SigningKey
 from rpcshare.cli import main
 from rpcshare.storage import SqliteStore
+from support.narrowing import not_none
 
 KEY = re.compile(r"rsk_([0-9a-f]{12})_[A-Za-z0-9]{43}")
 

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from rpcshare.cli import main
 from rpcshare.cli.profile_store import Profile, Profiles, base_of
-from running_server import RPCSHARE, bare_environment
+from support.running_server import RPCSHARE, bare_environment
 
 NOBODY = "http://127.0.0.1:1"  # where no server is
 REMOTE = "https://own.example"

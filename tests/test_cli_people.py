@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from rpcshare import connect_blocking
 from rpcshare.cli import main
 from rpcshare.cli.push import BATCH_ITEMS
-from running_server import RPCSHARE, RunningServer, bare_environment
+from support.running_server import RPCSHARE, RunningServer, bare_environment
 
 RECORDING = Path(__file__).parent / "fixtures" / "opencode-share-traffic.jsonl"
 

@@ -10,11 +10,11 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from npm_packages import built, needs_packages
 
 import rpcshare
-from narrowing import not_none
-from running_server import bare_environment
+from support.narrowing import not_none
+from support.npm_packages import built, needs_packages
+from support.running_server import bare_environment
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"

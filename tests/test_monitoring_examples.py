@@ -10,7 +10,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # it ships no types
 from prometheus_client.parser import text_string_to_metric_families
 
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 MONITORING = Path(__file__).parent.parent / "examples" / "monitoring"
 NAME = re.compile(r"\b(?:rpcshare|process)_[a-z_]+")

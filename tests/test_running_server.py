@@ -3,7 +3,7 @@
 import pytest
 
 import rpcshare
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 ITEMS = [{"type": "message", "data": {"id": "msg_1"}}]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from abuse.watch import Watched, watching
-from running_server import RPCSHARE, RunningServer
+from support.running_server import RPCSHARE, RunningServer
 
 __all__ = ["MEMORY_LIMIT", "Answer", "Target", "running_target"]
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from access_matrix.deployments import PASSWORD, PROXY, SESSION_COOKIE, Deployment, Made
-from auth.issuer import claims, token
+from support.token_issuer import claims, token
 
 __all__ = ["Caller", "caller"]
 

@@ -8,12 +8,12 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from auth.issuer import AUDIENCE, ISSUER, make_key, pem
-from authorities import Authority, client_context
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.config import Settings
 from rpcshare.storage import open_store
-from running_server import RunningServer
+from support.authorities import Authority, client_context
+from support.running_server import RunningServer
+from support.token_issuer import AUDIENCE, ISSUER, make_key, pem
 
 __all__ = ["PASSWORD", "PROXY", "SESSION_COOKIE", "Deployment", "Handed", "Made"]
 

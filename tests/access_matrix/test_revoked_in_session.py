@@ -12,7 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 import rpcshare
 from access_matrix.deployments import Made
 from access_matrix.operations import CALLS, Asked, Expression, Messages
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 # Who lets go of something needs no right to do so.
 LETTING_GO = {"CallbackSubscription.unsubscribe"}

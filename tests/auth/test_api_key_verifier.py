@@ -6,13 +6,13 @@ import time
 import msgspec
 import pytest
 
-from narrowing import not_none
 from rpcshare.auth.api_key_verifier import LOOKUPS, ApiKeyVerifier
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.caller import Scope
 from rpcshare.auth.credential import Credential, CredentialKind
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.storage import MemoryStore, ObjectInfo, StoredObject, StoreError
+from support.narrowing import not_none
 
 
 class Store(MemoryStore):

@@ -10,14 +10,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 
-from authorities import DAY, Authority, common_name, now
-from narrowing import not_none
 from rpcshare.auth.caller import Scope
 from rpcshare.auth.certificate_files import CertificateFileError
 from rpcshare.auth.client_certificates import ClientCertificateVerifier, name_in, parse_client_certificate
 from rpcshare.auth.request_head import RequestHead
 from rpcshare.auth.revocation_list import RevocationList
 from rpcshare.errors import ErrorCode, ShareError
+from support.authorities import DAY, Authority, common_name, now
+from support.narrowing import not_none
 
 URI = x509.UniformResourceIdentifier("urn:uuid:1")
 EMAIL = x509.RFC822Name("me@example.com")

@@ -2,7 +2,6 @@
 
 import pytest
 
-from narrowing import not_none
 from rpcshare.auth.admin_token import ADMIN, AdminTokenVerifier
 from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.caller import ANONYMOUS, Caller, Scope, View
@@ -10,6 +9,7 @@ from rpcshare.auth.credential import Credential
 from rpcshare.auth.credential_validity import CredentialValidity
 from rpcshare.auth.request_head import ClientCertificate, RequestHead
 from rpcshare.errors import ErrorCode, ShareError
+from support.narrowing import not_none
 
 TOKEN = "admin-token"
 MACHINE = Caller("machine", frozenset({Scope.CREATE}), standing=CredentialValidity())

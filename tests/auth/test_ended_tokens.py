@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from auth.issuer import AUDIENCE, ISSUER, claims, make_key, token
 from rpcshare.auth.credential import Credential, CredentialKind
 from rpcshare.auth.ended_tokens import EndedTokens
 from rpcshare.auth.jwks import FixedKeys
@@ -14,6 +13,7 @@ from rpcshare.auth.token_keys import TokenKey
 from rpcshare.auth.token_revocations import PRUNE_AFTER, REVOKED_PREFIX, TokenRevocations
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.storage import MemoryStore, ObjectInfo, StoreError
+from support.token_issuer import AUDIENCE, ISSUER, claims, make_key, token
 
 KEY = make_key("EdDSA")
 NOW = 1_800_000_000.0

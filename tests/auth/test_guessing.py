@@ -3,7 +3,6 @@
 import pytest
 from structlog.testing import capture_logs
 
-from auth.issuer import AUDIENCE, ISSUER, claims, make_key, token
 from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.caller import ANONYMOUS, Caller
 from rpcshare.auth.credential import Credential
@@ -13,6 +12,7 @@ from rpcshare.auth.request_head import RequestHead
 from rpcshare.auth.signed_tokens import SignedTokenVerifier, TokenIssuer
 from rpcshare.auth.token_keys import TokenKey
 from rpcshare.errors import ErrorCode, ShareError
+from support.token_issuer import AUDIENCE, ISSUER, claims, make_key, token
 
 HERE = "192.0.2.1"
 KEY = make_key("EdDSA")

@@ -8,12 +8,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from auth.issuer import AUDIENCE, ISSUER, jwk, make_key, token
 from rpcshare.auth import jwks
 from rpcshare.auth.credential import Credential, CredentialKind
 from rpcshare.auth.jwks import RemoteKeys
 from rpcshare.auth.signed_tokens import SignedTokenVerifier, TokenIssuer
 from rpcshare.errors import ErrorCode, ShareError
+from support.token_issuer import AUDIENCE, ISSUER, jwk, make_key, token
 
 ONE, OTHER = make_key("EdDSA"), make_key("EdDSA")
 

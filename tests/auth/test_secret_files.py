@@ -11,7 +11,6 @@ from uuid import UUID
 
 import pytest
 
-from narrowing import not_none
 from rpcshare.auth import secret_files
 from rpcshare.auth.secret_files import (
     SecretFileError,
@@ -19,6 +18,7 @@ from rpcshare.auth.secret_files import (
     kept_shared_secret,
     shared_secret,
 )
+from support.narrowing import not_none
 
 SECRET = UUID("8d0c7a4e-6a52-4b6c-9a07-6a1f3c1d9b10")
 ROOT = Path(secret_files.__file__).parents[2]

@@ -6,12 +6,12 @@ from contextlib import ExitStack
 import pytest
 from structlog.testing import capture_logs
 
-from broadcast.inboxes import Office, until, with_office
 from rpcshare.auth.audit import REFUSALS_OF_ONE, Action, AuditLog
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.rate_limits import SITE, SITE_FACTOR, CallerLimits, network_of
 from rpcshare.auth.shared_limits import share_limits
 from rpcshare.errors import ErrorCode, ShareError
+from support.inboxes import Office, until, with_office
 
 KEY = bytes(32)
 ALICE = Caller(subject="alice", address="192.0.2.1")

@@ -6,14 +6,14 @@ import time
 
 import pytest
 
-from auth.issuer import AUDIENCE, ISSUER, base64url, claims, jwk, make_key, pem, token
-from narrowing import not_none
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.auth.credential import MAX_CREDENTIAL_LENGTH, Credential, CredentialKind
 from rpcshare.auth.jwks import FixedKeys
 from rpcshare.auth.signed_tokens import SignedTokenVerifier, TokenIssuer
 from rpcshare.auth.token_keys import keys_of_document, keys_of_jwks, secret_key
 from rpcshare.errors import ErrorCode, ShareError
+from support.narrowing import not_none
+from support.token_issuer import AUDIENCE, ISSUER, base64url, claims, jwk, make_key, pem, token
 
 ALGORITHMS = ["EdDSA", "Ed25519", "ES256", "RS256"]
 KEYS = {algorithm: make_key(algorithm) for algorithm in ALGORITHMS}

@@ -5,13 +5,13 @@ import time
 
 import pytest
 
-from auth.issuer import make_key, pem
 from rpcshare.auth.caller import Scope
 from rpcshare.auth.credential import Credential, CredentialKind
 from rpcshare.auth.secret_files import SecretFileError
 from rpcshare.auth.signed_tokens import SignedTokenVerifier
 from rpcshare.auth.signing_key import SigningKey
 from rpcshare.errors import ErrorCode, ShareError
+from support.token_issuer import make_key, pem
 
 
 @pytest.fixture

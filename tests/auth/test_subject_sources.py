@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import pytest
 from structlog.testing import capture_logs
 
-from auth.issuer import AUDIENCE, ISSUER, claims, make_key, token
-from narrowing import not_none
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.audit import Action, AuditLog
 from rpcshare.auth.caller import Caller, Scope
@@ -19,6 +17,8 @@ from rpcshare.auth.token_keys import TokenKey
 from rpcshare.auth.unprefixed_owners import UnprefixedOwners, kept_unprefixed_owners
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.storage import MemoryStore
+from support.narrowing import not_none
+from support.token_issuer import AUDIENCE, ISSUER, claims, make_key, token
 
 IDP = jwt_source(ISSUER)
 

@@ -4,11 +4,11 @@ from ipaddress import ip_network
 
 import pytest
 
-from narrowing import not_none
 from rpcshare.auth.caller import Scope
 from rpcshare.auth.request_head import RequestHead
 from rpcshare.auth.trusted_proxies import ProxySubjectVerifier, TrustedProxies
 from rpcshare.errors import ErrorCode, ShareError
+from support.narrowing import not_none
 
 PROXIES = TrustedProxies([ip_network("10.0.0.0/8"), ip_network("2001:db8::/32"), ip_network("127.0.0.1")])
 

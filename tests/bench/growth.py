@@ -8,7 +8,7 @@ from pathlib import Path
 from time import perf_counter
 
 import rpcshare
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 SMALL, LARGE = 200, 20_000
 ROUNDS, SYNCS = 9, 60

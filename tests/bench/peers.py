@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 __all__ = ["NODE_CLIENT", "PYTHON_CLIENT", "Load", "Peer", "Start", "node", "ours"]
 

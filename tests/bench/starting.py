@@ -10,7 +10,7 @@ from pathlib import Path
 from time import perf_counter
 
 from bench.figures import Figure
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 # Python's own start is not counted.
 _IMPORT = "import time; t = time.perf_counter(); import rpcshare; print(time.perf_counter() - t)"

@@ -7,10 +7,10 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from broadcast.redis_server import RedisServer
 from rpcshare.broadcast import BroadcastError, LogAppended, open_broadcaster
 from rpcshare.broadcast.redis import RedisBroadcaster
 from rpcshare.broadcast.sealed_messages import SealedMessages
+from support.redis_server import RedisServer
 
 NewNode = Callable[..., Awaitable[RedisBroadcaster]]
 

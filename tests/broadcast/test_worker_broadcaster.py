@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from broadcast.inboxes import Office, until, with_office
 from rpcshare.broadcast import LogAppended
 from rpcshare.broadcast.worker_broadcaster import WorkerBroadcaster
+from support.inboxes import Office, until, with_office
 
 SHARE = "a"
 MISSED = LogAppended.missed(SHARE)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from broadcast.inboxes import Office, until, with_office
 from rpcshare.broadcast.worker_messages import MAX_MESSAGE, Topic, WorkerMessages
+from support.inboxes import Office, until, with_office
 
 
 class Said(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ import pytest_asyncio
 from page_watch import PageWatch
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or ""
 

@@ -9,12 +9,12 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from hostile_strings import HOSTILE, hostile_session
 from page_watch import PageWatch
 from playwright.async_api import Browser, BrowserContext, Page, expect
-from sample_session import SAMPLE, message, part, tool
 
-from running_server import RunningServer
+from support.hostile_strings import HOSTILE, hostile_session
+from support.running_server import RunningServer
+from support.sample_session import SAMPLE, message, part, tool
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 

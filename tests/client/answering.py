@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
-from other_thread import in_other_thread
+from support.other_thread import in_other_thread
 
 _TLS_HANDSHAKE = b"\x16"
 

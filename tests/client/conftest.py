@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from tcp_proxy import TcpProxy, proxied
 
-from running_server import RunningServer
+from support.running_server import RunningServer
+from support.tcp_proxy import TcpProxy, proxied
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager, contextmanager
 
 from websockets.asyncio.server import ServerConnection, serve
 
-from other_thread import in_other_thread
 from rpcshare.rpc import Connection, RpcTarget, WebSocketTransport
+from support.other_thread import in_other_thread
 
 
 @contextmanager

@@ -21,8 +21,8 @@ from cryptography.x509.oid import NameOID
 import rpcshare
 from rpcshare import ConnectFailedError, ErrorCode, SessionClosedError, ShareError
 from rpcshare.rpc import Date
-from running_server import RunningServer
-from waiting import eventually, gathered, limited
+from support.running_server import RunningServer
+from support.waiting import eventually, gathered, limited
 
 pytestmark = pytest.mark.on_trio_too
 

@@ -14,8 +14,8 @@ import trio
 
 import rpcshare
 from rpcshare import rpc
-from running_server import RunningServer
-from waiting import eventually, limited
+from support.running_server import RunningServer
+from support.waiting import eventually, limited
 
 pytestmark = pytest.mark.on_trio_too
 
@@ -81,7 +81,7 @@ async def test_an_error_within_the_block_comes_out_as_it_is(server: RunningServe
 async def test_what_is_no_certificate_of_a_trusted_authority_is_refused_for_good(
     server: RunningServer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    from authorities import Authority
+    from support.authorities import Authority
 
     folder = tmp_path_factory.mktemp("tls")
     shown = Authority(folder / "ca").issue_to_server()

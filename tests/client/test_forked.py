@@ -9,7 +9,7 @@ import pytest
 import trio
 
 import rpcshare
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 pytestmark = [
     pytest.mark.on_trio_too,

@@ -4,13 +4,13 @@ import logging
 
 import pytest
 from answering import answering
-from tcp_proxy import proxied
 
 import rpcshare
 from rpcshare import ConnectionState, SessionClosedError, ShareError
 from rpcshare.client import ConnectFailedError, reconnecting
-from running_server import RunningServer
-from waiting import eventually, limited, reached
+from support.running_server import RunningServer
+from support.tcp_proxy import proxied
+from support.waiting import eventually, limited, reached
 
 pytestmark = pytest.mark.on_trio_too
 

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 import rpcshare
-from other_thread import in_other_thread
 from rpcshare.client import ConnectFailedError
-from running_server import RunningServer, bare_environment
+from support.other_thread import in_other_thread
+from support.running_server import RunningServer, bare_environment
 
 pytestmark = pytest.mark.on_trio_too
 

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 import anyio
 import pytest
 from answering import answering
-from tcp_proxy import TcpProxy
 
 import rpcshare
 from rpcshare import ConnectionState, ErrorCode, SessionClosedError, ShareError
 from rpcshare.client import ConnectFailedError
-from running_server import RunningServer
-from waiting import begun, limited, reached
+from support.running_server import RunningServer
+from support.tcp_proxy import TcpProxy
+from support.waiting import begun, limited, reached
 
 pytestmark = pytest.mark.on_trio_too
 

@@ -6,10 +6,10 @@ import pytest
 from answering import Answers, answering
 
 import rpcshare
-from authorities import Authority
 from rpcshare.client import ConnectFailedError
 from rpcshare.client.redirects import redirected
-from running_server import RunningServer
+from support.authorities import Authority
+from support.running_server import RunningServer
 
 pytestmark = pytest.mark.on_trio_too
 

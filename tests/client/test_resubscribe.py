@@ -7,14 +7,14 @@ from typing import Any
 import anyio
 import pytest
 from peers import served
-from tcp_proxy import TcpProxy, proxied
 
 import rpcshare
-from narrowing import not_none
 from rpcshare import ConnectionState, SessionClosedError, ShareEvent
 from rpcshare.rpc import RpcError, RpcTarget, rpc_method
-from running_server import RunningServer
-from waiting import begun, eventually, gathered, others, reached
+from support.narrowing import not_none
+from support.running_server import RunningServer
+from support.tcp_proxy import TcpProxy, proxied
+from support.waiting import begun, eventually, gathered, others, reached
 
 pytestmark = [pytest.mark.slow, pytest.mark.on_trio_too]
 

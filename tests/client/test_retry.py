@@ -7,14 +7,14 @@ from typing import Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from tcp_proxy import TcpProxy
 
 import rpcshare
 from rpcshare import ConnectionState, SessionClosedError
 from rpcshare.client.backoff import Backoff
 from rpcshare.rpc import ConnectionLostError, EncodeError, RpcError, RpcTarget, rpc_method
-from running_server import RunningServer
-from waiting import begun, eventually, gathered, limited, others, reached
+from support.running_server import RunningServer
+from support.tcp_proxy import TcpProxy
+from support.waiting import begun, eventually, gathered, limited, others, reached
 
 pytestmark = pytest.mark.on_trio_too
 

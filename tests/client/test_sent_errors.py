@@ -7,7 +7,7 @@ from peers import served
 
 import rpcshare
 from rpcshare.rpc import RpcError, RpcTarget, Stub, rpc_method
-from waiting import limited
+from support.waiting import limited
 
 pytestmark = pytest.mark.on_trio_too
 

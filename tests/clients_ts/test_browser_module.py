@@ -7,11 +7,11 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from npm_packages import built, needs_packages
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 
 import rpcshare
-from running_server import RunningServer
+from support.npm_packages import built, needs_packages
+from support.running_server import RunningServer
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

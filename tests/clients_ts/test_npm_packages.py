@@ -4,7 +4,8 @@ import json
 import re
 
 import pytest
-from npm_packages import BUN, CLIENTS, NPM, built, needs_packages, run_in
+
+from support.npm_packages import BUN, CLIENTS, NPM, built, needs_packages, run_in
 
 pytestmark = [pytest.mark.slow, pytest.mark.node, needs_packages, pytest.mark.timeout(180)]
 

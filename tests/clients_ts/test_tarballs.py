@@ -10,9 +10,9 @@ from uuid import uuid4
 import httpx
 import pytest
 from forks import packed
-from npm_packages import BUN, CLIENTS, NPM, needs_packages, run_in
 
-from running_server import RunningServer, bare_environment
+from support.npm_packages import BUN, CLIENTS, NPM, needs_packages, run_in
+from support.running_server import RunningServer, bare_environment
 
 pytestmark = [pytest.mark.node, pytest.mark.rare, needs_packages, pytest.mark.timeout(240)]
 

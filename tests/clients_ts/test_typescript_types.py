@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import msgspec
 import pytest
-from npm_packages import CLIENTS, needs_packages, run_in
 
 import rpcshare
 from rpcshare.errors import ErrorCode
@@ -23,7 +22,8 @@ from rpcshare.shares.objects import Visibility
 from rpcshare.shares.page import Page
 from rpcshare.shares.state import SessionIndex
 from rpcshare.shares.syncdata import Kind
-from running_server import RunningServer
+from support.npm_packages import CLIENTS, needs_packages, run_in
+from support.running_server import RunningServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.node, needs_packages]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from narrowing import not_none
-from other_thread import in_other_thread
+from support.narrowing import not_none
+from support.other_thread import in_other_thread
 
 NODE = Path(__file__).parents[1] / "node"
 

@@ -13,8 +13,8 @@ import pytest
 from websockets.asyncio.client import connect
 
 from conformance.servers import over_websocket, scripted
-from narrowing import not_none
 from rpcshare.conformance.serving import serving
+from support.narrowing import not_none
 
 COMMAND = [sys.executable, "-m", "rpcshare.conformance"]
 

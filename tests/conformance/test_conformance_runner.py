@@ -8,7 +8,6 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from conformance.servers import scripted
-from narrowing import not_none
 from rpcshare.conformance.cases import (
     Abort,
     Case,
@@ -21,6 +20,7 @@ from rpcshare.conformance.cases import (
     Step,
 )
 from rpcshare.conformance.runner import Failure, Outcome, run_cases
+from support.narrowing import not_none
 
 pytestmark = pytest.mark.on_trio_too
 

@@ -8,12 +8,12 @@ import trio
 from websockets.trio.server import ServerConnection, serve
 
 from conformance.servers import needs_npm, npm_target, over_websocket
-from other_thread import in_other_thread
 from rpcshare.conformance.cases import load_cases
 from rpcshare.conformance.runner import run_cases
 from rpcshare.conformance.serving import serving
 from rpcshare.conformance.target import ConformanceTarget
 from rpcshare.rpc import Connection, WebSocketTransport
+from support.other_thread import in_other_thread
 
 pytestmark = pytest.mark.on_trio_too
 

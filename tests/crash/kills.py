@@ -15,7 +15,7 @@ from rpcshare.maintenance.findings import Problem, Report
 from rpcshare.maintenance.stored_share import read_share
 from rpcshare.shares.state import ShareState
 from rpcshare.storage import ObjectStore, SqliteStore
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 SHARES = 4
 WRITERS = 3  # of each share

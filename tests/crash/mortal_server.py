@@ -13,8 +13,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "shares"))
 
-from share_stores import WrappedStore
-
 from crash.steps import STEPS, Moment, Operation, Step
 from rpcshare.broadcast import open_broadcaster
 from rpcshare.cli import main
@@ -22,6 +20,7 @@ from rpcshare.server import backends, run
 from rpcshare.shares import LogSettings
 from rpcshare.shares.compaction import CompactionPolicy
 from rpcshare.storage import open_store
+from support.share_stores import WrappedStore
 
 COMPACTION = CompactionPolicy(tail_size=0, tail_ratio=0.0, tail_entries=5)
 

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from older_shares import SECRET, older_index, older_share, put_older
 
 import rpcshare
 from crash.steps import APPENDING, COMPACTING, CREATING, DELETING, STEPS, UPGRADING
 from rpcshare.maintenance.doctor import examine
 from rpcshare.storage import ObjectStore, open_store
-from running_server import RunningServer
-from storage.s3_server import ENDPOINT_VARIABLE, moto_server, real_server
+from support.older_shares import SECRET, older_index, older_share, put_older
+from support.running_server import RunningServer
+from support.s3_server import ENDPOINT_VARIABLE, moto_server, real_server
 
 pytestmark = pytest.mark.rare
 

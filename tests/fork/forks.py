@@ -12,9 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from npm_packages import BUN, CLIENTS, NPM, built, run_in
-
-from running_server import bare_environment
+from support.npm_packages import BUN, CLIENTS, NPM, built, run_in
+from support.running_server import bare_environment
 
 __all__ = ["CLIENTS_OF_FORKS", "FORK", "MISSING", "Fork", "ForkError", "is_available", "packed", "project"]
 

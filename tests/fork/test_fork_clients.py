@@ -17,10 +17,10 @@ from uuid import UUID, uuid4, uuid5
 import httpx
 import pytest
 from forks import CLIENTS_OF_FORKS, MISSING, Fork, ForkError, is_available, project
-from npm_packages import CLIENTS, run_in
 
 from rpcshare.storage import open_store
-from running_server import RPCSHARE, RunningServer, bare_environment
+from support.npm_packages import CLIENTS, run_in
+from support.running_server import RPCSHARE, RunningServer, bare_environment
 
 pytestmark = [
     pytest.mark.node,

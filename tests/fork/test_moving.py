@@ -14,7 +14,7 @@ import pytest
 from forks import CLIENTS_OF_FORKS, MISSING, Fork, is_available, project
 from test_fork_clients import SHARED_SECRET, Place, put_as_worker
 
-from running_server import RPCSHARE, bare_environment
+from support.running_server import RPCSHARE, bare_environment
 
 pytestmark = [
     pytest.mark.rare,

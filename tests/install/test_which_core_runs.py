@@ -10,7 +10,7 @@ from checkouts import EXTENSION, Checkout
 
 from rpcshare.compiled import core
 from rpcshare.rpc import session
-from running_server import RPCSHARE
+from support.running_server import RPCSHARE
 
 SHOW = "import rpcshare.compiled, rpcshare.rpc.session as s; print(rpcshare.compiled.core(), s.__file__)"
 

@@ -12,7 +12,7 @@ import pytest
 
 import rpcshare
 from rpcshare import ConnectFailedError, RpcError, SessionClosedError
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 pytestmark = pytest.mark.node
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from narrowing import not_none
 from rpcshare import rpc
 from rpcshare.rpc import (
     JSON,
@@ -30,6 +29,7 @@ from rpcshare.rpc import (
     memory_pair,
     rpc_method,
 )
+from support.narrowing import not_none
 
 # One process serves all of the tests, so they share an event loop.
 pytestmark = [pytest.mark.node, pytest.mark.asyncio(loop_scope="module")]

@@ -11,7 +11,6 @@ import pytest
 from agreed_values import VALUES
 from websockets.asyncio.server import ServerConnection, serve
 
-from narrowing import not_none
 from rpcshare.rpc import (
     Connection,
     RpcError,
@@ -21,6 +20,7 @@ from rpcshare.rpc import (
     rpc_method,
     rpc_property,
 )
+from support.narrowing import not_none
 
 pytestmark = pytest.mark.node
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 NODE = Path(__file__).parent.parent / "node"
 VERSIONS = ("0.4.0", "0.5.0", "0.8.0", "0.10.0", "0.12.0")

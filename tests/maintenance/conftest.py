@@ -1,3 +1,3 @@
 """Shares of a service, in a store that is looked after."""
 
-from service_fixtures import *  # noqa: F403 -- fixtures, which pytest finds by their names
+from support.service_fixtures import *  # noqa: F403 -- fixtures, which pytest finds by their names

@@ -7,8 +7,6 @@ import subprocess
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from older_shares import SECRET, older_share, put_older
-from share_stores import YieldingStore, contents
 
 from rpcshare import jsontext
 from rpcshare.auth.caller import ANONYMOUS
@@ -18,6 +16,8 @@ from rpcshare.maintenance.doctor import examine
 from rpcshare.maintenance.exporting import export_shares
 from rpcshare.maintenance.restoring import restore_shares
 from rpcshare.storage import MemoryStore
+from support.older_shares import SECRET, older_share, put_older
+from support.share_stores import YieldingStore, contents
 
 SESSION = {"type": "session", "data": {"id": "ses_12345678", "title": "A title", "x": [1.0, 1, None]}}
 MESSAGE = {"type": "message", "data": {"id": "msg_1", "cost": 1.0, "n": 2**80, "text": "half \ud83d"}}

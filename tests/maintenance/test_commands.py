@@ -8,14 +8,14 @@ import subprocess
 
 import pytest
 from click.testing import CliRunner
-from older_shares import SECRET, put_older
 
 from rpcshare import connect_blocking
 from rpcshare.cli import main
 from rpcshare.shares.objects import IndexRow, encode_index
 from rpcshare.shares.state import ShareState
 from rpcshare.storage import IDENTITY_KEY, SERVED_WITH_KEY, SqliteStore
-from running_server import RPCSHARE, RunningServer, bare_environment
+from support.older_shares import SECRET, put_older
+from support.running_server import RPCSHARE, RunningServer, bare_environment
 
 pytestmark = pytest.mark.slow  # real servers, several of them at a time
 

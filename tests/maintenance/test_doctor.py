@@ -4,8 +4,6 @@ import json
 from contextlib import suppress
 
 import pytest
-from older_shares import SECRET, older_share, put_older
-from share_stores import DyingStore, FailingStore, contents
 
 from rpcshare import jsontext
 from rpcshare.errors import ShareError
@@ -16,13 +14,12 @@ from rpcshare.shares.compaction import CompactionPolicy
 from rpcshare.shares.objects import IndexRow
 from rpcshare.shares.state import ShareState
 from rpcshare.storage import MemoryStore, StoredObject, StoreError
-from service_fixtures import using
+from support.items import part
+from support.older_shares import SECRET, older_share, put_older
+from support.service_fixtures import using
+from support.share_stores import DyingStore, FailingStore, contents
 
 DELETED = b'{"v":1,"generation":"0123456789abcdef","deleted":true}'
-
-
-def part(part_id, text=""):
-    return {"type": "part", "data": {"id": part_id, "text": text}}
 
 
 async def examined(store, *, fix=False):

@@ -1,14 +1,14 @@
 """Bringing in the shares of an older deployment: all that can be, and a word on all that cannot."""
 
 import pytest
-from older_shares import SECRET, older_share, put_older
-from share_stores import DyingStore, contents
 
 from rpcshare import jsontext
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.maintenance.doctor import examine
 from rpcshare.maintenance.importing import Imported, import_bucket
 from rpcshare.storage import MemoryStore, StoreError
+from support.older_shares import SECRET, older_share, put_older
+from support.share_stores import DyingStore, contents
 
 IDS = ["00000000", "11111111", "22222222"]
 

@@ -4,8 +4,6 @@ import asyncio
 import json
 
 import pytest
-from older_shares import put_older
-from share_stores import DyingStore, FailingStore, RecordingStore, contents
 
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.errors import ErrorCode, ShareError
@@ -15,12 +13,11 @@ from rpcshare.shares import LogSettings
 from rpcshare.shares.compaction import CompactionPolicy
 from rpcshare.shares.objects import unpack
 from rpcshare.storage import MemoryStore, SqliteStore, StoreError, store_identity
+from support.items import part
+from support.older_shares import put_older
+from support.share_stores import DyingStore, FailingStore, RecordingStore, contents
 
 SESSIONS = [f"ses_{number:08d}" for number in range(5)]
-
-
-def part(part_id, text=""):
-    return {"type": "part", "data": {"id": part_id, "text": text}}
 
 
 def is_not_found(result):

@@ -3,7 +3,6 @@
 import os
 
 import pytest
-from older_shares import SECRET, older_share, put_older
 
 from rpcshare import jsontext
 from rpcshare.maintenance.doctor import examine
@@ -13,7 +12,8 @@ from rpcshare.maintenance.migration import migrate
 from rpcshare.maintenance.restoring import restore_shares
 from rpcshare.storage import MemoryStore
 from rpcshare.storage.s3 import S3Store
-from storage.s3_server import ENDPOINT_VARIABLE, moto_server, real_server
+from support.older_shares import SECRET, older_share, put_older
+from support.s3_server import ENDPOINT_VARIABLE, moto_server, real_server
 
 PART = {"type": "part", "data": {"id": "prt_2", "text": "x" * 2000}}
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from npm_packages import PLUGIN, built, needs_packages
 from opencode_runner import AVAILABLE, MISSING, Api, Opencode, Provider, link_in, prompt, settle
 
 import rpcshare
-from running_server import RunningServer
+from support.npm_packages import PLUGIN, built, needs_packages
+from support.running_server import RunningServer
 
 RUNS = int(os.environ.get("RPCSHARE_TEST_RUNS", "2"))
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from opencode_runner import AVAILABLE, MISSING, Api, Opencode, Provider, link_in, prompt, settle
 
-from running_server import RPCSHARE, RunningServer, bare_environment
+from support.running_server import RPCSHARE, RunningServer, bare_environment
 
 pytestmark = [
     pytest.mark.rare,

@@ -1,7 +1,8 @@
 """Files in messages, and files that a prompt mentions."""
 
-from drawing_shares import Document, page_of
 from field_inputs import field
+
+from support.drawing_shares import Document, page_of
 
 
 def part_of(html: str, part_id: str) -> str:

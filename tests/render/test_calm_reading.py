@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from drawing_shares import FRAME, NOW, Document, page_of, rendered, state_of, transcript_of
-from sample_session import message, part, tool
 
 from rpcshare.render.rendering import Pages
 from rpcshare.shares.outline import Transcript
+from support.drawing_shares import FRAME, NOW, Document, page_of, rendered, state_of, transcript_of
+from support.sample_session import message, part, tool
 
 
 def thought(part_id: str, text: str) -> dict[str, object]:

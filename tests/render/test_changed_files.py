@@ -4,14 +4,14 @@ import json
 from typing import Any
 
 import pytest
-from drawing_shares import FRAME, NOW, Document, rendered, state_of, transcript_of
 from field_inputs import field
-from sample_session import message, part, tool
 
 from rpcshare.render.changed_files import changed_files_in_time
 from rpcshare.render.rendering import Pages
 from rpcshare.render.sessions import is_counted, view_of_session
 from rpcshare.transcripts.opencode_changes import changes_of_part, counts_of_part
+from support.drawing_shares import FRAME, NOW, Document, rendered, state_of, transcript_of
+from support.sample_session import message, part, tool
 
 PATCH = "--- {0}\n+++ {0}\n@@ -1,1 +1,1 @@\n-{1}\n+{2}\n"
 

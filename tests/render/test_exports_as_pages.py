@@ -3,10 +3,10 @@
 import json
 from typing import Any
 
-from drawing_shares import Document, page_of, state_of, transcript_of
 from field_inputs import field, field_file
 
 from rpcshare.transcripts import EXPORTS, ExportFormat, Turn, Turns
+from support.drawing_shares import Document, page_of, state_of, transcript_of
 
 
 def test_an_export_of_the_field_is_a_page_with_all_that_is_in_it() -> None:

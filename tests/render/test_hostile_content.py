@@ -1,14 +1,14 @@
 """Hostile content in every place of a page: what pages are made of (tests/browser: what happens then)."""
 
 import pytest
-from drawing_shares import FRAME, Document, rendered, state_of, transcript_of
-from hostile_strings import HOSTILE, hostile_session
 
 from rpcshare.render.latex import MATHML_TAGS
 from rpcshare.render.rendering import Pages
 from rpcshare.render.session_list import Listing
 from rpcshare.shares.catalogue_row import CatalogueRow
 from rpcshare.shares.page import RowPage
+from support.drawing_shares import FRAME, Document, rendered, state_of, transcript_of
+from support.hostile_strings import HOSTILE, hostile_session
 
 TAGS = MATHML_TAGS | frozenset(
     (

@@ -4,14 +4,14 @@ import json
 from html.parser import HTMLParser
 
 import pytest
-from drawing_shares import state_of
-from hostile_strings import HOSTILE, hostile_session
 from markdown_it import MarkdownIt
 
 from rpcshare.server.file_names import content_disposition, safe_file_name
 from rpcshare.shares.outline import Entry
 from rpcshare.shares.state import ShareState
 from rpcshare.transcripts import EXPORTS, ExportFormat, Turn, Turns
+from support.drawing_shares import state_of
+from support.hostile_strings import HOSTILE, hostile_session
 
 ACTIVE = {
     "script",

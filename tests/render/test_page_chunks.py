@@ -3,12 +3,11 @@
 import re
 import tracemalloc
 
-from drawing_shares import FRAME, page_of, rendered, state_of, transcript_of
-from sample_session import message, part
-
 from rpcshare.render.pagination import MAX_PARTS, Place, chunk_of, place_of
 from rpcshare.render.rendering import Pages
 from rpcshare.shares.syncdata import parse_batch
+from support.drawing_shares import FRAME, page_of, rendered, state_of, transcript_of
+from support.sample_session import message, part
 
 
 def long_session(messages: int, parts: int, text: str = "hello") -> list[object]:

@@ -1,9 +1,9 @@
 """Markdown as it gets into a page."""
 
 import pytest
-from drawing_shares import Document
 
 from rpcshare.render.markdown import MAX_MARKDOWN, markdown
+from support.drawing_shares import Document
 
 
 def test_code_is_highlighted_by_classes_and_never_by_styles() -> None:

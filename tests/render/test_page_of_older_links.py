@@ -1,6 +1,6 @@
 """What the pages of the older deployment showed, and its links to messages."""
 
-from drawing_shares import Document, page_of
+from support.drawing_shares import Document, page_of
 
 ITEMS: list[object] = [
     {"type": "session", "data": {"id": "ses_1", "title": "Moved"}},

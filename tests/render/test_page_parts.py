@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from drawing_shares import FRAME, NOW, Document, page_of, rendered, state_of, transcript_of
-from sample_session import SAMPLE, image_url, message, part, tool
 
 from rpcshare.render.rendering import Pages
+from support.drawing_shares import FRAME, NOW, Document, page_of, rendered, state_of, transcript_of
+from support.sample_session import SAMPLE, image_url, message, part, tool
 
 TRAFFIC = Path(__file__).parent.parent / "fixtures" / "opencode-share-traffic.jsonl"
 

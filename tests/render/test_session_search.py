@@ -3,13 +3,13 @@
 import re
 
 import pytest
-from drawing_shares import FRAME, NOW, Document, rendered, state_of, transcript_of
-from sample_session import message, part, tool
 
 from rpcshare.render.pagination import Place, place_of
 from rpcshare.render.rendering import Pages
 from rpcshare.render.session_search import search_session
 from rpcshare.shares.outline import Transcript
+from support.drawing_shares import FRAME, NOW, Document, rendered, state_of, transcript_of
+from support.sample_session import message, part, tool
 
 
 def transcript_with(*texts: str, **session: object) -> Transcript:

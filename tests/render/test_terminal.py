@@ -3,10 +3,10 @@
 import time
 
 import pytest
-from drawing_shares import Document, page_of
 from field_inputs import field
 
 from rpcshare.render.terminal import shown_by_terminal
+from support.drawing_shares import Document, page_of
 
 
 def text(output: str) -> str:

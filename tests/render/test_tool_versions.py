@@ -4,9 +4,10 @@ import json
 from typing import Any
 
 import pytest
-from drawing_shares import Document, page_of
 from field_inputs import field
-from sample_session import image_url, message, tool
+
+from support.drawing_shares import Document, page_of
+from support.sample_session import image_url, message, tool
 
 
 def part_of(html: str, part_id: str) -> str:

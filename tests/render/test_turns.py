@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from drawing_shares import FRAME, NOW, Document, page_of, rendered, state_of, transcript_of
 from field_inputs import field
-from sample_session import message, part, tool
 
 from rpcshare.render.rendering import Pages
+from support.drawing_shares import FRAME, NOW, Document, page_of, rendered, state_of, transcript_of
+from support.sample_session import message, part, tool
 
 
 def text_of(items: list[Any], *, seconds_later: float = 0) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from websockets.asyncio.client import connect
@@ -58,9 +58,3 @@ class SlowTransport:
 
     def lose(self) -> None:
         self._lost.set()
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    """Return once ``condition`` holds; what runs into the test's time limit never did."""
-    while not condition():  # noqa: ASYNC110 -- it may be of anything, and few things have an Event
-        await asyncio.sleep(0.001)

@@ -10,7 +10,7 @@ from rpcshare.rpc import (
     WritableStream,
     rpc_method,
 )
-from waiting import eventually
+from support.waiting import eventually
 
 __all__ = ["Recorded", "Tap", "counting", "endless"]
 

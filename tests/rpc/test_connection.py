@@ -10,10 +10,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
-from links import eventually, memory_link, websocket_link
+from links import memory_link, websocket_link
 from transcript import Counter
 
-from narrowing import not_none
 from rpcshare.rpc import (
     Connection,
     LimitExceededError,
@@ -26,6 +25,8 @@ from rpcshare.rpc import (
     Transport,
     rpc_method,
 )
+from support.narrowing import not_none
+from support.waiting import eventually
 
 Link = Callable[[], AbstractAsyncContextManager[tuple[Transport, Transport]]]
 

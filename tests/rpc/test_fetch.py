@@ -6,10 +6,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from links import eventually
 from transcript import Api, BareSession, awaiting, call
 
-from narrowing import not_none
 from rpcshare.rpc import (
     JSON,
     URL,
@@ -27,6 +25,8 @@ from rpcshare.rpc import (
     memory_pair,
 )
 from rpcshare.rpc.messagepack import MESSAGEPACK
+from support.narrowing import not_none
+from support.waiting import eventually
 
 
 class TestURL:

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 from delaying_proxy import slow_link
-from links import eventually, memory_link, websocket_link
+from links import memory_link, websocket_link
 
 from rpcshare.rpc import Connection, ReadableStream, RpcTarget, WritableStream, rpc_method, streams
 from rpcshare.rpc.flow import INITIAL_WINDOW, MAX_WINDOW, MIN_WINDOW, FlowWindow, Sent
+from support.waiting import eventually
 
 CHUNK = 16 * 1024
 

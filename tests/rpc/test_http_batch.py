@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
-from links import eventually
 
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import (
@@ -22,6 +21,7 @@ from rpcshare.rpc import (
     rpc_method,
 )
 from rpcshare.rpc.batch import BatchClientTransport, BatchServerTransport, answer_batch
+from support.waiting import eventually
 
 
 class Counter(RpcTarget):

@@ -6,13 +6,13 @@ import weakref
 from array import array
 
 import pytest
-from links import eventually
 from transcript import BareSession, Counter
 
-from narrowing import not_none
 from rpcshare import rpc
 from rpcshare.rpc import Connection, Promise, RpcError, RpcTarget, SessionClosedError, Stub, rpc_method
 from rpcshare.rpc.payload import settle
+from support.narrowing import not_none
+from support.waiting import eventually
 
 
 class TestAStub:

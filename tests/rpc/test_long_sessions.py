@@ -6,7 +6,7 @@ import weakref
 from collections.abc import AsyncIterator
 
 import pytest
-from links import eventually, memory_link
+from links import memory_link
 from wire import FRESH
 
 from rpcshare.rpc import (
@@ -21,6 +21,7 @@ from rpcshare.rpc import (
     rpc_method,
     stub,
 )
+from support.waiting import eventually
 
 
 class Counter(RpcTarget):

@@ -16,7 +16,7 @@ from rpcshare.rpc import (
     Stub,
     rpc_method,
 )
-from waiting import begun, eventually, limited
+from support.waiting import begun, eventually, limited
 
 pytestmark = pytest.mark.on_trio_too
 

@@ -4,9 +4,10 @@ import asyncio
 import json
 
 import pytest
-from links import SlowTransport, eventually
+from links import SlowTransport
 
 from rpcshare.rpc import JSON, Connection, driver, session
+from support.waiting import eventually
 
 
 def text(size: int) -> str:

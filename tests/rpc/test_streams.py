@@ -14,7 +14,7 @@ from rpcshare.rpc import (
     WritableStream,
     rpc_method,
 )
-from waiting import eventually
+from support.waiting import eventually
 
 pytestmark = pytest.mark.on_trio_too
 

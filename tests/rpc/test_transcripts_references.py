@@ -9,12 +9,12 @@ from typing import cast
 import pytest
 from transcript import Api, BareSession, Counter, awaiting, call
 
-from narrowing import not_none
 from rpcshare.rpc import (
     UNDEFINED,
     EncodeError,
     Stub,
 )
+from support.narrowing import not_none
 
 
 class TestReferencesPassedToThePeer:

@@ -4,11 +4,12 @@ import asyncio
 
 import pytest
 import websockets.asyncio.connection
-from links import eventually, websocket_link
+from links import websocket_link
 from transcript import Counter
 
 from rpcshare.rpc import Connection, SessionClosedError, WebSocketTransport
 from rpcshare.rpc.websocket import close_reason
+from support.waiting import eventually
 
 
 def asyncio_socket(transport: WebSocketTransport) -> websockets.asyncio.connection.Connection:

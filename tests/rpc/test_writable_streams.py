@@ -12,7 +12,7 @@ from rpcshare.rpc import (
     WritableStream,
     rpc_method,
 )
-from waiting import begun, eventually, gathered
+from support.waiting import begun, eventually, gathered
 
 pytestmark = pytest.mark.on_trio_too
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from postgres_server import *  # noqa: F403 -- fixtures, which pytest finds by their names
 from rpcshare.database import parse_location
 from rpcshare.shares.search import SearchSettings, open_index
-from service_fixtures import *  # noqa: F403
+from support.postgres_server import *  # noqa: F403 -- fixtures, which pytest finds by their names
+from support.service_fixtures import *  # noqa: F403
 
 
 @pytest.fixture(autouse=True)

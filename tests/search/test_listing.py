@@ -6,13 +6,13 @@ from contextlib import closing
 
 import pytest
 from finding import indexed, message, session, shared, text
-from share_stores import until
 
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.database import parse_location
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares.page import Filters
 from rpcshare.shares.search_turns import SearchTurns
+from support.share_stores import until
 
 HOUR = 3_600_000
 

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 from finding import found, indexed, message, shared, text
-from share_stores import contents
 
 from rpcshare.database import DatabaseError, NewerSchemaError, check_not_newer, parse_location
 from rpcshare.database.engine import Database
@@ -19,6 +18,7 @@ from rpcshare.shares.reindexing import index_anew, out_of_date
 from rpcshare.shares.search import SearchSettings, open_index
 from rpcshare.shares.syncdata import Item, Kind
 from rpcshare.storage import MemoryStore
+from support.share_stores import contents
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import httpx
 
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 __all__ = ["ServerSent", "Share", "read_stream", "stream"]
 

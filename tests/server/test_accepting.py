@@ -15,8 +15,8 @@ import pytest
 
 from rpcshare.config import ConfigError, load_settings
 from rpcshare.server.accepting import unmapped
-from running_server import RPCSHARE, RunningServer, bare_environment
-from several_workers import until
+from support.running_server import RPCSHARE, RunningServer, bare_environment
+from support.several_workers import until
 
 pytestmark = pytest.mark.slow  # real servers, several of them at a time
 

@@ -16,7 +16,7 @@ import pytest
 import zstandard
 
 from rpcshare.rpc.frames import frames_of
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 MB = 2**20
 HTTP = httpx.Client(verify=False, timeout=60)

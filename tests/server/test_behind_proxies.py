@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 import rpcshare
-from running_server import RunningServer
-from several_workers import until
+from support.running_server import RunningServer
+from support.several_workers import until
 
 pytestmark = pytest.mark.slow  # real servers, several of them at a time
 

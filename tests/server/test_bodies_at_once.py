@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 SIZE = 64 * 1024
 AT_ONCE = 16

@@ -7,12 +7,12 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from auth.issuer import AUDIENCE, ISSUER, claims, make_key, pem, token
-from authorities import Authority, client_context
-from narrowing import not_none
 from rpcshare.shares import objects
 from rpcshare.storage import open_store
-from running_server import RPCSHARE, RunningServer
+from support.authorities import Authority, client_context
+from support.narrowing import not_none
+from support.running_server import RPCSHARE, RunningServer
+from support.token_issuer import AUDIENCE, ISSUER, claims, make_key, pem, token
 
 pytestmark = pytest.mark.slow  # real servers, several of them at a time
 

@@ -12,9 +12,9 @@ import pytest
 from cryptography import x509
 
 import rpcshare
-from authorities import Authority, client_context, now
 from rpcshare.client import ConnectFailedError
-from running_server import RunningServer
+from support.authorities import Authority, client_context, now
+from support.running_server import RunningServer
 
 pytestmark = pytest.mark.slow  # real servers, several of them at a time
 

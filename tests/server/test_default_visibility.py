@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from rpcshare import ShareClient
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 ITEMS = [{"type": "message", "data": {"id": "msg_1"}}]
 

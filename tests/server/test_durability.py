@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plain_merge import PlainShare, assert_same
 
 import rpcshare
-from running_server import RunningServer
+from support.plain_merge import PlainShare, assert_same
+from support.running_server import RunningServer
 
 RECORDING = Path(__file__).parents[1] / "fixtures" / "opencode-share-traffic.jsonl"
 

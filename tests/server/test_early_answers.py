@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from rpcshare.server.http_protocol import HttpProtocol
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 SIZE = 8 * 2**20
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % SIZE

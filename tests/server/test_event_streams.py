@@ -33,7 +33,7 @@ from rpcshare.server.websocket_protocol import WebSocketProtocol
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.share_identity import Credentials
 from rpcshare.storage import MemoryStore
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 
 def types(events: list[dict]) -> list[tuple[str, int | None]]:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from rpcshare.transcripts import read_session_file
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 FORMATS = {
     "opencode": "application/json",

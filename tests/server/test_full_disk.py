@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from drawing_shares import Document
-from sample_session import message, part, tool
 
-from running_server import RunningServer
+from support.drawing_shares import Document
+from support.running_server import RunningServer
+from support.sample_session import message, part, tool
 
 SESSIONS = count()
 

@@ -11,7 +11,7 @@ import zstandard
 from starlette.types import Receive, Scope, Send
 
 from rpcshare.server.security_headers import SecurityHeadersMiddleware
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 FOREIGN = "https://elsewhere.example"
 LISTED = "https://listed.example"

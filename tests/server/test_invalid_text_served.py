@@ -7,7 +7,7 @@ from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 import rpcshare
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 INVALID = [
     pytest.param(b'["push","\xff"]', id="a byte that is none"),

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from whole_sessions import MESSAGE, SHARE, Share, body, half_sent, session
 
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 
 @pytest.fixture(scope="module")

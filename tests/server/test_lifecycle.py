@@ -13,7 +13,7 @@ import pytest
 
 import rpcshare
 from rpcshare.compiled import core
-from running_server import READY, RPCSHARE, RunningServer, bare_environment
+from support.running_server import READY, RPCSHARE, RunningServer, bare_environment
 
 
 def run_serve(*options: str) -> subprocess.CompletedProcess[str]:

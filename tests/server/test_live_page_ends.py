@@ -9,7 +9,6 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from asgi import http_scope
 from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.auth.rate_limits import CallerLimits
@@ -20,6 +19,7 @@ from rpcshare.shares.outline import Transcript
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.share_identity import Credentials
 from rpcshare.storage import MemoryStore
+from support.asgi import http_scope
 
 OWNER = Caller("alice", frozenset({Scope.CREATE}))
 

@@ -13,10 +13,10 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 import rpcshare
-from narrowing import not_none
 from rpcshare.rpc import JSON, Codec, Connection, Date, RpcError, RpcTarget, WebSocketTransport, rpc_method
 from rpcshare.rpc.messagepack import MESSAGEPACK
-from running_server import RunningServer
+from support.narrowing import not_none
+from support.running_server import RunningServer
 
 WHOAMI = [["push", ["pipeline", 0, ["whoami"], []]], ["pull", 1]]
 ADMIN = ["resolve", 1, {"subject": "admin", "scopes": [["admin"]]}]

@@ -24,7 +24,7 @@ from rpcshare.shares.search_index import SearchIndex
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.share_identity import Credentials
 from rpcshare.storage import MemoryStore
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 
 def numbers(server: RunningServer) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 PACKAGE = Path(__file__).parents[2] / "clients" / "messagepack"
 

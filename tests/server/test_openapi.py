@@ -18,7 +18,7 @@ from rpcshare.server.operation import ApiRoute, ApiSocket
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.share_identity import Credentials
 from rpcshare.storage import MemoryStore
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 SCHEMATHESIS = str(Path(sys.executable).with_name("schemathesis"))
 

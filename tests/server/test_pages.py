@@ -13,10 +13,10 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from drawing_shares import Document
-from sample_session import SAMPLE, message, part
 
-from running_server import RPCSHARE, RunningServer, bare_environment
+from support.drawing_shares import Document
+from support.running_server import RPCSHARE, RunningServer, bare_environment
+from support.sample_session import SAMPLE, message, part
 
 SESSIONS = count()
 PATHS = ["/share/{}", "/share/{}?view=changes&layout=split", "/share/{}/part/prt_0304"]

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 
 @pytest.mark.parametrize("ending", ["", "/"])

@@ -11,7 +11,7 @@ import rpcshare
 from rpcshare.auth.request_head import RequestHead
 from rpcshare.auth.trusted_proxies import TrustedProxies
 from rpcshare.server.request import ProxyMiddleware, request_head
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 PROXY, OTHER = "127.0.0.1", "127.0.0.2"
 

@@ -5,7 +5,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 
 @pytest.mark.parametrize("base", ["/api/share", "/api/shares"])

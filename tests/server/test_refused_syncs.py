@@ -9,7 +9,7 @@ import httpx
 import pytest
 from whole_sessions import MESSAGE, SHARE, Share, body, half_sent, session
 
-from running_server import RPCSHARE, RunningServer, bare_environment
+from support.running_server import RPCSHARE, RunningServer, bare_environment
 
 TOO_LARGE = f"the body is larger than {SHARE:,} bytes"
 OPTIONS = (f"--max-message-size={MESSAGE}", f"--max-share-size={SHARE}")

@@ -6,7 +6,7 @@ import time
 import httpx
 import pytest
 
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 T0 = 1_760_000_000_000
 

@@ -10,7 +10,6 @@ from markupsafe import Markup
 from starlette.applications import Starlette
 from starlette.types import Message
 
-from asgi import http_scope
 from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.broadcast import LocalBroadcaster
@@ -21,6 +20,7 @@ from rpcshare.server.web.render_cache import KEPT, PAGE_CHARACTERS, PAGE_SECONDS
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.share_identity import Credentials
 from rpcshare.storage import MemoryStore
+from support.asgi import http_scope
 
 FULL, UNCOLOURED, PLAIN = Detail
 

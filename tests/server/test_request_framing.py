@@ -20,9 +20,9 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 from uvicorn.server import ServerState
 
-from authorities import Authority
 from rpcshare.server.http_protocol import MAX_HEAD, MAX_PIPELINED, HttpProtocol
 from rpcshare.server.websocket_protocol import WebSocketProtocol
+from support.authorities import Authority
 
 HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n"
 HANDSHAKE = (

@@ -21,7 +21,7 @@ from rpcshare.server.app import create_app
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.share_identity import Credentials
 from rpcshare.storage import MemoryStore
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 TOKEN = "an-admin-token-of-these-tests"
 BASE = "http://share.example"

@@ -12,7 +12,6 @@ import httpx
 import pytest
 from starlette.types import Message
 
-from asgi import http_scope
 from rpcshare.auth.authenticator import Authenticator
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.broadcast import LocalBroadcaster
@@ -20,7 +19,8 @@ from rpcshare.config import Settings
 from rpcshare.server.app import create_app
 from rpcshare.shares import Credentials, ShareService
 from rpcshare.storage import MemoryStore
-from running_server import RunningServer
+from support.asgi import http_scope
+from support.running_server import RunningServer
 
 ADMIN_CALLER = Caller("admin", frozenset({Scope.ADMIN}))
 WHOAMI = '["push",["pipeline",0,["whoami"],[]]]\n["pull",1]'

@@ -8,7 +8,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 
 def in_subprotocol(token: str) -> str:

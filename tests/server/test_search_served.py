@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 import rpcshare
-from postgres_server import *  # noqa: F403 -- fixtures
-from running_server import RPCSHARE, RunningServer, bare_environment
+from support.postgres_server import *  # noqa: F403 -- fixtures
+from support.running_server import RPCSHARE, RunningServer, bare_environment
 
 SHARE = "12345678"
 ITEMS = [

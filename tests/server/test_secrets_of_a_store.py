@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from running_server import RPCSHARE, RunningServer, bare_environment
+from support.running_server import RPCSHARE, RunningServer, bare_environment
 
 SECRET = "--shared-secret=12345678-1234-5678-9234-567812345678"
 WARNING = "The store was served with another shared secret"

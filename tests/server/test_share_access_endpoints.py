@@ -10,7 +10,7 @@ import pytest
 
 import rpcshare
 from rpcshare import ErrorCode, ShareError
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 pytestmark = pytest.mark.slow  # real servers, several of them at a time
 

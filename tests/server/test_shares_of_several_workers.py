@@ -6,15 +6,15 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 import rpcshare
-from broadcast.redis_server import RedisServer
-from running_server import RunningServer
-from several_workers import only_one_accepts, until, worker_pids
+from support.items import part
+from support.redis_server import RedisServer
+from support.running_server import RunningServer
+from support.several_workers import only_one_accepts, until, worker_pids
 
 pytestmark = pytest.mark.slow  # real servers, several of them at a time
 
@@ -47,10 +47,6 @@ async def clients_of_both(server: RunningServer, each: int = 1) -> AsyncIterator
             for _ in range(each)
             for number in range(2)
         ]
-
-
-def part(part_id: str, text: str = "") -> dict[str, Any]:
-    return {"type": "part", "data": {"id": part_id, "text": text}}
 
 
 async def watch(client: rpcshare.ShareClient, share_id: str, total: int) -> list[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 
 from rpcshare.auth.sign_in_link import LASTS, SignInLink
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 BASE = "https://share.example"
 

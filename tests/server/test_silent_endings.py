@@ -9,10 +9,10 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from authorities import Authority
 from rpcshare.server.http_protocol import HttpProtocol
 from rpcshare.server.http_server import HttpServer
 from rpcshare.server.websocket_protocol import WebSocketProtocol
+from support.authorities import Authority
 
 HANDSHAKE = (
     b"GET /rpc HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.server import request as requests
 from rpcshare.server.http_protocol import MAX_HEAD, HttpProtocol
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 REQUEST = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
 

@@ -14,10 +14,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from authorities import Authority
 from rpcshare.server.http_protocol import HttpProtocol
 from rpcshare.server.http_server import HttpServer
 from rpcshare.server.websocket_protocol import WebSocketProtocol
+from support.authorities import Authority
 
 pytestmark = pytest.mark.slow  # real servers, several of them at a time
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 pytestmark = pytest.mark.slow  # real servers, several of them at a time
 

@@ -16,7 +16,7 @@ from websockets.typing import Subprotocol
 
 import rpcshare
 from rpcshare.rpc import RpcError
-from running_server import RPCSHARE, RunningServer, bare_environment
+from support.running_server import RPCSHARE, RunningServer, bare_environment
 
 pytestmark = pytest.mark.slow  # real servers, several of them at a time
 

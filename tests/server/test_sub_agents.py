@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from running_server import RPCSHARE, RunningServer, bare_environment
+from support.running_server import RPCSHARE, RunningServer, bare_environment
 
 T0 = 1_760_000_000_000
 numbers = itertools.count()

@@ -18,7 +18,7 @@ from rpcshare.shares.service import ShareService
 from rpcshare.shares.share_identity import Credentials
 from rpcshare.shares.subscriptions import Subscription
 from rpcshare.storage.memory import MemoryStore
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 SHARE_ID = "00000001"
 

@@ -7,7 +7,6 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from broadcast.inboxes import Office, until, with_office
 from rpcshare.broadcast.worker_messages import Member, packed, unpacked
 from rpcshare.server import summed_metrics
 from rpcshare.server.summed_metrics import (
@@ -20,6 +19,7 @@ from rpcshare.server.summed_metrics import (
     families,
     merged,
 )
+from support.inboxes import Office, until, with_office
 
 SUPERVISOR = 2
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from authorities import Authority, client_context
-from running_server import RunningServer
-from several_workers import only_one_accepts, until, worker_pids
+from support.authorities import Authority, client_context
+from support.running_server import RunningServer
+from support.several_workers import only_one_accepts, until, worker_pids
 
 pytestmark = pytest.mark.slow  # real servers, several of them at a time
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from authorities import Authority
-from running_server import RPCSHARE, bare_environment
+from support.authorities import Authority
+from support.running_server import RPCSHARE, bare_environment
 
 pytestmark = pytest.mark.slow  # real servers, several of them at a time
 

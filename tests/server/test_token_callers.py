@@ -12,8 +12,8 @@ import pytest
 import websockets
 
 import rpcshare
-from auth.issuer import AUDIENCE, ISSUER, claims, jwk, make_key, pem, token
-from running_server import RPCSHARE, RunningServer, bare_environment
+from support.running_server import RPCSHARE, RunningServer, bare_environment
+from support.token_issuer import AUDIENCE, ISSUER, claims, jwk, make_key, pem, token
 
 pytestmark = pytest.mark.slow  # real servers, several of them at a time
 

@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 import rpcshare
-from auth.issuer import AUDIENCE, ISSUER, claims, make_key, pem, token
 from rpcshare.rpc import Stub
-from running_server import RPCSHARE, RunningServer
+from support.running_server import RPCSHARE, RunningServer
+from support.token_issuer import AUDIENCE, ISSUER, claims, make_key, pem, token
 
 pytestmark = pytest.mark.slow  # real servers, several of them at a time
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import rpcshare
-from broadcast.redis_server import RedisServer
-from running_server import RunningServer
-from storage.s3_server import ENDPOINT_VARIABLE, moto_server, real_server
+from support.redis_server import RedisServer
+from support.running_server import RunningServer
+from support.s3_server import ENDPOINT_VARIABLE, moto_server, real_server
 
 pytestmark = pytest.mark.slow  # real servers, several of them at a time
 

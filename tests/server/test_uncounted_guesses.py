@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 PASSWORD = "correct horse"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 
 import rpcshare
-from broadcast.redis_server import RedisServer
-from running_server import RunningServer
+from support.redis_server import RedisServer
+from support.running_server import RunningServer
 
 
 async def test_a_server_starts_without_redis_and_is_ready_once_it_is_there(tmp_path: Path) -> None:

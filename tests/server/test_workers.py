@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 import rpcshare
-from running_server import RPCSHARE, RunningServer, bare_environment
-from several_workers import only_one_accepts, until, worker_pids
+from support.running_server import RPCSHARE, RunningServer, bare_environment
+from support.several_workers import only_one_accepts, until, worker_pids
 
 pytestmark = pytest.mark.slow  # real servers, several of them at a time
 

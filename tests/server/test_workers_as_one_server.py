@@ -16,8 +16,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 import rpcshare
-from running_server import RunningServer
-from several_workers import only_one_accepts, until, worker_pids
+from support.running_server import RunningServer
+from support.several_workers import only_one_accepts, until, worker_pids
 
 pytestmark = pytest.mark.slow  # real servers, several of them at a time
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 __all__ = ["MESSAGE", "SHARE", "Share", "body", "half_sent", "session"]
 

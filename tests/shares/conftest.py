@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service_fixtures import *  # noqa: F403 -- fixtures, which pytest finds by their names
+from support.service_fixtures import *  # noqa: F403 -- fixtures, which pytest finds by their names
 
 RECORDING = Path(__file__).parent.parent / "fixtures" / "opencode-share-traffic.jsonl"
 

@@ -3,8 +3,6 @@
 import asyncio
 
 import pytest
-from older_shares import SECRET, older_share, put_older
-from share_stores import YieldingStore, contents
 
 from rpcshare import jsontext
 from rpcshare.auth.caller import Caller, Scope
@@ -13,6 +11,8 @@ from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.maintenance.importing import import_bucket
 from rpcshare.storage import MemoryStore
+from support.older_shares import SECRET, older_share, put_older
+from support.share_stores import YieldingStore, contents
 
 ID = "12345678"
 SESSION = "ses_older_12345678"

@@ -3,12 +3,12 @@
 import asyncio
 
 import pytest
-from share_stores import RecordingStore, WrappedStore, until
 
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares import objects
 from rpcshare.storage import PreconditionFailedError, StoreError
+from support.share_stores import RecordingStore, WrappedStore, until
 
 SESSION = "ses_12345678"
 

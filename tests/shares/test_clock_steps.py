@@ -4,10 +4,10 @@ import asyncio
 import json
 
 import pytest
-from share_stores import GatedStore, contents
 
 from rpcshare.errors import ShareError
 from rpcshare.shares.clock_steps import SteadyClock
+from support.share_stores import GatedStore, contents
 
 SESSION = "ses_12345678"
 DAY = 86_400

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Awaitable
 
 import pytest
-from share_stores import FailingStore, contents
 
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares import LogSettings
 from rpcshare.shares.compaction import CompactionPolicy
+from support.share_stores import FailingStore, contents
 
 SESSION = "ses_12345678"
 CALLS = 40  # more than a deletion makes

@@ -5,16 +5,6 @@ import json
 from typing import Any
 
 import pytest
-from older_shares import SECRET, older_index, older_share, put_older
-from share_stores import (
-    DyingStore,
-    FailingStore,
-    FolderStore,
-    RecordingStore,
-    YieldingStore,
-    contents,
-    until,
-)
 
 from rpcshare import jsontext
 from rpcshare.broadcast import LocalBroadcaster
@@ -23,7 +13,18 @@ from rpcshare.shares import LogSettings
 from rpcshare.shares.compaction import CompactionPolicy
 from rpcshare.shares.legacy_layout import decode_legacy, decode_legacy_index
 from rpcshare.storage import MemoryStore, StoreError
-from service_fixtures import using
+from support.items import part
+from support.older_shares import SECRET, older_index, older_share, put_older
+from support.service_fixtures import using
+from support.share_stores import (
+    DyingStore,
+    FailingStore,
+    FolderStore,
+    RecordingStore,
+    YieldingStore,
+    contents,
+    until,
+)
 
 ID = "12345678"
 SESSION = "ses_older_12345678"
@@ -35,10 +36,6 @@ async def older(store):
     """Return the share that is in the store."""
     await put_older(store)
     return older_share()
-
-
-def part(part_id, text=""):
-    return {"type": "part", "data": {"id": part_id, "text": text}}
 
 
 async def merged(service, caller, share_id=ID):

@@ -7,13 +7,13 @@ import uuid
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from plain_merge import PlainShare, assert_same
-from share_stores import YieldingStore
 
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.shares import Credentials, LogSettings, ShareService
 from rpcshare.shares.compaction import CompactionPolicy
+from support.plain_merge import PlainShare, assert_same
+from support.share_stores import YieldingStore
 
 ALICE = Caller("alice", frozenset({Scope.CREATE}))
 CREDENTIALS = Credentials(uuid.UUID(int=1), "https://share.example")

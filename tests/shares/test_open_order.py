@@ -4,12 +4,11 @@ import asyncio
 import json
 from uuid import uuid4
 
-from share_stores import WrappedStore
-
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.share_identity import Credentials
+from support.share_stores import WrappedStore
 
 
 class DistantStore(WrappedStore):

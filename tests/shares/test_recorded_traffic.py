@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from plain_merge import PlainShare, assert_same
 
 from rpcshare.errors import ShareError
+from support.plain_merge import PlainShare, assert_same
 
 
 @pytest.fixture

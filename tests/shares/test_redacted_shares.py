@@ -2,9 +2,9 @@
 
 import msgspec
 import pytest
-from invented_credentials import PRIVATE_KEYS, some
 
 from rpcshare.shares.objects import unpack
+from support.invented_credentials import PRIVATE_KEYS, some
 
 KEY = "ghp_" + some(36)
 WORDS = [KEY, *PRIVATE_KEYS[0].splitlines()[1:-1]]

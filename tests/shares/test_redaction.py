@@ -9,12 +9,21 @@ import uuid
 from pathlib import Path
 
 import pytest
-from invented_credentials import ALNUM, BASE64, CREDENTIALS, HEX, PRIVATE_KEYS, json_web_token, pem, some
 
 from rpcshare import jsontext
 from rpcshare.shares.credential_shapes import SHAPES
 from rpcshare.shares.redaction import redact, redact_batch
 from rpcshare.shares.syncdata import parse_batch
+from support.invented_credentials import (
+    ALNUM,
+    BASE64,
+    CREDENTIALS,
+    HEX,
+    PRIVATE_KEYS,
+    json_web_token,
+    pem,
+    some,
+)
 
 RECORDING = Path(__file__).parent.parent / "fixtures" / "opencode-share-traffic.jsonl"
 NODE_MODULES = Path(__file__).parent.parent / "node" / "node_modules"

@@ -1,7 +1,6 @@
 """Somebody puts older objects back into the store: what was ended stays so, and it is told."""
 
 import pytest
-from share_stores import contents
 
 from rpcshare.auth.api_key_verifier import ApiKeyVerifier
 from rpcshare.auth.api_keys import ApiKeys
@@ -13,6 +12,7 @@ from rpcshare.maintenance.doctor import examine
 from rpcshare.maintenance.findings import Problem
 from rpcshare.shares import objects
 from rpcshare.shares.rollback import HighWaterMarks, MarksError, RollbackCheckedStore
+from support.share_stores import contents
 
 SESSION = "ses_12345678"
 DATA = [{"type": "part", "data": {"id": "p", "text": "confidential"}}]

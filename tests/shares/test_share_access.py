@@ -5,7 +5,6 @@ import json
 
 import msgspec
 import pytest
-from share_stores import YieldingStore, contents
 
 from rpcshare.auth.caller import ANONYMOUS, Caller, Scope, View
 from rpcshare.auth.credential import Credential, CredentialKind
@@ -14,13 +13,11 @@ from rpcshare.auth.view_tokens import ViewTokenVerifier
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares.context import wall_clock
+from support.items import part
+from support.share_stores import YieldingStore, contents
 
 SESSION = "ses_e07c577c9ffeM4JP4I9eiXoPTK"
 PASSWORD = "correct horse"
-
-
-def part(part_id, **fields):
-    return {"type": "part", "data": {"id": part_id, **fields}}
 
 
 async def outcome(call):

@@ -1,11 +1,11 @@
 import asyncio
 
 import pytest
-from share_stores import FailingStore, GatedStore
 
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.errors import ShareError
 from rpcshare.shares.context import LogSettings
+from support.share_stores import FailingStore, GatedStore
 
 
 def session(title, directory="/home"):

@@ -3,14 +3,15 @@ import itertools
 import json
 
 import pytest
-from share_stores import FailingStore, GatedStore, RecordingStore, contents, until
 
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.shares import LogSettings
 from rpcshare.shares.compaction import CompactionPolicy
 from rpcshare.shares.delayed_deletes import DelayedDeletes
 from rpcshare.storage import StoreError
-from service_fixtures import has_deleted, using
+from support.items import part
+from support.service_fixtures import has_deleted, using
+from support.share_stores import FailingStore, GatedStore, RecordingStore, contents, until
 
 AT_ONCE = CompactionPolicy(tail_size=0, tail_ratio=0.0, tail_entries=0)
 NEVER = CompactionPolicy(tail_size=2**40, tail_entries=2**40)
@@ -18,10 +19,6 @@ NEVER = CompactionPolicy(tail_size=2**40, tail_entries=2**40)
 
 def settings(policy, **others):
     return LogSettings(compaction=policy, grace=0.0, **others)
-
-
-def part(part_id, text=""):
-    return {"type": "part", "data": {"id": part_id, "text": text}}
 
 
 def numbers(store, kind):

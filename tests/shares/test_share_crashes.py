@@ -5,22 +5,19 @@ import json
 from collections.abc import Awaitable
 
 import pytest
-from plain_merge import PlainShare, assert_same
-from share_stores import DyingStore, contents
 
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares import LogSettings
 from rpcshare.shares.compaction import CompactionPolicy
 from rpcshare.storage import MemoryStore
-from service_fixtures import using
+from support.items import part
+from support.plain_merge import PlainShare, assert_same
+from support.service_fixtures import using
+from support.share_stores import DyingStore, contents
 
 COMPACTING = LogSettings(grace=0.0, compaction=CompactionPolicy(tail_size=0, tail_ratio=0.0, tail_entries=1))
 CALLS = 40  # more than any of the operations makes
 SESSION = "ses_12345678"
-
-
-def part(part_id, text=""):
-    return {"type": "part", "data": {"id": part_id, "text": text}}
 
 
 def diff(file):

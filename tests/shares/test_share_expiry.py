@@ -4,11 +4,12 @@ import asyncio
 import json
 
 import pytest
-from share_stores import FailingStore, contents
 
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares.context import wall_clock
+from support.items import part
+from support.share_stores import FailingStore, contents
 
 SESSION = "ses_e07c577c9ffeM4JP4I9eiXoPTK"
 GONE = (ErrorCode.SHARE_GONE, "Share expired")
@@ -41,10 +42,6 @@ def service(new_service, clock):
 def new_node(new_service, clock):
     """Return a function that makes a node of several, which hears nothing of the others."""
     return lambda: new_service(hearing=LocalBroadcaster(), shared_store=True, clock=clock)
-
-
-def part(part_id, **fields):
-    return {"type": "part", "data": {"id": part_id, **fields}}
 
 
 async def refused(call):

@@ -9,6 +9,7 @@ from rpcshare.shares.old_versions import OldVersions
 from rpcshare.shares.state import ShareState
 from rpcshare.shares.subscriptions import RECENT_SYNCS, Subscriptions
 from rpcshare.shares.syncdata import parse_batch
+from support.items import part
 
 
 class Share:
@@ -30,10 +31,6 @@ class Share:
 @pytest.fixture
 def share():
     return Share()
-
-
-def part(part_id, text=""):
-    return {"type": "part", "data": {"id": part_id, "text": text}}
 
 
 def diff(file):

@@ -4,17 +4,14 @@ import asyncio
 import json
 
 import pytest
-from plain_merge import PlainShare, assert_same
-from share_stores import FailingStore, GatedStore, RecordingStore, contents
 
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares import LogSettings
 from rpcshare.storage import MemoryStore
-from service_fixtures import using
-
-
-def part(part_id, text=""):
-    return {"type": "part", "data": {"id": part_id, "text": text}}
+from support.items import part
+from support.plain_merge import PlainShare, assert_same
+from support.service_fixtures import using
+from support.share_stores import FailingStore, GatedStore, RecordingStore, contents
 
 
 def diff(file):

@@ -6,9 +6,7 @@ import json
 from collections.abc import Awaitable
 
 import pytest
-from share_stores import FailingStore, GatedStore, RecordingStore, YieldingStore, contents, until
 
-from narrowing import not_none
 from rpcshare.broadcast import LocalBroadcaster, LogAppended
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares import LogSettings, objects
@@ -17,7 +15,10 @@ from rpcshare.shares.journal import read_head
 from rpcshare.shares.objects import LoggedSync
 from rpcshare.shares.syncdata import parse_batch
 from rpcshare.storage import SqliteStore
-from service_fixtures import has_deleted, using
+from support.items import part
+from support.narrowing import not_none
+from support.service_fixtures import has_deleted, using
+from support.share_stores import FailingStore, GatedStore, RecordingStore, YieldingStore, contents, until
 
 COMPACTING = CompactionPolicy(tail_size=0, tail_ratio=0.0, tail_entries=2)
 UNTRUSTING = LogSettings(trusted_for=0.0, grace=0.0, compaction=COMPACTING)
@@ -35,10 +36,6 @@ def new_node(new_service, store):
         return new_service(on, hearing, shared_store=True, **options)
 
     return make
-
-
-def part(part_id, text=""):
-    return {"type": "part", "data": {"id": part_id, "text": text}}
 
 
 def diff(file):

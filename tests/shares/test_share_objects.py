@@ -11,14 +11,11 @@ from rpcshare.shares.share_identity import SecretKind
 from rpcshare.shares.state import Content, ShareState
 from rpcshare.shares.syncdata import parse_batch
 from rpcshare.storage import StoreError
+from support.items import part
 
 
 def items(*batch):
     return parse_batch(list(batch)).items
-
-
-def part(part_id, **fields):
-    return {"type": "part", "data": {"id": part_id, **fields}}
 
 
 def diffs(*bodies):

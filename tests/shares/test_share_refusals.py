@@ -3,16 +3,13 @@
 import json
 
 import pytest
-from share_stores import contents
 
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.errors import ErrorCode, ShareError
+from support.items import part
+from support.share_stores import contents
 
 SESSION = "ses_e07c577c9ffeM4JP4I9eiXoPTK"
-
-
-def part(part_id, **fields):
-    return {"type": "part", "data": {"id": part_id, **fields}}
 
 
 READER = Caller("reader", frozenset({Scope.READ}))

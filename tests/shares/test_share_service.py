@@ -6,17 +6,14 @@ import uuid
 
 import msgspec
 import pytest
-from share_stores import FailingStore, RecordingStore, YieldingStore, contents
 
 from rpcshare.auth.credential_validity import CredentialValidity
 from rpcshare.errors import ErrorCode, ShareError
-from service_fixtures import using
+from support.items import part
+from support.service_fixtures import using
+from support.share_stores import FailingStore, RecordingStore, YieldingStore, contents
 
 SESSION = "ses_e07c577c9ffeM4JP4I9eiXoPTK"
-
-
-def part(part_id, **fields):
-    return {"type": "part", "data": {"id": part_id, **fields}}
 
 
 async def refused(call):

@@ -1,10 +1,10 @@
 import json
 import tracemalloc
 
-from plain_merge import PlainShare, assert_same
-
 from rpcshare.shares.state import Content, ShareState
 from rpcshare.shares.syncdata import parse_batch
+from support.items import part
+from support.plain_merge import PlainShare, assert_same
 
 
 def share_of(*batches):
@@ -12,10 +12,6 @@ def share_of(*batches):
     for at, batch in enumerate(batches, start=1001):
         state.apply(parse_batch(batch).items, at)
     return state
-
-
-def part(part_id, text=""):
-    return {"type": "part", "data": {"id": part_id, "text": text}}
 
 
 def diffs(*files):

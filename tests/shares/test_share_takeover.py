@@ -3,8 +3,6 @@
 import json
 
 import pytest
-from older_shares import SECRET as OLDER_SECRET
-from older_shares import put_older
 
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.errors import ErrorCode, ShareError
@@ -13,6 +11,8 @@ from rpcshare.maintenance.importing import import_bucket
 from rpcshare.maintenance.restoring import restore_shares
 from rpcshare.shares.context import wall_clock
 from rpcshare.storage import MemoryStore
+from support.older_shares import SECRET as OLDER_SECRET
+from support.older_shares import put_older
 
 SESSION = "ses_e07c577c9ffeM4JP4I9eiXoPTK"
 MINE = [{"type": "part", "data": {"id": "mine"}}]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from storage.s3_server import ENDPOINT_VARIABLE, S3Server, moto_server, real_server
+from support.s3_server import ENDPOINT_VARIABLE, S3Server, moto_server, real_server
 
 
 @pytest.fixture(scope="session")

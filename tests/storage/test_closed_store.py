@@ -10,7 +10,7 @@ from rpcshare.storage import MemoryStore, ObjectStore, SqliteStore, StoreError
 from rpcshare.storage.encryption import EncryptedStore
 from rpcshare.storage.encryption_keys import EncryptionKey, KeyRing
 from rpcshare.storage.s3 import S3Store
-from storage.s3_server import S3Server
+from support.s3_server import S3Server
 
 
 async def first_of_list(store: ObjectStore) -> None:

@@ -19,8 +19,8 @@ from rpcshare.storage import (
 from rpcshare.storage.encryption import EncryptedStore
 from rpcshare.storage.encryption_keys import EncryptionKey, KeyRing
 from rpcshare.storage.s3 import S3Store
-from storage.fault_proxy import FaultProxy, answer, without
-from storage.s3_server import S3Server
+from support.s3_fault_proxy import FaultProxy, answer, without
+from support.s3_server import S3Server
 
 
 class CarelessStore(MemoryStore):

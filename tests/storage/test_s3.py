@@ -12,8 +12,8 @@ from rpcshare.storage import StoreError, open_store
 from rpcshare.storage.s3 import S3Store
 from rpcshare.storage.s3_client import create_client
 from rpcshare.storage.s3_location import S3Location
-from storage.fault_proxy import Fault, FaultProxy
-from storage.s3_server import S3Server
+from support.s3_fault_proxy import Fault, FaultProxy
+from support.s3_server import S3Server
 
 MIB = 2**20
 

@@ -10,8 +10,8 @@ import pytest
 from rpcshare.storage import PreconditionFailedError, StoreError
 from rpcshare.storage.s3 import S3Store
 from rpcshare.storage.s3_location import S3Location
-from storage.fault_proxy import Fault, FaultProxy, answer
-from storage.s3_server import S3Server
+from support.s3_fault_proxy import Fault, FaultProxy, answer
+from support.s3_server import S3Server
 
 TIMEOUT = 1.0  # where a fault lasts
 ATTEMPT_TIMEOUT = 0.5  # where an attempt is not answered, which others must have time for

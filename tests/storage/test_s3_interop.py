@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-from narrowing import not_none
 from rpcshare.storage import StoreError
 from rpcshare.storage.s3 import S3Store
 from rpcshare.storage.s3_location import S3Location
-from storage.s3_server import S3Server
+from support.narrowing import not_none
+from support.s3_server import S3Server
 
 LARGE = 2**20
 

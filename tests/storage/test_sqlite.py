@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from narrowing import not_none
 from rpcshare.storage import PreconditionFailedError, SqliteStore, StoreError
 from rpcshare.storage.bulk_insert import MOST_AT_ONCE
+from support.narrowing import not_none
 
 
 @pytest.fixture

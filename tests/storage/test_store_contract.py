@@ -16,7 +16,7 @@ from rpcshare.storage import (
 )
 from rpcshare.storage.encryption import EncryptedStore
 from rpcshare.storage.encryption_keys import EncryptionKey, KeyRing
-from storage.s3_server import S3Server
+from support.s3_server import S3Server
 
 S3_PAGE = 50  # keys, for the sake of speed
 

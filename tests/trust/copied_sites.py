@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import httpx
 
-from running_server import RPCSHARE, RunningServer, bare_environment
+from support.running_server import RPCSHARE, RunningServer, bare_environment
 
 __all__ = ["CLOSED", "CLOSING", "OPEN", "Ended", "Site", "finished", "strangers_see"]
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import rpcshare
-from broadcast.redis_server import RedisServer
-from running_server import RPCSHARE, RunningServer
+from support.redis_server import RedisServer
+from support.running_server import RPCSHARE, RunningServer
 
 pytestmark = pytest.mark.rare
 

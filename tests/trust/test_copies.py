@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.s3_server import ENDPOINT_VARIABLE, S3Server, moto_server, real_server
+from support.s3_server import ENDPOINT_VARIABLE, S3Server, moto_server, real_server
 from trust.copied_sites import CLOSED, CLOSING, OPEN, Ended, Site, finished, strangers_see
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

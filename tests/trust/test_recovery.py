@@ -14,11 +14,11 @@ import pytest
 import redis.asyncio as redis
 
 import rpcshare
-from auth.issuer import AUDIENCE, ISSUER, claims, make_key, pem, token
-from broadcast.redis_server import RedisServer
 from rpcshare.storage import ObjectStore, open_store
-from running_server import RPCSHARE, RunningServer, bare_environment
-from storage.s3_server import ENDPOINT_VARIABLE, S3Server, moto_server, real_server
+from support.redis_server import RedisServer
+from support.running_server import RPCSHARE, RunningServer, bare_environment
+from support.s3_server import ENDPOINT_VARIABLE, S3Server, moto_server, real_server
+from support.token_issuer import AUDIENCE, ISSUER, claims, make_key, pem, token
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

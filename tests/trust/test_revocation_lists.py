@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 
-from authorities import DAY, Authority, client_context, common_name, now
-from running_server import RunningServer
+from support.authorities import DAY, Authority, client_context, common_name, now
+from support.running_server import RunningServer
 
 pytestmark = pytest.mark.slow
 

@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from rpcshare.storage import open_store
-from running_server import RunningServer
-from storage.s3_server import ENDPOINT_VARIABLE, S3Server, moto_server, real_server
+from support.running_server import RunningServer
+from support.s3_server import ENDPOINT_VARIABLE, S3Server, moto_server, real_server
 from trust.copied_sites import CLOSED, Ended, Site, strangers_see
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from running_server import RPCSHARE, bare_environment
+from support.running_server import RPCSHARE, bare_environment
 
 __all__ = ["BUN", "CLIENTS", "NPM", "PLUGIN", "built", "needs_packages", "run_in"]
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import anyio.to_thread
 
-from other_thread import in_other_thread
+from support.other_thread import in_other_thread
 
 
 class TcpProxy:

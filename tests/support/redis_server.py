@@ -11,7 +11,7 @@ from typing import Self
 
 import pytest
 
-from narrowing import not_none
+from support.narrowing import not_none
 
 __all__ = ["RedisServer"]
 

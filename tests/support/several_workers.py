@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from running_server import RunningServer
+from support.running_server import RunningServer
 
 __all__ = ["only_one_accepts", "until", "worker_pids"]
 
