@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from forks import packed
 
+from support.forks import packed
 from support.npm_packages import BUN, CLIENTS, NPM, needs_packages, run_in
 from support.running_server import RunningServer, bare_environment
 

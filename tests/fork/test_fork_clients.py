@@ -16,9 +16,9 @@ from uuid import UUID, uuid4, uuid5
 
 import httpx
 import pytest
-from forks import CLIENTS_OF_FORKS, MISSING, Fork, ForkError, is_available, project
 
 from rpcshare.storage import open_store
+from support.forks import CLIENTS_OF_FORKS, MISSING, Fork, ForkError, is_available, project
 from support.npm_packages import CLIENTS, run_in
 from support.running_server import RPCSHARE, RunningServer, bare_environment
 

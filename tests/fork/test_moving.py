@@ -11,9 +11,9 @@ from uuid import uuid4, uuid5
 
 import httpx
 import pytest
-from forks import CLIENTS_OF_FORKS, MISSING, Fork, is_available, project
 from test_fork_clients import SHARED_SECRET, Place, put_as_worker
 
+from support.forks import CLIENTS_OF_FORKS, MISSING, Fork, is_available, project
 from support.running_server import RPCSHARE, bare_environment
 
 pytestmark = [

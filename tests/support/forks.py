@@ -17,7 +17,7 @@ from support.running_server import bare_environment
 
 __all__ = ["CLIENTS_OF_FORKS", "FORK", "MISSING", "Fork", "ForkError", "is_available", "packed", "project"]
 
-FORK = Path(__file__).parent
+FORK = Path(__file__).parents[1] / "fork"
 CLIENTS_OF_FORKS = ("http", "websocket", "ours")
 MISSING = "needs Bun, and the npm packages of clients/ and tests/fork as `make test` installs them"
 ANSWER_TIMEOUT = 40.0  # seconds
