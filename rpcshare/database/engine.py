@@ -5,7 +5,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
@@ -195,7 +195,13 @@ def _prepare_file(path: Path) -> None:
 
     Unlike others, this statement does not wait for the lock.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # The texts of private shares are in it. SQLite gives its -wal and -shm files the same mode.
+    path.touch(mode=0o600)
+    for each in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
+        with suppress(FileNotFoundError, PermissionError):
+            if each.stat().st_mode & 0o077:
+                each.chmod(0o600)
     deadline = time.monotonic() + _BUSY_SECONDS
     with closing(sqlite3.connect(path)) as connection:
         while True:

@@ -165,7 +165,7 @@ _TEX: Final = re.compile(r"\\[a-zA-Z,;!{}|]|[_^]")
 _HAS_COMMAND: Final = re.compile(r"\\[a-zA-Z]")
 _OPERATOR: Final = re.compile(r"[=<>+\-*/|\u2264\u2265\u2260\u00d7\u00b7\u00b1\u2208\u2192]")
 _PROSE: Final = re.compile(r"[A-Za-z]{4,}|[A-Za-z]{2,}\s+[A-Za-z]{2,}")
-_SNAKE: Final = re.compile(r"[A-Za-z]{2,}_[A-Za-z]{2,}|[A-Z]{2,}_")
+_SNAKE: Final = re.compile(r"(?<![A-Za-z])[A-Za-z]{2,}+_[A-Za-z]{2}|(?<![A-Z])[A-Z]{2,}+_")
 _AMOUNT: Final = re.compile(
     r"\d[\d.,]*\s*(?:[kKmMbB]|bn|million|billion)?"
     r"(?:\s*(?:[-\u2013\u2014/]|to|and|or|per|a)\s*|[\s.,;:)]*$)"

@@ -100,7 +100,11 @@ class LargeSyncs:
             return
         await exists()
         scanner = DataScanner(max_items=self._max_items, max_value=most, cuts=False)
-        await asyncio.to_thread(scanner.feed, bytes(head))
+        try:
+            await asyncio.to_thread(scanner.feed, bytes(head))
+        except ShareError as exc:
+            await self._check(may_write, scanner)
+            raise RefusedSyncError(exc) from exc
         await self._check(may_write, scanner)
         async with AsyncExitStack() as stack:
             try:

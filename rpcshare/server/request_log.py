@@ -54,7 +54,7 @@ class AccessLog:
             request_id=request.id,
             method=_method(scope),
             route=_route(scope),
-            status=status,
+            status=None if status is None else int(status),  # not the name of an enumeration's member
             ms=round(seconds * 1000, 1),
             bytes=size,
             **subject_fields(request.caller),

@@ -202,7 +202,9 @@ class RestApi:
                 body = await stack.enter_async_context(taking)
             except ShareError as exc:
                 is_known = isinstance(exc, RefusedSyncError)
-                await self._service.record_refusal(caller, share_id, exc, may_write=is_known)
+                # Bodies that there is no room for take it up until they are answered, at once.
+                if is_known or exc.code is not ErrorCode.RATE_LIMITED:
+                    await self._service.record_refusal(caller, share_id, exc, may_write=is_known)
                 raise
             # Who may not write is refused before the data are decoded.
             count = await self._service.sync(caller, share_id, body.secret, body.encoded("data"))

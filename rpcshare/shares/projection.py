@@ -212,6 +212,7 @@ class Projection:
                 self._index = None
                 self._diffs.clear()
                 self._is_due = True
+                self._is_news.set()  # whoever opens it, the worker may be at rest
                 logger.warning("The file of the database is another one, or gone: it is opened again")
             if self._index is None:
                 self._index = await self._open_index()

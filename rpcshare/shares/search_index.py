@@ -9,7 +9,7 @@ import itertools
 import math
 import re
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -51,6 +51,8 @@ __all__ = ["Found", "IndexedShare", "SearchIndex"]
 
 _LOCKS = 0x72706373  # "rpcs": tells them from other advisory locks of PostgreSQL
 _AT_ONCE = 200  # rows of a statement
+_RANDOM_BITS = 20  # of an id, behind its time
+_MAX_SPREAD = 16  # bits, that are added one by one: a minute
 _AGE_HALVES_IN = 90 * 86_400_000.0  # ms
 _LONGEST_SEARCH = 5.0  # seconds
 _SNIPPET = 200  # characters
@@ -202,23 +204,40 @@ class SearchIndex:
                 "INSERT INTO text_index (id, body, words) "
                 "VALUES (:id, :body, CAST(CAST(:words AS text) AS tsvector))"
             )
-        while some := await asyncio.to_thread(self._next_rows, share, left):
-            await connection.execute(insert(texts), [row for row, _ in some])
-            await connection.execute(statement, [indexed for _, indexed in some])
+        while some := await asyncio.to_thread(lambda: list(itertools.islice(left, _AT_ONCE))):
+            numbers = await self._free_numbers(connection, [max(each.time, 0) for each in some])
+            rows = await asyncio.to_thread(self._rows, share, some, numbers)
+            await connection.execute(insert(texts), [row for row, _ in rows])
+            await connection.execute(statement, [indexed for _, indexed in rows])
 
-    def _next_rows(
-        self, share: IndexedShare, left: Iterator[SearchableText]
+    async def _free_numbers(self, connection: AsyncConnection, times: Sequence[int]) -> list[int]:
+        """Return an id that no text has for each of ``times``, in milliseconds: random, and near to it."""
+        numbers = [0] * len(times)
+        taken: set[int] = set()
+        missing = list(range(len(times)))
+        # A million have room in each millisecond. Where many have come of one, as all texts do whose message
+        # has no time, others are put into those that follow it.
+        for bits in range(_RANDOM_BITS, _RANDOM_BITS + _MAX_SPREAD):
+            for place in missing:
+                number = _first_id(times[place]) + secrets.randbits(bits)
+                while number in taken:
+                    number += 1
+                taken.add(number)
+                numbers[place] = number
+            query = select(texts.c.id).where(texts.c.id.in_([numbers[place] for place in missing]))
+            clashing = set((await connection.execute(query)).scalars())
+            missing = [place for place in missing if numbers[place] in clashing]
+            if not missing:
+                break
+        return numbers
+
+    def _rows(
+        self, share: IndexedShare, some: Sequence[SearchableText], numbers: Sequence[int]
     ) -> list[tuple[dict[str, object], dict[str, object]]]:
-        """Return the next rows of both tables, with ascending ids; none if no texts are left."""
+        """Return the rows of both tables, with ascending ids."""
         owner = _owner_word(share.owner)
         # FTS5 takes ascending ids at once, and begins a new segment at each other one.
-        numbered = sorted(
-            (
-                (_first_id(max(each.time, 0)) + secrets.randbits(20), each)
-                for each in itertools.islice(left, _AT_ONCE)
-            ),
-            key=lambda pair: pair[0],
-        )
+        numbered = sorted(zip(numbers, some, strict=True), key=lambda pair: pair[0])
         rows: list[tuple[dict[str, object], dict[str, object]]] = []
         for number, each in numbered:
             row: dict[str, object] = {
@@ -371,7 +390,7 @@ _whole_table: ColumnElement[str] = literal_column("text_index")
 
 
 def _first_id(time: int) -> int:
-    return max(-(2**42), min(time, 2**42)) << 20
+    return max(-(2**42), min(time, 2**42)) << _RANDOM_BITS
 
 
 def _found(rows: Sequence[Any], bodies: Mapping[int, str], word: str) -> list[Found]:

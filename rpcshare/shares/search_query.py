@@ -39,6 +39,11 @@ class Term(msgspec.Struct, frozen=True):
     is_prefix: bool
     """Whether the last may go on."""
 
+    @property
+    def folded(self) -> tuple[str, bool]:
+        """What is the same for terms that find the same."""
+        return " ".join(self.words).casefold(), self.is_prefix
+
 
 class SearchQuery(msgspec.Struct, frozen=True, kw_only=True):
     """What is looked for, and which of the hits."""
@@ -114,7 +119,9 @@ class _Terms:
         elif words := words_of(text):
             is_prefix = phrase is None or text.endswith("*")
             term = Term(tuple(words[:_MAX_WORDS]), is_prefix)
-            (self.unwanted if match["no"] else self.wanted).append(term)
+            terms = self.unwanted if match["no"] else self.wanted
+            if term.folded not in {each.folded for each in terms}:  # to look for it twice takes twice as long
+                terms.append(term)
 
 
 def _moment(name: str, text: str) -> int:

@@ -21,10 +21,16 @@ _BOUNDARY = re.compile(rf"(?<=[{_UNSPACED}])(?=\w)|(?<=\w)(?=[{_UNSPACED}])")
 _WORD = re.compile(r"[^\W_]+")
 _NEVER_STORED = re.compile("[\x00\x1f]")  # PostgreSQL takes no NUL
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
+# A terminal's colours and titles (ECMA-48): their letters would be part of the words behind them.
+_CONTROL_SEQUENCE = re.compile(
+    r"\x1b(?:\[[0-?]*+[ -/]*+[@-~]|\][^\x07\x1b]{0,200}+(?:\x07|\x1b\\)|[ -/]*+[0-~])"
+)
 
 
 def clean(text: str) -> str:
-    """Return ``text`` as a database can keep it."""
+    """Return ``text`` as a database can keep it, without what it tells a terminal."""
+    if "\x1b" in text:
+        text = _CONTROL_SEQUENCE.sub("", text)
     if text.isascii():
         return _NEVER_STORED.sub(" ", text)
     return _HALF_PAIR.sub("\ufffd", _NEVER_STORED.sub(" ", text))

@@ -126,6 +126,36 @@ async def test_following_shows_the_end_and_scrolling_up_stops_it(page: Page, ser
     await expect(page.locator("#follow")).to_have_attribute("aria-pressed", "false")
 
 
+def about(**fields: object) -> dict[str, object]:
+    """Return what a session says of itself."""
+    return {"type": "session", "data": {"id": "ses_1", "title": "Reverted", **fields}}
+
+
+async def test_what_a_prompt_removed_after_a_revert_goes_from_the_page(
+    page: Page, server: RunningServer
+) -> None:
+    share = Share(
+        server,
+        [
+            about(),
+            message("m1", "user"),
+            part("m1", "p1", "text", text="The right one"),
+            message("m2", "user"),
+            part("m2", "p2", "text", text="The wrong one"),
+        ],
+    )
+    await page.goto(share.url)
+    await expect(page.locator("#live")).to_have_text("Live")
+    await expect(page.locator("#p-p2")).to_be_visible()
+    share.sync(about(revert={"messageID": "m2"}))
+    await expect(page.locator("#m-m2.taken-back")).to_be_attached()
+    share.sync(about(), message("m3", "user"), part("m3", "p3", "text", text="A better one"))
+    await expect(page.locator("#p-p3")).to_be_visible()
+    await expect(page.locator("#m-m2")).not_to_be_attached()
+    await expect(page.locator("#p-p1")).to_be_visible()
+    await expect(page.locator("#toc")).not_to_contain_text("The wrong one")
+
+
 async def test_the_mark_says_what_is_true(page: Page, tmp_path: Path) -> None:
     with RunningServer(tmp_path / "data") as server:
         share = Share(server, [message("m1", "user")])

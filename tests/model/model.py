@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from model.world import ADMIN, OWNERS, NodeContext, Site, World
+from model.world import OWNERS, NodeContext, Site, World
 from rpcshare.auth.api_keys import NewApiKey, UnknownApiKeyError
 from rpcshare.auth.caller import ANONYMOUS, Caller
 from rpcshare.auth.credential import Credential, CredentialKind
@@ -125,7 +125,6 @@ class Model:
             (8, self.subscribe),
             (5, self.change_visibility),
             (4, self.delete),
-            (3, self.list),
             (4, self.make_key),
             (3, self.revoke_key),
             (4, self.verify_keys),
@@ -308,13 +307,6 @@ class Model:
         else:
             known.is_deleted = True
             self.note("deleted", share_id)
-
-    async def list(self, site: Site) -> None:
-        page = await self.random.choice(site.nodes).service.list_all(ADMIN, limit=200)
-        for row in page.sessions:
-            known = self.shares[site].get(row.id)
-            if known is None:
-                raise ModelError(f"{row.id} is listed, and was never made")
 
     async def make_key(self, site: Site) -> None:
         made = await self.random.choice(site.nodes).keys.create("laptop")

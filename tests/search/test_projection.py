@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import sqlite3
+import stat
 import tracemalloc
 from contextlib import closing
 from types import SimpleNamespace
@@ -305,3 +306,26 @@ async def test_servers_that_make_the_file_at_the_same_moment_wait_for_each_other
         databases = await asyncio.gather(*(Database.open(place) for _ in range(6)))
         for database in databases:
             await database.close()
+
+
+async def test_very_many_texts_of_one_moment_are_indexed(new_service, searching, alice, monkeypatch):
+    monkeypatch.setattr("rpcshare.shares.search_index._RANDOM_BITS", 4)  # room for 16 in each millisecond
+    service = new_service(search=searching())
+    for number in range(3):
+        parts = [text(f"prt_{number}_{part}", f"needle {part}") for part in range(300)]
+        await service.create(alice, f"ses_0000000{number}", [message("msg_1"), *parts])
+    await indexed(service)
+    for number in range(3):
+        assert len(await found(service, alice, f'"needle {number * 100}"')) == 3
+
+
+async def test_the_file_is_for_its_owner_alone(file_location):
+    path = file_location.path
+    path.touch(mode=0o644)
+    path.chmod(0o644)  # as an older version left it
+    database = await Database.open(file_location)
+    async with database.writing():
+        modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.glob(f"{path.name}*")}
+    await database.close()
+    assert len(modes) == 3
+    assert set(modes.values()) == {0o600}

@@ -4,6 +4,7 @@ import pytest
 from finding import found, indexed, message, session, shared, text, tool
 
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.shares.search_query import SearchQuery
 
 WORDS = [
     ("serializer", ["prt_1"]),
@@ -253,3 +254,18 @@ async def test_searches_and_syncs_at_once_do_not_fail(searched, alice):
     await asyncio.gather(*map(sync, range(2, 40)), *(found(searched, alice, "needle") for _ in range(20)))
     await indexed(searched)
     assert len(await found(searched, alice, "needle", limit=100)) == 39
+
+
+async def test_words_are_found_behind_what_colours_them(new_service, searching, alice):
+    service = new_service(search=searching())
+    output = "\x1b[38;5;208morange\x1b[0m \x1b]0;title\x07apple \x1b(Bpear"
+    await service.create(alice, "ses_00000001", [message("msg_1"), tool("prt_1", "bash", {}, output)])
+    await indexed(service)
+    for word in ("orange", "apple", "pear"):
+        assert await found(service, alice, word) == ["prt_1"]
+
+
+def test_a_term_that_comes_twice_is_looked_for_once():
+    query = SearchQuery.parse('lorem LOREM lorem "lorem ipsum" -dolor -Dolor')
+    assert [term.words for term in query.wanted] == [("lorem",), ("lorem", "ipsum")]
+    assert len(query.unwanted) == 1

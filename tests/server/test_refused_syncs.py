@@ -73,6 +73,22 @@ def test_nobody_else_can_have_something_told(server: RunningServer, sent: bytes)
     assert refused(share) is None
 
 
+LARGE_PART = {"type": "part", "data": {"id": "prt", "messageID": "msg", "text": "x" * (MESSAGE + 1000)}}
+
+
+def test_an_item_that_is_too_large_is_told_whoever_shows_the_secret(server: RunningServer) -> None:
+    share = Share(server, "ses_refused_item")
+    assert share.sync(body(share.secret, [LARGE_PART])).status_code == 413
+    assert refused(share) is not None
+
+
+def test_a_wrong_secret_before_an_item_that_is_too_large_is_wrong(server: RunningServer) -> None:
+    share = Share(server, "ses_refused_guess")
+    answer = share.sync(body("wrong", [LARGE_PART]))
+    assert (answer.status_code, answer.json()["code"]) == (403, "INVALID_SECRET")
+    assert refused(share) is None
+
+
 def test_the_owner_sees_it_in_lists_and_the_operator_in_the_log(server: RunningServer) -> None:
     share = Share(server, "ses_refused_listed")
     share.sync(body(share.secret, MALFORMED))

@@ -62,6 +62,12 @@ async def test_a_request_is_a_line_with_who_asked_for_what_and_how_it_ended(
     assert line["request_id"] == answer.headers["X-Request-Id"]
 
 
+async def test_the_status_of_a_refusal_is_a_number(client: httpx.AsyncClient, log: list[Any]) -> None:
+    await client.get("/api/share/absent00")
+    [line] = [each for each in log if each["event"] == "request"]
+    assert str(line["status"]) == "404"
+
+
 @pytest.mark.parametrize(
     "path",
     [

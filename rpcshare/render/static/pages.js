@@ -407,7 +407,11 @@ async function reload(messages) {
     try {
       const fragment = parse(await fetchText(`${address}${address.endsWith("?") ? "" : "&"}fragment=1`));
       const later = fragment.querySelector("[data-load=later]")?.closest(".more");
+      const there = new Set([...fragment.querySelectorAll(".message, .part")].map((each) => each.id));
       inPlace(() => {
+        for (const held of [...chunk.querySelectorAll(".message, .part")]) {
+          if (!there.has(held.id)) held.remove(); // taken back, and removed by the next prompt
+        }
         for (const article of [...fragment.querySelectorAll(".message")]) merge(messages, article);
       });
       if (later && !messages.querySelector("[data-load=later]") && chunk === messages.querySelector(".chunk:last-of-type")) {
@@ -416,6 +420,21 @@ async function reload(messages) {
     } catch {
       return; // the stream will come back, and this with it
     }
+  }
+  await renewFrame();
+}
+
+/** Loads anew what tells of the session as a whole. */
+async function renewFrame() {
+  try {
+    const newer = new DOMParser().parseFromString(await fetchText(location.href), "text/html");
+    for (const id of ["summary", "tabs", "toc"]) {
+      const held = byId(id);
+      const found = newer.getElementById(id);
+      if (held && found) inPlace(() => replace(held, found));
+    }
+  } catch {
+    // the next update brings it
   }
 }
 
