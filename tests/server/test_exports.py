@@ -262,6 +262,7 @@ def test_what_is_too_large_for_a_share_is_logged(server: RunningServer, share: s
     assert "the body is larger than 16,777,216 bytes" in line
 
 
+@pytest.mark.rare
 def test_files_that_slow_readers_hold_take_no_more_room_than_there_is(tmp_path: Path) -> None:
     files = 9
     with RunningServer(tmp_path / "data") as server, contextlib.ExitStack() as stack:

@@ -1,10 +1,14 @@
 """The catalogue: what listings show of shares."""
 
+import logging
+
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0002"
 down_revision = "0001"
+
+logger = logging.getLogger("rpcshare.database")
 
 
 def upgrade() -> None:
@@ -88,16 +92,17 @@ def _index_words_in_sqlite() -> None:
 
 
 def _index_words_in_postgresql() -> None:
-    # Whoever may not create it, or does not have it, has a listing that reads more rows to find words.
+    slow = "Listings that look for words read every row, because PostgreSQL's extension pg_trgm %s"
     found = "SELECT 1 FROM pg_available_extensions WHERE name = 'pg_trgm'"
     if op.get_bind().execute(sa.text(found)).first() is None:
+        logger.warning(slow, "is not installed")
         return
     try:
         with op.get_bind().begin_nested():
             op.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
             op.execute("CREATE INDEX ix_catalogue_words ON catalogue USING gin (words gin_trgm_ops)")
-    except sa.exc.DBAPIError:
-        return
+    except sa.exc.DBAPIError as exc:
+        logger.warning(slow, f"cannot be used: {str(exc.orig).splitlines()[0]}")
 
 
 def downgrade() -> None:
