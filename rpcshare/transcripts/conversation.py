@@ -190,6 +190,8 @@ class Conversation:
         for message in self._messages:
             if message["role"] == "user":
                 message["model"] = {"providerID": self.provider, "modelID": self.model or "unknown"}
+            elif message["modelID"] == "unknown" and self.model:  # it was told later
+                message["modelID"] = self.model
         session = {
             "id": self.session_id,
             "slug": self.session_id,

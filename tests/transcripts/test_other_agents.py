@@ -200,6 +200,15 @@ def test_codex_items_that_are_completed_are_shown_once():
     assert [part.get("text") for part in made_of(entries)].count("Fly a kite") == 1
 
 
+def test_codex_what_comes_before_a_model_is_named_is_of_the_model_that_is():
+    turn = {**COMPLETED[0], "type": "turn_context", "payload": {"model": "gpt-5-codex"}}
+    found: list[Any] = [
+        each.item for each in read_session_file(lines(*COMPLETED[:1], turn, *COMPLETED[1:])).items
+    ]
+    models = {each["data"].get("modelID") for each in found if each["type"] == "message"} - {None}
+    assert models == {"gpt-5-codex"}
+
+
 def made_of(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found = read_session_file(lines(*entries)).items
     items: list[Any] = [each.item for each in found]
