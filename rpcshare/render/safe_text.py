@@ -10,6 +10,9 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\uff
 # What makes text look different from what it is (Unicode UAX #9; CVE-2021-42574).
 _DECEIVING = re.compile("[\u202a-\u202e\u2066-\u2069\u200b\u200e\u200f\u061c\u2028\u2029\ufeff]")
 
+# Letters in another order than they are written in: what prose of no language needs, as it needs the others.
+_OVERRIDE = re.compile("[\u202d\u202e]")
+
 # ECMA-48: control sequences, operating system commands, and the rest of what a terminal swallows.
 _TERMINAL = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[PX^_][^\x1b]*\x1b\\|\x1b[ -/]*[0-~]"
@@ -28,6 +31,7 @@ def clean(text: str) -> str:
 
 def clean_but_for_styles(text: str) -> str:
     """Return prose without terminal controls and what HTML has no form for, but with its styles."""
+    text = _OVERRIDE.sub(_named, text)
     if "\x1b" not in text:
         return clean(text)
     pieces: list[str] = []
@@ -51,4 +55,8 @@ def plain(text: str) -> str:
         text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
     if text.isascii():
         return clean(text)
-    return _DECEIVING.sub(lambda match: f"[U+{ord(match[0]):04X}]", clean(text))
+    return _DECEIVING.sub(_named, clean(text))
+
+
+def _named(character: re.Match[str]) -> str:
+    return f"[U+{ord(character[0]):04X}]"

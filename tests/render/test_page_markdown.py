@@ -227,6 +227,12 @@ def test_terminal_styles_are_shown_in_prose_and_in_its_code() -> None:
     assert "\x1b" not in html
 
 
+def test_letters_cannot_be_put_into_another_order_but_marks_of_languages_stay() -> None:
+    html = markdown("it is \u202eevil\u202c, \u200f\u05e9\u05dc\u05d5\u05dd\u200f")
+    assert "[U+202E]evil" in html
+    assert "\u200f\u05e9\u05dc\u05d5\u05dd" in html
+
+
 def test_tasks_have_boxes_and_alerts_their_names() -> None:
     html = markdown("- [x] done\n- [ ] open\n\n> [!NOTE]\n> mind")
     assert "\u2611 done" in html
