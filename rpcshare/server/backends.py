@@ -103,7 +103,7 @@ async def opened_database(
         is_alone = location.path is None or settings.store is None or settings.store.startswith("memory:")
         every = _COMPARE_EVERY if is_alone else _COMPARE_OFTEN
         opened = partial(open_index, location, load)
-        yield SearchSettings(opened, compare_every=every, is_of_node=not is_alone)
+        yield SearchSettings(opened, compare_every=every, is_of_node=not is_alone, waits=True)
 
 
 @contextlib.asynccontextmanager

@@ -75,11 +75,9 @@ BODY_SECONDS = 1.0
 # Bytes of memory for open shares that are not in use, of all workers.
 MEMORY_BUDGET = 256 * 2**20
 
-# Seconds until what draws pages is started without having been asked for: many servers do not live that long.
+# Seconds until what draws pages is started, and the database opened, without having been asked for: many
+# servers do not live that long.
 WARM_UP_AFTER = 3.0
-
-# Seconds until the database is opened, which the first listing would wait for.
-INDEX_AFTER = 0.1
 
 PING_INTERVAL = 15.0
 PING_TIMEOUT = 10.0
@@ -284,7 +282,7 @@ async def _run_until(
     if not running.done():
         tell_ready()
     warming_up = loop.call_later(WARM_UP_AFTER, connections.warm_up)
-    indexing = loop.call_later(INDEX_AFTER, service.start_search)
+    indexing = loop.call_later(WARM_UP_AFTER, service.start_search)
     await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     warming_up.cancel()

@@ -57,6 +57,17 @@ class CatalogueWriter:
         self._being_written: dict[str, WatchedShare | None] = {}
         self._counted: OrderedDict[str, _Counted] = OrderedDict()
         self._worker: asyncio.Task[None] | None = None
+        self._is_waiting = False
+
+    def wait(self) -> None:
+        """Write nothing until :meth:`begin` is called."""
+        self._is_waiting = True
+
+    def begin(self) -> None:
+        """Write what is unwritten, from now on."""
+        self._is_waiting = False
+        if self._unwritten:
+            self._start()
 
     def changed(self, share: WatchedShare) -> None:
         """Hear that an open share is to have another row."""
@@ -116,7 +127,7 @@ class CatalogueWriter:
             self._worker = None
 
     def _start(self) -> None:
-        if self._worker is None:
+        if self._worker is None and not self._is_waiting:
             self._worker = asyncio.get_running_loop().create_task(self._write_behind())
 
     async def _write_behind(self) -> None:

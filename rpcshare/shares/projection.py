@@ -73,6 +73,7 @@ class Projection:
         compare_every: float = 300.0,
         compares_first: bool = False,
         patience: float = 1.0,
+        waits: bool = False,
         is_lazy: bool = False,
         on_written: Callable[[list[str]], None] = lambda _share_ids: None,
     ) -> None:
@@ -86,6 +87,7 @@ class Projection:
             compare_every: seconds between comparisons of the store with the index.
             compares_first: whether that is done for each listing, too.
             patience: seconds for which a listing waits where not all is indexed.
+            waits: whether what changes is only noted before :meth:`start`, or before somebody lists.
             is_lazy: whether nothing is indexed before somebody lists, or searches.
             on_written: hears of ids whose rows have been written.
         """
@@ -118,6 +120,9 @@ class Projection:
         self._complete: SearchIndex | None = None  # the one of which that is known
         self.rows = CatalogueWriter(self.index, on_written, self._touch_all)
         """Of the catalogue, those that the database may not have yet."""
+        self._is_waiting = waits
+        if waits:
+            self.rows.wait()
 
     # What is heard of
 
@@ -138,7 +143,7 @@ class Projection:
             pending = self._pending[share.share_id] = PendingItems(
                 entry - 1, {} if items is not None else None
             )
-            self.start()
+            self._wake()
         if items is None or self._is_away:  # for how long, nobody knows: the whole share is looked at then
             pending.items = None
         else:
@@ -154,7 +159,7 @@ class Projection:
         self.rows.changed(share)
         if share.share_id not in self._pending:
             self._pending[share.share_id] = PendingItems(share.entry, {})
-        self.start()
+        self._wake()
 
     def ended(self, share_id: str) -> None:
         """Hear that a share is deleted."""
@@ -168,13 +173,13 @@ class Projection:
             before = self._pending.get(share_id)
             since = None if before is None else before.since
             self._pending[share_id] = PendingItems(_UNKNOWN if by_others else 0, None, since)
-            self.start()
+            self._wake()
 
     def compare_soon(self) -> None:
         """Hear that any share may be another than the index knows."""
         self._is_due = True
         if self._is_wanted:
-            self.start()
+            self._wake()
 
     def _touch_all(self, share_ids: list[str]) -> None:
         for share_id in share_ids:
@@ -182,9 +187,14 @@ class Projection:
 
     def start(self) -> None:
         """Begin, in the background, unless that has been done."""
+        self._is_waiting = False
+        self._wake()
+        self.rows.begin()
+
+    def _wake(self) -> None:
         self._is_wanted = True
         self._is_news.set()
-        if self._worker is None and not self._is_closed:
+        if self._worker is None and not (self._is_closed or self._is_waiting):
             self._worker = asyncio.get_running_loop().create_task(self._run())
 
     async def close(self) -> None:

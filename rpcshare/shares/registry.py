@@ -119,6 +119,7 @@ class ShareRegistry:
             compare_every=self._search.compare_every,
             compares_first=is_shared and self._search.is_temporary,
             patience=_PATIENCE if search is not None else _PATIENCE_AT_FIRST,
+            waits=self._search.waits,
             is_lazy=self._search.is_temporary,
             on_written=self._tell_of_rows,
         )

@@ -56,6 +56,8 @@ class SearchSettings(msgspec.Struct, frozen=True):
     """Seconds between comparisons of the index with the store, for what no node has told of."""
     is_of_node: bool = False
     """Whether other nodes have a database of their own: then nodes tell each other what has changed."""
+    waits: bool = False
+    """Whether the index is opened by who lists or searches first, or when the server has run a while."""
     is_temporary: bool = False
     """Whether the database is of this service alone, and filled when somebody lists or searches."""
     close: Callable[[], None] = lambda: None

@@ -262,7 +262,8 @@ def _request(asker: Asker, client: httpx.Client, operation: str, request: Reques
         body = answer.content
     raw = b"".join(b"%b: %b\n" % pair for pair in answer.headers.raw if pair[0].lower() != b"date") + body
     if request.hands_out and request.kind == "form":
-        for name, value in answer.cookies.items():
+        # One may be set for several paths.
+        for name, value in {cookie.name: cookie.value or "" for cookie in answer.cookies.jar}.items():
             if name.startswith(request.hands_out):
                 asker.handed.secret(value, raw)
         client.cookies.clear()  # a caller shows what its row says, and nothing besides
