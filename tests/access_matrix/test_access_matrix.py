@@ -23,7 +23,13 @@ from rpcshare.storage import MemoryStore
 pytestmark = pytest.mark.slow  # real servers, several of them at a time
 
 
-@pytest.mark.parametrize("entry", ENTRIES)
+# Batches are answered by the code that answers a session over a WebSocket.
+ENTRIES_BY_COST = [
+    pytest.param(each, marks=pytest.mark.rare) if each == "batch" else each for each in ENTRIES
+]
+
+
+@pytest.mark.parametrize("entry", ENTRIES_BY_COST)
 @pytest.mark.parametrize("caller", CALLERS)
 def test_each_caller_is_answered_as_the_table_says(run: MatrixRun, caller: str, entry: str) -> None:
     answers = run.answers(entry, caller)

@@ -51,6 +51,7 @@ def test_operations_have_ids_of_their_own(document: dict) -> None:
 
 
 @pytest.mark.timeout(200)
+@pytest.mark.rare
 @pytest.mark.slow
 def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
     with RunningServer(tmp_path / "data") as server:

@@ -9,7 +9,7 @@ import pytest
 from support.s3_server import ENDPOINT_VARIABLE, S3Server, moto_server, real_server
 from trust.copied_sites import CLOSED, CLOSING, OPEN, Ended, Site, finished, strangers_see
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.rare, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from support.running_server import RPCSHARE, RunningServer, bare_environment
 from support.s3_server import ENDPOINT_VARIABLE, S3Server, moto_server, real_server
 from support.token_issuer import AUDIENCE, ISSUER, claims, make_key, pem, token
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.rare, pytest.mark.timeout(300)]
 
 LIBFAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
 """Debian's faketime has it."""
