@@ -57,7 +57,9 @@ class DatabaseMetrics(Collector):
             "rpcshare_index_waiting_shares", "Shares with changes that are not indexed.", index.shares
         )
         yield GaugeMetricFamily(
-            "rpcshare_index_available", "Whether the index could be written last: 1 or 0.", index.is_available
+            "rpcshare_index_available",
+            "Whether the index could be written last: 1 or 0.",
+            float(index.is_available),
         )
 
 
