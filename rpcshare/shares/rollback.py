@@ -24,16 +24,14 @@ from rpcshare.auth.token_revocations import REVOKED_PREFIX
 from rpcshare.shares import objects
 from rpcshare.shares.version_order import Newer, newer
 from rpcshare.storage import (
-    AtomicStore,
-    MeasuredStore,
     ObjectInfo,
     ObjectStore,
     PreconditionFailedError,
     Put,
     StoredObject,
     StoreError,
-    StoreUsage,
 )
+from rpcshare.storage.store_wrapper import StoreWrapper
 
 __all__ = ["MARKS_FILE", "HighWaterMarks", "MarksError", "RollbackCheckedStore", "has_marks"]
 
@@ -252,7 +250,7 @@ def _place_of(mark: _Mark) -> bytes | None:
     return objects.encode_head(place)
 
 
-class RollbackCheckedStore:
+class RollbackCheckedStore(StoreWrapper):
     """An :class:`~rpcshare.storage.ObjectStore` in which the newest known state stands.
 
     Everything but the objects with marks is that of the store inside.
@@ -260,7 +258,7 @@ class RollbackCheckedStore:
 
     def __init__(self, inner: ObjectStore, marks: HighWaterMarks) -> None:
         """Check what ``inner`` keeps; closing this closes both."""
-        self._inner = inner
+        super().__init__(inner)
         self._marks = marks
         self._told: set[str] = set()
 
@@ -307,32 +305,12 @@ class RollbackCheckedStore:
             elif (checked := await self._checked(found.key)) is not None:
                 yield checked
 
-    async def check(self) -> None:
-        """Return if the store inside answers now; raise :class:`StoreError` if it does not."""
-        await self._inner.check()
-
-    @property
-    def is_atomic(self) -> bool:
-        """Whether :meth:`apply` is."""
-        return isinstance(self._inner, AtomicStore) and self._inner.is_atomic
-
     async def apply(self, puts: Sequence[Put], deleted: Sequence[str]) -> None:
-        """Write ``puts`` and remove the objects at ``deleted``, all or none.
-
-        Raises:
-            PreconditionFailedError: a condition does not hold.
-            TypeError: the store inside cannot do so.
-        """
-        if not isinstance(self._inner, AtomicStore):
-            raise TypeError("the store inside writes one object at a time")
-        await self._inner.apply(puts, deleted)
+        """Write ``puts`` and remove the objects at ``deleted``, all or none, as the store inside does."""
+        await super().apply(puts, deleted)
         for put in puts:
             if has_marks(put.key):
                 self._marks.note(put.key, put.body)
-
-    def usage(self) -> StoreUsage | None:
-        """Return how much room the store inside takes and has; None if it is in no file."""
-        return self._inner.usage() if isinstance(self._inner, MeasuredStore) else None
 
     async def close(self) -> None:
         """Close the store inside, and the file of the marks."""

@@ -22,15 +22,13 @@ from cryptography.exceptions import InvalidTag
 from rpcshare.storage.encryption_keys import KeyRing
 from rpcshare.storage.missing_keys import ENCRYPTED_MAGIC
 from rpcshare.storage.store import (
-    AtomicStore,
-    MeasuredStore,
     ObjectInfo,
     ObjectStore,
     Put,
     StoredObject,
     StoreError,
-    StoreUsage,
 )
+from rpcshare.storage.store_wrapper import StoreWrapper
 
 __all__ = ["EncryptedStore", "IntegrityError"]
 
@@ -44,7 +42,7 @@ class IntegrityError(StoreError):
     """An object is not what was written at its key, or not with a key that is known here."""
 
 
-class EncryptedStore:
+class EncryptedStore(StoreWrapper):
     """An :class:`~rpcshare.storage.ObjectStore` that encrypts what ``inner`` keeps.
 
     Keys and etags are those of the store inside, and so are the sizes in listings.
@@ -59,7 +57,7 @@ class EncryptedStore:
             allow_plain: whether to read objects that are not encrypted, as long as there are some.
                 Whoever can write to ``inner`` can then make any.
         """
-        self._inner = inner
+        super().__init__(inner)
         self._keys = keys
         self._allow_plain = allow_plain
 
@@ -79,26 +77,10 @@ class EncryptedStore:
         sealed = await _run(lambda: self._encrypt(key, body), len(body))
         return await self._inner.put(key, sealed, if_absent=if_absent, if_match=if_match)
 
-    @property
-    def is_atomic(self) -> bool:
-        """Whether :meth:`apply` is."""
-        return isinstance(self._inner, AtomicStore) and self._inner.is_atomic
-
     async def apply(self, puts: Sequence[Put], deleted: Sequence[str]) -> None:
-        """Write ``puts`` and remove the objects at ``deleted``, all or none.
-
-        Raises:
-            PreconditionFailedError: a condition does not hold.
-            TypeError: the store inside cannot do so.
-        """
-        if not isinstance(self._inner, AtomicStore):
-            raise TypeError("the store inside writes one object at a time")
+        """Write ``puts`` and remove the objects at ``deleted``, all or none, as the store inside does."""
         sealed = [put._replace(body=self._encrypt(put.key, put.body)) for put in puts]
-        await self._inner.apply(sealed, deleted)
-
-    def usage(self) -> StoreUsage | None:
-        """Return how much room the store inside takes and has; None if it is in no file."""
-        return self._inner.usage() if isinstance(self._inner, MeasuredStore) else None
+        await super().apply(sealed, deleted)
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Remove the objects at ``keys``; one that is not there is no error."""
@@ -116,14 +98,6 @@ class EncryptedStore:
         """
         async for found in self._inner.scan(prefix, start_after=start_after):
             yield await self._opened(found)
-
-    async def check(self) -> None:
-        """Return if the store inside answers now; raise :class:`StoreError` if it does not."""
-        await self._inner.check()
-
-    async def close(self) -> None:
-        """Close the store inside."""
-        await self._inner.close()
 
     async def _opened(self, found: StoredObject) -> StoredObject:
         body = await _run(lambda: self._decrypt(found.key, found.body), len(found.body))

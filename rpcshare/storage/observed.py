@@ -8,16 +8,8 @@ from time import perf_counter
 from typing import TypeVar
 
 from rpcshare.latencies import Latencies
-from rpcshare.storage.store import (
-    AtomicStore,
-    MeasuredStore,
-    ObjectInfo,
-    ObjectStore,
-    PreconditionFailedError,
-    Put,
-    StoredObject,
-    StoreUsage,
-)
+from rpcshare.storage.store import ObjectInfo, ObjectStore, PreconditionFailedError, Put, StoredObject
+from rpcshare.storage.store_wrapper import StoreWrapper
 from rpcshare.tracing import Tracing
 
 __all__ = ["ObservedStore"]
@@ -25,7 +17,7 @@ __all__ = ["ObservedStore"]
 T = TypeVar("T")
 
 
-class ObservedStore:
+class ObservedStore(StoreWrapper):
     """An :class:`~rpcshare.storage.ObjectStore` that counts what the one inside is asked for.
 
     A condition that does not hold is no failure. Listings and scans are not timed: they take as long as
@@ -34,7 +26,7 @@ class ObservedStore:
 
     def __init__(self, inner: ObjectStore, tracing: Tracing | None = None) -> None:
         """Measure ``inner``; closing this closes it."""
-        self._inner = inner
+        super().__init__(inner)
         self._tracing = tracing
         self.operations: defaultdict[str, Latencies] = defaultdict(Latencies)
         """The times of each operation, by its name."""
@@ -73,32 +65,12 @@ class ObservedStore:
 
     async def check(self) -> None:
         """Return if the store inside answers now; raise StoreError if it does not."""
-        await self._timed("check", self._inner.check())
-
-    async def close(self) -> None:
-        """Close the store inside."""
-        await self._inner.close()
-
-    @property
-    def is_atomic(self) -> bool:
-        """Whether :meth:`apply` is."""
-        return isinstance(self._inner, AtomicStore) and self._inner.is_atomic
+        await self._timed("check", super().check())
 
     async def apply(self, puts: Sequence[Put], deleted: Sequence[str]) -> None:
-        """Write ``puts`` and remove the objects at ``deleted``, all or none.
-
-        Raises:
-            PreconditionFailedError: a condition does not hold.
-            TypeError: the store inside cannot do so.
-        """
-        if not isinstance(self._inner, AtomicStore):
-            raise TypeError("the store inside writes one object at a time")
-        await self._timed("apply", self._inner.apply(puts, deleted))
+        """Write ``puts`` and remove the objects at ``deleted``, all or none, as the store inside does."""
+        await self._timed("apply", super().apply(puts, deleted))
         self.written_bytes += sum(len(put.body) for put in puts)
-
-    def usage(self) -> StoreUsage | None:
-        """Return how much room the store inside takes and has; None if it is in no file."""
-        return self._inner.usage() if isinstance(self._inner, MeasuredStore) else None
 
     async def _timed(self, operation: str, doing: Awaitable[T]) -> T:
         if self._tracing is None:

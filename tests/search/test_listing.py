@@ -59,9 +59,9 @@ async def test_a_row_tells_what_a_session_took(searched, alice):
 
 @pytest.mark.parametrize("is_written", [False, True], ids=["unwritten", "written"])
 async def test_filters_choose_among_rows(searched, alice, bob, admin, is_written):
-    await made(searched, alice, 1, session("one", "/work/red"))
-    await made(searched, alice, 2, session("two", "/work/blue"), visibility="private")
-    await made(searched, bob, 3, session("three", "/work/red"))
+    await made(searched, alice, 1, session("one", "/home/me/red"))
+    await made(searched, alice, 2, session("two", "/home/me/blue"), visibility="private")
+    await made(searched, bob, 3, session("three", "/home/me/red"))
     if is_written:
         await indexed(searched)
 
