@@ -250,6 +250,7 @@ REQUESTS: dict[str, Request] = {
     "GET /my-sessions": Request("list-own", kind="page"),
     "GET /sessions/{share_id}/delete": Request("write by name", share="of", kind="page"),
     "POST /sessions/{share_id}/delete": Request("write by name", share="ends", status=303, kind="form"),
+    "GET /sign-in": Request("nothing", kind="page"),
     "POST /sign-in": Request(
         "nothing",
         lambda asked: {"token": asked.token, "next": "sessions"},

@@ -11,6 +11,7 @@ import rpcshare.server.subscriptions
 from access_matrix.operations import CALLS, REQUESTS
 from access_matrix.rights import CALLERS
 from access_matrix.runs import ENTRIES, MatrixRun
+from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.authenticator import Authenticator
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.config import Settings
@@ -66,7 +67,9 @@ async def test_each_method_of_each_path_has_a_row() -> None:
     service = ShareService(
         MemoryStore(), LocalBroadcaster(), Credentials(UUID(int=7), "http://share.example")
     )
-    app, _ = create_app(Settings(), service, Authenticator([]), "http://share.example")
+    app, _ = create_app(
+        Settings(), service, Authenticator([]), "http://share.example", keys=ApiKeys(MemoryStore())
+    )
     await service.close()
     there = set()
     for route in app.routes:
