@@ -1,6 +1,7 @@
 """Opening a database, and its transactions."""
 
 import asyncio
+import logging
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -26,6 +27,8 @@ from rpcshare.database.location import (
 )
 
 __all__ = ["Database"]
+
+logger = logging.getLogger("rpcshare.database")
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 0x72706373  # "rpcs", among PostgreSQL's advisory locks
@@ -199,9 +202,9 @@ def _prepare_file(path: Path) -> None:
     # The texts of private shares are in it. SQLite gives its -wal and -shm files the same mode.
     path.touch(mode=0o600)
     for each in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
-        with suppress(FileNotFoundError, PermissionError):
+        with suppress(FileNotFoundError):
             if each.stat().st_mode & 0o077:
-                each.chmod(0o600)
+                _close_to_others(each)
     deadline = time.monotonic() + _BUSY_SECONDS
     with closing(sqlite3.connect(path)) as connection:
         while True:
@@ -213,6 +216,13 @@ def _prepare_file(path: Path) -> None:
                 time.sleep(0.05)
             else:
                 return
+
+
+def _close_to_others(path: Path) -> None:
+    try:
+        path.chmod(0o600)
+    except PermissionError:  # somebody else's file
+        logger.warning("%s is open to other users than its owner, and this one cannot close it", path)
 
 
 def _migrate(connection: Connection, location: DatabaseLocation) -> None:
