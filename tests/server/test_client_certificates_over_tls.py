@@ -106,10 +106,9 @@ def test_a_certificate_is_who_is_asking_over_http(tls_server: RunningServer, mac
     with httpx.Client(base_url=tls_server.url, verify=machine) as client:
         created = client.post("/api/share", json={"sessionID": "ses_certificate_over_http_1"})
         listed = client.get("/api/my-sessions?q=over_http")
-        refused = client.get("/api/sessions")
+        own = client.get("/api/sessions?q=over_http")
     assert created.status_code == 200
-    assert listed.json()["count"] == 1
-    assert refused.status_code == 403
+    assert listed.json()["count"] == own.json()["count"] == 1
 
 
 def test_a_page_of_somebody_else_cannot_use_the_certificate_of_a_browser(
