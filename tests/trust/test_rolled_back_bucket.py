@@ -52,8 +52,11 @@ async def put_back(site: Site, old: dict[str, bytes], *prefixes: str) -> None:
 
 @pytest.mark.parametrize(
     "prefixes",
-    [("",), ("share/", "auth/"), ("auth/revoked/", "session/")],
-    ids=["all", "shares and credentials", "revocations of tokens, and whose sessions are"],
+    [
+        pytest.param(("",), id="all"),
+        pytest.param(("share/", "auth/"), id="shares and credentials", marks=pytest.mark.rare),
+        pytest.param(("auth/revoked/", "session/"), id="revocations and sessions", marks=pytest.mark.rare),
+    ],
 )
 async def test_what_a_server_has_seen_ended_stays_ended(site: Site, prefixes: tuple[str, ...]) -> None:
     ended = Ended.made_in(site)
