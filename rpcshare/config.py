@@ -7,28 +7,22 @@ environment, and ``data_dir`` or ``data-dir`` in the TOML file.
 import re
 import tomllib
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import quote, urlsplit
-from uuid import UUID
+from urllib.parse import quote
 
-from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, Secret, ValidationError
+from pydantic import ByteSize, Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
+from rpcshare import setting_types as types
 from rpcshare.auth.caller import Scope
-from rpcshare.auth.credential import MAX_CREDENTIAL_LENGTH, Credential, CredentialKind
-from rpcshare.auth.origin import parse_origin
-from rpcshare.auth.proxy_secret import fault_of_proxy_secret
-from rpcshare.auth.subject_sources import NAMED_SOURCES, Source, is_source, jwt_source
-from rpcshare.durations import parse_duration
+from rpcshare.auth.subject_sources import Source, jwt_source
 
 __all__ = [
     "DATABASE_FILE",
@@ -69,12 +63,6 @@ NEVER_SHOWN = frozenset(
 
 _LONGEST_SHOWN = 60
 
-# RFC 3986 section 3.3.
-_URL_PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
-
-# RFC 9110 section 5.6.2.
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-
 # A setting, and the one without which it means nothing.
 _NEEDS = {
     "tls_cert": "tls_key",
@@ -95,9 +83,6 @@ _REASONS = {
     "int_type": "must be a whole number",
 }
 
-# RFC 7518 section 3.2: at least as long as what HS256 makes.
-_MIN_JWT_SECRET = 32
-
 _STORE_FILE = "store.sqlite3"
 DATABASE_FILE = "database.sqlite3"
 """The name of the database in the data directory."""
@@ -105,158 +90,6 @@ DATABASE_FILE = "database.sqlite3"
 
 class ConfigError(Exception):
     """A setting that the server cannot start with, in one line that names it and no secret."""
-
-
-def _seconds(value: object) -> float:
-    """Return a duration in seconds, which a bare number is too."""
-    is_number = isinstance(value, str) and value.strip().isdecimal()
-    return parse_duration(f"{value}s".replace(" ", "") if is_number else value)
-
-
-def _text(value: str) -> str:
-    value = value.strip()
-    if not value:
-        raise ValueError("must not be empty")
-    return value
-
-
-def _host(value: str) -> str:
-    value = _text(value)
-    return value[1:-1] if value.startswith("[") and value.endswith("]") else value
-
-
-def _path_text(value: object) -> object:
-    return _text(value) if isinstance(value, str) else value
-
-
-def _path(value: Path) -> Path:
-    try:
-        return value.expanduser()
-    except RuntimeError as exc:
-        raise ValueError("names the home directory of an unknown user") from exc
-
-
-def _public_url(value: str) -> str:
-    scheme, _, rest = (value if "://" in value else f"https://{value}").partition("://")
-    authority, slash, path = rest.partition("/")
-    origin = parse_origin(f"{scheme}://{authority}")
-    is_web = scheme.lower() in ("http", "https")
-    if origin is None or not is_web or not _URL_PATH.fullmatch(slash + path):
-        raise ValueError("must be a host name or an http(s) URL, without user, query or fragment, in ASCII")
-    return origin + (slash + path).rstrip("/")
-
-
-def _token(value: Secret[str]) -> Secret[str]:
-    if not Credential(CredentialKind.TOKEN, value.get_secret_value()).is_well_formed:
-        raise ValueError(
-            f"must be 1 to {MAX_CREDENTIAL_LENGTH} visible ASCII characters, none of them a space"
-        )
-    return value
-
-
-def _jwks_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment:
-        raise ValueError("must be an http(s) URL")
-    return value
-
-
-def _jwt_secret(value: Secret[str]) -> Secret[str]:
-    secret = value.get_secret_value()
-    if len(secret.encode("utf-8", "surrogatepass")) < _MIN_JWT_SECRET:
-        raise ValueError(f"must be {_MIN_JWT_SECRET} bytes or more")
-    if "-----BEGIN " in secret:
-        raise ValueError("must not be a key in PEM: anybody may have the public one")
-    return value
-
-
-def _role_map(value: object) -> object:
-    """Turn ``editor=create,auditor=read``, or a table of the file, into pairs."""
-    if isinstance(value, str):
-        return [part.strip().rpartition("=")[::2] for part in value.split(",") if part.strip()]
-    return list(value.items()) if isinstance(value, dict) else value
-
-
-def _role(value: tuple[str, str]) -> tuple[str, Scope]:
-    role, scope = value[0].strip(), value[1].strip()
-    if not role or scope not in set(Scope):
-        raise ValueError(f"must be ROLE=SCOPE,ROLE=SCOPE,... with the scopes {', '.join(Scope)}")
-    return role, Scope(scope)
-
-
-def _uuid(value: object) -> object:
-    if isinstance(value, Secret | UUID):
-        return value
-    try:
-        return UUID(value if isinstance(value, str) else "")
-    except ValueError:
-        # Raised anew: pydantic and uuid both quote from what they were given.
-        raise ValueError("must be a UUID") from None
-
-
-def _listed(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return [element.strip() for element in value.split(",") if element.strip()]
-
-
-def _origin(value: str) -> str:
-    origin = parse_origin(value.strip().rstrip("/"))
-    if origin is None:
-        raise ValueError("must be origins such as https://example.com, separated by commas")
-    return origin
-
-
-def _network(value: object) -> object:
-    if isinstance(value, IPv4Network | IPv6Network):
-        return value
-    try:
-        return ip_network(value.strip() if isinstance(value, str) else "")
-    except ValueError:
-        raise ValueError("must be addresses or networks such as 10.0.0.0/8, separated by commas") from None
-
-
-def _scope(value: object) -> object:
-    if value not in list(Scope):
-        raise ValueError(f"must be one or more of {', '.join(Scope)}, separated by commas")
-    return value
-
-
-def _source(value: str) -> str:
-    value = value.strip()
-    if not is_source(value):
-        raise ValueError(
-            f"must be some of {', '.join(NAMED_SOURCES)}, jwt and jwt:ISSUER, separated by commas"
-        )
-    return value
-
-
-def _sources(value: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(value)) == 1:
-        raise ValueError("must be two or more")
-    return value
-
-
-def _proxy_secret(value: Secret[str]) -> Secret[str]:
-    secret = value.get_secret_value()
-    if fault := fault_of_proxy_secret(secret):
-        raise ValueError(fault)
-    return value
-
-
-def _header_name(value: str) -> str:
-    if not _HEADER_NAME.fullmatch(value):
-        raise ValueError("must be the name of a header")
-    return value
-
-
-_Sources = Annotated[tuple[Annotated[str, AfterValidator(_source)], ...], BeforeValidator(_listed), NoDecode]
-_Scopes = Annotated[tuple[Annotated[Scope, BeforeValidator(_scope)], ...], BeforeValidator(_listed), NoDecode]
-_File = Annotated[Path, BeforeValidator(_path_text), AfterValidator(_path)]
-
-
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
 
 
 class Settings(BaseSettings):
@@ -273,9 +106,9 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    host: Annotated[str, AfterValidator(_host)] = Field("127.0.0.1", description="Address to listen on.")
+    host: types.Host = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8787, ge=0, le=65535, description="Port to listen on; 0 means any free port.")
-    keep_alive: Annotated[float, BeforeValidator(_seconds)] = Field(
+    keep_alive: types.Seconds = Field(
         75,
         description="How long a connection may be idle between two requests, such as 75s. It must be longer "
         "than the proxy in front keeps it.",
@@ -287,27 +120,27 @@ class Settings(BaseSettings):
         description="Number of processes that serve, on one port and one store. More than the number of "
         "cores do not help.",
     )
-    data_dir: Annotated[Path, BeforeValidator(_path_text), AfterValidator(_path)] = Field(
+    data_dir: types.FilePath = Field(
         Path(".rpcshare"), description="Directory of the embedded store and the server's secrets."
     )
-    store: Annotated[str, AfterValidator(_text)] | None = Field(
+    store: types.Text | None = Field(
         None,
         repr=False,
         description="URL of the store of shares: sqlite:///PATH, memory:// or s3://BUCKET/PREFIX. "
         "[default: the embedded store in the data directory]",
     )
-    database: Annotated[str, AfterValidator(_text)] | None = Field(
+    database: types.Text | None = Field(
         None,
         repr=False,
         description="URL of the database of search: sqlite:///PATH, or postgresql://USER@HOST/DATABASE for "
         "several servers. [default: a SQLite file in the data directory]",
     )
-    broadcast: Annotated[str, AfterValidator(_text)] = Field(
+    broadcast: types.Text = Field(
         "local://",
         repr=False,
         description="How servers that share a store notify each other: local:// or redis://HOST:PORT/DB.",
     )
-    encryption_key_file: Annotated[Path, BeforeValidator(_path_text), AfterValidator(_path)] | None = Field(
+    encryption_key_file: types.FilePath | None = Field(
         None,
         description="File with encryption keys, one per line. The first encrypts objects, all decrypt them. "
         "[default: no encryption]",
@@ -315,92 +148,84 @@ class Settings(BaseSettings):
     encryption_allow_plain: bool = Field(
         default=False, description="Also read objects that were stored without encryption."
     )
-    public_url: Annotated[str, AfterValidator(_public_url)] | None = Field(
+    public_url: types.PublicURL | None = Field(
         None,
         description="Base URL of every share link. Only pages at this URL count as the server's own. A bare "
         "host name means https://. "
         "[default: http://HOST:PORT, or https:// with --tls-cert]",
     )
-    token: Annotated[Secret[str], AfterValidator(_token)] | None = Field(
+    token: types.Token | None = Field(
         None, description="The admin token. [default: created once and kept in the data directory]"
     )
-    shared_secret: Annotated[Secret[UUID], BeforeValidator(_uuid)] | None = Field(
+    shared_secret: types.UUIDSecret | None = Field(
         None,
         description="UUID from which the secrets of shares are derived. "
         "[default: created once and kept in the data directory]",
     )
-    signing_key: Annotated[Path, BeforeValidator(_path_text), AfterValidator(_path)] | None = Field(
+    signing_key: types.FilePath | None = Field(
         None,
         description="File with the Ed25519 private key for 'rpcshare token'. Servers that share it "
         "accept each other's tokens. [default: created once and kept in the data directory]",
     )
-    jwt_issuer: Annotated[str, AfterValidator(_text)] | None = Field(
+    jwt_issuer: types.Text | None = Field(
         None, description="Issuer whose signed tokens are accepted. Their claim iss must be exactly this."
     )
-    jwt_audience: Annotated[str, AfterValidator(_text)] | None = Field(
+    jwt_audience: types.Text | None = Field(
         None,
         description="Audience that tokens of --jwt-issuer must have: their claim aud, or one of its values.",
     )
-    jwks_url: Annotated[str, AfterValidator(_text), AfterValidator(_jwks_url)] | None = Field(
+    jwks_url: types.JWKSURL | None = Field(
         None, repr=False, description="URL of the public keys of --jwt-issuer, as a JWKS."
     )
-    jwt_key: Annotated[Path, BeforeValidator(_path_text), AfterValidator(_path)] | None = Field(
+    jwt_key: types.FilePath | None = Field(
         None, description="File with the public keys of --jwt-issuer: PEM, JWK or JWKS."
     )
-    jwt_secret: Annotated[Secret[str], AfterValidator(_jwt_secret)] | None = Field(
+    jwt_secret: types.JWTSecret | None = Field(
         None, description="Secret shared with --jwt-issuer. Its tokens are then HS256, HS384 or HS512."
     )
-    jwt_role_claim: Annotated[str, AfterValidator(_text)] | None = Field(
+    jwt_role_claim: types.Text | None = Field(
         None,
         description="Claim with the roles of a user, or the path to that claim, such as realm_access.roles.",
     )
-    jwt_role_map: Annotated[
-        tuple[Annotated[tuple[str, str], AfterValidator(_role)], ...],
-        BeforeValidator(_role_map),
-        NoDecode,
-    ] = Field((), description="Scopes of roles: ROLE=SCOPE,ROLE=SCOPE,...")
-    tls_cert: _File | None = Field(
+    jwt_role_map: types.RoleMap = Field((), description="Scopes of roles: ROLE=SCOPE,ROLE=SCOPE,...")
+    tls_cert: types.FilePath | None = Field(
         None,
         description="The server's certificate, in PEM, with the intermediate ones. The server then speaks "
         "https.",
     )
-    tls_key: _File | None = Field(None, description="Key of --tls-cert, in PEM.")
-    client_ca: _File | None = Field(
+    tls_key: types.FilePath | None = Field(None, description="Key of --tls-cert, in PEM.")
+    client_ca: types.FilePath | None = Field(
         None,
         description="CA certificates, in PEM. A client certificate that they issued identifies its subject.",
     )
-    client_crl: _File | None = Field(
+    client_crl: types.FilePath | None = Field(
         None, description="Revocation lists of --client-ca, in PEM; read again when the file changes."
     )
-    client_cert_scope: _Scopes = Field(
+    client_cert_scope: types.Scopes = Field(
         (Scope.CREATE,),
         description="Scopes of client certificates: create, read, admin; several with commas.",
     )
-    trusted_proxy: Annotated[
-        tuple[Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)], ...],
-        BeforeValidator(_listed),
-        NoDecode,
-    ] = Field(
+    trusted_proxy: types.Networks = Field(
         (),
         description="Addresses or networks of trusted proxies; several with commas, or by repeating the "
         "option.",
     )
-    proxy_subject_header: Annotated[str, AfterValidator(_header_name)] | None = Field(
+    proxy_subject_header: types.HeaderName | None = Field(
         None, description="Header in which a trusted proxy names the caller that it has authenticated."
     )
-    proxy_scope: _Scopes = Field(
+    proxy_scope: types.Scopes = Field(
         (Scope.CREATE,),
         description="Scopes of callers that a proxy names: create, read, admin; several with commas.",
     )
-    proxy_secret: Annotated[Secret[str], AfterValidator(_proxy_secret)] | None = Field(
+    proxy_secret: types.ProxySecret | None = Field(
         None,
         description="Secret that a trusted proxy must show in --proxy-secret-header. Without it, the request "
         "counts as one from no proxy.",
     )
-    proxy_secret_file: _File | None = Field(
+    proxy_secret_file: types.FilePath | None = Field(
         None, description="File with the proxy secret, in place of --proxy-secret."
     )
-    proxy_secret_header: Annotated[str, AfterValidator(_header_name)] = Field(
+    proxy_secret_header: types.HeaderName = Field(
         "X-Proxy-Secret", description="Header in which a trusted proxy shows the proxy secret."
     )
     proxy_hops: int = Field(
@@ -410,12 +235,12 @@ class Settings(BaseSettings):
         description="Number of proxies that a request passes, one after the other. Proxies that "
         "--trusted-proxy names by a single address do not count.",
     )
-    same_subjects: Annotated[_Sources, AfterValidator(_sources)] = Field(
+    same_subjects: types.TwoSources = Field(
         (),
         description="Sources in which the same name is the same owner: two or more of key, token, jwt, "
         "certificate, proxy, with commas.",
     )
-    unprefixed_subjects: _Sources = Field(
+    unprefixed_subjects: types.Sources = Field(
         (),
         description="Sources whose callers own the shares of older versions, which stored no source. "
         "[default: decided at the first start, and kept in the store]",
@@ -423,16 +248,12 @@ class Settings(BaseSettings):
     anonymous_create: bool = Field(
         default=False, description="Let callers without a credential create shares."
     )
-    default_visibility: Annotated[Literal["link", "private"], BeforeValidator(_lower)] = Field(
+    default_visibility: Annotated[Literal["link", "private"], types.AnyCase] = Field(
         "link",
         description="Who may read a new share, unless its creator says: link (whoever has the link) or "
         "private. An API key may have a default of its own.",
     )
-    allowed_origins: Annotated[
-        tuple[Annotated[str, AfterValidator(_origin)], ...],
-        BeforeValidator(_listed),
-        NoDecode,
-    ] = Field(
+    allowed_origins: types.Origins = Field(
         (),
         description="Origins whose pages may call the server, in addition to its own: https://HOST,https://HOST,...",
     )
@@ -490,7 +311,7 @@ class Settings(BaseSettings):
     redact: bool = Field(
         default=True, description="Replace text that looks like a provider's credential before it is stored."
     )
-    audit_log: Annotated[Path, BeforeValidator(_path_text), AfterValidator(_path)] | None = Field(
+    audit_log: types.FilePath | None = Field(
         None,
         description="File for the audit log, as JSON lines. [default: standard error, with the log]",
     )
@@ -499,17 +320,17 @@ class Settings(BaseSettings):
         description="Log each request and each RPC session, with its address and subject, to standard error.",
     )
     metrics: bool = Field(default=True, description="Answer GET /metrics.")
-    metrics_token: Annotated[Secret[str], AfterValidator(_token)] | None = Field(
+    metrics_token: types.Token | None = Field(
         None, description="Token that GET /metrics asks for, as a bearer token. [default: none]"
     )
     sign_in_link: bool = Field(
         default=True,
         description="Print a link at the start that signs an admin in: once, and within 10 minutes.",
     )
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)
-    ] = Field("info", description="Lowest severity of messages that are logged.")
-    log_format: Annotated[Literal["console", "json"], BeforeValidator(_lower)] = Field(
+    log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], types.AnyCase] = Field(
+        "info", description="Lowest severity of messages that are logged."
+    )
+    log_format: Annotated[Literal["console", "json"], types.AnyCase] = Field(
         "console", description="Format of the log: console for people, json for programs."
     )
 

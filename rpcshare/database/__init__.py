@@ -10,9 +10,9 @@ from rpcshare.database.location import (
     DatabaseLocation,
     NewerSchemaError,
     QueryTooLongError,
-    check_not_newer,
     parse_location,
 )
+from rpcshare.database.schema_version import check_not_newer
 
 __all__ = [
     "DatabaseError",

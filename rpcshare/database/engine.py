@@ -19,12 +19,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from rpcshare.database.load import DatabaseLoad
 from rpcshare.database.location import (
-    REVISIONS,
     DatabaseError,
     DatabaseLocation,
     QueryTooLongError,
-    refuse_unknown,
 )
+from rpcshare.database.schema_version import REVISIONS, refuse_unknown
 
 __all__ = ["Database"]
 

@@ -1,9 +1,12 @@
 """The failures that several parts of the domain tell their callers of."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rpcshare.database import DatabaseError
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.shares.activity import Activity
 from rpcshare.storage import StoreError
 
 __all__ = [
@@ -14,6 +17,7 @@ __all__ = [
     "share_not_found",
     "share_too_large",
     "storage_unavailable",
+    "storing",
     "temporary_file_failed",
     "too_many_items",
 ]
@@ -80,3 +84,16 @@ def search_unavailable(cause: DatabaseError) -> ShareError:
     """Return the error for a search whose database failed; log why."""
     logger.warning("A search failed: %s", cause)
     return ShareError(ErrorCode.STORAGE_UNAVAILABLE, "Search unavailable", retry_after=_RETRY_AFTER)
+
+
+@contextmanager
+def storing(activity: Activity) -> Iterator[None]:
+    """Tell the caller of a failure of the store within, and count it in ``activity``."""
+    try:
+        yield
+    except StoreError as exc:
+        activity.store_errors += 1
+        raise storage_unavailable(exc) from exc
+    except ShareError as exc:
+        activity.store_errors += exc.code is ErrorCode.STORAGE_UNAVAILABLE
+        raise

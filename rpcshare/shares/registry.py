@@ -1,11 +1,11 @@
-"""The shares of one node: found in the store, opened, written, listed, and let go of.
+"""The shares of one node: found in the store, opened, written, and let go of.
 
 Nothing here asks who may, or tells what was done: that is :mod:`~rpcshare.shares.service`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from types import TracebackType
 
@@ -13,23 +13,19 @@ import msgspec
 
 from rpcshare.auth.caller import Caller
 from rpcshare.broadcast import Broadcaster, BroadcastError
-from rpcshare.database import DatabaseError, QueryTooLongError
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares.access_settings import AccessChange
 from rpcshare.shares.activity import Activity
 from rpcshare.shares.adoption import adopted
-from rpcshare.shares.catalogue_news import CatalogueNews
 from rpcshare.shares.context import LogSettings, NodeContext, WatchedShare
 from rpcshare.shares.create import Claim
 from rpcshare.shares.delayed_deletes import DelayedDeletes
 from rpcshare.shares.expiry import Expiry, schedule
 from rpcshare.shares.failures import (
-    listing_unavailable,
-    search_too_long,
-    search_unavailable,
     share_gone,
     share_not_found,
     storage_unavailable,
+    storing,
 )
 from rpcshare.shares.journal import read_head
 from rpcshare.shares.known_heads import KnownHeads
@@ -37,22 +33,17 @@ from rpcshare.shares.legacy_layout import read_legacy
 from rpcshare.shares.objects import Head
 from rpcshare.shares.open_share import OpenShare
 from rpcshare.shares.outline import Transcript
-from rpcshare.shares.page import Query, RowPage
-from rpcshare.shares.projection import IndexLag, Projection
 from rpcshare.shares.refusals import Refusal, Refusals
-from rpcshare.shares.search import Hit, SearchPage, SearchSettings, temporary_index
-from rpcshare.shares.search_query import SearchQuery
-from rpcshare.shares.search_turns import SearchTurns
+from rpcshare.shares.search import SearchSettings
 from rpcshare.shares.share_cache import ShareCache
 from rpcshare.shares.share_identity import ShareCredentials, is_share_id
+from rpcshare.shares.share_listing import ShareListing
 from rpcshare.shares.subscriptions import Subscription
 from rpcshare.shares.syncdata import Batch, Item
 from rpcshare.storage import MeasuredStore, ObjectStore, StoreError, StoreUsage
 
 __all__ = ["ShareRegistry"]
 
-_HEADS_AT_ONCE = 16
-_PATIENCE, _PATIENCE_AT_FIRST = 2.0, 60.0  # seconds that a listing waits for what is not indexed yet
 _POLL_EVERY = 1.5  # seconds: a lost message costs an event no more than two
 
 
@@ -109,24 +100,16 @@ class ShareRegistry:
         self.open_shares = ShareCache(self._load, memory_budget)
         """Those that are in memory."""
         self._heads = KnownHeads(store, self.open_shares.find)
-        # Without a database, one is made for as long as the service is there, if anybody lists or searches.
-        self._search = search or temporary_index()
-        self._projection = Projection(
+        self.listing = ShareListing(
             store,
-            clock,
-            self._search.opened,
+            broadcaster,
+            is_shared=is_shared,
+            clock=clock,
+            activity=activity,
             find_open=self.open_shares.find,
-            compare_every=self._search.compare_every,
-            compares_first=is_shared and self._search.is_temporary,
-            patience=_PATIENCE if search is not None else _PATIENCE_AT_FIRST,
-            waits=self._search.waits,
-            is_lazy=self._search.is_temporary,
-            on_written=self._tell_of_rows,
+            search=search,
         )
-        self._news: CatalogueNews | None = None
-        if self._search.is_of_node:
-            self._news = CatalogueNews(broadcaster, self._projection)
-        self._search_turns = SearchTurns()
+        """Listings and searches."""
         self._poller: asyncio.Task[None] | None = None
         self._is_closed = False
 
@@ -159,7 +142,7 @@ class ShareRegistry:
             ShareError: SHARE_NOT_FOUND: it has been deleted meanwhile. SHARE_GONE: its time was over, and
                 it has been removed if that is certain.
         """
-        with self._storing():
+        with storing(self._activity):
             made = await claim(self._store)
         share_id = made.credentials.id
         check = self._check_fresh if is_fresh else self._check_is_there
@@ -171,7 +154,7 @@ class ShareRegistry:
                 if made.is_adopted and not await self.adopt(share, caller):
                     raise share_not_found()  # that belongs to nobody: another has adopted it meanwhile
                 if head is not None:
-                    self._projection.changed(share, None, by_this_node=True)
+                    self.listing.changed(share, None, by_this_node=True)
                     if head.head.expires_at is not None:
                         self._expiry.start()
                 yield share, made.credentials, head is not None
@@ -207,14 +190,14 @@ class ShareRegistry:
         try:
             return await self.open_shares.take(share_id)
         except (StoreError, ShareError):
-            with self._storing():
+            with storing(self._activity):
                 raise
 
     async def leave(self, share_id: str, error: BaseException | None) -> None:
         """End a use of a share; raise what a caller is told of ``error``, if that is another."""
         try:
             if isinstance(error, StoreError | ShareError):
-                with self._storing():
+                with storing(self._activity):
                     is_missing = isinstance(error, ShareError) and error.code is ErrorCode.SHARE_NOT_FOUND
                     if is_missing and await self._is_expired_by_now(share_id):
                         raise share_gone() from None
@@ -305,7 +288,7 @@ class ShareRegistry:
             ids: under which shares of each session may be, by session ID.
             owner: whose.
         """
-        with self._storing():
+        with storing(self._activity):
             found = await asyncio.gather(*(self._head_of(*each, owner) for each in ids.items()))
         return {session_id: each for session_id, each in zip(ids, found, strict=True) if each is not None}
 
@@ -334,89 +317,13 @@ class ShareRegistry:
 
     # All shares
 
-    async def page(self, query: Query) -> RowPage:
-        """Return what a listing shows: this node's syncs at once, those of others within a second."""
-        try:
-            with self._storing():
-                is_complete = await self._projection.caught_up()
-            unwritten = await self._projection.rows.unwritten()
-            index = await self._projection.index()
-            page = await index.catalogue.page(query, self._clock(), unwritten)
-        except QueryTooLongError as exc:
-            raise search_too_long() from exc
-        except DatabaseError as exc:
-            raise listing_unavailable(exc) from exc
-        return msgspec.structs.replace(page, is_complete=is_complete)
-
-    async def search(self, query: SearchQuery, owners: tuple[str, ...] | None) -> SearchPage:
-        """Return what :meth:`ShareService.search` does, of the shares of ``owners``; None: of all."""
-        try:
-            with self._storing():
-                is_complete = await self._projection.caught_up()
-            index = await self._projection.index()
-            async with self._search_turns.turn(owners):
-                found, has_more = await index.search(query, owners, self._clock())
-        except QueryTooLongError as exc:
-            raise search_too_long() from exc
-        except DatabaseError as exc:
-            raise search_unavailable(exc) from exc
-        with self._storing():
-            live = await self._live_of({hit.share_id: hit.generation for hit in found}, owners)
-        hits = [
-            Hit(
-                share_id=hit.share_id,
-                title=hit.title,
-                message_id=hit.message_id,
-                part_id=hit.part_id,
-                snippet=hit.snippet,
-                time=hit.time,
-            )
-            for hit in found
-            if hit.share_id in live
-        ]
-        cursor = str(query.start + query.limit) if has_more else None
-        return SearchPage(hits=hits, cursor=cursor, indexing=not is_complete)
-
-    async def _live_of(self, generations: dict[str, str], owners: tuple[str, ...] | None) -> set[str]:
-        """Return which shares are there, and their owners' still: the index may be behind."""
-        ids = list(generations)
-        live: set[str] = set()
-        for start in range(0, len(ids), _HEADS_AT_ONCE):
-            some = ids[start : start + _HEADS_AT_ONCE]
-            for share_id, found in zip(
-                some, await asyncio.gather(*(read_head(self._store, each) for each in some)), strict=True
-            ):
-                head = found.head if found is not None else await self._older_head(share_id)
-                if head is not None and self._is_found(head, generations[share_id], owners):
-                    live.add(share_id)
-                else:
-                    self._projection.touch(share_id)
-        return live
-
-    async def _older_head(self, share_id: str) -> Head | None:
-        older = await read_legacy(self._store, share_id)
-        return older.head if older is not None else None
-
-    def _is_found(self, head: Head, generation: str, owners: tuple[str, ...] | None) -> bool:
-        is_live = not head.deleted and head.generation == generation
-        is_listed = owners is None or head.owner in owners
-        return is_live and is_listed and not self._has_expired(head)
-
-    def index_lag(self) -> IndexLag:
-        """Return how far the search index is behind."""
-        return self._projection.lag()
-
-    def start_search(self) -> None:
-        """Begin to compare catalogue and search index with the store, in the background."""
-        self._projection.start()
-
     def start_expiry(self) -> None:
         """Begin to remove shares whose time is over, in the background."""
         self._expiry.start(is_server=True)
 
     async def remove_expired(self) -> None:
         """Remove the shares whose time is over."""
-        with self._storing():
+        with storing(self._activity):
             await self._expiry.remove_due()
 
     async def check(self) -> None:
@@ -445,32 +352,25 @@ class ShareRegistry:
             await asyncio.wait([self._poller])
         await self._expiry.close()
         await self.open_shares.close()
-        if self._news is not None:
-            self._news.close()
-        await self._projection.close()
-        self._search.close()
+        await self.listing.close()
         await self._delayed_deletes.close()
 
     # Open shares, as they tell of themselves (ShareObserver)
 
     def log_changed(self, share: WatchedShare, items: Iterable[Item] | None, *, by_this_node: bool) -> None:
         """Keep listing, search and memory budget up to date."""
-        self._projection.changed(share, items, by_this_node=by_this_node)
+        self.listing.changed(share, items, by_this_node=by_this_node)
         self.open_shares.resized(share)
 
     def access_changed(self, share: WatchedShare) -> None:
         """End the subscriptions of those who may not read a share any longer."""
-        self._projection.settings_changed(share)
+        self.listing.settings_changed(share)
         share.review_subscriptions(lambda reader: self._refusal(reader, share.share_id, share.head))
 
     def log_ended(self, share: WatchedShare) -> None:
         """Let go of a share that is deleted."""
-        self._projection.ended(share.share_id)
+        self.listing.ended(share.share_id)
         self.open_shares.discard(share)
-
-    def _tell_of_rows(self, share_ids: list[str]) -> None:
-        if self._news is not None:
-            self._news.tell(share_ids)
 
     # The end of shares
 
@@ -517,17 +417,6 @@ class ShareRegistry:
             if exc.code not in (ErrorCode.SHARE_NOT_FOUND, ErrorCode.SHARE_GONE):
                 raise
             # Another node was quicker.
-
-    @contextmanager
-    def _storing(self) -> Iterator[None]:
-        try:
-            yield
-        except StoreError as exc:
-            self._activity.store_errors += 1
-            raise storage_unavailable(exc) from exc
-        except ShareError as exc:
-            self._activity.store_errors += exc.code is ErrorCode.STORAGE_UNAVAILABLE
-            raise
 
     async def _poll(self) -> None:
         """Look for what other nodes wrote to watched shares, should their messages be lost."""

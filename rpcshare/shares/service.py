@@ -495,7 +495,7 @@ class ShareService:
             ShareError: UNAUTHORIZED. STORAGE_UNAVAILABLE: the database failed, too.
         """
         owners = access.may_list_own(caller)
-        page = await self._shares.page(Query.parse(owners, cursor, limit, query))
+        page = await self._shares.listing.page(Query.parse(owners, cursor, limit, query))
         return await self._with_refusals(page.public())
 
     @audited(Action.SHARES_LIST, only_refusals=True)
@@ -508,7 +508,7 @@ class ShareService:
             ShareError: UNAUTHORIZED, FORBIDDEN.
         """
         access.may_list_all(caller)
-        page = await self._shares.page(Query.parse(None, cursor, limit, query))
+        page = await self._shares.listing.page(Query.parse(None, cursor, limit, query))
         return await self._with_refusals(page.public())
 
     async def list_sessions(self, caller: Caller, **arguments: object) -> Page:
@@ -562,7 +562,7 @@ class ShareService:
             is_backwards=is_backwards,
             filters=filters,
         )
-        return await self._shares.page(parsed)
+        return await self._shares.listing.page(parsed)
 
     @audited(Action.SHARES_SEARCH, only_refusals=True)
     async def search(
@@ -580,7 +580,7 @@ class ShareService:
             ShareError: UNAUTHORIZED. STORAGE_UNAVAILABLE: the database failed, too.
         """
         owners = access.may_search(caller)
-        return await self._shares.search(SearchQuery.parse(query, cursor, limit), owners)
+        return await self._shares.listing.search(SearchQuery.parse(query, cursor, limit), owners)
 
     async def _with_refusals(self, page: Page) -> Page:
         rows = [
@@ -592,11 +592,11 @@ class ShareService:
 
     def index_lag(self) -> IndexLag:
         """Return how far the search index is behind."""
-        return self._shares.index_lag()
+        return self._shares.listing.lag()
 
     def start_search(self) -> None:
         """Begin to index what no server has indexed, in the background: what a server does."""
-        self._shares.start_search()
+        self._shares.listing.start()
 
     @property
     def open_shares(self) -> ShareCache:

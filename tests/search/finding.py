@@ -28,7 +28,7 @@ def tool(part_id, name, arguments, output="", message_id="msg_1"):
 
 async def indexed(service):
     """Wait until all that the service has been sent is in its index."""
-    projection = service._shares._projection
+    projection = service._shares.listing._projection
     projection.start()
     while not projection.is_up_to_date:  # noqa: ASYNC110 -- it tells nobody
         await asyncio.sleep(0.02)

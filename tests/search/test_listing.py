@@ -111,7 +111,7 @@ async def test_all_are_counted_whoever_owns_them_and_however_they_end(
     assert ((await service.list_own(alice)).count, (await service.list_all(admin)).count) == (1, 2)
     with pytest.raises(ShareError, match="Share expired"):
         await service.metadata(alice, ending.id)
-    index = await service._shares._projection.index()
+    index = await service._shares.listing._projection.index()
     await index.catalogue.count_anew()
     assert (await service.list_all(admin)).count == 2
 
@@ -146,7 +146,7 @@ async def test_nodes_with_a_database_each_hear_of_each_other(new_service, search
     while await listed() != ["here"]:  # noqa: ASYNC110 -- it tells nobody
         await asyncio.sleep(0.02)
     await one.delete(alice, share.id, None)
-    await until(lambda: not other._shares._projection._pending)
+    await until(lambda: not other._shares.listing._projection._pending)
     while await listed():  # noqa: ASYNC110 -- likewise
         await asyncio.sleep(0.02)
 
@@ -154,7 +154,7 @@ async def test_nodes_with_a_database_each_hear_of_each_other(new_service, search
 async def test_a_row_that_is_written_late_does_not_bring_a_deleted_share_back(searched, alice):
     share = await made(searched, alice, 1)
     await indexed(searched)
-    index = await searched._shares._projection.index()
+    index = await searched._shares.listing._projection.index()
     (row,) = (await searched.list_rows(alice)).rows
     await searched.delete(alice, share.id, None)
     await indexed(searched)
@@ -182,7 +182,7 @@ async def test_a_query_that_takes_too_long_is_ended_and_others_go_on(searched, a
     await shared(searched, alice, message("msg_1"), text("prt_1", "needle"))
     monkeypatch.setattr("rpcshare.shares.search_index._LONGEST_SEARCH", 0.000_001)
     monkeypatch.setattr("rpcshare.database.engine._STEPS", 1)
-    if (await searched._shares._projection.index()).database.is_sqlite:
+    if (await searched._shares.listing._projection.index()).database.is_sqlite:
         with pytest.raises(ShareError, match="query: takes too long"):
             await searched.search(alice, "needle")
     monkeypatch.undo()
@@ -205,7 +205,7 @@ async def test_of_each_caller_one_search_is_under_way_and_another_caller_has_a_t
 
 async def test_pages_are_found_by_indexes_however_many_rows_there_are(searched, alice):
     """What would read and sort all rows shows in SQLite's plan."""
-    index = await searched._shares._projection.index()
+    index = await searched._shares.listing._projection.index()
     if not index.database.is_sqlite:
         pytest.skip("SQLite's plans")
     plans = {

@@ -13,7 +13,7 @@ from finding import found, indexed, message, shared, text
 
 from rpcshare.database import DatabaseError, NewerSchemaError, check_not_newer, parse_location
 from rpcshare.database.engine import Database
-from rpcshare.database.location import REVISIONS
+from rpcshare.database.schema_version import REVISIONS
 from rpcshare.shares.projection import Projection
 from rpcshare.shares.reindexing import index_anew, out_of_date
 from rpcshare.shares.search import SearchSettings, open_index
@@ -38,7 +38,7 @@ async def test_what_was_shared_without_a_database_is_indexed_at_the_first_start(
 
 
 async def test_a_search_says_that_not_all_is_indexed_yet(new_service, searching, alice, monkeypatch):
-    monkeypatch.setattr("rpcshare.shares.registry._PATIENCE", 0.0)
+    monkeypatch.setattr("rpcshare.shares.share_listing._PATIENCE", 0.0)
     service = new_service(search=searching())
     assert (await service.search(alice, "needle")).indexing
     await indexed(service)
@@ -48,9 +48,9 @@ async def test_a_search_says_that_not_all_is_indexed_yet(new_service, searching,
 async def test_what_was_synced_as_a_server_was_killed_is_indexed_by_the_next(new_service, searching, alice):
     first = new_service(search=searching())
     made = await shared(first, alice, message("msg_1"), text("prt_1", "needle"))
-    first._shares._projection._worker.cancel()  # it dies here
+    first._shares.listing._projection._worker.cancel()  # it dies here
     await first.sync(alice, made.id, None, [text("prt_2", "needle")])
-    first._shares._projection._pending.clear()
+    first._shares.listing._projection._pending.clear()
     second = new_service(search=searching())
     await indexed(second)
     assert set(await found(second, alice, "needle")) == {"prt_1", "prt_2"}
