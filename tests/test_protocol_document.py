@@ -171,7 +171,7 @@ def demo() -> rpc.RpcTarget:
 async def replay(lines: list[str], main: rpc.RpcTarget) -> None:
     """Play the client of a transcript; the server must send what is shown, and nothing else before it."""
     near, far = rpc.memory_pair()
-    async with asyncio.timeout(5), rpc.Connection(near, main, describe_error=to_rpc_error) as connection:
+    async with asyncio.timeout(30), rpc.Connection(near, main, describe_error=to_rpc_error) as connection:
         for line in [*lines, *last_word(lines)]:
             sign, _, text = line.partition(" ")
             if sign == ">":
