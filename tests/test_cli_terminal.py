@@ -1,5 +1,6 @@
 """What others wrote, as a terminal shows it: on lines, readable, and harmless."""
 
+import io
 import json
 import re
 import time
@@ -10,7 +11,7 @@ import pytest
 
 from rpcshare import ShareEvent
 from rpcshare.cli.event_lines import EventLines
-from rpcshare.cli.terminal import ago, json_text, printable
+from rpcshare.cli.terminal import Column, ago, json_text, print_table, printable
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,37 @@ def test_of_all_characters_json_shows_those_that_are_seen():
 )
 def test_a_time_is_told_in_one_unit(seconds, told):
     assert ago(seconds) == told
+
+
+# --- tables -----------------------------------------------------------------------------------------
+
+URL = "https://share.example.org/a/long/prefix/share/abcdefgh?at=msg_0123456789#m-msg_0123456789"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def table_of(width: int, *rows: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    out = Terminal()
+    monkeypatch.setattr("rpcshare.cli.terminal.standard_output", lambda: out)
+    monkeypatch.setenv("COLUMNS", str(width))
+    columns = (Column("id"), Column("title", without_room="cut"), Column("url", without_room="below"))
+    print_table(columns, rows)
+    return [printable(line) if line[:1] != " " else line for line in out.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("width", [20, 80, 100])
+def test_an_address_is_whole_on_a_line_of_its_own_where_there_is_no_room(width, monkeypatch):
+    lines = table_of(width, ("a1", "Kites " * 30, URL), ("b2", "漢字 " * 40, URL), monkeypatch=monkeypatch)
+    assert lines[2] == lines[4] == f"  {URL}"
+    assert [line[:2] for line in lines] == ["id", "a1", "  ", "b2", "  "]
+
+
+def test_an_address_is_in_its_row_where_there_is_room(monkeypatch):
+    lines = table_of(200, ("a1", "Kites", URL), monkeypatch=monkeypatch)
+    assert lines == ["id title url", f"a1 Kites {URL}"]
 
 
 # --- lines of events ------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ def _print_table(server: Server, sessions: list[SessionIndex]) -> None:
         Column("messages", is_number=True),
         Column("parts", is_number=True),
         Column("updated"),
-        Column("url", without_room="fold"),
+        Column("url", without_room="below"),
     )
     rows = (
         (

@@ -58,8 +58,8 @@ def _print_table(server: Server, hits: list[SearchHit]) -> None:
     columns = (
         Column("title", without_room="cut"),
         Column("when"),
-        Column("found", without_room="fold"),
-        Column("url", without_room="fold"),
+        Column("found", without_room="below"),
+        Column("url", without_room="below"),
     )
     rows = ((hit.title, ago(now - hit.time / 1000), hit.snippet, _link(server, hit)) for hit in hits)
     print_table(columns, rows)

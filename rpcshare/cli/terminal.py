@@ -1,16 +1,21 @@
 """Printing what others wrote, in a form that cannot drive the terminal that shows it."""
 
+from __future__ import annotations
+
 import io
 import json
 import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Literal, NamedTuple, TextIO
 
 import click
 
 from rpcshare import jsontext
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 __all__ = ["Column", "ago", "json_text", "print_table", "printable", "say", "standard_output"]
 
@@ -30,6 +35,7 @@ _UNESCAPED_CONTROL = re.compile(
 )
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400  # seconds
+_GAP = 2  # columns of the terminal, between those of a table
 
 
 def printable(text: str) -> str:
@@ -54,8 +60,9 @@ class Column(NamedTuple):
 
     heading: str
     is_number: bool = False
-    without_room: Literal["stay", "cut", "fold"] = "stay"
-    """What a cell does that has no room: others make some, it is cut, or it goes on in the next line."""
+    without_room: Literal["stay", "cut", "fold", "below"] = "stay"
+    """What a cell does that has no room: others make some, it is cut, it goes on in the next line, or it gets
+    a line of its own below its row, on which it is whole."""
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
@@ -69,11 +76,37 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Non
             click.echo("\t".join(printable(cell) for cell in cells), file=out)
         return
     # Not with the module: they take longer to import than most commands to run.
+    from rich.cells import cell_len  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+
+    console = Console(file=out)
+    shown = [[printable(cell) for cell in row] for row in rows]
+    lengths = [
+        max(map(cell_len, cells)) for cells in zip([each.heading for each in columns], *shown, strict=True)
+    ]
+    below = [place for place, column in enumerate(columns) if column.without_room == "below"]
+    if sum(lengths) + _GAP * (len(columns) - 1) <= console.width or not below:
+        console.print(_table(columns, shown))
+        return
+    beside = [place for place in range(len(columns)) if place not in below]
+    with console.capture() as captured:
+        console.print(
+            _table([columns[each] for each in beside], [[row[each] for each in beside] for row in shown])
+        )
+    heading, *lines = captured.get().splitlines()  # one for each row: none of these cells is folded
+    click.echo(heading.rstrip(), file=out)
+    for line, row in zip(lines, shown, strict=True):
+        click.echo(line.rstrip(), file=out)
+        for place in below:
+            if row[place]:
+                click.echo(f"  {row[place]}", file=out)
+
+
+def _table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Table:
+    from rich.table import Table  # noqa: PLC0415 -- likewise
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
     for column in columns:
         table.add_column(
             column.heading,
@@ -84,11 +117,11 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Non
     for row in rows:
         table.add_row(
             *(
-                Text(printable(cell), no_wrap=None if column.without_room == "fold" else True)
+                Text(cell, no_wrap=None if column.without_room == "fold" else True)
                 for column, cell in zip(columns, row, strict=True)
             )
         )
-    Console(file=out).print(table)
+    return table
 
 
 def json_text(value: object) -> bytes:

@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import gzip
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 
 import zstandard
 from starlette.requests import Request
 
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.server.body_limits import hold_decoded
+from rpcshare.server.body_limits import hold_decoded, release_held
 from rpcshare.server.failures import HttpError
-from rpcshare.server.request import read_body
+from rpcshare.server.request import body_chunks, read_body
 
 __all__ = [
     "CODINGS",
     "coding_of",
     "compress",
     "compress_parts",
+    "decoded_chunks",
     "decoded_length",
     "decompress",
     "read_decoded_body",
@@ -159,6 +160,41 @@ async def read_decoded_body(
     return await asyncio.to_thread(decompress, body, coding, bound)
 
 
+async def decoded_chunks(
+    request: Request, coding: str, bound: int, at_once: int
+) -> AsyncGenerator[bytes, None]:
+    """Yield what the body of a request stands for, as it comes: at most ``bound`` bytes; 0 for any number.
+
+    Of gzip no more than ``at_once`` bytes are decoded at a time; of zstd, what a few blocks hold.
+    What is yielded is counted as held in memory (:func:`~rpcshare.server.body_limits.hold_decoded`) instead
+    of what came.
+
+    Raises:
+        ShareError: as :func:`~rpcshare.server.request.body_chunks` and :func:`decompress` do. RATE_LIMITED,
+            if too much is in memory of that network.
+    """
+    decoder = _decoder(coding, min(at_once, _PART))
+    length = 0
+    async for chunk in body_chunks(request, bound):
+        parts = decoder.feed(chunk)
+        start = length
+        while True:
+            is_short = len(chunk) <= _SHORT and length - start <= _SHORT
+            part = next(parts, None) if is_short else await asyncio.to_thread(next, parts, None)
+            if part is None:
+                break
+            length += len(part)
+            _check_length(length, bound)
+            hold_decoded(request.scope, len(part))
+            yield part
+        release_held(request.scope, len(chunk))
+    for part in decoder.finish():
+        length += len(part)
+        _check_length(length, bound)
+        hold_decoded(request.scope, len(part))
+        yield part
+
+
 def _decompress_short(body: bytes, coding: str) -> bytes | None:
     """Return what a body stands for, if that is short enough for the event loop."""
     if len(body) > _SHORT:
@@ -172,44 +208,107 @@ def _decompress_short(body: bytes, coding: str) -> bytes | None:
 
 
 def _decoding(body: bytes, coding: str) -> Iterator[bytes]:
-    try:
-        yield from (_unzstd if coding == "zstd" else _gunzip)(body)
-    except (zstandard.ZstdError, zlib.error, EOFError) as exc:
-        raise ShareError(ErrorCode.INVALID_ARGUMENT, f"the body is not {coding}, or not all of it") from exc
+    decoder = _decoder(coding)
+    yield from decoder.feed(body)
+    yield from decoder.finish()
 
 
-def _gunzip(body: bytes) -> Iterator[bytes]:
-    decoder = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-    for start in range(0, len(body), _PIECE):
-        piece = body[start : start + _PIECE]
-        if decoder.eof:
-            raise EOFError  # something follows
-        while piece:
-            yield decoder.decompress(piece, _PART)
-            piece = decoder.unconsumed_tail
-    # What the decoder holds back while its input is used up.
-    while not decoder.eof and (part := decoder.decompress(b"", _PART)):
-        yield part
-    if not decoder.eof or decoder.unused_data:
-        raise EOFError
+def _decoder(coding: str, at_once: int = _PART) -> _Decoder:
+    return _ZstdDecoder() if coding == "zstd" else _GzipDecoder(at_once)
 
 
-def _unzstd(body: bytes) -> Iterator[bytes]:
+class _Decoder:
+    """Decodes a body as it comes, in parts that are not much longer than ``_PART``."""
+
+    _coding: str
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield what the next bytes of the body stand for.
+
+        Raises:
+            ShareError: INVALID_ARGUMENT: it is not what it says it is.
+        """
+        try:
+            yield from self._decode(chunk)
+        except (zstandard.ZstdError, zlib.error, EOFError) as exc:
+            raise self._fault() from exc
+
+    def finish(self) -> Iterator[bytes]:
+        """Yield what is left, at the end of the body.
+
+        Raises:
+            ShareError: INVALID_ARGUMENT: it is not complete.
+        """
+        try:
+            yield from self._rest()
+        except (zstandard.ZstdError, zlib.error) as exc:
+            raise self._fault() from exc
+        if not self._is_complete():
+            raise self._fault()
+
+    def _fault(self) -> ShareError:
+        return ShareError(ErrorCode.INVALID_ARGUMENT, f"the body is not {self._coding}, or not all of it")
+
+    def _decode(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield what ``chunk`` stands for; raise EOFError if it follows the end."""
+        raise NotImplementedError
+
+    def _rest(self) -> Iterator[bytes]:
+        yield from ()
+
+    def _is_complete(self) -> bool:
+        raise NotImplementedError
+
+
+class _GzipDecoder(_Decoder):
+    _coding = "gzip"
+
+    def __init__(self, at_once: int) -> None:
+        self._decoder = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        self._at_once = at_once
+
+    def _decode(self, chunk: bytes) -> Iterator[bytes]:
+        for start in range(0, len(chunk), _PIECE):
+            piece = chunk[start : start + _PIECE]
+            if self._decoder.eof:
+                raise EOFError
+            while piece:
+                yield self._decoder.decompress(piece, self._at_once)
+                piece = self._decoder.unconsumed_tail
+
+    def _rest(self) -> Iterator[bytes]:
+        # What the decoder holds back while its input is used up.
+        while not self._decoder.eof and (part := self._decoder.decompress(b"", self._at_once)):
+            yield part
+
+    def _is_complete(self) -> bool:
+        return self._decoder.eof and not self._decoder.unused_data
+
+
+class _ZstdDecoder(_Decoder):
     # One block of 128 KiB takes 4 bytes at least (RFC 8878, section 3.1.1.2): pieces are so small that no
     # more than a part comes of one.
-    decoder = zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
-    start, step = 0, _SMALLEST_PIECE
-    while start < len(body):
-        if decoder.eof:
-            raise EOFError  # something follows
-        part = decoder.decompress(body[start : start + step])
-        start += step
-        # As long as little comes of them, they may be larger.
-        step = min(2 * step, _PIECE) if len(part) <= 8 * step else _SMALLEST_PIECE
-        if part:
-            yield part
-    if not decoder.eof or decoder.unused_data:
-        raise EOFError
+    _coding = "zstd"
+
+    def __init__(self) -> None:
+        self._decoder = zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
+        self._step = _SMALLEST_PIECE
+
+    def _decode(self, chunk: bytes) -> Iterator[bytes]:
+        start = 0
+        while start < len(chunk):
+            if self._decoder.eof:
+                raise EOFError
+            step = self._step
+            part = self._decoder.decompress(chunk[start : start + step])
+            start += step
+            # As long as little comes of them, they may be larger.
+            self._step = min(2 * step, _PIECE) if len(part) <= 8 * step else _SMALLEST_PIECE
+            if part:
+                yield part
+
+    def _is_complete(self) -> bool:
+        return self._decoder.eof and not self._decoder.unused_data
 
 
 def _check_length(length: int, bound: int) -> None:

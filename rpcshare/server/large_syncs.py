@@ -20,7 +20,7 @@ from starlette.requests import Request
 from rpcshare.auth.rate_limits import network_of
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.server.body_limits import BodyLimits, release_held
-from rpcshare.server.content_coding import coding_of
+from rpcshare.server.content_coding import coding_of, decoded_chunks
 from rpcshare.server.json_body import JsonBody, json_body, read_json_body
 from rpcshare.server.request import body_chunks
 from rpcshare.shares.data_scanner import DataScanner, Element
@@ -83,13 +83,17 @@ class LargeSyncs:
         most = self._max_message
         length = request.headers.get("content-length", "")
         announced = int(length) if length.isdecimal() else 0
-        is_short = not most or 0 < self._max_size <= most or 0 < announced <= most
-        # A compressed one has to be decoded to be looked at: it counts as a message.
-        if is_short or coding_of(request) != "identity":
+        is_short = 0 < announced <= most
+        coding = coding_of(request)
+        if not most or 0 < self._max_size <= most or (is_short and coding == "identity"):
             yield await read_json_body(request, most, before_decoding=exists)
             return
         head = bytearray()
-        chunks = body_chunks(request, self._max_size)
+        if coding == "identity":
+            chunks = body_chunks(request, self._max_size)
+        else:
+            await exists()  # before anything is decoded
+            chunks = decoded_chunks(request, coding, self._max_size, most)
         is_too_long = 0 < self._max_size < announced  # of which the secret is enough to know
         async for chunk in chunks:
             head += chunk

@@ -1,5 +1,6 @@
 """A sync that is longer than a message: opencode sends the whole of a session in one request."""
 
+import gzip
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import zstandard
 from whole_sessions import MESSAGE, SHARE, Share, body, half_sent, session
 
 from support.running_server import RunningServer
@@ -52,6 +54,43 @@ def test_it_may_come_without_its_length(server: RunningServer) -> None:
     chunks = (text[start : start + 50_000] for start in range(0, len(text), 50_000))
     assert httpx.post(f"{share.url}/sync", content=chunks).status_code == 200
     assert share.data() == data
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+def test_it_may_be_compressed(server: RunningServer, coding: str) -> None:
+    share, data = Share(server, f"ses_{coding}"), session(100)
+    text = body(share.secret, data)
+    packed = gzip.compress(text) if coding == "gzip" else zstandard.compress(text)
+    assert len(packed) < MESSAGE < len(text)
+    assert share.sync(packed, **{"Content-Encoding": coding}).json() == {"success": True, "syncCount": 1}
+    assert share.data() == data
+
+
+def test_one_that_is_compressed_and_ends_too_soon_changes_nothing(server: RunningServer) -> None:
+    share = Share(server, "ses_gzip_cut")
+    packed = gzip.compress(body(share.secret, session(100)))
+    answer = share.sync(packed[:-9], **{"Content-Encoding": "gzip"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_ARGUMENT")
+    assert share.count() == 0
+
+
+def test_more_than_a_share_may_hold_is_refused_and_remembered_of_a_compressed_one_too(
+    server: RunningServer,
+) -> None:
+    share = Share(server, "ses_gzip_large")
+    share.sync(body(share.secret, session(1)[:2]))
+    part = {"type": "part", "data": {"id": "prt", "messageID": "msg_0", "text": "x" * (MESSAGE // 2)}}
+    text = body(share.secret, [part] * (3 * SHARE // MESSAGE))
+    answer = share.sync(gzip.compress(text), **{"Content-Encoding": "gzip"})
+    assert answer.status_code == 413
+    refusal = httpx.get(f"{share.url}/metadata").json()["lastRefusal"]
+    assert refusal["message"] == answer.json()["error"]
+
+
+def test_of_who_may_not_write_no_more_is_decoded_than_a_message(server: RunningServer) -> None:
+    share = Share(server, "ses_gzip_no_right")
+    answer = share.sync(gzip.compress(body("wrong", session(700))), **{"Content-Encoding": "gzip"})
+    assert (answer.status_code, answer.json()["code"]) == (403, "INVALID_SECRET")
 
 
 def test_one_that_ends_too_soon_changes_nothing(server: RunningServer) -> None:
