@@ -46,8 +46,11 @@ def size(number: int) -> str:
 
 
 def duration(start: float | None, end: float | None) -> str:
-    """Return how long something took, from two times in milliseconds; empty if that is not known."""
-    if not start or end is None or not 0 <= end - start < 1e12:
+    """Return how long something took, from two times in milliseconds; empty if that is not known.
+
+    It is not known of what has one time for both: transcripts of some agents have no other.
+    """
+    if not start or end is None or not 0 < end - start < 1e12:
         return ""
     milliseconds = end - start
     if milliseconds < 1000:

@@ -9,6 +9,7 @@ from rpcshare.render import blocks, figures
 from rpcshare.render.anchors import anchor
 from rpcshare.render.blocks import NORMAL, Block
 from rpcshare.render.lenient_json import Fields
+from rpcshare.render.part_groups import is_context_alone
 from rpcshare.shares.outline import Entry
 
 __all__ = [
@@ -209,13 +210,15 @@ def view_of_message(
     error = fields.fields("error")
     is_assistant = facts.role == "assistant"
     is_stopped = error.raw("name") == "MessageAbortedError"
+    is_context = facts.role == "user" and is_context_alone(entry.parts)
+    name = {"user": "User", "assistant": "Assistant"}.get(facts.role) or facts.role.title() or "Message"
     is_incomplete = (
         is_assistant and time.number("completed") is None and not error and bool(time.number("created"))
     )
     return MessageView(
         anchor=anchor_of(entry),
-        role=facts.role if facts.role in ("user", "assistant") else "other",
-        name={"user": "User", "assistant": "Assistant"}.get(facts.role) or facts.role.title() or "Message",
+        role=facts.role if facts.role in _USUAL_ROLES and not is_context else "other",
+        name="Context" if is_context else name,
         parts=[part for part in parts if kept is None or part[0] < kept],
         taken_back=[part for part in parts if kept is not None and part[0] >= kept],
         is_taken_back=kept == 0,
@@ -238,7 +241,7 @@ def view_of_message(
 
 def prompt_of(entry: Entry) -> str | None:
     """Return the beginning of what a user said, for a table of contents; None for another's message."""
-    if facts_of(entry).role != "user":
+    if facts_of(entry).role != "user" or is_context_alone(entry.parts):
         return None
     for part in entry.parts:
         fields = Fields.decode(part.body)

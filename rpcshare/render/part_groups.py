@@ -1,4 +1,4 @@
-"""Neighbouring parts that are shown as one: what was thought, and runs of files that were only read."""
+"""Neighbouring parts that are shown as one: thoughts, runs of files that were only read, and context."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -11,9 +11,9 @@ from rpcshare.render.safe_text import plain
 from rpcshare.shares.outline import PartEntry
 from rpcshare.transcripts.opencode_changes import short_path
 
-__all__ = ["PartGroup", "first_bold_line", "groups_of", "with_neighbours"]
+__all__ = ["PartGroup", "entry_name", "first_bold_line", "groups_of", "is_context_alone", "with_neighbours"]
 
-_LEAST: Final = {"thought": 2, "read": 3}
+_LEAST: Final = {"thought": 2, "read": 3, "context": 2}
 _READING: Final = {"read": "read", "grep": "search", "glob": "search", "list": "search", "ls": "search"}
 _SAID: Final = frozenset({"length", "content-filter", "error"})  # of why a step ended
 _NAMES: Final = 4  # of files, in a group's heading
@@ -27,13 +27,14 @@ class PartGroup(msgspec.Struct, frozen=True):
     first: int
     last: int
     kind: str
-    """``thought`` or ``read``."""
+    """``thought``, ``read`` or ``context``."""
     label: str
     title: str
 
 
 class _Input(msgspec.Struct, rename={"file_path": "filePath"}):
     file_path: str = ""
+    path: str = ""
 
 
 class _State(msgspec.Struct):
@@ -46,18 +47,23 @@ class _Part(msgspec.Struct):
     tool: str = ""
     text: str = ""
     reason: str = ""
+    synthetic: bool = False
+    ignored: bool = False
+    metadata: object = None
     state: _State = msgspec.field(default_factory=_State)
 
 
 class _Member(msgspec.Struct, frozen=True):
     kind: str
-    """``thought``, ``read``, ``unseen``, or empty for what stands alone."""
+    """``thought``, ``read``, ``context``, ``unseen``, or empty for what stands alone."""
     is_search: bool = False
     text: str = ""
-    """Its first bold line, or the file that was read."""
+    """Its first bold line, the file that was read, or what the context is called."""
 
 
 _decode = msgspec.json.Decoder(_Part).decode
+# One of them is in every part that may be in a group.
+_WORDS: Final = (b'"reasoning"', b'"tool"', b'"step-', b'"synthetic"', b'"ignored"')
 _ALONE: Final = _Member("")
 
 
@@ -86,6 +92,18 @@ def with_neighbours(parts: Sequence[PartEntry], places: Sequence[int]) -> list[i
     return sorted(found)
 
 
+def is_context_alone(parts: Sequence[PartEntry]) -> bool:
+    """Return whether all that is seen of some parts was added by a program."""
+    kinds = {_member(part.body).kind for part in parts}
+    return "context" in kinds and kinds <= {"context", "unseen"}
+
+
+def entry_name(metadata: object) -> str:
+    """Return what a part's metadata call a piece of context; empty if they do not."""
+    name = metadata.get("entry") if isinstance(metadata, dict) else None
+    return " ".join(plain(name[:_LOOKED_AT]).split()) if isinstance(name, str) else ""
+
+
 def first_bold_line(text: str) -> str:
     """Return what a thought is called: models begin one with a line in bold."""
     match = _BOLD.match(text[:_LOOKED_AT])
@@ -93,18 +111,20 @@ def first_bold_line(text: str) -> str:
 
 
 def _member(body: bytes) -> _Member:
-    if b'"reasoning"' not in body and b'"tool"' not in body and b'"step-' not in body:
-        return _ALONE
     try:
-        part = _decode(body)
+        part = _decode(body) if any(word in body for word in _WORDS) else _Part()
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return _ALONE
+        part = _Part()
     reading = _READING.get(part.tool.lower()) if part.state.status == "completed" else None
     match part.type:
         case "reasoning" if part.text.strip():
             return _Member("thought", text=first_bold_line(part.text))
+        case "text" if (part.synthetic or part.ignored) and part.text.strip():
+            return _Member("context", text=entry_name(part.metadata))
         case "tool" if reading:
-            return _Member("read", reading == "search", part.state.input.file_path)
+            given = part.state.input
+            file = given.file_path or (given.path if reading == "read" else "")
+            return _Member("read", reading == "search", file)
         case "reasoning" | "step-start" | "step-finish" if part.reason not in _SAID:
             return _Member("unseen")
     return _ALONE
@@ -121,6 +141,11 @@ def _group(run: list[tuple[int, _Member]], directory: str) -> Iterator[PartGroup
     if kind == "thought":
         title = next((member.text for member in members if member.text), "")
         yield PartGroup(first, last, kind, "Thought", title)
+        return
+    if kind == "context":
+        told = ", ".join(dict.fromkeys(member.text for member in members if member.text))
+        title = told[: _LOOKED_AT - 1] + "…" if len(told) > _LOOKED_AT else told
+        yield PartGroup(first, last, kind, "Context", title or plural(len(members), "piece"))
         return
     names = list(dict.fromkeys(short_path(each.text, directory) for each in members if each.text))
     searches = sum(each.is_search for each in members)

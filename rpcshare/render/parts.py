@@ -12,7 +12,7 @@ from rpcshare.render.anchors import anchor
 from rpcshare.render.blocks import Block, Bounds, Download, Note, Picture
 from rpcshare.render.highlighting import language_of
 from rpcshare.render.lenient_json import Fields
-from rpcshare.render.part_groups import first_bold_line
+from rpcshare.render.part_groups import entry_name, first_bold_line
 from rpcshare.render.safe_text import clean_but_for_styles, without_terminal_controls
 from rpcshare.render.tools import ToolCall, view_of_tool
 from rpcshare.transcripts.opencode_changes import short_path
@@ -102,7 +102,8 @@ def _text(part: _Part) -> PartView:
         shown = blocks.text(written, part.bounds)
         if not shown:
             return PartView(part.anchor, "none")
-        return PartView(part.anchor, "card", shown, "file", "Context", "added to the prompt")
+        name = entry_name(part.fields.value("metadata"))
+        return PartView(part.anchor, "card", shown, "file", "Context", name or "added to the prompt")
     if part.role == "user":
         shown = blocks.prompt(written, part.bounds)
     else:

@@ -32,12 +32,13 @@ def parent_of(transcript: Transcript) -> str:
 
 
 def session_of_parts(entry: Entry) -> Mapping[str, str]:
-    """Return the session that each call of ``task`` in a message started, by the part's ID."""
+    """Return the session that each call of a sub-agent in a message started, by the part's ID."""
     known = entry.__dict__.get("started")
     if known is None:
         known = {}
         for part in entry.parts:
-            if b'"task"' in part.body and (session_id := _started(part.body)):
+            is_call = b'"task"' in part.body or b'"subagent"' in part.body
+            if is_call and (session_id := _started(part.body)):
                 known[part.id] = session_id
         entry.__dict__["started"] = known
     started: Mapping[str, str] = known
@@ -53,7 +54,7 @@ _call = msgspec.json.Decoder(_Call).decode
 
 def _started(body: bytes) -> str:
     try:
-        if _call(body).tool.lower() != "task":
+        if _call(body).tool.lower() not in ("task", "subagent"):
             return ""
     except (msgspec.DecodeError, UnicodeDecodeError):
         return ""

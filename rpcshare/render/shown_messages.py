@@ -90,6 +90,8 @@ def _groups(
     transcript: Transcript, index: int, entry: Entry, parts: list[tuple[int, PartEntry]]
 ) -> list[PartGroup]:
     kept, directory = _kept(transcript, index, entry), directory_of(transcript)
+    mentions = mentions_of(entry) if facts_of(entry).role == "user" else {}
+    parts = [each for each in parts if mentions.get(each[0], ()) is not None]
     if kept is None:
         return groups_of(parts, directory)
     halves = ([each for each in parts if each[0] < kept], [each for each in parts if each[0] >= kept])

@@ -296,6 +296,7 @@ _TOOLS: dict[str, Callable[[ToolCall], ToolView]] = {
     "webfetch": _web("Fetch", "url"),
     "todowrite": _todos,
     "todoread": _todos,
+    "subagent": _task,
     "task": _task,
     "question": _question,
     "invalid": _invalid,

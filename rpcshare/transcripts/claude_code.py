@@ -88,16 +88,28 @@ class _Reader:
         is_synthetic = boolean(entry, "isMeta") or boolean(entry, "isCompactSummary")
         user = self._made.user(agent=_agent(entry))
         self._message_id = ""
-        for block in others:
-            self._add_block(user, block, is_synthetic=is_synthetic)
+        typed = [self._add_prompt(user, block, is_synthetic=is_synthetic) for block in others]
         if not blocks:
             user.keep("user", entry)
-        if not is_synthetic and not boolean(entry, "isSidechain"):
-            self._made.prompt(" ".join(text(block, "text") for block in objects(others)))
+        if not boolean(entry, "isSidechain"):
+            self._made.prompt(" ".join(filter(None, typed)))
+
+    def _add_prompt(self, user: Message, block: object, *, is_synthetic: bool) -> str:
+        """Add a block of what the user sent, and return what was typed of it."""
+        match block:
+            case {"type": "text", "text": str(content)} if is_synthetic:
+                user.context(content)
+            case {"type": "text", "text": str(content)}:
+                return user.prompt(content)
+            case _:
+                self._add_block(user, block)
+        return ""
 
     def _read_assistant(self, entry: JsonObject, message: JsonObject) -> None:
         made = self._made
-        made.model = text(message, "model") or made.model
+        model = text(message, "model")
+        if not model.startswith("<"):  # <synthetic>: what Claude Code itself says
+            made.model = model or made.model
         message_id = text(message, "id")
         if message_id and message_id == self._message_id:
             answer = made.answer()
@@ -111,7 +123,7 @@ class _Reader:
             answer.keep("assistant", entry)
             return
         for block in blocks:
-            self._add_block(answer, block, is_synthetic=False)
+            self._add_block(answer, block)
         if boolean(entry, "isApiErrorMessage"):
             told = " ".join(text(block, "text") for block in objects(blocks))
             answer.info["error"] = {"name": "UnknownError", "data": {"message": told}}
@@ -133,12 +145,12 @@ class _Reader:
             answer.info["finish"] = reason
         answer.info["time"]["completed"] = self._made.now
 
-    def _add_block(self, message: Message, block: object, *, is_synthetic: bool) -> None:
+    def _add_block(self, message: Message, block: object) -> None:
         now = self._made.now
         fields = _fields(block)
         match block:
             case {"type": "text", "text": str(content)}:
-                message.text(content, is_synthetic=is_synthetic)
+                message.text(content)
             case {"type": "thinking", "thinking": str(content)} if content:
                 message.reasoning(content, now)
             case {"type": "tool_use" | "server_tool_use", "name": str(name)}:

@@ -10,6 +10,7 @@ from typing import Any
 from rpcshare import jsontext
 from rpcshare.transcripts.conversation import Conversation, Message, Tool
 from rpcshare.transcripts.json_fields import JsonObject, number, obj, objects, text
+from rpcshare.transcripts.prompts import read_prompt
 from rpcshare.transcripts.session_file import SessionFile
 from rpcshare.transcripts.tools import opencode_tool
 
@@ -19,17 +20,8 @@ _KIND = "a Codex transcript"
 _LINES = frozenset({"session_meta", "response_item", "event_msg", "turn_context", "compacted"})
 _ITEMS = frozenset({"message", "reasoning", "function_call", "function_call_output", "local_shell_call"})
 
-# What Codex puts into the user's mouth.
-_CONTEXT = (
-    "<environment_context>",
-    "<user_instructions>",
-    "<permissions instructions>",
-    "<INSTRUCTIONS>",
-    "<turn_aborted>",
-    "<skill>",
-    "<subagent_notification>",
-    "# AGENTS.md instructions",
-)
+# What Codex puts into the user's mouth, beside elements.
+_CONTEXT = ("# AGENTS.md instructions", "<user_instructions>")
 
 
 def is_codex(entries: list[JsonObject]) -> bool:
@@ -140,19 +132,15 @@ class _Reader:
         if not isinstance(blocks, list) or not blocks:
             self.made.current().keep("message", item)
             return
-        whole = "\n".join(text(block, "text") for block in objects(blocks))
-        is_context = role not in ("user", "assistant") or whole.lstrip().startswith(_CONTEXT)
-        if not is_context and all(_is_text(block) for block in blocks) and self._was_said(role, whole):
+        typed = "\n".join(words for block in objects(blocks) if (words := _typed(role, text(block, "text"))))
+        if typed and all(_is_text(block) for block in blocks) and self._was_said(role, typed):
             return
-        if role == "assistant":
-            message = self.made.answer()
-        else:
-            message = self.made.user()
-            if not is_context:
-                self._begin_turn(whole)
-        self._said.add((role, whole.strip()))
+        message = self.made.answer() if role == "assistant" else self.made.user()
+        if typed and role == "user":
+            self._begin_turn(typed)
+        self._said.add((role, typed.strip()))
         for block in blocks:
-            _add_block(message, block, is_synthetic=is_context)
+            _add_block(message, block, role)
 
     def _begin_turn(self, prompt: str) -> None:
         self._said.clear()
@@ -216,13 +204,12 @@ class _Reader:
     def _read_shown_prompt(self, event: JsonObject, words: str) -> None:
         told = event.get("images")
         images = _strings(told)
-        if self._was_said("user", words):
+        if self._was_said("user", read_prompt(words).typed):
             return
         user = self.made.user()
-        self._begin_turn(words)
-        self._said.add(("user", words.strip()))
-        if words:
-            user.text(words)
+        typed = user.prompt(words) if words else ""
+        self._begin_turn(typed)
+        self._said.add(("user", typed.strip()))
         for image in images:
             user.file(_mime(image), image)
         if not words and not images:
@@ -280,10 +267,26 @@ def _is_text(block: object) -> bool:
     return isinstance(block, dict) and isinstance(block.get("text"), str)
 
 
-def _add_block(message: Message, block: object, *, is_synthetic: bool) -> None:
+def _typed(role: str, words: str) -> str:
+    """Return what of a text the user typed, or the model said."""
+    if role == "assistant":
+        return words
+    return "" if role != "user" or words.lstrip().startswith(_CONTEXT) else read_prompt(words).typed
+
+
+def _add_block(message: Message, block: object, role: str) -> None:
     match block:
         case {"type": "input_text" | "output_text" | "text", "text": str(words)}:
-            message.text(words, is_synthetic=is_synthetic)
+            if role == "assistant":
+                message.text(words)
+            elif role != "user":
+                message.context(words, role)
+            elif words.lstrip().startswith(_CONTEXT):
+                message.context(words, "AGENTS.md")
+            else:
+                message.prompt(words)
+        case {"type": "refusal", "refusal": str(words)}:
+            message.text(words)
         case {"type": "input_image", "image_url": str(url)}:
             message.file(_mime(url), url)
         case {"type": str(kind)}:

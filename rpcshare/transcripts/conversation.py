@@ -7,7 +7,8 @@ shared of it before. They begin as opencode's do, and are in order: that is how 
 from hashlib import blake2b
 from typing import Any
 
-from rpcshare.transcripts.json_fields import JsonObject, json_block, milliseconds
+from rpcshare.transcripts.json_fields import JsonObject, entry_text, milliseconds
+from rpcshare.transcripts.prompts import read_prompt
 from rpcshare.transcripts.session_file import LocatedItem
 
 __all__ = ["Conversation", "Message", "Tool"]
@@ -72,10 +73,13 @@ class Message:
         self._parts = parts  # of the whole conversation
         self._stem = info["id"].removeprefix("msg_")
         self._count = 0
+        self.is_context = info["role"] == "user"
+        """Whether it is a message of the user's in which nobody typed anything."""
 
     def add(self, kind: str, **fields: Any) -> JsonObject:  # noqa: ANN401 -- any part's fields
         """Add a part."""
         self._count += 1
+        self.is_context = self.is_context and fields.get("synthetic") is True
         part = {
             "id": f"prt_{self._stem}{self._count:05d}",
             "sessionID": self.info["sessionID"],
@@ -86,12 +90,23 @@ class Message:
         self._parts.append(part)
         return part
 
-    def text(self, content: str, *, is_synthetic: bool = False) -> None:
-        """Add a text: prose, or, if it is synthetic, what nobody typed."""
-        if is_synthetic:
-            self.add("text", text=content, synthetic=True)
-        else:
-            self.add("text", text=content)
+    def text(self, content: str) -> None:
+        """Add prose."""
+        self.add("text", text=content)
+
+    def context(self, content: str, name: str = "") -> None:
+        """Add what nobody typed, and how it is called."""
+        more = {"metadata": {"entry": name}} if name else {}
+        self.add("text", text=content, synthetic=True, **more)
+
+    def prompt(self, words: str) -> str:
+        """Add what a user sent, and return what was typed of it; the rest is context."""
+        prompt = read_prompt(words)
+        for name, content in prompt.context:
+            self.context(content, name)
+        if prompt.typed or not prompt.context:
+            self.text(prompt.typed)
+        return prompt.typed
 
     def reasoning(self, content: str, time: int, metadata: JsonObject | None = None) -> None:
         """Add what a model thought."""
@@ -110,7 +125,7 @@ class Message:
 
     def keep(self, kind: str, entry: object) -> None:
         """Add an entry that has no form here, as its kind and its JSON."""
-        self.text(f"{kind}\n\n{json_block(entry)}", is_synthetic=True)
+        self.context(entry_text(kind, entry), kind)
 
 
 class Conversation:
@@ -152,8 +167,12 @@ class Conversation:
         return self.now
 
     def user(self, *, agent: str = "") -> Message:
-        """Begin a message of the user's."""
-        message = self._message("user", agent or self._agent)
+        """Begin a message of the user's, or go on with one in which nothing has been typed yet."""
+        agent = agent or self._agent
+        if self._open is not None and self._open.is_context and self._open.info["agent"] == agent:
+            self._open.info["time"]["created"] = self.now
+            return self._open
+        message = self._message("user", agent)
         self._last_user = message.info["id"]
         return message
 
@@ -174,7 +193,7 @@ class Conversation:
 
     def current(self) -> Message:
         """Return the message that an entry belongs to which begins none of its own."""
-        return self._open or self.assistant()
+        return self._open or self.user()
 
     def answer(self) -> Message:
         """Return the agent's message that is under way; a new one if the last is the user's."""

@@ -22,6 +22,7 @@ from rpcshare.transcripts.gemini_cli import (
     read_gemini_log,
 )
 from rpcshare.transcripts.json_fields import JsonObject, objects
+from rpcshare.transcripts.opencode_v2 import is_v2_export, read_v2_export
 from rpcshare.transcripts.session_file import LocatedItem, SessionFile, SessionFileError
 
 __all__ = ["read_session_file", "read_session_folder"]
@@ -119,6 +120,7 @@ def _of_document(value: object, session_id: str | None) -> SessionFile:
     if not isinstance(value, dict):
         raise SessionFileError(f"seems to be a single JSON value; taken are {TAKES}")
     known: tuple[tuple[bool, Callable[[], SessionFile]], ...] = (
+        (is_v2_export(value), lambda: read_v2_export(value)),
         (opencode.is_export(value), lambda: opencode.read_export(value)),
         (is_old_codex(value), lambda: read_codex([value["session"], *objects(value["items"])], session_id)),
         (is_gemini_chat(value), lambda: read_gemini_chat(value, session_id)),

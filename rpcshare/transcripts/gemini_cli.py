@@ -5,6 +5,7 @@ message a line, the same message again when it has grown, and ``$set`` and ``$re
 ``logs.json`` has only what the user typed; a ``checkpoint-*.json`` what the model was sent.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from rpcshare import jsontext
@@ -61,6 +62,7 @@ def read_gemini_lines(entries: list[Any], session_id: str | None = None) -> Sess
     """Return the session that entries tell of, under its own id or ``session_id``."""
     own = session_id or next((found for each in objects(entries) if (found := text(each, "sessionId"))), None)
     reader = _Reader(own or "gemini-cli")
+    entries = [each for entry in entries for each in _with_its_messages(entry)]
     newest = {text(each, "id"): each for each in objects(entries) if text(each, "id")}
     for entry in entries:
         if isinstance(entry, dict) and (message_id := text(entry, "id")):
@@ -72,6 +74,19 @@ def read_gemini_lines(entries: list[Any], session_id: str | None = None) -> Sess
         else:
             reader.read_other(entry)
     return SessionFile(_KIND, reader.items(), own)
+
+
+def _with_its_messages(entry: object) -> Iterator[object]:
+    """Yield an entry, and behind it the messages that it sets: all that the chat had at that moment."""
+    setting = obj(_fields(entry), "$set")
+    messages = setting.get("messages")
+    if not isinstance(messages, list):
+        yield entry
+        return
+    others = {name: value for name, value in setting.items() if name != "messages"}
+    if others or len(_fields(entry)) > 1:
+        yield {**_fields(entry), "$set": others}
+    yield from messages
 
 
 def read_gemini_log(entries: list[JsonObject], session_id: str | None = None) -> SessionFile:
@@ -152,7 +167,7 @@ class _Reader:
             self._read_answer(added, message)
         else:
             added = made.current()
-            added.text(f"{kind or 'message'}: {_plain(content)}", is_synthetic=True)
+            added.context(_plain(content), kind or "message")
             if not isinstance(content, str):
                 added.keep(kind or "message", message)
         others = {name: value for name, value in message.items() if name not in _READ}
@@ -232,10 +247,10 @@ class _Reader:
                 case str(words) | {"text": str(words)}:
                     if isinstance(part, dict) and part.get("thought") is True:
                         message.reasoning(words, self._made.now)
+                    elif words and is_prompt:
+                        self._made.prompt(message.prompt(words))
                     elif words:
                         message.text(words)
-                        if is_prompt:
-                            self._made.prompt(words)
                 case {"inlineData": dict(inline)}:
                     message.file(*_inline(inline), filename=text(inline, "displayName"))
                 case {"fileData": dict(file)} if uri := text(file, "fileUri"):

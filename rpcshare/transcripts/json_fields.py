@@ -9,6 +9,7 @@ from rpcshare import jsontext
 __all__ = [
     "JsonObject",
     "boolean",
+    "entry_text",
     "fenced",
     "json_block",
     "milliseconds",
@@ -79,3 +80,8 @@ def fenced(content: str, language: str = "") -> str:
 def json_block(value: object) -> str:
     """Return ``value`` as a fenced block of JSON."""
     return fenced(jsontext.indented(value), "json")
+
+
+def entry_text(kind: str, entry: object) -> str:
+    """Return an entry that no part has a form for, as its kind and its JSON."""
+    return f"{kind}\n\n{json_block(entry)}"

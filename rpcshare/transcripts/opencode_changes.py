@@ -9,6 +9,7 @@ from 1.16            ``session_diff`` is ``[]``; a user's message holds ``summar
 ``multiedit``        ``metadata.results``, each as of ``edit``
 ``apply_patch``      ``metadata.files``, each with ``patch`` (``diff`` in the first versions), and
                      ``metadata.diff``, which is all of them in one text
+from 2.0             ``edit``, ``write`` and ``patch`` have ``metadata.files``, each a FileDiff with ``patch``
 ===================  ==================================================================================
 """
 

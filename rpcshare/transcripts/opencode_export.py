@@ -1,183 +1,50 @@
 """Writes what ``opencode import FILE`` takes: the form of ``opencode export``.
 
-opencode checks each message and part of it, and takes nothing of a file in which one lacks a field. What is
-as opencode writes it is passed on byte for byte. What others or older versions wrote is completed.
+opencode checks each message and part of it, and takes nothing of a file in which one lacks a field or has one
+of another type. What is as opencode writes it is passed on byte for byte. What others or older versions wrote
+is completed; a field that may be left out, and does not fit, is left out.
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
 from rpcshare import jsontext
-from rpcshare.transcripts.json_fields import JsonObject, milliseconds, obj, objects, text
+from rpcshare.transcripts.json_fields import (
+    JsonObject,
+    entry_text,
+    milliseconds,
+    number,
+    obj,
+    objects,
+    text,
+)
+from rpcshare.transcripts.opencode_schema import (
+    PARTS,
+    STATES,
+    AnswerTime,
+    ApiFailure,
+    Assistant,
+    File,
+    Model,
+    User,
+    decode_error,
+    decode_message,
+    decode_part,
+    decode_session,
+)
 from rpcshare.transcripts.turns import Turn, Turns
 
 __all__ = ["export_pieces"]
 
-_SessionID = Annotated[str, msgspec.Meta(pattern="^ses")]
-_MessageID = Annotated[str, msgspec.Meta(pattern="^msg")]
-_PartID = Annotated[str, msgspec.Meta(pattern="^prt")]
-
-
-class _Created(msgspec.Struct):
-    created: Annotated[int, msgspec.Meta(ge=0)]
-
-
-class _SessionTime(_Created):
-    updated: Annotated[int, msgspec.Meta(ge=0)]
-
-
-class _Session(msgspec.Struct):
-    id: _SessionID
-    slug: str
-    title: str
-    version: str
-    time: _SessionTime
-
-
-class _Model(msgspec.Struct, rename={"model": "modelID", "provider": "providerID"}):
-    model: str
-    provider: str
-
-
-class _Path(msgspec.Struct):
-    cwd: str
-    root: str
-
-
-class _Cache(msgspec.Struct):
-    read: float
-    write: float
-
-
-class _Tokens(msgspec.Struct):
-    input: float
-    output: float
-    reasoning: float
-    cache: _Cache
-
-
-class _User(msgspec.Struct, tag_field="role", tag="user", rename={"session": "sessionID"}):
-    id: _MessageID
-    session: _SessionID
-    time: _Created
-    agent: str
-    model: _Model
-
-
-class _Assistant(
-    msgspec.Struct,
-    tag_field="role",
-    tag="assistant",
-    rename={"session": "sessionID", "parent": "parentID", "model": "modelID", "provider": "providerID"},
-):
-    id: _MessageID
-    session: _SessionID
-    parent: _MessageID
-    time: _Created
-    model: str
-    provider: str
-    mode: str
-    agent: str
-    path: _Path
-    cost: float
-    tokens: _Tokens
-
-
-class _Part(msgspec.Struct, tag_field="type", rename={"session": "sessionID", "message": "messageID"}):
-    id: _PartID
-    session: _SessionID
-    message: _MessageID
-
-
-class _Start(msgspec.Struct):
-    start: Annotated[int, msgspec.Meta(ge=0)]
-
-
-class _Times(_Start):
-    end: Annotated[int, msgspec.Meta(ge=0)]
-
-
-class _Text(_Part, tag="text"):
-    text: str
-    time: _Start | None = None
-
-
-class _Reasoning(_Part, tag="reasoning"):
-    text: str
-    time: _Start
-
-
-class _File(_Part, tag="file"):
-    mime: str
-    url: str
-
-
-class _Completed(msgspec.Struct, tag_field="status", tag="completed"):
-    input: dict[str, msgspec.Raw]
-    output: str
-    title: str
-    metadata: dict[str, msgspec.Raw]
-    time: _Times
-    attachments: list[_File] | None = None
-
-
-class _Failed(msgspec.Struct, tag_field="status", tag="error"):
-    input: dict[str, msgspec.Raw]
-    error: str
-    time: _Times
-
-
-class _Running(msgspec.Struct, tag_field="status", tag="running"):
-    input: dict[str, msgspec.Raw]
-    time: _Start
-
-
-class _Pending(msgspec.Struct, tag_field="status", tag="pending"):
-    input: dict[str, msgspec.Raw]
-    raw: str
-
-
-class _Tool(_Part, tag="tool", rename={"session": "sessionID", "message": "messageID", "call": "callID"}):
-    call: str
-    tool: str
-    state: _Completed | _Failed | _Running | _Pending
-
-
-class _StepStart(_Part, tag="step-start"):
-    pass
-
-
-class _StepFinish(_Part, tag="step-finish"):
-    reason: str
-    cost: float
-    tokens: _Tokens
-
-
-class _Snapshot(_Part, tag="snapshot"):
-    snapshot: str
-
-
-class _Patch(_Part, tag="patch"):
-    hash: str
-    files: list[str]
-
-
-class _Agent(_Part, tag="agent"):
-    name: str
-
-
-class _Compaction(_Part, tag="compaction"):
-    auto: bool
-
-
-_is_session = msgspec.json.Decoder(_Session).decode
-_is_message = msgspec.json.Decoder(_User | _Assistant).decode
-_is_part = msgspec.json.Decoder(
-    _Text | _Reasoning | _File | _Tool | _StepStart | _StepFinish | _Snapshot | _Patch | _Agent | _Compaction
-).decode
-
+# Fields that parts of a kind must have, where they are nothing but strings.
+_STRINGS = {
+    "text": ("text",),
+    "snapshot": ("snapshot",),
+    "agent": ("name",),
+    "subtask": ("prompt", "description", "agent"),
+}
 _NO_TOKENS = {"input": 0, "output": 0, "reasoning": 0, "cache": {"read": 0, "write": 0}}
 
 
@@ -215,6 +82,29 @@ def _fits(check: Any, body: bytes) -> bool:  # noqa: ANN401 -- a decoder's metho
     return True
 
 
+def _without_misfits(made: JsonObject, expected: type[msgspec.Struct]) -> JsonObject:
+    """Return an object without those of its optional fields that are not as opencode expects them."""
+    for field in msgspec.structs.fields(expected):
+        name = field.encode_name
+        if field.default is msgspec.UNSET and name in made:
+            try:
+                msgspec.json.decode(jsontext.encode(made[name]), type=field.type)
+            except (msgspec.DecodeError, UnicodeError, RecursionError):
+                del made[name]
+    return made
+
+
+def _error(error: JsonObject) -> JsonObject:
+    """Return an error as opencode takes it: one that it does not know as an unknown one."""
+    if _fits(decode_error, jsontext.encode(error)):
+        return error
+    return {"name": "UnknownError", "data": {**obj(error, "data"), "message": _said(error)}}
+
+
+def _said(error: JsonObject) -> str:
+    return text(obj(error, "data"), "message") or text(error, "message", "name") or "Something failed"
+
+
 def _object(body: bytes) -> JsonObject:
     value = jsontext.decode(body)
     return value if isinstance(value, dict) else {}
@@ -227,7 +117,7 @@ def _named(prefix: str, told: str) -> str:
 
 def _session(body: bytes) -> tuple[bytes, str]:
     fields = _object(body)
-    if _fits(_is_session, body):
+    if _fits(decode_session, body):
         return body, text(fields, "id")
     times = obj(fields, "time")
     created = milliseconds(times.get("created"))
@@ -266,7 +156,7 @@ class _Exporter:
         is_user = text(fields, "role") != "assistant"
         if is_user:
             self._last_user = self._message_id
-        if _fits(_is_message, body):
+        if _fits(decode_message, body):
             return body
         made = {**fields, "id": self._message_id, "sessionID": self._session_id}
         made["role"] = "user" if is_user else "assistant"
@@ -274,7 +164,7 @@ class _Exporter:
         made["agent"] = text(fields, "agent", "mode") or "build"
         if is_user:
             model = obj(fields, "model")
-            made["model"] = {**model, **_strings(model, "providerID", "modelID")}
+            made["model"] = _without_misfits({**model, **_strings(model, "providerID", "modelID")}, Model)
         else:
             parent = text(fields, "parentID")
             path = obj(fields, "path")
@@ -283,45 +173,66 @@ class _Exporter:
                 "parentID": _named("msg", parent) if parent else self._last_user or self._message_id,
                 "mode": text(fields, "mode", "agent") or "build",
                 "path": {"cwd": text(path, "cwd"), "root": text(path, "root")},
-                "cost": fields["cost"] if isinstance(fields.get("cost"), int | float) else 0,
+                "cost": _cost(fields),
                 "tokens": _tokens(fields),
             }
-        return jsontext.encode(made)
+            made["time"] = _without_misfits(made["time"], AnswerTime)
+            if isinstance(fields.get("error"), dict):
+                made["error"] = _error(fields["error"])
+        return jsontext.encode(_without_misfits(made, User if is_user else Assistant))
 
     def part(self, body: bytes) -> bytes:
         """Return a part of the message that was written last."""
-        if _fits(_is_part, body):
+        if _fits(decode_part, body):
             return body
         fields = _object(body)
-        made = {**fields, **self._ids(fields)}
-        match text(fields, "type"):
-            case "text":
-                made["text"] = text(fields, "text")
+        kind = text(fields, "type")
+        expected = PARTS.get(kind)
+        if expected is None:
+            # What opencode does not know, it takes as a text alone.
+            words = entry_text(kind or "part", fields)
+            made = {**self._ids(fields), "type": "text", "text": words, "synthetic": True}
+            return jsontext.encode(made)
+        made = {**fields, **self._ids(fields), **self._required(kind, fields)}
+        return jsontext.encode(_without_misfits(made, expected))
+
+    def _required(self, kind: str, fields: JsonObject) -> JsonObject:
+        """Return what a part of a kind must have, beside its ids."""
+        made: JsonObject
+        match kind:
             case "reasoning":
-                made |= {"text": text(fields, "text"), "time": self._times(obj(fields, "time"))}
+                made = {"text": text(fields, "text"), "time": self._times(obj(fields, "time"))}
             case "file":
-                made |= {
-                    "mime": text(fields, "mime") or "application/octet-stream",
-                    "url": text(fields, "url"),
-                }
+                mime = text(fields, "mime") or "application/octet-stream"
+                made = {"mime": mime, "url": text(fields, "url")}
             case "tool":
-                made |= {
-                    "callID": text(fields, "callID") or made["id"],
-                    "tool": text(fields, "tool") or "tool",
-                }
-                made["state"] = self._state(obj(fields, "state"))
+                name = text(fields, "tool") or "tool"
+                call_id = text(fields, "callID") or text(fields, "id")
+                made = {"callID": call_id, "tool": name, "state": self._state(obj(fields, "state"))}
             case "step-finish":
-                cost = fields["cost"] if isinstance(fields.get("cost"), int | float) else 0
-                made |= {"reason": text(fields, "reason"), "cost": cost, "tokens": _tokens(fields)}
+                made = {"reason": text(fields, "reason"), "cost": _cost(fields), "tokens": _tokens(fields)}
             case "patch":
                 files = fields.get("files")
                 kept = [each for each in files if isinstance(each, str)] if isinstance(files, list) else []
-                made |= {"hash": text(fields, "hash"), "files": kept}
+                made = {"hash": text(fields, "hash"), "files": kept}
             case "compaction":
-                made["auto"] = fields.get("auto") is True
+                made = {"auto": fields.get("auto") is True}
+            case "retry":
+                made = self._failed_attempt(fields)
             case _:
-                pass
-        return jsontext.encode(made)
+                made = {name: text(fields, name) for name in _STRINGS.get(kind, ())}
+        return made
+
+    def _failed_attempt(self, fields: JsonObject) -> JsonObject:
+        error = obj(fields, "error")
+        failure = {"isRetryable": True, **obj(error, "data"), "message": _said(error)}
+        if not isinstance(failure["isRetryable"], bool):
+            failure["isRetryable"] = True
+        return {
+            "attempt": number(fields, "attempt"),
+            "error": {"name": "APIError", "data": _without_misfits(failure, ApiFailure)},
+            "time": {"created": milliseconds(obj(fields, "time").get("created")) or self._created},
+        }
 
     def _times(self, times: JsonObject, *, is_over: bool = False) -> JsonObject:
         start = milliseconds(times.get("start")) or self._created
@@ -330,32 +241,36 @@ class _Exporter:
             made["end"] = milliseconds(times.get("end")) or start
         return made
 
+    def _shaped(self, state: JsonObject) -> JsonObject:
+        return _without_misfits(state, STATES[state["status"]])
+
     def _state(self, state: JsonObject) -> JsonObject:
         status = text(state, "status")
         made = {**state, "input": obj(state, "input")}
         if status == "pending":
-            return {**made, "raw": text(state, "raw")}
+            return self._shaped({**made, "raw": text(state, "raw")})
         if status == "running":
-            return {**made, "time": self._times(obj(state, "time"))}
+            return self._shaped({**made, "time": self._times(obj(state, "time"))})
         made["time"] = self._times(obj(state, "time"), is_over=True)
         if status == "error":
-            return {**made, "error": text(state, "error")}
+            return self._shaped({**made, "error": text(state, "error")})
         output = state.get("output")
         shown = output if isinstance(output, str) else "" if output is None else jsontext.indented(output)
         made |= {"status": "completed", "output": shown}
         made |= {"title": text(state, "title"), "metadata": obj(state, "metadata")}
         if "attachments" in made:
             made["attachments"] = [self._attachment(each) for each in objects(made["attachments"])]
-        return made
+        return self._shaped(made)
 
     def _attachment(self, file: JsonObject) -> JsonObject:
-        return {
+        made = {
             **file,
             **self._ids(file),
             "type": "file",
             "mime": text(file, "mime") or "application/octet-stream",
             "url": text(file, "url"),
         }
+        return _without_misfits(made, File)
 
     def _ids(self, fields: JsonObject) -> JsonObject:
         return {
@@ -369,7 +284,20 @@ def _strings(fields: JsonObject, *names: str) -> JsonObject:
     return {name: text(fields, name) or "unknown" for name in names}
 
 
+def _cost(fields: JsonObject) -> float:
+    cost = fields.get("cost")
+    return cost if isinstance(cost, int | float) and not isinstance(cost, bool) else 0
+
+
 def _tokens(fields: JsonObject) -> JsonObject:
     told = obj(fields, "tokens")
-    cache = {**_NO_TOKENS["cache"], **obj(told, "cache")}  # type: ignore[dict-item]  # it is an object
-    return {**_NO_TOKENS, **told, "cache": cache}
+    cache = {**_NO_TOKENS["cache"], **_numbers(obj(told, "cache"))}  # type: ignore[dict-item]  # it is an object
+    return {**_NO_TOKENS, **_numbers(told), "cache": cache}
+
+
+def _numbers(fields: JsonObject) -> JsonObject:
+    return {
+        name: value
+        for name, value in fields.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }

@@ -6,9 +6,11 @@ tool      version      shape
 read      until 1.1    ``<file>``, lines as ``00001| x``, then ``(End of file - total N lines)``
           from 1.2     ``<path>``, ``<type>``, ``<content>``, lines as ``1: x``; a directory has ``<entries>``
           later        ``metadata.display``: ``text`` and ``lineStart``
+          from 2.0     ``Read file PATH, lines 1-20``, then lines as ``1: x``; of a directory, its entries
 task      until 1.0    the answer, then ``<task_metadata>`` with ``session_id: ID``
           from 1.1     ``task_id: ID (…)``, then ``<task_result>``
           from 1.17    ``<task id="ID" state="STATE">`` around ``<task_result>`` or ``<task_error>``
+          from 2.0     named ``subagent``: ``<subagent sessionID="ID" state="STATE">`` around the answer
 question  first ones   the answers within the output, as ``"QUESTION"="ANSWER"``
           later        ``metadata.answers``: a list of labels for each question
 invalid   all          a call that could not be made, completed; why stands in ``input.error``
@@ -48,7 +50,11 @@ class ReadResult(NamedTuple):
 
 
 _NUMBERED: Final = re.compile(r" {0,6}0{0,5}(\d{1,7})(?:\||:|→|\t) ?")
+_HEADING: Final = re.compile(
+    r"Read (file|directory) [^\n]{0,4096}, (?:(?:lines|entries) \d{1,9}-\d{1,9}|0 lines|0 entries)(?:\n|$)"
+)
 _END: Final = re.compile(
+    r"\[Output truncated[^\n]{0,300}\]|"
     r"\((?:End of file|Showing |File has more lines|Output capped|Output truncated|\d+ entries)[^\n]{0,300}\)"
 )
 _TOTAL: Final = re.compile(r"total (\d{1,9}) lines|of (\d{1,9})(?: entries)?\b|^\((\d{1,9}) entries\)")
@@ -67,7 +73,13 @@ def read_result(given: JsonObject, metadata: JsonObject, output: str) -> ReadRes
     if content is None:
         content = _between(output, "file")
     if content is None:
-        return ReadResult(output, 0, 0, 0)
+        heading = _HEADING.match(output)
+        if heading is None:
+            return ReadResult(output, 0, 0, 0)
+        content = output[heading.end() :]
+        if heading[1] == "directory":
+            names, total = _without_end(content)
+            return ReadResult(names, 0, len([name for name in names.split("\n") if name]), total, True)
     body, total = _without_end(content)
     lines = body.split("\n") if body else []
     matches = [_NUMBERED.match(line) for line in lines]
@@ -110,12 +122,15 @@ class TaskResult(NamedTuple):
     has_failed: bool = False
 
 
-_TASK: Final = re.compile(r'<task id="([A-Za-z0-9_-]{1,256})"(?: state="(\w{1,20})")?[^>]{0,200}>')
+_TASK: Final = re.compile(
+    r'<(?:task id|subagent sessionID)="([A-Za-z0-9_-]{1,256})"(?: state="(\w{1,20})")?[^>]{0,200}>'
+)
 _TASK_ID: Final = re.compile(r"^(?:task_id|session_id): ([A-Za-z0-9_-]{1,256})", re.MULTILINE)
 _TASK_METADATA: Final = re.compile(r"<task_metadata>([^<]{0,4000})</task_metadata>")
 _METADATA_ID: Final = re.compile(r"session_?id\W{1,6}([A-Za-z0-9_-]{1,256})", re.IGNORECASE)
 _TASK_LINES: Final = re.compile(
-    r"^(?:</?task(?:_result|_error|_metadata)?(?: [^>\n]{0,400})?>|(?:task_id|session_id): [^\n]*)[ \t]*\n?",
+    r"^(?:</?(?:subagent|task(?:_result|_error|_metadata)?)(?: [^>\n]{0,400})?>|"
+    r"(?:task_id|session_id): [^\n]*)[ \t]*\n?",
     re.MULTILINE,
 )
 
@@ -140,7 +155,7 @@ def task_result(metadata: JsonObject, output: str) -> TaskResult:
             return TaskResult(session_id, output[start + len(name) + 2 : end].strip("\n"), is_error)
     answer = output
     if begun is not None or "<task_" in output or noted is not None:
-        answer = _TASK_LINES.sub("", output).removesuffix("</task>").strip()
+        answer = _TASK_LINES.sub("", output).removesuffix("</task>").removesuffix("</subagent>").strip()
     return TaskResult(session_id, answer, has_failed)
 
 

@@ -166,11 +166,11 @@ class Opencode:
             **(env or {}),
         }
 
-    def run(self, *arguments: str, timeout: float = 50) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, timeout: float = 200) -> subprocess.CompletedProcess[str]:
         """Run ``opencode run`` to its end."""
         return self.command("run", *arguments, timeout=timeout)
 
-    def command(self, *arguments: str, timeout: float = 50) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str, timeout: float = 200) -> subprocess.CompletedProcess[str]:
         """Run ``opencode`` with any arguments to its end."""
         return subprocess.run(
             [*self._binary(), *arguments],

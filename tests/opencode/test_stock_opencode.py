@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.rare,
     pytest.mark.node,
     pytest.mark.skipif(not AVAILABLE, reason=MISSING),
-    pytest.mark.timeout(240),  # opencode takes seconds to start, and a minute on a busy machine
+    pytest.mark.timeout(900),  # opencode takes seconds to start, and a minute on a busy machine
 ]
 
 GIT = shutil.which("git")
@@ -310,10 +310,20 @@ def test_an_export_comes_back_from_a_share_as_it_was(
     assert exported(elsewhere, session_id) == before
 
 
+def is_within(part: object, whole: object) -> bool:
+    if isinstance(part, dict) and isinstance(whole, dict):
+        return all(name in whole and is_within(part[name], whole[name]) for name in part)
+    if isinstance(part, list) and isinstance(whole, list):
+        return len(part) == len(whole) and all(map(is_within, part, whole))
+    return part == whole
+
+
 TRANSCRIPTS = Path(__file__).parents[1] / "fixtures" / "transcripts"
 
 
-@pytest.mark.parametrize("name", ["claude-code.jsonl", "codex.jsonl", "gemini-session.json"])
+@pytest.mark.parametrize(
+    "name", ["claude-code.jsonl", "codex.jsonl", "gemini-session.json", "opencode-2.json"]
+)
 def test_another_agent_s_transcript_can_be_imported(
     name: str, provider: Provider, server: RunningServer, tmp_path: Path
 ) -> None:
@@ -326,4 +336,35 @@ def test_another_agent_s_transcript_can_be_imported(
     assert [message["info"]["id"] for message in session["messages"]] == [
         message["info"]["id"] for message in expected
     ]
-    assert [message["parts"] for message in session["messages"]] == [message["parts"] for message in expected]
+    for message, told in zip(session["messages"], expected, strict=True):
+        assert [part["id"] for part in message["parts"]] == [part["id"] for part in told["parts"]]
+        for part, whole in zip(message["parts"], told["parts"], strict=True):
+            assert is_within(part, whole)  # opencode drops fields that it does not know
+
+
+def test_what_opencode_itself_would_not_write_can_be_imported(
+    provider: Provider, server: RunningServer, tmp_path: Path
+) -> None:
+    message = {"id": "msg_1", "role": "assistant", "error": {"name": "Odd", "data": {"message": "x"}}}
+    given: list[dict[str, Any]] = [
+        {"type": "text", "text": "a", "metadata": None, "synthetic": "yes", "time": {"start": -1}},
+        {"type": "file", "mime": None, "url": "data:,x", "source": {"start": 0, "end": 1, "text": "@a"}},
+        {"type": "agent", "name": "a", "source": {"start": "0"}},
+        {"type": "retry", "attempt": "2", "error": {"message": "slow down"}},
+        {"type": "subtask", "prompt": None, "model": {"providerID": 7}},
+        {"type": "step-finish", "tokens": {"input": None, "cache": {"read": "x"}}},
+        {"type": "compaction", "overflow": None},
+        {"type": "tool", "tool": "x", "state": {"status": "error", "metadata": [], "error": {}}},
+        {"type": "of-the-future", "kites": 7},
+    ]
+    parts = [{"id": f"prt_{n}", "messageID": "msg_1", **each} for n, each in enumerate(given)]
+    items = [
+        {"type": "session", "data": {"id": "ses_odd"}},
+        {"type": "message", "data": message},
+        *({"type": "part", "data": part} for part in parts),
+    ]
+    file = tmp_path / "odd.json"
+    file.write_text(json.dumps(items))
+    elsewhere = Opencode(tmp_path, provider)
+    session = exported(elsewhere, imported(elsewhere, pushed_and_pulled(server, file, "ses_odd")))
+    assert [part["id"] for part in session["messages"][0]["parts"]] == [part["id"] for part in parts]

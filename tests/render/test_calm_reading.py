@@ -172,3 +172,31 @@ def test_a_link_to_a_part_begins_its_page_before_it() -> None:
     assert pages.place_of_part(transcript, "p150") == "m1.147"
     assert pages.place_of_part(transcript, "p3") == "m1"
     assert pages.place_of_part(transcript, "none") == ""
+
+
+def context(part_id: str, text: str, name: str = "") -> dict[str, object]:
+    more = {"metadata": {"entry": name}} if name else {}
+    return part("m1", part_id, "text", text=text, synthetic=True, **more)
+
+
+def test_neighbouring_context_is_one_card_that_names_its_pieces() -> None:
+    pieces = [context("c1", "a", "session_meta"), context("c2", "b"), context("c3", "c", "turn_context")]
+    html = page_of([SESSION, message("m1", "user"), *pieces, part("m1", "p1", "text", text="Fly")])
+    assert "session_meta, turn_context</span>" in html
+    assert (
+        html.index('id="p-c3"') < html.index("</details></div>", html.index('id="p-c3"')) < html.rindex("Fly")
+    )
+
+
+def test_a_message_in_which_nobody_typed_is_no_prompt() -> None:
+    html = page_of([SESSION, message("m1", "user"), context("c1", "a"), context("c2", "b")])
+    assert 'class="message other' in html
+    assert 'id="t-m1"' not in html
+
+
+def test_context_named_by_anything_else_is_context_without_a_name() -> None:
+    odd = [{"entry": 7}, "x", None, [1], {"entry": {"a": 1}}]
+    pieces = [
+        part("m1", f"c{n}", "text", text="x", synthetic=True, metadata=each) for n, each in enumerate(odd)
+    ]
+    assert "5 pieces" in page_of([SESSION, message("m1", "user"), *pieces])

@@ -52,6 +52,24 @@ READ: dict[str, Any] = {
 }
 
 
+def test_read_of_opencode_2_has_its_numbers_and_count() -> None:
+    page = drawn(
+        "read",
+        {"path": "/x.py", "offset": 7},
+        "Read file /x.py, lines 7-9\n7: a = 1\n8: \n9: b = 2\n"
+        "[Output truncated. Continue reading with offset: 10]",
+    )
+    assert "7" in page.all("data-first")
+    assert "3 lines" in page.text
+    assert "Output truncated" not in page.text
+
+
+def test_a_directory_that_opencode_2_has_read_shows_its_entries() -> None:
+    page = drawn("read", {"path": "/src"}, "Read directory /src, entries 1-2\nmain.rs\nui/")
+    assert "2 entries" in page.text
+    assert "Read directory" not in page.text
+
+
 @pytest.mark.parametrize("version", READ)
 def test_read_of_every_version_has_its_numbers_and_count(version: str) -> None:
     page = drawn("read", {"filePath": "/x.py", "offset": 7}, READ[version])
@@ -65,14 +83,17 @@ TASK: dict[str, Any] = {
     "1.1": "task_id: ses_child1 (for resuming this task)\n\n<task_result>\nAll **fine**.\n</task_result>",
     "a plugin's": 'All **fine**.\n\n<task_metadata>{"session_id":"ses_child1"}</task_metadata>',
     "1.17": '<task id="ses_child1" state="completed">\n<task_result>\nAll **fine**.\n</task_result>\n</task>',
+    "2.0": '<subagent sessionID="ses_child1" state="completed">\nAll **fine**.\n</subagent>',
 }
 
 
 @pytest.mark.parametrize("version", TASK)
 def test_the_answer_of_a_sub_agent_stands_without_tags(version: str) -> None:
-    page = drawn("task", {"description": "Look", "prompt": "Look"}, TASK[version])
+    name = "subagent" if version == "2.0" else "task"
+    page = drawn(name, {"description": "Look", "prompt": "Look"}, TASK[version])
     assert "All fine." in page.text
-    assert "task" not in page.text.replace("Sub-agent", "")
+    assert "task" not in page.text
+    assert "subagent" not in page.text
     assert "ses_child1" not in page.text
 
 
@@ -179,6 +200,7 @@ EDIT: dict[str, Any] = {
     "with a diff": {"diff": PATCHED},
     "until 1.2": {"diff": PATCHED, "filediff": {"file": "a.py", "before": "old = 1", "after": "new = 2"}},
     "later": {"filediff": {"file": "a.py", "patch": PATCHED, "additions": 1, "deletions": 1}},
+    "2.0": {"files": [{"file": "a.py", "patch": PATCHED, "additions": 1, "deletions": 1}]},
 }
 
 

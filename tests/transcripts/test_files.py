@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from rpcshare.transcripts import SessionFile, SessionFileError, read_session_file, read_session_folder
+from rpcshare.transcripts import (
+    EXPORTS,
+    ExportFormat,
+    SessionFile,
+    SessionFileError,
+    Turn,
+    Turns,
+    read_session_file,
+    read_session_folder,
+)
 
 INFO = {"id": "ses_1", "title": "Kites", "directory": "/home/dev", "time": {"created": 1, "updated": 2}}
 MESSAGE = {"id": "msg_1", "sessionID": "ses_1", "role": "user", "time": {"created": 1}}
@@ -165,3 +174,54 @@ def test_of_a_folder_that_is_none_it_is_said_too(tmp_path):
 def test_a_fault_of_an_export_is_named_with_its_place(document, place):
     with pytest.raises(SessionFileError, match=place):
         items(read_session_file(json.dumps(document).encode()))
+
+
+def exported(*parts: dict[str, Any], **message: Any) -> dict[str, Any]:
+    """Return what `opencode import` gets of a message."""
+    told = {**MESSAGE, **message}
+    turn = Turn(json.dumps(told).encode(), [json.dumps({**PART, **part}).encode() for part in parts])
+    written = EXPORTS[ExportFormat.OPENCODE].pieces
+    assert written is not None
+    document = json.loads(b"".join(written(Turns(json.dumps(INFO).encode(), [turn]))))
+    found: dict[str, Any] = document["messages"][0]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("part", "gone"),
+    [
+        ({"metadata": None}, "metadata"),
+        ({"synthetic": "yes"}, "synthetic"),
+        ({"time": {"start": 1, "end": None}}, "time"),
+        (
+            {"type": "file", "mime": "a/b", "url": "x:", "source": {"start": 1, "end": 2, "text": "@a"}},
+            "source",
+        ),
+        ({"type": "agent", "name": "a", "source": {"start": 1}}, "source"),
+        ({"type": "step-start", "snapshot": 7}, "snapshot"),
+        ({"type": "subtask", "prompt": "", "description": "", "agent": "", "model": {}}, "model"),
+    ],
+)
+def test_a_field_that_opencode_does_not_need_and_would_not_take_is_left_out_of_an_export(part, gone):
+    (written,) = exported(part)["parts"]
+    assert written == {name: value for name, value in {**PART, **part}.items() if name != gone}
+
+
+def test_an_error_that_opencode_does_not_know_is_exported_as_an_unknown_one():
+    error = {"name": "provider.rate", "data": {"message": "slow down", "status": 429}}
+    written = exported(role="assistant", error=error)["info"]["error"]
+    assert (written["name"], written["data"]["message"]) == ("UnknownError", "slow down")
+
+
+def test_a_retry_without_the_fields_of_one_is_exported_with_them():
+    (written,) = exported({"type": "retry", "attempt": 2, "error": {"name": "Whatever", "message": "slow"}})[
+        "parts"
+    ]
+    assert written["error"] == {"name": "APIError", "data": {"isRetryable": True, "message": "slow"}}
+    assert written["time"] == {"created": 1}
+
+
+def test_a_part_that_opencode_does_not_know_is_exported_as_a_text():
+    (written,) = exported({"type": "of-the-future", "kites": 7})["parts"]
+    assert (written["type"], written["synthetic"]) == ("text", True)
+    assert '"kites": 7' in written["text"]

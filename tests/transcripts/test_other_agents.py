@@ -1,4 +1,4 @@
-"""Transcripts of Claude Code, Codex and Gemini CLI, in the shapes that they write: no entry of them is lost.
+"""Transcripts of Claude Code, Codex, Gemini CLI and opencode 2, in their shapes: no entry of them is lost.
 
 Each entry of the fixtures has a word of its own, such as ``e07``.
 """
@@ -94,6 +94,7 @@ def test_messages_and_parts_are_sorted_by_id_and_by_time(name):
         ("gemini-session.jsonl", "a Gemini CLI transcript", "3b6b1c2e-90a1-4b8b-8a77-1f0c0a9d2e55"),
         ("gemini-logs.json", "a log of Gemini CLI", "3b6b1c2e-90a1-4b8b-8a77-1f0c0a9d2e55"),
         ("gemini-checkpoint.json", "a checkpoint of Gemini CLI", None),
+        ("opencode-2.json", "an export of opencode 2", "ses_kites2"),
     ],
 )
 def test_the_kind_and_the_session_are_the_file_s_own(name, kind, session_id):
@@ -277,6 +278,126 @@ def test_gemini_a_log_of_several_sessions_is_read_for_the_one_asked_for():
     ]
     session = Session(json.dumps(log).encode(), "first")
     assert [part["text"] for part in session.parts] == ["in first"]
+
+
+@pytest.mark.parametrize("name", ["claude-code.jsonl", "codex.jsonl", "gemini-session.jsonl"])
+def test_what_comes_before_the_first_prompt_is_context_in_the_same_message(name):
+    session = Session((FIXTURES / name).read_bytes())
+    first = [part for part in session.parts if part["messageID"] == session.messages[0]["id"]]
+    assert session.messages[0]["role"] == "user"
+    (typed,) = [part["text"] for part in first if part["type"] == "text" and not part.get("synthetic")]
+    assert "kites" in typed
+
+
+def claude_prompt(content: object, **more: object) -> dict[str, object]:
+    return {"type": "user", "sessionId": "c", "message": {"role": "user", "content": content}, **more}
+
+
+def codex_prompt(*texts: str) -> dict[str, object]:
+    content = [{"type": "input_text", "text": text} for text in texts]
+    return {"type": "response_item", "payload": {"type": "message", "role": "user", "content": content}}
+
+
+def gemini_prompt(content: object) -> dict[str, object]:
+    return {"type": "user", "id": "1", "content": content}
+
+
+NOTIFIED = "<task-notification>\n<task-id>b1</task-id>\n<status>completed</status>\n</task-notification>"
+SURROUNDINGS = "<environment_context>\n  <cwd>/d</cwd>\n</environment_context>"
+IDE = "# Context from my IDE setup:\n\n## Active file: a.py\n\n## My request for Codex:\nFly a kite"
+
+
+@pytest.mark.parametrize(
+    ("entries", "context", "typed"),
+    [
+        ([claude_prompt(NOTIFIED)], ["task-notification"], []),
+        ([claude_prompt("<local-command-stdout>ok</local-command-stdout>")], ["local-command-stdout"], []),
+        ([claude_prompt("<system-reminder>Be kind.</system-reminder>\nFly")], ["system-reminder"], ["Fly"]),
+        (
+            [claude_prompt("<ide_opened_file>a.py is open</ide_opened_file>Fly")],
+            ["ide_opened_file"],
+            ["Fly"],
+        ),
+        ([codex_prompt(SURROUNDINGS, "Fly")], ["environment_context"], ["Fly"]),
+        ([codex_prompt(f"{SURROUNDINGS}\n\nFly")], ["environment_context"], ["Fly"]),
+        ([codex_prompt("# AGENTS.md instructions for /d\n\nFly")], ["AGENTS.md"], []),
+        ([codex_prompt(IDE)], ["IDE context"], ["Fly a kite"]),
+        ([gemini_prompt("<session_context>\nx\n</session_context>\nFly")], ["session_context"], ["Fly"]),
+    ],
+)
+def test_what_programs_put_into_a_prompt_is_context_and_no_title(entries, context, typed):
+    is_gemini = "content" in entries[0]
+    head = {"sessionId": "g", "projectHash": "p"} if is_gemini else {"type": "summary", "sessionId": "c"}
+    session = Session(lines(head, *entries), "given")
+    parts = session.parts[1:]
+    assert [part["metadata"]["entry"] for part in parts if part.get("synthetic")] == context
+    assert [part["text"] for part in parts if not part.get("synthetic")] == typed
+    assert session.session["title"] == "".join(typed)
+
+
+@pytest.mark.parametrize(
+    ("sent", "typed"),
+    [
+        (
+            "<command-name>/review</command-name>\n<command-message>review</command-message>\n"
+            "<command-args>PR 12</command-args>",
+            "/review PR 12",
+        ),
+        ("<bash-input>ls -l</bash-input>", "! ls -l"),
+        ("<div>\nWhy is this not centred?\n</div>", "<div>\nWhy is this not centred?\n</div>"),
+        ("Why is <system-reminder> here?", "Why is <system-reminder> here?"),
+    ],
+)
+def test_claude_commands_are_shown_as_they_were_typed(sent, typed):
+    session = Session(lines(claude_prompt(sent)))
+    assert [part["text"] for part in session.parts] == [typed]
+
+
+def test_gemini_messages_that_a_chat_sets_all_at_once_are_messages():
+    head = {"sessionId": "g", "projectHash": "p", "startTime": "2026-05-01T10:00:00Z"}
+    said = [
+        {"id": str(n), "type": kind, "content": f"{kind} {n}"} for n, kind in enumerate(("user", "gemini"))
+    ]
+    again = [*said, {"id": "2", "type": "user", "content": "user 2"}]
+    session = Session(lines(head, {"$set": {"messages": said}}, {"$set": {"messages": again}}))
+    assert [message["role"] for message in session.messages] == ["user", "assistant", "user"]
+    texts = [part["text"] for part in session.parts if not part.get("synthetic")]
+    assert texts == ["user 0", "gemini 1", "user 2"]
+
+
+@pytest.fixture
+def opencode2() -> Session:
+    return Session((FIXTURES / "opencode-2.json").read_bytes())
+
+
+def test_opencode_2_messages_are_those_of_version_1(opencode2):
+    assert opencode2.session["directory"] == "/home/dev/kite"
+    prompt, answer = opencode2.messages[1:3]
+    assert (prompt["role"], prompt["model"]["modelID"]) == ("user", "kite-2")
+    assert (answer["role"], answer["parentID"], answer["modelID"], answer["providerID"]) == (
+        "assistant",
+        prompt["id"],
+        "kite-2",
+        "example",
+    )
+    assert (answer["cost"], answer["tokens"]["cache"]["read"], answer["finish"]) == (0.011, 400, "stop")
+    failed = next(message for message in opencode2.messages if message.get("error"))
+    assert failed["error"]["data"]["message"] == "refused"
+
+
+def test_opencode_2_calls_have_their_results(opencode2):
+    read, shell, edit, shot, write = (opencode2.tool(f"call_{n}")["state"] for n in (1, 2, 3, 5, 6))
+    assert (read["status"], read["time"]["end"] - read["time"]["start"]) == ("completed", 100)
+    assert (shell["status"], shell["error"]) == ("error", "e10 failed")
+    assert edit["metadata"]["files"][0]["file"] == "kites.txt"
+    assert (shot["attachments"][0]["mime"], shot["attachments"][0]["filename"]) == ("image/png", "e17.png")
+    assert (write["status"], write["input"]) == ("pending", {})
+
+
+def test_opencode_2_commands_of_the_user_are_calls(opencode2):
+    state = opencode2.tool("sh_1")["state"]
+    assert (state["input"]["command"], state["output"]) == ("ls e22", "kites.txt e23")
+    assert state["metadata"]["exit"] == 1
 
 
 HOSTILE: list[object] = [
