@@ -47,10 +47,10 @@ class SessionSeal:
         """Return the value of a cookie that stands for ``token``."""
         return self._fernet.encrypt(token.encode()).decode("ascii")
 
-    def open(self, value: str) -> str | None:
-        """Return what was sealed, or None for a value that is not ours or too old."""
+    def open(self, value: str, max_age: int = MAX_AGE) -> str | None:
+        """Return what was sealed, or None for a value that is not ours or older than ``max_age`` seconds."""
         try:
-            return self._fernet.decrypt(value.encode("ascii", "replace"), ttl=MAX_AGE).decode(
+            return self._fernet.decrypt(value.encode("ascii", "replace"), ttl=max_age).decode(
                 "utf-8", "replace"
             )
         except InvalidToken:
@@ -71,7 +71,10 @@ class SiteCookies:
         self._path = base.path.rstrip("/")
         # The prefix __Host- means the whole host, as a site below a path must not.
         secure = "__Secure-" if self.is_secure else ""
-        self.session = ("__Host-" if self.is_secure and not self._path else secure) + "rpcshare_session"
+        site = "__Host-" if self.is_secure and not self._path else secure
+        self.session = f"{site}rpcshare_session"
+        self.made_key = f"{site}rpcshare_made_key"
+        """Of a key that was made, from the form to the page that shows it."""
         self._view = f"{secure}rpcshare_view"
         self._any_view = re.compile(rf"{self._view}(?:_[A-Za-z0-9_-]{{1,300}})?")
 

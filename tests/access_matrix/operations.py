@@ -242,7 +242,11 @@ REQUESTS: dict[str, Request] = {
     "GET /sessions": Request("list-own", kind="page"),
     "GET /keys": Request("keys", kind="page"),
     "POST /keys": Request(
-        "keys", lambda _asked: {"name": "dave", "create": "1"}, kind="form", hands_out="key"
+        "keys",
+        lambda _asked: {"name": "dave", "create": "1"},
+        status=303,
+        kind="form",
+        hands_out="__Host-rpcshare_made_key",
     ),
     # There is no key of the id that is asked for, which only who may manage keys is told.
     "POST /keys/{key_id}/rotate": Request("keys", status=400, kind="form"),

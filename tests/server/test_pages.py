@@ -355,6 +355,34 @@ def test_who_is_no_admin_sees_their_own_list(
     assert browser.get("/keys").status_code == 403
 
 
+def test_a_key_is_made_once_and_shown_once(browser: httpx.Client, server: RunningServer) -> None:
+    sign_in(browser, server)
+    form = {"name": "made-on-a-page", "create": "1"}
+    answer = browser.post("/keys", data=form, headers={"Origin": server.url})
+    assert (answer.status_code, answer.headers["location"]) == (303, "keys")
+    assert "rsk_" not in str(answer.headers) + answer.text
+    pages = [browser.get("/keys").text for _ in range(2)]
+    key = re.search(r"rsk_\w+", pages[0])
+    assert key
+    assert ["rsk_" in page for page in pages] == [True, False]
+    assert pages[1].count(">made-on-a-page<") == 1
+    rotated = re.search(r'action="(keys/[^"]+/rotate)"', pages[1])
+    assert rotated
+    answer = browser.post(f"/{rotated[1]}", headers={"Origin": server.url})
+    assert (answer.status_code, answer.headers["location"]) == (303, "../../keys")
+    assert ["rsk_" in browser.get("/keys").text for _ in range(2)] == [True, False]
+    assert key[0] not in server.log.read_text()
+
+
+def test_the_cookie_that_shows_a_key_signs_nobody_in(browser: httpx.Client, server: RunningServer) -> None:
+    sign_in(browser, server)
+    form = {"name": "in-a-cookie", "create": "1"}
+    browser.post("/keys", data=form, headers={"Origin": server.url})
+    sealed = browser.cookies["rpcshare_made_key"]
+    assert httpx.get(f"{server.url}/keys", cookies={"rpcshare_session": sealed}).status_code == 401
+    assert "rsk_" not in httpx.get(f"{server.url}/keys", cookies={"rpcshare_made_key": sealed}).text
+
+
 # The list
 
 

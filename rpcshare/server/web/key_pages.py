@@ -23,8 +23,17 @@ if TYPE_CHECKING:
 __all__ = ["KeyPages"]
 
 
+# A sealed key in its cookie begins with this, so that it stands for no session.
+_MADE = "made "
+_SHOWN_WITHIN = 300  # seconds
+
+
 class KeyPages:
-    """The keys of this server, for admins. The text of a key is on the page that answers its making alone."""
+    """The keys of this server, for admins.
+
+    A form that makes a key is answered by a redirection, so that loading the page again makes no other key.
+    The key's text goes to that page in a sealed cookie, which the page takes away: it is shown once.
+    """
 
     def __init__(self, site: PageSite, keys: ApiKeys) -> None:
         """Show ``keys`` as pages of ``site``."""
@@ -35,7 +44,7 @@ class KeyPages:
         """Return the list of keys, with a form to make one; or make it."""
         if request.method == "POST":
             return await self._make(request, caller)
-        return await self._page(request, caller)
+        return await self._list(request, caller)
 
     async def rotate(self, request: Request, caller: Caller) -> Response:
         """Put another key in the place of one."""
@@ -46,7 +55,7 @@ class KeyPages:
         except StoreError as exc:
             raise storage_unavailable(exc) from exc
         self._site.service.audit.done(Action.KEY_ROTATE, caller, key=key_id, newKey=made.kept.id)
-        return await self._page(request, caller, made=made.key)
+        return await self._made(request, caller, made.key, "../../keys")
 
     async def revoke(self, request: Request, caller: Caller) -> Response:
         """End a key."""
@@ -72,7 +81,40 @@ class KeyPages:
                 raise
             return await self._page(request, caller, problem=str(exc))
         self._site.service.audit.done(Action.KEY_CREATE, caller, key=made.kept.id)
-        return await self._page(request, caller, made=made.key)
+        return await self._made(request, caller, made.key, "keys")
+
+    async def _made(self, request: Request, caller: Caller, key: str, page: str) -> Response:
+        if self._site.seal is None:
+            return await self._page(request, caller, made=key)
+        answer = redirect(page)
+        cookies = self._site.cookies
+        answer.set_cookie(
+            cookies.made_key,
+            self._site.seal.seal(_MADE + key),
+            max_age=_SHOWN_WITHIN,
+            path=cookies.path(),
+            secure=cookies.is_secure,
+            httponly=True,
+            samesite="strict",
+        )
+        return answer
+
+    async def _list(self, request: Request, caller: Caller) -> Response:
+        """Return the list, with the key that has just been made."""
+        cookies, seal = self._site.cookies, self._site.seal
+        sealed = request.cookies.get(cookies.made_key)
+        if sealed is None or seal is None:
+            return await self._page(request, caller)
+        made = seal.open(sealed, _SHOWN_WITHIN) or ""
+        answer = await self._page(request, caller, made=made.removeprefix(_MADE) if made[:5] == _MADE else "")
+        answer.delete_cookie(
+            cookies.made_key,
+            path=cookies.path(),
+            secure=cookies.is_secure,
+            httponly=True,
+            samesite="strict",
+        )
+        return answer
 
     async def _page(self, request: Request, caller: Caller, *, made: str = "", problem: str = "") -> Response:
         with self._site.service.audit.refusals(Action.KEYS_LIST, caller):
