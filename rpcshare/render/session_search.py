@@ -59,11 +59,12 @@ class Found(NamedTuple):
 
 class _Query:
     def __init__(self, query: str) -> None:
-        terms = [(quoted or bare).lower() for quoted, bare in _TERM.findall(query[:MAX_QUERY])]
+        terms = [(quoted or bare).casefold() for quoted, bare in _TERM.findall(query[:MAX_QUERY])]
         self.terms = list(dict.fromkeys(terms))[:_MAX_WORDS]
-        # Other characters may stand in JSON as escapes: they are looked for in what is decoded alone.
-        encoded = [term.encode("utf-8", "replace") for term in self.terms]
-        self._rough = [each for each in encoded if _PLAIN_WORD.fullmatch(each)]
+        # Other characters may stand in JSON as escapes, and ß for ss: what is left is looked for before
+        # anything is decoded.
+        pieces = [piece.encode("utf-8", "replace") for term in self.terms for piece in term.split("ss")]
+        self._rough = [each for each in pieces if _PLAIN_WORD.fullmatch(each)]
 
     def may_be_in(self, body: bytes) -> bool:
         """Return whether a body has to be decoded."""
@@ -74,13 +75,24 @@ class _Query:
 
     def place_in(self, text: str) -> tuple[int, int] | None:
         """Return where the first term is in a text that has all of them; None for any other text."""
-        lowered = text.lower()
-        if not all(term in lowered for term in self.terms):
+        folded = text.casefold()
+        if not all(term in folded for term in self.terms):
             return None
-        if len(lowered) != len(text):  # some letters are two in lower case
-            return 0, 0
-        places = ((lowered.find(term), len(term)) for term in self.terms)
-        return min(places)
+        start, length = min((folded.find(term), len(term)) for term in self.terms)
+        if len(folded) == len(text):
+            return start, length
+        first = _place_before(text, start)
+        return first, _place_before(text, start + length) - first
+
+
+def _place_before(text: str, folded: int) -> int:
+    """Return how much of a text becomes ``folded`` characters when it is casefolded: ß becomes two."""
+    length = 0
+    for place, character in enumerate(text):
+        if length >= folded:
+            return place
+        length += len(character.casefold())
+    return len(text)
 
 
 def search_session(

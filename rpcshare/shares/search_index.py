@@ -45,7 +45,7 @@ from rpcshare.shares.catalogue import Catalogue
 from rpcshare.shares.catalogue_row import CatalogueRow
 from rpcshare.shares.search_query import MAX_HITS, SearchQuery, Term
 from rpcshare.shares.search_texts import SearchableText
-from rpcshare.shares.search_words import folded_words, joined, separated
+from rpcshare.shares.search_words import folded_words, joined, separated, spellings
 
 __all__ = ["Found", "IndexedShare", "SearchIndex"]
 
@@ -58,6 +58,7 @@ _LONGEST_SEARCH = 5.0  # seconds
 _SNIPPET = 200  # characters
 _BEFORE_MATCH = 60
 _LONGEST_WORD = 500  # bytes; PostgreSQL takes 2046
+_MAX_SPELLINGS = 8  # of a phrase, roughly
 _LAST_POSITION = 16383  # of PostgreSQL
 
 
@@ -431,7 +432,12 @@ def _fts5_match(query: SearchQuery, owners: Iterable[str] | None) -> str:
 
 
 def _fts5_phrase(term: Term) -> str:
-    return f'"{" ".join(term.words)}"' + (" *" if term.is_prefix else "")
+    phrases = [""]
+    for word in term.words:
+        spelled = spellings(word) if len(phrases) < _MAX_SPELLINGS else [word]
+        phrases = [f"{phrase} {each}".strip() for phrase in phrases for each in spelled]
+    found = " OR ".join(f'"{phrase}"' + (" *" if term.is_prefix else "") for phrase in phrases)
+    return found if len(phrases) == 1 else f"({found})"
 
 
 def _tsvector(body: str, owner: str) -> str:
@@ -478,7 +484,7 @@ def _filters(query: SearchQuery) -> list[ColumnElement[bool]]:
 
 
 def _snippet(body: str, word: str) -> str:
-    found = re.search(re.escape(word), body, re.IGNORECASE)
+    found = re.search("|".join(map(re.escape, spellings(word))), body, re.IGNORECASE)
     start = max(0, found.start() - _BEFORE_MATCH) if found else 0
     end = start + _SNIPPET
     shown = " ".join(body[start:end].split())

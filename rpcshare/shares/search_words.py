@@ -7,8 +7,9 @@ but nothing shorter than three characters, as most words of Chinese are; and it 
 
 import re
 import unicodedata
+from itertools import product
 
-__all__ = ["clean", "folded_words", "joined", "separated", "words_of"]
+__all__ = ["clean", "folded_words", "joined", "separated", "spellings", "words_of"]
 
 # Thai, Lao, Myanmar, Khmer; Han, kana and what belongs to them; Hangul, whose particles are written together
 # with what they follow.
@@ -19,6 +20,8 @@ _UNSPACED = (
 _SEPARATOR = "\x1f"  # takes one byte, and is part of no word
 _BOUNDARY = re.compile(rf"(?<=[{_UNSPACED}])(?=\w)|(?<=\w)(?=[{_UNSPACED}])")
 _WORD = re.compile(r"[^\W_]+")
+_SHARP_S = re.compile("[ßẞ]|ss", re.I)
+_MAX_SHARP = 4  # of a word of which all spellings are looked for
 _NEVER_STORED = re.compile("[\x00\x1f]")  # PostgreSQL takes no NUL
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 # A terminal's colours and titles (ECMA-48): their letters would be part of the words behind them.
@@ -59,3 +62,14 @@ def folded_words(text: str) -> list[str]:
     plain = "".join(c for c in unicodedata.normalize("NFKD", separate) if not unicodedata.combining(c))
     # What is decomposed has to be whole again: Hangul.
     return _WORD.findall(unicodedata.normalize("NFC", plain).casefold())
+
+
+def spellings(word: str) -> list[str]:
+    """Return how a word is spelled with ß and with ss, which SQLite holds to be different."""
+    pieces = _SHARP_S.split(word)
+    if not 1 < len(pieces) <= _MAX_SHARP + 1:
+        return [word]
+    return [
+        pieces[0] + "".join(map("".join, zip(sharp, pieces[1:], strict=True)))
+        for sharp in product(("ss", "ß"), repeat=len(pieces) - 1)
+    ]

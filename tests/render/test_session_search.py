@@ -52,6 +52,13 @@ def test_all_words_are_looked_for_in_what_can_be_seen(query: str, parts: list[st
     assert found(transcript, query) == parts
 
 
+@pytest.mark.parametrize("query", ["strasse", "STRASSE", "Straße", "straẞe", '"der strasse"'])
+@pytest.mark.parametrize("written", ["In der Straße 7", "IN DER STRASSE 7", "In der Stra\u1e9ee 7"])
+def test_letters_are_the_same_that_differ_in_case_alone(query: str, written: str) -> None:
+    hits = search_session(transcript_with("ßẞ" * 40 + written), query, Place(0)).hits
+    assert [(hit.part, hit.found.casefold()[-7:]) for hit in hits] == [("p0", "strasse")]
+
+
 def test_a_hit_tells_what_is_around_it() -> None:
     (hit,) = search_session(transcript_with("x" * 500 + " needle " + "y" * 500), "NEEDLE", Place(0)).hits
     assert hit.found == "needle"

@@ -20,6 +20,11 @@ WORDS = [
     ("cafe", ["prt_3"]),
     ("CAFÉ", ["prt_3"]),
     ("straße", ["prt_3"]),
+    ("strasse", ["prt_3"]),
+    ("STRASSE", ["prt_3"]),
+    ('"der strasse"', ["prt_3"]),
+    ("cafe -strasse", []),
+    ("klaß", ["prt_8"]),
     ("数据", ["prt_4"]),
     ("据", ["prt_4"]),
     ("据数", []),
@@ -45,6 +50,7 @@ async def test_words_phrases_and_beginnings_are_found(searched, alice):
         text("prt_5", "ทักทายว่าสวัสดีครับ"),
         text("prt_6", "let foo_bar = 1; // src/app.ts, https://example.com/a-b?c=1"),
         text("prt_7", "사용자가 로그인했다"),
+        text("prt_8", "class Klasse: pass"),
     )
     for query, parts in WORDS:
         assert (query, await found(searched, alice, query)) == (query, parts)
