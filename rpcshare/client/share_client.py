@@ -13,6 +13,7 @@ from msgspec import UNSET, UnsetType
 from rpcshare.client.connecting import connect
 from rpcshare.client.events import EventStream
 from rpcshare.client.reconnecting import Reconnecting, Token
+from rpcshare.client.sync_pieces import sync_pieces
 from rpcshare.client.types import (
     AccessSettings,
     Identity,
@@ -120,13 +121,17 @@ class ShareClient:
     ) -> ShareCredentials:
         """Share a session, with its first sync if there is ``data``, in one round trip.
 
-        Creating a share again gives the same credentials, and applies ``data`` as a sync. The other
-        arguments are those of :meth:`update_share`.
+        Creating a share again gives the same credentials, and applies ``data`` as a sync. What is too long
+        for one message follows in further syncs (see :meth:`sync_share`). The other arguments are those of
+        :meth:`update_share`.
         """
-        items = None if data is None else list(data)
+        first, *rest = [None] if data is None else sync_pieces(data)
         options = _given(visibility=visibility, expiresIn=expires_in, password=password)
-        arguments = (session_id, items, options) if options else (session_id, items)
-        return await self._get(self.api.createShare(*arguments), ShareCredentials)
+        arguments = (session_id, first, options) if options else (session_id, first)
+        share = await self._get(self.api.createShare(*arguments), ShareCredentials)
+        for piece in rest:
+            await self._get(self.api.syncShare(share.id, share.secret, piece), _Synced)
+        return share
 
     async def update_share(
         self,
@@ -167,9 +172,15 @@ class ShareClient:
     async def sync_share(self, share_id: str, secret: str | None, data: Sequence[SyncData]) -> int:
         """Add ``data`` to a share, durably, and return its new sync count.
 
-        The owner of a share may leave ``secret`` out (None).
+        The owner of a share may leave ``secret`` out (None). A server applies a sync whole or not at all.
+        ``data`` that is longer than about 12 MiB, or has more than 400,000 values, is sent as several syncs,
+        one after the other, each once the one before is durable. If one of them fails, those before it stay;
+        all of ``data`` may then be sent again, since messages and parts are replaced by their ids.
         """
-        return (await self._get(self.api.syncShare(share_id, secret, list(data)), _Synced)).sync_count
+        count = 0
+        for piece in sync_pieces(data):
+            count = (await self._get(self.api.syncShare(share_id, secret, piece), _Synced)).sync_count
+        return count
 
     async def delete_share(self, share_id: str, secret: str | None = None) -> None:
         """Take a share down, for good. Its owner may leave ``secret`` out."""

@@ -11,6 +11,7 @@ import pytest
 import zstandard
 from whole_sessions import MESSAGE, SHARE, Share, body, half_sent, session
 
+from rpcshare.client import ShareClient
 from support.running_server import RunningServer
 
 
@@ -91,6 +92,21 @@ def test_of_who_may_not_write_no_more_is_decoded_than_a_message(server: RunningS
     share = Share(server, "ses_gzip_no_right")
     answer = share.sync(gzip.compress(body("wrong", session(700))), **{"Content-Encoding": "gzip"})
     assert (answer.status_code, answer.json()["code"]) == (403, "INVALID_SECRET")
+
+
+async def test_the_client_sends_what_is_longer_than_a_message_in_several(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rpcshare.client.sync_pieces._MOST_BYTES", MESSAGE // 2)
+    data = session(100)
+    async with ShareClient(server.url, token=server.token) as client:
+        share = await client.create_share("ses_in_pieces", data[:50])
+        created = (await client.get_share_metadata(share.id)).sync_count
+        count = await client.sync_share(share.id, None, data[50:])
+        held = await client.get_share(share.id)
+    assert 1 < created < count
+    assert held["parts"] == [item["data"] for item in data[2:-2]]
+    assert held["diffs"] == data[-2]["data"]
 
 
 def test_one_that_ends_too_soon_changes_nothing(server: RunningServer) -> None:
