@@ -1,6 +1,7 @@
 """Splits data that one message cannot carry into several syncs."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from rpcshare import jsontext
 from rpcshare.client.types import SyncData
@@ -35,8 +36,8 @@ def sync_pieces(data: Sequence[SyncData]) -> list[list[SyncData]]:
     return pieces
 
 
-def _split(items: list[SyncData]) -> Iterator[SyncData]:
-    for item in items:
+def _split(items: Sequence[Any]) -> Iterator[SyncData]:
+    for item in items:  # whatever the caller has put there
         inner = item.get("data") if isinstance(item, dict) else None
         if not isinstance(inner, list) or len(inner) < 2 or _fits(item):
             yield item

@@ -64,6 +64,20 @@ class JsonBody:
         """Return all members but these, decoded."""
         return self.members(*(name for name in self._members if name not in names))
 
+    def check_spelling(self, *options: str) -> None:
+        """Look for options that are misspelt: ignored, they would leave a share more open than was meant.
+
+        Other members are ignored: later versions of a client may send more than is known here.
+
+        Raises:
+            ShareError: INVALID_ARGUMENT: a member is none of ``options``, and nearly spelled like one.
+        """
+        for name in self._members:
+            for option in options:
+                if name not in options and _is_nearly(name, option):
+                    message = f"{name}: is not known; it is spelled nearly like {option}"
+                    raise ShareError(ErrorCode.INVALID_ARGUMENT, message)
+
     def text(self, name: str) -> str:
         """Return a member that has to be a string."""
         value = self.get(name)
@@ -143,3 +157,23 @@ def _decoded(data: bytes) -> Mapping[str, object]:
     if not isinstance(members, dict):
         raise ShareError(ErrorCode.INVALID_ARGUMENT, "the body is not a JSON object")
     return members
+
+
+def _is_nearly(name: str, option: str) -> bool:
+    """Whether a name is an option in another case, with other signs between its words, or with a slip in it.
+
+    A slip is a letter too many, too few or wrong, or two that have changed places.
+    """
+    if abs(len(name) - len(option)) > 4:
+        return False
+    one, other = ("".join(filter(str.isalnum, each)).lower() for each in (name, option))
+    start = 0
+    while start < min(len(one), len(other)) and one[start] == other[start]:
+        start += 1
+    one, other = one[start:], other[start:]
+    return (
+        one[1:] == other[1:]
+        or one[1:] == other
+        or one == other[1:]
+        or (one[1::-1] == other[:2] and one[2:] == other[2:])
+    )

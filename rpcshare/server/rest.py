@@ -187,6 +187,7 @@ class RestApi:
         coding_of(request)  # which is told whoever asks
         await self._service.check_create(caller)  # before a byte of the body is decoded
         body = await self._body(request)
+        body.check_spelling("visibility", "expiresIn", "password")
         options = body.members("visibility", "expiresIn", "password", "secret")
         created = await self._service.create(caller, body.text("sessionID"), body.encoded("data"), options)
         return {"id": created.id, "url": created.url, "secret": created.secret}
@@ -224,6 +225,7 @@ class RestApi:
 
     async def _create_view_token(self, request: Request, caller: Caller) -> object:
         body = await self._settings(request)
+        body.check_spelling("expiresIn")
         token = await self._service.create_view_token(
             caller, request.path_params["share_id"], body.secret, body.get("expiresIn")
         )

@@ -44,6 +44,18 @@ async def code_of(awaitable: Awaitable[object]) -> str | None:
 # HTTP
 
 
+def test_a_misspelt_setting_of_a_new_share_is_refused_and_other_members_are_ignored(
+    http: httpx.Client, owner: dict[str, str], session_id: str
+) -> None:
+    body = {"sessionID": session_id, "title": "x"}
+    refused = http.post("/api/share", headers=owner, json={**body, "visibilty": "private"})
+    assert (refused.status_code, refused.json()["code"]) == (400, "INVALID_ARGUMENT")
+    assert refused.json()["error"].startswith("visibilty: is not known")
+    made = http.post("/api/share", headers=owner, json=body).json()
+    refused = http.post(f"/api/share/{made['id']}/view-token", headers=owner, json={"expires_in": "1h"})
+    assert refused.json()["error"].startswith("expires_in: is not known")
+
+
 @pytest.mark.parametrize("what", ["", "/data", "/metadata"])
 def test_basic_carries_the_password_of_a_share(
     http: httpx.Client, owner: dict[str, str], session_id: str, what: str
