@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import anyio
 import pytest
+from httpx._config import DEFAULT_TIMEOUT_CONFIG
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
@@ -16,6 +17,9 @@ from support.running_server import RunningServer
 # children: without this, no process of a test would hear of one there.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# On a machine that is busy otherwise, a server is not given a processor for seconds.
+DEFAULT_TIMEOUT_CONFIG.connect = DEFAULT_TIMEOUT_CONFIG.read = DEFAULT_TIMEOUT_CONFIG.write = 30.0
 
 
 def pytest_configure() -> None:

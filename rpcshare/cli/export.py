@@ -10,7 +10,7 @@ from rpcshare.cli.progress import counting
 from rpcshare.cli.store_access import STORE_SETTINGS, configured_store
 from rpcshare.cli.terminal import json_text, say
 from rpcshare.config import Settings
-from rpcshare.maintenance.backup import BackupError
+from rpcshare.maintenance.export_format import BackupError
 from rpcshare.maintenance.exporting import Exported, export_shares
 
 __all__ = ["export"]

@@ -6,8 +6,14 @@ from pathlib import Path
 
 import msgspec
 
-from rpcshare.maintenance.backup import VERSION, BackupError, ShareRecord, write_share_files, write_sums
 from rpcshare.maintenance.concurrently import for_each
+from rpcshare.maintenance.export_format import (
+    VERSION,
+    BackupError,
+    ShareRecord,
+    write_share_files,
+    write_sums,
+)
 from rpcshare.maintenance.stored_share import StoredShare, read_share, share_ids
 from rpcshare.shares import objects
 from rpcshare.storage import ObjectStore, StoreError

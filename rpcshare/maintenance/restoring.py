@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from rpcshare.maintenance.backup import ShareRecord, check_sums, read_share_files, read_sums
 from rpcshare.maintenance.concurrently import for_each
+from rpcshare.maintenance.export_format import ShareRecord, check_sums, read_share_files, read_sums
 from rpcshare.maintenance.stored_share import StoredShare, read_share
 from rpcshare.shares import objects
 from rpcshare.shares.context import wall_clock

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from rpcshare import jsontext
 from rpcshare.auth.caller import ANONYMOUS
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.maintenance.backup import BackupError
 from rpcshare.maintenance.doctor import examine
+from rpcshare.maintenance.export_format import BackupError
 from rpcshare.maintenance.exporting import export_shares
 from rpcshare.maintenance.restoring import restore_shares
 from rpcshare.storage import MemoryStore
