@@ -34,6 +34,7 @@ __all__ = [
     "load_configuration",
     "load_settings",
     "option_name",
+    "require_address",
     "unknown_variables",
 ]
 
@@ -44,6 +45,7 @@ _OTHER_VARIABLES = ("CONFIG", "URL", "PROFILE", "CA", "CERT", "CERT_KEY", "P12_P
 
 # What Kubernetes sets in every container for a Service of the name rpcshare.
 _SERVICE_LINK = re.compile(r"RPCSHARE_(SERVICE_(HOST|PORT)|PORT_[0-9]+_(TCP|UDP|SCTP)).*")
+_SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)  # in RPCSHARE_PORT
 
 NEVER_SHOWN = frozenset(
     {
@@ -106,7 +108,10 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    host: types.Host = Field("127.0.0.1", description="Address to listen on.")
+    host: types.Host = Field(
+        "127.0.0.1",
+        description="Address to listen on, or unix:PATH for a Unix socket, which needs --public-url.",
+    )
     port: int = Field(8787, ge=0, le=65535, description="Port to listen on; 0 means any free port.")
     keep_alive: types.Seconds = Field(
         75,
@@ -347,6 +352,12 @@ class Settings(BaseSettings):
         return (init_settings,)
 
     @property
+    def socket_path(self) -> Path | None:
+        """The path of the Unix socket to listen on; None: the server listens on an address."""
+        is_unix = self.host.startswith(types.UNIX_PREFIX)
+        return Path(self.host.removeprefix(types.UNIX_PREFIX)) if is_unix else None
+
+    @property
     def store_url(self) -> str:
         """The URL of the store: the one that was set, or the embedded one's."""
         return self.store or f"sqlite:///{quote(str(self.data_dir / _STORE_FILE))}"
@@ -367,7 +378,9 @@ class Settings(BaseSettings):
         return self.listening_url(self.port if port is None else port)
 
     def listening_url(self, port: int) -> str:
-        """Return where the server itself answers that listens on ``port``."""
+        """Return where the server itself answers that listens on ``port``, or on a Unix socket."""
+        if self.socket_path is not None:
+            return self.host
         scheme = "http" if self.tls_cert is None else "https"
         return f"{scheme}://{_bracketed(self.host)}:{port}"
 
@@ -427,6 +440,8 @@ def load_configuration(
     """
     given = {name: value for name, value in (command_line or {}).items() if value is not None}
     environment = EnvSettingsSource(Settings)()
+    if _SERVICE_ADDRESS.match(str(environment.get("port", ""))):
+        del environment["port"]
     file = {} if config_file is None else _read_file(config_file)
     places = {
         **{field: f"{field} in {config_file}" for field in file},
@@ -469,9 +484,20 @@ def _coherent(settings: Settings) -> Settings:
     for field, needed in _NEEDS.items():
         if getattr(settings, field) and not getattr(settings, needed):
             raise ConfigError(f"{option_name(field)}: needs {option_name(needed)} too")
+    require_address(settings)
     if settings.proxy_secret is not None and settings.proxy_secret_file is not None:
         raise ConfigError("--proxy-secret and --proxy-secret-file: give one of them")
     return settings
+
+
+def require_address(settings: Settings) -> None:
+    """Require that links can be made.
+
+    Raises:
+        ConfigError: the server listens on a Unix socket, which no link can name, and has no public URL.
+    """
+    if settings.socket_path is not None and settings.public_url is None:
+        raise ConfigError("--host: a Unix socket needs --public-url too, which links are made from")
 
 
 def _reason(error: ErrorDetails) -> str:

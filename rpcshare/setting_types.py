@@ -3,6 +3,7 @@
 What is given for a setting is refused with a ValueError, which says what it must be and quotes nothing of it.
 """
 
+import os
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -22,6 +23,7 @@ from rpcshare.durations import parse_duration
 
 __all__ = [
     "JWKSURL",
+    "UNIX_PREFIX",
     "AnyCase",
     "FilePath",
     "HeaderName",
@@ -40,6 +42,12 @@ __all__ = [
     "TwoSources",
     "UUIDSecret",
 ]
+
+UNIX_PREFIX = "unix:"
+"""What stands before the path of a Unix socket in ``host``."""
+
+# sockaddr_un of Linux has room for 107 bytes and a NUL, that of macOS for 103.
+_LONGEST_SOCKET_PATH = 103
 
 # RFC 3986 section 3.3.
 _URL_PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
@@ -66,6 +74,12 @@ def _text(value: str) -> str:
 
 def _host(value: str) -> str:
     value = _text(value)
+    if value.startswith(UNIX_PREFIX):
+        path = Path(value.removeprefix(UNIX_PREFIX))
+        if not path.is_absolute() or "\0" in value or len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
+            raise ValueError(
+                f"must be unix: and an absolute path of at most {_LONGEST_SOCKET_PATH} bytes, or an address"
+            )
     return value[1:-1] if value.startswith("[") and value.endswith("]") else value
 
 

@@ -258,6 +258,11 @@ def test_turning_a_thing_off_on_the_command_line_overrides_the_environment(monke
     assert not load_settings({"anonymous_create": False}).anonymous_create
 
 
+def test_what_kubernetes_sets_for_a_service_of_the_name_is_no_port(monkeypatch):
+    monkeypatch.setenv("RPCSHARE_PORT", "tcp://10.0.0.1:8787")
+    assert load_settings({}).port == 8787
+
+
 def test_an_empty_environment_variable_sets_nothing(monkeypatch):
     monkeypatch.setenv("RPCSHARE_TOKEN", "")
     monkeypatch.setenv("RPCSHARE_PORT", "")

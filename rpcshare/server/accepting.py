@@ -18,7 +18,7 @@ from pathlib import Path
 
 import structlog
 
-__all__ = ["Acceptor", "raise_descriptor_limit", "unmapped"]
+__all__ = ["Acceptor", "client_address", "raise_descriptor_limit", "unmapped"]
 
 logger = structlog.get_logger("rpcshare.server")
 
@@ -173,6 +173,21 @@ def raise_descriptor_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             return
     logger.warning("the limit on open files could not be raised", descriptor_limit=soft)
+
+
+def client_address(transport: asyncio.BaseTransport, peer: tuple[str, int] | None) -> tuple[str, int] | None:
+    """Return the address of the client of a connection; that of loopback for a client of a Unix socket.
+
+    It is on this machine, and limits, logs and ``--trusted-proxy`` need an address.
+
+    Args:
+        transport: the connection.
+        peer: what uvicorn takes for the address.
+    """
+    connected = transport.get_extra_info("socket")
+    if connected is not None and connected.family == socket.AF_UNIX:
+        return "127.0.0.1", 0
+    return unmapped(peer)
 
 
 def unmapped(address: tuple[str, int] | None) -> tuple[str, int] | None:

@@ -23,7 +23,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from rpcshare.server.accepting import unmapped
+from rpcshare.server.accepting import client_address
 from rpcshare.server.slow_clients import SLOW_CLIENT_TIMEOUT, SlowClients
 from rpcshare.server.websocket_protocol import WebSocketProtocol
 
@@ -102,7 +102,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own
         """Begin a connection."""
         super().connection_made(transport)
-        self.client = unmapped(self.client)
+        self.client = client_address(transport, self.client)
         self._slow_client = SlowClients(transport, self.loop, self.slow_client_patience)
         self.app = self._closing_early(self.app)
         self._wait_for_head()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import socket
-from collections.abc import MutableMapping
+import stat
+from collections.abc import Iterator, MutableMapping
 from ipaddress import IPv6Address
+from pathlib import Path
 
 import structlog
 
 from rpcshare.config import ConfigError, Settings
+from rpcshare.setting_types import UNIX_PREFIX
 
-__all__ = ["listen", "passed_sockets"]
+__all__ = ["host_of", "listen", "passed_sockets", "port_of"]
 
 logger = structlog.get_logger("rpcshare.server")
 
@@ -19,15 +24,74 @@ BACKLOG = 2048
 
 _FIRST_PASSED = 3  # sd_listen_fds(3)
 
+# The owner and the group of the server may connect to its Unix socket.
+_SOCKET_MODE = 0o660
 
-def listen(settings: Settings) -> socket.socket:
-    """Return a listening socket, so that a port in use is known before anything else is begun.
+
+@contextlib.contextmanager
+def listen(settings: Settings) -> Iterator[socket.socket]:
+    """Listen while the context lasts, so that a port in use is known before anything else is begun.
 
     Raises:
         OSError: the address cannot be listened on.
         ConfigError: the host is nothing that could be one.
     """
-    host, port = settings.host, settings.port
+    path = settings.socket_path
+    with _listen_on_tcp(settings.host, settings.port) if path is None else _listen_on_unix(path) as listener:
+        yield listener
+
+
+def host_of(listener: socket.socket) -> str:
+    """Return the address of a listening socket as the setting ``host`` has it."""
+    address = listener.getsockname()
+    return f"{UNIX_PREFIX}{address}" if listener.family == socket.AF_UNIX else str(address[0])
+
+
+def port_of(listener: socket.socket) -> int:
+    """Return the port of a listening socket; 0 for a Unix socket."""
+    return 0 if listener.family == socket.AF_UNIX else int(listener.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _listen_on_unix(path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as listener:
+        try:
+            _remove_stale_socket(path)
+            # Nobody may connect before the mode is the right one.
+            mask = os.umask(0o777 & ~_SOCKET_MODE)
+            try:
+                listener.bind(str(path))
+            finally:
+                os.umask(mask)
+            listener.listen(BACKLOG)
+            own = path.stat().st_ino
+        except OSError as exc:
+            raise OSError(f"cannot listen on {UNIX_PREFIX}{path}: {exc.strerror or exc}") from exc
+        yield listener
+    # Another server may have taken the path meanwhile.
+    with contextlib.suppress(OSError):
+        if path.lstat().st_ino == own:
+            path.unlink()
+
+
+def _remove_stale_socket(path: Path) -> None:
+    """Remove the socket of a server that was killed. One that is in use, and any other file, stays."""
+    try:
+        is_socket = stat.S_ISSOCK(path.lstat().st_mode)
+    except FileNotFoundError:
+        return
+    if not is_socket:
+        raise FileExistsError("there is a file that is no socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+        else:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def _listen_on_tcp(host: str, port: int) -> socket.socket:
     is_v6 = ":" in host
     is_any = is_v6 and _is_unspecified(host)
     takes_both = is_any and socket.has_dualstack_ipv6()
@@ -53,7 +117,7 @@ def passed_sockets(environment: MutableMapping[str, str]) -> list[socket.socket]
     The variables are taken out of ``environment``: they are for no other process.
 
     Raises:
-        ConfigError: what was passed is no listening TCP socket.
+        ConfigError: what was passed is no listening TCP or Unix socket.
     """
     number = environment.pop("LISTEN_FDS", "")
     for_whom = environment.pop("LISTEN_PID", "")
@@ -71,8 +135,9 @@ def _passed(descriptor: int) -> socket.socket:
         is_listening = passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError as exc:
         raise ConfigError(f"LISTEN_FDS: descriptor {descriptor}: {exc.strerror or exc}") from exc
-    if passed.family not in (socket.AF_INET, socket.AF_INET6) or passed.type != socket.SOCK_STREAM:
-        raise ConfigError(f"LISTEN_FDS: descriptor {descriptor} is not a TCP socket")
+    families = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+    if passed.family not in families or passed.type != socket.SOCK_STREAM:
+        raise ConfigError(f"LISTEN_FDS: descriptor {descriptor} is neither a TCP nor a Unix stream socket")
     if not is_listening:
         raise ConfigError(f"LISTEN_FDS: descriptor {descriptor} does not listen (a unit needs Accept=no)")
     passed.set_inheritable(False)

@@ -29,7 +29,7 @@ from rpcshare.auth.rate_limits import CallerLimits
 from rpcshare.auth.revocation_list import RevocationList
 from rpcshare.auth.signed_tokens import SignedTokenVerifier
 from rpcshare.auth.view_tokens import ViewTokenVerifier
-from rpcshare.config import ConfigError, Settings
+from rpcshare.config import ConfigError, Settings, require_address
 from rpcshare.database.load import DatabaseLoad
 from rpcshare.server.accepting import raise_descriptor_limit
 from rpcshare.server.app import create_app
@@ -44,7 +44,7 @@ from rpcshare.server.backends import (
 from rpcshare.server.connection_verifiers import head_verifiers, warn_of_wide_networks
 from rpcshare.server.http_protocol import HttpProtocol
 from rpcshare.server.http_server import HttpServer
-from rpcshare.server.listening import passed_sockets
+from rpcshare.server.listening import host_of, passed_sockets, port_of
 from rpcshare.server.logs import configure_logging
 from rpcshare.server.malloc_trim import giving_back, tune_allocator
 from rpcshare.server.shutdown import Shutdown
@@ -103,8 +103,9 @@ def serve(settings: Settings) -> int:
     loop_factory = _loop_factory()
     passed = passed_sockets(os.environ)
     if passed:
-        address = passed[0].getsockname()
-        settings = settings.model_copy(update={"host": address[0], "port": address[1]})
+        update = {"host": host_of(passed[0]), "port": port_of(passed[0])}
+        settings = settings.model_copy(update=update)
+        require_address(settings)
     with prepared(settings, passed) as ground:
         warn_of_wide_networks(settings)
         _tune_garbage_collection()

@@ -14,7 +14,7 @@ from rpcshare.auth.secret_files import ADMIN_TOKEN_FILE, admin_token, shared_sec
 from rpcshare.auth.sign_in_link import SignInLink
 from rpcshare.compiled import core
 from rpcshare.config import Settings
-from rpcshare.server.listening import listen
+from rpcshare.server.listening import listen, port_of
 from rpcshare.server.tls import ServerTls
 from rpcshare.storage.sqlite_versions import wal_reset_warning
 
@@ -37,8 +37,8 @@ class Prepared(NamedTuple):
 
     @property
     def port(self) -> int:
-        """The port of the first."""
-        return int(self.listeners[0].getsockname()[1])
+        """The port of the first; 0 for a Unix socket."""
+        return port_of(self.listeners[0])
 
     def base_url(self, settings: Settings) -> str:
         """Return the base of every link to the server."""
@@ -61,7 +61,7 @@ def prepared(settings: Settings, passed: list[socket.socket]) -> Iterator[Prepar
     tls = ServerTls.of_settings(settings)
     link = SignInLink(token) if settings.sign_in_link else None
     with contextlib.ExitStack() as stack:
-        listeners = [stack.enter_context(each) for each in passed or [listen(settings)]]
+        listeners = [stack.enter_context(each) for each in passed] or [stack.enter_context(listen(settings))]
         yield Prepared(token, secret, tls, listeners, are_passed=bool(passed), link=link)
 
 

@@ -28,7 +28,7 @@ from websockets.server import ServerProtocol
 from rpcshare.rpc.frames import FrameReader, frames_of
 from rpcshare.rpc.transport import Receiver, TransportClosedError
 from rpcshare.rpc.websocket import close_reason
-from rpcshare.server.accepting import unmapped
+from rpcshare.server.accepting import client_address
 from rpcshare.server.slow_clients import waiting_on
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def connection_made(self, transport: BaseTransport) -> None:
         """Begin a connection."""
         super().connection_made(transport)
-        self.client = unmapped(self.client)
+        self.client = client_address(transport, self.client)
 
     async def run_asgi(self) -> None:
         """Run the application. A connection that it has handed over outlives what that took."""
