@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 from rpcshare.retry_delay import retry_delay
 
 __all__ = ["Backoff"]
+
+# A server that has told its clients when to come back is restarting: for so many seconds, no delay is longer.
+_RESTART_LASTS = 30.0
+_LONGEST_IN_RESTART = 2.0
 
 
 class Backoff:
@@ -21,6 +27,7 @@ class Backoff:
         self._longest = longest
         self._lasting = lasting
         self._failures = 0
+        self._restart_ends = 0.0
 
     def after_failure(self, retry_after: float | None = None) -> float:
         """Return the seconds to wait after an attempt that failed.
@@ -29,14 +36,23 @@ class Backoff:
             retry_after: seconds that the server asked for.
         """
         self._failures += 1
-        delay = retry_delay(self._failures, first=self._first, longest=self._longest, least=0.0)
+        is_restart = monotonic() < self._restart_ends
+        longest = min(self._longest, _LONGEST_IN_RESTART) if is_restart else self._longest
+        delay = retry_delay(self._failures, first=self._first, longest=longest, least=0.0)
         return max(delay, retry_after or 0)
 
-    def after_connection(self, lasted: float) -> float:
-        """Return the seconds to wait after a connection that ``lasted`` for so many."""
-        if self.is_good(lasted):
+    def after_connection(self, lasted: float, retry_after: float | None = None) -> float:
+        """Return the seconds to wait after a connection that ``lasted`` for so many.
+
+        Args:
+            lasted: seconds.
+            retry_after: seconds that the server asked for when it was stopped. That is no failure.
+        """
+        if retry_after is not None:
+            self._restart_ends = monotonic() + retry_after + _RESTART_LASTS
+        if self.is_good(lasted) or retry_after is not None:
             self._failures = 0
-        return self.after_failure()
+        return self.after_failure(retry_after)
 
     def is_good(self, lasted: float) -> bool:
         """Whether a connection that ``lasted`` for so many seconds counts as a good one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -19,7 +20,7 @@ from rpcshare.client.connect_failures import ConnectFailedError
 from rpcshare.client.forks import ForkedError, break_after_fork
 from rpcshare.client.retry import MainReference
 from rpcshare.errors import ShareError
-from rpcshare.rpc import SessionClosedError, Stub
+from rpcshare.rpc import ConnectionLostError, SessionClosedError, Stub
 from rpcshare.rpc.event_loop import Task, running_loop
 from rpcshare.rpc.waiting import Signal, finished, until
 
@@ -62,6 +63,18 @@ class StateChange(msgspec.Struct, frozen=True):
     """How the last session ended, or why the last attempt failed; None where all is well."""
     next_attempt: datetime | None = None
     """When to connect again (UTC); only while ``waiting``."""
+
+
+# What a server that is being stopped says with its close code (PROTOCOL.md, T-16).
+_RETRY_AFTER = re.compile(r"\(retry-after=([0-9]{1,6}(?:\.[0-9]{1,6})?)\)$")
+
+
+def _return_delay(reason: Exception) -> float | None:
+    """Return after how many seconds a server that is being stopped wants its client back, if it says so."""
+    if not isinstance(reason, ConnectionLostError):
+        return None
+    said = _RETRY_AFTER.search(reason.close_reason)
+    return None if said is None else min(float(said[1]), LONGEST_RETRY_AFTER)
 
 
 class _Step:
@@ -200,7 +213,7 @@ class Reconnecting:
         reason = await self._stay_connected(attempt)
         lasted = anyio.current_time() - began
         self._is_failing = self._is_failing and not self._backoff.is_good(lasted)
-        return reason, self._backoff.after_connection(lasted)
+        return reason, self._backoff.after_connection(lasted, _return_delay(reason))
 
     def _require_hope(self, failure: OSError) -> None:
         """Return if another attempt may succeed; raise ``failure`` if there is no use in one."""

@@ -141,6 +141,7 @@ class Driver(ABC):
         self._ended = Signal()
         self._runner: Task | None = None
         self._close_code = 1000
+        self._close_reason = ""
         # Whether calls under way may end before the session does, and how long for while it waits for them.
         self._draining = False
         # Whether what the session is there for is to answer what the peer has said, once.
@@ -183,12 +184,15 @@ class Driver(ABC):
         self.session.close(SessionClosedError("the session was closed by this side"))
         await self._stop()
 
-    async def drain(self, code: int = 1001) -> None:
+    async def drain(self, code: int = 1001, reason: str = "") -> None:
         """Take no more messages, let the calls under way return and their results leave, then close.
+
+        The transport closes with ``code`` and ``reason``.
 
         Calls that wait for the peer cannot return any longer, so none gets more time than ``call_grace``.
         """
         self._close_code = code
+        self._close_reason = reason
         self._draining = True
         await self._stop()
 
@@ -428,7 +432,7 @@ class Driver(ABC):
         if isinstance(closed, ProtocolError):
             await self._transport.close(closed.close_code, closed.message)
         else:
-            await self._transport.close(self._close_code, "")
+            await self._transport.close(self._close_code, self._close_reason)
 
     async def _end_calls(self) -> None:
         """End the calls that are still under way."""
@@ -450,4 +454,6 @@ def _size(frame: bytes | str) -> int:
 
 def lost(error: TransportClosedError) -> ConnectionLostError:
     """Return what a session ends with whose transport is gone."""
-    return ConnectionLostError(f"the connection was lost: {error}", close_code=error.code)
+    return ConnectionLostError(
+        f"the connection was lost: {error}", close_code=error.code, close_reason=error.reason
+    )

@@ -110,11 +110,13 @@ class ConnectionLostError(SessionClosedError):
 
     Attributes:
         close_code: of the WebSocket close frame, if one came.
+        close_reason: what that frame says; empty without one.
     """
 
-    def __init__(self, message: str, *, close_code: int | None = None) -> None:
+    def __init__(self, message: str, *, close_code: int | None = None, close_reason: str = "") -> None:
         super().__init__(message)
         self.close_code = close_code
+        self.close_reason = close_reason
 
 
 class ProtocolError(SessionClosedError):

@@ -25,11 +25,13 @@ class TransportClosedError(Exception):
 
     Attributes:
         code: of the WebSocket close frame that the peer sent, if it sent one.
+        reason: what that frame says; empty without one.
     """
 
-    def __init__(self, message: str, *, code: int | None = None) -> None:
+    def __init__(self, message: str, *, code: int | None = None, reason: str = "") -> None:
         super().__init__(message)
         self.code = code
+        self.reason = reason
 
 
 class BatchOverError(Exception):

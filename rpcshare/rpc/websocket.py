@@ -175,4 +175,6 @@ class DirectWebSocket(ClientConnection):
 
 
 def _closed(error: ConnectionClosed) -> TransportClosedError:
-    return TransportClosedError(str(error), code=error.rcvd.code if error.rcvd is not None else None)
+    if error.rcvd is None:
+        return TransportClosedError(str(error))
+    return TransportClosedError(str(error), code=error.rcvd.code, reason=error.rcvd.reason)

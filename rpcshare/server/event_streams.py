@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.rate_limits import ConnectionLimit
 from rpcshare.errors import ShareError
+from rpcshare.server.return_delay import return_delay, with_return_delay
 from rpcshare.shares.events import Deleted, Event, Refused, Snapshot, Sync
 from rpcshare.shares.subscriptions import Subscription
 
@@ -80,6 +81,8 @@ class EventStreams:
         self._nobody = asyncio.Event()
         self._nobody.set()
         self._is_draining = False
+        # How many were reading when the server was told to stop.
+        self._to_return = 0
 
     def __len__(self) -> int:
         """How many there are."""
@@ -88,9 +91,19 @@ class EventStreams:
     async def drain(self) -> None:
         """End all of them, and all that come, and wait until they are gone."""
         self._is_draining = True
+        self._to_return = len(self._ends)
         for end in tuple(self._ends):
             end(Ending.STOPPED)
         await self._nobody.wait()
+
+    def return_delay(self) -> float:
+        """Return after how many seconds a reader whom a stop has ended is to come back."""
+        return return_delay(self._to_return)
+
+    def reason(self, ending: Ending) -> str:
+        """Return what a WebSocket is closed with."""
+        said = ending.value[1]
+        return with_return_delay(said, self._to_return) if ending is Ending.STOPPED else said
 
     async def serve(
         self,
@@ -196,12 +209,14 @@ class EventStream(Response):
                 with contextlib.suppress(TimeoutError):  # then it is cut off without
                     async with asyncio.timeout(CLOSE_TIMEOUT):
                         body = self._last_words.get(ending, b"")
+                        if ending is Ending.STOPPED:
+                            body += _retry(self._event_streams.return_delay())
                         await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 async def deliver_server_sent(events: Subscription, write: Write) -> Ending:
     """Send the events of a share as the API has them."""
-    await write(b"retry: %d\n\n" % RETRY)
+    await write(_retry(RETRY / 1000))
     event: Event | None = None
     while True:
         try:
@@ -225,6 +240,10 @@ async def deliver_server_sent(events: Subscription, write: Write) -> Ending:
                 await write(part)
                 await asyncio.sleep(0)  # a reader that takes all at once is not the only one
         await write(b"\n\n")
+
+
+def _retry(seconds: float) -> bytes:
+    return b"retry: %d\n\n" % (seconds * 1000)
 
 
 def _server_sent(event: Event) -> bytes:
@@ -280,7 +299,7 @@ class EventSocket:
             except OSError:  # how a server tells of a peer that is gone
                 return
         if ending is not Ending.GONE:
-            code, reason = ending.value
+            code, reason = ending.value[0], self._event_streams.reason(ending)
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     if last_words and ending in last_words:

@@ -34,6 +34,7 @@ from rpcshare.server.metrics import Metrics
 from rpcshare.server.operation import ApiRoute, ApiSocket, Needs, Operation
 from rpcshare.server.request import request_head
 from rpcshare.server.request_log import AccessLog
+from rpcshare.server.return_delay import with_return_delay
 from rpcshare.server.share_rpc import ShareRpc
 from rpcshare.server.traced_calls import Around, counted, traced
 from rpcshare.server.websocket_protocol import DIRECT
@@ -275,8 +276,12 @@ class RpcEndpoint:
     async def drain(self) -> None:
         """Take no more calls, let those under way and all those of a batch finish, and end every session."""
         self._draining = True
+        clients = len(self._connections)
         await asyncio.gather(
-            *(connection.drain() for connection in self._connections),
+            *(
+                connection.drain(reason=with_return_delay("the server is being stopped", clients))
+                for connection in self._connections
+            ),
             *(batch.finish(CALL_GRACE) for batch in self._batches),
         )
 

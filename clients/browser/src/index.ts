@@ -93,7 +93,7 @@ class Watching implements Watch {
       this.#opened();
     };
     socket.onmessage = ({ data }) => this.#take(socket, String(data));
-    socket.onclose = () => this.#lost(socket, wasOpen);
+    socket.onclose = ({ reason }) => this.#lost(socket, wasOpen, reason);
   }
 
   #openEventSource(url: string): void {
@@ -132,11 +132,11 @@ class Watching implements Watch {
     if (event.type === "deleted") this.#end("gone");
   }
 
-  #lost(source: Source, wasOpen: boolean): void {
+  #lost(source: Source, wasOpen: boolean, reason = ""): void {
     if (source !== this.#source || this.#isOver) return;
     this.#source = undefined;
     this.#setState("connecting");
-    if (wasOpen && this.#failures === 0) this.#retry();
+    if (wasOpen && this.#failures === 0) this.#retry(returnDelay(reason));
     else void this.#askWhy(wasOpen);
   }
 
@@ -158,9 +158,10 @@ class Watching implements Watch {
     if (!this.#isOver) this.#retry();
   }
 
-  #retry(): void {
+  #retry(asked = 0): void {
     const bound = Math.min(LONGEST_WAIT, SHORTEST_WAIT * 2 ** this.#failures++);
-    this.#timer = setTimeout(() => this.#connect(), bound * (0.5 + Math.random() / 2));
+    const wait = Math.max(bound * (0.5 + Math.random() / 2), Math.min(asked, LONGEST_WAIT));
+    this.#timer = setTimeout(() => this.#connect(), wait);
   }
 
   #end(state: State): void {
@@ -175,6 +176,11 @@ class Watching implements Watch {
     this.state = state;
     this.options.onState?.(state);
   }
+}
+
+/** When a server that is being stopped wants its clients back, in milliseconds (PROTOCOL.md, T-16). */
+function returnDelay(reason: string): number {
+  return Number(/\(retry-after=([\d.]{1,8})\)$/.exec(reason)?.[1] ?? 0) * 1000;
 }
 
 /** The subprotocol that carries a token, since browsers cannot set headers (PROTOCOL.md, W-5). */

@@ -266,10 +266,13 @@ function follow(shown, apply) {
     shown.dataset.syncCount = String(update.syncCount);
     apply(update);
   };
-  const again = () => {
+  /** @param {string} [reason] of the close code: a server that is being stopped says when to come back */
+  const again = (reason = "") => {
     if (isEnded) return;
     tell("Reconnecting", "off");
-    setTimeout(connect, pause);
+    const asked = Number(/\(retry-after=([\d.]{1,8})\)$/.exec(reason)?.[1] ?? 0) * 1000;
+    // Not all pages of a server at the same moment.
+    setTimeout(connect, Math.max(pause * (0.5 + Math.random() / 2), Math.min(asked, 30000)));
     pause = Math.min(pause * 2, 30000);
   };
   const connect = () => {
@@ -285,10 +288,10 @@ function follow(shown, apply) {
     let isOpen = false;
     socket.onopen = () => (isOpen = true);
     socket.onmessage = take;
-    socket.onclose = () => {
+    socket.onclose = ({ reason }) => {
       if (source !== socket) return;
       takesSocket = isOpen; // a proxy may not pass it on
-      again();
+      again(reason);
     };
   };
   /** @param {URL} address */
