@@ -1,108 +1,24 @@
-"""The server behind nginx, HAProxy and Caddy, set up as their documentation has it for WebSockets."""
+"""The server behind nginx, HAProxy and Caddy, set up by the files in examples/proxies."""
 
 import asyncio
 import base64
 import json
-import os
-import shutil
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
 
 import httpx
 import pytest
 
 import rpcshare
+from support.proxies import free_port, running_proxy
 from support.running_server import RunningServer
-from support.several_workers import until
 
 pytestmark = pytest.mark.slow  # real servers, several of them at a time
 
 ALICE = {"X-Auth-User": "alice"}
 
-NGINX = """
-{user} worker_processes 1; daemon off; pid {dir}/pid; error_log {dir}/error.log;
-events {{}}
-http {{
-  access_log off; client_max_body_size 20m; large_client_header_buffers 8 64k;
-  client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy; fastcgi_temp_path {dir}/fastcgi;
-  uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi;
-  map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
-  upstream rpcshare {{ server 127.0.0.1:{back}; keepalive 8; }}
-  server {{
-    listen 127.0.0.1:{front};
-    location / {{
-      proxy_pass http://rpcshare; proxy_http_version 1.1; {request_buffering}
-      proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;
-      proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $remote_addr;
-      proxy_set_header X-Auth-User "";
-    }}
-  }}
-}}
-"""
-
-HAPROXY = """
-global
-  tune.bufsize 65536
-defaults
-  mode http
-  option http-keep-alive
-  http-reuse always
-  timeout connect 10s
-  timeout client 30s
-  timeout server 30s
-  timeout tunnel 1h
-frontend front
-  bind 127.0.0.1:{front}
-  option forwardfor
-  http-request del-header X-Auth-User
-  default_backend back
-backend back
-  server one 127.0.0.1:{back}
-"""
-
-CADDY = """
-{{
-  admin off
-  auto_https off
-}}
-http://:{front} {{
-  bind 127.0.0.1
-  reverse_proxy 127.0.0.1:{back} {{
-    header_up -X-Auth-User
-  }}
-}}
-"""
-
 PROXIES = ["nginx", "nginx, unbuffered", "haproxy", "caddy"]
-
-
-def command_of(name: str, directory: Path, front: int, back: int) -> list[str]:
-    """Write the configuration of a proxy; return how it is started."""
-    program = name.partition(",")[0]
-    path = shutil.which(program, path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
-    if path is None:
-        pytest.skip(f"needs {program}: apt-get install {program}")
-    file = directory / "proxy.conf"
-    text = {"nginx": NGINX, "haproxy": HAPROXY, "caddy": CADDY}[program]
-    request_buffering = "proxy_request_buffering off;" if "unbuffered" in name else ""
-    user = "user root;" if os.geteuid() == 0 else ""  # or its worker could not write to the folder
-    file.write_text(
-        text.format(dir=directory, front=front, back=back, user=user, request_buffering=request_buffering)
-    )
-    return {
-        "nginx": [path, "-p", str(directory), "-e", str(directory / "error.log"), "-c", str(file)],
-        "haproxy": [path, "-db", "-f", str(file)],
-        "caddy": [path, "run", "--adapter", "caddyfile", "--config", str(file)],
-    }[program]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -117,27 +33,13 @@ def front(
     request: pytest.FixtureRequest, back: RunningServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[int]:
     """The port of a proxy in front of ``back``."""
-    directory = tmp_path_factory.mktemp("proxy")
-    directory.chmod(0o755)
+    program, _, buffering = request.param.partition(", ")
+    changes = {"proxy_http_version 1.1;": "proxy_http_version 1.1; proxy_request_buffering off;"}
     port = free_port()
-    command = command_of(request.param, directory, port, back.port)
-    with ExitStack() as stack:
-        log = stack.enter_context((directory / "log").open("wb"))
-        environment = {"HOME": str(directory), "XDG_DATA_HOME": str(directory), "PATH": "/usr/bin:/bin"}
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-        stack.callback(process.wait, 10)
-        stack.callback(process.kill)
-        until(lambda: _answers(port) or process.poll() is not None, "the proxy answers", 30)
-        assert process.poll() is None, (directory / "log").read_text()
+    with running_proxy(
+        program, tmp_path_factory.mktemp("proxy"), port, back.port, changes=changes if buffering else None
+    ):
         yield port
-        process.terminate()
-
-
-def _answers(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=30).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 NUMBERS = iter(range(10_000))
