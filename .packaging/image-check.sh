@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Builds the Containerfile and runs the image: read-only, as no user of the host, stopped as an orchestrator stops it.
+# No image registry is needed: the base is a root file system that Debian's tools make. What cannot be done here is
+# said, with its cause, and skipped (status 0); what the image gets wrong is a failure.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+skip() { echo "image-check is skipped: $*"; exit 0; }
+say() { echo "== $*"; }
+
+[ "$(uname -s)" = Linux ] || skip "needs Linux"
+[ "$(id -u)" = 0 ] || skip "needs root, for mmdebstrap and the mounts of containers"
+for program in buildah podman mmdebstrap; do
+  command -v "$program" >/dev/null || skip "needs $program: apt-get install $program"
+done
+
+work=$(mktemp -d)
+# Storage of its own: nothing of it is left, and no image of the host is used. vfs and chroot need no kernel support.
+export CONTAINERS_STORAGE_CONF="$work/storage.conf" BUILDAH_ISOLATION=chroot STORAGE_DRIVER=vfs
+printf '[storage]\ndriver = "vfs"\ngraphroot = "%s"\nrunroot = "%s"\n' "$work/graph" "$work/run" >"$CONTAINERS_STORAGE_CONF"
+container=rpcshare-image-check-$$
+# crun, podman's own choice, runs nothing where cgroups are of both versions.
+podman=(podman)
+if command -v runc >/dev/null; then podman+=(--runtime runc --cgroup-manager cgroupfs); fi
+finish() {
+  "${podman[@]}" rm --force --time 0 "$container" >/dev/null 2>&1 || true
+  chmod -R u+w "$work" 2>/dev/null || true
+  rm -rf "$work"
+}
+trap finish EXIT
+
+say "A root file system by mmdebstrap"
+suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-stable}")
+mmdebstrap --quiet --variant=minbase --include=ca-certificates "$suite" "$work/base.tar" >"$work/log" 2>&1 \
+  || { tail -n 3 "$work/log"; skip "mmdebstrap cannot make a base of Debian $suite"; }
+base=$(buildah from scratch)
+buildah add -q "$base" "$work/base.tar" / >/dev/null
+buildah commit -q --rm "$base" localhost/rpcshare-base >/dev/null
+rm "$work/base.tar"
+
+say "The image"
+# How this machine reaches its package registries is its own matter.
+mounts=()
+for file in /etc/ssl/certs/ca-certificates.crt /etc/pip.conf; do
+  [ -f "$file" ] && mounts+=(--volume "$file:$file:ro")
+done
+buildah build --quiet --format docker --network host --build-arg BASE=localhost/rpcshare-base \
+  --build-arg COMPILE="${COMPILE:-1}" "${mounts[@]}" -f Containerfile -t localhost/rpcshare . >"$work/log" 2>&1 \
+  || { tail -n 30 "$work/log"; exit 1; }
+inspect() { podman image inspect localhost/rpcshare --format "$1"; }
+echo "size: $(($(inspect '{{.Size}}') / 1000000)) MB, of which the base has $(($(podman image inspect localhost/rpcshare-base --format '{{.Size}}') / 1000000)) MB"
+[ "$(inspect '{{.Config.User}}')" = 10001:10001 ]
+[ "$(inspect '{{len .Config.Healthcheck.Test}}')" -gt 1 ]
+
+say "A container: read-only, without capabilities"
+port=$(python3 -c 'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])')
+limit="$(ulimit -n):$(ulimit -n)" # podman's own are more than some machines allow
+"${podman[@]}" run --detach --name "$container" --read-only --tmpfs /tmp --cap-drop all \
+  --security-opt no-new-privileges --network host --ulimit nofile="$limit" --ulimit nproc=4096:4096 \
+  --env RPCSHARE_HOST=127.0.0.1 --env RPCSHARE_PORT="$port" localhost/rpcshare >/dev/null 2>"$work/log" \
+  || { tail -n 3 "$work/log"; skip "the image is built, and this machine runs no container"; }
+for _ in $(seq 150); do
+  "${podman[@]}" healthcheck run "$container" >/dev/null 2>&1 && break
+  [ "$("${podman[@]}" inspect "$container" --format '{{.State.Running}}')" = true ] || { "${podman[@]}" logs "$container"; exit 1; }
+  sleep 0.2
+done
+"${podman[@]}" healthcheck run "$container"
+inside() { "${podman[@]}" exec "$container" "$@"; }
+[ "$(inside id -u)" = 10001 ]
+[ "$(inside sh -c 'tr "\0" " " </proc/1/cmdline')" = "tini -- rpcshare serve " ]
+! inside sh -c 'touch /opt/rpcshare/x' 2>/dev/null
+"${podman[@]}" logs "$container" | grep 'rpcshare is listening'
+[ "${COMPILE:-1}" = 0 ] || "${podman[@]}" logs "$container" | grep -q '(compiled)'
+! "${podman[@]}" logs "$container" | grep -q 'sign in'
+
+say "A session is shared, and is there after the container was replaced by one on the same volume"
+export RPCSHARE_TOKEN
+RPCSHARE_TOKEN=$(inside cat /var/lib/rpcshare/admin-token)
+item='{"type": "message", "data": {"id": "msg_1", "role": "user"}}'
+printf '[%s]' "$item" >"$work/session.json"
+inside sh -c 'cat >/tmp/session.json' <"$work/session.json" || "${podman[@]}" cp "$work/session.json" "$container:/tmp/session.json"
+inside env RPCSHARE_TOKEN="$RPCSHARE_TOKEN" rpcshare push /tmp/session.json ses_image_0001 --url "http://127.0.0.1:$port"
+read_share() {
+  python3 -c 'import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=10).read().decode())' \
+    "http://127.0.0.1:$port/api/share/age_0001/data" | grep -q msg_1
+}
+read_share
+began=$SECONDS
+"${podman[@]}" stop --time 20 "$container" >/dev/null
+[ $((SECONDS - began)) -lt 15 ] || { echo "it did not stop at SIGTERM"; exit 1; }
+[ "$("${podman[@]}" inspect "$container" --format '{{.State.ExitCode}}')" = 0 ]
+"${podman[@]}" start "$container" >/dev/null
+for _ in $(seq 150); do "${podman[@]}" healthcheck run "$container" >/dev/null 2>&1 && break; sleep 0.2; done
+read_share
+say "image-check: all is well"

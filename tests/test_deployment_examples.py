@@ -1,0 +1,88 @@
+"""The unit, the image and the chart: what can be said of them without systemd, a container or a cluster."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SYSTEMD = ROOT / "examples" / "systemd"
+ANALYZE = shutil.which("systemd-analyze")
+
+needs_systemd = pytest.mark.skipif(ANALYZE is None, reason="needs systemd-analyze: apt-get install systemd")
+
+
+@pytest.fixture
+def units(tmp_path: Path) -> list[Path]:
+    """The units, with a program that is there."""
+    for path in SYSTEMD.iterdir():
+        text = path.read_text().replace("/opt/rpcshare/bin/rpcshare", shutil.which("true") or "/bin/true")
+        (tmp_path / path.name).write_text(text)
+    return sorted(tmp_path.iterdir())
+
+
+def analyzed(*arguments: str | Path) -> str:
+    assert ANALYZE is not None
+    finished = subprocess.run([ANALYZE, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished.stdout + finished.stderr
+
+
+@needs_systemd
+def test_systemd_understands_the_units(units: list[Path]) -> None:
+    said = analyzed("verify", *units)
+    assert [line for line in said.splitlines() if "rpcshare" in line] == []
+
+
+@needs_systemd
+def test_the_unit_is_as_closed_as_the_documents_say(units: list[Path]) -> None:
+    (service,) = (unit for unit in units if unit.suffix == ".service")
+    finished = subprocess.run(
+        [str(ANALYZE), "security", "--offline=true", service],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    exposure = re.search(r"Overall exposure level.*: ([\d.]+)", finished.stdout)
+    if exposure is None:
+        pytest.skip("this systemd-analyze knows no --offline")
+    assert float(exposure[1]) <= 1.5
+
+
+def test_all_that_the_image_is_made_of_reaches_its_build() -> None:
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Containerfile").read_text(), re.MULTILINE)
+    wanted = {name for names in copied for name in names.split()}
+    let_in = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    # What hatchling reads of the checkout is named in pyproject.toml.
+    hooks = set(re.findall(r'^path = "([^"]+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
+    assert wanted
+    for name in wanted | hooks:
+        assert (ROOT / name).exists()
+        assert any(name == each or name.startswith(f"{each}/") for each in let_in), name
+    for name in hooks:
+        assert any(name.startswith(f"{each}/") for each in wanted)
+
+
+def test_compose_builds_the_image_of_the_containerfile() -> None:
+    compose = (ROOT / "examples" / "compose.yaml").read_text()
+    assert "dockerfile: Containerfile" in compose
+    assert "context: .." in compose
+
+
+def test_one_version_is_released_with_its_changelog() -> None:
+    command = [sys.executable, str(ROOT / ".packaging" / "release_notes.py")]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert finished.stdout.startswith("First version.")
+
+
+def test_each_npm_package_has_the_license() -> None:
+    license_text = (ROOT / "LICENSE").read_text()
+    packages = [path.parent for path in (ROOT / "clients").glob("*/package.json")]
+    assert len(packages) > 1
+    for package in packages:
+        assert (package / "LICENSE").read_text() == license_text
