@@ -6,7 +6,10 @@ NODE_PEERS := $(NODE_DIRS:%=%/node_modules/.installed)
 
 PROGRESS = $(PYTHON) .packaging/progress.py
 
-.PHONY: install node-peers serve test test-all test-slow test-pure test-rare lint lint-style lint-types lint-test-types lint-imports format bench bench-quick fuzz crash abuse clean
+# What a release is made of. None of it is part of `make test`: each takes minutes, and some need programs of the system.
+CHECK_TOOLS = @$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
+
+.PHONY: release-check image-check chart-check docs install node-peers serve test test-all test-slow test-pure test-rare lint lint-style lint-types lint-test-types lint-imports format bench bench-quick fuzz crash abuse clean
 
 # The second step compares what is compiled with its sources, and is over in a moment if they fit.
 install: $(VENV)/.installed
@@ -91,6 +94,24 @@ crash: install
 # Callers of each kind at a server with little memory, in some minutes; SEED=n repeats a run, KINDS='rpc-*' some.
 abuse: install
 	@$(BIN)/python -m tests.abuse $(if $(SEED),--seed $(SEED)) $(KINDS)
+
+# Builds all packages, and uses each as a stranger would.
+release-check: install $(NODE_PEERS)
+	$(CHECK_TOOLS) build==1.6.1 twine==7.0.0
+	@$(BIN)/python .packaging/release_check.py
+
+# Builds the container image on a base of its own making, and runs it. Needs root, buildah, podman, mmdebstrap.
+image-check:
+	@.packaging/image-check.sh
+
+# Has helm and kubeconform check the chart.
+chart-check: $(VENV)/.installed
+	@.packaging/chart-check.sh
+
+# The documentation as a site in build/site; nothing in it asks another host.
+docs: install
+	$(CHECK_TOOLS) mkdocs-material==9.8.1 'mkdocstrings[python]==1.0.8'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python .packaging/build_docs.py
 
 clean:
 	rm -rf $(VENV) build rpcshare/*/*.so rpcshare/compiled.*.json $(NODE_DIRS:%=%/node_modules) clients/*/dist

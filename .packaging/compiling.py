@@ -14,6 +14,7 @@ function which call each other: compiled, they stay until the garbage collector 
 import ast
 import json
 import os
+import re
 import runpy
 import shlex
 import shutil
@@ -82,6 +83,8 @@ modules = mypycify([*options, *sources], group_name=name)
 setup(name=name, ext_modules=modules, script_args=["-q", "build_ext", "--inplace"])
 """
 
+_MYPY_TABLES = re.compile(r"^\[+tool\.mypy\b.*?(?=^\[(?!\[?tool\.mypy\b)|\Z)", re.MULTILINE | re.DOTALL)
+
 LOG = Path("build/compile.log")
 
 
@@ -143,8 +146,9 @@ def compile_core(root: Path, into: Path, log: Path) -> list[Path]:
         ignore=shutil.ignore_patterns("*.so", "*.pyd", "compiled.*.json", "__pycache__"),
     )
     # mypyc reads the type checker's settings from the folder that it runs in: without them, an import of a
-    # package that has no types is an error.
-    shutil.copy(root / "pyproject.toml", into)
+    # package that has no types is an error. The rest of the file would be setuptools' to understand.
+    tables = _MYPY_TABLES.findall((root / "pyproject.toml").read_text("utf-8"))
+    (into / "pyproject.toml").write_text("".join(tables))
     log.unlink(missing_ok=True)
     for library in LIBRARIES:
         name = ".".join((*library.package.parts, library.name))
