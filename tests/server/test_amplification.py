@@ -73,9 +73,10 @@ def ask(server: RunningServer, path: str, headers: str = "") -> socket.socket:
     return connection
 
 
-@pytest.fixture
-def small(tmp_path: Path) -> Iterator[RunningServer]:
-    with RunningServer(tmp_path / "data", "--max-share-items=50", "--max-share-size=100KiB") as server:
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    folder = tmp_path_factory.mktemp("data")
+    with RunningServer(folder, "--max-share-items=50", "--max-share-size=100KiB") as server:
         yield server
 
 

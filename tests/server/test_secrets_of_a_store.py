@@ -25,9 +25,10 @@ def test_a_server_warns_if_its_store_was_served_with_another_shared_secret(
     assert "12345678-1234" not in log
 
 
-@pytest.fixture
-def encrypted(tmp_path: Path) -> str:
+@pytest.fixture(scope="module")
+def encrypted(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The option that names a store, which was served with keys."""
+    tmp_path = tmp_path_factory.mktemp("encrypted")
     (tmp_path / "keys").write_text(base64.b64encode(bytes(range(32))).decode())
     (tmp_path / "keys").chmod(0o600)
     store = f"--store=sqlite:///{tmp_path}/store.sqlite3"
