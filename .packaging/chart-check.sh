@@ -24,7 +24,22 @@ oldest=1.30.0 # helm built from a module thinks of Kubernetes 1.20
 python=.venv/bin/python
 "$python" -m pip download -q --disable-pip-version-check --no-deps -d "$work" kubernetes-validate==1.37.0 \
   || skip "Kubernetes' schemas (the package kubernetes-validate) cannot be had"
-"$python" -m zipfile -e "$work"/kubernetes_validate-*.whl "$work/schemas"
+"$python" -m zipfile -e "$work"/kubernetes_validate-*.whl "$work/package"
+# The package keeps the definitions in one file, by a reference that means something to it alone.
+"$python" - "$work" <<'E3'
+import json, pathlib, sys
+
+work = pathlib.Path(sys.argv[1])
+for version in ("v1.30.0", "v1.34.0"):
+    source = work / "package/kubernetes_validate/kubernetes-json-schema" / f"{version}-local-strict"
+    (work / version).mkdir()
+    local = lambda text: text.replace("/api/_definitions.json#/", "#/")
+    definitions = json.loads(local((source / "_definitions.json").read_text()))["$defs"]
+    for name in ("service-v1", "statefulset-apps-v1", "ingress-networking-v1", "networkpolicy-networking-v1",
+                 "poddisruptionbudget-policy-v1", "horizontalpodautoscaler-autoscaling-v2"):
+        schema = json.loads(local((source / f"{name}.json").read_text()))
+        (work / version / f"{name}.json").write_text(json.dumps({**schema, "$defs": definitions}))
+E3
 
 cat >"$work/one.yaml" <<'E2'
 publicURL: https://share.example
@@ -61,7 +76,7 @@ for values in one all; do
   "$helm" lint --kube-version "$oldest" --strict --quiet -f "$work/$values.yaml" "$chart"
   "$helm" template --kube-version "$oldest" share "$chart" -f "$work/$values.yaml" >"$work/$values-rendered.yaml"
   for version in v1.30.0 v1.34.0; do
-    folder="$work/schemas/kubernetes_validate/kubernetes-json-schema/$version-local-strict"
+    folder="$work/$version"
     "$kubeconform" -summary -schema-location "$folder/{{ .ResourceKind }}{{ .KindSuffix }}.json" "$work/$values-rendered.yaml" | tee "$work/said"
     ! grep -q "Valid: 0" "$work/said"
   done
