@@ -91,7 +91,7 @@ CONFIGURATION: dict[str, Any] = {
     "site_name": "rpcshare",
     "site_description": "Share coding-agent sessions live from a server of your own",
     "site_url": "",
-    "repo_url": REPOSITORY,
+    # No repo_url: the theme's script would ask the repository's host for its number of stars.
     "docs_dir": str(SOURCE),
     "site_dir": str(SITE),
     "use_directory_urls": False,
