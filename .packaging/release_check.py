@@ -184,7 +184,7 @@ def check_tarball(tarball: Path, package: str) -> None:
     for entry in json.dumps(manifest["exports"]).split('"'):
         require(not entry.startswith("./") or entry[2:] in names, f"{package}: {entry} is not packed")
     # npm resolves relative links of a README within repository.directory.
-    for link in re.findall(r"\]\(([^)\s:#]+)", readme):
+    for link in re.findall(r"\]\((?![a-z]+:|#)([^)\s#]+)", readme):
         require((CLIENTS / package / link).exists(), f"{package}: its README links {link}")
 
 
