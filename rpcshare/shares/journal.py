@@ -25,7 +25,6 @@ from rpcshare.storage import (
     ObjectStore,
     PreconditionFailedError,
     Put,
-    StoredObject,
     StoreError,
 )
 
@@ -126,7 +125,9 @@ class Journal:
         """Yield the entries behind number ``after`` with their numbers, in order."""
         start = objects.numbered(self._log, after)
         async for found in self._store.scan(self._log, start_after=start):
-            yield objects.number_of(found.key), await _decoded(found)
+            key, held, etag = found.key, [found.body], found.etag
+            del found
+            yield objects.number_of(key), await _decoded(held, etag)
 
     async def syncs_of(self, entry: LogEntry, distinct: Sequence[bytes]) -> list[LoggedSync]:
         """Return what :meth:`LogEntry.syncs` does. ``distinct`` must not change meanwhile."""
@@ -137,7 +138,7 @@ class Journal:
     async def read_entry(self, number: int) -> LogEntry | None:
         """Return an entry, or None if it is not there."""
         found = await self._store.get(objects.numbered(self._log, number))
-        return await _decoded(found) if found else None
+        return await _decoded([found.body], found.etag) if found else None
 
     async def append(self, number: int, body: bytes) -> str:
         """Write an entry, and return its etag.
@@ -152,7 +153,9 @@ class Journal:
         found = await self._store.get(objects.numbered(self._snapshots, number))
         if found is None:
             return None
-        return await _in_thread_if_large(objects.decode_snapshot, found.body), len(found.body)
+        held, size = [found.body], len(found.body)
+        del found
+        return await _in_thread_if_large(objects.decode_snapshot, held), size
 
     async def write_snapshot(self, number: int, snapshot: LogSnapshot) -> int:
         """Write what the entries up to ``number`` make; return how many bytes that takes."""
@@ -322,13 +325,14 @@ class Journal:
         )
 
 
-async def _decoded(found: StoredObject) -> LogEntry:
-    entry = await _in_thread_if_large(objects.decode_entry, found.body)
-    entry.etag = found.etag
+async def _decoded(held: list[bytes], etag: str) -> LogEntry:
+    entry = await _in_thread_if_large(objects.decode_entry, held)
+    entry.etag = etag
     return entry
 
 
-async def _in_thread_if_large(decode: Callable[[bytes], T], body: bytes) -> T:
-    if objects.unpacked_size(body) < _LARGE:
-        return decode(body)
-    return await asyncio.to_thread(decode, body)
+async def _in_thread_if_large(decode: Callable[[bytes], T], held: list[bytes]) -> T:
+    """Return what the one body in ``held`` stands for. It is taken out, so that it is not held meanwhile."""
+    if objects.unpacked_size(held[0]) < _LARGE:
+        return decode(held.pop())
+    return await asyncio.to_thread(lambda: decode(held.pop()))

@@ -316,6 +316,7 @@ def encode_tombstone(entry_id: str) -> bytes:
 def decode_entry(packed: bytes) -> LogEntry:
     """Return the entry in a packed body; raise StoreError if there is none."""
     body = unpack(packed)
+    del packed  # it may be all that holds a large one
     return LogEntry(_decode(_entry_decoder, body, "log entry"), len(body))
 
 
@@ -332,7 +333,9 @@ def encode_snapshot(snapshot: LogSnapshot) -> Text:
 
 def decode_snapshot(packed: bytes) -> LogSnapshot:
     """Return the snapshot in a packed body; raise StoreError if there is none."""
-    stored = _decode(_snapshot_decoder, unpack(packed), "snapshot")
+    body = unpack(packed)
+    del packed  # it may be all that holds a large one
+    stored = _decode(_snapshot_decoder, body, "snapshot")
     items = restored(stored.items, (), [])
     return LogSnapshot(stored.sync_count, stored.last_updated, items, stored.removed)
 

@@ -96,11 +96,13 @@ async def _replay_once(journal: Journal, head: Head, head_etag: str | None) -> R
         if entry.is_tombstone:
             return _ended(found, number)
         found.entry, found.entry_id, found.entry_etag = number, entry.id, entry.etag
-        for sync in await journal.syncs_of(entry, found.state.content.diffs.distinct):
-            found.state.apply(sync.items, sync.at)
-            recent.add(Sync(journal.share_id, found.state.sync_count, sync.items))
+        syncs = await journal.syncs_of(entry, found.state.content.diffs.distinct)
         found.tail_entries += 1
         found.tail_size += entry.size
+        del entry  # which holds its texts a second time
+        for sync in syncs:
+            found.state.apply(sync.items, sync.at)
+            recent.add(Sync(journal.share_id, found.state.sync_count, sync.items))
     if survey.last_entry is not None and found.entry < survey.last_entry:
         return await _ended_if_tombstone(journal, found, survey.last_entry)
     found.recent = recent

@@ -301,7 +301,9 @@ class RollbackCheckedStore(StoreWrapper):
         """Yield the objects under ``prefix`` with their bodies, in key order, the newest known of each."""
         async for found in self._inner.scan(prefix, start_after=start_after):
             if not has_marks(found.key) or self._newer_than(found.key, found) is None:
-                yield found
+                held = [found]
+                del found  # it may be large, and whoever takes it knows for how long
+                yield held.pop()
             elif (checked := await self._checked(found.key)) is not None:
                 yield checked
 

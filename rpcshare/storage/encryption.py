@@ -97,7 +97,9 @@ class EncryptedStore(StoreWrapper):
             IntegrityError: the next object has been changed, or cannot be decrypted.
         """
         async for found in self._inner.scan(prefix, start_after=start_after):
-            yield await self._opened(found)
+            held = [await self._opened(found)]
+            del found  # it may be large, and whoever takes it knows for how long
+            yield held.pop()
 
     async def _opened(self, found: StoredObject) -> StoredObject:
         body = await _run(lambda: self._decrypt(found.key, found.body), len(found.body))

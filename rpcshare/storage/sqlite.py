@@ -127,9 +127,10 @@ class SqliteStore:
         there when it is read.
         """
         while page := await self._read(partial(_scan_page, prefix, start_after)):
-            for stored in page:
-                yield stored
             start_after = page[-1].key
+            page.reverse()
+            while page:  # what has been taken is not held any more: it may be large
+                yield page.pop()
 
     async def check(self) -> None:
         """Return if the file can be read and written now, and there is room for more.
