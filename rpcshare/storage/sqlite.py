@@ -255,7 +255,7 @@ def _list_page(prefix: str, start_after: str, connection: sqlite3.Connection) ->
     return [ObjectInfo(key, str(row_id), size) for key, row_id, size in rows]
 
 
-def _scan_page(prefix: str, start_after: str, connection: sqlite3.Connection) -> Sequence[StoredObject]:
+def _scan_page(prefix: str, start_after: str, connection: sqlite3.Connection) -> list[StoredObject]:
     rows = connection.execute(
         "SELECT key, body, id FROM objects WHERE key >= ? AND key < ? ORDER BY key LIMIT ?",
         (*key_range(prefix, start_after), _PAGE_OBJECTS),

@@ -82,10 +82,13 @@ class _Reader:
         self._model = model
         self._agent = agent or "build"
         self._messages: list[_Message] = []
+        self._early: list[tuple[str, object]] = []  # what comes before the first message
         self._last_user = ""
 
     def items(self) -> Iterator[LocatedItem]:
         """Yield what has been read."""
+        if self._early:
+            self._begin("user", {}, "messages[0]", frozenset())
         for message in self._messages:
             yield LocatedItem({"type": "message", "data": message.info}, message.place)
             for part in message.parts:
@@ -113,7 +116,7 @@ class _Reader:
             case "idle" if self._messages and text(fields, "outcome") == "succeeded":
                 self._messages[-1].info["idle"] = fields
             case _:
-                self._keep(kind or "message", message, place)
+                self._keep(kind or "message", message)
 
     def _begin(self, role: str, fields: JsonObject, place: str, read: frozenset[str]) -> _Message:
         """Begin a message, with the fields that are read nowhere else."""
@@ -139,19 +142,22 @@ class _Reader:
                 "mode": self._agent,
                 "path": {"cwd": self._directory, "root": self._directory},
             }
-        self._messages.append(_Message(info, place))
-        return self._messages[-1]
+        begun = _Message(info, place)
+        for kind, entry in self._early:
+            begun.keep(kind, entry)
+        self._early = []
+        self._messages.append(begun)
+        return begun
 
     def _created(self, fields: JsonObject) -> int:
         before = self._messages[-1].info["time"]["created"] if self._messages else 0
         return milliseconds(obj(fields, "time").get("created")) or before
 
-    def _keep(self, kind: str, message: object, place: str) -> None:
+    def _keep(self, kind: str, message: object) -> None:
         if self._messages:
             self._messages[-1].keep(kind, message)
         else:
-            fields = message if isinstance(message, dict) else {}
-            self._begin("user", fields, place, frozenset(fields)).keep(kind, message)
+            self._early.append((kind, message))
 
     def _read_prompt(self, fields: JsonObject, place: str) -> None:
         user = self._begin("user", fields, place, _PROMPT_FIELDS)
@@ -225,6 +231,8 @@ class _Reader:
         read = frozenset({"reason", "summary", "recent", "error", "cost", "tokens"})
         added = self._begin("assistant", fields, place, read)
         added.info |= {"summary": True, "cost": fields.get("cost", 0), "tokens": obj(fields, "tokens")}
+        if text(fields, "status") != "running":
+            added.info["time"].setdefault("completed", added.info["time"]["created"])
         added.add("compaction", auto=text(fields, "reason") != "manual")
         if summary := text(fields, "summary"):
             added.add("text", text=summary)

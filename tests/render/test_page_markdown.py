@@ -1,9 +1,10 @@
 """Markdown as it gets into a page."""
 
 import pytest
+from field_inputs import field
 
 from rpcshare.render.markdown import MAX_MARKDOWN, markdown
-from support.drawing_shares import Document
+from support.drawing_shares import Document, page_of
 
 
 def test_code_is_highlighted_by_classes_and_never_by_styles() -> None:
@@ -242,3 +243,14 @@ def test_tasks_have_boxes_and_alerts_their_names() -> None:
 
 def test_a_line_breaks_within_a_table() -> None:
     assert "one<br>" in markdown("| a |\n|---|\n| one<br>two |").replace("\n", "")
+
+
+def test_the_markdown_of_the_field_has_each_of_its_forms() -> None:
+    html = page_of(field("09"))
+    assert '<span class="language">text</span><pre' in html  # the name stands before the code, not over it
+    assert '<blockquote class="alert note">' in html
+    page = Document(html)
+    assert {"math", "table", "sup"} <= {tag for tag, _ in page.elements}
+    assert "<details><summary>More</summary>" in page.text  # HTML that somebody wrote is text
+    for raw in ("[x]", "[ ]", "[^1]", "\\int", "|--"):
+        assert raw not in page.text
