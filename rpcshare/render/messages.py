@@ -241,7 +241,7 @@ def view_of_message(
 
 def prompt_of(entry: Entry) -> str | None:
     """Return the beginning of what a user said, for a table of contents; None for another's message."""
-    if facts_of(entry).role != "user" or is_context_alone(entry.parts):
+    if facts_of(entry).role != "user":
         return None
     for part in entry.parts:
         fields = Fields.decode(part.body)
@@ -251,7 +251,7 @@ def prompt_of(entry: Entry) -> str | None:
                 return line
         if fields.raw("type") == "compaction":
             return None
-    return "…" if entry.parts else None
+    return None if is_context_alone(entry.parts) or not entry.parts else "…"
 
 
 def _fields(entry: Entry) -> Fields:

@@ -94,8 +94,13 @@ def with_neighbours(parts: Sequence[PartEntry], places: Sequence[int]) -> list[i
 
 def is_context_alone(parts: Sequence[PartEntry]) -> bool:
     """Return whether all that is seen of some parts was added by a program."""
-    kinds = {_member(part.body).kind for part in parts}
-    return "context" in kinds and kinds <= {"context", "unseen"}
+    is_found = False
+    for part in parts:
+        kind = _member(part.body).kind
+        if kind not in ("context", "unseen"):
+            return False
+        is_found = is_found or kind == "context"
+    return is_found
 
 
 def entry_name(metadata: object) -> str:
