@@ -133,6 +133,8 @@ def view_of_row(row: CatalogueRow, now: int) -> RowView:
         badges.append("password")
     if row.expires_at is not None:
         badges.append(f"expires {_ago(row.expires_at - now)}")
+    if index.last_refusal is not None:
+        badges.append("last sync refused")
     return RowView(
         id=index.id,
         title=title,

@@ -562,7 +562,10 @@ class ShareService:
             is_backwards=is_backwards,
             filters=filters,
         )
-        return await self._shares.listing.page(parsed)
+        page = await self._shares.listing.page(parsed)
+        told = await self._told_refusals([row.index for row in page.rows])
+        rows = [msgspec.structs.replace(row, index=index) for row, index in zip(page.rows, told, strict=True)]
+        return msgspec.structs.replace(page, rows=rows)
 
     @audited(Action.SHARES_SEARCH, only_refusals=True)
     async def search(
@@ -583,12 +586,14 @@ class ShareService:
         return await self._shares.listing.search(SearchQuery.parse(query, cursor, limit), owners)
 
     async def _with_refusals(self, page: Page) -> Page:
-        rows = [
+        return msgspec.structs.replace(page, sessions=await self._told_refusals(page.sessions))
+
+    async def _told_refusals(self, rows: list[SessionIndex]) -> list[SessionIndex]:
+        return [
             msgspec.structs.replace(row, last_refusal=refusal) if refusal is not None else row
-            for row in page.sessions
+            for row in rows
             for refusal in [await self._shares.refusals.find_listed(row.id, row.sync_count)]
         ]
-        return msgspec.structs.replace(page, sessions=rows)
 
     def index_lag(self) -> IndexLag:
         """Return how far the search index is behind."""

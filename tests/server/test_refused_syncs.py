@@ -95,6 +95,7 @@ def test_the_owner_sees_it_in_lists_and_the_operator_in_the_log(server: RunningS
     rows = httpx.get(f"{server.url}/api/my-sessions", headers=share.headers).json()["sessions"]
     told = {row["sessionID"]: row.get("lastRefusal", {}).get("message") for row in rows}
     assert told["ses_refused_listed"] == "data[1].data.id: must be a string that is not empty"
+    assert "last sync refused" in httpx.get(f"{server.url}/my-sessions", headers=share.headers).text
     assert "data[1].data.id: must be a string" in server.log.read_text()
     assert share.secret not in server.log.read_text()
 
