@@ -4,18 +4,20 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
+from threading import Event
 from time import monotonic
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.util import await_only
 
 from rpcshare.database.load import DatabaseLoad
 from rpcshare.database.location import (
@@ -37,6 +39,7 @@ _COMMAND_SECONDS = 60.0
 _READERS = 4  # threads
 _STEPS = 10_000  # of SQLite's virtual machine between two looks at the clock: a millisecond or less
 _IS_WRITING = "rpcshare_is_writing"
+_IS_ABANDONED = "rpcshare_is_abandoned"
 
 T = TypeVar("T")
 
@@ -47,17 +50,18 @@ class Database:
     The event loop never waits for it: SQLite runs in threads of its own.
     """
 
-    def __init__(self, location: DatabaseLocation, engine: AsyncEngine) -> None:
+    def __init__(self, location: DatabaseLocation) -> None:
         """Made by :meth:`open`."""
         self.location = location
         self.is_sqlite = location.path is not None
-        self._engine = engine
-        self._writing = engine.execution_options(**{_IS_WRITING: True})
         self._identity = _identity(location.path)
-        # A query that only reads is one turn of a thread, and so of the event loop: SQLite's asynchronous
-        # driver takes a turn for each step of it, ten times as much.
-        self._reading = _sqlite_engine(location.path) if location.path is not None else None
-        self._threads = ThreadPoolExecutor(_READERS, "database") if location.path is not None else None
+        # A transaction of SQLite is one turn of a thread, and so of the event loop: an asynchronous driver
+        # takes a turn for each statement, ten times as much.
+        self._engine: Engine | AsyncEngine = (
+            _engine(location) if location.path is None else _sqlite_engine(location.path)
+        )
+        self._readers = ThreadPoolExecutor(_READERS, "database-reader")  # which begin as they are needed
+        self._writer = ThreadPoolExecutor(1, "database-writer")
 
     @classmethod
     async def open(cls, location: DatabaseLocation, load: DatabaseLoad | None = None) -> "Database":
@@ -72,31 +76,17 @@ class Database:
         with _failures(location):
             if location.path is not None:
                 await asyncio.to_thread(_prepare_file, location.path)
-            engine = _engine(location)
+            database = cls(location)
             if load is not None:
-                load.watch(engine.sync_engine)
-            database = cls(location, engine)
-            if load is not None and database._reading is not None:
-                load.watch(database._reading)
+                engine = database._engine
+                load.watch(engine.sync_engine if isinstance(engine, AsyncEngine) else engine)
             try:
-                async with database._writing.begin() as connection:
-                    if not database.is_sqlite:
-                        await connection.execute(
-                            text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK}
-                        )
-                    await connection.run_sync(_migrate, location)
+                await database.write(partial(_migrate, location))
                 database._identity = await asyncio.to_thread(_identity, location.path)
             except BaseException:
-                await engine.dispose()
+                await database.close()
                 raise
         return database
-
-    @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """Begin a transaction that only reads."""
-        with _failures(self.location):
-            async with self._engine.begin() as connection:
-                yield connection
 
     async def read(self, work: Callable[[Connection], T], *, limit: float | None = None) -> T:
         """Return what ``work`` does in a transaction that only reads: of SQLite, in a thread.
@@ -109,21 +99,43 @@ class Database:
             QueryTooLongError: it takes longer.
         """
         with _failures(self.location):
-            if self._reading is None:
-                async with self._engine.begin() as connection:
+            if isinstance(self._engine, AsyncEngine):
+                # As SQLite does: or a page's rows and their count could be those of two moments.
+                snapshots = self._engine.execution_options(isolation_level="REPEATABLE READ")
+                async with snapshots.begin() as connection:
                     if limit is not None:
                         await connection.execute(text(f"SET LOCAL statement_timeout = {round(limit * 1000)}"))
                     return await connection.run_sync(work)
             # In the caller's context, to which its tracing belongs.
-            run = partial(copy_context().run, _read_in_thread, self._reading, work, limit)
-            return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+            run = partial(copy_context().run, _read_in_thread, self._engine, work, limit)
+            return await asyncio.get_running_loop().run_in_executor(self._readers, run)
 
-    @asynccontextmanager
-    async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """Begin a transaction that writes; it is committed unless something is raised."""
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Return what ``work`` does in a transaction that writes: of SQLite, in a thread.
+
+        It is committed unless ``work`` raises. If the caller is cancelled, ``work`` is ended by its next
+        :meth:`made`.
+        """
         with _failures(self.location):
-            async with self._writing.begin() as connection:
-                yield connection
+            if isinstance(self._engine, AsyncEngine):
+                async with self._engine.begin() as connection:
+                    return await connection.run_sync(work)
+            is_abandoned = Event()
+            # In the caller's context, to which its tracing belongs.
+            run = partial(copy_context().run, _write_in_thread, self._engine, work, is_abandoned)
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._writer, run)
+            except asyncio.CancelledError:
+                is_abandoned.set()
+                raise
+
+    def made(self, connection: Connection, make: Callable[[], T]) -> T:
+        """Return what ``make`` returns, within the work of :meth:`write`: the event loop does not wait."""
+        if isinstance(self._engine, AsyncEngine):
+            return await_only(asyncio.to_thread(make))
+        if connection.get_execution_options()[_IS_ABANDONED].is_set():
+            raise DatabaseError("nobody waits for it any more")
+        return make()
 
     async def is_replaced(self) -> bool:
         """Whether the file is gone, or is another one than that which is open."""
@@ -131,10 +143,12 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections. No call may follow."""
-        if self._threads is not None and self._reading is not None:
-            await asyncio.to_thread(self._threads.shutdown)
-            self._reading.dispose()
-        await self._engine.dispose()
+        for threads in (self._readers, self._writer):
+            await asyncio.to_thread(threads.shutdown)
+        if isinstance(self._engine, AsyncEngine):
+            await self._engine.dispose()
+        else:
+            self._engine.dispose()
 
 
 def _read_in_thread(engine: Engine, work: Callable[[Connection], T], limit: float | None) -> T:
@@ -155,27 +169,24 @@ def _read_in_thread(engine: Engine, work: Callable[[Connection], T], limit: floa
             driver.set_progress_handler(None, 0)
 
 
+def _write_in_thread(engine: Engine, work: Callable[[Connection], T], is_abandoned: Event) -> T:
+    options = {_IS_WRITING: True, _IS_ABANDONED: is_abandoned}
+    with engine.execution_options(**options).begin() as connection:
+        return work(connection)
+
+
 def _engine(location: DatabaseLocation) -> AsyncEngine:
-    if location.path is None:
-        return create_async_engine(
-            location.url,
-            pool_pre_ping=True,
-            connect_args={"timeout": _CONNECT_SECONDS, "command_timeout": _COMMAND_SECONDS},
-        )
-    url = URL.create("sqlite+aiosqlite", database=str(location.path))
-    engine = create_async_engine(url, connect_args={"timeout": _BUSY_SECONDS})
-    _set_up_sqlite(engine.sync_engine)
-    return engine
+    return create_async_engine(
+        location.url,
+        pool_pre_ping=True,
+        connect_args={"timeout": _CONNECT_SECONDS, "command_timeout": _COMMAND_SECONDS},
+    )
 
 
 def _sqlite_engine(path: Path) -> Engine:
     url = URL.create("sqlite", database=str(path))
     engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
-    _set_up_sqlite(engine)
-    return engine
 
-
-def _set_up_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, _record: object) -> None:  # noqa: ANN401 -- SQLAlchemy's adapter
         connection.isolation_level = None  # sqlite3 begins no transactions by itself: see below
@@ -190,6 +201,8 @@ def _set_up_sqlite(engine: Engine) -> None:
         # A transaction that reads first and writes then fails at once where another has written meanwhile.
         is_writing = connection.get_execution_options().get(_IS_WRITING)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")
+
+    return engine
 
 
 def _prepare_file(path: Path) -> None:
@@ -224,7 +237,9 @@ def _close_to_others(path: Path) -> None:
         logger.warning("%s is open to other users than its owner, and this one cannot close it", path)
 
 
-def _migrate(connection: Connection, location: DatabaseLocation) -> None:
+def _migrate(location: DatabaseLocation, connection: Connection) -> None:
+    if location.path is None:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
     found: list[str] = []
     if inspect(connection).has_table("alembic_version"):
         found = list(connection.execute(text("SELECT version_num FROM alembic_version")).scalars())

@@ -8,7 +8,7 @@ from rpcshare.database.location import DatabaseError, DatabaseLocation, NewerSch
 
 __all__ = ["REVISIONS", "check_not_newer", "refuse_unknown"]
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """The revisions of the schema, the newest last: the scripts in ``migrations/versions``."""
 
 

@@ -27,7 +27,6 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rpcshare.database.engine import Database
 from rpcshare.database.tables import catalogue, catalogue_counts, shares
@@ -36,7 +35,7 @@ from rpcshare.shares.page import COUNTED, LIVE_FOR, Filters, Query, RowPage, pla
 from rpcshare.shares.search_words import clean
 from rpcshare.shares.state import SessionIndex
 
-__all__ = ["Catalogue"]
+__all__ = ["Catalogue", "row_values"]
 
 _LOCKS = 0x72706373  # as the search index locks a share
 _AT_ONCE = 200  # rows of a statement
@@ -63,67 +62,63 @@ class Catalogue:
 
     async def put(self, rows: Collection[CatalogueRow], gone: Collection[str] = ()) -> None:
         """Write rows, unless the catalogue has newer ones; remove those of shares that are gone."""
-        async with self._database.writing() as connection:
-            if not self._is_sqlite:
-                # In one order, so that nobody waits for whom he keeps waiting.
-                ids = sorted([*(row.index.id for row in rows), *gone])
-                lock = "SELECT pg_advisory_xact_lock(hashtextextended(id, :lock)) FROM unnest(:ids) AS id"
-                statement = text(lock).bindparams(
-                    bindparam("ids", type_=postgresql.ARRAY(catalogue.c.id.type))
-                )
-                await connection.execute(statement, {"lock": _LOCKS, "ids": ids})
-            for share_id in gone:
-                await self.remove_in(connection, share_id)
-            await self.put_in(connection, rows)
+        await self._database.write(partial(self._put, rows, gone))
 
-    async def put_in(self, connection: AsyncConnection, rows: Collection[CatalogueRow]) -> None:
-        """Do so in a transaction of others, who have locked the shares."""
+    def _put(self, rows: Collection[CatalogueRow], gone: Collection[str], connection: Connection) -> None:
+        if not self._is_sqlite:
+            # In one order, so that nobody waits for whom he keeps waiting.
+            ids = sorted([*(row.index.id for row in rows), *gone])
+            lock = "SELECT pg_advisory_xact_lock(hashtextextended(id, :lock)) FROM unnest(:ids) AS id"
+            statement = text(lock).bindparams(bindparam("ids", type_=postgresql.ARRAY(catalogue.c.id.type)))
+            connection.execute(statement, {"lock": _LOCKS, "ids": ids})
+        for share_id in gone:
+            self.remove_in(connection, share_id)
+        self.put_in(connection, rows)
+
+    def put_in(
+        self, connection: Connection, rows: Collection[CatalogueRow], *, may_be_older: bool = False
+    ) -> None:
+        """Do so in a transaction of others, who have locked the shares.
+
+        With ``may_be_older``, rows replace newer ones: the store has been put back.
+        """
         ids = [row.index.id for row in rows]
-        known = await self._rows(connection, ids)
+        known = self._rows(connection, ids)
         dead = select(shares.c.id, shares.c.generation).where(shares.c.is_deleted, shares.c.id.in_(ids))
-        gone = {(row.id, row.generation) for row in await connection.execute(dead)}
+        gone = {(row.id, row.generation) for row in connection.execute(dead)}
         changes = _Changes()
         for row in rows:
             if (row.index.id, row.generation) not in gone:
-                changes.take(row, known.get(row.index.id))
+                changes.take(row, known.get(row.index.id), may_be_older=may_be_older)
         if changes.replaced:
-            await connection.execute(delete(catalogue).where(catalogue.c.id.in_(changes.replaced)))
+            connection.execute(delete(catalogue).where(catalogue.c.id.in_(changes.replaced)))
         if changes.added:
-            await connection.execute(insert(catalogue), changes.added)
+            connection.execute(insert(catalogue), changes.added)
         if changes.changed:
-            await connection.execute(_change, changes.changed)
-        await self._add_to_counts(connection, changes.counts)
+            connection.execute(_change, changes.changed)
+        self._add_to_counts(connection, changes.counts)
 
-    async def remove_in(self, connection: AsyncConnection, share_id: str) -> None:
+    def remove_in(self, connection: Connection, share_id: str) -> None:
         """Remove a row, in a transaction of others, who have locked the share."""
         query = select(catalogue.c.owner).where(catalogue.c.id == share_id)
-        found = (await connection.execute(query)).first()
+        found = (connection.execute(query)).first()
         if found is not None:
-            await connection.execute(delete(catalogue).where(catalogue.c.id == share_id))
+            connection.execute(delete(catalogue).where(catalogue.c.id == share_id))
             counts: dict[str, int] = {}
             _count(counts, found.owner, -1)
-            await self._add_to_counts(connection, counts)
+            self._add_to_counts(connection, counts)
 
-    async def _add_to_counts(self, connection: AsyncConnection, counts: Mapping[str, int]) -> None:
+    def _add_to_counts(self, connection: Connection, counts: Mapping[str, int]) -> None:
         dialect = sqlite if self._is_sqlite else postgresql
         for name in sorted(name for name, by in counts.items() if by):
             added = dialect.insert(catalogue_counts).values(name=name, shares=counts[name])
             total = catalogue_counts.c.shares + counts[name]
             statement = added.on_conflict_do_update(index_elements=["name"], set_={"shares": total})
-            await connection.execute(statement)
+            connection.execute(statement)
 
     async def count_anew(self) -> None:
         """Count all rows: what is counted as they are written is made right, should it ever be wrong."""
-        async with self._database.writing() as connection:
-            await connection.execute(delete(catalogue_counts))
-            owners = select(literal("of:") + catalogue.c.owner, func.count()).where(
-                catalogue.c.owner.is_not(None)
-            )
-            for rows in (
-                owners.group_by(catalogue.c.owner),
-                select(literal("all"), func.count()).select_from(catalogue),
-            ):
-                await connection.execute(insert(catalogue_counts).from_select(["name", "shares"], rows))
+        await self._database.write(_count_anew)
 
     # Reading
 
@@ -154,12 +149,12 @@ class Catalogue:
             shown.reverse()
         return RowPage(shown, count + len(new), len(found) > query.limit, query.by_change)
 
-    async def _rows(self, connection: AsyncConnection, ids: Collection[str]) -> dict[str, CatalogueRow]:
+    def _rows(self, connection: Connection, ids: Collection[str]) -> dict[str, CatalogueRow]:
         found: dict[str, CatalogueRow] = {}
         each = list(ids)
         for start in range(0, len(each), _AT_ONCE):
             query = select(catalogue).where(catalogue.c.id.in_(each[start : start + _AT_ONCE]))
-            found.update((row.id, _row(row)) for row in await connection.execute(query))
+            found.update((row.id, _row(row)) for row in connection.execute(query))
         return found
 
 
@@ -172,18 +167,18 @@ class _Changes:
         self.changed: list[_Values] = []
         self.counts: dict[str, int] = {}
 
-    def take(self, row: CatalogueRow, before: CatalogueRow | None) -> None:
+    def take(self, row: CatalogueRow, before: CatalogueRow | None, *, may_be_older: bool) -> None:
         """Take in a row, where ``before`` is what there is of its share."""
         if before is None or before.generation != row.generation:
             if before is not None:
-                if before.index.created_at > row.index.created_at:
+                if before.index.created_at > row.index.created_at and not may_be_older:
                     return
                 self.replaced.append(row.index.id)
                 _count(self.counts, before.owner, -1)
-            self.added.append(_values(row, is_new=True))
+            self.added.append(row_values(row, is_new=True))
             _count(self.counts, row.owner, 1)
-        elif (newest := row.merged_with(before)) != before:
-            self.changed.append(_values(newest, is_new=False))
+        elif (newest := row if may_be_older else row.merged_with(before)) != before:
+            self.changed.append(row_values(newest, is_new=False))
             _count(self.counts, before.owner, -1)
             _count(self.counts, newest.owner, 1)
 
@@ -310,12 +305,21 @@ _change = (
 )
 
 
+def _count_anew(connection: Connection) -> None:
+    connection.execute(delete(catalogue_counts))
+    owned = catalogue.c.owner.is_not(None)
+    owners = select(literal("of:") + catalogue.c.owner, func.count()).where(owned).group_by(catalogue.c.owner)
+    for rows in (owners, select(literal("all"), func.count()).select_from(catalogue)):
+        connection.execute(insert(catalogue_counts).from_select(["name", "shares"], rows))
+
+
 def _count(counts: dict[str, int], owner: str | None, by: int) -> None:
     for name in ("all",) if owner is None else ("all", f"of:{owner}"):
         counts[name] = counts.get(name, 0) + by
 
 
-def _values(row: CatalogueRow, *, is_new: bool) -> _Values:
+def row_values(row: CatalogueRow, *, is_new: bool) -> _Values:
+    """Return the columns of a row, as they are inserted or updated."""
     index, figures = row.index, row.figures
     texts = (index.title, index.directory, index.id, index.session_id)
     values: _Values = {

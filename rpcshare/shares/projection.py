@@ -24,7 +24,7 @@ from rpcshare.shares.catalogue_row import CatalogueRow
 from rpcshare.shares.catalogue_writer import CatalogueWriter
 from rpcshare.shares.context import WatchedShare
 from rpcshare.shares.pending_items import PendingItems
-from rpcshare.shares.reindexing import COMPLETE, in_groups, share_places
+from rpcshare.shares.reindexing import COMPARED_AT_ONCE, COMPLETE, in_groups, share_places
 from rpcshare.shares.search_texts import Items, reverted_to, texts_of
 from rpcshare.shares.share_indexing import ReadShare, indexed_share, put_whole, read_share
 from rpcshare.shares.syncdata import Item, Kind
@@ -449,6 +449,7 @@ class Projection:
         began_at = monotonic()
         index = await self.index()
         self._compare_at = began_at + self._compare_every  # unless this fails
+        last = ""
         async for some in in_groups(share_places(self._store)):
             now = self._clock()
             if not await index.lease(_SWEEP, self._holder, now, now + _LEASE):
@@ -468,10 +469,24 @@ class Projection:
                     logger.warning("Share %s is not indexed: %s", place.share_id, exc)
                 if self._pending:
                     await self._index_pending()
+            there = {place.share_id for place in some}
+            before, last = last, max(last, *there)
+            await self._forget_others(index, there, before, last)
+        await self._forget_others(index, set(), last, None)
         if not await index.progress_of(COMPLETE):
             await index.note_progress(COMPLETE, "yes")
         await index.release(_SWEEP, self._holder)
         self._compare_at = monotonic() + max(self._compare_every, _SWEEP_SHARE * (monotonic() - began_at))
+
+    async def _forget_others(
+        self, index: "SearchIndex", there: set[str], after: str, until: str | None
+    ) -> None:
+        """Look at the shares of the index that the store does not have, as it was put back or emptied."""
+        while ids := await index.ids(after, COMPARED_AT_ONCE, until):
+            for share_id in ids:
+                if share_id not in there and share_id not in self._pending:
+                    await self._index_whole(share_id)
+            after = ids[-1]
 
 
 def _item_name(kind: Kind, key: bytes) -> str:

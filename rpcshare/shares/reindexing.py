@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 from rpcshare.shares.context import WatchedShare
 from rpcshare.shares.share_identity import is_share_id
-from rpcshare.shares.share_indexing import put_whole, read_share
+from rpcshare.shares.share_indexing import ReadShare, put_whole, read_share, whole_change
 from rpcshare.storage import ObjectStore, StoreError
 
 if TYPE_CHECKING:
-    from rpcshare.shares.search_index import IndexedShare, SearchIndex
+    from rpcshare.shares.search_index import Change, IndexedShare, SearchIndex
 
 __all__ = [
     "COMPARED_AT_ONCE",
@@ -28,6 +28,7 @@ COMPARED_AT_ONCE = 200
 """Shares of which the database is asked at once."""
 
 _REINDEXED = "reindex"
+_TOGETHER = 8 * 2**20  # bytes of shares that are written in one transaction
 _ATTEMPTS = 3  # at a share that other processes index, too
 
 
@@ -44,15 +45,13 @@ async def index_anew(
         DatabaseError: the database failed.
     """
     done = await index.progress_of(_REINDEXED)
-    count, unread = 0, []
+    anew = _Anew(store, index)
     async for some in in_groups(share_places(store, start_after=done)):
+        known = await index.known([place.share_id for place in some])
         for place in some:
-            try:
-                count += await _index_again(store, index, place.share_id)
-            except StoreError as exc:
-                await store.check()  # that answers, so it is the share
-                unread.append(f"{place.share_id}: {exc}")
+            await anew.take(place.share_id, known.get(place.share_id))
             on_share()
+        await anew.write()
         await index.note_progress(_REINDEXED, some[-1].last_key)
     # What the index has of shares that the store has no more.
     after = ""
@@ -63,18 +62,53 @@ async def index_anew(
         after = ids[-1]
     await index.note_progress(_REINDEXED, "")
     await index.note_progress(COMPLETE, "yes")
-    return count, unread
+    return anew.count, anew.unread
 
 
-async def _index_again(store: ObjectStore, index: "SearchIndex", share_id: str) -> bool:
-    """Index a share as the store has it; return whether there is one."""
-    read = None
-    for _ in range(_ATTEMPTS):
-        before = (await index.known([share_id])).get(share_id)
-        read = await read_share(store, share_id)
-        if read is None or await put_whole(index, share_id, read, before):
-            break
-    return read is not None and read.state is not None
+class _Anew:
+    """Shares that are indexed again, several in one transaction of the database."""
+
+    def __init__(self, store: ObjectStore, index: "SearchIndex") -> None:
+        self._store = store
+        self._index = index
+        self._changes: list[Change] = []
+        self._size = 0
+        self.count = 0
+        self.unread: list[str] = []
+
+    async def take(self, share_id: str, before: "IndexedShare | None") -> None:
+        """Index a share as the store has it: now, or with those that follow."""
+        if (read := await self._read(share_id)) is None:
+            return
+        self.count += read.state is not None
+        change = await whole_change(share_id, read, before)
+        if change is not None:
+            self._changes.append(change)
+            self._size += 0 if read.state is None else read.state.content.size
+        if self._size > _TOGETHER:
+            await self.write()
+
+    async def write(self) -> None:
+        """Write what has been taken."""
+        changes, self._changes, self._size = self._changes, [], 0
+        for change, is_written in zip(changes, await self._index.put_all(changes), strict=True):
+            if not is_written:
+                await self._again(change.share.id)
+
+    async def _again(self, share_id: str) -> None:
+        for _ in range(_ATTEMPTS):
+            before = (await self._index.known([share_id])).get(share_id)
+            read = await self._read(share_id)
+            if read is None or await put_whole(self._index, share_id, read, before):
+                return
+
+    async def _read(self, share_id: str) -> ReadShare | None:
+        try:
+            return await read_share(self._store, share_id)
+        except StoreError as exc:
+            await self._store.check()  # that answers, so it is the share
+            self.unread.append(f"{share_id}: {exc}")
+            return None
 
 
 async def out_of_date(store: ObjectStore, index: "SearchIndex") -> AsyncIterator[str]:

@@ -3,13 +3,29 @@
 import asyncio
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
+from time import monotonic
 
 from rpcshare.errors import ErrorCode, ShareError
 
-__all__ = ["SearchTurns"]
+__all__ = ["SearchTurns", "at_round_times"]
 
 _AT_ONCE = 2
 _PATIENCE = 5.0  # seconds
+_ROUND = 0.025  # seconds
+
+
+@asynccontextmanager
+async def at_round_times(*, wanted: bool) -> AsyncIterator[None]:
+    """Let what is done end at the next multiple of 25 ms after its beginning, if that is ``wanted``.
+
+    Whoever searches shares of his own cannot tell then by the time how many others have his words.
+    """
+    began = monotonic()
+    try:
+        yield
+    finally:
+        if wanted:
+            await asyncio.sleep(-(monotonic() - began) % _ROUND)
 
 
 class SearchTurns:

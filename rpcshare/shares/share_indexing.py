@@ -16,9 +16,9 @@ from rpcshare.shares.state import ShareState
 from rpcshare.storage import ObjectStore
 
 if TYPE_CHECKING:
-    from rpcshare.shares.search_index import IndexedShare, SearchIndex
+    from rpcshare.shares.search_index import Change, IndexedShare, SearchIndex
 
-__all__ = ["ReadShare", "indexed_share", "put_whole", "read_share"]
+__all__ = ["ReadShare", "indexed_share", "put_whole", "read_share", "whole_change"]
 
 
 class ReadShare(NamedTuple):
@@ -72,14 +72,20 @@ async def put_whole(
     index: "SearchIndex", share_id: str, read: ReadShare, before: "IndexedShare | None"
 ) -> bool:
     """Index all of a share; return False if the index does not know it as ``before`` any more."""
-    from rpcshare.shares.search_index import IndexedShare  # noqa: PLC0415 -- imports SQLAlchemy
+    change = await whole_change(share_id, read, before)
+    return change is None or (await index.put_all([change]))[0]
+
+
+async def whole_change(share_id: str, read: ReadShare, before: "IndexedShare | None") -> "Change | None":
+    """Return what indexes all of a share that the index knows as ``before``; None if nothing has changed."""
+    from rpcshare.shares.search_index import Change, IndexedShare  # noqa: PLC0415 -- imports SQLAlchemy
 
     if read.state is None:
         gone = IndexedShare(share_id, read.head.generation, read.head_etag, 0, is_deleted=True)
-        return before == gone or await index.put(gone, [], expected=before)
+        return None if before == gone else Change(gone, iter(()), before)
     row = indexed_share(read.head, read.head_etag, share_id, read.state, read.entry)
     items, reverted = Items.of(read.state, None), reverted_to(read.state.content.session)
     source = FiguresSource(read.state)
     figures = await asyncio.to_thread(source.counted)
     listed = CatalogueRow.of(read.head, read.state, figures)
-    return await index.put(row, texts_of(items, reverted), expected=before, row=listed)
+    return Change(row, iter(texts_of(items, reverted)), before, row=listed)

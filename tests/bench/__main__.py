@@ -7,9 +7,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import against_node, clients, growth, report, starting, writes
+from bench import against_node, clients, growth, indexing, listings, report, searching, starting, writes
 from bench.figures import Figure
 
+LONG = ("listings", "searching", "indexing")  # which --quick leaves out, unless asked for: minutes
 RESULTS = Path(__file__).parents[2] / ".bench"
 
 
@@ -17,15 +18,20 @@ def figures(*, quick: bool, only: str) -> Iterator[Figure]:
     yield from against_node.run(quick=quick, only=only)
     if only in ("", "client"):
         yield from clients.run(quick=quick)
-    if only in ("", "starting"):
-        yield from starting.run(quick=quick)
+    parts = {"starting": starting, "listings": listings, "searching": searching, "indexing": indexing}
+    for name, part in parts.items():
+        if only == name or (not only and not (quick and name in LONG)):
+            yield from part.run(quick=quick)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("--quick", action="store_true", help="in under a minute; the figures vary more")
     parser.add_argument(
-        "--only", default="", metavar="PART", help="what has this in its name; or: client, starting"
+        "--only",
+        default="",
+        metavar="PART",
+        help="what has this in its name; or: client, starting, listings, searching, indexing",
     )
     options = parser.parse_args()
 

@@ -5,12 +5,14 @@
 - No reader sees what nobody wrote to that share.
 - Every share can be read.
 - To a reader, syncCount and lastUpdated never go back without a snapshot.
+- In the end, each owner is listed all shares of his, and no others, as they are.
 """
 
 import asyncio
 import contextlib
 import copy
 import json
+import math
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -40,6 +42,18 @@ __all__ = ["Model", "ModelError"]
 _DAY = 86_400_000  # milliseconds
 _SESSIONS = [f"ses_model_{number:08}" for number in range(6)]
 _KEPT_COPIES = 3  # of a store, to which it may be put back
+_COMPARED_WITHIN = 700.0  # seconds: nodes compare stores and databases every 300
+_TELL_TIME = (
+    "catalogue_news",
+    "catalogue_writer",
+    "known_heads",
+    "open_share",
+    "pending_items",
+    "projection",
+    "refusals",
+    "search_turns",
+    "share_cache",
+)
 
 
 class ModelError(AssertionError):
@@ -163,6 +177,7 @@ class Model:
                     await step(site)
             for site in self.world.sites:
                 await self.look_at_all(site)
+                await self.look_at_listings(site)
         except Exception as exc:
             told = "\n".join(self.trace[-40:])
             raise ModelError(f"step {self.steps}: {type(exc).__name__}: {exc}\n{told}") from exc
@@ -529,6 +544,24 @@ class Model:
             for node in site.nodes:
                 await self.look_at(site, node, share_id, known)
 
+    async def look_at_listings(self, site: Site) -> None:
+        """Look whether listings have become what the store has, of which nobody may have told them."""
+        await asyncio.sleep(_COMPARED_WITHIN)
+        for node in site.nodes:
+            for owner in OWNERS:
+                page = await node.service.list_own(owner, limit=200)
+                for listed in page.sessions:
+                    now = await node.service.metadata(owner, listed.id)
+                    if (listed.sync_count, listed.last_updated) != (now.sync_count, now.last_updated):
+                        raise ModelError(f"{listed.id} is listed as it was at {listed.sync_count}")
+                ids = {listed.id for listed in page.sessions}
+                own = [share_id for share_id, head in _heads(site).items() if head.owner == owner.subject]
+                there = {share_id for share_id in own if await _can_read(node, owner, share_id)}
+                if ids != there or page.count != len(ids):
+                    raise ModelError(
+                        f"{owner.subject} is shown {page.count}: {sorted(ids)}, of {sorted(there)}"
+                    )
+
     async def look_at(self, site: Site, node: NodeContext, share_id: str, known: Known) -> None:
         """Look at a share as its owner, as anybody, and as those who watch it."""
         service = node.service
@@ -644,15 +677,36 @@ def _repeatable(world: World) -> Iterator[None]:
         await asyncio.sleep(0)
         return work(*args, **options)
 
-    with (
-        mock.patch("asyncio.to_thread", to_thread),
-        mock.patch("time.monotonic", monotonic),
-        mock.patch("rpcshare.shares.open_share.monotonic", monotonic),
-        mock.patch.object(SteadyClock.__init__, "__defaults__", (monotonic,)),
-        mock.patch("secrets.token_hex", lambda size=32: rng.randbytes(size).hex()),
-        mock.patch("secrets.choice", rng.choice),
-    ):
+    # While all wait for a timer, time goes on until it is due.
+    selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]  # of those that have one
+    wait = selector.select
+
+    def select(timeout: float | None = None) -> Any:
+        events = wait(0 if timeout else timeout)
+        if timeout and not events:
+            world.now += math.ceil(timeout * 1000)
+        return events
+
+    clocks = [mock.patch(f"rpcshare.shares.{module}.monotonic", monotonic) for module in _TELL_TIME]
+    with contextlib.ExitStack() as stack:
+        for clock in clocks:
+            stack.enter_context(clock)
+        stack.enter_context(mock.patch.object(selector, "select", select))
+        stack.enter_context(mock.patch("asyncio.to_thread", to_thread))
+        stack.enter_context(mock.patch("time.monotonic", monotonic))
+        stack.enter_context(mock.patch.object(SteadyClock.__init__, "__defaults__", (monotonic,)))
+        stack.enter_context(mock.patch("secrets.token_hex", lambda size=32: rng.randbytes(size).hex()))
+        stack.enter_context(mock.patch("secrets.randbits", rng.getrandbits))
+        stack.enter_context(mock.patch("secrets.choice", rng.choice))
         yield
+
+
+async def _can_read(node: NodeContext, owner: Caller, share_id: str) -> bool:
+    try:
+        await node.service.metadata(owner, share_id)
+    except ShareError:
+        return False
+    return True
 
 
 def _part(part_id: str) -> dict[str, Any]:

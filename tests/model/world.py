@@ -11,8 +11,10 @@ import random
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
+from model.inline_database import open_inline
 from rpcshare.auth.api_key_verifier import ApiKeyVerifier
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.caller import Caller, Scope
@@ -20,6 +22,7 @@ from rpcshare.broadcast import LogAppended, Unsubscribe
 from rpcshare.shares import Credentials, LogSettings, ShareService
 from rpcshare.shares.compaction import CompactionPolicy
 from rpcshare.shares.rollback import HighWaterMarks, RollbackCheckedStore
+from rpcshare.shares.search import SearchSettings
 from rpcshare.storage import (
     IDENTITY_KEY,
     MemoryStore,
@@ -205,8 +208,10 @@ class NodeContext:
             shared_store=True,
             settings=world.settings,
             clock=lambda: world.now + self.offset,
+            search=SearchSettings(partial(open_inline, site.database)),
         )
         self.service.start_expiry()
+        self.service.start_search()
         self.keys = ApiKeys(checked)
         self.verifier = ApiKeyVerifier(checked)
 
@@ -224,6 +229,7 @@ class Site:
         self.name = name
         self.store = MemoryStore()
         self.marks = HighWaterMarks.open(world.folder / f"{name}.sqlite3")
+        self.database = world.folder / f"{name}-database.sqlite3"
         self.nodes: list[NodeContext] = []
         self.was_ahead = False
         """Whether the clock of a node has ever been so far ahead that shares expired by it."""

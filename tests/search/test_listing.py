@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from contextlib import closing
+from time import monotonic
 
 import pytest
 from finding import indexed, message, session, shared, text
@@ -180,13 +181,26 @@ async def test_a_listing_without_its_database_says_so_while_syncs_go_on(
 
 async def test_a_query_that_takes_too_long_is_ended_and_others_go_on(searched, alice, monkeypatch):
     await shared(searched, alice, message("msg_1"), text("prt_1", "needle"))
-    monkeypatch.setattr("rpcshare.shares.search_index._LONGEST_SEARCH", 0.000_001)
+    monkeypatch.setattr("rpcshare.shares.search_hits._LONGEST_SEARCH", 0.000_001)
     monkeypatch.setattr("rpcshare.database.engine._STEPS", 1)
     if (await searched._shares.listing._projection.index()).database.is_sqlite:
         with pytest.raises(ShareError, match="query: takes too long"):
             await searched.search(alice, "needle")
     monkeypatch.undo()
     assert len((await searched.search(alice, "needle")).hits) == 1
+
+
+async def test_a_search_of_ones_own_ends_at_a_round_time_whatever_others_have(searched, alice, monkeypatch):
+    await shared(searched, alice, message("msg_1"), text("prt_1", "needle"))
+    monkeypatch.setattr("rpcshare.shares.search_turns._ROUND", 0.3)
+    for search in (
+        searched.search(alice, "needle"),
+        searched.search(alice, "nobody's"),
+        searched.list_rows(alice, query="needle"),
+    ):
+        began = monotonic()
+        await search
+        assert monotonic() - began > 0.29
 
 
 async def test_of_each_caller_one_search_is_under_way_and_another_caller_has_a_turn(monkeypatch):

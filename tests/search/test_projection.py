@@ -6,6 +6,8 @@ import sqlite3
 import stat
 import tracemalloc
 from contextlib import closing
+from functools import partial
+from threading import Event
 from types import SimpleNamespace
 
 import pytest
@@ -160,6 +162,54 @@ async def test_a_database_that_is_removed_while_the_server_runs_is_made_anew(
     assert file_location.path.exists()
 
 
+async def test_a_store_of_yesterday_takes_its_shares_back_to_where_they_were(
+    new_service, searching, store, alice
+):
+    first = new_service(search=searching())
+    kept = await shared(first, alice, message("msg_1"), text("prt_1", "needle"))
+    yesterday = contents(store)
+    await first.sync(alice, kept.id, None, [text("prt_1", "haystack"), text("prt_2", "haystack")])
+    await shared(first, alice, message("msg_1"), text("prt_3", "haystack"), session_id="ses_00000002")
+    await first.close()
+    await store.delete([key for key in contents(store) if key not in yesterday])
+    second = new_service(search=searching())
+    await indexed(second)
+    page = await second.list_own(alice)
+    assert [(each.id, each.sync_count) for each in page.sessions] == [(kept.id, 1)]
+    assert page.count == 1
+    assert await found(second, alice, "needle") == ["prt_1"]
+    assert await found(second, alice, "haystack") == []
+
+
+async def test_a_lease_of_a_clock_that_was_ahead_keeps_nobody_from_the_work(location):
+    index = await open_index(location)
+    now, minute, day = 1_700_000_000_000, 60_000, 86_400_000
+    assert await index.lease("work", "one", now + day, now + day + minute)
+    assert await index.lease("work", "other", now, now + minute)
+    assert not await index.lease("work", "third", now + 1, now + 1 + minute)
+    await index.database.close()
+
+
+async def test_work_that_nobody_waits_for_is_ended_and_undone(file_location):
+    database = await Database.open(file_location)
+    has_begun, may_go_on = Event(), Event()
+
+    def work(connection):
+        connection.exec_driver_sql("INSERT INTO progress VALUES ('x', 'y')")
+        has_begun.set()
+        may_go_on.wait()
+        database.made(connection, str)
+
+    writing = asyncio.create_task(database.write(work))
+    await asyncio.to_thread(has_begun.wait)
+    writing.cancel()
+    await asyncio.wait([writing])
+    may_go_on.set()
+    rows = "SELECT count(*) FROM progress"
+    assert await database.write(lambda connection: connection.exec_driver_sql(rows).scalar()) == 0
+    await database.close()
+
+
 async def test_a_share_that_is_gone_from_the_store_is_not_found(new_service, searching, store, alice):
     service = new_service(search=searching())
     made = await shared(service, alice, message("msg_1"), text("prt_1", "needle"))
@@ -235,8 +285,8 @@ async def test_many_servers_that_start_at_once_make_the_schema_once(location):
 
 async def test_a_newer_schema_is_refused_with_a_sentence(location):
     index = await open_index(location)
-    async with index.database.writing() as connection:
-        await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    newer = "UPDATE alembic_version SET version_num = '9999'"
+    await index.database.write(lambda connection: connection.exec_driver_sql(newer))
     await index.database.close()
     with pytest.raises(NewerSchemaError, match=r"schema 9999 of a newer rpcshare.*Update this server"):
         await open_index(location)
@@ -269,10 +319,10 @@ async def test_the_migrated_schema_is_that_of_the_tables(location):
         return {each["name"] for each in inspect(connection).get_columns(name)}
 
     database = await Database.open(location)
-    async with database.reading() as connection:
-        for table in metadata.sorted_tables:
-            if table is not text_index:
-                assert await connection.run_sync(columns_of, table.name) == set(table.columns.keys())
+    for table in metadata.sorted_tables:
+        if table is not text_index:
+            columns = await database.read(partial(columns_of, name=table.name))
+            assert columns == set(table.columns.keys())
     await database.close()
 
 
@@ -309,7 +359,7 @@ async def test_servers_that_make_the_file_at_the_same_moment_wait_for_each_other
 
 
 async def test_very_many_texts_of_one_moment_are_indexed(new_service, searching, alice, monkeypatch):
-    monkeypatch.setattr("rpcshare.shares.search_index._RANDOM_BITS", 4)  # room for 16 in each millisecond
+    monkeypatch.setattr("rpcshare.shares.search_index.RANDOM_BITS", 4)  # room for 16 in each millisecond
     service = new_service(search=searching())
     for number in range(3):
         parts = [text(f"prt_{number}_{part}", f"needle {part}") for part in range(300)]
@@ -324,8 +374,11 @@ async def test_the_file_is_for_its_owner_alone(file_location):
     path.touch(mode=0o644)
     path.chmod(0o644)  # as an older version left it
     database = await Database.open(file_location)
-    async with database.writing():
-        modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.glob(f"{path.name}*")}
+
+    def modes_while_it_is_written(_connection):
+        return {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.glob(f"{path.name}*")}
+
+    modes = await database.write(modes_while_it_is_written)
     await database.close()
     assert len(modes) == 3
     assert set(modes.values()) == {0o600}

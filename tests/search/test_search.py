@@ -4,6 +4,7 @@ import pytest
 from finding import found, indexed, message, session, shared, text, tool
 
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.shares.search_hits import marks_of
 from rpcshare.shares.search_query import SearchQuery
 
 WORDS = [
@@ -123,6 +124,39 @@ async def test_of_equal_matches_the_newer_comes_first_and_pages_follow_each_othe
     rest = await searched.search(alice, "needle", limit=3, cursor=first.cursor)
     assert [hit.part_id for hit in (*first.hits, *rest.hits)] == [f"prt_{n}" for n in (4, 3, 2, 1, 0)]
     assert rest.cursor is None
+
+
+async def test_what_says_it_more_often_and_what_a_share_is_called_comes_first(searched, alice):
+    parts = [text("prt_1", "a needle and hay " * 2), text("prt_2", "a needle and " + "hay " * 9)]
+    await shared(searched, alice, session("Of one needle"), message("msg_1"), *parts)
+    hits = (await searched.search(alice, '"needle"')).hits
+    assert [hit.part_id for hit in hits] == [None, "prt_1", "prt_2"]
+
+
+async def test_hits_of_others_leave_room_for_ones_own(searched, alice, bob, monkeypatch):
+    monkeypatch.setattr("rpcshare.shares.search_hits.MAX_HITS", 5)
+    await shared(searched, alice, message("msg_1", created=1_700_000_000_000), text("prt_0", "needle"))
+    later = [message("msg_1", created=1_760_000_000_000), *(text(f"prt_{n}", "needle") for n in range(1, 9))]
+    await shared(searched, bob, *later, session_id="ses_00000002")
+    assert await found(searched, alice, "needle") == ["prt_0"]
+    assert len(await found(searched, bob, "needle")) == 5
+
+
+async def test_a_beginning_finds_words_however_many_begin_so(searched, alice, monkeypatch):
+    monkeypatch.setattr("rpcshare.shares.search_hits._SPELLED_OUT", 2)
+    monkeypatch.setattr("rpcshare.shares.search_hits._FEWEST", 2)
+    words = [text(f"prt_{n}", f"needle{n}") for n in range(5)]
+    await shared(searched, alice, message("msg_1"), *words, text("prt_9", "nee"))
+    assert set(await found(searched, alice, "nee")) == {f"prt_{n}" for n in (0, 1, 2, 3, 4, 9)}
+    assert set(await found(searched, alice, "needle3")) == {"prt_3"}
+    assert await found(searched, alice, '"nee"') == ["prt_9"]
+
+
+async def test_marks_of_the_index_are_no_words(searched, alice):
+    await shared(searched, alice, message("msg_1"), tool("prt_1", "bash", {"command": "needle"}))
+    mark = marks_of("alice", "bash", "user")[0]
+    for query in (mark[1:], f"needle {mark[1:3]}", f'"{mark}"'):
+        assert await found(searched, alice, query) == []
 
 
 async def test_nobody_finds_what_he_may_not_list(searched, alice, bob, admin, anonymous):
