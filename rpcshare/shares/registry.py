@@ -34,13 +34,7 @@ from rpcshare.shares.objects import Head
 from rpcshare.shares.open_share import OpenShare
 from rpcshare.shares.outline import Transcript
 from rpcshare.shares.refusals import Refusal, Refusals
-<<<<<<< HEAD
 from rpcshare.shares.search import SearchSettings
-=======
-from rpcshare.shares.search import Hit, SearchPage, SearchSettings, temporary_index
-from rpcshare.shares.search_query import SearchQuery
-from rpcshare.shares.search_turns import SearchTurns, at_round_times
->>>>>>> 7914101 (Search the newest matches in bounded time, write the index by a thread, follow a store that was put back)
 from rpcshare.shares.share_cache import ShareCache
 from rpcshare.shares.share_identity import ShareCredentials, is_share_id
 from rpcshare.shares.share_listing import ShareListing
@@ -323,87 +317,6 @@ class ShareRegistry:
 
     # All shares
 
-<<<<<<< HEAD
-=======
-    async def page(self, query: Query) -> RowPage:
-        """Return what a listing shows: this node's syncs at once, those of others within a second."""
-        try:
-            with self._storing():
-                is_complete = await self._projection.caught_up()
-            unwritten = await self._projection.rows.unwritten()
-            index = await self._projection.index()
-            async with at_round_times(wanted=bool(query.text) and query.owners is not None):
-                page = await index.catalogue.page(query, self._clock(), unwritten)
-        except QueryTooLongError as exc:
-            raise search_too_long() from exc
-        except DatabaseError as exc:
-            raise listing_unavailable(exc) from exc
-        return msgspec.structs.replace(page, is_complete=is_complete)
-
-    async def search(self, query: SearchQuery, owners: tuple[str, ...] | None) -> SearchPage:
-        """Return what :meth:`ShareService.search` does, of the shares of ``owners``; None: of all."""
-        try:
-            with self._storing():
-                is_complete = await self._projection.caught_up()
-            index = await self._projection.index()
-            is_own = owners is not None
-            async with at_round_times(wanted=is_own), self._search_turns.turn(owners):
-                found, has_more = await index.search(query, owners, self._clock())
-        except QueryTooLongError as exc:
-            raise search_too_long() from exc
-        except DatabaseError as exc:
-            raise search_unavailable(exc) from exc
-        with self._storing():
-            live = await self._live_of({hit.share_id: hit.generation for hit in found}, owners)
-        hits = [
-            Hit(
-                share_id=hit.share_id,
-                title=hit.title,
-                message_id=hit.message_id,
-                part_id=hit.part_id,
-                snippet=hit.snippet,
-                time=hit.time,
-            )
-            for hit in found
-            if hit.share_id in live
-        ]
-        cursor = str(query.start + query.limit) if has_more else None
-        return SearchPage(hits=hits, cursor=cursor, indexing=not is_complete)
-
-    async def _live_of(self, generations: dict[str, str], owners: tuple[str, ...] | None) -> set[str]:
-        """Return which shares are there, and their owners' still: the index may be behind."""
-        ids = list(generations)
-        live: set[str] = set()
-        for start in range(0, len(ids), _HEADS_AT_ONCE):
-            some = ids[start : start + _HEADS_AT_ONCE]
-            for share_id, found in zip(
-                some, await asyncio.gather(*(read_head(self._store, each) for each in some)), strict=True
-            ):
-                head = found.head if found is not None else await self._older_head(share_id)
-                if head is not None and self._is_found(head, generations[share_id], owners):
-                    live.add(share_id)
-                else:
-                    self._projection.touch(share_id)
-        return live
-
-    async def _older_head(self, share_id: str) -> Head | None:
-        older = await read_legacy(self._store, share_id)
-        return older.head if older is not None else None
-
-    def _is_found(self, head: Head, generation: str, owners: tuple[str, ...] | None) -> bool:
-        is_live = not head.deleted and head.generation == generation
-        is_listed = owners is None or head.owner in owners
-        return is_live and is_listed and not self._has_expired(head)
-
-    def index_lag(self) -> IndexLag:
-        """Return how far the search index is behind."""
-        return self._projection.lag()
-
-    def start_search(self) -> None:
-        """Begin to compare catalogue and search index with the store, in the background."""
-        self._projection.start()
-
->>>>>>> 7914101 (Search the newest matches in bounded time, write the index by a thread, follow a store that was put back)
     def start_expiry(self) -> None:
         """Begin to remove shares whose time is over, in the background."""
         self._expiry.start(is_server=True)

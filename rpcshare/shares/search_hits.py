@@ -177,8 +177,8 @@ class _Newest:
         source: FromClause = text_index
         if query.files or query.not_files:
             # What is of a file is no word of the index: each match is read.
-            some = select(number.label("id")).where(*found).order_by(number.desc()).limit(_LOOKED_THROUGH)
-            source = some.subquery("some")
+            some = select(number.label("id")).select_from(text_index).where(*found)
+            source = some.order_by(number.desc()).limit(_LOOKED_THROUGH).subquery("some")
             number, found = source.c.id, []
         chosen = [
             *found,

@@ -22,7 +22,7 @@ from rpcshare.shares.page import Query, RowPage
 from rpcshare.shares.projection import IndexLag, Projection
 from rpcshare.shares.search import Hit, SearchPage, SearchSettings, temporary_index
 from rpcshare.shares.search_query import SearchQuery
-from rpcshare.shares.search_turns import SearchTurns
+from rpcshare.shares.search_turns import SearchTurns, at_round_times
 from rpcshare.shares.syncdata import Item
 from rpcshare.storage import ObjectStore
 
@@ -90,7 +90,8 @@ class ShareListing:
                 is_complete = await self._projection.caught_up()
             unwritten = await self._projection.rows.unwritten()
             index = await self._projection.index()
-            page = await index.catalogue.page(query, self._clock(), unwritten)
+            async with at_round_times(wanted=bool(query.text) and query.owners is not None):
+                page = await index.catalogue.page(query, self._clock(), unwritten)
         except QueryTooLongError as exc:
             raise search_too_long() from exc
         except DatabaseError as exc:
@@ -103,7 +104,8 @@ class ShareListing:
             with storing(self._activity):
                 is_complete = await self._projection.caught_up()
             index = await self._projection.index()
-            async with self._turns.turn(owners):
+            is_own = owners is not None
+            async with at_round_times(wanted=is_own), self._turns.turn(owners):
                 found, has_more = await index.search(query, owners, self._clock())
         except QueryTooLongError as exc:
             raise search_too_long() from exc
