@@ -157,6 +157,9 @@ def test_postgresql_may_be_restarted_while_a_server_runs(tmp_path, postgres_serv
             client.sync_share(made.id, None, [{"type": "part", "data": text}])
         answer = search(server, "here")
         assert (answer.status_code, answer.json()["code"]) == (503, "STORAGE_UNAVAILABLE")
+        until = time.monotonic() + 60
+        while "Search does not hear" not in server.log.read_text() and time.monotonic() < until:
+            time.sleep(0.1)
         postgres_server.start()
         until = time.monotonic() + 60
         while search(server, "there").status_code != 200 and time.monotonic() < until:
