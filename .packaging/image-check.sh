@@ -73,12 +73,12 @@ inside() { "${podman[@]}" exec "$container" "$@"; }
 [ "${COMPILE:-1}" = 0 ] || "${podman[@]}" logs "$container" | grep -q '(compiled)'
 ! "${podman[@]}" logs "$container" | grep -q 'sign in'
 
-say "A session is shared, and is there after the container was replaced by one on the same volume"
+say "A session is shared, and is there after the container was stopped and started"
 export RPCSHARE_TOKEN
 RPCSHARE_TOKEN=$(inside cat /var/lib/rpcshare/admin-token)
 item='{"type": "message", "data": {"id": "msg_1", "role": "user"}}'
 printf '[%s]' "$item" >"$work/session.json"
-inside sh -c 'cat >/tmp/session.json' <"$work/session.json" || "${podman[@]}" cp "$work/session.json" "$container:/tmp/session.json"
+"${podman[@]}" exec --interactive "$container" sh -c 'cat >/tmp/session.json' <"$work/session.json"
 inside env RPCSHARE_TOKEN="$RPCSHARE_TOKEN" rpcshare push /tmp/session.json ses_image_0001 --url "http://127.0.0.1:$port"
 read_share() {
   python3 -c 'import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=10).read().decode())' \
