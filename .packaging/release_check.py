@@ -189,7 +189,7 @@ def check_tarball(tarball: Path, package: str) -> None:
 
 
 def check_types(npm: str, tarballs: Sequence[Path], consumer: Path) -> None:
-    """Compile a project that has installed them, with all strictness. Errors in others' packages do not count."""
+    """Compile a strict project that has installed them. Errors in packages of others do not count."""
     say("tsc --strict in a project that has installed the packages")
     consumer.mkdir()
     dependencies = {
