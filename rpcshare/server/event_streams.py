@@ -96,9 +96,13 @@ class EventStreams:
             end(Ending.STOPPED)
         await self._nobody.wait()
 
-    def return_delay(self) -> float:
-        """Return after how many seconds a reader whom a stop has ended is to come back."""
-        return return_delay(self._to_return)
+    def last_words(self, ending: Ending) -> bytes:
+        """Return what a stream of Server-Sent Events ends with: of a stop, when the reader is to come back.
+
+        Never at once: a browser tries again and again after that time, until the next server is there.
+        """
+        is_stop = ending is Ending.STOPPED and self._is_draining
+        return _retry(RETRY / 1000 + return_delay(self._to_return)) if is_stop else b""
 
     def reason(self, ending: Ending) -> str:
         """Return what a WebSocket is closed with."""
@@ -208,9 +212,7 @@ class EventStream(Response):
             if ending is not Ending.GONE:
                 with contextlib.suppress(TimeoutError):  # then it is cut off without
                     async with asyncio.timeout(CLOSE_TIMEOUT):
-                        body = self._last_words.get(ending, b"")
-                        if ending is Ending.STOPPED:
-                            body += _retry(self._event_streams.return_delay())
+                        body = self._last_words.get(ending, b"") + self._event_streams.last_words(ending)
                         await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
