@@ -13,6 +13,8 @@ from click.testing import CliRunner
 from rpcshare.cli import main
 from support.running_server import RPCSHARE, RunningServer, bare_environment
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:

@@ -39,6 +39,7 @@ async def test_our_target_passes_in_messagepack():
         assert await failures(over_websocket(url), messagepack=True) == []
 
 
+@pytest.mark.slow
 def test_our_target_passes_on_trio():
     async def handle(websocket: ServerConnection) -> None:
         await Connection(WebSocketTransport(websocket), ConformanceTarget(), throttle=True).run()

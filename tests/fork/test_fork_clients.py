@@ -294,5 +294,6 @@ def test_every_cell_of_the_table(
     assert found == {scenario.__name__: cells[column] for scenario, cells in SCENARIOS.items()}
 
 
+@pytest.mark.slow
 def test_the_wiring_has_opencodes_types(fork_project: Path) -> None:
     run_in(fork_project, CLIENTS / "node_modules" / ".bin" / "tsc", "-p", ".")

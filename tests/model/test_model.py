@@ -11,7 +11,7 @@ import pytest
 from model.model import Model, ModelError
 
 STEPS = 150
-SEEDS = range(4)
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))]
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +55,7 @@ with tempfile.TemporaryDirectory() as folder:
 """
 
 
+@pytest.mark.slow
 def test_a_run_is_repeatable_whatever_the_hashes_of_strings_are() -> None:
     traces = []
     for hash_seed in ("0", "1"):

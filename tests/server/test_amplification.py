@@ -18,6 +18,8 @@ import zstandard
 from rpcshare.rpc.frames import frames_of
 from support.running_server import RunningServer
 
+pytestmark = pytest.mark.slow
+
 MB = 2**20
 HTTP = httpx.Client(verify=False, timeout=60)
 UPGRADE = (
@@ -224,7 +226,6 @@ def test_a_long_event_is_one_message_in_fragments(server: RunningServer) -> None
     ],
     ids=["ws", "events", "plain", "gzip", "zstd"],
 )
-@pytest.mark.slow
 def test_slow_readers_do_not_hold_a_copy_each(tmp_path: Path, path: str, headers: str) -> None:
     size, readers = 8 * MB, 25
     with RunningServer(tmp_path / "data") as server, ExitStack() as stack:
@@ -237,7 +238,6 @@ def test_slow_readers_do_not_hold_a_copy_each(tmp_path: Path, path: str, headers
         assert resident(server) - before < readers * size / 4
 
 
-@pytest.mark.slow
 def test_readers_who_stopped_at_different_versions_hold_few_of_them(tmp_path: Path) -> None:
     size, versions = 12 * MB, 32
     with RunningServer(tmp_path / "data") as server, ExitStack() as stack:
@@ -258,7 +258,6 @@ def test_readers_who_stopped_at_different_versions_hold_few_of_them(tmp_path: Pa
         assert resident(server) - before < versions * size / 2
 
 
-@pytest.mark.slow
 def test_slow_subscribers_over_rpc_hold_no_more_copies_than_there_is_room_for(tmp_path: Path) -> None:
     size, subscribers = 12 * MB, 20
     with RunningServer(tmp_path / "data") as server, ExitStack() as stack:
@@ -300,7 +299,6 @@ def test_a_long_document_is_the_same_in_every_coding_and_its_head_says_so(
     assert len(found["parts"] if form == "" else [each for each in found if each["type"] == "part"]) == 256
 
 
-@pytest.mark.slow
 def test_messages_that_are_begun_and_not_ended_have_one_bound_for_all_connections(tmp_path: Path) -> None:
     with RunningServer(tmp_path / "data") as server, contextlib.ExitStack() as stack:
         before, most = resident(server), 0

@@ -13,6 +13,8 @@ from websockets.sync.client import connect
 
 from support.running_server import RunningServer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:

@@ -13,6 +13,8 @@ import rpcshare
 from support.plain_merge import PlainShare, assert_same
 from support.running_server import RunningServer
 
+pytestmark = pytest.mark.slow
+
 RECORDING = Path(__file__).parents[1] / "fixtures" / "opencode-share-traffic.jsonl"
 
 
@@ -74,8 +76,6 @@ async def write_until_cut_off(
         acked[part["id"]] = part["text"]
 
 
-@pytest.mark.slow
-@pytest.mark.slow
 async def test_a_kill_under_load_loses_no_acknowledged_sync(own_server: RunningServer) -> None:
     randomness = random.Random(20)
     acked: dict[str, dict[str, str]] = {}

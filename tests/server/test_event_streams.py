@@ -84,6 +84,7 @@ async def test_a_reader_that_has_some_gets_the_rest(server: RunningServer, readi
         assert types([await anext(events), await anext(events)]) == [("sync", 2), ("sync", 3)]
 
 
+@pytest.mark.slow
 @READERS
 async def test_a_server_that_stops_lets_readers_go_at_once(tmp_path: Path, reading) -> None:
     with RunningServer(tmp_path / "data") as server:
@@ -100,6 +101,7 @@ async def test_a_server_that_stops_lets_readers_go_at_once(tmp_path: Path, readi
 # Server-Sent Events
 
 
+@pytest.mark.slow
 async def test_an_id_is_a_sync_count_and_brings_a_reader_back_after_a_kill(tmp_path: Path) -> None:
     with RunningServer(tmp_path / "data") as server:
         share = Share(server, "ses_events_kill_0001")
@@ -208,6 +210,7 @@ def resident(server: RunningServer) -> int:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) * 1024
 
 
+@pytest.mark.slow
 async def test_a_server_stops_beside_a_reader_that_does_not_read(tmp_path: Path) -> None:
     with RunningServer(tmp_path / "data") as server:
         share = Share(server, "ses_events_stuck_0002")

@@ -16,6 +16,8 @@ from support.drawing_shares import Document
 from support.running_server import RunningServer
 from support.sample_session import message, part, tool
 
+pytestmark = pytest.mark.slow
+
 SESSIONS = count()
 
 # Pygments takes cubic time for these.
@@ -154,7 +156,6 @@ def drawing_processes(of: int) -> list[int]:
     return [pid for pid, args in children(of).items() if "render_process" in args]
 
 
-@pytest.mark.slow
 def test_a_server_that_is_killed_leaves_no_process_behind(tmp_path: Path) -> None:
     with RunningServer(tmp_path / "data") as server, ThreadPoolExecutor(1) as other:
         slow = share(server, *(slow_part("docker", number) for number in range(3)))
@@ -170,7 +171,6 @@ def test_a_server_that_is_killed_leaves_no_process_behind(tmp_path: Path) -> Non
             time.sleep(0.05)
 
 
-@pytest.mark.slow
 def test_a_server_that_stops_finishes_the_page_that_is_being_drawn(tmp_path: Path) -> None:
     with RunningServer(tmp_path / "data") as server, ThreadPoolExecutor(1) as other:
         slow = share(server, slow_part("docker"))
@@ -185,7 +185,6 @@ def test_a_server_that_stops_finishes_the_page_that_is_being_drawn(tmp_path: Pat
         assert not any(map(is_there, found))
 
 
-@pytest.mark.slow
 def test_workers_draw_too_and_leave_nothing_behind(tmp_path: Path) -> None:
     with RunningServer(tmp_path / "data", "--workers", "2") as server:
         slow = share(server, slow_part("docker"))

@@ -80,6 +80,7 @@ def test_no_redirect_leads_behind_the_key_in_a_path(server: RunningServer) -> No
     assert "location" not in answer.headers
 
 
+@pytest.mark.slow
 def test_two_servers_on_one_store_see_each_others_shares(tmp_path: Path) -> None:
     store = f"--store=sqlite:///{tmp_path / 'shared.sqlite3'}"
     secret = "--shared-secret=12345678-1234-5678-9234-567812345678"

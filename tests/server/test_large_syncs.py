@@ -14,6 +14,8 @@ from whole_sessions import MESSAGE, SHARE, Share, body, half_sent, session
 from rpcshare.client import ShareClient
 from support.running_server import RunningServer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:

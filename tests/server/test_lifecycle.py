@@ -15,6 +15,8 @@ import rpcshare
 from rpcshare.compiled import core
 from support.running_server import READY, RPCSHARE, RunningServer, bare_environment
 
+pytestmark = pytest.mark.slow
+
 
 def run_serve(*options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(

@@ -525,6 +525,7 @@ async def test_the_end_of_a_share_ends_its_stream(server: RunningServer) -> None
         assert [event async for event in events] == []
 
 
+@pytest.mark.slow
 async def test_open_pages_do_not_hold_up_a_stop(tmp_path_factory: pytest.TempPathFactory) -> None:
     data_dir = tmp_path_factory.mktemp("stop") / "data"
     with RunningServer(data_dir) as server:

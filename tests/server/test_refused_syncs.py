@@ -116,6 +116,7 @@ async def test_ls_names_the_shares_and_says_why(server: RunningServer, tmp_path:
     assert "the last sync was refused: data[1].data.id: must be a string" in errors.decode()
 
 
+@pytest.mark.slow
 def test_it_is_told_after_a_restart(tmp_path: Path) -> None:
     with RunningServer(tmp_path / "data", *OPTIONS) as server:
         share = Share(server, "ses_refused_restart")

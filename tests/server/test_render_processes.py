@@ -14,6 +14,8 @@ import pytest
 from rpcshare.render.pieces import Answer, Cause, Detail, PartPiece, Request
 from rpcshare.server.web.render_processes import RenderProcesses
 
+pytestmark = pytest.mark.slow
+
 # What Pygments takes cubic time for: hours at this length.
 ENDLESS = "```docker\nCMD" + "\n" * 5000 + "x\n```"
 

@@ -168,6 +168,7 @@ def test_postgresql_may_be_restarted_while_a_server_runs(tmp_path, postgres_serv
         assert server.log.read_text().count("Search does not hear of what is shared") == 1
 
 
+@pytest.mark.slow
 def test_a_database_that_cannot_be_used_stops_the_start_with_one_line(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "database.sqlite3").write_bytes(b"no database" * 1000)

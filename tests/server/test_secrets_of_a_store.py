@@ -8,6 +8,8 @@ import pytest
 
 from support.running_server import RPCSHARE, RunningServer, bare_environment
 
+pytestmark = pytest.mark.slow
+
 SECRET = "--shared-secret=12345678-1234-5678-9234-567812345678"
 WARNING = "The store was served with another shared secret"
 

@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import httpx
+import pytest
 
 from rpcshare.auth.sign_in_link import LASTS, SignInLink
 from support.running_server import RunningServer
+
+pytestmark = pytest.mark.slow
 
 BASE = "https://share.example"
 

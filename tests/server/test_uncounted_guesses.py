@@ -8,6 +8,8 @@ import pytest
 
 from support.running_server import RunningServer
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "correct horse"
 
 

@@ -13,6 +13,8 @@ import pytest
 
 from support.running_server import RPCSHARE, bare_environment
 
+pytestmark = pytest.mark.slow
+
 PUBLIC = "--public-url=https://share.example/base"
 
 # What systemd does that has a socket for a service: sd_listen_fds(3).
