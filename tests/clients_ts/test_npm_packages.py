@@ -35,7 +35,7 @@ def test_a_package_has_all_that_it_needs_and_nothing_else(package: str) -> None:
     files = {file["path"] for file in packed["files"]}
     sources = {path.stem for path in (directory / "src").glob("*.ts")}
     compiled = {f"dist/{name}{suffix}" for name in sources for suffix in (".js", ".d.ts")}
-    assert files == {"package.json", "README.md"} | (compiled or {"index.d.ts"})
+    assert files == {"package.json", "README.md", "LICENSE"} | (compiled or {"index.d.ts"})
 
 
 @pytest.mark.parametrize("package", [*PACKAGES, "types"])
