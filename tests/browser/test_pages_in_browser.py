@@ -190,7 +190,8 @@ async def test_a_page_is_live_behind_a_proxy_that_passes_no_websockets(
     page: Page, server: RunningServer
 ) -> None:
     await page.add_init_script(
-        "window.WebSocket = class { constructor() { setTimeout(() => this.onclose()); } close() {} };"
+        "window.WebSocket = class { constructor() {"
+        " setTimeout(() => this.onclose(new CloseEvent('close'))); } close() {} };"
     )
     share = Share(server, [message("m1", "user")])
     await page.goto(share.url)
