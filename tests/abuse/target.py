@@ -5,17 +5,19 @@ from __future__ import annotations
 import http.client
 import json
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from abuse.watch import Watched, watching
+from abuse.watch import Watched, memory_of, watching
 from support.running_server import RPCSHARE, RunningServer
 
 __all__ = ["MEMORY_LIMIT", "Answer", "Target", "running_target"]
 
 MEMORY_LIMIT = 2**30
+_SETTLED = 8  # looks at the memory of a server, a quarter of a second apart, that all show the same
 
 # RLIMIT_DATA counts what a process could write to, and not, as RLIMIT_AS does, what it has only reserved.
 _LIMITED = """
@@ -95,6 +97,11 @@ class Target(RunningServer):
             self.request("GET", path)
         self.request("POST", "/rpc", b'["push",["pipeline",0,["getShare"],["%b"]]]' % share["id"].encode())
         self.request("DELETE", f"/api/share/{share['id']}", {"secret": share["secret"]})
+        # The processes that draw pages are started one after the other, in the background.
+        held = [0]
+        while len({each // 2**20 for each in held}) > 1 or len(held) < _SETTLED:
+            time.sleep(0.25)
+            held = [*held, memory_of(self.process.pid)][-_SETTLED:]
 
 
 @contextmanager
