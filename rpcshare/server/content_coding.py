@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 
 import zstandard
@@ -217,7 +218,7 @@ def _decoder(coding: str, at_once: int = _PART) -> _Decoder:
     return _ZstdDecoder() if coding == "zstd" else _GzipDecoder(at_once)
 
 
-class _Decoder:
+class _Decoder(ABC):
     """Decodes a body as it comes, in parts that are not much longer than ``_PART``."""
 
     _coding: str
@@ -249,15 +250,16 @@ class _Decoder:
     def _fault(self) -> ShareError:
         return ShareError(ErrorCode.INVALID_ARGUMENT, f"the body is not {self._coding}, or not all of it")
 
+    @abstractmethod
     def _decode(self, chunk: bytes) -> Iterator[bytes]:
         """Yield what ``chunk`` stands for; raise EOFError if it follows the end."""
-        raise NotImplementedError
 
     def _rest(self) -> Iterator[bytes]:
         yield from ()
 
+    @abstractmethod
     def _is_complete(self) -> bool:
-        raise NotImplementedError
+        """Whether the body has come to its end, and nothing behind it."""
 
 
 class _GzipDecoder(_Decoder):
