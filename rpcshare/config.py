@@ -27,6 +27,7 @@ from rpcshare.auth.subject_sources import Source, jwt_source
 __all__ = [
     "DATABASE_FILE",
     "NEVER_SHOWN",
+    "RECORDS_FILE",
     "ConfigError",
     "Settings",
     "environment_name",
@@ -88,6 +89,8 @@ _REASONS = {
 _STORE_FILE = "store.sqlite3"
 DATABASE_FILE = "database.sqlite3"
 """The name of the database in the data directory."""
+RECORDS_FILE = "records.sqlite3"
+"""The name of the database of users and other records, which is nowhere else."""
 
 
 class ConfigError(Exception):
@@ -366,6 +369,16 @@ class Settings(BaseSettings):
     def database_url(self) -> str:
         """The URL of the database: the one that was set, or that of a file in the data directory."""
         return self.database or f"sqlite:///{quote(str(self.data_dir / DATABASE_FILE))}"
+
+    @property
+    def records_url(self) -> str:
+        """The URL of the database of records: PostgreSQL's, or of a file in the data directory.
+
+        Never of the file that ``database`` names: that one may be removed, to be made again.
+        """
+        if self.database_url.startswith("sqlite:"):
+            return f"sqlite:///{quote(str(self.data_dir / RECORDS_FILE))}"
+        return self.database_url
 
     def base_url(self, port: int | None = None) -> str:
         """Return the base of every share link, without a slash at its end.

@@ -11,9 +11,12 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Protocol
+
+import msgspec
 
 from rpcshare.auth.api_keys import ApiKey, find_key, id_of_key, list_key_objects
-from rpcshare.auth.caller import Caller
+from rpcshare.auth.caller import Caller, Scope
 from rpcshare.auth.credential import Credential
 from rpcshare.auth.credential_validity import CredentialValidity
 from rpcshare.auth.subject_sources import Source
@@ -32,6 +35,16 @@ TRUST_WITHOUT_STORE = 60.0
 
 # How many unknown ids are looked up within one interval between refreshes.
 LOOKUPS = 100
+
+
+class UserKeys(Protocol):
+    """Knows users whose keys are shown."""
+
+    async def caller_of_key(
+        self, user_id: str, organization: str | None, scopes: frozenset[Scope], standing: CredentialValidity
+    ) -> Caller | None:
+        """Return whom a key of a user stands for; None, if the user may not act any more."""
+        ...
 
 
 class _Known:
@@ -64,6 +77,8 @@ class ApiKeyVerifier:
     ) -> None:
         """Know the keys in ``store``; nothing is refreshed before :meth:`refreshing`."""
         self._store = store
+        self.users: UserKeys | None = None
+        """Knows the users whose keys some are; None: nobody signs in, and their keys are good for nothing."""
         self._refresh_interval = refresh_interval
         self._trust_without_store = trust_without_store
         self._known: dict[str, _Known] = {}
@@ -106,6 +121,8 @@ class ApiKeyVerifier:
             raise ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: the API key has been revoked")
         if known.standing.is_over:
             raise ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: the API key has expired")
+        if known.key.user is not None:
+            return await self._of_user(known.key, known.key.user, known.standing)
         return Caller(
             subject=known.key.name,
             scopes=known.key.scopes,
@@ -113,6 +130,14 @@ class ApiKeyVerifier:
             source=Source.KEY,
             default_visibility=known.key.default_visibility,
         )
+
+    async def _of_user(self, key: ApiKey, user_id: str, standing: CredentialValidity) -> Caller:
+        caller = None
+        if self.users is not None:
+            caller = await self.users.caller_of_key(user_id, key.organization, key.scopes, standing)
+        if caller is None:
+            raise ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: the user of the API key may not sign in")
+        return msgspec.structs.replace(caller, default_visibility=key.default_visibility)
 
     async def refresh(self) -> None:
         """Learn of every key that was made, changed or removed since the last refresh.

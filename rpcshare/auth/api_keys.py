@@ -14,11 +14,11 @@ import secrets
 import string
 import time
 from collections.abc import AsyncIterator, Callable, Collection
-from typing import Literal
+from typing import NamedTuple
 
 import msgspec
 
-from rpcshare.auth.caller import Scope
+from rpcshare.auth.caller import CallerUser, DefaultVisibility, Scope
 from rpcshare.auth.subjects import fault_of_subject
 from rpcshare.durations import parse_duration
 from rpcshare.errors import ErrorCode, ShareError
@@ -32,6 +32,8 @@ KEY_PREFIX = "auth/key/"
 DEFAULT_SCOPES = (Scope.CREATE,)
 
 _VERSION = 1
+_VERSION_OF_USERS = 2
+"""Of the keys of users: a server that knows no users must not take one for a key of its own."""
 _ATTEMPTS = 10  # at writing an object, which others hardly ever do at the same time
 _ID_BYTES = 6
 _SECRET_LENGTH = 43  # of 62 characters: 256 bits
@@ -63,8 +65,12 @@ class ApiKey(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     rotated_at: int | None = None
     """When another key took its place; it is revoked since."""
     revoked_at: int | None = None
-    default_visibility: Literal["link", "private"] | None = None
+    default_visibility: DefaultVisibility | None = None
     """Of the shares that are made with the key; None: the server's default."""
+    user: str | None = None
+    """The id of the user whose key it is; None: nobody's who signs in."""
+    organization: str | None = None
+    """That the user was in when the key was made: in another one it is good for nothing."""
 
     def fits(self, key: str) -> bool:
         """Whether this is what is kept of ``key``, in a time that does not tell how nearly."""
@@ -80,7 +86,9 @@ class ApiKey(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
             "expiresAt": self.expires_at,
             "rotatedAt": self.rotated_at,
             "revokedAt": self.revoked_at,
-        } | ({"defaultVisibility": self.default_visibility} if self.default_visibility else {})
+            **({"defaultVisibility": self.default_visibility} if self.default_visibility else {}),
+            **({"user": self.user, "organization": self.organization} if self.user else {}),
+        }
 
 
 class NewApiKey(msgspec.Struct, frozen=True):
@@ -103,7 +111,14 @@ class NewApiKey(msgspec.Struct, frozen=True):
             "scopes": sorted(kept.scopes),
             "createdAt": kept.created_at,
             "expiresAt": kept.expires_at,
-        } | ({"defaultVisibility": kept.default_visibility} if kept.default_visibility else {})
+            **({"defaultVisibility": kept.default_visibility} if kept.default_visibility else {}),
+            **({"user": kept.user, "organization": kept.organization} if kept.user else {}),
+        }
+
+
+class _Owner(NamedTuple):
+    user: str | None = None
+    organization: str | None = None
 
 
 class ApiKeys:
@@ -122,16 +137,18 @@ class ApiKeys:
         name: str,
         scopes: Collection[str] = DEFAULT_SCOPES,
         expires_in: object = None,
-        default_visibility: Literal["link", "private"] | None = None,
+        default_visibility: DefaultVisibility | None = None,
+        user: CallerUser | None = None,
     ) -> NewApiKey:
         """Make a key.
 
         Args:
-            name: the subject that it stands for.
+            name: the subject that it stands for; of a user's key, what it is called.
             scopes: what it may do.
             expires_in: after what time it ends, as :func:`~rpcshare.durations.parse_duration` takes it; None:
                 never.
             default_visibility: of the shares that are made with it; None: the server's default.
+            user: whose it is; None: nobody's who signs in.
 
         Raises:
             ShareError: INVALID_ARGUMENT.
@@ -140,7 +157,8 @@ class ApiKeys:
         if fault := fault_of_subject(name, granted):
             raise ShareError(ErrorCode.INVALID_ARGUMENT, f"name: {fault}")
         lifetime = None if expires_in is None else _milliseconds(expires_in)
-        return await self._make(name, granted, lifetime, default_visibility)
+        of = _Owner() if user is None else _Owner(user.id, user.organization)
+        return await self._make(name, granted, lifetime, default_visibility, of)
 
     async def list(self) -> list[ApiKey]:
         """Return what is kept of every key, the oldest first."""
@@ -159,7 +177,9 @@ class ApiKeys:
             raise ShareError(ErrorCode.INVALID_ARGUMENT, "id: this key has been revoked; create another")
         lifetime = None if old.expires_at is None else old.expires_at - old.created_at
         # In this order: should it fail in the middle, the old key still works, and nobody has the new one.
-        new = await self._make(old.name, old.scopes, lifetime, old.default_visibility)
+        new = await self._make(
+            old.name, old.scopes, lifetime, old.default_visibility, _Owner(old.user, old.organization)
+        )
         now = self._now()
         ended = msgspec.structs.replace(old, rotated_at=now, revoked_at=now)
         try:
@@ -195,7 +215,8 @@ class ApiKeys:
         name: str,
         scopes: frozenset[Scope],
         lifetime: int | None,
-        default_visibility: Literal["link", "private"] | None,
+        default_visibility: DefaultVisibility | None,
+        of: _Owner,
     ) -> NewApiKey:
         for _ in range(_ATTEMPTS):
             key_id = secrets.token_hex(_ID_BYTES)
@@ -210,6 +231,9 @@ class ApiKeys:
                 created_at=now,
                 expires_at=expires_at,
                 default_visibility=default_visibility,
+                user=of.user,
+                organization=of.organization,
+                v=_VERSION if of.user is None else _VERSION_OF_USERS,
             )
             try:
                 await self._store.put(_object_key(key_id), msgspec.json.encode(kept), if_absent=True)
@@ -266,7 +290,8 @@ def decode_key(found: StoredObject) -> ApiKey:
         kept = msgspec.json.decode(found.body, type=ApiKey)
     except msgspec.DecodeError:  # not chained: it may quote the object
         raise StoreError(f"the object at {found.key} is no API key") from None
-    if kept.v != _VERSION or _object_key(kept.id) != found.key:
+    version = _VERSION if kept.user is None else _VERSION_OF_USERS
+    if kept.v != version or _object_key(kept.id) != found.key:
         raise StoreError(f"the object at {found.key} is of another version, or another key's")
     return kept
 

@@ -1,14 +1,17 @@
 """Who is asking."""
 
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 
 from rpcshare.auth.credential_validity import CredentialValidity
 from rpcshare.auth.subject_sources import owner_name
 
-__all__ = ["ANONYMOUS", "Caller", "Scope", "View"]
+__all__ = ["ANONYMOUS", "Caller", "CallerUser", "DefaultVisibility", "Role", "Scope", "View"]
+
+DefaultVisibility: TypeAlias = Literal["link", "private", "organization"]
+"""Of a share, where its creator says none."""
 
 
 class Scope(StrEnum):
@@ -20,6 +23,66 @@ class Scope(StrEnum):
     """Read the private shares of others."""
     ADMIN = "admin"
     """Everything."""
+
+
+class Role(StrEnum):
+    """What a user is in an organization."""
+
+    VIEWER = "viewer"
+    """Reads what the organization shares."""
+    MEMBER = "member"
+    """Also makes shares."""
+    ADMIN = "admin"
+    """Of the organization: reads and manages all of its shares, keys and users."""
+    SERVER_ADMIN = "server-admin"
+    """Of this server: everything, in every organization."""
+
+    @property
+    def scopes(self) -> frozenset[Scope]:
+        """What it allows without a key."""
+        return _SCOPES_OF_ROLES[self]
+
+    @property
+    def manages_organization(self) -> bool:
+        """Whether all of the organization is in its hands."""
+        return self in (Role.ADMIN, Role.SERVER_ADMIN)
+
+
+_SCOPES_OF_ROLES = {
+    Role.VIEWER: frozenset[Scope](),
+    Role.MEMBER: frozenset({Scope.CREATE}),
+    Role.ADMIN: frozenset({Scope.CREATE, Scope.READ}),
+    Role.SERVER_ADMIN: frozenset({Scope.ADMIN}),
+}
+
+
+class CallerUser(msgspec.Struct, frozen=True):
+    """The user that a caller is, as of the time when the credential was verified."""
+
+    id: str
+    organization: str
+    role: Role
+    name: str = ""
+    email: str = ""
+    avatar_url: str = ""
+    is_whole: bool = True
+    """Whether the caller may do all that the user may, and not only what a key was given."""
+
+    @property
+    def manages_organization(self) -> bool:
+        """Whether all of the organization is in the caller's hands."""
+        return self.is_whole and self.role.manages_organization
+
+    def described(self) -> dict[str, str]:
+        """Return what callers are told, by name on the wire."""
+        return {
+            "id": self.id,
+            "email": self.email,
+            "name": self.name,
+            "avatarURL": self.avatar_url,
+            "organization": self.organization,
+            "role": self.role.value,
+        }
 
 
 class View(msgspec.Struct, frozen=True):
@@ -57,8 +120,10 @@ class Caller(msgspec.Struct, frozen=True):
     aliases: tuple[str, ...] = ()
     """Other owners whose shares are this caller's: of united sources, and those that have no source."""
 
-    default_visibility: Literal["link", "private"] | None = None
+    default_visibility: DefaultVisibility | None = None
     """Of the shares that this caller makes, unless it says; None: the server's default."""
+    user: CallerUser | None = None
+    """The user whose credential it is; None: nobody's who has signed in."""
 
     def __repr__(self) -> str:
         """Leave out the password."""
@@ -68,6 +133,15 @@ class Caller(msgspec.Struct, frozen=True):
     def has(self, scope: Scope) -> bool:
         """Whether the caller holds ``scope``, by itself or as an admin."""
         return scope in self.scopes or Scope.ADMIN in self.scopes
+
+    @property
+    def organization(self) -> str | None:
+        """The organization of the user; None for a caller who is none."""
+        return None if self.user is None else self.user.organization
+
+    def reaches(self, organization: str | None) -> bool:
+        """Whether rights over the shares of others count within ``organization``; None: outside of any."""
+        return Scope.ADMIN in self.scopes or self.organization == organization
 
     def owns(self, owner: str | None) -> bool:
         """Whether a share of ``owner`` is this caller's. What is anonymous belongs to nobody."""

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from rpcshare.auth.credential import Credential, CredentialKind
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.request_head import RequestHead
+from rpcshare.auth.users import SESSION_PREFIX
 from rpcshare.auth.view_tokens import VIEW_TOKEN_PREFIX
 
 __all__ = ["MAX_AGE", "CookieReader", "SessionSeal", "SiteCookies"]
@@ -118,7 +119,9 @@ class CookieReader:
                 token = value
             else:
                 continue
-            credential = Credential(CredentialKind.TOKEN, token or "")
+            is_session = (token or "").startswith(SESSION_PREFIX)
+            kind = CredentialKind.SESSION if is_session else CredentialKind.TOKEN
+            credential = Credential(kind, token or "")
             if credential.is_well_formed:
                 yield credential
 

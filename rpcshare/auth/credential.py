@@ -25,6 +25,8 @@ class CredentialKind(StrEnum):
     """``Authorization: ApiKey KEY``: a stored key and nothing else."""
     PATH_KEY = "path-key"
     """The path prefix ``/k/KEY``: a stored key or the admin token."""
+    SESSION = "session"
+    """The cookie of a browser that is signed in as a user: nothing else is, and shown in no other way."""
 
 
 class Credential(msgspec.Struct, frozen=True):

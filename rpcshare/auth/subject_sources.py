@@ -15,7 +15,16 @@ if TYPE_CHECKING:  # a caller has an owner's name, which is made here
     from rpcshare.auth.caller import Caller
     from rpcshare.auth.unprefixed_owners import UnprefixedOwners
 
-__all__ = ["NAMED_SOURCES", "Source", "SubjectSources", "is_source", "jwt_source", "owner_name"]
+__all__ = [
+    "NAMED_SOURCES",
+    "Source",
+    "SubjectSources",
+    "is_source",
+    "jwt_source",
+    "organization_of",
+    "owner_name",
+    "user_source",
+]
 
 # No subject has it: those are printable. So no owner without a source reads like one that has one.
 _SEPARATOR = "\x1f"
@@ -36,6 +45,8 @@ class Source(StrEnum):
     """Client certificates."""
     PROXY = "proxy"
     """The header of a trusted proxy."""
+    USER = "user"
+    """Users; the source of a caller has the organization's name in it, so that what is owned stays in it."""
 
 
 NAMED_SOURCES = (Source.KEY, Source.TOKEN, Source.CERTIFICATE, Source.PROXY)
@@ -45,6 +56,18 @@ NAMED_SOURCES = (Source.KEY, Source.TOKEN, Source.CERTIFICATE, Source.PROXY)
 def jwt_source(issuer: str) -> str:
     """Return the source of the subjects of ``issuer``, a claim ``iss``."""
     return f"{Source.JWT}:{issuer}"
+
+
+def user_source(organization: str) -> str:
+    """Return the source of the users of ``organization``."""
+    return f"{Source.USER}:{organization}"
+
+
+def organization_of(owner: str | None) -> str | None:
+    """Return the organization whose user ``owner`` is; None: it is nobody's user."""
+    source, separator, _ = (owner or "").partition(_SEPARATOR)
+    kind, _, organization = source.partition(":")
+    return organization if separator and kind == Source.USER and organization else None
 
 
 def is_source(name: str) -> bool:

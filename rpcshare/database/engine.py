@@ -25,13 +25,12 @@ from rpcshare.database.location import (
     DatabaseLocation,
     QueryTooLongError,
 )
-from rpcshare.database.schema_version import REVISIONS, refuse_unknown
+from rpcshare.database.schema_version import PROJECTION, Schema, refuse_unknown
 
 __all__ = ["Database"]
 
 logger = logging.getLogger("rpcshare.database")
 
-_MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 0x72706373  # "rpcs", among PostgreSQL's advisory locks
 _BUSY_SECONDS = 30.0
 _CONNECT_SECONDS = 10.0
@@ -50,7 +49,7 @@ class Database:
     The event loop never waits for it: SQLite runs in threads of its own.
     """
 
-    def __init__(self, location: DatabaseLocation) -> None:
+    def __init__(self, location: DatabaseLocation, schema: Schema = PROJECTION) -> None:
         """Made by :meth:`open`."""
         self.location = location
         self.is_sqlite = location.path is not None
@@ -58,17 +57,19 @@ class Database:
         # A transaction of SQLite is one turn of a thread, and so of the event loop: an asynchronous driver
         # takes a turn for each statement, ten times as much.
         self._engine: Engine | AsyncEngine = (
-            _engine(location) if location.path is None else _sqlite_engine(location.path)
+            _engine(location, schema) if location.path is None else _sqlite_engine(location.path, schema)
         )
         self._readers = ThreadPoolExecutor(_READERS, "database-reader")  # which begin as they are needed
         self._writer = ThreadPoolExecutor(1, "database-writer")
 
     @classmethod
-    async def open(cls, location: DatabaseLocation, load: DatabaseLoad | None = None) -> "Database":
+    async def open(
+        cls, location: DatabaseLocation, load: DatabaseLoad | None = None, schema: Schema = PROJECTION
+    ) -> "Database":
         """Open a database, and bring its schema up to date.
 
         Any number of servers may do so at once: one of them migrates, and the others wait. Its statements
-        are counted in ``load``.
+        are counted in ``load``. What it holds is ``schema``'s.
 
         Raises:
             NewerSchemaError: it is that of a newer version.
@@ -76,12 +77,12 @@ class Database:
         with _failures(location):
             if location.path is not None:
                 await asyncio.to_thread(_prepare_file, location.path)
-            database = cls(location)
+            database = cls(location, schema)
             if load is not None:
                 engine = database._engine
                 load.watch(engine.sync_engine if isinstance(engine, AsyncEngine) else engine)
             try:
-                await database.write(partial(_migrate, location))
+                await database.write(partial(_migrate, location, schema))
                 database._identity = await asyncio.to_thread(_identity, location.path)
             except BaseException:
                 await database.close()
@@ -175,15 +176,22 @@ def _write_in_thread(engine: Engine, work: Callable[[Connection], T], is_abandon
         return work(connection)
 
 
-def _engine(location: DatabaseLocation) -> AsyncEngine:
-    return create_async_engine(
+def _engine(location: DatabaseLocation, schema: Schema) -> AsyncEngine:
+    engine = create_async_engine(
         location.url,
         pool_pre_ping=True,
         connect_args={"timeout": _CONNECT_SECONDS, "command_timeout": _COMMAND_SECONDS},
     )
+    if schema.name:
+        # By each transaction: a pooler of connections takes no parameter for all of them.
+        @event.listens_for(engine.sync_engine, "begin")
+        def _look_in_schema(connection: Connection) -> None:
+            connection.exec_driver_sql(f"SET LOCAL search_path TO {schema.name}")
+
+    return engine
 
 
-def _sqlite_engine(path: Path) -> Engine:
+def _sqlite_engine(path: Path, schema: Schema) -> Engine:
     url = URL.create("sqlite", database=str(path))
     engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
 
@@ -192,7 +200,8 @@ def _sqlite_engine(path: Path) -> Engine:
         connection.isolation_level = None  # sqlite3 begins no transactions by itself: see below
         cursor = connection.cursor()
         # A projection that loses its last second in a power failure is made again from the store.
-        for pragma in ("synchronous=NORMAL", "temp_store=MEMORY"):
+        synchronous = "FULL" if schema.is_durable else "NORMAL"
+        for pragma in (f"synchronous={synchronous}", "temp_store=MEMORY"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
@@ -237,21 +246,23 @@ def _close_to_others(path: Path) -> None:
         logger.warning("%s is open to other users than its owner, and this one cannot close it", path)
 
 
-def _migrate(location: DatabaseLocation, connection: Connection) -> None:
+def _migrate(location: DatabaseLocation, schema: Schema, connection: Connection) -> None:
     if location.path is None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+        if schema.name:
+            connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {schema.name}"))
     found: list[str] = []
     if inspect(connection).has_table("alembic_version"):
         found = list(connection.execute(text("SELECT version_num FROM alembic_version")).scalars())
-    refuse_unknown(location, found)
-    if found == [REVISIONS[-1]]:
+    refuse_unknown(location, found, schema)
+    if found == [schema.revisions[-1]]:
         return
     # Only a new version needs it, and it takes long to import.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("script_location", str(schema.migrations).replace("%", "%%"))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
 

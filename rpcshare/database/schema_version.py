@@ -2,17 +2,54 @@
 
 import sqlite3
 from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 from rpcshare.database.location import DatabaseError, DatabaseLocation, NewerSchemaError
 
-__all__ = ["REVISIONS", "check_not_newer", "refuse_unknown"]
+__all__ = ["PROJECTION", "RECORDS", "REVISIONS", "Schema", "check_not_newer", "refuse_unknown"]
 
 REVISIONS = ("0001", "0002", "0003")
-"""The revisions of the schema, the newest last: the scripts in ``migrations/versions``."""
+"""The revisions of the projection, the newest last: the scripts in ``migrations/versions``."""
+
+RECORD_REVISIONS = ("0001",)
+"""Those of the records: the scripts in ``records_migrations/versions``."""
 
 
-def check_not_newer(location: DatabaseLocation) -> None:
+class Schema(NamedTuple):
+    """One of the two kinds of content: each is in a file, or in a schema of PostgreSQL, of its own."""
+
+    migrations: Path
+    revisions: tuple[str, ...]
+    name: str
+    """Of PostgreSQL's schema; empty: the one that the connection begins with."""
+    is_durable: bool
+    """Whether what was committed must outlive a power failure."""
+    remedy: str
+    """What to do about a file that is broken."""
+
+
+PROJECTION = Schema(
+    Path(__file__).parent / "migrations",
+    REVISIONS,
+    name="",
+    is_durable=False,
+    remedy="It can be made again: remove it, and start the server",
+)
+"""Made from the store of shares, and made again from there at any time."""
+
+RECORDS = Schema(
+    Path(__file__).parent / "records_migrations",
+    RECORD_REVISIONS,
+    name="rpcshare_records",
+    is_durable=True,
+    remedy="It holds the users of this server: put a backup in its place",
+)
+"""What is nowhere else (:mod:`rpcshare.database.records`): never removed to be made again."""
+
+
+def check_not_newer(location: DatabaseLocation, schema: Schema = PROJECTION) -> None:
     """Return if this version knows the schema of a database in a file, before that is opened.
 
     Raises:
@@ -31,21 +68,19 @@ def check_not_newer(location: DatabaseLocation) -> None:
     except sqlite3.OperationalError:
         return  # it is in use, or cannot be opened: opening it says so
     except sqlite3.DatabaseError as exc:
-        raise DatabaseError(
-            f"{location.shown}: {exc}. It can be made again: remove it, and start the server"
-        ) from exc
-    refuse_unknown(location, [str(revision) for (revision,) in found])
+        raise DatabaseError(f"{location.shown}: {exc}. {schema.remedy}") from exc
+    refuse_unknown(location, [str(revision) for (revision,) in found], schema)
 
 
-def refuse_unknown(location: DatabaseLocation, found: list[str]) -> None:
+def refuse_unknown(location: DatabaseLocation, found: list[str], schema: Schema = PROJECTION) -> None:
     """Return if all revisions ``found`` in a database are known.
 
     Raises:
         NewerSchemaError: one is not.
     """
     for revision in found:
-        if revision not in REVISIONS:
+        if revision not in schema.revisions:
             raise NewerSchemaError(
                 f"the database {location.shown} has the schema {revision} of a newer rpcshare; this version "
-                f"knows {REVISIONS[-1]}. Update this server, or name another --database"
+                f"knows {schema.revisions[-1]}. Update this server, or name another --database"
             )

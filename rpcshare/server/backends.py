@@ -20,6 +20,7 @@ from rpcshare.broadcast import Broadcaster, LocalBroadcaster, open_broadcaster
 from rpcshare.config import ConfigError, Settings
 from rpcshare.database import DatabaseError, DatabaseLocation, check_not_newer, parse_location
 from rpcshare.database.load import DatabaseLoad
+from rpcshare.database.schema_version import RECORDS
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares.rollback import MARKS_FILE, HighWaterMarks, MarksError, RollbackCheckedStore
 from rpcshare.shares.search import SearchSettings, open_index
@@ -38,12 +39,14 @@ from rpcshare.storage.observed import ObservedStore
 from rpcshare.tracing import Tracing
 
 if TYPE_CHECKING:
+    from rpcshare.database.engine import Database
     from rpcshare.server.worker import Worker
 
 __all__ = [
     "may_be_shared",
     "opened_broadcaster",
     "opened_database",
+    "opened_records",
     "opened_store",
     "subject_sources",
     "warn_of_another_shared_secret",
@@ -104,6 +107,26 @@ async def opened_database(
         every = _COMPARE_EVERY if is_alone else _COMPARE_OFTEN
         opened = partial(open_index, location, load)
         yield SearchSettings(opened, compare_every=every, is_of_node=not is_alone, waits=True)
+
+
+@contextlib.asynccontextmanager
+async def opened_records(settings: Settings, load: DatabaseLoad | None = None) -> AsyncIterator["Database"]:
+    """Open the database of records (:mod:`rpcshare.database.records`), which whoever needs it opens once."""
+    from rpcshare.database.engine import Database  # noqa: PLC0415 -- a server without records needs none of it
+
+    try:
+        location = parse_location(settings.records_url)
+    except ValueError as exc:
+        raise ConfigError(f"--database: {exc}") from exc
+    try:
+        check_not_newer(location, RECORDS)
+        database = await Database.open(location, load, RECORDS)
+    except DatabaseError as exc:
+        raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, str(exc)) from exc
+    try:
+        yield database
+    finally:
+        await database.close()
 
 
 @contextlib.asynccontextmanager

@@ -186,7 +186,9 @@ class ShareRpc(RpcTarget):
     def whoami(self) -> dict[str, Any]:
         """Return who the caller is."""
         require_standing(self._caller)
-        return {"subject": self._caller.subject, "scopes": sorted(self._caller.scopes)}
+        user = self._caller.user
+        told = {} if user is None else {"user": user.described()}
+        return {"subject": self._caller.subject, "scopes": sorted(self._caller.scopes), **told}
 
     @rpc_method("probeValue(value)")
     def probe_value(self, value: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from finding import found, indexed, message, shared, text
 
 from rpcshare.database import DatabaseError, NewerSchemaError, check_not_newer, parse_location
 from rpcshare.database.engine import Database
-from rpcshare.database.schema_version import REVISIONS
 from rpcshare.shares.projection import Projection
 from rpcshare.shares.reindexing import index_anew, out_of_date
 from rpcshare.shares.search import SearchSettings, open_index
@@ -304,10 +303,12 @@ def test_a_file_that_is_no_database_is_refused_with_a_sentence(file_location):
 def test_the_known_revisions_are_the_scripts():
     from alembic.script import ScriptDirectory
 
-    from rpcshare.database.engine import _MIGRATIONS
+    from rpcshare.database.schema_version import PROJECTION, RECORDS
 
-    scripts = ScriptDirectory(str(_MIGRATIONS))
-    assert tuple(reversed([script.revision for script in scripts.walk_revisions()])) == REVISIONS
+    for schema in (PROJECTION, RECORDS):
+        scripts = ScriptDirectory(str(schema.migrations))
+        found = tuple(reversed([script.revision for script in scripts.walk_revisions()]))
+        assert found == schema.revisions
 
 
 async def test_the_migrated_schema_is_that_of_the_tables(location):

@@ -1,0 +1,78 @@
+"""The tables of records: what is nowhere but in them, so that it is never removed to be made again.
+
+SQLite has them in a file of their own, PostgreSQL in a schema of their own. The scripts in
+``records_migrations/versions`` make them. Times are milliseconds since the epoch.
+"""
+
+from sqlalchemy import BigInteger, Boolean, Column, Index, MetaData, String, Table
+
+__all__ = ["identities", "metadata", "organizations", "people_changes", "sessions", "users"]
+
+metadata = MetaData()
+
+organizations = Table(
+    "organizations",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("created_at", BigInteger, nullable=False),
+)
+"""Groups of users who see nothing of each other's group. An id is the name that settings give it."""
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("organization", String, nullable=False),
+    Column("role", String, nullable=False),
+    Column("role_from", String, nullable=False),
+    Column("email", String, nullable=False),
+    Column("email_is_trusted", Boolean, nullable=False),
+    Column("name", String, nullable=False),
+    Column("avatar_url", String, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+    Column("disabled_at", BigInteger),
+    Index("ix_users_organization", "organization", "id"),
+    Index("ix_users_email", "email"),
+)
+"""A user is in one organization, with one role. ``role_from`` tells who chose the role: ``default``,
+``provider`` (a role map) or ``admin``. An address is in lower case, and empty where there is none."""
+
+identities = Table(
+    "identities",
+    metadata,
+    Column("issuer", String, primary_key=True),
+    Column("subject", String, primary_key=True),
+    Column("user_id", String, nullable=False),
+    Column("provider", String, nullable=False),
+    Column("email", String, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("used_at", BigInteger, nullable=False),
+    Index("ix_identities_user", "user_id"),
+)
+"""Who a user is to a provider. The issuer counts, not what the settings call it: another issuer under the
+same name has other subjects."""
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("token_hash", String, nullable=False, unique=True),
+    Column("user_id", String, nullable=False),
+    Column("provider", String, nullable=False),
+    Column("address", String, nullable=False),
+    Column("agent", String, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Index("ix_sessions_user", "user_id", "expires_at"),
+    Index("ix_sessions_expires", "expires_at"),
+)
+"""Browsers that are signed in. A session that is ended has no row."""
+
+people_changes = Table(
+    "people_changes",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+)
+"""One row, ``people``, whose number grows with every change that ends a right: nodes look at it alone."""
