@@ -26,6 +26,7 @@ from rpcshare.database.location import (
     QueryTooLongError,
 )
 from rpcshare.database.schema_version import PROJECTION, Schema, refuse_unknown
+from rpcshare.sqlite_connection import SqliteConnection
 
 __all__ = ["Database"]
 
@@ -193,7 +194,8 @@ def _engine(location: DatabaseLocation, schema: Schema) -> AsyncEngine:
 
 def _sqlite_engine(path: Path, schema: Schema) -> Engine:
     url = URL.create("sqlite", database=str(path))
-    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
+    options = {"timeout": _BUSY_SECONDS, "check_same_thread": False, "factory": SqliteConnection}
+    engine = create_engine(url, connect_args=options)
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, _record: object) -> None:  # noqa: ANN401 -- SQLAlchemy's adapter

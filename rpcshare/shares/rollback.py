@@ -23,6 +23,7 @@ from rpcshare.auth.api_keys import KEY_PREFIX, decode_key
 from rpcshare.auth.token_revocations import REVOKED_PREFIX
 from rpcshare.shares import objects
 from rpcshare.shares.version_order import Newer, newer
+from rpcshare.sqlite_connection import SqliteConnection
 from rpcshare.storage import (
     ObjectInfo,
     ObjectStore,
@@ -89,7 +90,7 @@ class HighWaterMarks:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.touch(mode=0o600)
-            database = sqlite3.connect(path, timeout=_TIMEOUT, isolation_level=None)
+            database = sqlite3.connect(path, timeout=_TIMEOUT, isolation_level=None, factory=SqliteConnection)
             database.executescript(_SCHEMA)
         except (OSError, sqlite3.Error) as exc:
             raise MarksError(f"{path}: {exc}") from exc
@@ -101,7 +102,8 @@ class HighWaterMarks:
 
     def __iter__(self) -> Iterator[str]:
         """Yield the keys of the objects that have marks, the oldest mark first."""
-        with closing(self._database.execute("SELECT key FROM marks ORDER BY n")) as rows:
+        with closing(self._database.cursor()) as rows:
+            rows.execute("SELECT key FROM marks ORDER BY n")
             for (key,) in rows:
                 yield key
 

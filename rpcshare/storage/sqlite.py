@@ -256,13 +256,13 @@ def _list_page(prefix: str, start_after: str, connection: sqlite3.Connection) ->
 
 
 def _scan_page(prefix: str, start_after: str, connection: sqlite3.Connection) -> list[StoredObject]:
-    rows = connection.execute(
-        "SELECT key, body, id FROM objects WHERE key >= ? AND key < ? ORDER BY key LIMIT ?",
-        (*key_range(prefix, start_after), _PAGE_OBJECTS),
-    )
     page = []
     size = 0
-    with closing(rows):  # a statement left half-way would keep its read transaction open
+    with closing(connection.cursor()) as rows:  # a statement left half-way keeps its read transaction open
+        rows.execute(
+            "SELECT key, body, id FROM objects WHERE key >= ? AND key < ? ORDER BY key LIMIT ?",
+            (*key_range(prefix, start_after), _PAGE_OBJECTS),
+        )
         for key, body, row_id in rows:
             page.append(StoredObject(key, body, str(row_id)))
             size += len(body)

@@ -4,6 +4,7 @@ import sqlite3
 import time
 from pathlib import Path
 
+from rpcshare.sqlite_connection import SqliteConnection
 from rpcshare.storage.store import StoreError
 
 __all__ = ["open_reader", "open_writer", "write_something"]
@@ -77,7 +78,9 @@ def open_reader(path: Path, *, busy_timeout: float) -> sqlite3.Connection:
 
 
 def _connect(path: Path, busy_timeout: float) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
+    return sqlite3.connect(
+        path, timeout=busy_timeout, isolation_level=None, check_same_thread=False, factory=SqliteConnection
+    )
 
 
 def _cannot_open(path: Path, reason: object) -> StoreError:
