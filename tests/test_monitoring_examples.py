@@ -2,8 +2,10 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
@@ -11,6 +13,9 @@ import yaml  # type: ignore[import-untyped]  # it ships no types
 from prometheus_client.parser import text_string_to_metric_families
 
 from support.running_server import RunningServer
+
+PROMTOOL = shutil.which("promtool")
+needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="needs promtool: apt-get install prometheus")
 
 MONITORING = Path(__file__).parent.parent / "examples" / "monitoring"
 NAME = re.compile(r"\b(?:rpcshare|process)_[a-z_]+")
@@ -31,8 +36,8 @@ def alerts() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """Return the names of all series of a server that has done something, with their labels."""
+def scraped(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return what a server that has done something answers at ``/metrics``."""
     with RunningServer(tmp_path_factory.mktemp("monitoring") / "data") as server:
         headers = {"Authorization": f"Bearer {server.token}"}
         with httpx.Client(base_url=server.url, headers=headers) as client:
@@ -40,9 +45,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
             client.post("/rpc", content=call)
             client.get("/api/search?q=nothing")
             client.get("/api/sessions", headers={"Authorization": "Bearer wrong"})
-            text = client.get("/metrics").text
+            return client.get("/metrics").text
+
+
+@pytest.fixture(scope="module")
+def exported(scraped: str) -> dict[str, set[str]]:
+    """Return the names of all series, with their labels."""
     found: dict[str, set[str]] = {}
-    for family in text_string_to_metric_families(text):
+    for family in text_string_to_metric_families(scraped):
         for sample in family.samples:
             found.setdefault(sample.name, set()).update(sample.labels)
     return found
@@ -76,3 +86,208 @@ def test_each_series_about_the_load_of_a_server_is_on_the_dashboard(
         "rpcshare_database_operation_failures",
         "rpcshare_index_available",
     }
+
+
+# What fires each alert, and what looks like it and does not. Values are as promtool has them, one a minute:
+# a+bxn is a and n more, each b more than the one before.
+
+
+class Firing(NamedTuple):
+    """Series that fire an alert, and such that do not."""
+
+    alert: str
+    series: dict[str, str]
+    quiet: dict[str, str]
+    summary: str
+
+
+WHERE = 'instance="one",job="rpcshare"'
+
+FIRING = [
+    Firing(
+        "RpcshareDown",
+        {f"up{{{WHERE}}}": "0x30"},
+        {f"up{{{WHERE}}}": "1x10 0 1x19"},
+        "one does not answer /metrics",
+    ),
+    Firing(
+        "RpcshareStoreFails",
+        {f'rpcshare_store_operation_failures_total{{{WHERE},operation="apply"}}': "0+1x30"},
+        {f'rpcshare_store_operation_failures_total{{{WHERE},operation="apply"}}': "0x15 1x14"},
+        "one: apply of the store fails",
+    ),
+    Firing(
+        "RpcshareStoreSlow",
+        {
+            f'rpcshare_store_operation_seconds_bucket{{{WHERE},operation="put",le="1.0"}}': "0+98x30",
+            f'rpcshare_store_operation_seconds_bucket{{{WHERE},operation="put",le="2.5"}}': "0+100x30",
+            f'rpcshare_store_operation_seconds_bucket{{{WHERE},operation="put",le="+Inf"}}': "0+100x30",
+        },
+        {
+            f'rpcshare_store_operation_seconds_bucket{{{WHERE},operation="get",le="1.0"}}': "0+98x30",
+            f'rpcshare_store_operation_seconds_bucket{{{WHERE},operation="get",le="2.5"}}': "0+100x30",
+            f'rpcshare_store_operation_seconds_bucket{{{WHERE},operation="get",le="+Inf"}}': "0+100x30",
+        },
+        "one: one write to the store in 100 takes over 1 s",
+    ),
+    Firing(
+        "RpcshareDiskNearlyFull",
+        {f"rpcshare_store_disk_free_bytes{{{WHERE}}}": "5e8x30"},
+        {f"rpcshare_store_disk_free_bytes{{{WHERE}}}": "2e9x30"},
+        "one: less than 1 GB is free for the store",
+    ),
+    Firing(
+        "RpcshareServerErrors",
+        {
+            f'rpcshare_http_requests_total{{{WHERE},route="/rpc",method="POST",status="500"}}': "0+5x30",
+            f'rpcshare_http_requests_total{{{WHERE},route="/rpc",method="POST",status="503"}}': "0+5x30",
+        },
+        {f'rpcshare_http_requests_total{{{WHERE},route="/rpc",method="POST",status="404"}}': "0+60x30"},
+        "one: /rpc answers with errors of the server",
+    ),
+    Firing(
+        "RpcshareCallsFail",
+        {f'rpcshare_rpc_calls_total{{{WHERE},method="syncShare",outcome="STORAGE_UNAVAILABLE"}}': "0+60x30"},
+        {f'rpcshare_rpc_calls_total{{{WHERE},method="syncShare",outcome="SHARE_NOT_FOUND"}}': "0+60x30"},
+        "one: RPC calls of syncShare fail",
+    ),
+    Firing(
+        "RpcshareEventLoopLate",
+        {f"rpcshare_event_loop_lag_seconds{{{WHERE}}}": "0x5 2 0 0 2 0 0 2 0 0 2 0 0 2 0 0 2x9"},
+        {f"rpcshare_event_loop_lag_seconds{{{WHERE}}}": "0x24 2 0x4"},
+        "one: the event loop is late by more than 1 s",
+    ),
+    Firing(
+        "RpcshareSearchBehind",
+        {f"rpcshare_index_available{{{WHERE}}}": "0x30", f"rpcshare_index_lag_seconds{{{WHERE}}}": "0x30"},
+        {f"rpcshare_index_available{{{WHERE}}}": "1x30", f"rpcshare_index_lag_seconds{{{WHERE}}}": "60x30"},
+        "one: search does not find what was shared last",
+    ),
+    Firing(
+        "RpcshareSearchBehind",
+        {f"rpcshare_index_available{{{WHERE}}}": "1x30", f"rpcshare_index_lag_seconds{{{WHERE}}}": "0+60x30"},
+        {
+            f"rpcshare_index_available{{{WHERE}}}": "1x30",
+            f"rpcshare_index_lag_seconds{{{WHERE}}}": "0 60 0x28",
+        },
+        "one: search does not find what was shared last",
+    ),
+    Firing(
+        "RpcshareFewDescriptors",
+        {f"rpcshare_accept_pauses_total{{{WHERE}}}": "0+1x30"},
+        {f"rpcshare_accept_pauses_total{{{WHERE}}}": "7x30"},
+        "one: file descriptors run out (LimitNOFILE=)",
+    ),
+    Firing(
+        "RpcshareFewDescriptors",
+        {f"process_open_fds{{{WHERE}}}": "900x30", f"process_max_fds{{{WHERE}}}": "1024x30"},
+        {f"process_open_fds{{{WHERE}}}": "100x30", f"process_max_fds{{{WHERE}}}": "1024x30"},
+        "one: file descriptors run out (LimitNOFILE=)",
+    ),
+    Firing(
+        "RpcshareGuessing",
+        {f'rpcshare_limit_refusals_total{{{WHERE},limit="failed_authentications"}}': "0+120x30"},
+        {f'rpcshare_limit_refusals_total{{{WHERE},limit="creates"}}': "0+120x30"},
+        "one: somebody tries many wrong credentials; the audit log has the address",
+    ),
+    Firing(
+        "RpcshareWritesWait",
+        {f'rpcshare_queue_depth{{{WHERE},queue="writes"}}': "5000x30"},
+        {f'rpcshare_queue_depth{{{WHERE},queue="pages"}}': "5000x30"},
+        "one: syncs wait for the store",
+    ),
+]
+
+
+def rules() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((MONITORING / "alerts.yaml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def rule_test(alert: str, series: dict[str, str], fired: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "alert_rule_test": [{"eval_time": "25m", "alertname": alert, "exp_alerts": fired}],
+    }
+
+
+def asked_of_promtool(tmp_path: Path, *tests: dict[str, Any]) -> None:
+    document = {
+        "rule_files": [str(MONITORING / "alerts.yaml")],
+        "evaluation_interval": "1m",
+        "tests": list(tests),
+    }
+    path = tmp_path / "test.yaml"
+    path.write_text(json.dumps(document))  # which YAML is, too
+    command = [str(PROMTOOL), "test", "rules", str(path)]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+
+
+def test_each_alert_is_tested() -> None:
+    assert {firing.alert for firing in FIRING} == {rule["alert"] for rule in rules()}
+
+
+@needs_promtool
+@pytest.mark.parametrize("firing", FIRING, ids=lambda firing: firing.alert)
+def test_an_alert_fires_when_it_should_and_not_otherwise(firing: Firing, tmp_path: Path) -> None:
+    (rule,) = (rule for rule in rules() if rule["alert"] == firing.alert)
+    own = {
+        label: match for series in firing.series for label, match in re.findall(r'(\w+)="([^"]*)"', series)
+    }
+    # Of what the expression aggregates over, only what it groups by is left.
+    grouped = re.search(r"sum by \(([^)]*)\)", rule["expr"])
+    kept = set(grouped[1].split(", ")) - {"le"} if grouped else own.keys()
+    expected = {
+        "exp_labels": {**{name: own[name] for name in kept}, **rule["labels"]},
+        "exp_annotations": {"summary": firing.summary},
+    }
+    asked_of_promtool(
+        tmp_path,
+        rule_test(firing.alert, firing.series, [expected]),
+        rule_test(firing.alert, firing.quiet, []),
+    )
+
+
+@needs_promtool
+@pytest.mark.parametrize(
+    "arguments", [("check", "rules", "alerts.yaml"), ("check", "config", "--syntax-only", "prometheus.yaml")]
+)
+def test_prometheus_understands_the_files(arguments: tuple[str, ...]) -> None:
+    command = [str(PROMTOOL), *arguments]
+    finished = subprocess.run(
+        command, cwd=MONITORING, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+
+
+@needs_promtool
+def test_prometheus_finds_nothing_to_criticize_in_the_names_of_the_metrics(
+    scraped: str,
+) -> None:
+    finished = subprocess.run(
+        [str(PROMTOOL), "check", "metrics"],
+        input=scraped,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (finished.returncode, finished.stdout + finished.stderr) == (0, "")
+
+
+@needs_promtool
+def test_prometheus_parses_each_expression_of_the_dashboard(tmp_path: Path) -> None:
+    parsed = []
+    for number, written in enumerate(dashboard()):
+        expression = written.replace("$instance", ".+").replace("$__rate_interval", "5m")
+        variable = re.fullmatch(r"label_values\((.+), \w+\)", expression)  # Grafana's own
+        parsed.append({"record": f"of:panel{number}", "expr": variable[1] if variable else expression})
+    assert not [rule for rule in parsed if "$" in rule["expr"]]
+    path = tmp_path / "rules.yaml"
+    path.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": parsed}]}))
+    finished = subprocess.run(
+        [str(PROMTOOL), "check", "rules", str(path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
