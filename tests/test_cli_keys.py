@@ -53,6 +53,7 @@ def id_of(key: str) -> str:
 
 
 def test_create_prints_the_key_alone_on_standard_output():
+    make_key()  # and with it the data directory
     result = run("keys", "create", "ci")
     match = not_none(KEY.fullmatch(result.stdout.rstrip("\n")))
     assert result.stderr == (f"key {match[1]} of ci (create), does not expire; it is not shown again\n")
@@ -148,6 +149,15 @@ def test_keys_are_in_an_encrypted_store_too(tmp_path):
 )
 def test_what_cannot_be_done_gets_one_line_and_a_status(arguments, status, named):
     assert named in refusal(*arguments, status=status)
+
+
+@pytest.mark.parametrize("arguments", [("keys", "create", "ci"), ("token", "create", "--subject", "ci")])
+def test_a_new_data_directory_is_told_of_since_a_server_may_have_another(arguments, tmp_path):
+    told = (
+        f"made a new data directory, {tmp_path}/.rpcshare: if the server has another, name it with --data-dir"
+    )
+    assert told in run(*arguments).stderr.splitlines()
+    assert told not in run(*arguments).stderr.splitlines()
 
 
 @pytest.mark.parametrize("act", ["rotate", "revoke"])

@@ -14,7 +14,7 @@ from rpcshare.auth.caller import Scope
 from rpcshare.cli.auditing import tell_audit_log
 from rpcshare.cli.exit_status import NotFoundError
 from rpcshare.cli.options import with_settings
-from rpcshare.cli.store_access import STORE_SETTINGS, configured_store
+from rpcshare.cli.store_access import STORE_SETTINGS, configured_store, telling_of_a_new_data_directory
 from rpcshare.cli.terminal import Column, json_text, print_table, say
 from rpcshare.config import Settings
 from rpcshare.durations import parse_duration
@@ -66,11 +66,12 @@ def create(
     """
     if expires is not None:
         _check_duration(expires)
-    new = _with_keys(
-        settings,
-        lambda api_keys: api_keys.create(name, scopes or DEFAULT_SCOPES, expires, default_visibility),
-        must_exist=False,
-    )
+    with telling_of_a_new_data_directory(settings):
+        new = _with_keys(
+            settings,
+            lambda api_keys: api_keys.create(name, scopes or DEFAULT_SCOPES, expires, default_visibility),
+            must_exist=False,
+        )
     _print_new(new, as_json=as_json)
     tell_audit_log(settings, Action.KEY_CREATE, key=new.kept.id)
 

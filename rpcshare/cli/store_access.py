@@ -1,13 +1,14 @@
 """Opening a store, or its database, from the command line, and telling of its failures."""
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import click
 
+from rpcshare.cli.terminal import say
 from rpcshare.config import Settings
 from rpcshare.database import DatabaseError, parse_location
 from rpcshare.shares.search import open_index
@@ -16,7 +17,14 @@ from rpcshare.storage import MissingKeysError, ObjectStore, StoreError, check_ne
 if TYPE_CHECKING:
     from rpcshare.shares.search_index import SearchIndex
 
-__all__ = ["DATABASE_SETTINGS", "STORE_SETTINGS", "configured_database", "configured_store", "opened_store"]
+__all__ = [
+    "DATABASE_SETTINGS",
+    "STORE_SETTINGS",
+    "configured_database",
+    "configured_store",
+    "opened_store",
+    "telling_of_a_new_data_directory",
+]
 
 STORE_SETTINGS = ("data_dir", "store", "encryption_key_file", "encryption_allow_plain")
 """The settings that say which store a server has, and how to read it."""
@@ -60,6 +68,21 @@ def configured_store(
         must_exist=must_exist,
         is_readable=True,
     )
+
+
+@contextmanager
+def telling_of_a_new_data_directory(settings: Settings) -> Iterator[None]:
+    """Say so if the work made the data directory: its server may have another one.
+
+    The default depends on the working directory, so a key that is made elsewhere is one of no server.
+    """
+    was_there = settings.data_dir.exists()
+    yield
+    if not was_there and settings.data_dir.exists():
+        made = settings.data_dir.absolute()
+        say(
+            f"made a new data directory, {made}: if the server has another, name it with --data-dir", err=True
+        )
 
 
 @asynccontextmanager
@@ -112,4 +135,5 @@ def _refuse_missing_file(url: str, option: str) -> None:
     scheme, _, rest = url.partition(":")
     path = Path(unquote(rest.removeprefix("///")))
     if scheme.lower() == "sqlite" and not path.is_file():
-        raise click.ClickException(f"{option}: there is no store {path}")
+        hint = " (name the server's data directory with --data-dir)" if option == "--store" else ""
+        raise click.ClickException(f"{option}: there is no store {path.absolute()}{hint}")

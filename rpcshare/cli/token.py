@@ -13,7 +13,7 @@ from rpcshare.auth.audit import Action
 from rpcshare.auth.caller import Scope
 from rpcshare.cli.auditing import tell_audit_log
 from rpcshare.cli.options import with_settings
-from rpcshare.cli.store_access import STORE_SETTINGS, configured_store
+from rpcshare.cli.store_access import STORE_SETTINGS, configured_store, telling_of_a_new_data_directory
 from rpcshare.cli.terminal import Column, json_text, print_table, say
 from rpcshare.config import Settings
 
@@ -60,9 +60,10 @@ def create(settings: Settings, subject: str, scopes: tuple[str, ...], expires: s
     # Not with the module: --help must not wait for the imports of cryptography.
     from rpcshare.auth.signing_key import SigningKey  # noqa: PLC0415
 
-    key = SigningKey.kept(settings.signing_key, settings.data_dir)
-    token_id = uuid4().hex
-    signed = key.sign(subject, scopes or DEFAULT_SCOPES, expires, token_id=token_id)
+    with telling_of_a_new_data_directory(settings):
+        key = SigningKey.kept(settings.signing_key, settings.data_dir)
+        token_id = uuid4().hex
+        signed = key.sign(subject, scopes or DEFAULT_SCOPES, expires, token_id=token_id)
     if as_json:
         click.echo(json_text({"token": signed, "jti": token_id, "subject": subject}))
     else:

@@ -310,19 +310,22 @@ def test_a_server_on_an_older_bucket_serves_it_and_goes_on_with_it(older_bucket,
 
 # Stores that are not there
 
+NAME_IT = " (name the server's data directory with --data-dir)"
+
 
 @pytest.mark.parametrize(
-    ("arguments", "option"),
+    ("arguments", "option", "hint"),
     [
-        (["doctor", "--data-dir", "nowhere"], "--store"),
-        (["export", "backup", "--data-dir", "nowhere"], "--store"),
-        (["migrate", "--from", "sqlite:///nowhere/store.sqlite3", "--to", "memory://"], "--from"),
-        (["import-bucket", "--from", "sqlite:///nowhere/store.sqlite3"], "--from"),
+        (["doctor", "--data-dir", "nowhere"], "--store", NAME_IT),
+        (["export", "backup", "--data-dir", "nowhere"], "--store", NAME_IT),
+        (["migrate", "--from", "sqlite:///nowhere/store.sqlite3", "--to", "memory://"], "--from", ""),
+        (["import-bucket", "--from", "sqlite:///nowhere/store.sqlite3"], "--from", ""),
     ],
 )
-def test_a_store_that_is_not_there_is_told_of_and_not_made(tmp_path, arguments, option):
+def test_a_store_that_is_not_there_is_told_of_and_not_made(tmp_path, arguments, option, hint):
     result = run(*arguments, status=1)
-    assert result.stderr == f"rpcshare: {option}: there is no store nowhere/store.sqlite3\n"
+    place = tmp_path / "nowhere" / "store.sqlite3"
+    assert result.stderr == f"rpcshare: {option}: there is no store {place}{hint}\n"
     assert list(tmp_path.iterdir()) == []
 
 
