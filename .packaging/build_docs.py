@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from repository import read_repository
 
 from rpcshare.cli.group import CommandGroup
 from rpcshare.config import Settings, environment_name, option_name
@@ -28,7 +29,7 @@ from rpcshare.config import Settings, environment_name, option_name
 ROOT = Path(__file__).parents[1]
 PAGES = Path(__file__).parent / "docs"
 SOURCE, SITE = ROOT / "build" / "docs", ROOT / "build" / "site"
-REPOSITORY = "https://github.com/rpcshare/rpcshare"
+REPOSITORY = read_repository().url
 
 # Pages that stand elsewhere in the repository, by their names on the site.
 ELSEWHERE = {

@@ -20,6 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from compiling import what_is_missing
+from repository import npm_addresses, read_repository
 
 ROOT = Path(__file__).parents[1]
 CLIENTS = ROOT / "clients"
@@ -177,9 +178,8 @@ def check_tarball(tarball: Path, package: str) -> None:
         manifest = json.load(files.extractfile("package/package.json"))  # type: ignore[arg-type]  # it is a file
         readme = files.extractfile("package/README.md").read().decode()  # type: ignore[union-attr]  # likewise
     require({"LICENSE", "README.md"} <= names, f"{package}: LICENSE or README.md is missing")
-    directory = manifest.get("repository", {}).get("directory")
-    require(directory == f"clients/{package}", f"{package}: repository.directory is {directory}")
-    require(str(manifest.get("homepage", "")).startswith("https://"), f"{package}: no homepage")
+    addresses = npm_addresses(read_repository().url, f"clients/{package}")
+    require(manifest == {**manifest, **addresses}, f"{package}: run .packaging/repository.py")
     require(not [name for name in names if "test" in name or name.endswith(".map")], f"{package}: {names}")
     for entry in json.dumps(manifest["exports"]).split('"'):
         require(not entry.startswith("./") or entry[2:] in names, f"{package}: {entry} is not packed")
@@ -227,6 +227,7 @@ def check_workflows() -> None:
 
 
 def main() -> None:
+    repository = read_repository()
     with tempfile.TemporaryDirectory(prefix="rpcshare-release-") as name:
         work = Path(name)
         built = distributions(work / "dist")
@@ -236,6 +237,8 @@ def main() -> None:
         check_client_alone(built[1][0], work)
         check_packages(work)
         check_workflows()
+    if repository.is_placeholder:
+        say(f"Before a release: {repository.url} is a placeholder (tool.rpcshare in pyproject.toml)")
     say("release-check: all is well")
 
 

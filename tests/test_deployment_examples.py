@@ -1,5 +1,6 @@
 """The unit, the image and the chart: what can be said of them without systemd, a container or a cluster."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -78,6 +79,19 @@ def test_one_version_is_released_with_its_changelog() -> None:
     finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (finished.returncode, finished.stderr) == (0, "")
     assert finished.stdout.startswith("First version.")
+
+
+def test_each_npm_package_names_the_repository_of_pyproject() -> None:
+    command = [sys.executable, str(ROOT / ".packaging" / "repository.py"), "--url"]
+    url = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+    packages = [path.parent for path in (ROOT / "clients").glob("*/package.json")]
+    assert len(packages) > 1
+    for package in packages:
+        manifest = json.loads((package / "package.json").read_text())
+        folder = f"clients/{package.name}"
+        assert manifest["repository"] == {"type": "git", "url": f"git+{url}.git", "directory": folder}
+        assert manifest["homepage"] == f"{url}/tree/main/{folder}#readme"
+        assert manifest["bugs"] == f"{url}/issues"
 
 
 def test_each_npm_package_has_the_license() -> None:
