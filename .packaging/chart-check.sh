@@ -85,6 +85,8 @@ kinds=$(grep -h '^kind:' "$work/all-rendered.yaml" | sort | tr -d '\n')
 [ "$kinds" = "kind: HorizontalPodAutoscalerkind: Ingresskind: NetworkPolicykind: PodDisruptionBudgetkind: Servicekind: StatefulSet" ] \
   || { echo "unexpected: $kinds"; exit 1; }
 
+grep -q 'host: "share.example"' "$work/all-rendered.yaml" || { echo "the ingress is not of publicURL's host"; exit 1; }
+
 say "What cannot work is refused with the reason"
 refused() { # REASON ARGUMENT…
   local reason=$1; shift
