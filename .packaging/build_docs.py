@@ -24,7 +24,7 @@ import click
 from repository import read_repository
 
 from rpcshare.cli.group import CommandGroup
-from rpcshare.config import Settings, environment_name, option_name
+from rpcshare.config import FILE_ONLY, Settings, environment_name, option_name
 
 ROOT = Path(__file__).parents[1]
 PAGES = Path(__file__).parent / "docs"
@@ -198,6 +198,8 @@ def settings() -> str:
         "| --- | --- | --- | --- |",
     ]
     for name, field in Settings.model_fields.items():
+        if name in FILE_ONLY:
+            continue
         description, _, default = (field.description or "").partition(" [default: ")
         default = default.rstrip("]") or _spelled(field.default)
         names = f"`{option_name(name)}` | `{environment_name(name)}`"

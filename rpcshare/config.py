@@ -21,11 +21,12 @@ from pydantic_settings import (
 )
 
 from rpcshare import setting_types as types
-from rpcshare.auth.caller import Scope
+from rpcshare.auth.caller import DefaultVisibility, Scope
 from rpcshare.auth.subject_sources import Source, jwt_source
 
 __all__ = [
     "DATABASE_FILE",
+    "FILE_ONLY",
     "NEVER_SHOWN",
     "RECORDS_FILE",
     "ConfigError",
@@ -60,9 +61,13 @@ NEVER_SHOWN = frozenset(
         "jwt_secret",
         "jwks_url",
         "proxy_secret",
+        "oidc",
     }
 )
 """Tokens, and URLs that may hold a password: an error names these settings but never their values."""
+
+FILE_ONLY = frozenset({"oidc"})
+"""Settings that are tables: neither an option nor a variable can give them."""
 
 _LONGEST_SHOWN = 60
 
@@ -256,10 +261,11 @@ class Settings(BaseSettings):
     anonymous_create: bool = Field(
         default=False, description="Let callers without a credential create shares."
     )
-    default_visibility: Annotated[Literal["link", "private"], types.AnyCase] = Field(
+    default_visibility: Annotated[DefaultVisibility, types.AnyCase] = Field(
         "link",
-        description="Who may read a new share, unless its creator says: link (whoever has the link) or "
-        "private. An API key may have a default of its own.",
+        description="Who may read a new share, unless its creator says: link (whoever has the link), "
+        "private, or organization (the users of the owner's organization). An API key may have a default of "
+        "its own.",
     )
     allowed_origins: types.Origins = Field(
         (),
@@ -340,6 +346,10 @@ class Settings(BaseSettings):
     )
     log_format: Annotated[Literal["console", "json"], types.AnyCase] = Field(
         "console", description="Format of the log: console for people, json for programs."
+    )
+
+    oidc: types.Providers = Field(
+        (), repr=False, description="Identity providers that users sign in with: tables [oidc.NAME]."
     )
 
     @classmethod
@@ -452,7 +462,9 @@ def load_configuration(
         ConfigError: as for :func:`load_settings`.
     """
     given = {name: value for name, value in (command_line or {}).items() if value is not None}
-    environment = EnvSettingsSource(Settings)()
+    environment = {
+        field: value for field, value in EnvSettingsSource(Settings)().items() if field not in FILE_ONLY
+    }
     if _SERVICE_ADDRESS.match(str(environment.get("port", ""))):
         del environment["port"]
     file = {} if config_file is None else _read_file(config_file)
@@ -473,7 +485,7 @@ def load_configuration(
 def known_variables() -> list[str]:
     """Return the names of the variables that mean something to a server or a command."""
     others = [_ENVIRONMENT_PREFIX + name for name in _OTHER_VARIABLES]
-    return [*(environment_name(field) for field in Settings.model_fields), *others]
+    return [*(environment_name(field) for field in Settings.model_fields if field not in FILE_ONLY), *others]
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:

@@ -11,13 +11,14 @@ from typing import Annotated
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import AfterValidator, BeforeValidator, Secret
+from pydantic import AfterValidator, BeforeValidator, PlainValidator, Secret
 from pydantic_settings import NoDecode
 
 from rpcshare.auth.caller import Scope
 from rpcshare.auth.credential import MAX_CREDENTIAL_LENGTH, Credential, CredentialKind
 from rpcshare.auth.origin import parse_origin
 from rpcshare.auth.proxy_secret import fault_of_proxy_secret
+from rpcshare.auth.sign_in_providers import Provider, parse_providers
 from rpcshare.auth.subject_sources import NAMED_SOURCES, is_source
 from rpcshare.durations import parse_duration
 
@@ -31,6 +32,7 @@ __all__ = [
     "JWTSecret",
     "Networks",
     "Origins",
+    "Providers",
     "ProxySecret",
     "PublicURL",
     "RoleMap",
@@ -236,3 +238,6 @@ Token = Annotated[Secret[str], AfterValidator(_token)]
 UUIDSecret = Annotated[Secret[UUID], BeforeValidator(_uuid)]
 AnyCase = BeforeValidator(_lower)
 TwoSources = Annotated[Sources, AfterValidator(_two)]
+
+Providers = Annotated[tuple[Provider, ...], NoDecode, PlainValidator(parse_providers)]
+"""Tables ``[oidc.NAME]``."""

@@ -160,6 +160,14 @@ class ApiKeys:
         of = _Owner() if user is None else _Owner(user.id, user.organization)
         return await self._make(name, granted, lifetime, default_visibility, of)
 
+    async def find(self, key_id: str) -> ApiKey:
+        """Return what is kept of a key.
+
+        Raises:
+            UnknownApiKeyError: there is none.
+        """
+        return (await self._find(key_id))[0]
+
     async def list(self) -> list[ApiKey]:
         """Return what is kept of every key, the oldest first."""
         kept = [decode_key(found) async for found in self._store.scan(KEY_PREFIX)]

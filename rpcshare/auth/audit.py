@@ -62,6 +62,13 @@ class Action(StrEnum):
     KEY_REVOKE = "key.revoke"
     TOKEN_CREATE = "token.create"  # noqa: S105 -- likewise
     TOKEN_REVOKE = "token.revoke"  # noqa: S105 -- likewise
+    SIGN_IN = "user.sign_in"
+    SIGN_OUT = "user.sign_out"
+    SESSION_END = "user.session_end"
+    USERS_LIST = "users.list"
+    USER_ROLE = "user.role"
+    USER_DISABLE = "user.disable"
+    USER_ENABLE = "user.enable"
     AUTHORITY_CREATE = "authority.create"
     CERTIFICATE_ISSUE = "certificate.issue"
     CERTIFICATE_REVOKE = "certificate.revoke"
@@ -141,8 +148,10 @@ def subject_fields(caller: Caller | None) -> dict[str, str | None]:
     if caller is None or caller.subject is None:
         return {"subject": None}
     fields: dict[str, str | None] = {"subject": _shown(caller.subject)}
-    # The admin token's subject says it all; who else is called so has a source.
-    if caller.source not in ("", Source.ADMIN):
+    if caller.organization is not None:
+        fields["organization"] = _shown(caller.organization)
+    # The admin token's subject says it all, and a user's organization; who else is called so has a source.
+    elif caller.source not in ("", Source.ADMIN):
         fields["source"] = _shown(caller.source)
     return fields
 

@@ -73,6 +73,11 @@ class CallerUser(msgspec.Struct, frozen=True):
         """Whether all of the organization is in the caller's hands."""
         return self.is_whole and self.role.manages_organization
 
+    @property
+    def may_have_keys(self) -> bool:
+        """Whether the caller may make keys of its own: a key makes none, unless it may do everything."""
+        return self.is_whole and self.role is not Role.VIEWER
+
     def described(self) -> dict[str, str]:
         """Return what callers are told, by name on the wire."""
         return {

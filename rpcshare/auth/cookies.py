@@ -76,6 +76,8 @@ class SiteCookies:
         self.session = f"{site}rpcshare_session"
         self.made_key = f"{site}rpcshare_made_key"
         """Of a key that was made, from the form to the page that shows it."""
+        self.attempt = f"{site}rpcshare_signing_in_"
+        """Begins the names of what belongs to one attempt to sign in with a provider."""
         self._view = f"{secure}rpcshare_view"
         self._any_view = re.compile(rf"{self._view}(?:_[A-Za-z0-9_-]{{1,300}})?")
 

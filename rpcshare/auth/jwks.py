@@ -4,23 +4,22 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import Protocol
 
 from rpcshare import jsontext
+from rpcshare.auth.bounded_http import MAX_SIZE, TIMEOUT, ask
 from rpcshare.auth.token_keys import TokenKey, keys_of_jwks
 from rpcshare.errors import ErrorCode, ShareError
 
-__all__ = ["FixedKeys", "KeySource", "RemoteKeys"]
+__all__ = ["MAX_SIZE", "TIMEOUT", "FixedKeys", "KeySource", "RemoteKeys"]
 
 logger = logging.getLogger(__name__)
 
 # All in seconds.
-TIMEOUT = 5.0  # of one request
 MAX_AGE = 300.0  # after which the keys are fetched anew: so long may one be used that was taken back
 MIN_INTERVAL = 30.0  # between two requests, whatever tokens are shown
 MAX_STALE = 24 * 3600.0  # for which keys are used while they cannot be fetched
-
-MAX_SIZE = 256 * 1024  # bytes
 
 
 class KeySource(Protocol):
@@ -150,25 +149,10 @@ async def _get(url: str) -> bytes:
         ConnectionError, TimeoutError: there was no answer.
         ValueError: it was no success, or too large.
     """
-    import httpx  # noqa: PLC0415 -- few servers ask anybody, and it takes a while to import
-
-    try:
-        async with (
-            asyncio.timeout(TIMEOUT),
-            httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False) as client,
-            # Not compressed: a few bytes could become very many before they are counted.
-            client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response,
-        ):
-            if response.status_code != httpx.codes.OK:
-                raise ValueError(f"the answer is {response.status_code}")
-            body = bytearray()
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > MAX_SIZE:
-                    raise ValueError(f"the answer is larger than {MAX_SIZE:,} bytes")
-            return bytes(body)
-    except (httpx.HTTPError, httpx.InvalidURL) as exc:
-        raise ConnectionError(type(exc).__name__) from exc
+    answer = await ask(url)
+    if answer.status != HTTPStatus.OK:
+        raise ValueError(f"the answer is {answer.status}")
+    return answer.body
 
 
 def _has(keys: Sequence[TokenKey], key_id: str) -> bool:

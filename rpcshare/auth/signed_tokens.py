@@ -22,7 +22,16 @@ from rpcshare.auth.subject_sources import Source, jwt_source
 from rpcshare.auth.subjects import fault_of_subject
 from rpcshare.errors import ErrorCode, ShareError
 
-__all__ = ["SignedTokenVerifier", "TokenIssuer", "encoded"]
+__all__ = [
+    "LEEWAY",
+    "SignedTokenVerifier",
+    "TokenIssuer",
+    "claim_at",
+    "claim_words",
+    "encoded",
+    "read_token",
+    "time_of_claim",
+]
 
 LEEWAY = 60.0
 """Seconds by which an issuer's clock may be ahead of this one. What has expired has expired."""
@@ -84,7 +93,7 @@ class SignedTokenVerifier:
         if parsed is None:
             return None
         issuer, header, claims, match = parsed
-        if not await _is_signed(issuer, header, match):
+        if not await _is_signed(issuer.keys, header, match):
             return None
         caller = self._caller(issuer, claims)
         if self._ended is not None and caller.subject is not None and caller.standing is not None:
@@ -93,7 +102,7 @@ class SignedTokenVerifier:
                 issuer.name,
                 token_id if isinstance(token_id, str) else None,
                 caller.subject,
-                _time(claims, "iat") or 0.0,
+                time_of_claim(claims, "iat") or 0.0,
             )
             await self._ended.check(known_by)
             self._ended.watch(known_by, caller.standing)
@@ -117,12 +126,10 @@ class SignedTokenVerifier:
         """Return issuer, header, claims and parts of a token, of which nothing has been verified."""
         if credential.kind is not CredentialKind.TOKEN or len(credential.value) > MAX_CREDENTIAL_LENGTH:
             return None
-        match = _COMPACT.fullmatch(credential.value)
-        if match is None:
+        parts = _parts(credential.value)
+        if parts is None:
             return None
-        header, claims = _decoded_object(match[1]), _decoded_object(match[2])
-        if header is None or claims is None:
-            return None
+        header, claims, match = parts
         name = claims.get("iss")
         issuer = self._issuers.get(name) if isinstance(name, str) else None
         return None if issuer is None else (issuer, header, claims, match)
@@ -137,12 +144,12 @@ class SignedTokenVerifier:
         if issuer.audience not in (audience if isinstance(audience, list) else [audience]):
             raise _refused("is for another audience")
         now = self._clock()
-        expires_at = _time(claims, "exp")
+        expires_at = time_of_claim(claims, "exp")
         if expires_at is None:
             raise _refused("has no time of expiry")
         if now >= expires_at:
             raise _refused("has expired")
-        if any((_time(claims, claim) or 0) > now + LEEWAY for claim in ("nbf", "iat")):
+        if any((time_of_claim(claims, claim) or 0) > now + LEEWAY for claim in ("nbf", "iat")):
             raise _refused("is not valid yet")
         scopes = _scopes(issuer, claims)
         subject = claims.get("sub")
@@ -153,7 +160,28 @@ class SignedTokenVerifier:
         )
 
 
-async def _is_signed(issuer: TokenIssuer, header: dict[str, Any], token: re.Match[str]) -> bool:
+async def read_token(text: str, keys: KeySource) -> tuple[dict[str, Any], dict[str, Any], bool] | None:
+    """Return header and claims of a token, and whether one of ``keys`` has signed it; None: it is none.
+
+    Raises:
+        ShareError: STORAGE_UNAVAILABLE: the keys cannot be had.
+    """
+    parts = _parts(text)
+    if parts is None:
+        return None
+    header, claims, match = parts
+    return header, claims, await _is_signed(keys, header, match)
+
+
+def _parts(text: str) -> tuple[dict[str, Any], dict[str, Any], re.Match[str]] | None:
+    match = _COMPACT.fullmatch(text)
+    if match is None:
+        return None
+    header, claims = _decoded_object(match[1]), _decoded_object(match[2])
+    return None if header is None or claims is None else (header, claims, match)
+
+
+async def _is_signed(keys_of_issuer: KeySource, header: dict[str, Any], token: re.Match[str]) -> bool:
     algorithm, key_id, kind = header.get("alg"), header.get("kid"), header.get("typ", "JWT")
     if not isinstance(algorithm, str) or not isinstance(key_id, str | None):
         return False
@@ -166,30 +194,30 @@ async def _is_signed(issuer: TokenIssuer, header: dict[str, Any], token: re.Matc
     signature = _decoded(token[3])
     if signature is None:
         return False
-    keys = await issuer.keys.candidates(key_id, algorithm)
+    keys = await keys_of_issuer.candidates(key_id, algorithm)
     return any(key.verifies(algorithm, signed, signature) for key in keys)
 
 
 def _scopes(issuer: TokenIssuer, claims: dict[str, Any]) -> frozenset[Scope]:
-    named = {word for word in _words(claims.get("scope")) if word in set(Scope)}
+    named = {word for word in claim_words(claims.get("scope")) if word in set(Scope)}
     if issuer.role_claim is not None:
         # Who maps roles decides by them who is an admin, and not by what the issuer lets clients ask for.
         named.discard(Scope.ADMIN.value)
     scopes = frozenset(map(Scope, named))
     if issuer.role_claim is not None:
-        for role in _words(_claim_at(claims, issuer.role_claim), split=False):
+        for role in claim_words(claim_at(claims, issuer.role_claim), split=False):
             scopes |= issuer.role_scopes.get(role, frozenset())
     return scopes
 
 
-def _words(value: object, *, split: bool = True) -> list[str]:
-    """Return the strings in a claim that is a list of them, or one string of several."""
+def claim_words(value: object, *, split: bool = True) -> list[str]:
+    """Return the strings in a claim that is a list of them, or one string; with ``split``, of several."""
     if isinstance(value, str):
         return value.split() if split else [value]
     return [word for word in value if isinstance(word, str)] if isinstance(value, list) else []
 
 
-def _claim_at(claims: dict[str, Any], path: str) -> object:
+def claim_at(claims: dict[str, Any], path: str) -> object:
     """Return the claim named ``path``, which may have dots in its name, or the one that it leads to."""
     if path in claims:
         return claims[path]
@@ -199,7 +227,12 @@ def _claim_at(claims: dict[str, Any], path: str) -> object:
     return value
 
 
-def _time(claims: dict[str, Any], name: str) -> float | None:
+def time_of_claim(claims: dict[str, Any], name: str) -> float | None:
+    """Return the claim ``name`` as seconds since the epoch, or None if it is not there.
+
+    Raises:
+        ShareError: UNAUTHORIZED: it is no time.
+    """
     value = claims.get(name)
     if value is None:
         return None

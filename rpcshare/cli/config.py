@@ -101,6 +101,7 @@ def _shown(settings: Settings, field: str) -> str:
         "store": settings.store_url,
         "database": settings.database_url,
         "public_url": settings.base_url(),
+        "oidc": ", ".join(provider.name for provider in settings.oidc),
     }
     value = derived.get(field, value)
     if value is None:

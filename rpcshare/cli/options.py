@@ -10,6 +10,7 @@ import click
 from pydantic import ByteSize
 
 from rpcshare.config import (
+    FILE_ONLY,
     ConfigError,
     Settings,
     environment_name,
@@ -34,7 +35,7 @@ def with_settings(*fields: str) -> Callable[[_Command], _Command]:
     places. A :class:`~rpcshare.config.ConfigError` of loading them, or of the command itself, is a
     usage error.
     """
-    names = fields or tuple(Settings.model_fields)
+    names = fields or tuple(name for name in Settings.model_fields if name not in FILE_ONLY)
 
     def decorate(command: _Command) -> _Command:
         @functools.wraps(command)

@@ -2,13 +2,15 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 from markupsafe import Markup
 
 from rpcshare.auth.api_keys import ApiKey
+from rpcshare.auth.caller import CallerUser, Role
+from rpcshare.auth.users import BrowserSession, Identity, User
 from rpcshare.render.anchors import anchor
 from rpcshare.render.api_keys import view_of_key
 from rpcshare.render.assets import Assets
@@ -32,6 +34,7 @@ from rpcshare.render.shown_messages import (
 )
 from rpcshare.render.taking_along import Way
 from rpcshare.render.templating import page_templates
+from rpcshare.render.users import view_of_browser, view_of_identity, view_of_member
 from rpcshare.shares.catalogue_row import CatalogueRow
 from rpcshare.shares.outline import Entry, PartEntry, Transcript
 
@@ -67,6 +70,8 @@ class Frame(msgspec.Struct, frozen=True):
     subject: str = ""
     """Who has signed in."""
     home: str = "sessions"
+    is_user: bool = False
+    """Whether it is a user, who has a profile and an organization."""
     has_keys: bool = False
     """Whether there is a link to the page of API keys."""
 
@@ -347,6 +352,51 @@ class Pages:
         views = [view_of_key(key, now) for key in keys]
         return self._render("api_keys.html", frame=frame, keys=views, made=made, problem=problem)
 
+    # Users
+
+    def profile(
+        self,
+        frame: Frame,
+        user: CallerUser,
+        identities: list[Identity],
+        sessions: list[BrowserSession],
+        *,
+        own_session: str = "",
+        notice: str = "",
+    ) -> str:
+        """Return the page of a user's own, whose present session is ``own_session``."""
+        return self._render(
+            "profile.html",
+            frame=frame,
+            user=user,
+            identities=list(map(view_of_identity, identities)),
+            sessions=[view_of_browser(each, is_own=each.id == own_session) for each in sessions],
+            notice=notice,
+        )
+
+    def organization(
+        self,
+        frame: Frame,
+        user: CallerUser,
+        members: list[User],
+        *,
+        roles: tuple[Role, ...] = (),
+        cursor: str | None = None,
+        query: str = "",
+        notice: str = "",
+    ) -> str:
+        """Return the page of an organization; with ``roles`` to give, those forms that change members."""
+        return self._render(
+            "organization.html",
+            frame=frame,
+            user=user,
+            members=[view_of_member(each, user, roles) for each in members],
+            roles=[role.value for role in roles],
+            cursor=cursor,
+            query=query,
+            notice=notice,
+        )
+
     # All others
 
     def notice(
@@ -359,6 +409,7 @@ class Pages:
         next_address: str = "",
         unlock_address: str = "",
         links: tuple[tuple[str, str], ...] = (),
+        providers: Sequence[tuple[str, str]] = (),
     ) -> str:
         """Return a page that says something and, perhaps, asks for a token or a password.
 
@@ -371,6 +422,7 @@ class Pages:
             next_address: where to go on from there, from the root of the site.
             unlock_address: where a password is sent to, from the root; empty to ask for none.
             links: (text, address from the root) of what else there is.
+            providers: (name, address from the root) of each with whom users sign in.
         """
         return self._render(
             "message_page.html",
@@ -382,6 +434,7 @@ class Pages:
             next_address=next_address,
             unlock_address=unlock_address,
             links=links,
+            providers=providers,
         )
 
     def _render(self, template: str, **values: object) -> str:

@@ -48,6 +48,7 @@ from rpcshare.server.rpc_endpoint import MESSAGES_IN_A_BATCH, RpcEndpoint
 from rpcshare.server.security_headers import SecurityHeadersMiddleware
 from rpcshare.server.shutdown import Shutdown
 from rpcshare.server.web import PageSite
+from rpcshare.server.web.user_sign_in import SignedIn
 from rpcshare.shares.service import ShareService
 from rpcshare.tracing import Tracing
 
@@ -70,6 +71,7 @@ def create_app(
     seal: SessionSeal | None = None,
     tracing: Tracing | None = None,
     link: SignInLink | None = None,
+    signed_in: SignedIn | None = None,
 ) -> tuple[Starlette, Shutdown]:
     """Return the application, and what knows the connections that are to be drained and then closed.
 
@@ -84,6 +86,7 @@ def create_app(
         seal: for the cookie of who signs in; without it, nobody can.
         link: signs in once whoever has started the server.
         tracing: makes a span of each request and call; None: none are made.
+        signed_in: the users, and how they sign in; None: nobody does.
     """
     limits = Limits(
         message_bytes=settings.max_message_size,
@@ -110,6 +113,7 @@ def create_app(
         keys=keys,
         access_log=access_log,
         tracing=tracing,
+        people=signed_in.people if signed_in is not None else None,
     )
     event_streams = EventStreams(held)
     large_syncs = LargeSyncs(
@@ -121,7 +125,9 @@ def create_app(
     )
     rest = RestApi(service, authenticator, origins, settings.max_message_size, event_streams, large_syncs)
     events = EventSocketEndpoint(service, authenticator, origins, event_streams)
-    site = PageSite(service, authenticator, origins, base_url, seal, held, metrics, settings.workers, keys)
+    site = PageSite(
+        service, authenticator, origins, base_url, seal, held, metrics, settings.workers, keys, signed_in
+    )
     site.link = link
     connections = Shutdown(
         rpc, event_streams, site, BodyLimits(_bodies_at_once(settings) * settings.max_message_size), metrics

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from rpcshare.auth.api_keys import DEFAULT_SCOPES, ApiKeys
+from rpcshare.auth.api_keys import DEFAULT_SCOPES, ApiKeys, UnknownApiKeyError
 from rpcshare.auth.audit import Action, AuditLog
-from rpcshare.auth.caller import Caller
+from rpcshare.auth.caller import Caller, DefaultVisibility
 from rpcshare.rpc import RpcTarget, rpc_method
-from rpcshare.shares.access import may_manage_keys
+from rpcshare.shares.access import may_manage_key, may_manage_keys
 from rpcshare.shares.failures import storage_unavailable
 from rpcshare.storage import StoreError
 
-__all__ = ["KeysRpc"]
+__all__ = ["KeysRpc", "check_key"]
 
 
 class KeyOptions(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
@@ -24,11 +24,11 @@ class KeyOptions(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
 
     scopes: list[str] | None = None
     expires_in: float | str | None = None
-    default_visibility: Literal["link", "private"] | None = None
+    default_visibility: DefaultVisibility | None = None
 
 
 class KeysRpc(RpcTarget):
-    """The keys of this server, in the hands of an admin, for as long as that one's credential holds."""
+    """The keys that a caller manages: an admin all of the server or the organization, a user the own ones."""
 
     def __init__(self, keys: ApiKeys, caller: Caller, audit: AuditLog) -> None:
         """Manage ``keys`` on behalf of ``caller``, and tell ``audit`` of it.
@@ -48,7 +48,9 @@ class KeysRpc(RpcTarget):
         wanted = options or KeyOptions()
         scopes = DEFAULT_SCOPES if wanted.scopes is None else wanted.scopes
         with self._permitted(Action.KEY_CREATE):
-            made = await self._keys.create(name, scopes, wanted.expires_in, wanted.default_visibility)
+            made = await self._keys.create(
+                name, scopes, wanted.expires_in, wanted.default_visibility, self._caller.user
+            )
         self._audit.done(Action.KEY_CREATE, self._caller, key=made.kept.id)
         return made.described()
 
@@ -56,12 +58,14 @@ class KeysRpc(RpcTarget):
     async def list(self) -> list[dict[str, Any]]:
         """Return what is known of every key, the oldest first."""
         with self._permitted(Action.KEYS_LIST):
-            return [key.described() for key in await self._keys.list()]
+            found = await self._keys.list()
+        return [key.described() for key in found if may_manage_key(self._caller, key.user, key.organization)]
 
     @rpc_method("rotate(id)")
     async def rotate(self, key_id: str) -> dict[str, Any]:
         """Put another key in the place of one, which is revoked."""
         with self._permitted(Action.KEY_ROTATE):
+            await check_key(self._keys, self._caller, key_id)
             made = await self._keys.rotate(key_id)
         self._audit.done(Action.KEY_ROTATE, self._caller, key=key_id, newKey=made.kept.id)
         return made.described()
@@ -70,6 +74,7 @@ class KeysRpc(RpcTarget):
     async def revoke(self, key_id: str) -> dict[str, Any]:
         """End a key."""
         with self._permitted(Action.KEY_REVOKE):
+            await check_key(self._keys, self._caller, key_id)
             revoked = await self._keys.revoke(key_id)
         self._audit.done(Action.KEY_REVOKE, self._caller, key=key_id)
         return revoked.described()
@@ -82,3 +87,15 @@ class KeysRpc(RpcTarget):
             yield
         except StoreError as exc:
             raise storage_unavailable(exc) from exc
+
+
+async def check_key(keys: ApiKeys, caller: Caller, key_id: str) -> None:
+    """Return if ``caller``, who may manage keys, may manage this one.
+
+    Raises:
+        UnknownApiKeyError: there is none; or it is another's, which the caller is not told.
+        StoreError: the store failed.
+    """
+    key = await keys.find(key_id)
+    if not may_manage_key(caller, key.user, key.organization):
+        raise UnknownApiKeyError

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -40,6 +41,9 @@ from rpcshare.server.traced_calls import Around, counted, traced
 from rpcshare.server.websocket_protocol import DIRECT
 from rpcshare.shares.service import ShareService
 from rpcshare.tracing import Tracing
+
+if TYPE_CHECKING:
+    from rpcshare.auth.people import People
 
 __all__ = ["RpcEndpoint"]
 
@@ -102,6 +106,7 @@ class RpcEndpoint:
         keys: ApiKeys | None = None,
         access_log: AccessLog | None = None,
         tracing: Tracing | None = None,
+        people: People | None = None,
     ) -> None:
         self._service = service
         self._authenticator = authenticator
@@ -111,6 +116,7 @@ class RpcEndpoint:
         self._audit = audit
         self._anonymous = anonymous
         self._keys = keys
+        self._people = people
         self._access_log = access_log
         self._tracing = tracing
         self._metrics = metrics
@@ -266,7 +272,9 @@ class RpcEndpoint:
 
     def _main(self, caller: Caller, codec: Codec) -> ShareRpc:
         """Return what the caller finds as its remote main."""
-        return ShareRpc(self._service, self._authenticator, caller, keys=self._keys, codec=codec)
+        return ShareRpc(
+            self._service, self._authenticator, caller, keys=self._keys, people=self._people, codec=codec
+        )
 
     def _require_credential(self, caller: Caller) -> None:
         """Refuse who has shown no credential, unless anybody may make shares here."""

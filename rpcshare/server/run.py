@@ -52,6 +52,7 @@ from rpcshare.server.startup import Prepared, prepared, say_ready
 from rpcshare.server.tls import ServerTls
 from rpcshare.server.tls_protocols import TlsHttpProtocol, TlsWebSocketProtocol
 from rpcshare.server.token_issuers import token_issuers
+from rpcshare.server.user_sign_in import user_sign_in
 from rpcshare.server.websocket_protocol import WebSocketProtocol
 from rpcshare.shares.context import LogSettings
 from rpcshare.shares.service import ShareService
@@ -193,10 +194,16 @@ async def _serve(settings: Settings, ground: Prepared, worker: Worker | None) ->
         api_keys = await stack.enter_async_context(ApiKeyVerifier(store).refreshing())
         ended = await stack.enter_async_context(EndedTokens(store).refreshing())
         signed_tokens = SignedTokenVerifier(issuers, ended)
-        view_tokens = ViewTokenVerifier(credentials.view_tokens())
         seal = SessionSeal(ground.secret)
+        signed_in = await stack.enter_async_context(user_sign_in(settings, seal, base_url, load, api_keys))
         authenticator = Authenticator(
-            [AdminTokenVerifier(ground.token), api_keys, view_tokens, signed_tokens],
+            [
+                AdminTokenVerifier(ground.token),
+                api_keys,
+                ViewTokenVerifier(credentials.view_tokens()),
+                signed_tokens,
+                *([] if signed_in is None else [signed_in.callers]),
+            ],
             verifiers_of_heads,
             is_no_guess=signed_tokens.names_unknown_key,
             sources=await subject_sources(store, settings),
@@ -219,6 +226,7 @@ async def _serve(settings: Settings, ground: Prepared, worker: Worker | None) ->
             seal=seal,
             tracing=tracing,
             link=ground.link,
+            signed_in=signed_in,
         )
         stack.push_async_callback(connections.close)
         stack.enter_context(connections.metrics.measuring_lag())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -16,9 +16,13 @@ from rpcshare.server.keys_rpc import KeysRpc
 from rpcshare.server.plain_json import iso_string, plain_json
 from rpcshare.server.rpc_results import preencoded_document
 from rpcshare.server.subscriptions import CallbackSubscription, event_stream
+from rpcshare.server.users_rpc import UsersRpc
 from rpcshare.shares.access import require_standing
 from rpcshare.shares.document import Form
 from rpcshare.shares.service import ShareService
+
+if TYPE_CHECKING:
+    from rpcshare.auth.people import People
 
 __all__ = ["Share", "ShareRpc"]
 
@@ -59,6 +63,7 @@ class ShareRpc(RpcTarget):
         caller: Caller,
         *,
         keys: ApiKeys | None = None,
+        people: People | None = None,
         codec: Codec = JSON,
     ) -> None:
         """Act for ``caller``, whose connection has ``codec``."""
@@ -67,6 +72,7 @@ class ShareRpc(RpcTarget):
         self._authenticator = authenticator
         self._caller = caller
         self._keys = keys
+        self._people = people
 
     @rpc_method("createShare(sessionID, initialData?, options?)")
     async def create_share(
@@ -172,7 +178,24 @@ class ShareRpc(RpcTarget):
         """Return what the caller that ``token`` stands for would have found on connecting."""
         require_standing(self._caller)
         caller = await self._authenticator.caller_of_token(token, address=self._caller.address)
-        return ShareRpc(self._service, self._authenticator, caller, keys=self._keys, codec=self._codec)
+        return ShareRpc(
+            self._service,
+            self._authenticator,
+            caller,
+            keys=self._keys,
+            people=self._people,
+            codec=self._codec,
+        )
+
+    @rpc_method("users()")
+    def users(self) -> UsersRpc:
+        """Return the users of this server, or of the caller's organization, as a capability for admins."""
+        require_standing(self._caller)
+        if self._people is None:
+            raise ShareError(
+                ErrorCode.FORBIDDEN, "Forbidden: this server has no users: nobody signs in with a provider"
+            )
+        return UsersRpc(self._people, self._caller, self._service.audit)
 
     @rpc_method("keys()")
     def keys(self) -> KeysRpc:

@@ -15,7 +15,9 @@ __all__ = [
     "may_create",
     "may_list_all",
     "may_list_own",
+    "may_manage_key",
     "may_manage_keys",
+    "may_manage_users",
     "may_read",
     "may_search",
     "may_unlock",
@@ -150,7 +152,7 @@ def may_search(caller: Caller) -> tuple[str, ...] | None:
 
 
 def may_manage_keys(caller: Caller) -> None:
-    """Decide whether ``caller`` may make, list and revoke API keys.
+    """Decide whether ``caller`` may make, list and revoke API keys: an admin all, a user the own ones.
 
     Raises:
         ShareError: UNAUTHORIZED, FORBIDDEN.
@@ -158,8 +160,42 @@ def may_manage_keys(caller: Caller) -> None:
     require_standing(caller)
     if caller.subject is None:
         raise _unauthorized()
+    if caller.user is not None and caller.user.may_have_keys:
+        return
     if not caller.has(Scope.ADMIN):
         raise _forbidden("only an admin may manage API keys")
+
+
+def may_manage_key(caller: Caller, user_id: str | None, organization: str | None) -> bool:
+    """Whether a key is among those that ``caller`` manages, who may manage any at all.
+
+    Args:
+        caller: who.
+        user_id: whose key it is; None: no user's.
+        organization: that the key is good for.
+    """
+    if caller.has(Scope.ADMIN):
+        return True
+    user = caller.user
+    if user is None or user_id is None or organization != user.organization:
+        return False
+    return user_id == user.id or user.manages_organization
+
+
+def may_manage_users(caller: Caller) -> str | None:
+    """Return the organization whose users ``caller`` manages; None: those of all.
+
+    Raises:
+        ShareError: UNAUTHORIZED, FORBIDDEN.
+    """
+    require_standing(caller)
+    if caller.subject is None:
+        raise _unauthorized()
+    if caller.has(Scope.ADMIN):
+        return None
+    if caller.user is None or not caller.user.manages_organization:
+        raise _forbidden("only an admin may manage users")
+    return caller.user.organization
 
 
 def require_standing(caller: Caller) -> None:

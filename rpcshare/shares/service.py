@@ -7,12 +7,12 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from rpcshare.auth.audit import Action, AuditLog
-from rpcshare.auth.caller import Caller, Scope, View
+from rpcshare.auth.caller import Caller, DefaultVisibility, Scope, View
 from rpcshare.auth.rate_limits import CallerLimits
 from rpcshare.broadcast import Broadcaster
 from rpcshare.errors import ErrorCode, ShareError
@@ -79,7 +79,7 @@ class ShareService:
         credentials: Credentials,
         *,
         anonymous_create: bool = False,
-        default_visibility: Literal["link", "private"] = "link",
+        default_visibility: DefaultVisibility = "link",
         shared_store: bool = False,
         redact: bool = True,
         limits: CallerLimits | None = None,

@@ -1,4 +1,4 @@
-"""The page on which an admin makes, rotates and revokes API keys."""
+"""The page on which an admin makes, rotates and revokes API keys, and a user the own ones."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from starlette.responses import Response
 from rpcshare.auth.audit import Action
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.server.keys_rpc import check_key
 from rpcshare.server.web.forms import check_own_form, read_form
 from rpcshare.server.web.responses import html_answer, redirect
-from rpcshare.shares.access import may_manage_keys
+from rpcshare.shares.access import may_manage_key, may_manage_keys
 from rpcshare.shares.failures import storage_unavailable
 from rpcshare.storage import StoreError
 
@@ -51,6 +52,7 @@ class KeyPages:
         self._require(request, caller, Action.KEY_ROTATE)
         key_id = request.path_params["key_id"]
         try:
+            await check_key(self._keys, caller, key_id)
             made = await self._keys.rotate(key_id)
         except StoreError as exc:
             raise storage_unavailable(exc) from exc
@@ -62,6 +64,7 @@ class KeyPages:
         self._require(request, caller, Action.KEY_REVOKE)
         key_id = request.path_params["key_id"]
         try:
+            await check_key(self._keys, caller, key_id)
             await self._keys.revoke(key_id)
         except StoreError as exc:
             raise storage_unavailable(exc) from exc
@@ -73,7 +76,9 @@ class KeyPages:
         form = await read_form(request)
         scopes = [scope.value for scope in Scope if form.get(scope.value)]
         try:
-            made = await self._keys.create(form.get("name", "").strip(), scopes, form.get("expires") or None)
+            made = await self._keys.create(
+                form.get("name", "").strip(), scopes, form.get("expires") or None, user=caller.user
+            )
         except StoreError as exc:
             raise storage_unavailable(exc) from exc
         except ShareError as exc:
@@ -124,7 +129,8 @@ class KeyPages:
         except StoreError as exc:
             raise storage_unavailable(exc) from exc
         frame = self._site.frame(request, caller, "API keys")
-        keys = sorted(keys, key=lambda key: key.created_at, reverse=True)
+        managed = [key for key in keys if may_manage_key(caller, key.user, key.organization)]
+        keys = sorted(managed, key=lambda key: key.created_at, reverse=True)
         html = await self._site.draw(
             request, lambda: self._site.pages.keys(frame, keys, made=made, problem=problem)
         )

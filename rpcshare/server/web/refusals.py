@@ -10,7 +10,7 @@ import msgspec
 from rpcshare.errors import ErrorCode, Reason, ShareError
 from rpcshare.server.failures import STATUS, explain
 
-__all__ = ["Refusal", "refusal"]
+__all__ = ["Refusal", "next_of", "refusal"]
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -45,7 +45,13 @@ _SAID: dict[ErrorCode, tuple[str, str]] = {
 }
 
 # Where a visitor may be led after signing in: nothing but pages of this site.
-_NEXT = re.compile(r"/((?:my-)?sessions|keys|share/[A-Za-z0-9_-]{1,300})")
+_NEXT = re.compile(r"/((?:my-)?sessions|keys|profile|organization|share/[A-Za-z0-9_-]{1,300})")
+
+
+def next_of(path: str) -> str:
+    """Return where to lead somebody who has signed in at ``path``, from the site's root; empty: nowhere."""
+    match = _NEXT.fullmatch(path)
+    return match[1] if match else ""
 
 
 def refusal(error: Exception, share_id: str, problem: str, path: str) -> Refusal:
@@ -71,8 +77,7 @@ def refusal(error: Exception, share_id: str, problem: str, path: str) -> Refusal
 
 
 def _sign_in(told: ShareError, share_id: str, problem: str, path: str) -> Refusal:
-    match = _NEXT.fullmatch(path)
-    next_address = match[1] if match else f"share/{share_id}" if share_id else "sessions"
+    next_address = next_of(path) or (f"share/{share_id}" if share_id else "sessions")
     headers = {"WWW-Authenticate": "Bearer"}
     if not share_id:
         title, line = "Sign in", "The list of shared sessions is for whoever runs this server."

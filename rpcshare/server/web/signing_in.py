@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,14 +14,14 @@ from rpcshare.auth.cookies import MAX_AGE
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.server.request import READS
 from rpcshare.server.web.forms import check_own_form, read_form
+from rpcshare.server.web.refusals import next_of
 from rpcshare.server.web.responses import html_answer, redirect
+from rpcshare.server.web.user_sign_in import end_session
 
 if TYPE_CHECKING:
     from rpcshare.server.web.site import PageSite
 
 __all__ = ["SigningIn"]
-
-_NEXT = re.compile(r"(?:my-)?sessions|keys|share/[A-Za-z0-9_-]{1,300}")
 
 
 class SigningIn:
@@ -58,8 +57,7 @@ class SigningIn:
             return await self._site.refuse(
                 request, caller, error, "That token opens a session, not the list."
             )
-        if not _NEXT.fullmatch(next_address):
-            next_address = self._site.frame(request, known).home
+        next_address = next_of("/" + next_address) or self._site.frame(request, known).home
         answer = redirect(next_address)
         answer.set_cookie(
             self._site.cookies.session,
@@ -79,13 +77,16 @@ class SigningIn:
             self._site.frame(request, caller, "Sign in"),
             has_sign_in=self._site.seal is not None,
             next_address="sessions",
+            providers=self._site.providers,
         )
         return html_answer(request, await self._site.draw(request, draw), 200)
 
     async def sign_out(self, request: Request, _caller: Caller) -> Response:
-        """Take the cookie away."""
+        """End the session of a user, and take the cookie away."""
         check_own_form(request, self._site.origins)
-        answer = redirect("sessions")
+        if self._site.signed_in is not None:
+            await end_session(self._site, request, self._site.signed_in.people)
+        answer = redirect("../sessions" if request.scope["path"].startswith("/auth/") else "sessions")
         answer.delete_cookie(
             self._site.cookies.session,
             path=self._site.cookies.path(),

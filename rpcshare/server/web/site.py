@@ -32,6 +32,8 @@ from rpcshare.server.web.responses import busy_answer, html_answer, static_answe
 from rpcshare.server.web.session_pages import SessionPages
 from rpcshare.server.web.share_pages import SharePages
 from rpcshare.server.web.signing_in import SigningIn
+from rpcshare.server.web.user_pages import UserPages
+from rpcshare.server.web.user_sign_in import SignedIn, UserSignIn
 from rpcshare.shares.service import ShareService
 
 __all__ = ["PageSite"]
@@ -59,11 +61,12 @@ class PageSite:
         metrics: Metrics,
         workers: int = 1,
         keys: ApiKeys | None = None,
+        signed_in: SignedIn | None = None,
     ) -> None:
         """Serve pages of ``service``; without a ``seal``, nobody can sign in.
 
         Live pages count among the ``connections`` of their callers. The memory of render processes is
-        divided between ``workers``. Admins manage ``keys``.
+        divided between ``workers``. Admins manage ``keys``. Users are ``signed_in``; None: there are none.
         """
         self.service = service
         self.authenticator = authenticator
@@ -84,6 +87,9 @@ class PageSite:
         self._sessions = SessionPages(self)
         self._keys = KeyPages(self, keys) if keys is not None else None
         self._signing_in = SigningIn(self)
+        self.signed_in = signed_in
+        self._users = UserSignIn(self, signed_in) if signed_in is not None else None
+        self._user_pages = UserPages(self, signed_in) if signed_in is not None else None
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes of all pages."""
@@ -104,6 +110,16 @@ class PageSite:
                 Route("/keys", self._page(keys.show), methods=["GET", "POST"]),
                 Route("/keys/{key_id}/rotate", self._page(keys.rotate), methods=["POST"]),
                 Route("/keys/{key_id}/revoke", self._page(keys.revoke), methods=["POST"]),
+            ]
+        if (users := self._users) is not None and (pages := self._user_pages) is not None:
+            routes += [
+                Route("/auth/{name}/login", self._form(users.login), methods=["GET"]),
+                Route("/auth/{name}/callback", self._form(users.callback), methods=["GET"]),
+                Route("/auth/logout", self._form(self._signing_in.sign_out), methods=["POST"]),
+                Route("/profile", self._page(pages.profile), methods=["GET"]),
+                Route("/profile/sessions/end", self._page(pages.end_session), methods=["POST"]),
+                Route("/organization", self._page(pages.organization), methods=["GET"]),
+                Route("/organization/users/{user_id}", self._page(pages.change_user), methods=["POST"]),
             ]
         for route in routes:
             route.include_in_schema = False  # the document is of what programs use
@@ -146,13 +162,14 @@ class PageSite:
     def frame(self, request: Request, caller: Caller, title: str = "") -> Frame:
         """Return what is around a page for ``caller``."""
         is_signed_in = self.cookies.session in request.cookies and caller.subject is not None
-        is_admin = caller.subject is None or caller.has(Scope.ADMIN)
+        is_admin = caller.subject is None or caller.has(Scope.ADMIN) or caller.user is not None
         return Frame(
             root="../" * (request.scope["path"].count("/") - 1),
             title=title,
-            subject=caller.subject or "" if is_signed_in else "",
+            subject=_name(caller) if is_signed_in else "",
+            is_user=caller.user is not None,
             home="sessions" if is_admin else "my-sessions",
-            has_keys=self._keys is not None and caller.subject is not None and caller.has(Scope.ADMIN),
+            has_keys=self._keys is not None and caller.subject is not None and _has_keys(caller),
         )
 
     async def refuse(self, request: Request, caller: Caller, error: Exception, problem: str = "") -> Response:
@@ -171,10 +188,25 @@ class PageSite:
             next_address=told.next_address,
             unlock_address=told.unlock_address,
             links=told.links,
+            providers=self.providers if told.has_sign_in else (),
         )
         answer = await self._notice(request, draw, told.status)
         answer.headers.update(told.headers)
         return answer
+
+    @property
+    def providers(self) -> list[tuple[str, str]]:
+        """What the buttons say by which users sign in, and where each leads."""
+        if self.signed_in is None:
+            return []
+        return [(each.label, f"auth/{each.name}/login") for each in self.signed_in.sign_ins.providers]
+
+    async def tell(
+        self, request: Request, title: str, line: str, status: int, links: tuple[tuple[str, str], ...] = ()
+    ) -> Response:
+        """Return a page with one sentence."""
+        frame = self.frame(request, ANONYMOUS, title)
+        return await self._notice(request, partial(self.pages.notice, frame, line, links=links), status)
 
     async def refuse_address(self, request: Request) -> Response:
         """Return the page for an address at which there is nothing."""
@@ -218,6 +250,16 @@ class PageSite:
         if asset is None:
             return Response("Not found", 404, {"Cache-Control": "no-store"}, "text/plain")
         return static_answer(request, asset.content, asset.media_type)
+
+
+def _name(caller: Caller) -> str:
+    """Return what a person is called who has signed in."""
+    user = caller.user
+    return (user.name or user.email or user.id) if user is not None else caller.subject or ""
+
+
+def _has_keys(caller: Caller) -> bool:
+    return caller.has(Scope.ADMIN) or (caller.user is not None and caller.user.may_have_keys)
 
 
 def _address(request: HTTPConnection) -> str:

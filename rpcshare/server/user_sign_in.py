@@ -1,0 +1,61 @@
+"""From the settings to the ways in which users sign in. Without one, nothing of it is imported."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import structlog
+
+from rpcshare.auth.api_key_verifier import ApiKeyVerifier
+from rpcshare.auth.cookies import SessionSeal
+from rpcshare.auth.sign_in_providers import Preset
+from rpcshare.config import Settings
+from rpcshare.database.load import DatabaseLoad
+from rpcshare.server.backends import opened_records
+
+if TYPE_CHECKING:
+    from rpcshare.server.web.user_sign_in import SignedIn
+
+__all__ = ["user_sign_in"]
+
+logger = structlog.get_logger("rpcshare.server")
+
+
+@contextlib.asynccontextmanager
+async def user_sign_in(
+    settings: Settings, seal: SessionSeal, base_url: str, load: DatabaseLoad, api_keys: ApiKeyVerifier
+) -> AsyncIterator[SignedIn | None]:
+    """Give the users of a server and how they sign in; None, where the settings have no provider.
+
+    Keys of users are good then, which ``api_keys`` knows.
+
+    Raises:
+        ShareError: the database of records cannot be opened.
+    """
+    if not settings.oidc:
+        yield None
+        return
+    from rpcshare.auth.people import People  # noqa: PLC0415 -- it takes half a second to import
+    from rpcshare.auth.sign_in import SignIns  # noqa: PLC0415
+    from rpcshare.auth.user_callers import UserCallers  # noqa: PLC0415
+    from rpcshare.server.web.user_sign_in import SignedIn  # noqa: PLC0415
+
+    for provider in settings.oidc:
+        if provider.issuer.startswith("http:"):
+            logger.warning(
+                "whoever can change what an issuer answers over plain HTTP can sign in as anybody",
+                provider=provider.name,
+            )
+        if provider.preset is not Preset.OIDC and not (provider.allowed_domains or provider.allowed_groups):
+            logger.warning(
+                "whoever has an account at this provider can sign in: name allowed_domains or allowed_groups",
+                provider=provider.name,
+            )
+    async with contextlib.AsyncExitStack() as stack:
+        people = People(await stack.enter_async_context(opened_records(settings, load)))
+        sign_ins = await stack.enter_async_context(SignIns(settings.oidc, people, seal, base_url).opened())
+        callers = await stack.enter_async_context(UserCallers(people).refreshing())
+        api_keys.users = callers
+        yield SignedIn(people, sign_ins, callers)
