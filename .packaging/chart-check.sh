@@ -65,6 +65,7 @@ networkPolicy:
       ports: [{port: 5432, protocol: TCP}, {port: 6379, protocol: TCP}, {port: 443, protocol: TCP}]
 autoscaling: {enabled: true}
 podAnnotations: {prometheus.io/scrape: "true"}
+serviceMonitor: {enabled: true, token: true, labels: {release: prometheus}}
 podLabels: {team: tools}
 nodeSelector: {kubernetes.io/os: linux}
 tolerations: [{key: dedicated, operator: Exists}]
@@ -77,15 +78,21 @@ for values in one all; do
   "$helm" template --kube-version "$oldest" share "$chart" -f "$work/$values.yaml" >"$work/$values-rendered.yaml"
   for version in v1.30.0 v1.34.0; do
     folder="$work/$version"
-    "$kubeconform" -summary -schema-location "$folder/{{ .ResourceKind }}{{ .KindSuffix }}.json" "$work/$values-rendered.yaml" | tee "$work/said"
+    "$kubeconform" -summary -skip ServiceMonitor -schema-location "$folder/{{ .ResourceKind }}{{ .KindSuffix }}.json" "$work/$values-rendered.yaml" | tee "$work/said"
     if grep -q "Valid: 0" "$work/said"; then echo "nothing was checked"; exit 1; fi
   done
 done
 kinds=$(grep -h '^kind:' "$work/all-rendered.yaml" | sort | tr -d '\n')
-[ "$kinds" = "kind: HorizontalPodAutoscalerkind: Ingresskind: NetworkPolicykind: PodDisruptionBudgetkind: Servicekind: StatefulSet" ] \
+[ "$kinds" = "kind: HorizontalPodAutoscalerkind: Ingresskind: NetworkPolicykind: PodDisruptionBudgetkind: Servicekind: ServiceMonitorkind: StatefulSet" ] \
   || { echo "unexpected: $kinds"; exit 1; }
 
 grep -q 'host: "share.example"' "$work/all-rendered.yaml" || { echo "the ingress is not of publicURL's host"; exit 1; }
+
+say "A pod of OpenShift has no user of the chart's"
+"$helm" template --kube-version "$oldest" share "$chart" -f "$work/one.yaml" --set podSecurityContext.runAsUser=null \
+  --set podSecurityContext.runAsGroup=null --set podSecurityContext.fsGroup=null >"$work/out"
+if grep -Eq 'runAs(User|Group):|fsGroup:' "$work/out"; then echo "it has"; exit 1; fi
+grep -q 'runAsNonRoot: true' "$work/out"
 
 say "What cannot work is refused with the reason"
 refused() { # REASON ARGUMENT…
@@ -96,5 +103,6 @@ refused() { # REASON ARGUMENT…
 refused publicURL
 refused 'need store.url' --set publicURL=https://share.example --set replicaCount=2
 refused 'need secrets.existing' --set publicURL=https://share.example --set replicaCount=2 --set store.url=s3://b
+refused 'needs secrets.existing' --set publicURL=https://share.example --set serviceMonitor.enabled=true --set serviceMonitor.token=true
 refused secretFiles.existing --set publicURL=https://share.example --set secretFiles.signingKey=true
 say "chart-check: all is well"

@@ -33,8 +33,10 @@ trap finish EXIT
 
 say "A root file system by mmdebstrap"
 suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-stable}")
-# Without manuals and translations, as Debian's own slim images.
-mmdebstrap --quiet --variant=minbase --include=ca-certificates --aptopt='Acquire::Languages "none"' \
+# As small as Debian's own slim images: no recommended packages, no usrmerge (which needs all of Perl), no manuals.
+merged=/usr/share/mmdebstrap/hooks/merged-usr
+mmdebstrap --quiet --variant=minbase --include=ca-certificates,usr-is-merged --hook-dir="$merged" \
+  --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Languages "none"' \
   --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
   --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
   "$suite" "$work/base.tar" >"$work/log" 2>&1 \

@@ -4,6 +4,7 @@ Each setting has one name. It is spelled ``--data-dir`` on the command line, ``R
 environment, and ``data_dir`` or ``data-dir`` in the TOML file.
 """
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -68,6 +69,9 @@ NEVER_SHOWN = frozenset(
 
 FILE_ONLY = frozenset({"oidc"})
 """Settings that are tables: neither an option nor a variable can give them."""
+
+_IN_FILES = ("token", "metrics_token", "shared_secret", "jwt_secret", "store", "database", "broadcast")
+"""Settings that may hold a secret: the environment may name a file with the value instead, by NAME_FILE."""
 
 _LONGEST_SHOWN = 60
 
@@ -467,10 +471,13 @@ def load_configuration(
     }
     if _SERVICE_ADDRESS.match(str(environment.get("port", ""))):
         del environment["port"]
+    from_files = _read_secret_files(environment)
+    environment |= from_files
     file = {} if config_file is None else _read_file(config_file)
     places = {
         **{field: f"{field} in {config_file}" for field in file},
         **{field: environment_name(field) for field in environment},
+        **{field: f"{environment_name(field)}_FILE" for field in from_files},
         **{field: option_name(field) for field in given},
     }
     values = {**file, **environment, **given}
@@ -485,7 +492,9 @@ def load_configuration(
 def known_variables() -> list[str]:
     """Return the names of the variables that mean something to a server or a command."""
     others = [_ENVIRONMENT_PREFIX + name for name in _OTHER_VARIABLES]
-    return [*(environment_name(field) for field in Settings.model_fields if field not in FILE_ONLY), *others]
+    files = [f"{environment_name(field)}_FILE" for field in _IN_FILES]
+    fields = (environment_name(field) for field in Settings.model_fields if field not in FILE_ONLY)
+    return [*fields, *files, *others]
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
@@ -540,6 +549,30 @@ def _shown(field: str, value: object) -> str:
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
+
+
+def _read_secret_files(environment: Mapping[str, object]) -> dict[str, str]:
+    """Return the settings whose values are in files that the environment names.
+
+    Raises:
+        ConfigError: a file cannot be read or is empty, or its setting is in the environment, too.
+    """
+    values: dict[str, str] = {}
+    for field in _IN_FILES:
+        name = f"{environment_name(field)}_FILE"
+        if not (path := os.environ.get(name)):
+            continue
+        if field in environment:
+            raise ConfigError(f"{environment_name(field)} and {name}: give one of them")
+        try:
+            values[field] = Path(path).read_text("utf-8").strip()
+        except OSError as exc:
+            raise ConfigError(f"{name}: cannot read {path}: {exc.strerror}") from exc
+        except UnicodeDecodeError:
+            raise ConfigError(f"{name}: {path} is not UTF-8") from None
+        if not values[field]:
+            raise ConfigError(f"{name}: {path} is empty")
+    return values
 
 
 def _read_file(path: Path) -> dict[str, object]:

@@ -48,6 +48,12 @@ def test_show_says_where_each_setting_comes_from(monkeypatch, tmp_path):
     assert told["workers"] == ("1", "default", None)
 
 
+def test_show_says_which_variable_names_the_file_of_a_secret(monkeypatch, tmp_path):
+    (tmp_path / "token").write_text("a-very-secret-token\n")
+    monkeypatch.setenv("RPCSHARE_TOKEN_FILE", "token")
+    assert shown()["token"] == ("********", "environment", "RPCSHARE_TOKEN_FILE")
+
+
 def test_show_tells_what_stands_for_what_was_not_given():
     told = shown("--data-dir", "d", "--port", "90")
     assert told["store"][0] == "sqlite:///d/store.sqlite3"

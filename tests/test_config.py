@@ -263,6 +263,47 @@ def test_what_kubernetes_sets_for_a_service_of_the_name_is_no_port(monkeypatch):
     assert load_settings({}).port == 8787
 
 
+def test_the_environment_may_name_the_file_of_a_secret(monkeypatch, tmp_path):
+    for field, value in {
+        "token": TOKEN,
+        "shared_secret": SECRET,
+        "database": "postgresql://u:p@db/x",
+    }.items():
+        (tmp_path / field).write_text(f"{value}\n")
+        monkeypatch.setenv(f"{environment_name(field)}_FILE", str(tmp_path / field))
+    settings = load_settings({"database": "postgresql://other/x"})
+    assert settings.token is not None
+    assert settings.token.get_secret_value() == TOKEN
+    assert settings.shared_secret is not None
+    assert settings.shared_secret.get_secret_value() == UUID(SECRET)
+    assert settings.database == "postgresql://other/x"
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (None, "RPCSHARE_TOKEN_FILE: cannot read {path}: No such file or directory"),
+        (b" \n", "RPCSHARE_TOKEN_FILE: {path} is empty"),
+        (b"\xff", "RPCSHARE_TOKEN_FILE: {path} is not UTF-8"),
+        (b"a b\n", "RPCSHARE_TOKEN_FILE: "),
+    ],
+)
+def test_a_bad_file_of_a_secret_is_named_and_not_quoted(content, complaint, monkeypatch, tmp_path):
+    path = tmp_path / "secret"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setenv("RPCSHARE_TOKEN_FILE", str(path))
+    error = error_of()
+    assert error.startswith(complaint.format(path=path))
+    assert "a b" not in error
+
+
+def test_a_secret_and_a_file_of_it_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("RPCSHARE_TOKEN", TOKEN)
+    monkeypatch.setenv("RPCSHARE_TOKEN_FILE", str(tmp_path / "token"))
+    assert error_of() == "RPCSHARE_TOKEN and RPCSHARE_TOKEN_FILE: give one of them"
+
+
 def test_an_empty_environment_variable_sets_nothing(monkeypatch):
     monkeypatch.setenv("RPCSHARE_TOKEN", "")
     monkeypatch.setenv("RPCSHARE_PORT", "")

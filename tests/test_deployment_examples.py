@@ -3,11 +3,16 @@
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
+from support.authorities import Authority
+from support.running_server import RunningServer, bare_environment
 
 ROOT = Path(__file__).parents[1]
 SYSTEMD = ROOT / "examples" / "systemd"
@@ -52,6 +57,51 @@ def test_the_unit_is_as_closed_as_the_documents_say(units: list[Path]) -> None:
     if exposure is None:
         pytest.skip("this systemd-analyze knows no --offline")
     assert float(exposure[1]) <= 1.5
+
+
+def is_well(**variables: str) -> tuple[int, str]:
+    """Run the health check of the image; return its exit status and what it says."""
+    command = [sys.executable, str(ROOT / ".packaging" / "healthcheck.py")]
+    environment = bare_environment(**variables)
+    finished = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    return finished.returncode, finished.stderr
+
+
+@pytest.mark.slow
+def test_the_image_is_healthy_wherever_its_server_listens(tmp_path: Path) -> None:
+    with RunningServer(tmp_path / "plain", "--host=::") as server:
+        assert is_well(RPCSHARE_HOST="::", RPCSHARE_PORT=str(server.port)) == (0, "")
+        status, said = is_well(RPCSHARE_PORT=str(server.port), RPCSHARE_TLS_CERT="cert.pem")
+        assert (status, said.splitlines()[1:]) == (1, [])
+    status, said = is_well(RPCSHARE_PORT=str(server.port))
+    assert (status, said.splitlines()[1:]) == (1, [])
+
+
+@pytest.mark.slow
+def test_the_image_is_healthy_with_a_certificate(tmp_path: Path) -> None:
+    pem = str(Authority(tmp_path / "ca").issue_to_server())
+    with RunningServer(tmp_path / "data", f"--tls-cert={pem}", f"--tls-key={pem}") as server:
+        assert is_well(RPCSHARE_PORT=str(server.port), RPCSHARE_TLS_CERT=pem) == (0, "")
+
+
+@pytest.mark.parametrize(("status", "expected"), [(200, 0), (503, 1)])
+def test_the_image_asks_a_server_on_a_unix_socket(tmp_path: Path, status: int, expected: int) -> None:
+    path = tmp_path / "rpcshare.sock"
+
+    def answer(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.recv(4096).startswith(b"GET /healthz HTTP/1.1\r\n")
+            connection.sendall(b"HTTP/1.1 %d x\r\ncontent-length: 0\r\n\r\n" % status)
+
+    with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(1) as pool:
+        listener.bind(str(path))
+        listener.listen()
+        answered = pool.submit(answer, listener)
+        assert is_well(RPCSHARE_HOST=f"unix:{path}")[0] == expected
+        answered.result(10)
 
 
 def test_all_that_the_image_is_made_of_reaches_its_build() -> None:

@@ -86,7 +86,8 @@ def _source(field: str, place: str | None) -> tuple[str, str | None]:
     """Return the kind of place that a value comes from, and which one it is."""
     if place is None:
         return "default", None
-    kinds = {option_name(field): "option", environment_name(field): "environment"}
+    variable = environment_name(field)
+    kinds = {option_name(field): "option", variable: "environment", f"{variable}_FILE": "environment"}
     return kinds.get(place, "file"), place
 
 

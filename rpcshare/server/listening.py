@@ -94,6 +94,9 @@ def _remove_stale_socket(path: Path) -> None:
 def _listen_on_tcp(host: str, port: int) -> socket.socket:
     is_v6 = ":" in host
     is_any = is_v6 and _is_unspecified(host)
+    if is_any and not _has_ipv6():
+        logger.warning("only IPv4 is listened on: this system has no IPv6", host=host)
+        host, is_v6, is_any = "0.0.0.0", False, False  # noqa: S104 -- it is what :: means here
     takes_both = is_any and socket.has_dualstack_ipv6()
     if is_any and not takes_both:
         logger.warning("only IPv6 is listened on: this system has no sockets for both families", host=host)
@@ -109,6 +112,15 @@ def _listen_on_tcp(host: str, port: int) -> socket.socket:
         raise OSError(f"cannot listen on {host} port {port}: {reason}") from exc
     except (TypeError, ValueError):  # of the encoding of names (IDNA), or a NUL
         raise ConfigError(f"--host: {host!r} is no address and no name of a host") from None
+
+
+def _has_ipv6() -> bool:
+    """Tell whether this system has sockets of IPv6, which socket.has_ipv6 does not tell."""
+    try:
+        socket.socket(socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
 
 
 def passed_sockets(environment: MutableMapping[str, str]) -> list[socket.socket]:

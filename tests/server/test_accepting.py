@@ -1,6 +1,7 @@
 """Which connections a server accepts: on which sockets, until which limit, and until when while it stops."""
 
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -9,12 +10,15 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
-from rpcshare.config import ConfigError, load_settings
+from rpcshare.config import ConfigError, Settings, load_settings
 from rpcshare.server.accepting import unmapped
+from rpcshare.server.listening import listen
 from support.running_server import RPCSHARE, RunningServer, bare_environment
 from support.several_workers import until
 
@@ -122,6 +126,22 @@ def test_any_address_of_ipv6_is_any_of_ipv4_too(dual: RunningServer) -> None:
     assert dual.url == f"http://[::]:{dual.port}"
     for address in ("127.0.0.1", "[::1]"):
         assert httpx.get(f"http://{address}:{dual.port}/healthz").status_code == 200
+
+
+def test_any_address_is_any_of_ipv4_where_there_is_no_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = socket.socket
+
+    def without_ipv6(family: int = socket.AF_INET, *arguments: Any, **options: Any) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+        return made(family, *arguments, **options)
+
+    monkeypatch.setattr(socket, "socket", without_ipv6)
+    with capture_logs() as logged, listen(Settings(host="::", port=0)) as listener:
+        assert listener.getsockname()[0] == "0.0.0.0"
+    assert [(each["event"], each["log_level"]) for each in logged] == [
+        ("only IPv4 is listened on: this system has no IPv6", "warning")
+    ]
 
 
 def test_a_caller_by_ipv4_is_one_on_such_a_socket(dual: RunningServer) -> None:
