@@ -5,13 +5,13 @@ imported when it is first used, so that the server and the command line do not i
 """
 
 import importlib
-from typing import TYPE_CHECKING
 
 from rpcshare.compiled import core
 from rpcshare.version import __version__
 
 core()  # before all other imports: it decides which of them come from extension modules
 
+TYPE_CHECKING = False  # type checkers know it by its name: nothing here needs typing
 if TYPE_CHECKING:
     from rpcshare.client import (
         AccessSettings,

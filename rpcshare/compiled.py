@@ -12,17 +12,16 @@ used, and a warning says why. With ``PURE_PYTHON=1`` in the environment none is 
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
-import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from importlib.abc import MetaPathFinder
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from importlib.util import spec_from_file_location
 from pathlib import Path
-from typing import Literal
+
+TYPE_CHECKING = False  # type checkers know it by its name; typing takes long to import
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Literal
 
 __all__ = ["PACKAGE", "core", "digest", "extension_modules", "mismatch", "record_path"]
 
@@ -55,11 +54,15 @@ def _subpackages(package: Path) -> Iterator[os.DirEntry[str]]:
 
 def digest(source: Path) -> str:
     """Return what tells one content of a source from another."""
+    import hashlib  # noqa: PLC0415 -- only where there is something compiled
+
     return hashlib.sha256(source.read_bytes()).hexdigest()
 
 
 def mismatch(package: Path) -> str | None:
     """Return why the extension modules of ``package`` must not be used; None if they may."""
+    import json  # noqa: PLC0415 -- as above
+
     path = record_path(package)
     try:
         record = json.loads(path.read_bytes())
@@ -83,8 +86,8 @@ def _reason(exc: Exception) -> str:
     return (exc.strerror if isinstance(exc, OSError) else None) or type(exc).__name__
 
 
-class _Sources(MetaPathFinder):
-    """Finds the sources of modules that are compiled as well."""
+class _Sources:
+    """Finds the sources of modules that are compiled as well, as an entry of ``sys.meta_path``."""
 
     def __init__(self, sources: Mapping[str, Path]) -> None:
         self._sources = sources
@@ -112,8 +115,11 @@ def core() -> Literal["compiled", "pure Python"]:
     wrong = mismatch(PACKAGE) if modules else None
     if modules and wrong is None and os.environ.get("PURE_PYTHON") != "1":
         return "compiled"
-    sys.meta_path.insert(0, _Sources(_sources_of(modules)))
+    if modules:
+        sys.meta_path.insert(0, _Sources(_sources_of(modules)))
     if wrong is not None:
+        import logging  # noqa: PLC0415 -- where all is well, nothing is told
+
         logging.getLogger("rpcshare").warning(
             "the core runs in pure Python, which is slower: its compiled modules do not fit (%s); "
             "`make install` compiles them again",

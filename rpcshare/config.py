@@ -9,17 +9,11 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import quote
 
-from pydantic import ByteSize, Field, ValidationError
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
 
 from rpcshare import setting_types as types
 from rpcshare.auth.caller import DefaultVisibility, Scope
@@ -106,19 +100,17 @@ class ConfigError(Exception):
     """A setting that the server cannot start with, in one line that names it and no secret."""
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """The validated settings of a server. A field's description is its ``--help``.
 
     The constructor reads nothing from the environment: :func:`load_settings` does.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix=_ENVIRONMENT_PREFIX,
-        env_ignore_empty=True,
-        extra="forbid",
-        frozen=True,
-        hide_input_in_errors=True,
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **values: object) -> None: ...  # of whatever types: they are validated
 
     host: types.Host = Field(
         "127.0.0.1",
@@ -356,18 +348,6 @@ class Settings(BaseSettings):
         (), repr=False, description="Identity providers that users sign in with: tables [oidc.NAME]."
     )
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 -- the signature is pydantic's
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 -- likewise
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 -- likewise
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 -- likewise
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take what was passed and no more."""
-        return (init_settings,)
-
     @property
     def socket_path(self) -> Path | None:
         """The path of the Unix socket to listen on; None: the server listens on an address."""
@@ -466,9 +446,7 @@ def load_configuration(
         ConfigError: as for :func:`load_settings`.
     """
     given = {name: value for name, value in (command_line or {}).items() if value is not None}
-    environment = {
-        field: value for field, value in EnvSettingsSource(Settings)().items() if field not in FILE_ONLY
-    }
+    environment = _read_environment(os.environ)
     if _SERVICE_ADDRESS.match(str(environment.get("port", ""))):
         del environment["port"]
     from_files = _read_secret_files(environment)
@@ -487,6 +465,13 @@ def load_configuration(
         error = exc.errors(include_url=False, include_context=True)[0]
     field = str(error["loc"][0])
     raise ConfigError(f"{places[field]}: {_reason(error)}{_shown(field, values[field])}")
+
+
+def _read_environment(environment: Mapping[str, str]) -> dict[str, object]:
+    """Return what variables say that are not empty, in whatever case their names are."""
+    given = {name.upper(): value for name, value in environment.items() if value}
+    names = {field: environment_name(field) for field in Settings.model_fields if field not in FILE_ONLY}
+    return {field: given[name] for field, name in names.items() if name in given}
 
 
 def known_variables() -> list[str]:

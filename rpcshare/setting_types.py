@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, PlainValidator, Secret
-from pydantic_settings import NoDecode
 
 from rpcshare.auth.caller import Scope
 from rpcshare.auth.credential import MAX_CREDENTIAL_LENGTH, Credential, CredentialKind
@@ -222,22 +221,19 @@ JWTSecret = Annotated[Secret[str], AfterValidator(_jwt_secret)]
 Networks = Annotated[
     tuple[Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)], ...],
     BeforeValidator(_listed),
-    NoDecode,
 ]
-Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_listed), NoDecode]
+Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_listed)]
 ProxySecret = Annotated[Secret[str], AfterValidator(_proxy_secret)]
 PublicURL = Annotated[str, AfterValidator(_public_url)]
-RoleMap = Annotated[
-    tuple[Annotated[tuple[str, str], AfterValidator(_role)], ...], BeforeValidator(_role_map), NoDecode
-]
-Scopes = Annotated[tuple[Annotated[Scope, BeforeValidator(_scope)], ...], BeforeValidator(_listed), NoDecode]
+RoleMap = Annotated[tuple[Annotated[tuple[str, str], AfterValidator(_role)], ...], BeforeValidator(_role_map)]
+Scopes = Annotated[tuple[Annotated[Scope, BeforeValidator(_scope)], ...], BeforeValidator(_listed)]
 Seconds = Annotated[float, BeforeValidator(_seconds)]
-Sources = Annotated[tuple[Annotated[str, AfterValidator(_source)], ...], BeforeValidator(_listed), NoDecode]
+Sources = Annotated[tuple[Annotated[str, AfterValidator(_source)], ...], BeforeValidator(_listed)]
 Text = Annotated[str, AfterValidator(_text)]
 Token = Annotated[Secret[str], AfterValidator(_token)]
 UUIDSecret = Annotated[Secret[UUID], BeforeValidator(_uuid)]
 AnyCase = BeforeValidator(_lower)
 TwoSources = Annotated[Sources, AfterValidator(_two)]
 
-Providers = Annotated[tuple[Provider, ...], NoDecode, PlainValidator(parse_providers)]
+Providers = Annotated[tuple[Provider, ...], PlainValidator(parse_providers)]
 """Tables ``[oidc.NAME]``."""

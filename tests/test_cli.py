@@ -123,7 +123,7 @@ def test_help_is_quick_for_importing_no_more_than_it_needs():
     )
     imported = set(run_python("-c", script).stderr.split())
     assert "click" in imported
-    assert not imported & {"pydantic", "pydantic_settings", "uvicorn", "starlette", "sqlite3"}
+    assert not imported & {"pydantic", "uvicorn", "starlette", "sqlite3"}
 
 
 # --- missing packages ---------------------------------------------------------------------------

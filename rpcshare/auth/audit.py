@@ -14,12 +14,11 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
-import structlog
-
 from rpcshare.auth.caller import ANONYMOUS, Caller
 from rpcshare.auth.rate_limits import RateLimit, network_of
 from rpcshare.auth.subject_sources import Source
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.structured_log import structlog
 
 __all__ = ["LOGGER", "Action", "AuditLog", "subject_fields"]
 

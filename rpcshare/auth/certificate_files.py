@@ -1,13 +1,17 @@
 """Files with certificates, keys and revocation lists in them, and what goes wrong with those."""
 
+from __future__ import annotations
+
 import os
 import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cryptography import x509
+if TYPE_CHECKING:
+    from cryptography import x509
 
 __all__ = [
     "CertificateFileError",
@@ -38,6 +42,8 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
     Raises:
         CertificateFileError: it cannot be read, or holds something else.
     """
+    from cryptography import x509  # noqa: PLC0415 -- few servers read any, and it takes long to import
+
     try:
         return x509.load_pem_x509_certificates(read_file(path))
     except ValueError:
@@ -50,6 +56,8 @@ def read_revocation_lists(path: Path) -> list[x509.CertificateRevocationList]:
     Raises:
         CertificateFileError: as for :func:`read_certificates`.
     """
+    from cryptography import x509  # noqa: PLC0415 -- as above
+
     blocks = _REVOCATION_LIST.findall(read_file(path))
     try:
         if blocks:

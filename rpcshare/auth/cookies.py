@@ -10,19 +10,20 @@ a page of our own, or, if it changes nothing, from no page at all.
 import re
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
+from functools import cached_property
 from http.cookies import CookieError, SimpleCookie
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from uuid import UUID
-
-from cryptography.fernet import Fernet, InvalidToken
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from rpcshare.auth.credential import Credential, CredentialKind
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.request_head import RequestHead
 from rpcshare.auth.users import SESSION_PREFIX
 from rpcshare.auth.view_tokens import VIEW_TOKEN_PREFIX
+
+if TYPE_CHECKING:
+    from cryptography.fernet import Fernet
 
 __all__ = ["MAX_AGE", "CookieReader", "SessionSeal", "SiteCookies"]
 
@@ -41,8 +42,17 @@ class SessionSeal:
 
     def __init__(self, shared_secret: UUID) -> None:
         """Seal with a key out of the secret that all servers of a store have in common."""
-        derived = HKDF(SHA256(), 32, salt=None, info=b"rpcshare session cookie").derive(shared_secret.bytes)
-        self._fernet = Fernet(urlsafe_b64encode(derived))
+        self._shared_secret = shared_secret
+
+    @cached_property
+    def _fernet(self) -> "Fernet":
+        # A server that no browser has signed in to need not import them.
+        from cryptography.fernet import Fernet  # noqa: PLC0415
+        from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF  # noqa: PLC0415
+
+        key = HKDF(SHA256(), 32, salt=None, info=b"rpcshare session cookie")
+        return Fernet(urlsafe_b64encode(key.derive(self._shared_secret.bytes)))
 
     def seal(self, token: str) -> str:
         """Return the value of a cookie that stands for ``token``."""
@@ -50,6 +60,8 @@ class SessionSeal:
 
     def open(self, value: str, max_age: int = MAX_AGE) -> str | None:
         """Return what was sealed, or None for a value that is not ours or older than ``max_age`` seconds."""
+        from cryptography.fernet import InvalidToken  # noqa: PLC0415 -- as above
+
         try:
             return self._fernet.decrypt(value.encode("ascii", "replace"), ttl=max_age).decode(
                 "utf-8", "replace"

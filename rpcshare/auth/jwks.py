@@ -9,10 +9,9 @@ from typing import Protocol
 
 from rpcshare import jsontext
 from rpcshare.auth.bounded_http import MAX_SIZE, TIMEOUT, ask
-from rpcshare.auth.token_keys import TokenKey, keys_of_jwks
 from rpcshare.errors import ErrorCode, ShareError
 
-__all__ = ["MAX_SIZE", "TIMEOUT", "FixedKeys", "KeySource", "RemoteKeys"]
+__all__ = ["MAX_SIZE", "TIMEOUT", "FixedKeys", "KeySource", "RemoteKeys", "VerifyingKey"]
 
 logger = logging.getLogger(__name__)
 
@@ -22,10 +21,28 @@ MIN_INTERVAL = 30.0  # between two requests, whatever tokens are shown
 MAX_STALE = 24 * 3600.0  # for which keys are used while they cannot be fetched
 
 
+class VerifyingKey(Protocol):
+    """A key to verify with."""
+
+    @property
+    def id(self) -> str | None:
+        """The id that a token's header names it by; None: it fits every id."""
+        ...
+
+    @property
+    def algorithms(self) -> frozenset[str]:
+        """What it may be used with."""
+        ...
+
+    def verifies(self, algorithm: str, signed: bytes, signature: bytes) -> bool:
+        """Whether ``signature`` is this key's, by ``algorithm``, of ``signed``."""
+        ...
+
+
 class KeySource(Protocol):
     """Has the keys of an issuer."""
 
-    async def candidates(self, key_id: str | None, algorithm: str) -> Sequence[TokenKey]:
+    async def candidates(self, key_id: str | None, algorithm: str) -> Sequence[VerifyingKey]:
         """Return the keys with which a token may have been signed whose header names these two.
 
         Raises:
@@ -41,10 +58,10 @@ class KeySource(Protocol):
 class FixedKeys:
     """Keys that never change."""
 
-    def __init__(self, keys: Sequence[TokenKey]) -> None:
+    def __init__(self, keys: Sequence[VerifyingKey]) -> None:
         self._keys = tuple(keys)
 
-    async def candidates(self, key_id: str | None, algorithm: str) -> Sequence[TokenKey]:
+    async def candidates(self, key_id: str | None, algorithm: str) -> Sequence[VerifyingKey]:
         """Return the keys that fit; one without an id, as PEM files have it, fits every id."""
         return _fitting(self._keys, key_id, algorithm)
 
@@ -74,12 +91,12 @@ class RemoteKeys:
         self._min_interval = min_interval
         self._max_stale = max_stale
         self._clock = clock
-        self._keys: list[TokenKey] = []
+        self._keys: list[VerifyingKey] = []
         self._fetched_at: float | None = None  # None: never yet
         self._tried_at: float | None = None
         self._fetching: asyncio.Task[None] | None = None
 
-    async def candidates(self, key_id: str | None, algorithm: str) -> Sequence[TokenKey]:
+    async def candidates(self, key_id: str | None, algorithm: str) -> Sequence[VerifyingKey]:
         """Return the keys that fit, after a look at the URL if that is due.
 
         Raises:
@@ -129,6 +146,8 @@ class RemoteKeys:
         return asyncio.shield(self._fetching)
 
     async def _fetch(self) -> None:
+        from rpcshare.auth.token_keys import keys_of_jwks  # noqa: PLC0415 -- as httpx, below
+
         try:
             keys = keys_of_jwks(jsontext.decode(await _get(self._url)))
         except (ConnectionError, ValueError, TimeoutError) as exc:
@@ -136,7 +155,7 @@ class RemoteKeys:
             reason = str(exc) if type(exc) in (ConnectionError, ValueError) else type(exc).__name__
             logger.warning("The keys that tokens are verified with cannot be fetched: %s", reason)
         else:
-            self._keys = keys
+            self._keys = list(keys)
             self._fetched_at = self._clock()
         finally:
             self._fetching = None
@@ -155,11 +174,11 @@ async def _get(url: str) -> bytes:
     return answer.body
 
 
-def _has(keys: Sequence[TokenKey], key_id: str) -> bool:
+def _has(keys: Sequence[VerifyingKey], key_id: str) -> bool:
     return any(key.id is None or key.id == key_id for key in keys)
 
 
-def _fitting(keys: Sequence[TokenKey], key_id: str | None, algorithm: str) -> list[TokenKey]:
+def _fitting(keys: Sequence[VerifyingKey], key_id: str | None, algorithm: str) -> list[VerifyingKey]:
     return [
         key
         for key in keys

@@ -1,7 +1,13 @@
 """What a request says before its body: all that authentication may look at."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import msgspec
-from cryptography import x509
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 __all__ = ["ClientCertificate", "RequestHead"]
 

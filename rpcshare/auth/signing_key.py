@@ -3,11 +3,12 @@
 import math
 import time
 from collections.abc import Callable, Collection
+from hashlib import sha256
 from pathlib import Path
 from typing import Self
 from uuid import uuid4
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -15,8 +16,6 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from joserfc.jwk import OKPKey
-from joserfc.jws import JWSRegistry
 
 from rpcshare import jsontext
 from rpcshare.auth.caller import Scope
@@ -24,7 +23,6 @@ from rpcshare.auth.jwks import FixedKeys
 from rpcshare.auth.secret_files import SecretFileError, signing_key
 from rpcshare.auth.signed_tokens import TokenIssuer, encoded
 from rpcshare.auth.subjects import fault_of_subject
-from rpcshare.auth.token_keys import TokenKey
 from rpcshare.durations import parse_duration
 from rpcshare.errors import ErrorCode, ShareError
 
@@ -44,9 +42,24 @@ _ALGORITHM = "EdDSA"
 class SigningKey:
     """The key of this server."""
 
-    def __init__(self, key: OKPKey) -> None:
+    algorithms = frozenset({_ALGORITHM})
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
         self._key = key
-        self._id = key.thumbprint()
+        self._public = key.public_key()
+        # RFC 7638, and RFC 8037 section 2. All of JOSE for this would be a good part of a server's start.
+        jwk = {"crv": "Ed25519", "kty": "OKP", "x": encoded(self._public.public_bytes_raw())}
+        self.id = encoded(sha256(jsontext.encode(jwk)).digest())
+
+    def verifies(self, algorithm: str, signed: bytes, signature: bytes) -> bool:
+        """Whether ``signature`` is this key's, of ``signed``."""
+        if algorithm not in self.algorithms:
+            return False
+        try:
+            self._public.verify(signature, signed)
+        except InvalidSignature:
+            return False
+        return True
 
     @classmethod
     def kept(cls, configured: Path | None, data_dir: Path) -> Self:
@@ -65,12 +78,11 @@ class SigningKey:
                 f"{path} does not hold an Ed25519 private key (PEM, not encrypted): "
                 "'openssl genpkey -algorithm ed25519' makes one"
             )
-        return cls(OKPKey.import_key(key))
+        return cls(key)
 
     def issuer(self) -> TokenIssuer:
         """Return what is needed to believe the tokens of this key."""
-        keys = FixedKeys([TokenKey(self._key, self._id, [_ALGORITHM])])
-        return TokenIssuer(name=OWN_ISSUER, audience=OWN_ISSUER, keys=keys, is_own=True)
+        return TokenIssuer(name=OWN_ISSUER, audience=OWN_ISSUER, keys=FixedKeys([self]), is_own=True)
 
     def sign(
         self,
@@ -105,7 +117,7 @@ class SigningKey:
         if lifetime > MAX_LIFETIME:
             raise _invalid("expires: must be at most 366d; an API key need not end")
         now = clock()
-        header = {"alg": _ALGORITHM, "kid": self._id, "typ": "JWT"}
+        header = {"alg": _ALGORITHM, "kid": self.id, "typ": "JWT"}
         claims = {
             "iss": OWN_ISSUER,
             "aud": OWN_ISSUER,
@@ -117,8 +129,7 @@ class SigningKey:
             "jti": token_id or uuid4().hex,
         }
         signed = f"{encoded(jsontext.encode(header))}.{encoded(jsontext.encode(claims))}"
-        signature = JWSRegistry.algorithms[_ALGORITHM].sign(signed.encode("ascii"), self._key)
-        return f"{signed}.{encoded(signature)}"
+        return f"{signed}.{encoded(self._key.sign(signed.encode('ascii')))}"
 
 
 def _new_pem() -> str:

@@ -34,7 +34,7 @@ class TokenKey:
     def __init__(self, key: Key, key_id: str | None, algorithms: Sequence[str]) -> None:
         self._key = key
         self.id = key_id
-        self.algorithms = frozenset(algorithms)
+        self.algorithms: frozenset[str] = frozenset(algorithms)
 
     def __repr__(self) -> str:
         """Leave out the key, which may be a secret."""

@@ -6,18 +6,19 @@ key follows from the server's shared secret, so every node knows it, and nobody 
 
 import time
 from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import OctKey
 
 from rpcshare.auth.caller import Caller, View
 from rpcshare.auth.credential import Credential, CredentialKind
 from rpcshare.auth.credential_validity import CredentialValidity
+
+# Many servers never see such a token, and what reads and makes them takes long to import.
+if TYPE_CHECKING:
+    from joserfc.jwk import OctKey
 
 __all__ = ["VIEW_TOKEN_PREFIX", "ViewTokenVerifier", "ViewTokens"]
 
@@ -40,9 +41,17 @@ class ViewTokens:
 
     def __init__(self, shared_secret: UUID, clock: Callable[[], float] = time.time) -> None:
         """Take the key from ``shared_secret``, and the time in seconds since the epoch from ``clock``."""
-        derived = HKDF(SHA256(), 32, salt=None, info=_INFO).derive(shared_secret.bytes)
-        self._key = OctKey.import_key(derived)
+        self._shared_secret = shared_secret
         self._clock = clock
+
+    @cached_property
+    def _key(self) -> "OctKey":
+        from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415 -- as above
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF  # noqa: PLC0415
+        from joserfc.jwk import OctKey  # noqa: PLC0415
+
+        derived = HKDF(SHA256(), 32, salt=None, info=_INFO).derive(self._shared_secret.bytes)
+        return OctKey.import_key(derived)
 
     def issue(self, view: View, expires_at: float) -> str:
         """Return a token for ``view``, good until ``expires_at``, in seconds since the epoch."""
@@ -53,12 +62,17 @@ class ViewTokens:
             "iat": int(self._clock()),
             "exp": expires_at,
         }
+        from joserfc import jwt  # noqa: PLC0415 -- as above
+
         return VIEW_TOKEN_PREFIX + jwt.encode({"alg": _ALGORITHM}, claims, self._key, algorithms=[_ALGORITHM])
 
     def read(self, token: str) -> tuple[View, float] | None:
         """Return what a token opens, and until when; None for one that is not ours, or is too old."""
         if not token.startswith(VIEW_TOKEN_PREFIX):
             return None
+        from joserfc import jwt  # noqa: PLC0415 -- as above
+        from joserfc.errors import JoseError  # noqa: PLC0415
+
         try:
             text = token.removeprefix(VIEW_TOKEN_PREFIX)
             decoded = jwt.decode(text, self._key, algorithms=[_ALGORITHM])

@@ -4,6 +4,7 @@ A command returns an exit status or None for success, and raises what went wrong
 and a status (:mod:`rpcshare.cli.exit_status`).
 """
 
+import gc
 import importlib
 import sys
 import traceback
@@ -88,7 +89,12 @@ class CommandGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         name = cmd_name.replace("-", "_")
-        command: click.Command = getattr(importlib.import_module(f"rpcshare.cli.{name}"), name)
+        # Nothing that is imported is garbage: the collector would look at all of it again and again.
+        gc.disable()
+        try:
+            command: click.Command = getattr(importlib.import_module(f"rpcshare.cli.{name}"), name)
+        finally:
+            gc.enable()
         _document_exit_status(command)
         return command
 

@@ -22,9 +22,9 @@ from websockets.typing import Subprotocol
 from rpcshare.conformance.target import ConformanceTarget
 from rpcshare.rpc import JSON, Codec, Connection, Limits, TransportClosedError
 from rpcshare.rpc.batch import answer_batch
+from rpcshare.rpc.frames import close_reason
 from rpcshare.rpc.messagepack import MESSAGEPACK
 from rpcshare.rpc.session import redact_error
-from rpcshare.rpc.websocket import close_reason
 
 __all__ = ["serving"]
 

@@ -12,12 +12,10 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.util import await_only
 
 from rpcshare.database.load import DatabaseLoad
 from rpcshare.database.location import (
@@ -27,6 +25,9 @@ from rpcshare.database.location import (
 )
 from rpcshare.database.schema_version import PROJECTION, Schema, refuse_unknown
 from rpcshare.sqlite_connection import SqliteConnection
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 __all__ = ["Database"]
 
@@ -81,7 +82,7 @@ class Database:
             database = cls(location, schema)
             if load is not None:
                 engine = database._engine
-                load.watch(engine.sync_engine if isinstance(engine, AsyncEngine) else engine)
+                load.watch(engine if isinstance(engine, Engine) else engine.sync_engine)
             try:
                 await database.write(partial(_migrate, location, schema))
                 database._identity = await asyncio.to_thread(_identity, location.path)
@@ -101,7 +102,7 @@ class Database:
             QueryTooLongError: it takes longer.
         """
         with _failures(self.location):
-            if isinstance(self._engine, AsyncEngine):
+            if not isinstance(self._engine, Engine):
                 # As SQLite does: or a page's rows and their count could be those of two moments.
                 snapshots = self._engine.execution_options(isolation_level="REPEATABLE READ")
                 async with snapshots.begin() as connection:
@@ -119,7 +120,7 @@ class Database:
         :meth:`made`.
         """
         with _failures(self.location):
-            if isinstance(self._engine, AsyncEngine):
+            if not isinstance(self._engine, Engine):
                 async with self._engine.begin() as connection:
                     return await connection.run_sync(work)
             is_abandoned = Event()
@@ -133,7 +134,9 @@ class Database:
 
     def made(self, connection: Connection, make: Callable[[], T]) -> T:
         """Return what ``make`` returns, within the work of :meth:`write`: the event loop does not wait."""
-        if isinstance(self._engine, AsyncEngine):
+        if not isinstance(self._engine, Engine):
+            from sqlalchemy.util import await_only  # noqa: PLC0415 -- PostgreSQL's alone
+
             return await_only(asyncio.to_thread(make))
         if connection.get_execution_options()[_IS_ABANDONED].is_set():
             raise DatabaseError("nobody waits for it any more")
@@ -147,7 +150,7 @@ class Database:
         """Close all connections. No call may follow."""
         for threads in (self._readers, self._writer):
             await asyncio.to_thread(threads.shutdown)
-        if isinstance(self._engine, AsyncEngine):
+        if not isinstance(self._engine, Engine):
             await self._engine.dispose()
         else:
             self._engine.dispose()
@@ -177,7 +180,10 @@ def _write_in_thread(engine: Engine, work: Callable[[Connection], T], is_abandon
         return work(connection)
 
 
-def _engine(location: DatabaseLocation, schema: Schema) -> AsyncEngine:
+def _engine(location: DatabaseLocation, schema: Schema) -> "AsyncEngine":
+    # It imports SQLAlchemy's ORM, which takes as long as all that SQLite needs.
+    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
+
     engine = create_async_engine(
         location.url,
         pool_pre_ping=True,
@@ -258,6 +264,11 @@ def _migrate(location: DatabaseLocation, schema: Schema, connection: Connection)
         found = list(connection.execute(text("SELECT version_num FROM alembic_version")).scalars())
     refuse_unknown(location, found, schema)
     if found == [schema.revisions[-1]]:
+        return
+    if location.path is not None and schema.sqlite is not None and not found:
+        for statement in schema.sqlite.read_text("utf-8").split("\n\n"):
+            connection.exec_driver_sql(statement)
+        connection.exec_driver_sql("INSERT INTO alembic_version VALUES (?)", (schema.revisions[-1],))
         return
     # Only a new version needs it, and it takes long to import.
     from alembic import command  # noqa: PLC0415

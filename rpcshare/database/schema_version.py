@@ -28,6 +28,8 @@ class Schema(NamedTuple):
     """Whether what was committed must outlive a power failure."""
     remedy: str
     """What to do about a file that is broken."""
+    sqlite: Path | None = None
+    """Statements, with empty lines between, that make at once in a new file what all migrations make."""
 
 
 PROJECTION = Schema(
@@ -36,6 +38,7 @@ PROJECTION = Schema(
     name="",
     is_durable=False,
     remedy="It can be made again: remove it, and start the server",
+    sqlite=Path(__file__).parent / "migrations/sqlite_schema.sql",
 )
 """Made from the store of shares, and made again from there at any time."""
 

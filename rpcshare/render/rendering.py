@@ -3,7 +3,8 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from markupsafe import Markup
@@ -33,10 +34,12 @@ from rpcshare.render.shown_messages import (
     views_of,
 )
 from rpcshare.render.taking_along import Way
-from rpcshare.render.templating import page_templates
 from rpcshare.render.users import view_of_browser, view_of_identity, view_of_member
 from rpcshare.shares.catalogue_row import CatalogueRow
 from rpcshare.shares.outline import Entry, PartEntry, Transcript
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 __all__ = ["Frame", "Pages", "Update"]
 
@@ -95,7 +98,13 @@ class Pages:
         """Draw pages as they look at the time that ``now`` says, in seconds since the epoch."""
         self._now = now
         self.assets = Assets()
-        self._environment = page_templates(assets=self.assets)
+
+    @cached_property
+    def _environment(self) -> "Environment":
+        # A server draws no page while it starts, and jinja2 takes long to import.
+        from rpcshare.render.templating import page_templates  # noqa: PLC0415
+
+        return page_templates(assets=self.assets)
 
     def compile_templates(self) -> None:
         """Compile all templates, in a quarter of a second; otherwise, each is compiled on first use."""

@@ -16,7 +16,7 @@ try:
 except ImportError:
     from websockets.utils import apply_mask
 
-__all__ = ["FrameReader", "frames_of"]
+__all__ = ["FrameReader", "close_reason", "frames_of"]
 
 # RFC 6455 section 5.2: the first byte of a frame that is a whole message of text, or of bytes.
 TEXT = 0x81
@@ -33,6 +33,9 @@ _LENGTH_OF_64_BITS = 127
 
 _LONG = 16 * 1024
 _SMALL = 1024
+
+# RFC 6455 section 5.5: a control frame carries 125 bytes, two of which are the close code.
+MAX_REASON_BYTES = 123
 
 
 class FrameReader:
@@ -155,3 +158,8 @@ def frames_of(messages: Sequence[bytes], *, text: bool, masked: bool) -> bytes:
         else:
             parts.append(message)
     return b"".join(parts)
+
+
+def close_reason(text: str) -> str:
+    """Return as much of ``text`` as a close frame has room for, cut between characters."""
+    return text.encode("utf-8", "replace")[:MAX_REASON_BYTES].decode("utf-8", "ignore")

@@ -12,23 +12,15 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event, State
 
-from rpcshare.rpc.frames import FrameReader, frames_of
+from rpcshare.rpc.frames import FrameReader, close_reason, frames_of
 from rpcshare.rpc.transport import Receiver, TransportClosedError
 
 if TYPE_CHECKING:
     from websockets.trio.connection import Connection as TrioWebSocket
 
-__all__ = ["DirectWebSocket", "WebSocketTransport", "close_reason"]
-
-# RFC 6455 section 5.5: a control frame carries 125 bytes, two of which are the close code.
-MAX_REASON_BYTES = 123
+__all__ = ["DirectWebSocket", "WebSocketTransport"]
 
 _END_OF_HEAD = b"\r\n\r\n"
-
-
-def close_reason(text: str) -> str:
-    """Return as much of ``text`` as a close frame has room for, cut between characters."""
-    return text.encode("utf-8", "replace")[:MAX_REASON_BYTES].decode("utf-8", "ignore")
 
 
 class WebSocketTransport:

@@ -16,7 +16,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import structlog
+from rpcshare.structured_log import structlog
 
 __all__ = ["Acceptor", "client_address", "raise_descriptor_limit", "unmapped"]
 

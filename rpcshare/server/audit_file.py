@@ -9,7 +9,7 @@ from io import FileIO, TextIOWrapper
 from logging.handlers import WatchedFileHandler
 from typing import TYPE_CHECKING
 
-import structlog
+from rpcshare.structured_log import structlog
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import structlog
-
 from rpcshare.auth.subject_sources import SubjectSources
 from rpcshare.auth.unprefixed_owners import UnprefixedOwners, kept_unprefixed_owners
 from rpcshare.broadcast import Broadcaster, LocalBroadcaster, open_broadcaster
@@ -36,6 +34,7 @@ from rpcshare.storage import (
 )
 from rpcshare.storage.conditional_write_probe import UnconditionalWritesError, check_conditional_writes
 from rpcshare.storage.observed import ObservedStore
+from rpcshare.structured_log import structlog
 from rpcshare.tracing import Tracing
 
 if TYPE_CHECKING:

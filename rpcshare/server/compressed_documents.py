@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-import structlog
-
 from rpcshare.server.content_coding import compress_parts
 from rpcshare.shares.document import Document, Form, Version
+from rpcshare.structured_log import structlog
 
 __all__ = ["Compressed", "CompressedDocuments"]
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
-
-import structlog
+from typing import TYPE_CHECKING
 
 from rpcshare.auth.authenticator import HeadVerifier
-from rpcshare.auth.client_certificates import ClientCertificateVerifier
 from rpcshare.auth.proxy_secret import ProxySecret, read_proxy_secret
-from rpcshare.auth.revocation_list import RevocationList
 from rpcshare.auth.trusted_proxies import ProxySubjectVerifier, TrustedProxies
 from rpcshare.config import ConfigError, Settings
+from rpcshare.structured_log import structlog
+
+if TYPE_CHECKING:
+    from rpcshare.auth.revocation_list import RevocationList
 
 __all__ = ["head_verifiers", "proxy_secret", "warn_of_wide_networks"]
 
@@ -37,6 +38,10 @@ def head_verifiers(
             scopes = frozenset(settings.proxy_scope)
             verifiers.append(ProxySubjectVerifier(settings.proxy_subject_header, scopes))
         if settings.client_ca is not None:
+            # Few servers have any, and cryptography.x509 takes long to import.
+            from rpcshare.auth.client_certificates import ClientCertificateVerifier  # noqa: PLC0415
+            from rpcshare.auth.revocation_list import RevocationList  # noqa: PLC0415
+
             revoked = None
             if settings.client_crl is not None:
                 revoked = RevocationList.of_files(settings.client_crl, settings.client_ca)

@@ -7,13 +7,13 @@ import traceback
 from collections.abc import Mapping
 from http import HTTPStatus
 
-import structlog
 from starlette.responses import Response
 
 from rpcshare import jsontext
 from rpcshare.auth.current_request import current_request
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import RpcError, SessionClosedError
+from rpcshare.structured_log import structlog
 
 __all__ = ["HttpError", "error_response", "explain", "to_rpc_error", "upgrade_required"]
 

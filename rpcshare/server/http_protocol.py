@@ -19,13 +19,13 @@ from http import HTTPStatus
 from typing import Any
 
 import httptools
-import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from rpcshare.server.accepting import client_address
 from rpcshare.server.slow_clients import SLOW_CLIENT_TIMEOUT, SlowClients
 from rpcshare.server.websocket_protocol import WebSocketProtocol
+from rpcshare.structured_log import structlog
 
 __all__ = ["HEAD_TIMEOUT", "LINGER", "MAX_HEAD", "HttpProtocol"]
 

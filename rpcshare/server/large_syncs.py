@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from starlette.requests import Request
 
 from rpcshare.auth.rate_limits import network_of
@@ -172,6 +171,8 @@ class _EncryptedFile:
 
     def __init__(self, directory: Path) -> None:
         self._lock = threading.Lock()  # whoever gives up closes it while a thread reads
+        from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes  # noqa: PLC0415 -- few
+
         algorithm = algorithms.AES256(secrets.token_bytes(32))
         self._cipher = Cipher(algorithm, modes.CTR(bytes(16)))  # of a key that has but one use
         self._coder = self._cipher.encryptor()

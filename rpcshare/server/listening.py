@@ -11,10 +11,9 @@ from collections.abc import Iterator, MutableMapping
 from ipaddress import IPv6Address
 from pathlib import Path
 
-import structlog
-
 from rpcshare.config import ConfigError, Settings
 from rpcshare.setting_types import UNIX_PREFIX
+from rpcshare.structured_log import structlog
 
 __all__ = ["host_of", "listen", "passed_sockets", "port_of"]
 

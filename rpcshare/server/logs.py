@@ -10,12 +10,11 @@ import traceback
 import unicodedata
 from typing import TextIO
 
-import structlog
-
 from rpcshare.auth.audit import LOGGER as AUDIT
 from rpcshare.config import Settings
 from rpcshare.server.audit_file import audit_file
 from rpcshare.server.request_log import LOGGER as ACCESS
+from rpcshare.structured_log import structlog
 
 __all__ = ["configure_logging"]
 

@@ -7,18 +7,17 @@ import math
 import time
 from collections.abc import AsyncGenerator
 
-import structlog
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rpcshare.auth.authenticator import Authenticator, shows_credential, split_path_key
 from rpcshare.auth.caller import Caller
-from rpcshare.auth.client_certificates import parse_client_certificate
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.proxy_secret import ProxySecret
 from rpcshare.auth.request_head import ClientCertificate, RequestHead
 from rpcshare.auth.trusted_proxies import TrustedProxies
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.structured_log import structlog
 
 __all__ = [
     "READS",
@@ -136,6 +135,8 @@ def _peer_certificate(scope: Scope) -> ClientCertificate | None:
     tls = scope.get("extensions", {}).get("tls")
     if tls is None or not tls["client_cert_chain"] or _IS_FROM_PROXY in scope:
         return None
+    from rpcshare.auth.client_certificates import parse_client_certificate  # noqa: PLC0415 -- few have any
+
     return parse_client_certificate(*tls["client_cert_chain"])
 
 

@@ -12,13 +12,13 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
-import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rpcshare.auth.audit import subject_fields
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.current_request import CurrentRequest, current_request
 from rpcshare.server.failures import error_response
+from rpcshare.structured_log import structlog
 from rpcshare.tracing import Tracing
 
 if TYPE_CHECKING:

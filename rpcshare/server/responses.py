@@ -10,7 +10,6 @@ from email.utils import formatdate
 from hashlib import blake2b
 from typing import Protocol
 
-import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -19,6 +18,7 @@ from rpcshare.server.compressed_documents import Compressed, CompressedDocuments
 from rpcshare.server.content_coding import CODINGS, compress, wanted_coding
 from rpcshare.shares.document import Document, Version
 from rpcshare.shares.old_versions import Hold
+from rpcshare.structured_log import structlog
 
 __all__ = [
     "DocumentResponses",

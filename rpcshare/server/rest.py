@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 import msgspec
-import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -38,6 +37,7 @@ from rpcshare.shares.access_settings import AccessSettings, ViewToken
 from rpcshare.shares.document import Form
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.share_identity import is_share_id
+from rpcshare.structured_log import structlog
 
 __all__ = ["RestApi"]
 

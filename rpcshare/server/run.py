@@ -13,7 +13,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-import structlog
 import uvicorn
 from anyio.lowlevel import checkpoint
 
@@ -26,7 +25,6 @@ from rpcshare.auth.cookies import CookieReader, SessionSeal, SiteCookies
 from rpcshare.auth.ended_tokens import EndedTokens
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.rate_limits import CallerLimits
-from rpcshare.auth.revocation_list import RevocationList
 from rpcshare.auth.signed_tokens import SignedTokenVerifier
 from rpcshare.auth.view_tokens import ViewTokenVerifier
 from rpcshare.config import ConfigError, Settings, require_address
@@ -50,16 +48,19 @@ from rpcshare.server.malloc_trim import giving_back, tune_allocator
 from rpcshare.server.shutdown import Shutdown
 from rpcshare.server.startup import Prepared, prepared, say_ready
 from rpcshare.server.tls import ServerTls
-from rpcshare.server.tls_protocols import TlsHttpProtocol, TlsWebSocketProtocol
 from rpcshare.server.token_issuers import token_issuers
 from rpcshare.server.user_sign_in import user_sign_in
 from rpcshare.server.websocket_protocol import WebSocketProtocol
 from rpcshare.shares.context import LogSettings
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.share_identity import Credentials
+from rpcshare.structured_log import structlog
 from rpcshare.tracing import find_tracing
 
 if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from rpcshare.auth.revocation_list import RevocationList
     from rpcshare.server.worker import Worker
 
 __all__ = ["serve"]
@@ -137,9 +138,9 @@ def _tune_garbage_collection() -> None:
     Reference counts free nearly all that a request makes; cycles are rare, and what connections hold is
     walked through in vain each time.
     """
-    gc.collect()
-    gc.freeze()
+    gc.freeze()  # the cycles that imports leave are a thousand objects: to look for them takes 70 ms
     gc.set_threshold(GC_THRESHOLD, 20, 50)
+    gc.enable()
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
@@ -240,26 +241,7 @@ async def _serve(settings: Settings, ground: Prepared, worker: Worker | None) ->
             metrics.summed = worker.sum_metrics(metrics.registry)
             stack.callback(metrics.summed.close)
             worker.join()
-        server = HttpServer(
-            uvicorn.Config(
-                app,
-                http=HttpProtocol if settings.client_ca is None else TlsHttpProtocol,
-                ws=WebSocketProtocol if settings.client_ca is None else TlsWebSocketProtocol,
-                ssl_context_factory=_tls_factory(ground.tls),
-                # A message over the limit reaches the session, which names the limit when it ends.
-                ws_max_size=2 * settings.max_message_size or sys.maxsize,
-                ws_per_message_deflate=False,
-                ws_ping_interval=PING_INTERVAL,
-                ws_ping_timeout=PING_TIMEOUT,
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=settings.keep_alive,  # type: ignore[arg-type]  # a part of a second is fine
-                timeout_graceful_shutdown=CLOSE_SECONDS,
-            )
-        )
+        server = HttpServer(_uvicorn_config(app, settings, ground.tls))
         connections.metrics.count_accept_pauses(lambda: server.pauses)
         stop = asyncio.Event()
         tell_ready: Callable[[], None] = partial(say_ready, settings, ground)
@@ -291,11 +273,13 @@ async def _run_until(
     if not running.done():
         tell_ready()
     warming_up = loop.call_later(WARM_UP_AFTER, connections.warm_up)
+    opening = loop.create_task(service.warm_up_search())
     indexing = loop.call_later(WARM_UP_AFTER, service.start_search)
     await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     warming_up.cancel()
     indexing.cancel()
+    opening.cancel()
     server.stop_accepting(takes_waiting=not ground.are_passed)
     for listener in ground.listeners:
         listener.close()
@@ -312,6 +296,36 @@ async def _run_until(
 
 def _unchecked(lists: RevocationList) -> int:
     return len(lists.unchecked)
+
+
+def _uvicorn_config(app: Starlette, settings: Settings, tls: ServerTls | None) -> uvicorn.Config:
+    http, websocket = _protocols(settings)
+    return uvicorn.Config(
+        app,
+        http=http,
+        ws=websocket,
+        ssl_context_factory=_tls_factory(tls),
+        # A message over the limit reaches the session, which names the limit when it ends.
+        ws_max_size=2 * settings.max_message_size or sys.maxsize,
+        ws_per_message_deflate=False,
+        ws_ping_interval=PING_INTERVAL,
+        ws_ping_timeout=PING_TIMEOUT,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=settings.keep_alive,  # type: ignore[arg-type]  # a part of a second is fine
+        timeout_graceful_shutdown=CLOSE_SECONDS,
+    )
+
+
+def _protocols(settings: Settings) -> tuple[type[HttpProtocol], type[WebSocketProtocol]]:
+    if settings.client_ca is None:
+        return HttpProtocol, WebSocketProtocol
+    from rpcshare.server.tls_protocols import TlsHttpProtocol, TlsWebSocketProtocol  # noqa: PLC0415 -- few
+
+    return TlsHttpProtocol, TlsWebSocketProtocol
 
 
 def _tls_factory(tls: ServerTls | None) -> Callable[..., ssl.SSLContext] | None:

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
-import structlog
-
 from rpcshare.auth.secret_files import ADMIN_TOKEN_FILE, admin_token, shared_secret
 from rpcshare.auth.sign_in_link import SignInLink
 from rpcshare.compiled import core
@@ -17,6 +15,7 @@ from rpcshare.config import Settings
 from rpcshare.server.listening import listen, port_of
 from rpcshare.server.tls import ServerTls
 from rpcshare.storage.sqlite_versions import wal_reset_warning
+from rpcshare.structured_log import structlog
 
 __all__ = ["Prepared", "prepared", "say_ready"]
 

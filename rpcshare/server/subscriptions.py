@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from weakref import WeakValueDictionary
 
-import structlog
-
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.rate_limits import network_of
 from rpcshare.rpc import Codec, Preencoded, RpcError, RpcTarget, Stub, notify, rpc_method, when_room
@@ -15,6 +13,7 @@ from rpcshare.server.rpc_results import LARGE_EVENTS, Room, preencoded, preencod
 from rpcshare.shares.events import Event, Refused, Snapshot, Sync
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.subscriptions import Subscription
+from rpcshare.structured_log import structlog
 
 __all__ = ["CallbackSubscription", "event_stream"]
 

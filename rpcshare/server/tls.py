@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-import structlog
-
 from rpcshare.auth.certificate_files import CertificateFileError, file_version, read_certificates, read_file
 from rpcshare.config import Settings
+from rpcshare.structured_log import structlog
 
 __all__ = ["ServerTls"]
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
-import structlog
-
 from rpcshare.auth.caller import Scope
 from rpcshare.auth.jwks import FixedKeys, KeySource, RemoteKeys
 from rpcshare.auth.signed_tokens import TokenIssuer
 from rpcshare.auth.signing_key import OWN_ISSUER, SigningKey
-from rpcshare.auth.token_keys import keys_of_document, secret_key
 from rpcshare.config import ConfigError, Settings, option_name
+from rpcshare.structured_log import structlog
 
 __all__ = ["token_issuers"]
 
@@ -69,6 +67,9 @@ def _has_issuer(settings: Settings) -> bool:
 
 
 def _keys(settings: Settings) -> KeySource:
+    # Few servers have such an issuer, and joserfc takes long to import.
+    from rpcshare.auth.token_keys import keys_of_document, secret_key  # noqa: PLC0415
+
     if settings.jwks_url is not None:
         if settings.jwks_url.startswith("http:"):
             logger.warning("whoever can change what --jwks-url answers over plain HTTP can sign tokens")

@@ -6,14 +6,13 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-import structlog
-
 from rpcshare.auth.api_key_verifier import ApiKeyVerifier
 from rpcshare.auth.cookies import SessionSeal
 from rpcshare.auth.sign_in_providers import Preset
 from rpcshare.config import Settings
 from rpcshare.database.load import DatabaseLoad
 from rpcshare.server.backends import opened_records
+from rpcshare.structured_log import structlog
 
 if TYPE_CHECKING:
     from rpcshare.server.web.user_sign_in import SignedIn

@@ -15,7 +15,6 @@ from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.datastructures import Headers
@@ -25,11 +24,11 @@ from websockets.http11 import Request
 from websockets.protocol import Protocol, State
 from websockets.server import ServerProtocol
 
-from rpcshare.rpc.frames import FrameReader, frames_of
+from rpcshare.rpc.frames import FrameReader, close_reason, frames_of
 from rpcshare.rpc.transport import Receiver, TransportClosedError
-from rpcshare.rpc.websocket import close_reason
 from rpcshare.server.accepting import client_address
 from rpcshare.server.slow_clients import waiting_on
+from rpcshare.structured_log import structlog
 
 if TYPE_CHECKING:
     from asyncio import BaseTransport

@@ -20,8 +20,6 @@ from itertools import count
 from time import monotonic
 from typing import Final, NoReturn, TypeVar
 
-import structlog
-
 from rpcshare.auth.secret_files import SecretFileError
 from rpcshare.broadcast.worker_messages import (
     GONE,
@@ -38,6 +36,7 @@ from rpcshare.config import ConfigError
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.server.summed_metrics import DEPARTED, TAKEN, Departed, Family, merged
 from rpcshare.server.worker import FAILED, READY, Failed, Worker
+from rpcshare.structured_log import structlog
 
 __all__ = ["supervise"]
 

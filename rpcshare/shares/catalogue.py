@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import (
+    ARRAY,
     ColumnElement,
     Connection,
     Row,
@@ -26,8 +27,8 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
+from rpcshare.database import upsert
 from rpcshare.database.engine import Database
 from rpcshare.database.tables import catalogue, catalogue_counts, shares
 from rpcshare.shares.catalogue_row import CatalogueRow, Figures
@@ -69,7 +70,7 @@ class Catalogue:
             # In one order, so that nobody waits for whom he keeps waiting.
             ids = sorted([*(row.index.id for row in rows), *gone])
             lock = "SELECT pg_advisory_xact_lock(hashtextextended(id, :lock)) FROM unnest(:ids) AS id"
-            statement = text(lock).bindparams(bindparam("ids", type_=postgresql.ARRAY(catalogue.c.id.type)))
+            statement = text(lock).bindparams(bindparam("ids", type_=ARRAY(catalogue.c.id.type)))
             connection.execute(statement, {"lock": _LOCKS, "ids": ids})
         for share_id in gone:
             self.remove_in(connection, share_id)
@@ -109,9 +110,10 @@ class Catalogue:
             self._add_to_counts(connection, counts)
 
     def _add_to_counts(self, connection: Connection, counts: Mapping[str, int]) -> None:
-        dialect = sqlite if self._is_sqlite else postgresql
         for name in sorted(name for name, by in counts.items() if by):
-            added = dialect.insert(catalogue_counts).values(name=name, shares=counts[name])
+            added = upsert.insert(catalogue_counts, is_sqlite=self._is_sqlite).values(
+                name=name, shares=counts[name]
+            )
             total = catalogue_counts.c.shares + counts[name]
             statement = added.on_conflict_do_update(index_elements=["name"], set_={"shares": total})
             connection.execute(statement)

@@ -31,7 +31,6 @@ from sqlalchemy import (
     or_,
     select,
 )
-from sqlalchemy.dialects.postgresql import TSQUERY
 
 from rpcshare.database.engine import Database
 from rpcshare.database.tables import shares, text_index, texts
@@ -166,6 +165,8 @@ class _Newest:
             number = ROWID
             matches: ColumnElement[bool] = _whole_table.op("MATCH")(bindparam("match"))
         else:
+            from sqlalchemy.dialects.postgresql import TSQUERY  # noqa: PLC0415 -- takes long to import
+
             number = text_index.c.id
             words: ColumnElement[str] = column("words")
             matches = words.op("@@")(cast(cast(bindparam("match"), Text), TSQUERY))

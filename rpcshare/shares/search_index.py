@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 import msgspec
 from sqlalchemy import Connection, bindparam, delete, func, insert, not_, or_, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
 
+from rpcshare.database import upsert
 from rpcshare.database.engine import Database
 from rpcshare.database.tables import leases, progress, shares, text_index, texts
 from rpcshare.shares.catalogue import Catalogue
 from rpcshare.shares.catalogue_row import CatalogueRow
+from rpcshare.shares.page import Query
 from rpcshare.shares.search_hits import RANDOM_BITS, ROWID, Found, first_id, marks_of, search, tsvector
 from rpcshare.shares.search_query import SearchQuery
 from rpcshare.shares.search_texts import SearchableText
@@ -253,8 +254,7 @@ class SearchIndex:
 
         One that lasts much longer than ``until`` is of a clock that was ahead: its holder may be long gone.
         """
-        dialect = sqlite if self._is_sqlite else postgresql
-        taken = dialect.insert(leases).values(name=name, holder=holder, until=until)
+        taken = upsert.insert(leases, is_sqlite=self._is_sqlite).values(name=name, holder=holder, until=until)
         is_over = or_(leases.c.until <= now, leases.c.until > 2 * until - now)
         is_free = or_(leases.c.holder == holder, is_over)
         statement = taken.on_conflict_do_update(
@@ -284,10 +284,17 @@ class SearchIndex:
 
     async def identity(self) -> str:
         """Return what tells this database from others: random, made when somebody first asks."""
-        dialect = sqlite if self._is_sqlite else postgresql
-        made = dialect.insert(progress).values(name="identity", value=secrets.token_hex(8))
+        made = upsert.insert(progress, is_sqlite=self._is_sqlite).values(
+            name="identity", value=secrets.token_hex(8)
+        )
         await self.database.write(lambda connection: connection.execute(made.on_conflict_do_nothing()))
         return await self.progress_of("identity")
+
+    async def warm_up(self) -> None:
+        """Have statements compiled that the first listing and the first search would wait for."""
+        for owners in (None, ("",)):
+            await self.catalogue.page(Query(owners, None, 1, ""), 0, {})
+        await self.search(SearchQuery.parse("a", None, 1), None, 0)
 
     async def is_empty(self) -> bool:
         """Whether nothing has been indexed yet."""

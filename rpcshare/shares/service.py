@@ -599,6 +599,10 @@ class ShareService:
         """Return how far the search index is behind."""
         return self._shares.listing.lag()
 
+    async def warm_up_search(self) -> None:
+        """Have ready what the first listing would wait for: a part of a second, mostly in threads."""
+        await self._shares.listing.warm_up()
+
     def start_search(self) -> None:
         """Begin to index what no server has indexed, in the background: what a server does."""
         self._shares.listing.start()

@@ -6,6 +6,7 @@ shown only if the store has the share still, and its owner is one whose shares t
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 import msgspec
 
@@ -156,6 +157,11 @@ class ShareListing:
     def lag(self) -> IndexLag:
         """Return how far the database is behind."""
         return self._projection.lag()
+
+    async def warm_up(self) -> None:
+        """Open the database, and have ready what the first listing would wait for. Does not raise."""
+        with suppress(DatabaseError):  # whoever lists, or indexes, is told
+            await (await self._projection.index()).warm_up()
 
     def start(self) -> None:
         """Begin to compare catalogue and search index with the store, in the background."""

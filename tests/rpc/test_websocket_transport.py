@@ -8,7 +8,7 @@ from links import websocket_link
 from transcript import Counter
 
 from rpcshare.rpc import Connection, SessionClosedError, WebSocketTransport
-from rpcshare.rpc.websocket import close_reason
+from rpcshare.rpc.frames import close_reason
 from support.waiting import eventually
 
 

@@ -282,6 +282,36 @@ async def test_many_servers_that_start_at_once_make_the_schema_once(location):
         await index.database.close()
 
 
+async def test_a_new_database_has_at_once_what_all_migrations_make(file_location, tmp_path):
+    await (await Database.open(file_location)).close()
+    from alembic import command
+    from alembic.config import Config
+    from sqlalchemy import create_engine
+
+    from rpcshare.database.schema_version import PROJECTION
+
+    migrated = tmp_path / "migrated.sqlite3"
+    engine = create_engine(f"sqlite:///{migrated}")
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(PROJECTION.migrations))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    engine.dispose()
+    assert _content(file_location.path) == _content(migrated)
+
+
+def _content(path):
+    """Return the statements that make a database, and how its indexes of words are set up."""
+    with closing(sqlite3.connect(path)) as connection:
+        made = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+        set_up = [
+            connection.execute(f"SELECT * FROM {name} ORDER BY 1").fetchall()
+            for name in ("text_index_config", "catalogue_words_config", "alembic_version")
+        ]
+    return {name: " ".join(sql.split()) for name, sql in made}, set_up
+
+
 async def test_a_newer_schema_is_refused_with_a_sentence(location):
     index = await open_index(location)
     newer = "UPDATE alembic_version SET version_num = '9999'"

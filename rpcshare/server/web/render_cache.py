@@ -14,10 +14,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, Protocol
 
-import structlog
 from markupsafe import Markup
 
 from rpcshare.render.pieces import Answer, Cause, Detail, PartPiece, Piece, Request
+from rpcshare.structured_log import structlog
 
 __all__ = ["PAGE_CHARACTERS", "PAGE_SECONDS", "DrawnPieces", "RenderCache"]
 

@@ -19,10 +19,10 @@ from functools import partial
 from typing import Final
 
 import msgspec
-import structlog
 
 from rpcshare.render.pieces import LIMITS, OUT_OF_MEMORY, Answer, Cause, Request
 from rpcshare.server.malloc_trim import trim_memory
+from rpcshare.structured_log import structlog
 
 __all__ = ["RenderProcesses"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,6 +16,7 @@ from rpcshare.database import DatabaseError
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.server.web.refusals import next_of
 from rpcshare.server.web.responses import redirect
+from rpcshare.structured_log import structlog
 
 if TYPE_CHECKING:
     from rpcshare.auth.people import People
