@@ -11,7 +11,7 @@ from rpcshare.render.anchors import anchor
 from rpcshare.render.lenient_json import Fields
 from rpcshare.render.sessions import is_unnamed
 from rpcshare.shares.catalogue_row import CatalogueRow
-from rpcshare.shares.page import COUNTED, LIVE_FOR, RowPage
+from rpcshare.shares.page import LIVE_FOR, RowPage
 from rpcshare.shares.search import Hit
 
 __all__ = ["HitView", "Listing", "RowView", "day_as_time", "view_of_row", "views_of_list"]
@@ -85,7 +85,7 @@ def views_of_list(listing: Listing) -> dict[str, object]:
     return {
         "rows": [view_of_row(row, listing.now) for row in page.rows],
         "count": page.count,
-        "is_least": is_filtered and page.count >= COUNTED,
+        "is_least": page.is_least,
         "first": first,
         "last": last,
         "asked": listing.asked,

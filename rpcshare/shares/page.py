@@ -31,7 +31,7 @@ class Page(msgspec.Struct, frozen=True, omit_defaults=True):
 
     sessions: list[SessionIndex]
     count: int
-    """How many shares the listing has in all; of one with a query, at most COUNTED are counted."""
+    """How many shares the listing has in all; of one with a query, so many at least: not all are counted."""
     cursor: str | None
     """What to ask for the next page with; None if this is the last."""
     indexing: bool = False
@@ -47,6 +47,8 @@ class RowPage(msgspec.Struct, frozen=True):
     """In the direction that was asked for."""
     by_change: bool
     is_complete: bool = True
+    is_least: bool = False
+    """Whether there may be more than ``count``."""
 
     def public(self) -> Page:
         """Return what callers are told."""

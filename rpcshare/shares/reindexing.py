@@ -1,5 +1,6 @@
 """The store compared with the search index: what the index does not know, and all of it made again."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
@@ -46,13 +47,16 @@ async def index_anew(
     """
     done = await index.progress_of(_REINDEXED)
     anew = _Anew(store, index)
-    async for some in in_groups(share_places(store, start_after=done)):
-        known = await index.known([place.share_id for place in some])
-        for place in some:
-            await anew.take(place.share_id, known.get(place.share_id))
-            on_share()
-        await anew.write()
-        await index.note_progress(_REINDEXED, some[-1].last_key)
+    try:
+        async for some in in_groups(share_places(store, start_after=done)):
+            known = await index.known([place.share_id for place in some])
+            for place in some:
+                await anew.take(place.share_id, known.get(place.share_id))
+                on_share()
+            await anew.write()
+            await index.note_progress(_REINDEXED, some[-1].last_key)
+    finally:
+        await anew.close()
     # What the index has of shares that the store has no more.
     after = ""
     while ids := await index.ids(after, COMPARED_AT_ONCE):
@@ -73,6 +77,7 @@ class _Anew:
         self._index = index
         self._changes: list[Change] = []
         self._size = 0
+        self._being_written: asyncio.Task[None] | None = None
         self.count = 0
         self.unread: list[str] = []
 
@@ -86,11 +91,31 @@ class _Anew:
             self._changes.append(change)
             self._size += 0 if read.state is None else read.state.content.size
         if self._size > _TOGETHER:
-            await self.write()
+            await self._begin_to_write()
+
+    async def _begin_to_write(self) -> None:
+        """Write what has been taken while more is read: FTS5 works beside Python."""
+        await self._written()
+        changes, self._changes, self._size = self._changes, [], 0
+        self._being_written = asyncio.create_task(self._write(changes))
+
+    async def _written(self) -> None:
+        writing, self._being_written = self._being_written, None
+        if writing is not None:
+            await writing
 
     async def write(self) -> None:
-        """Write what has been taken."""
-        changes, self._changes, self._size = self._changes, [], 0
+        """Write all that has been taken."""
+        await self._begin_to_write()
+        await self._written()
+
+    async def close(self) -> None:
+        """Give up what is being written, if anything is."""
+        if self._being_written is not None:
+            self._being_written.cancel()
+            await asyncio.wait([self._being_written])
+
+    async def _write(self, changes: "list[Change]") -> None:
         for change, is_written in zip(changes, await self._index.put_all(changes), strict=True):
             if not is_written:
                 await self._again(change.share.id)

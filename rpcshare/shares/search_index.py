@@ -28,6 +28,7 @@ __all__ = ["Change", "Found", "IndexedShare", "SearchIndex"]
 
 _LOCKS = 0x72706373  # "rpcs": tells them from other advisory locks of PostgreSQL
 _AT_ONCE = 200  # rows of a statement
+_ADDED_AT_ONCE = 500  # texts, whatever their length: of 80 kB at most
 _MAX_SPREAD = 16  # bits, that are added one by one: a minute
 _ADD_TEXT = (
     "INSERT INTO texts (id, share_id, item, message_id, part_id, role, tool, files, time) "
@@ -171,7 +172,7 @@ class SearchIndex:
         self, connection: Connection, share: IndexedShare, found: Iterable[SearchableText]
     ) -> None:
         left = iter(found)
-        while some := self.database.made(connection, lambda: list(itertools.islice(left, _AT_ONCE))):
+        while some := self.database.made(connection, lambda: list(itertools.islice(left, _ADDED_AT_ONCE))):
             numbers = self._free_numbers(connection, [max(each.time, 0) for each in some])
             rows = self.database.made(connection, partial(self._rows, share, some, numbers))
             if self._is_sqlite:
@@ -198,12 +199,23 @@ class SearchIndex:
                     number += 1
                 taken.add(number)
                 numbers[place] = number
-            query = select(texts.c.id).where(texts.c.id.in_([numbers[place] for place in missing]))
-            clashing = set((connection.execute(query)).scalars())
+            clashing = self._known_numbers(connection, [numbers[place] for place in missing])
             missing = [place for place in missing if numbers[place] in clashing]
             if not missing:
                 break
         return numbers
+
+    def _known_numbers(self, connection: Connection, numbers: Sequence[int]) -> set[int]:
+        """Return those of ``numbers`` that are ids of texts."""
+        if not self._is_sqlite:
+            query = select(texts.c.id).where(texts.c.id.in_(numbers))
+            return set(connection.execute(query).scalars())
+        known: set[int] = set()
+        for start in range(0, len(numbers), _AT_ONCE):
+            some = tuple(numbers[start : start + _AT_ONCE])
+            query_text = f"SELECT id FROM texts WHERE id IN ({','.join('?' * len(some))})"  # noqa: S608
+            known.update(connection.exec_driver_sql(query_text, some).scalars())
+        return known
 
     def _rows(
         self, share: IndexedShare, some: Sequence[SearchableText], numbers: Sequence[int]

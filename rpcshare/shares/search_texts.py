@@ -141,9 +141,7 @@ class _Messages:
         """Return role and time."""
         if message_id not in self._known:
             value = self._items.messages.get(jsontext.encode(message_id))
-            fields = _fields(value[1]) if value is not None else {}
-            role, time = fields.get("role"), fields.get("time")
-            created = time.get("created") if isinstance(time, dict) else None
+            role, created = _role_and_time(value[1]) if value is not None else (None, None)
             self._known[message_id] = (
                 role if isinstance(role, str) else "",
                 int(created)
@@ -202,6 +200,29 @@ def _part(key: bytes, body: bytes, messages: _Messages, reverted: tuple[str, str
     role, time = messages.of(message_id)
     item = f"part:{key.decode()}"
     return SearchableText(item, message_id or None, part_id, role, tool, _files(part), time, text)
+
+
+class _Times(msgspec.Struct):
+    created: Any = None
+
+
+class _Message(msgspec.Struct):
+    role: Any = None
+    time: _Times | None = None
+
+
+_message_decoder = msgspec.json.Decoder(_Message)
+
+
+def _role_and_time(body: bytes) -> tuple[object, object]:
+    """Return what a message says of itself, without making objects of all that is in it."""
+    try:
+        message = _message_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):  # another shape, or half of a surrogate pair
+        fields = _fields(body)
+        time = fields.get("time")
+        return fields.get("role"), time.get("created") if isinstance(time, dict) else None
+    return message.role, message.time.created if message.time is not None else None
 
 
 def _fields(body: bytes) -> dict[str, Any]:

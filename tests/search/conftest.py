@@ -28,6 +28,11 @@ def location(database_url):
 
 
 @pytest.fixture
+def file_location(tmp_path):
+    return parse_location(f"sqlite:///{tmp_path}/file.sqlite3")
+
+
+@pytest.fixture
 def searching(location):
     """Return a function that makes the settings of search, for which all services have one database."""
 

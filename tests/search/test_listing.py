@@ -11,8 +11,11 @@ from finding import indexed, message, session, shared, text
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.database import parse_location
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.shares.page import Filters
+from rpcshare.shares.catalogue_row import CatalogueRow
+from rpcshare.shares.page import Filters, Query
+from rpcshare.shares.search import open_index
 from rpcshare.shares.search_turns import SearchTurns
+from rpcshare.shares.state import SessionIndex
 from support.share_stores import until
 
 HOUR = 3_600_000
@@ -237,3 +240,39 @@ async def test_pages_are_found_by_indexes_however_many_rows_there_are(searched, 
             told = " ".join(row[3] for row in plan)
             assert "TEMP B-TREE" not in told, name
             assert "USING INDEX" in told, name
+
+
+@pytest.mark.parametrize("owner", [None, "alice"])
+@pytest.mark.parametrize("by_change", [False, True])
+async def test_a_text_in_many_titles_is_counted_in_the_newest_alone_and_found_in_all(
+    file_location, monkeypatch, owner, by_change
+):
+    monkeypatch.setattr("rpcshare.shares.catalogue._WINDOW", 20)
+    monkeypatch.setattr("rpcshare.shares.catalogue._MANY", 5)
+    index = await open_index(file_location)
+    titles = ["Fix the parser" if number % 2 else "Parse the fix" for number in range(80)]
+    rows = [
+        CatalogueRow(SessionIndex(f"{at:08}", f"ses_{at}", title, "/", 0, 0, 0, 0, at, 1, at), "g", "alice")
+        for at, title in enumerate(titles)
+    ]
+    await index.catalogue.put(rows)
+    owners = None if owner is None else (owner,)
+    wanted = [f"{at:08}" for at, title in enumerate(titles) if title == "Fix the parser"]
+
+    async def pages():
+        cursor, found = None, []
+        while True:
+            query = Query.parse(owners, cursor, 7, "the PARSER", by_change=by_change)
+            page = await index.catalogue.page(query, 0, {})
+            assert 5 <= page.count <= len(wanted)
+            found += ids(page)
+            if not page.has_more:
+                return found
+            cursor = page.cursor_of(page.rows[-1])
+
+    first = await index.catalogue.page(Query.parse(owners, None, 7, "the parser", by_change=by_change), 0, {})
+    assert (first.count, first.is_least) == (11, True)
+    rare = await index.catalogue.page(Query.parse(owners, None, 7, "00000021"), 0, {})
+    assert (ids(rare), rare.count, rare.is_least) == (["00000021"], 1, False)
+    assert await pages() == wanted[::-1]
+    await index.database.close()

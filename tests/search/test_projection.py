@@ -23,11 +23,6 @@ from rpcshare.storage import MemoryStore
 from support.share_stores import contents
 
 
-@pytest.fixture
-def file_location(tmp_path):
-    return parse_location(f"sqlite:///{tmp_path}/file.sqlite3")
-
-
 async def test_what_was_shared_without_a_database_is_indexed_at_the_first_start(
     new_service, searching, alice
 ):
