@@ -321,6 +321,10 @@ class Settings(BaseModel):
     redact: bool = Field(
         default=True, description="Replace text that looks like a provider's credential before it is stored."
     )
+    vault_retrieve: bool = Field(
+        default=True,
+        description="Let owners read the values that they keep in the vault. Without it, they are only used.",
+    )
     audit_log: types.FilePath | None = Field(
         None,
         description="File for the audit log, as JSON lines. [default: standard error, with the log]",

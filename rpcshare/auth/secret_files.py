@@ -1,5 +1,6 @@
 """The secrets of a server that nobody configured: made once, kept in the data directory."""
 
+import base64
 import os
 import secrets
 from collections.abc import Callable
@@ -13,16 +14,19 @@ __all__ = [
     "ADMIN_TOKEN_FILE",
     "SHARED_SECRET_FILE",
     "SIGNING_KEY_FILE",
+    "VAULT_KEY_FILE",
     "SecretFileError",
     "admin_token",
     "kept_shared_secret",
     "shared_secret",
     "signing_key",
+    "vault_key",
 ]
 
 ADMIN_TOKEN_FILE = "admin-token"  # noqa: S105 -- a file's name
 SHARED_SECRET_FILE = "shared-secret"  # noqa: S105 -- a file's name
 SIGNING_KEY_FILE = "signing-key"
+VAULT_KEY_FILE = "vault-key"
 
 _MAX_FILE_SIZE = 16 * 1024
 
@@ -83,6 +87,16 @@ def signing_key(configured: Path | None, data_dir: Path, make: Callable[[], str]
     if text is None:
         raise SecretFileError(f"there is no signing key {configured}")
     return configured, text
+
+
+def vault_key(data_dir: Path) -> Path:
+    """Return the file with the key of the vault, made as the admin token is: one line, as a key file has it.
+
+    Raises:
+        SecretFileError: it cannot be read, or cannot be written.
+    """
+    path, _ = _keep(data_dir / VAULT_KEY_FILE, lambda: base64.b64encode(secrets.token_bytes(32)).decode())
+    return path
 
 
 def _token(path: Path, text: str) -> str:

@@ -4,9 +4,9 @@ SQLite has them in a file of their own, PostgreSQL in a schema of their own. The
 ``records_migrations/versions`` make them. Times are milliseconds since the epoch.
 """
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, MetaData, String, Table
+from sqlalchemy import BigInteger, Boolean, Column, Index, LargeBinary, MetaData, String, Table
 
-__all__ = ["identities", "metadata", "organizations", "people_changes", "sessions", "users"]
+__all__ = ["identities", "metadata", "organizations", "people_changes", "sessions", "users", "vault_entries"]
 
 metadata = MetaData()
 
@@ -76,3 +76,26 @@ people_changes = Table(
     Column("revision", BigInteger, nullable=False),
 )
 """One row, ``people``, whose number grows with every change that ends a right: nodes look at it alone."""
+
+vault_entries = Table(
+    "vault_entries",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("service", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("scopes", String, nullable=False),
+    Column("grants", String),
+    Column("version", BigInteger, nullable=False),
+    Column("key_id", String, nullable=False),
+    Column("wrapped_key", LargeBinary, nullable=False),
+    Column("value", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("rotated_at", BigInteger),
+    Column("expires_at", BigInteger),
+    Column("used_at", BigInteger),
+    Index("ix_vault_entries_owner", "owner", "service", "name", unique=True),
+    Index("ix_vault_entries_key", "key_id"),
+)
+"""Keys of third parties (:mod:`rpcshare.vault`). ``wrapped_key`` and ``value`` are encrypted; ``scopes`` and
+``grants`` are JSON arrays. What is revoked has no row, so that nothing is left to be decrypted."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Callable
 from hmac import compare_digest
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from rpcshare import jsontext
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.audit import AuditLog
 from rpcshare.auth.authenticator import Authenticator
+from rpcshare.auth.caller import Caller
 from rpcshare.auth.cookies import SessionSeal
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.rate_limits import CallerLimits
@@ -47,10 +49,13 @@ from rpcshare.server.rest import RestApi
 from rpcshare.server.rpc_endpoint import MESSAGES_IN_A_BATCH, RpcEndpoint
 from rpcshare.server.security_headers import SecurityHeadersMiddleware
 from rpcshare.server.shutdown import Shutdown
+from rpcshare.server.vault_api import VaultApi
+from rpcshare.server.vault_opening import OpenVault
 from rpcshare.server.web import PageSite
 from rpcshare.server.web.user_sign_in import SignedIn
 from rpcshare.shares.service import ShareService
 from rpcshare.tracing import Tracing
+from rpcshare.vault.caller_vault import CallerVault
 
 __all__ = ["create_app"]
 
@@ -66,6 +71,7 @@ def create_app(
     base_url: str,
     *,
     keys: ApiKeys | None = None,
+    open_vault: OpenVault | None = None,
     caller_limits: CallerLimits | None = None,
     audit: AuditLog | None = None,
     seal: SessionSeal | None = None,
@@ -81,6 +87,7 @@ def create_app(
         authenticator: who is asking.
         base_url: under which the server is reached.
         keys: the API keys that admins may manage.
+        open_vault: opens the vault when it is first needed; None: there is none.
         caller_limits: on what one caller may do; None: none.
         audit: is told of who is refused.
         seal: for the cookie of who signs in; without it, nobody can.
@@ -100,6 +107,7 @@ def create_app(
     metrics = Metrics(service, caller_limits)
     access_log = AccessLog() if settings.access_log else None
     held = (caller_limits or CallerLimits()).connections
+    vault_of = None if open_vault is None else _vault_of(open_vault, audit, settings)
     rpc = RpcEndpoint(
         service,
         authenticator,
@@ -111,6 +119,7 @@ def create_app(
         metrics=metrics,
         pool=Pool(settings.max_rpc_memory // settings.workers) if settings.max_rpc_memory else None,
         keys=keys,
+        vault_of=vault_of,
         access_log=access_log,
         tracing=tracing,
         people=signed_in.people if signed_in is not None else None,
@@ -123,7 +132,15 @@ def create_app(
         max_items=settings.max_share_items,
         workers=settings.workers,
     )
-    rest = RestApi(service, authenticator, origins, settings.max_message_size, event_streams, large_syncs)
+    rest = RestApi(
+        service,
+        authenticator,
+        origins,
+        settings.max_message_size,
+        event_streams,
+        large_syncs,
+        None if vault_of is None else VaultApi(vault_of),
+    )
     events = EventSocketEndpoint(service, authenticator, origins, event_streams)
     site = PageSite(
         service, authenticator, origins, base_url, seal, held, metrics, settings.workers, keys, signed_in
@@ -169,6 +186,13 @@ def create_app(
     app.router.redirect_slashes = False
     app.state.pages = site
     return app, connections
+
+
+def _vault_of(open_vault: OpenVault, audit: AuditLog, settings: Settings) -> Callable[[Caller], CallerVault]:
+    def vault_of(caller: Caller) -> CallerVault:
+        return CallerVault(open_vault, caller, audit, may_retrieve=settings.vault_retrieve)
+
+    return vault_of
 
 
 def _bodies_at_once(settings: Settings) -> int:

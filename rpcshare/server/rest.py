@@ -33,6 +33,7 @@ from rpcshare.server.responses import (
     read_response,
 )
 from rpcshare.server.share_files import ShareFiles
+from rpcshare.server.vault_api import VaultApi
 from rpcshare.shares.access_settings import AccessSettings, ViewToken
 from rpcshare.shares.document import Form
 from rpcshare.shares.service import ShareService
@@ -72,6 +73,7 @@ class RestApi:
         max_body: int,
         event_streams: EventStreams,
         large_syncs: LargeSyncs,
+        vault: VaultApi | None = None,
     ) -> None:
         self._service = service
         self._authenticator = authenticator
@@ -82,10 +84,13 @@ class RestApi:
         self._documents = DocumentResponses()
         self._files = ShareFiles(service, self._documents)
         self._listings = Listings(service)
+        self._vault = vault
 
     def routes(self) -> list[ApiRoute]:
         """Return the routes under ``/api``; ``/api/shares`` is opencode's other name for ``/api/share``."""
         routes = [self._route(path, GET=each) for path, each in self._listings.operations().items()]
+        if self._vault is not None:
+            routes += [self._route(path, **each) for path, each in self._vault.operations().items()]
         for base in ("/api/share", "/api/shares"):
             share = base + "/{share_id}"
             routes += [

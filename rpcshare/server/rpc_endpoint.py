@@ -41,6 +41,7 @@ from rpcshare.server.traced_calls import Around, counted, traced
 from rpcshare.server.websocket_protocol import DIRECT
 from rpcshare.shares.service import ShareService
 from rpcshare.tracing import Tracing
+from rpcshare.vault.caller_vault import CallerVault
 
 if TYPE_CHECKING:
     from rpcshare.auth.people import People
@@ -104,6 +105,7 @@ class RpcEndpoint:
         metrics: Metrics,
         pool: Pool | None = None,
         keys: ApiKeys | None = None,
+        vault_of: Callable[[Caller], CallerVault] | None = None,
         access_log: AccessLog | None = None,
         tracing: Tracing | None = None,
         people: People | None = None,
@@ -117,6 +119,7 @@ class RpcEndpoint:
         self._anonymous = anonymous
         self._keys = keys
         self._people = people
+        self._vault_of = vault_of
         self._access_log = access_log
         self._tracing = tracing
         self._metrics = metrics
@@ -273,7 +276,13 @@ class RpcEndpoint:
     def _main(self, caller: Caller, codec: Codec) -> ShareRpc:
         """Return what the caller finds as its remote main."""
         return ShareRpc(
-            self._service, self._authenticator, caller, keys=self._keys, people=self._people, codec=codec
+            self._service,
+            self._authenticator,
+            caller,
+            keys=self._keys,
+            people=self._people,
+            vault_of=self._vault_of,
+            codec=codec,
         )
 
     def _require_credential(self, caller: Caller) -> None:

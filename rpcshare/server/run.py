@@ -50,6 +50,7 @@ from rpcshare.server.startup import Prepared, prepared, say_ready
 from rpcshare.server.tls import ServerTls
 from rpcshare.server.token_issuers import token_issuers
 from rpcshare.server.user_sign_in import user_sign_in
+from rpcshare.server.vault_opening import vault_on_demand
 from rpcshare.server.websocket_protocol import WebSocketProtocol
 from rpcshare.shares.context import LogSettings
 from rpcshare.shares.service import ShareService
@@ -222,6 +223,7 @@ async def _serve(settings: Settings, ground: Prepared, worker: Worker | None) ->
             authenticator,
             base_url,
             keys=ApiKeys(store),
+            open_vault=await stack.enter_async_context(vault_on_demand(settings, load)),
             caller_limits=limits,
             audit=audit,
             seal=seal,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -19,14 +19,19 @@ __all__ = [
     "Error",
     "Event",
     "Health",
+    "NewVaultEntry",
     "Page",
+    "RetrievedVaultEntry",
+    "RotateBody",
     "SessionIndex",
+    "Stored",
     "Success",
     "SyncBody",
     "SyncData",
     "Synced",
     "UnlockBody",
     "UpdateBody",
+    "VaultEntry",
     "ViewTokenBody",
 ]
 
@@ -147,6 +152,52 @@ class Success(msgspec.Struct):
     """It is done."""
 
     success: bool
+
+
+class NewVaultEntry(msgspec.Struct, rename="camel"):
+    """A key of a third party."""
+
+    service: str
+    name: str
+    value: str
+    owner: Literal["user", "organization"] = "user"
+    scopes: list[str] | None = None
+    grants: list[str] | None = None
+    expires_at: int | str | None = None
+    """Milliseconds since the epoch, or a time as ISO 8601 has it."""
+
+
+class Stored(msgspec.Struct):
+    """What is known of a key that was stored."""
+
+    id: str
+
+
+class RotateBody(msgspec.Struct):
+    """The new value."""
+
+    value: str
+
+
+class VaultEntry(msgspec.Struct, rename="camel"):
+    """What is known of a key in the vault. Times are milliseconds since the epoch."""
+
+    id: str
+    owner: Literal["user", "organization"]
+    service: str
+    name: str
+    scopes: list[str]
+    created_at: int
+    rotated_at: int | None
+    expires_at: int | None
+    used_at: int | None
+    grants: list[str] | msgspec.UnsetType = msgspec.UNSET
+
+
+class RetrievedVaultEntry(VaultEntry, kw_only=True):
+    """A key with its value."""
+
+    value: str
 
 
 class ShareMetadata(msgspec.Struct, rename="camel"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,11 @@ from rpcshare.server.plain_json import iso_string, plain_json
 from rpcshare.server.rpc_results import preencoded_document
 from rpcshare.server.subscriptions import CallbackSubscription, event_stream
 from rpcshare.server.users_rpc import UsersRpc
+from rpcshare.server.vault_rpc import VaultRpc
 from rpcshare.shares.access import require_standing
 from rpcshare.shares.document import Form
 from rpcshare.shares.service import ShareService
+from rpcshare.vault.caller_vault import CallerVault
 
 if TYPE_CHECKING:
     from rpcshare.auth.people import People
@@ -64,6 +67,7 @@ class ShareRpc(RpcTarget):
         *,
         keys: ApiKeys | None = None,
         people: People | None = None,
+        vault_of: Callable[[Caller], CallerVault] | None = None,
         codec: Codec = JSON,
     ) -> None:
         """Act for ``caller``, whose connection has ``codec``."""
@@ -73,6 +77,7 @@ class ShareRpc(RpcTarget):
         self._caller = caller
         self._keys = keys
         self._people = people
+        self._vault_of = vault_of
 
     @rpc_method("createShare(sessionID, initialData?, options?)")
     async def create_share(
@@ -184,6 +189,7 @@ class ShareRpc(RpcTarget):
             caller,
             keys=self._keys,
             people=self._people,
+            vault_of=self._vault_of,
             codec=self._codec,
         )
 
@@ -204,6 +210,14 @@ class ShareRpc(RpcTarget):
         if self._keys is None:
             raise ShareError(ErrorCode.FORBIDDEN, "Forbidden: this server keeps no API keys")
         return KeysRpc(self._keys, self._caller, self._service.audit)
+
+    @rpc_method("vault()")
+    def vault(self) -> VaultRpc:
+        """Return the keys of third parties that are the caller's, as a capability."""
+        require_standing(self._caller)
+        if self._vault_of is None:
+            raise ShareError(ErrorCode.FORBIDDEN, "Forbidden: this server has no vault")
+        return VaultRpc(self._vault_of(self._caller))
 
     @rpc_method("whoami()")
     def whoami(self) -> dict[str, Any]:

@@ -64,6 +64,7 @@ class KeyRing:
         """
         if not keys:
             raise ValueError("there is no key")
+        self.keys = tuple(keys)
         self.first = keys[0]
         self._by_id = {key.id: key for key in keys}
         if len(self._by_id) < len(keys):

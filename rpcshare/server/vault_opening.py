@@ -1,0 +1,107 @@
+"""Opening the vault when somebody first needs it: most servers have no use for one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import structlog
+
+from rpcshare.auth.secret_files import VAULT_KEY_FILE, SecretFileError, vault_key
+from rpcshare.config import ConfigError, Settings
+from rpcshare.database import DatabaseError
+from rpcshare.database.load import DatabaseLoad
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.server.backends import opened_records
+from rpcshare.storage.encryption_keys import KeyFileError, KeyRing
+
+if TYPE_CHECKING:
+    from rpcshare.vault.vault import Vault
+
+__all__ = ["OpenVault", "vault_key_ring", "vault_on_demand"]
+
+OpenVault = Callable[[], Awaitable["Vault"]]
+
+logger = structlog.get_logger("rpcshare.server")
+
+
+def vault_key_ring(settings: Settings) -> KeyRing:
+    """Return the keys that wrap the vault's: the settings', or one that the data directory has.
+
+    One that was made before there was a key file still opens what it has wrapped.
+
+    Raises:
+        ShareError: FORBIDDEN: several servers have one database, and no key file.
+        KeyFileError, SecretFileError: the keys cannot be read, or not be made.
+    """
+    own = settings.data_dir / VAULT_KEY_FILE
+    if settings.encryption_key_file is not None:
+        ring = KeyRing.read(settings.encryption_key_file)
+        if not own.exists():
+            return ring
+        return KeyRing([*ring.keys, *(key for key in KeyRing.read(own).keys if ring.find(key.id) is None)])
+    if not settings.records_url.startswith("sqlite:"):
+        message = "Forbidden: the vault of servers with one database needs --encryption-key-file"
+        raise ShareError(ErrorCode.FORBIDDEN, message)
+    if not own.exists():
+        logger.warning(
+            "the vault's key is kept beside it, in the data directory; with --encryption-key-file it is "
+            "elsewhere, and no backup of the data directory has it",
+            path=str(own),
+        )
+    return KeyRing.read(vault_key(settings.data_dir))
+
+
+@contextlib.asynccontextmanager
+async def vault_on_demand(settings: Settings, load: DatabaseLoad | None = None) -> AsyncIterator[OpenVault]:
+    """Yield what opens the vault at the first call, and returns it.
+
+    It raises ShareError where it cannot be opened; the next call tries again.
+    """
+    opening = asyncio.Lock()
+    async with contextlib.AsyncExitStack() as stack:
+        opened: list[Vault] = []
+
+        async def open_vault() -> Vault:
+            async with opening:
+                if not opened:
+                    opened.append(await _open(settings, stack, load))
+            return opened[0]
+
+        yield open_vault
+
+
+async def _open(settings: Settings, stack: contextlib.AsyncExitStack, load: DatabaseLoad | None) -> Vault:
+    from rpcshare.vault.vault import Vault  # noqa: PLC0415 -- imports SQLAlchemy
+
+    try:
+        keys = await asyncio.to_thread(vault_key_ring, settings)
+        database = await stack.enter_async_context(opened_records(settings, load))
+    except (KeyFileError, SecretFileError, ConfigError) as exc:
+        logger.warning("the vault cannot be opened", reason=str(exc))
+        raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, "the vault cannot be opened") from exc
+    vault = Vault(database, keys)
+    wrapping = asyncio.create_task(_rewrap(vault))
+
+    async def end() -> None:
+        wrapping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await wrapping
+
+    stack.push_async_callback(end)
+    return vault
+
+
+async def _rewrap(vault: Vault) -> None:
+    """Wrap by the first key what others of the ring have wrapped, so that these can be taken out of it."""
+    try:
+        done, faults = await vault.rewrap()
+    except DatabaseError as exc:
+        logger.warning("the vault's keys could not be wrapped by the first key of the ring", reason=str(exc))
+        return
+    if done:
+        logger.info("the vault's keys were wrapped by the first key of the ring", entries=done)
+    for fault in faults:
+        logger.warning("an entry of the vault cannot be opened", reason=fault)
