@@ -248,6 +248,44 @@ export interface ApiKeys {
   revoke(id: string): ApiKey;
 }
 
+/** What the vault keeps. */
+export interface NewVaultEntry {
+  /** What the key is for, such as "openai": letters, digits, dots, dashes and underscores. */
+  service: string;
+  name: string;
+  /** At most 64 KiB of UTF-8. */
+  value: string;
+  /** Whose it is: one's own if this is left out. */
+  owner?: "user" | "organization" | null;
+  scopes?: string[] | null;
+  /** The workspaces and integrations that may use it; all of its owner's if this is left out. */
+  grants?: string[] | null;
+  expiresAt?: number | string | Date | null;
+}
+
+/** What is known of a key in the vault. Times are milliseconds since the epoch. */
+export interface VaultEntry {
+  id: string;
+  owner: "user" | "organization";
+  service: string;
+  name: string;
+  scopes: string[];
+  grants?: string[];
+  createdAt: number;
+  rotatedAt: number | null;
+  expiresAt: number | null;
+  usedAt: number | null;
+}
+
+/** The keys of third parties of one caller. */
+export interface Vault {
+  store(secret: NewVaultEntry): { id: string };
+  list(): VaultEntry[];
+  retrieve(id: string): VaultEntry & { value: string };
+  rotate(id: string, value: string): VaultEntry;
+  revoke(id: string): { success: boolean };
+}
+
 /** The main target of a session with the server, as the server implements it. A stub of it returns promises. */
 export interface ShareRpc {
   createShare(sessionID: string, initialData?: SyncData[] | null, options?: CreateOptions | null): ShareCredentials;
@@ -265,6 +303,7 @@ export interface ShareRpc {
   openShare(shareID: string, secret: string | null): Share;
   authenticate(token: string): ShareRpc;
   keys(): ApiKeys;
+  vault(): Vault;
   whoami(): Identity;
   probeValue(value: { when: Date; bytes: Uint8Array; nested?: unknown }): {
     when: string | null;

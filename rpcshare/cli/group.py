@@ -38,6 +38,7 @@ _COMMANDS = {
     "access": "Show or change who may read a share, and until when.",
     "credentials": "Print the id, URL and secret of a session's share.",
     "keys": "Create, list, rotate and revoke API keys.",
+    "vault": "Keep keys of third parties on the server.",
     "token": "Sign tokens with the server's own key; revoke signed tokens.",
     "certs": "Create certificates for your server and its clients.",
     "completion": "Print or install completion for a shell.",

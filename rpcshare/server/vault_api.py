@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from starlette.requests import Request
+from starlette.responses import Response
 
+from rpcshare import jsontext
 from rpcshare.auth.caller import Caller
 from rpcshare.server import schemas
 from rpcshare.server.json_body import read_json_body
 from rpcshare.server.operation import Needs, Operation
+from rpcshare.server.responses import json_response
 from rpcshare.vault.caller_vault import CallerVault
 
 __all__ = ["VaultApi"]
@@ -69,7 +72,7 @@ class VaultApi:
         }
 
     async def _list(self, _request: Request, caller: Caller) -> object:
-        return [entry.described() for entry in await self._vault_of(caller).list()]
+        return _uncached([entry.described() for entry in await self._vault_of(caller).list()])
 
     async def _store(self, request: Request, caller: Caller) -> object:
         body = await read_json_body(request, _MAX_BODY)
@@ -77,7 +80,7 @@ class VaultApi:
 
     async def _retrieve(self, request: Request, caller: Caller) -> object:
         entry, value = await self._vault_of(caller).retrieve(request.path_params["entry_id"])
-        return {**entry.described(), "value": value}
+        return _uncached({**entry.described(), "value": value})
 
     async def _rotate(self, request: Request, caller: Caller) -> object:
         body = await read_json_body(request, _MAX_BODY)
@@ -87,3 +90,8 @@ class VaultApi:
     async def _revoke(self, request: Request, caller: Caller) -> object:
         await self._vault_of(caller).revoke(request.path_params["entry_id"])
         return {"success": True}
+
+
+def _uncached(value: object) -> Response:
+    """Return an answer that nobody keeps, as that to a write: a browser would put a read on its disk."""
+    return json_response(jsontext.encode(value))

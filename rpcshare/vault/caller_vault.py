@@ -134,7 +134,8 @@ class CallerVault:
         with self._failures(action):
             yield entries
         for entry in entries:
-            details = {"entry": entry.id, "service": entry.service, "owner": entry.owner}
+            owner = "organization" if entry.is_of_organization else "user"
+            details = {"entry": entry.id, "service": entry.service, "owner": owner}
             self._audit.done(action, self._caller, **details)
 
     @contextmanager

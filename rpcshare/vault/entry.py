@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Literal, NamedTuple
+from urllib.parse import quote
 
 import msgspec
 
@@ -51,8 +52,8 @@ class VaultOwner(NamedTuple):
 
     @property
     def text(self) -> str:
-        """As it is kept: no name of one kind is that of another."""
-        return f"{self.kind}:{self.id}"
+        """As it is kept: no name of one kind is that of another. PostgreSQL keeps no NUL, as owners have."""
+        return f"{self.kind}:{quote(self.id, safe=':@ ')}"
 
 
 def owner_of(caller: Caller) -> VaultOwner | None:
@@ -111,11 +112,16 @@ class VaultEntry(msgspec.Struct, frozen=True):
         """Whether a workspace or integration may use it, named as in a grant."""
         return self.grants is None or purpose in self.grants
 
+    @property
+    def is_of_organization(self) -> bool:
+        """Whether it belongs to all of an organization, and not to one user or subject."""
+        return self.owner.startswith(f"{OwnerKind.ORGANIZATION}:")
+
     def described(self) -> dict[str, object]:
         """Return it by the names of the wire."""
         return {
             "id": self.id,
-            "owner": "organization" if self.owner.startswith("organization:") else "user",
+            "owner": "organization" if self.is_of_organization else "user",
             "service": self.service,
             "name": self.name,
             "scopes": self.scopes,

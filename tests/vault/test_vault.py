@@ -63,6 +63,12 @@ async def test_names_of_owners_of_different_kinds_are_different_owners(vault):
         await vault.retrieve([ALICE], stored.id)
 
 
+async def test_an_owner_may_have_any_name(vault):
+    owner = VaultOwner(OwnerKind.SUBJECT, "jwt\0https://id.example\0Zoë %00")
+    stored = await vault.store(owner, key())
+    assert (await vault.retrieve([owner], stored.id))[1] == VALUE
+
+
 async def test_a_second_key_of_a_name_is_refused_and_the_first_stays(vault):
     stored = await vault.store(ALICE, key())
     with pytest.raises(ShareError, match="rotate or revoke"):
