@@ -4,13 +4,13 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -84,7 +84,8 @@ class Database:
                 engine = database._engine
                 load.watch(engine if isinstance(engine, Engine) else engine.sync_engine)
             try:
-                await database.write(partial(_migrate, location, schema))
+                async with _migrating_alone():
+                    await database.write(partial(_migrate, location, schema))
                 database._identity = await asyncio.to_thread(_identity, location.path)
             except BaseException:
                 await database.close()
@@ -252,6 +253,20 @@ def _close_to_others(path: Path) -> None:
         path.chmod(0o600)
     except PermissionError:  # somebody else's file
         logger.warning("%s is open to other users than its owner, and this one cannot close it", path)
+
+
+# What Alembic runs is found by module-level names, one database's for all threads of a process.
+_alembic = Lock()
+
+
+@asynccontextmanager
+async def _migrating_alone() -> AsyncIterator[None]:
+    while not _alembic.acquire(blocking=False):  # noqa: ASYNC110 -- threads of several loops may have it
+        await asyncio.sleep(0.01)
+    try:
+        yield
+    finally:
+        _alembic.release()
 
 
 def _migrate(location: DatabaseLocation, schema: Schema, connection: Connection) -> None:

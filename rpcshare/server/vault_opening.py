@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import structlog
@@ -74,14 +75,15 @@ async def vault_on_demand(settings: Settings, load: DatabaseLoad | None = None) 
 
 
 async def _open(settings: Settings, stack: contextlib.AsyncExitStack, load: DatabaseLoad | None) -> Vault:
-    from rpcshare.vault.vault import Vault  # noqa: PLC0415 -- imports SQLAlchemy
-
     try:
+        await asyncio.to_thread(import_module, "rpcshare.vault.vault")  # SQLAlchemy takes half a second
         keys = await asyncio.to_thread(vault_key_ring, settings)
         database = await stack.enter_async_context(opened_records(settings, load))
     except (KeyFileError, SecretFileError, ConfigError) as exc:
         logger.warning("the vault cannot be opened", reason=str(exc))
         raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, "the vault cannot be opened") from exc
+    from rpcshare.vault.vault import Vault  # noqa: PLC0415 -- which a server without a vault does not need
+
     vault = Vault(database, keys)
     wrapping = asyncio.create_task(_rewrap(vault))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["CallerVault"]
 
 Entries: TypeAlias = list[VaultEntry]
+
+logger = logging.getLogger("rpcshare.vault")
 
 
 class CallerVault:
@@ -147,4 +150,5 @@ class CallerVault:
                 self._audit.failed(action, self._caller, ErrorCode.STORAGE_UNAVAILABLE)
                 raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, str(exc)) from exc
             except DatabaseError as exc:
+                logger.warning("the vault cannot be reached: %s", exc)
                 raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, "the vault cannot be reached") from exc
