@@ -109,6 +109,14 @@ def test_check_of_a_bad_value_is_a_usage_error():
     assert result.stderr.startswith("rpcshare: --port: ")
 
 
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_check_names_a_variable_with_quotes_in_its_value(quote, monkeypatch):
+    monkeypatch.setenv("RPCSHARE_TOKEN", f"{quote}a-very-secret-token{quote}")
+    result = run("config", "check")
+    assert result.exit_code == 1
+    assert result.stderr == "the environment variable RPCSHARE_TOKEN has quotes as a part of its value\n"
+
+
 def test_check_prints_json(monkeypatch):
     monkeypatch.setenv("RPCSHARE_ZZZ", "1")
     result = run("config", "check", "--json")

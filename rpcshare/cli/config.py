@@ -11,7 +11,7 @@ import click
 from pydantic import Secret
 
 from rpcshare.auth.secret_files import ADMIN_TOKEN_FILE, SHARED_SECRET_FILE, SIGNING_KEY_FILE
-from rpcshare.cli.options import setting_places, spelled, unknown_variable_warnings, with_settings
+from rpcshare.cli.options import setting_places, spelled, variable_warnings, with_settings
 from rpcshare.cli.terminal import Column, json_text, print_table, say
 from rpcshare.config import NEVER_SHOWN, Settings, environment_name, option_name
 
@@ -48,7 +48,7 @@ def check(settings: Settings, as_json: bool) -> int:
     Nothing is connected to and nothing is made. The exit status is 1 if something is wrong, and 2 if a
     setting has a bad value.
     """
-    problems = [*_problems(settings), *unknown_variable_warnings(os.environ)]
+    problems = [*_problems(settings), *variable_warnings(os.environ)]
     if as_json:
         click.echo(json_text({"ok": not problems, "problems": problems}))
     elif problems:
@@ -78,7 +78,7 @@ def show(settings: Settings, as_json: bool) -> None:
             columns,
             ((field, value, " ".join(filter(None, sources[field]))) for field, value in shown.items()),
         )
-    for warning in unknown_variable_warnings(os.environ):
+    for warning in variable_warnings(os.environ):
         say(f"warning: {warning}", err=True)
 
 

@@ -20,7 +20,7 @@ from rpcshare.config import (
     unknown_variables,
 )
 
-__all__ = ["setting_places", "spelled", "unknown_variable_warnings", "with_settings"]
+__all__ = ["setting_places", "spelled", "variable_warnings", "with_settings"]
 
 _Command = Callable[..., int | None]
 
@@ -94,8 +94,11 @@ def setting_places() -> dict[str, str]:
     return places
 
 
-def unknown_variable_warnings(environment: Mapping[str, str]) -> list[str]:
-    """Return a sentence for each variable that looks like a setting and is none. No value is in it."""
+def variable_warnings(environment: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each variable that is a mistake by its looks. No value is in it.
+
+    It looks like a setting and is none, or quotes are a part of its value.
+    """
     warnings = []
     for name in unknown_variables(environment):
         # What all names begin with would make any two of them alike.
@@ -103,6 +106,10 @@ def unknown_variable_warnings(environment: Mapping[str, str]) -> list[str]:
         close = difflib.get_close_matches(name.upper().removeprefix(_PREFIX), known, n=1)
         meant = f": did you mean {known[close[0]]}?" if close else ""
         warnings.append(f"the environment variable {name} is no setting{meant}")
+    for name, value in sorted(environment.items()):
+        # docker's --env-file keeps what a shell and docker compose take away.
+        if name.startswith(_PREFIX) and len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+            warnings.append(f"the environment variable {name} has quotes as a part of its value")
     return warnings
 
 

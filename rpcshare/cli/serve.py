@@ -5,7 +5,7 @@ import os
 
 import click
 
-from rpcshare.cli.options import unknown_variable_warnings, with_settings
+from rpcshare.cli.options import variable_warnings, with_settings
 from rpcshare.config import Settings
 
 __all__ = ["serve"]
@@ -29,7 +29,7 @@ def serve(settings: Settings) -> int:
 
 
 def _warn_of_unknown_variables(settings: Settings) -> None:
-    warnings = unknown_variable_warnings(os.environ)
+    warnings = variable_warnings(os.environ)
     if not warnings:
         return
     from rpcshare.server.logs import configure_logging  # noqa: PLC0415 -- as above
