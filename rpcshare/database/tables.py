@@ -2,7 +2,18 @@
 
 from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text, text
 
-__all__ = ["catalogue", "catalogue_counts", "leases", "metadata", "progress", "shares", "text_index", "texts"]
+__all__ = [
+    "FOR_ORGANIZATION",
+    "PRIVATE",
+    "catalogue",
+    "catalogue_counts",
+    "leases",
+    "metadata",
+    "progress",
+    "shares",
+    "text_index",
+    "texts",
+]
 
 metadata = MetaData()
 
@@ -30,6 +41,7 @@ catalogue = Table(
     Column("generation", String, nullable=False),
     Column("session_id", String, nullable=False),
     Column("owner", String),
+    Column("organization", String),
     Column("title", String, nullable=False),
     Column("directory", String, nullable=False),
     Column("message_count", BigInteger, nullable=False),
@@ -60,9 +72,29 @@ catalogue = Table(
     Index("ix_catalogue_owner_project", "owner", "project", "created_order", "id"),
     Index("ix_catalogue_private", "is_private", "created_order", "id"),
     Index("ix_catalogue_owner_private", "owner", "is_private", "created_order", "id"),
+    Index(
+        "ix_catalogue_organization_created",
+        "organization",
+        "is_private",
+        "created_order",
+        "id",
+        sqlite_where=text("organization IS NOT NULL"),
+        postgresql_where=text("organization IS NOT NULL"),
+    ),
+    Index(
+        "ix_catalogue_organization_changed",
+        "organization",
+        "is_private",
+        "changed_order",
+        "id",
+        sqlite_where=text("organization IS NOT NULL"),
+        postgresql_where=text("organization IS NOT NULL"),
+    ),
     Index("ix_catalogue_expires", "expires_at", sqlite_where=text("expires_at IS NOT NULL")),
 )
-"""One row for each share that is listed. Orders are times with the sign turned: the newest comes first."""
+"""One row for each share that is listed. Orders are times with the sign turned: the newest comes first.
+``is_private`` is 0 for whoever has the link, PRIVATE, or FOR_ORGANIZATION.
+"""
 
 catalogue_counts = Table(
     "catalogue_counts",
@@ -71,6 +103,9 @@ catalogue_counts = Table(
     Column("shares", BigInteger, nullable=False),
 )
 """How many rows of the catalogue there are: ``all``, and ``of:OWNER``."""
+
+PRIVATE, FOR_ORGANIZATION = 1, 2
+"""In the column ``is_private``."""
 
 texts = Table(
     "texts",

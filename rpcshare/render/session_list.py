@@ -129,6 +129,8 @@ def view_of_row(row: CatalogueRow, now: int) -> RowView:
         badges.append("live")
     if row.is_private:
         badges.append("private")
+    if row.is_for_organization:
+        badges.append("organization")
     if row.has_password:
         badges.append("password")
     if row.expires_at is not None:

@@ -5,21 +5,24 @@ Each function returns if the caller may, and raises otherwise.
 
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.auth.passwords import Passwords
+from rpcshare.auth.subject_sources import organization_of
 from rpcshare.errors import ErrorCode, Reason, ShareError
 from rpcshare.shares.objects import Head, Visibility
+from rpcshare.shares.page import Reach
 from rpcshare.shares.share_identity import Credentials, SecretKind, equal_secrets, secret_hash
 
 __all__ = [
+    "check_visibility",
     "is_public",
     "is_secret_of",
     "may_create",
+    "may_list",
     "may_list_all",
     "may_list_own",
     "may_manage_key",
     "may_manage_keys",
     "may_manage_users",
     "may_read",
-    "may_search",
     "may_unlock",
     "may_write",
     "reads_without_password",
@@ -84,7 +87,8 @@ def reads_without_password(caller: Caller, share_id: str, head: Head) -> bool:
     return (
         is_public(head)
         or caller.owns(head.owner)
-        or caller.has(Scope.READ)
+        or (caller.has(Scope.READ) and caller.reaches(organization_of(head.owner)))
+        or _is_for_members(caller, head)
         or any(view.opens(share_id, head.generation, head.epoch) for view in caller.views)
     )
 
@@ -112,7 +116,7 @@ def may_write(caller: Caller, head: Head, secret: str | None, credentials: Crede
     if secret is not None:
         if not is_secret_of(secret, head, credentials):
             raise ShareError(ErrorCode.INVALID_SECRET, "Invalid secret")
-    elif not (_owns(caller, head) or caller.has(Scope.ADMIN)):
+    elif not (_owns(caller, head) or caller.has(Scope.ADMIN) or _manages(caller, head)):
         raise _forbidden("only the owner of a share needs no secret")
 
 
@@ -141,14 +145,32 @@ def may_list_all(caller: Caller) -> None:
         raise _forbidden("only an admin may list the shares of others")
 
 
-def may_search(caller: Caller) -> tuple[str, ...] | None:
-    """Return the owners in whose shares ``caller`` may search: of those that it may list; None: of all.
+def may_list(caller: Caller) -> Reach:
+    """Return which shares ``caller`` may list, and search in.
 
     Raises:
         ShareError: UNAUTHORIZED.
     """
     owners = may_list_own(caller)
-    return None if caller.has(Scope.ADMIN) else owners
+    if caller.has(Scope.ADMIN):
+        return Reach(None)
+    user = caller.user
+    if user is None:
+        return Reach(owners)
+    return Reach(owners, user.organization, sees_all_of_it=user.manages_organization)
+
+
+def check_visibility(visibility: Visibility, owner: str | None) -> None:
+    """Return if a share of ``owner`` can be as visible as that.
+
+    Raises:
+        ShareError: INVALID_ARGUMENT: it is for an organization, and its owner is in none.
+    """
+    if visibility is Visibility.ORGANIZATION and organization_of(owner) is None:
+        raise ShareError(
+            ErrorCode.INVALID_ARGUMENT,
+            "visibility: organization needs an owner who is a user: the share belongs to none",
+        )
 
 
 def may_manage_keys(caller: Caller) -> None:
@@ -210,6 +232,20 @@ def require_standing(caller: Caller) -> None:
         raise ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: the credential has expired or been revoked")
 
 
+def _is_for_members(caller: Caller, head: Head) -> bool:
+    """Whether a share is for the users of an organization, of whom ``caller`` is one."""
+    organization = organization_of(head.owner)
+    is_for_members = head.visibility is Visibility.ORGANIZATION and organization is not None
+    return is_for_members and caller.organization == organization
+
+
+def _manages(caller: Caller, head: Head) -> bool:
+    """Whether a share is of the organization that is in the caller's hands."""
+    organization = organization_of(head.owner)
+    user = caller.user
+    return user is not None and user.manages_organization and user.organization == organization
+
+
 def _owns(caller: Caller, head: Head) -> bool:
     # A credential of the owner's that may only read is no right to change anything.
     return caller.owns(head.owner) and caller.has(Scope.CREATE)
@@ -222,8 +258,10 @@ async def _require_right(password: str, head: Head, passwords: Passwords) -> Non
 
 
 def _no_reader(caller: Caller, head: Head) -> ShareError:
-    is_private = head.visibility is Visibility.PRIVATE
+    is_private = head.visibility is not Visibility.LINK
     what = "this share is private" if is_private else "this share has a password"
+    if head.visibility is Visibility.ORGANIZATION:
+        what = "this share is for the users of an organization"
     reason = None if is_private else Reason.PASSWORD_NEEDED
     if caller.subject is None:
         return ShareError(ErrorCode.UNAUTHORIZED, f"Unauthorized: {what}", reason=reason)

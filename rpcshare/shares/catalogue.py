@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Collection, Mapping
 from functools import partial
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import (
@@ -30,11 +30,12 @@ from sqlalchemy import (
     update,
 )
 
+from rpcshare.auth.subject_sources import organization_of
 from rpcshare.database import upsert
 from rpcshare.database.engine import Database
-from rpcshare.database.tables import catalogue, catalogue_counts, shares
+from rpcshare.database.tables import FOR_ORGANIZATION, PRIVATE, catalogue, catalogue_counts, shares
 from rpcshare.shares.catalogue_row import CatalogueRow, Figures
-from rpcshare.shares.page import COUNTED, LIVE_FOR, Filters, Query, RowPage, place_of
+from rpcshare.shares.page import COUNTED, LIVE_FOR, Filters, Query, Reach, RowPage, place_of
 from rpcshare.shares.search_words import clean
 from rpcshare.shares.state import SessionIndex
 
@@ -202,8 +203,8 @@ def _page(
     """
     found: list[CatalogueRow] = []
     count, is_least = 0, False
-    for owner in query.owners if query.owners is not None else (None,):
-        listing = _Listing(connection, query, owner, now)
+    for part in _parts(query.reach):
+        listing = _Listing(connection, query, part, now)
         chosen = listing.chosen()
         rows = listing.rows(chosen, query.limit + 1 + len(unwritten))
         found += [row for row in rows if row.index.id not in unwritten]
@@ -215,13 +216,48 @@ def _page(
     return found, count, is_least
 
 
-class _Listing:
-    """The rows of one owner, or of everybody, that a query asks for."""
+class _Part(NamedTuple):
+    """Some of the rows that a caller may list, which an index has together. No row is in two parts."""
 
-    def __init__(self, connection: Connection, query: Query, owner: str | None, now: int) -> None:
+    owner: str | None = None
+    organization: str | None = None
+    is_all_of_it: bool = False
+    but_of: tuple[str, ...] = ()
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """Return what a row has to be; nothing, where all are meant."""
+        if self.owner is not None:
+            return [catalogue.c.owner == self.owner]
+        if self.organization is None:
+            return []
+        chosen = [catalogue.c.organization == self.organization]
+        if not self.is_all_of_it:
+            chosen.append(catalogue.c.is_private == FOR_ORGANIZATION)
+        if self.but_of:
+            chosen.append(catalogue.c.owner.not_in(self.but_of))
+        return chosen
+
+
+def _parts(reach: Reach) -> list[_Part]:
+    if reach.owners is None:
+        return [_Part()]
+    organization = reach.organization
+    if organization is None:
+        return [_Part(owner) for owner in reach.owners]
+    if reach.sees_all_of_it:
+        others = [owner for owner in reach.owners if organization_of(owner) != organization]
+        return [*map(_Part, others), _Part(None, organization, is_all_of_it=True)]
+    return [*map(_Part, reach.owners), _Part(None, organization, but_of=reach.owners)]
+
+
+class _Listing:
+    """The rows of one part that a query asks for."""
+
+    def __init__(self, connection: Connection, query: Query, part: _Part, now: int) -> None:
         self._connection = connection
         self._query = query
-        self._owner = owner
+        self._part = part
+        self._owner = part.owner
         self._now = now
         self._is_sqlite = connection.dialect.name == "sqlite"
         self._order = catalogue.c.changed_order if query.by_change else catalogue.c.created_order
@@ -233,13 +269,11 @@ class _Listing:
     def chosen(self) -> list[ColumnElement[bool]]:
         """Return the conditions on a row."""
         filters = self._query.filters
-        chosen: list[ColumnElement[bool]] = []
-        if self._owner is not None:
-            chosen.append(catalogue.c.owner == self._owner)
+        chosen = self._part.conditions()
         if filters.project:
             chosen.append(catalogue.c.project == filters.project)
         if filters.is_private:
-            chosen.append(catalogue.c.is_private == 1)
+            chosen.append(catalogue.c.is_private == PRIVATE)
         if filters.is_live:
             # Few, whatever the order: so they are found first.
             live = select(catalogue.c.number).where(catalogue.c.changed_order < LIVE_FOR - self._now)
@@ -255,7 +289,7 @@ class _Listing:
     def _has_text(self) -> ColumnElement[bool]:
         """Return the condition on the text: rare ones are found by the index of words, others in passing."""
         wanted = self._query.text
-        own: list[ColumnElement[bool]] = [] if self._owner is None else [catalogue.c.owner == self._owner]
+        own = self._part.conditions()
         contains: ColumnElement[bool] = (
             func.instr(catalogue.c.words, wanted) > 0
             if self._is_sqlite
@@ -267,12 +301,14 @@ class _Listing:
                 catalogue.c.number.in_(newest.limit(_LOOKED_THROUGH)), contains
             )
         elif self._is_sqlite:
-            matches = literal_column("catalogue_words").op("MATCH")(_fts5_match(wanted, self._owner))
+            matches = literal_column("catalogue_words").op("MATCH")(_fts5_match(wanted, self._part))
             found = select(literal_column("rowid")).select_from(text("catalogue_words")).where(matches)
-            if self._is_in_many(found):
+            if self._part.organization is None and self._is_in_many(found):
                 return contains
         else:
             found = select(catalogue.c.number).where(*own, contains)
+        if self._part.organization is not None:
+            found = select(catalogue.c.number).where(catalogue.c.number.in_(found), *own)
         some = found.limit(COUNTED)
         many = select(func.count()).select_from(some.subquery())
         if (self._connection.execute(many)).scalar_one() >= COUNTED:
@@ -342,7 +378,7 @@ class _Listing:
             return self._counted
         # All conditions but that on the expiry are in an index: rows need not be read to be counted. Those
         # whose time is over are removed within seconds, so there are few of them.
-        if self._query.text or self._query.filters != Filters():
+        if self._query.text or self._query.filters != Filters() or self._part.organization is not None:
             some = select(literal(1)).select_from(catalogue).where(*chosen).limit(COUNTED)
             total = self._connection.execute(select(func.count()).select_from(some.subquery())).scalar_one()
             self.is_least = total >= COUNTED
@@ -401,10 +437,11 @@ def row_values(row: CatalogueRow, *, is_new: bool) -> _Values:
         "changed_order": -index.last_updated,
         "revision": row.revision,
         "expires_at": row.expires_at,
-        "is_private": int(row.is_private),
+        "organization": organization_of(row.owner),
+        "is_private": PRIVATE if row.is_private else FOR_ORGANIZATION if row.is_for_organization else 0,
         "has_password": int(row.has_password),
         "project": row.project,
-        "words": _BETWEEN.join([_mark(row.owner), *(clean(each).casefold() for each in texts)]),
+        "words": _BETWEEN.join([*_marks(row.owner), *(clean(each).casefold() for each in texts)]),
         **msgspec.structs.asdict(figures),
     }
     if is_new:
@@ -442,21 +479,35 @@ def _row(row: Row[Any]) -> CatalogueRow:
         row.owner,
         row.revision,
         row.expires_at,
-        bool(row.is_private),
+        row.is_private == PRIVATE,
         bool(row.has_password),
         figures,
+        row.is_private == FOR_ORGANIZATION,
     )
 
 
-def _mark(owner: str | None) -> str:
-    """Return what stands for an owner in the words of a row: as long as a term of SQLite's index."""
+def _marks(owner: str | None) -> list[str]:
+    """Return what stands for an owner, and for its organization, in the words of a row."""
     name = b"" if owner is None else b"=" + owner.encode("utf-8", "surrogatepass")
+    organization = organization_of(owner)
+    return [_mark(name), *([] if organization is None else [_organization_mark(organization)])]
+
+
+def _organization_mark(organization: str) -> str:
+    return _mark(b"@" + organization.encode("utf-8", "surrogatepass"))
+
+
+def _mark(name: bytes) -> str:
+    """Return what stands for a name: as long as a term of SQLite's index."""
     number = int.from_bytes(blake2b(name, digest_size=5).digest())
     return "".join(
         chr(_MARKS + (number >> shift) % 2**_MARK_BITS) for shift in (0, _MARK_BITS, 2 * _MARK_BITS)
     )
 
 
-def _fts5_match(wanted: str, owner: str | None) -> str:
-    phrases = [wanted] if owner is None else [_mark(owner), wanted]
+def _fts5_match(wanted: str, part: _Part) -> str:
+    marks = [] if part.owner is None else [_marks(part.owner)[0]]
+    if part.organization is not None:
+        marks = [_organization_mark(part.organization)]
+    phrases = [*marks, wanted]
     return " AND ".join('"' + phrase.replace('"', '""') + '"' for phrase in phrases)

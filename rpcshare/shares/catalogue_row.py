@@ -50,6 +50,8 @@ class CatalogueRow(msgspec.Struct, frozen=True):
     is_private: bool = False
     has_password: bool = False
     figures: Figures = Figures()
+    is_for_organization: bool = False
+    """For the users of the owner's organization."""
 
     @classmethod
     def of(cls, head: Head, state: ShareState, figures: Figures) -> Self:
@@ -65,6 +67,7 @@ class CatalogueRow(msgspec.Struct, frozen=True):
             head.visibility is Visibility.PRIVATE,
             head.password_hash is not None,
             figures,
+            head.visibility is Visibility.ORGANIZATION,
         )
 
     @property

@@ -127,6 +127,8 @@ class Visibility(StrEnum):
     """Whoever has the link, and the password if there is one."""
     PRIVATE = "private"
     """Nobody without a right of their own, or a view token."""
+    ORGANIZATION = "organization"
+    """The users of the owner's organization; others as if it were private."""
 
 
 class Head(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):

@@ -5,12 +5,13 @@ from typing import Self
 
 import msgspec
 
+from rpcshare.auth.subject_sources import organization_of
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares.catalogue_row import CatalogueRow
 from rpcshare.shares.search_words import clean
 from rpcshare.shares.state import SessionIndex
 
-__all__ = ["COUNTED", "CURSOR_PATTERN", "LIVE_FOR", "Filters", "Page", "Query", "RowPage"]
+__all__ = ["COUNTED", "CURSOR_PATTERN", "LIVE_FOR", "Filters", "Page", "Query", "Reach", "RowPage"]
 
 _DEFAULT_LIMIT = 50
 _MAX_LIMIT = 200
@@ -61,6 +62,24 @@ class RowPage(msgspec.Struct, frozen=True):
         return f"{order}.{share_id}"
 
 
+class Reach(msgspec.Struct, frozen=True):
+    """Which shares a caller may list: those of its own, and those of its organization."""
+
+    owners: tuple[str, ...] | None
+    """Whose shares; None: everybody's."""
+    organization: str | None = None
+    """Whose users' shares, too."""
+    sees_all_of_it: bool = False
+    """Whether all of the organization's; else those that are for its users."""
+
+    def has(self, owner: str | None, *, is_for_members: bool) -> bool:
+        """Whether a share is among them."""
+        if self.owners is None or owner in self.owners:
+            return True
+        is_of_organization = self.organization is not None and organization_of(owner) == self.organization
+        return is_of_organization and (self.sees_all_of_it or is_for_members)
+
+
 class Filters(msgspec.Struct, frozen=True):
     """Which shares a listing shows, besides whose."""
 
@@ -76,8 +95,8 @@ class Filters(msgspec.Struct, frozen=True):
 class Query(msgspec.Struct, frozen=True):
     """What a caller asks for."""
 
-    owners: tuple[str, ...] | None
-    """Whose shares; None: everybody's."""
+    reach: Reach
+    """Among which shares."""
     after: tuple[int, str] | None
     """The place in the order of all shares behind which to begin."""
     limit: int
@@ -92,7 +111,7 @@ class Query(msgspec.Struct, frozen=True):
     @classmethod
     def parse(
         cls,
-        owners: tuple[str, ...] | None,
+        reach: Reach,
         cursor: object,
         limit: object,
         query: object,
@@ -118,7 +137,7 @@ class Query(msgspec.Struct, frozen=True):
             raise _invalid("cursor: must be a string")
         after = _place(cursor) if cursor is not None else None
         text = clean(query or "").casefold()
-        return cls(owners, after, limit, text, by_change, is_backwards, filters or Filters())
+        return cls(reach, after, limit, text, by_change, is_backwards, filters or Filters())
 
     def takes(self, row: CatalogueRow, now: int) -> bool:
         """Whether the listing has this row, on whatever page."""
@@ -126,7 +145,7 @@ class Query(msgspec.Struct, frozen=True):
         at = index.last_updated if self.by_change else index.created_at
         texts = (index.title, index.directory, index.id, index.session_id)
         return (
-            (self.owners is None or row.owner in self.owners)
+            self.reach.has(row.owner, is_for_members=row.is_for_organization)
             and (row.expires_at is None or now < row.expires_at)
             and (not filters.project or filters.project == row.project)
             and (not filters.is_live or index.last_updated > now - LIVE_FOR)

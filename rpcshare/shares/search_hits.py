@@ -25,6 +25,7 @@ from sqlalchemy import (
     bindparam,
     cast,
     column,
+    exists,
     func,
     literal_column,
     not_,
@@ -32,8 +33,10 @@ from sqlalchemy import (
     select,
 )
 
+from rpcshare.auth.subject_sources import organization_of
 from rpcshare.database.engine import Database
-from rpcshare.database.tables import shares, text_index, texts
+from rpcshare.database.tables import FOR_ORGANIZATION, catalogue, shares, text_index, texts
+from rpcshare.shares.page import Reach
 from rpcshare.shares.search_query import MAX_HITS, SearchQuery, Term
 from rpcshare.shares.search_words import folded_words, joined, spellings
 
@@ -77,15 +80,13 @@ class Found(msgspec.Struct, frozen=True):
     time: int
 
 
-async def search(
-    database: Database, query: SearchQuery, owners: tuple[str, ...] | None, now: int
-) -> tuple[list[Found], bool]:
+async def search(database: Database, query: SearchQuery, reach: Reach, now: int) -> tuple[list[Found], bool]:
     """Return the hits that a query asks for, and whether there are more: as ``SearchIndex.search``.
 
     Raises:
         DatabaseError: it failed.
     """
-    newest = _Newest(database.is_sqlite, query, owners, now)
+    newest = _Newest(database.is_sqlite, query, reach, now)
     rows, heads = await database.read(newest.found, limit=_LONGEST_SEARCH)
     hits = await asyncio.to_thread(_ranked, query, rows, heads, now)
     shown = hits[query.start : query.start + query.limit]
@@ -98,12 +99,11 @@ async def search(
 class _Newest:
     """The newest texts that match a query."""
 
-    def __init__(self, is_sqlite: bool, query: SearchQuery, owners: tuple[str, ...] | None, now: int) -> None:
+    def __init__(self, is_sqlite: bool, query: SearchQuery, reach: Reach, now: int) -> None:
         self._is_sqlite = is_sqlite
         self._query = query
-        self._owners = (
-            None if owners is None else [_owner_mark(owner) for owner in owners] or [f"{_MARK}none"]
-        )
+        self._reach = reach
+        self._owners = _marks_of_reach(reach)
         self._now = now
 
     def found(self, connection: Connection) -> tuple[list[Row[Any]], dict[int, str]]:
@@ -185,6 +185,7 @@ class _Newest:
             *found,
             not_(shares.c.is_deleted),
             or_(shares.c.expires_at.is_(None), shares.c.expires_at > self._now),
+            *self._among(),
             *(texts.c.files.contains(file, autoescape=True) for file in query.files),
             *(not_(texts.c.files.contains(file, autoescape=True)) for file in query.not_files),
         ]
@@ -207,6 +208,16 @@ class _Newest:
             .limit(MAX_HITS)
         )
 
+    def _among(self) -> list[ColumnElement[bool]]:
+        """Return the conditions on a share that no word of the index tells: whom it is for changes."""
+        reach = self._reach
+        if reach.owners is None or reach.organization is None or reach.sees_all_of_it:
+            return []
+        for_members = exists().where(
+            catalogue.c.id == texts.c.share_id, catalogue.c.is_private == FOR_ORGANIZATION
+        )
+        return [or_(shares.c.owner.in_(reach.owners), for_members)]
+
 
 def first_id(time: int) -> int:
     """Return the first id of texts of a time."""
@@ -215,7 +226,22 @@ def first_id(time: int) -> int:
 
 def marks_of(owner: str | None, tool: str, role: str) -> list[str]:
     """Return the words by which the index tells whose a text is, and of what."""
-    return [_owner_mark(owner), *([_mark("t", tool)] if tool else ()), *([_mark("r", role)] if role else ())]
+    organization = organization_of(owner)
+    return [
+        _owner_mark(owner),
+        *([] if organization is None else [_mark("u", organization)]),
+        *([_mark("t", tool)] if tool else ()),
+        *([_mark("r", role)] if role else ()),
+    ]
+
+
+def _marks_of_reach(reach: Reach) -> list[str] | None:
+    if reach.owners is None:
+        return None
+    marks = [_owner_mark(owner) for owner in reach.owners]
+    if reach.organization is not None:
+        marks.append(_mark("u", reach.organization))
+    return marks or [f"{_MARK}none"]
 
 
 def _owner_mark(owner: str | None) -> str:

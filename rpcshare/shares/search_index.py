@@ -18,7 +18,7 @@ from rpcshare.database.engine import Database
 from rpcshare.database.tables import leases, progress, shares, text_index, texts
 from rpcshare.shares.catalogue import Catalogue
 from rpcshare.shares.catalogue_row import CatalogueRow
-from rpcshare.shares.page import Query
+from rpcshare.shares.page import Query, Reach
 from rpcshare.shares.search_hits import RANDOM_BITS, ROWID, Found, first_id, marks_of, search, tsvector
 from rpcshare.shares.search_query import SearchQuery
 from rpcshare.shares.search_texts import SearchableText
@@ -247,17 +247,15 @@ class SearchIndex:
 
     # Finding
 
-    async def search(
-        self, query: SearchQuery, owners: tuple[str, ...] | None, now: int
-    ) -> tuple[list[Found], bool]:
+    async def search(self, query: SearchQuery, reach: Reach, now: int) -> tuple[list[Found], bool]:
         """Return the hits that a query asks for, and whether there are more.
 
         Args:
             query: what is looked for.
-            owners: whose shares; None: everybody's.
+            reach: in which shares.
             now: milliseconds since the epoch: what has expired is not found.
         """
-        return await search(self.database, query, owners, now)
+        return await search(self.database, query, reach, now)
 
     # Who does what one does at a time, and how far it is
 
@@ -305,8 +303,8 @@ class SearchIndex:
     async def warm_up(self) -> None:
         """Have statements compiled that the first listing and the first search would wait for."""
         for owners in (None, ("",)):
-            await self.catalogue.page(Query(owners, None, 1, ""), 0, {})
-        await self.search(SearchQuery.parse("a", None, 1), None, 0)
+            await self.catalogue.page(Query(Reach(owners), None, 1, ""), 0, {})
+        await self.search(SearchQuery.parse("a", None, 1), Reach(None), 0)
 
     async def is_empty(self) -> bool:
         """Whether nothing has been indexed yet."""

@@ -10,9 +10,10 @@ from functools import partial
 from typing import NamedTuple
 
 import msgspec
+from msgspec import UNSET
 
 from rpcshare.auth.audit import Action, AuditLog
-from rpcshare.auth.caller import Caller, DefaultVisibility, Scope, View
+from rpcshare.auth.caller import Caller, DefaultVisibility, View
 from rpcshare.auth.rate_limits import CallerLimits
 from rpcshare.broadcast import Broadcaster
 from rpcshare.errors import ErrorCode, ShareError
@@ -30,7 +31,7 @@ from rpcshare.shares.failures import storage_unavailable
 from rpcshare.shares.objects import Head, Visibility
 from rpcshare.shares.open_share import OpenShare
 from rpcshare.shares.outline import Transcript
-from rpcshare.shares.page import Filters, Page, Query, RowPage
+from rpcshare.shares.page import Filters, Page, Query, Reach, RowPage
 from rpcshare.shares.parsing import BatchParser, DataReader, is_large
 from rpcshare.shares.projection import IndexLag
 from rpcshare.shares.refusals import Refusal
@@ -495,7 +496,7 @@ class ShareService:
             ShareError: UNAUTHORIZED. STORAGE_UNAVAILABLE: the database failed, too.
         """
         owners = access.may_list_own(caller)
-        page = await self._shares.listing.page(Query.parse(owners, cursor, limit, query))
+        page = await self._shares.listing.page(Query.parse(Reach(owners), cursor, limit, query))
         return await self._with_refusals(page.public())
 
     @audited(Action.SHARES_LIST, only_refusals=True)
@@ -508,17 +509,23 @@ class ShareService:
             ShareError: UNAUTHORIZED, FORBIDDEN.
         """
         access.may_list_all(caller)
-        page = await self._shares.listing.page(Query.parse(None, cursor, limit, query))
+        page = await self._shares.listing.page(Query.parse(Reach(None), cursor, limit, query))
         return await self._with_refusals(page.public())
 
-    async def list_sessions(self, caller: Caller, **arguments: object) -> Page:
+    @audited(Action.SHARES_LIST, only_refusals=True)
+    async def list_sessions(
+        self, caller: Caller, *, cursor: object = None, limit: object = None, query: object = None
+    ) -> Page:
         """Return the shares that the caller may list: an admin everybody's, others their own.
+
+        A user lists what is for the users of the organization, too, and an admin of it all that it has.
 
         Raises:
             ShareError: UNAUTHORIZED.
         """
-        listed = self.list_all if caller.has(Scope.ADMIN) else self.list_own
-        return await listed(caller, **arguments)
+        parsed = Query.parse(access.may_list(caller), cursor, limit, query)
+        page = await self._shares.listing.page(parsed)
+        return await self._with_refusals(page.public())
 
     @audited(Action.SHARES_LIST, only_refusals=True)
     async def list_rows(
@@ -539,7 +546,7 @@ class ShareService:
         Args:
             caller: who looks.
             is_own: whether an admin is shown no more than others: his own.
-            owner: whose shares alone, for an admin; others see their own in any case.
+            owner: whose shares alone, for an admin; others see what they may list in any case.
             cursor: of a row: what comes behind it; or before it, with ``is_backwards``.
             limit: as for :meth:`list_own`.
             query: as for :meth:`list_own`.
@@ -550,11 +557,11 @@ class ShareService:
         Raises:
             ShareError: UNAUTHORIZED.
         """
-        owners: tuple[str, ...] | None = access.may_list_own(caller)
-        if caller.has(Scope.ADMIN) and not is_own:
-            owners = (owner,) if owner else None
+        reach = Reach(access.may_list_own(caller)) if is_own else access.may_list(caller)
+        if reach.owners is None and owner:
+            reach = Reach((owner,))
         parsed = Query.parse(
-            owners,
+            reach,
             cursor,
             limit,
             query,
@@ -582,8 +589,8 @@ class ShareService:
         Raises:
             ShareError: UNAUTHORIZED. STORAGE_UNAVAILABLE: the database failed, too.
         """
-        owners = access.may_search(caller)
-        return await self._shares.listing.search(SearchQuery.parse(query, cursor, limit), owners)
+        reach = access.may_list(caller)
+        return await self._shares.listing.search(SearchQuery.parse(query, cursor, limit), reach)
 
     async def _with_refusals(self, page: Page) -> Page:
         return msgspec.structs.replace(page, sessions=await self._told_refusals(page.sessions))
@@ -645,7 +652,9 @@ class ShareService:
     ) -> ShareCredentials:
         now = self._clock()
         # Of a share that is there already, only what is asked for is changed.
-        of_new = wanted.with_default(Visibility(caller.default_visibility or self._default_visibility))
+        of_new = wanted.with_default(self._default_visibility_of(caller))
+        if of_new.visibility is not UNSET:
+            access.check_visibility(of_new.visibility, caller.owner)
         claiming = partial(
             claim,
             credentials=self._credentials,
@@ -666,6 +675,12 @@ class ShareService:
                 await self._shares.append(share, batch)
         return credentials
 
+    def _default_visibility_of(self, caller: Caller) -> Visibility:
+        default = Visibility(caller.default_visibility or self._default_visibility)
+        if default is Visibility.ORGANIZATION and caller.organization is None:
+            return Visibility.PRIVATE  # of whoever is in none
+        return default
+
     async def _adopt(self, caller: Caller, share: OpenShare) -> None:
         if await self._shares.adopt(share, caller):
             self.audit.done(Action.SHARE_ADOPT, caller, share=share.share_id)
@@ -673,6 +688,8 @@ class ShareService:
     async def _change_access(self, share: OpenShare, wanted: AccessOptions) -> Head:
         if not wanted.are_given:
             return share.head
+        if wanted.visibility is not UNSET:
+            access.check_visibility(wanted.visibility, share.head.owner)
         change = await self._authorization.change(wanted, share.head, self._clock())
         return await self._shares.change_access(share, change)
 

@@ -18,8 +18,8 @@ from rpcshare.shares.context import WatchedShare
 from rpcshare.shares.failures import listing_unavailable, search_too_long, search_unavailable, storing
 from rpcshare.shares.journal import read_head
 from rpcshare.shares.legacy_layout import read_legacy
-from rpcshare.shares.objects import Head
-from rpcshare.shares.page import Query, RowPage
+from rpcshare.shares.objects import Head, Visibility
+from rpcshare.shares.page import Query, Reach, RowPage
 from rpcshare.shares.projection import IndexLag, Projection
 from rpcshare.shares.search import Hit, SearchPage, SearchSettings, temporary_index
 from rpcshare.shares.search_query import SearchQuery
@@ -91,7 +91,7 @@ class ShareListing:
                 is_complete = await self._projection.caught_up()
             unwritten = await self._projection.rows.unwritten()
             index = await self._projection.index()
-            async with at_round_times(wanted=bool(query.text) and query.owners is not None):
+            async with at_round_times(wanted=bool(query.text) and query.reach.owners is not None):
                 page = await index.catalogue.page(query, self._clock(), unwritten)
         except QueryTooLongError as exc:
             raise search_too_long() from exc
@@ -99,21 +99,21 @@ class ShareListing:
             raise listing_unavailable(exc) from exc
         return msgspec.structs.replace(page, is_complete=is_complete)
 
-    async def search(self, query: SearchQuery, owners: tuple[str, ...] | None) -> SearchPage:
-        """Return what is found in the shares of ``owners``; None: of all."""
+    async def search(self, query: SearchQuery, reach: Reach) -> SearchPage:
+        """Return what is found in the shares that are within ``reach``."""
         try:
             with storing(self._activity):
                 is_complete = await self._projection.caught_up()
             index = await self._projection.index()
-            is_own = owners is not None
-            async with at_round_times(wanted=is_own), self._turns.turn(owners):
-                found, has_more = await index.search(query, owners, self._clock())
+            is_own = reach.owners is not None
+            async with at_round_times(wanted=is_own), self._turns.turn(reach.owners):
+                found, has_more = await index.search(query, reach, self._clock())
         except QueryTooLongError as exc:
             raise search_too_long() from exc
         except DatabaseError as exc:
             raise search_unavailable(exc) from exc
         with storing(self._activity):
-            live = await self._live_of({hit.share_id: hit.generation for hit in found}, owners)
+            live = await self._live_of({hit.share_id: hit.generation for hit in found}, reach)
         hits = [
             Hit(
                 share_id=hit.share_id,
@@ -129,8 +129,8 @@ class ShareListing:
         cursor = str(query.start + query.limit) if has_more else None
         return SearchPage(hits=hits, cursor=cursor, indexing=not is_complete)
 
-    async def _live_of(self, generations: dict[str, str], owners: tuple[str, ...] | None) -> set[str]:
-        """Return which shares are there, and their owners' still: the index may be behind."""
+    async def _live_of(self, generations: dict[str, str], reach: Reach) -> set[str]:
+        """Return which shares are there, and within reach still: the index may be behind."""
         ids = list(generations)
         live: set[str] = set()
         for start in range(0, len(ids), _HEADS_AT_ONCE):
@@ -139,7 +139,7 @@ class ShareListing:
                 some, await asyncio.gather(*(read_head(self._store, each) for each in some)), strict=True
             ):
                 head = found.head if found is not None else await self._older_head(share_id)
-                if head is not None and self._is_found(head, generations[share_id], owners):
+                if head is not None and self._is_found(head, generations[share_id], reach):
                     live.add(share_id)
                 else:
                     self._projection.touch(share_id)
@@ -149,9 +149,10 @@ class ShareListing:
         older = await read_legacy(self._store, share_id)
         return older.head if older is not None else None
 
-    def _is_found(self, head: Head, generation: str, owners: tuple[str, ...] | None) -> bool:
+    def _is_found(self, head: Head, generation: str, reach: Reach) -> bool:
         is_live = not head.deleted and head.generation == generation
-        is_listed = owners is None or head.owner in owners
+        is_for_members = head.visibility is Visibility.ORGANIZATION
+        is_listed = reach.has(head.owner, is_for_members=is_for_members)
         return is_live and is_listed and not head.has_expired(self._clock())
 
     def lag(self) -> IndexLag:

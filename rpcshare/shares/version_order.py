@@ -53,8 +53,9 @@ def merged(ours: StoredObject, theirs: StoredObject) -> bytes | None:
 def reconciled(ours: StoredObject, theirs: StoredObject) -> bytes | None:
     """Return the head of a share whose settings were changed in both stores since they were copied.
 
-    It is private if either is, and has a password if either has one. The rest is that of the one that was
-    changed more often. None: one has all changes of the other, or it cannot be told.
+    It is private if either is, else for an organization if either is, and has a password if either has one.
+    The rest is that of the one that was changed more often. None: one has all changes of the other, or it
+    cannot be told.
     """
     if not ours.key.endswith("/head"):
         return None
@@ -67,11 +68,12 @@ def reconciled(ours: StoredObject, theirs: StoredObject) -> bytes | None:
     if _has_changes_of(our_head, their_head) or _has_changes_of(their_head, our_head):
         return None
     newest, other = sorted((our_head, their_head), key=lambda head: head.revision, reverse=True)
-    is_private = objects.Visibility.PRIVATE in (newest.visibility, other.visibility)
+    narrowest = (objects.Visibility.PRIVATE, objects.Visibility.ORGANIZATION, objects.Visibility.LINK)
+    visibility = min(newest.visibility, other.visibility, key=narrowest.index)
     kept = objects.CHANGES_KEPT // 2
     head = msgspec.structs.replace(
         newest,
-        visibility=objects.Visibility.PRIVATE if is_private else newest.visibility,
+        visibility=visibility,
         password_hash=newest.password_hash or other.password_hash,
         epoch=max(newest.epoch, other.epoch) + 1,
         changes=other.changes[-kept:] + newest.changes[-kept:],

@@ -20,7 +20,7 @@ from rpcshare.database.tables import catalogue
 from rpcshare.server.run import WARM_UP_AFTER
 from rpcshare.shares.catalogue import Catalogue, row_values
 from rpcshare.shares.catalogue_row import CatalogueRow, Figures
-from rpcshare.shares.page import Filters, Query
+from rpcshare.shares.page import Filters, Query, Reach
 from rpcshare.shares.reindexing import COMPLETE
 from rpcshare.shares.search_index import SearchIndex
 from rpcshare.shares.state import SessionIndex
@@ -82,8 +82,8 @@ async def filled(path: Path, count: int) -> Database:
 def queries(count: int) -> dict[str, Query]:
     """Return a query for each kind of page."""
     middle = (-(NOW - count // 2 * MINUTE), "")
-    everything = Query(None, None, 30, "")
-    own = Query((OWNERS[3],), None, 30, "")
+    everything = Query(Reach(None), None, 30, "")
+    own = Query(Reach((OWNERS[3],)), None, 30, "")
     filters = {
         "a project": Filters(project=PROJECTS[3]),
         "private": Filters(is_private=True),
@@ -92,15 +92,15 @@ def queries(count: int) -> dict[str, Query]:
     }
     return {
         "all": everything,
-        "from the middle": Query(None, middle, 30, ""),
-        "last changed first": Query(None, None, 30, "", by_change=True),
+        "from the middle": Query(Reach(None), middle, 30, ""),
+        "last changed first": Query(Reach(None), None, 30, "", by_change=True),
         "one's own": own,
-        "one's own, last changed first": Query(own.owners, None, 30, "", by_change=True),
-        **{name: Query(None, None, 30, "", filters=each) for name, each in filters.items()},
-        "one's own in a project": Query(own.owners, None, 30, "", filters=filters["a project"]),
-        "a text in many titles": Query(None, None, 30, "fix the parser"),
-        "a text in none": Query(None, None, 30, "zebra crossing"),
-        "one's own with a text": Query(own.owners, None, 30, "fix the parser"),
+        "one's own, last changed first": Query(own.reach, None, 30, "", by_change=True),
+        **{name: Query(Reach(None), None, 30, "", filters=each) for name, each in filters.items()},
+        "one's own in a project": Query(own.reach, None, 30, "", filters=filters["a project"]),
+        "a text in many titles": Query(Reach(None), None, 30, "fix the parser"),
+        "a text in none": Query(Reach(None), None, 30, "zebra crossing"),
+        "one's own with a text": Query(own.reach, None, 30, "fix the parser"),
     }
 
 

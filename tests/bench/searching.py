@@ -14,6 +14,7 @@ from bench.figures import Figure
 from bench.session_texts import COMMON, MIDDLE, RARE, texts
 from rpcshare.database.engine import Database
 from rpcshare.database.location import parse_location
+from rpcshare.shares.page import Reach
 from rpcshare.shares.search_index import Change, IndexedShare, SearchIndex
 from rpcshare.shares.search_query import SearchQuery
 from rpcshare.shares.search_texts import SearchableText
@@ -88,7 +89,7 @@ async def asked(index: SearchIndex, owners: tuple[str, ...] | None, count: int) 
     found: dict[str, list[float]] = {}
     for kind, query in queries(count):
         began = time.perf_counter()
-        await index.search(SearchQuery.parse(query), owners, NOW)
+        await index.search(SearchQuery.parse(query), Reach(owners), NOW)
         found.setdefault(kind, []).append((time.perf_counter() - began) * 1e3)
     return found
 

@@ -72,6 +72,7 @@ CREATE TABLE catalogue (
 	deletions BIGINT NOT NULL,
 	first_prompt VARCHAR NOT NULL,
 	words VARCHAR NOT NULL,
+	organization VARCHAR,
 	PRIMARY KEY (number),
 	UNIQUE (id)
 )
@@ -99,6 +100,10 @@ CREATE INDEX ix_catalogue_private ON catalogue (is_private, created_order, id)
 CREATE INDEX ix_catalogue_owner_private ON catalogue (owner, is_private, created_order, id)
 
 CREATE INDEX ix_catalogue_expires ON catalogue (expires_at) WHERE expires_at IS NOT NULL
+
+CREATE INDEX ix_catalogue_organization_created ON catalogue (organization, is_private, created_order, id) WHERE organization IS NOT NULL
+
+CREATE INDEX ix_catalogue_organization_changed ON catalogue (organization, is_private, changed_order, id) WHERE organization IS NOT NULL
 
 CREATE VIRTUAL TABLE catalogue_words USING fts5(words, content = 'catalogue', content_rowid = 'number', tokenize = 'trigram case_sensitive 1')
 

@@ -36,7 +36,9 @@ class SessionPages:
 
     async def everybody(self, request: Request, caller: Caller) -> Response:
         """Return the list of the sessions that the caller may list."""
-        return await self._list(request, caller, "sessions", is_own=not caller.has(Scope.ADMIN))
+        return await self._list(
+            request, caller, "sessions", is_own=not caller.has(Scope.ADMIN) and caller.user is None
+        )
 
     async def own(self, request: Request, caller: Caller) -> Response:
         """Return the list of the caller's sessions."""
@@ -89,7 +91,7 @@ class SessionPages:
             asked=asked,
             start=max(1, first - len(page.rows)) if is_backwards else first,
             may_delete=caller.has(Scope.CREATE),
-            is_of_all=not is_own,
+            is_of_all=not is_own and caller.has(Scope.ADMIN),
             hits=hits,
             hits_problem=problem,
             notice=_NOTICES.get(given.get("notice", ""), ""),
