@@ -21,6 +21,7 @@ __all__ = ["access"]
 @click.option("--secret", metavar="SECRET", help="The share's secret; the owner needs none.")
 @click.option("--private", is_flag=True, help="Readable only by you, and with view tokens.")
 @click.option("--link", is_flag=True, help="Readable by everybody with the link.")
+@click.option("--organization", is_flag=True, help="Readable by the users of your organization.")
 @with_password
 @click.option("--no-password", is_flag=True, help="Remove the password.")
 @click.option("--expires", type=DURATION, metavar="TIME", help="Delete the share after TIME, such as 7d.")
@@ -37,6 +38,7 @@ def access(
     secret: str | None,
     private: bool,
     link: bool,
+    organization: bool,
     password: str | UnsetType | None,
     no_password: bool,
     expires: str | UnsetType | None,
@@ -49,8 +51,8 @@ def access(
 
     A change of visibility or password ends all view tokens of the share.
     """
-    if private and link:
-        raise click.UsageError("--private and --link exclude each other")
+    if private + link + organization > 1:
+        raise click.UsageError("--private, --link and --organization exclude each other")
     if no_password:
         if password is not UNSET:
             raise click.UsageError("--no-password excludes a password")
@@ -62,6 +64,7 @@ def access(
     if expires is None and not no_expiry:
         expires = UNSET
     visibility: Visibility | UnsetType = "private" if private else "link" if link else UNSET
+    visibility = "organization" if organization else visibility
     wanted = (visibility, expires, password)
     settings, token = asyncio.run(_access(server, share_id, secret, wanted, view_token, token_expires))
     if as_json:
@@ -96,6 +99,8 @@ async def _access(
 def _summary(settings: AccessSettings) -> tuple[str, str]:
     if settings.visibility == "private":
         who = "private"
+    elif settings.visibility == "organization":
+        who = "the users of the organization"
     else:
         who = "whoever has the link" + (" and the password" if settings.has_password else "")
     return f"read by: {who}", f"expires: {_date(settings.expires_at)}"

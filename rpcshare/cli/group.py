@@ -39,6 +39,7 @@ _COMMANDS = {
     "credentials": "Print the id, URL and secret of a session's share.",
     "keys": "Create, list, rotate and revoke API keys.",
     "vault": "Keep keys of third parties on the server.",
+    "users": "List users, set roles, disable accounts, claim shares.",
     "token": "Sign tokens with the server's own key; revoke signed tokens.",
     "certs": "Create certificates for your server and its clients.",
     "completion": "Print or install completion for a shell.",

@@ -4,13 +4,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import click
 
 from rpcshare.auth.api_keys import DEFAULT_SCOPES, ApiKey, ApiKeys, NewApiKey, UnknownApiKeyError
 from rpcshare.auth.audit import Action
-from rpcshare.auth.caller import Scope
+from rpcshare.auth.caller import DefaultVisibility, Scope
 from rpcshare.cli.auditing import tell_audit_log
 from rpcshare.cli.exit_status import NotFoundError
 from rpcshare.cli.options import with_settings
@@ -46,7 +46,7 @@ def keys(ctx: click.Context) -> None:
 @click.option("--expires", metavar="DURATION", help="Lifetime of the key, such as 30d. [default: no expiry]")
 @click.option(
     "--default-visibility",
-    type=click.Choice(["link", "private"]),
+    type=click.Choice(["link", "private", "organization"]),
     help="Who may read the shares that are created with the key, unless their creator says. [default: the "
     "server's]",
 )
@@ -57,7 +57,7 @@ def create(
     name: str,
     scopes: tuple[str, ...],
     expires: str | None,
-    default_visibility: Literal["link", "private"] | None,
+    default_visibility: DefaultVisibility | None,
     as_json: bool,
 ) -> None:
     """Create an API key for NAME, and print it. It is printed only once: the store keeps only a hash.

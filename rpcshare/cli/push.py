@@ -55,6 +55,7 @@ class Access(msgspec.Struct, frozen=True):
 @click.argument("file")
 @click.argument("session_id", required=False)
 @click.option("--private", is_flag=True, help="Readable only by you, and with view tokens (rpcshare access).")
+@click.option("--organization", is_flag=True, help="Readable by the users of your organization.")
 @with_password
 @click.option("--expires", type=DURATION, metavar="TIME", help="Delete the share after TIME, such as 7d.")
 @click.option("--json", "as_json", is_flag=True, help="Print id, url and syncCount as a JSON object.")
@@ -65,6 +66,7 @@ def push(
     file: str,
     session_id: str | None,
     private: bool,
+    organization: bool,
     password: str | UnsetType,
     expires: str | None,
     as_json: bool,
@@ -78,7 +80,10 @@ def push(
     content of FILE is added to the share: messages, parts and models replace those with the same id, diffs
     are appended.
     """
-    access = Access("private" if private else UNSET, UNSET if expires is None else expires, password)
+    if private and organization:
+        raise click.UsageError("--private and --organization exclude each other")
+    visibility: Visibility | UnsetType = "private" if private else "organization" if organization else UNSET
+    access = Access(visibility, UNSET if expires is None else expires, password)
     name = "standard input" if file == "-" else file
     try:
         session = _read(file, session_id)

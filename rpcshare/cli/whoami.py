@@ -20,10 +20,14 @@ def whoami(server: Server, as_json: bool) -> None:
     """Print who you are to the server, what you may do, and which credential says so."""
     identity = asyncio.run(_ask(server))
     if as_json:
-        click.echo(json_text(msgspec.to_builtins(identity)))
+        told = msgspec.to_builtins(identity)
+        if identity.user is None:
+            del told["user"]
+        click.echo(json_text(told))
         return
     say(
         f"subject: {identity.subject or 'anonymous'}",
+        *_user(identity),
         f"scopes: {', '.join(identity.scopes) or 'none'}",
         f"server: {base_of(server.url)}",
         f"credential: {server.credential}",
@@ -33,3 +37,12 @@ def whoami(server: Server, as_json: bool) -> None:
 async def _ask(server: Server) -> Identity:
     async with server.connected() as client:
         return await client.whoami()
+
+
+def _user(identity: Identity) -> list[str]:
+    user = identity.user
+    if user is None:
+        return []
+    return [
+        f"user: {user.get('name') or user.get('email')}, {user.get('role')} of {user.get('organization')}"
+    ]

@@ -31,7 +31,7 @@ __all__ = ["ClientOptions", "Duration", "ShareClient", "Visibility"]
 
 T = TypeVar("T")
 
-Visibility: TypeAlias = Literal["link", "private"]
+Visibility: TypeAlias = Literal["link", "private", "organization"]
 Duration: TypeAlias = float | str
 """Seconds, or text such as ``30d``, ``12h``, ``90m``, ``45s``, ``2w``."""
 

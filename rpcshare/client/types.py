@@ -39,7 +39,7 @@ class AccessSettings(
 ):
     """Who may read a share, and until when."""
 
-    visibility: Literal["link", "private"]
+    visibility: Literal["link", "private", "organization"]
     has_password: bool
     expires_at: int | None
     """In milliseconds since the epoch; None: it does not expire."""
@@ -141,6 +141,8 @@ class Identity(msgspec.Struct, frozen=True):
 
     subject: str | None
     scopes: list[str]
+    user: dict[str, str] | None = None
+    """``id``, ``email``, ``name``, ``avatarURL``, ``organization`` and ``role`` of whoever is a user."""
 
 
 class ShareEvent(msgspec.Struct, frozen=True, rename={"share_id": "shareID", "sync_count": "syncCount"}):

@@ -201,7 +201,7 @@ class ShareRpc(RpcTarget):
             raise ShareError(
                 ErrorCode.FORBIDDEN, "Forbidden: this server has no users: nobody signs in with a provider"
             )
-        return UsersRpc(self._people, self._caller, self._service.audit)
+        return UsersRpc(self._people, self._caller, self._service.audit, self._service)
 
     @rpc_method("keys()")
     def keys(self) -> KeysRpc:

@@ -10,10 +10,12 @@ import msgspec
 
 from rpcshare.auth.audit import Action, AuditLog
 from rpcshare.auth.caller import Caller, Role, Scope
+from rpcshare.auth.subject_sources import Source, is_source, owner_name, user_source
 from rpcshare.database import DatabaseError
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import RpcTarget, rpc_method
 from rpcshare.shares.access import may_manage_users
+from rpcshare.shares.service import ShareService
 
 if TYPE_CHECKING:
     from rpcshare.auth.people import People
@@ -30,11 +32,18 @@ class UserListOptions(msgspec.Struct, forbid_unknown_fields=True):
     organization: str | None = None
 
 
+class ClaimOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """What ``claimShares`` takes."""
+
+    subject: str
+    source: str = Source.KEY
+
+
 class UsersRpc(RpcTarget):
     """The users of an organization, in the hands of its admin; or of all, in those of the server's."""
 
-    def __init__(self, people: People, caller: Caller, audit: AuditLog) -> None:
-        """Manage ``people`` on behalf of ``caller``, and tell ``audit`` of it.
+    def __init__(self, people: People, caller: Caller, audit: AuditLog, service: ShareService) -> None:
+        """Manage ``people``, who have shares in ``service``, on behalf of ``caller``; tell ``audit`` of it.
 
         Raises:
             ShareError: UNAUTHORIZED, FORBIDDEN.
@@ -44,6 +53,7 @@ class UsersRpc(RpcTarget):
         self._people = people
         self._caller = caller
         self._audit = audit
+        self._service = service
 
     @rpc_method("list(options?)")
     async def list(self, options: UserListOptions | None = None) -> dict[str, Any]:
@@ -83,6 +93,21 @@ class UsersRpc(RpcTarget):
     async def enable(self, user_id: str) -> dict[str, Any]:
         """Let a disabled user sign in again."""
         return await self._set_disabled(user_id, Action.USER_ENABLE, disabled=False)
+
+    @rpc_method("claimShares(id, options)")
+    async def claim_shares(self, user_id: str, options: ClaimOptions) -> dict[str, Any]:
+        """Make the shares of an old subject a user's: for an admin of the server."""
+        if options.source and not is_source(options.source):
+            raise ShareError(
+                ErrorCode.INVALID_ARGUMENT,
+                "source: must be key, token, certificate, proxy or jwt:ISSUER; or empty, of older versions",
+            )
+        with self._permitted(Action.SHARE_ADOPT) as organization:
+            user = await self._people.find(user_id, organization)
+            former = owner_name(options.source, options.subject)
+            owner = owner_name(user_source(user.organization), user.id)
+            done = await self._service.hand_over(self._caller, former, owner)
+        return {"claimed": done.count, "indexing": done.indexing}
 
     async def _set_disabled(self, user_id: str, action: Action, *, disabled: bool) -> dict[str, Any]:
         with self._permitted(action) as organization:

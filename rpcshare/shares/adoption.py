@@ -8,9 +8,9 @@ import msgspec
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.shares.access import is_secret_of
 from rpcshare.shares.objects import Head
-from rpcshare.shares.share_identity import Credentials, SecretKind
+from rpcshare.shares.share_identity import Credentials, SecretKind, secret_hash
 
-__all__ = ["adopted", "adopts_by_writing", "may_adopt"]
+__all__ = ["adopted", "adopts_by_writing", "handed_over", "may_adopt"]
 
 
 def may_adopt(caller: Caller, head: Head, secret: str | None, credentials: Credentials) -> bool:
@@ -55,3 +55,19 @@ def adopted(head: Head, owner: str) -> Head:
     if head.owner is not None or head.deleted:
         return head
     return msgspec.structs.replace(head, owner=owner, secret_kind=SecretKind.IMPORTED).revised()
+
+
+def handed_over(head: Head, owner: str, credentials: Credentials) -> Head:
+    """Return the head of a share that had an owner as that of a share of another, ``owner``.
+
+    The secret that opens it stays the same, also where it was made from the former owner's name.
+    """
+    if head.deleted or head.owner is None or head.owner == owner:
+        return head
+    changed = msgspec.structs.replace(head, owner=owner)
+    if head.secret_kind is SecretKind.SUBJECT:
+        secret = credentials.secret(head.session_id, SecretKind.SUBJECT, head.owner)
+        changed = msgspec.structs.replace(
+            changed, secret_kind=SecretKind.IMPORTED, secret_hash=secret_hash(secret)
+        )
+    return changed.revised()

@@ -16,7 +16,7 @@ from rpcshare.broadcast import Broadcaster, BroadcastError
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares.access_settings import AccessChange
 from rpcshare.shares.activity import Activity
-from rpcshare.shares.adoption import adopted
+from rpcshare.shares.adoption import adopted, handed_over
 from rpcshare.shares.context import LogSettings, NodeContext, WatchedShare
 from rpcshare.shares.create import Claim
 from rpcshare.shares.delayed_deletes import DelayedDeletes
@@ -36,7 +36,7 @@ from rpcshare.shares.outline import Transcript
 from rpcshare.shares.refusals import Refusal, Refusals
 from rpcshare.shares.search import SearchSettings
 from rpcshare.shares.share_cache import ShareCache
-from rpcshare.shares.share_identity import ShareCredentials, is_share_id
+from rpcshare.shares.share_identity import Credentials, ShareCredentials, is_share_id
 from rpcshare.shares.share_listing import ShareListing
 from rpcshare.shares.subscriptions import Subscription
 from rpcshare.shares.syncdata import Batch, Item
@@ -269,6 +269,14 @@ class ShareRegistry:
         if owner is None:
             return False
         return caller.owns((await share.change_head(lambda head: adopted(head, owner))).owner)
+
+    async def hand_over(self, share: OpenShare, former: str, owner: str, credentials: Credentials) -> bool:
+        """Make a share of ``former`` that of ``owner``; return whether it is now."""
+
+        def change(head: Head) -> Head:
+            return handed_over(head, owner, credentials) if head.owner == former else head
+
+        return (await share.change_head(change)).owner == owner
 
     async def delete(self, share: OpenShare) -> None:
         """Delete a share, as :meth:`OpenShare.delete` does."""

@@ -56,6 +56,14 @@ _CREATE_ATTEMPTS = 5
 _VIEW_LASTS = 7 * 86_400.0  # seconds, unless somebody says how long
 
 
+class HandedOver(msgspec.Struct, frozen=True):
+    """What became of an owner's shares."""
+
+    count: int
+    indexing: bool
+    """Not all shares have been indexed yet, so there may be more."""
+
+
 class _UpdatedAccess(NamedTuple):
     settings: AccessSettings
     is_another: bool
@@ -591,6 +599,36 @@ class ShareService:
         """
         reach = access.may_list(caller)
         return await self._shares.listing.search(SearchQuery.parse(query, cursor, limit), reach)
+
+    async def hand_over(self, caller: Caller, former: str, owner: str) -> HandedOver:
+        """Make all shares of one owner those of another: for an admin, when a person signs in as a user.
+
+        Raises:
+            ShareError: UNAUTHORIZED, FORBIDDEN. STORAGE_UNAVAILABLE: some have been handed over, perhaps.
+        """
+        with self.audit.refusals(Action.SHARE_ADOPT, caller):
+            access.may_list_all(caller)
+        ids: list[str] = []
+        cursor: str | None = None
+        while True:
+            page = await self._shares.listing.page(Query.parse(Reach((former,)), cursor, 200, None))
+            ids += [row.index.id for row in page.rows]
+            cursor = page.public().cursor
+            if cursor is None:
+                break
+        count = 0
+        for share_id in ids:
+            try:
+                async with self._shares.opened(share_id, is_fresh=True) as share:
+                    is_handed_over = await self._shares.hand_over(share, former, owner, self._credentials)
+            except ShareError as exc:
+                if exc.code not in (ErrorCode.SHARE_NOT_FOUND, ErrorCode.SHARE_GONE):
+                    raise
+                continue  # it has ended meanwhile
+            if is_handed_over:
+                count += 1
+                self.audit.done(Action.SHARE_ADOPT, caller, share=share_id, owner=owner)
+        return HandedOver(count, indexing=not page.is_complete)
 
     async def _with_refusals(self, page: Page) -> Page:
         return msgspec.structs.replace(page, sessions=await self._told_refusals(page.sessions))
