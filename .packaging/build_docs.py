@@ -58,6 +58,7 @@ NAV: list[dict[str, Any]] = [
             {"Run a server": "running.md"},
             {"Deploy: systemd, containers, Kubernetes, proxies": "deploying.md"},
             {"Keys, tokens, private shares": "access.md"},
+            {"People": "people.md"},
             {"Upgrade, back up, restore": "upgrading.md"},
             {"Move from the older deployment": "moving.md"},
             {"Security": "security.md"},
