@@ -121,6 +121,8 @@ export interface SearchPage {
 export interface Identity {
   subject: string | null;
   scopes: string[];
+  /** Of a user; missing for others. */
+  user?: Account;
 }
 
 /** All that a share holds; it replaces whatever the viewer has. */
@@ -173,7 +175,7 @@ export interface Share {
   delete(): { success: boolean };
 }
 
-export type Visibility = "link" | "private";
+export type Visibility = "link" | "private" | "organization";
 
 /** Who may read a share, and until when. What is left out stays as it is. */
 export interface AccessOptions {
@@ -284,6 +286,35 @@ export interface Vault {
   retrieve(id: string): VaultEntry & { value: string };
   rotate(id: string, value: string): VaultEntry;
   revoke(id: string): { success: boolean };
+export type Role = "viewer" | "member" | "admin" | "server-admin";
+
+/** Somebody who has signed in with an identity provider. */
+export interface Account {
+  id: string;
+  email: string;
+  name: string;
+  avatarURL: string;
+  organization: string;
+  role: Role;
+}
+
+/** A user as admins see it; times are milliseconds since the epoch. */
+export interface ManagedAccount extends Account {
+  createdAt: number;
+  seenAt: number;
+  disabledAt: number | null;
+}
+
+/** What `users()` gives to admins. */
+export interface Users {
+  list(
+    options?: { cursor?: string | null; limit?: number; query?: string; organization?: string | null } | null,
+  ): { users: ManagedAccount[]; cursor: string | null };
+  get(id: string): ManagedAccount;
+  setRole(id: string, role: Role): ManagedAccount;
+  disable(id: string): ManagedAccount;
+  enable(id: string): ManagedAccount;
+  claimShares(id: string, options: { subject: string; source?: string }): { claimed: number; indexing: boolean };
 }
 
 /** The main target of a session with the server, as the server implements it. A stub of it returns promises. */
@@ -304,6 +335,7 @@ export interface ShareRpc {
   authenticate(token: string): ShareRpc;
   keys(): ApiKeys;
   vault(): Vault;
+  users(): Users;
   whoami(): Identity;
   probeValue(value: { when: Date; bytes: Uint8Array; nested?: unknown }): {
     when: string | null;

@@ -16,6 +16,7 @@ from rpcshare.rpc.members import Method
 from rpcshare.server.keys_rpc import KeyOptions, KeysRpc
 from rpcshare.server.share_rpc import ListOptions, Share, ShareRpc, ViewTokenOptions
 from rpcshare.server.subscriptions import CallbackSubscription
+from rpcshare.server.users_rpc import UsersRpc
 from rpcshare.shares import events
 from rpcshare.shares.access_settings import AccessOptions, AccessSettings, ViewToken
 from rpcshare.shares.objects import Visibility
@@ -43,7 +44,7 @@ def signature(method: Method) -> str:
 
 @pytest.mark.parametrize(
     ("name", "target"),
-    [("ShareRpc", ShareRpc), ("Share", Share), ("Subscription", CallbackSubscription), ("ApiKeys", KeysRpc)],
+    [("ShareRpc", ShareRpc), ("Share", Share), ("Subscription", CallbackSubscription), ("ApiKeys", KeysRpc), ("Users", UsersRpc)],
 )
 def test_a_target_has_the_methods_that_its_interface_declares(name: str, target: type[RpcTarget]) -> None:
     exported = {signature(member) for member in target.rpc_members.values() if isinstance(member, Method)}
