@@ -121,8 +121,6 @@ export interface SearchPage {
 export interface Identity {
   subject: string | null;
   scopes: string[];
-  /** Of a user; missing for others. */
-  user?: Account;
 }
 
 /** All that a share holds; it replaces whatever the viewer has. */
@@ -336,7 +334,8 @@ export interface ShareRpc {
   keys(): ApiKeys;
   vault(): Vault;
   users(): Users;
-  whoami(): Identity;
+  /** Of a user, with the account. */
+  whoami(): Identity & { user?: Account };
   probeValue(value: { when: Date; bytes: Uint8Array; nested?: unknown }): {
     when: string | null;
     bytes: number[];

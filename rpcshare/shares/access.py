@@ -164,13 +164,10 @@ def check_visibility(visibility: Visibility, owner: str | None) -> None:
     """Return if a share of ``owner`` can be as visible as that.
 
     Raises:
-        ShareError: INVALID_ARGUMENT: it is for an organization, and its owner is in none.
+        ShareError: FORBIDDEN: it is for an organization, and its owner is in none.
     """
     if visibility is Visibility.ORGANIZATION and organization_of(owner) is None:
-        raise ShareError(
-            ErrorCode.INVALID_ARGUMENT,
-            "visibility: organization needs an owner who is a user: the share belongs to none",
-        )
+        raise _forbidden("visibility organization needs an owner who is a user: this share has none")
 
 
 def may_manage_keys(caller: Caller) -> None:

@@ -111,7 +111,7 @@ class Query(msgspec.Struct, frozen=True):
     @classmethod
     def parse(
         cls,
-        reach: Reach,
+        reach: Reach | tuple[str, ...] | None,
         cursor: object,
         limit: object,
         query: object,
@@ -121,6 +121,8 @@ class Query(msgspec.Struct, frozen=True):
         filters: Filters | None = None,
     ) -> Self:
         """Return the query that a caller's arguments make, each of which may be None.
+
+        Owners alone are within reach where no organization is: None is everybody.
 
         Raises:
             ShareError: INVALID_ARGUMENT; the message names the argument.
@@ -137,6 +139,7 @@ class Query(msgspec.Struct, frozen=True):
             raise _invalid("cursor: must be a string")
         after = _place(cursor) if cursor is not None else None
         text = clean(query or "").casefold()
+        reach = reach if isinstance(reach, Reach) else Reach(reach)
         return cls(reach, after, limit, text, by_change, is_backwards, filters or Filters())
 
     def takes(self, row: CatalogueRow, now: int) -> bool:

@@ -504,7 +504,7 @@ class ShareService:
             ShareError: UNAUTHORIZED. STORAGE_UNAVAILABLE: the database failed, too.
         """
         owners = access.may_list_own(caller)
-        page = await self._shares.listing.page(Query.parse(Reach(owners), cursor, limit, query))
+        page = await self._shares.listing.page(Query.parse(owners, cursor, limit, query))
         return await self._with_refusals(page.public())
 
     @audited(Action.SHARES_LIST, only_refusals=True)
@@ -517,7 +517,7 @@ class ShareService:
             ShareError: UNAUTHORIZED, FORBIDDEN.
         """
         access.may_list_all(caller)
-        page = await self._shares.listing.page(Query.parse(Reach(None), cursor, limit, query))
+        page = await self._shares.listing.page(Query.parse(None, cursor, limit, query))
         return await self._with_refusals(page.public())
 
     @audited(Action.SHARES_LIST, only_refusals=True)

@@ -44,7 +44,13 @@ def signature(method: Method) -> str:
 
 @pytest.mark.parametrize(
     ("name", "target"),
-    [("ShareRpc", ShareRpc), ("Share", Share), ("Subscription", CallbackSubscription), ("ApiKeys", KeysRpc), ("Users", UsersRpc)],
+    [
+        ("ShareRpc", ShareRpc),
+        ("Share", Share),
+        ("Subscription", CallbackSubscription),
+        ("ApiKeys", KeysRpc),
+        ("Users", UsersRpc),
+    ],
 )
 def test_a_target_has_the_methods_that_its_interface_declares(name: str, target: type[RpcTarget]) -> None:
     exported = {signature(member) for member in target.rpc_members.values() if isinstance(member, Method)}

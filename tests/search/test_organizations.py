@@ -223,10 +223,10 @@ async def test_an_organization_can_be_the_default_visibility(new_service):
 async def test_a_share_of_nobody_in_an_organization_cannot_be_for_one(new_service):
     service = new_service()
     machine = Caller("ci", frozenset({Scope.CREATE}), source=Source.KEY)
-    with pytest.raises(ShareError, match="visibility: organization needs an owner who is a user"):
+    with pytest.raises(ShareError, match="Forbidden: visibility organization needs an owner who is a user"):
         await service.create(machine, "ses_00000001", None, {"visibility": "organization"})
     made = await service.create(machine, "ses_00000002")
-    with pytest.raises(ShareError, match="visibility: organization needs an owner who is a user"):
+    with pytest.raises(ShareError, match="Forbidden: visibility organization needs an owner who is a user"):
         await service.update(machine, made.id, made.secret, {"visibility": "organization"})
 
 
