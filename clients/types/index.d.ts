@@ -284,6 +284,8 @@ export interface Vault {
   retrieve(id: string): VaultEntry & { value: string };
   rotate(id: string, value: string): VaultEntry;
   revoke(id: string): { success: boolean };
+}
+
 export type Role = "viewer" | "member" | "admin" | "server-admin";
 
 /** Somebody who has signed in with an identity provider. */
