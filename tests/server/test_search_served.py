@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import subprocess
+import threading
 import time
 from contextlib import closing
 
@@ -166,6 +167,90 @@ def test_postgresql_may_be_restarted_while_a_server_runs(tmp_path, postgres_serv
             time.sleep(0.1)
         assert len(hits_of(server, "there")) == 1
         assert server.log.read_text().count("Search does not hear of what is shared") == 1
+
+
+class Syncing:
+    """A client that adds parts to a share of its own, and notes which of them were acknowledged."""
+
+    def __init__(self, server, number):
+        self.acknowledged = {f"prt_{number}_0"}
+        self._number = number
+        with rpcshare.connect_blocking(server.url, token=server.token) as client:
+            self.share_id = client.create_share(f"ses_{number:08}", self._part(0)).id
+        self._url = f"{server.url}/api/share/{self.share_id}/sync"
+        self._headers = {"Authorization": f"Bearer {server.token}"}
+        self._is_over = threading.Event()
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _part(self, sync):
+        part_id = f"prt_{self._number}_{sync}"
+        message = {"id": "msg_1", "role": "user", "time": {"created": 1_700_000_000_000}}
+        part = {"id": part_id, "messageID": "msg_1", "type": "text", "text": f"a needle {sync}"}
+        return [{"type": "message", "data": message}, {"type": "part", "data": part}]
+
+    def _run(self):
+        with httpx.Client(headers=self._headers, timeout=30) as client:
+            for sync in range(1, 240):
+                answer = client.post(self._url, json={"secret": None, "data": self._part(sync)})
+                assert answer.status_code == 200, answer.text
+                self.acknowledged.add(f"prt_{self._number}_{sync}")
+                if self._is_over.wait(0.1):
+                    return
+
+    def end(self):
+        self._is_over.set()
+        self.thread.join()
+
+
+def all_hits(server, query):
+    """Return the ids of the parts that are found, on all pages."""
+    found, cursor = set(), None
+    while True:
+        answer = search(server, query, limit=100, **({"cursor": cursor} if cursor else {}))
+        if answer.status_code != 200:
+            return found
+        found |= {hit["partID"] for hit in answer.json()["hits"]}
+        cursor = answer.json()["cursor"]
+        if cursor is None:
+            return found
+
+
+@pytest.mark.slow
+def test_while_postgresql_is_restarted_under_load_syncs_go_on_and_all_are_found_afterwards(
+    tmp_path, postgres_server, postgres_url
+):
+    with RunningServer(tmp_path / "data", f"--database={postgres_url}") as server:
+        clients = [Syncing(server, number) for number in range(4)]
+        try:
+            hits_of(server, "needle")
+            postgres_server.stop()
+            before = [len(client.acknowledged) for client in clients]
+            wait_until(lambda: "Search does not hear of what is shared" in server.log.read_text())
+            wait_until(
+                lambda: all(len(c.acknowledged) >= n + 3 for c, n in zip(clients, before, strict=True))
+            )
+            assert search(server, "needle").status_code == 503
+            postgres_server.start()
+            wait_until(lambda: search(server, "needle").status_code == 200)
+            back = [len(client.acknowledged) for client in clients]
+            wait_until(lambda: all(len(c.acknowledged) > n for c, n in zip(clients, back, strict=True)))
+        finally:
+            for client in clients:
+                client.end()
+        wanted = set().union(*(client.acknowledged for client in clients))
+        wait_until(lambda: all_hits(server, "needle") == wanted)
+        headers = {"Authorization": f"Bearer {server.token}"}
+        rows = httpx.get(f"{server.url}/api/sessions", headers=headers).json()["sessions"]
+        counts = {client.share_id: len(client.acknowledged) for client in clients}
+        assert {row["id"]: row["partCount"] for row in rows} == counts
+
+
+def wait_until(is_so):
+    until = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.1)
 
 
 @pytest.mark.slow
