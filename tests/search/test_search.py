@@ -143,7 +143,7 @@ async def test_hits_of_others_leave_room_for_ones_own(searched, alice, bob, monk
 
 
 async def test_a_beginning_finds_words_however_many_begin_so(searched, alice, monkeypatch):
-    monkeypatch.setattr("rpcshare.shares.search_hits._SPELLED_OUT", 2)
+    monkeypatch.setattr("rpcshare.shares.search_hits._SPELLED_OUT", (2, 8))
     monkeypatch.setattr("rpcshare.shares.search_hits._FEWEST", 2)
     words = [text(f"prt_{n}", f"needle{n}") for n in range(5)]
     await shared(searched, alice, message("msg_1"), *words, text("prt_9", "nee"))

@@ -205,7 +205,8 @@ class Syncing:
 
 def all_hits(server, query):
     """Return the ids of the parts that are found, on all pages."""
-    found, cursor = set(), None
+    found: set[str] = set()
+    cursor = None
     while True:
         answer = search(server, query, limit=100, **({"cursor": cursor} if cursor else {}))
         if answer.status_code != 200:
