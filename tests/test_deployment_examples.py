@@ -7,9 +7,11 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
+import yaml  # type: ignore[import-untyped]  # it ships no types
 
 from support.authorities import Authority
 from support.running_server import RunningServer, bare_environment
@@ -122,6 +124,16 @@ def test_compose_builds_the_image_of_the_containerfile() -> None:
     compose = (ROOT / "examples" / "compose.yaml").read_text()
     assert "dockerfile: Containerfile" in compose
     assert "context: .." in compose
+
+
+def test_no_other_container_of_compose_gets_the_balancers_address() -> None:
+    document = yaml.safe_load((ROOT / "examples" / "compose.yaml").read_text())
+    (network,) = document["networks"]["default"]["ipam"]["config"]
+    balancer = document["services"]["balancer"]["networks"]["default"]["ipv4_address"]
+    assert ip_address(balancer) in ip_network(network["subnet"])
+    assert ip_address(balancer) not in ip_network(network["ip_range"])
+    for name in ("server-1", "server-2"):
+        assert document["services"][name]["environment"]["RPCSHARE_TRUSTED_PROXY"] == balancer
 
 
 def test_one_version_is_released_with_its_changelog() -> None:

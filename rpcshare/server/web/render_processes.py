@@ -321,7 +321,9 @@ async def _connect(memory: int) -> _Connection:
     except BaseException as exc:
         status = await connection.close()
         if isinstance(exc, Exception):
-            logger.error("a process that draws pages cannot be started", status=status)  # noqa: TRY400 -- it has said why
+            # It has said why, unless it took too long.
+            reason = type(exc).__name__
+            logger.error("a process that draws pages cannot be started", status=status, reason=reason)  # noqa: TRY400
         raise
     return connection
 
