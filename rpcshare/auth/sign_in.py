@@ -294,7 +294,7 @@ def _organization(provider: Provider, claims: Mapping[str, Any]) -> str:
     value = claim_at(dict(claims), provider.organization_claim)
     values = claim_words(value, split=False)
     # With the provider's name before it: what others call an organization is none of this one's.
-    name = f"{provider.name}/{values[0]}" if len(values) == 1 else ""
+    name = f"{provider.name}/{values[0]}" if len(values) == 1 and values[0] else ""
     if not name or fault_of_organization(name) is not None:
         raise SignInError(
             f"{provider.label} does not say which organization you belong to.",
@@ -305,9 +305,10 @@ def _organization(provider: Provider, claims: Mapping[str, Any]) -> str:
 
 def _groups(claims: Mapping[str, Any], name: str) -> list[str]:
     value = claim_at(dict(claims), name)
-    if isinstance(value, dict):  # Zitadel has an object whose keys are the roles
-        return list(value)
-    return claim_words(value, split=False)
+    # Zitadel has an object whose keys are the roles.
+    groups = list(value) if isinstance(value, dict) else claim_words(value, split=False)
+    # Keycloak writes the path of a group, /admins, unless its mapper is told to write the name alone.
+    return [*groups, *(group[1:] for group in groups if group.startswith("/"))]
 
 
 def _without(claims: Mapping[str, Any], name: str) -> str:

@@ -71,6 +71,9 @@ const BENT = {
   "no expiry": ({ exp, ...claims }) => claims,
   at_hash: (claims) => ({ ...claims, at_hash: "AAAAAAAAAAAAAAAAAAAAAA" }),
   "no subject": ({ sub, ...claims }) => claims,
+  "audience of one in a list": (claims) => ({ ...claims, aud: [CLIENT] }),
+  "several audiences, ours the party": (claims) => ({ ...claims, aud: [CLIENT, "another-client"], azp: CLIENT }),
+  "party that is a list": (claims) => ({ ...claims, azp: [CLIENT] }),
   "skewed": (claims) => ({ ...claims, iat: claims.iat + 30, nbf: claims.iat + 30 }),
 };
 

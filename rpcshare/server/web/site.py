@@ -44,6 +44,8 @@ T = TypeVar("T")
 DRAWING_MEMORY = 256 * 2**20
 LEAST_DRAWING_MEMORY = 128 * 2**20
 
+_FOR_USERS = ("To see your sessions, and those of your organization.",)
+
 Handler = Callable[[Request, Caller], Awaitable[Response]]
 
 
@@ -178,10 +180,11 @@ class PageSite:
             return busy_answer(error.retry_after)
         told = refusal(error, request.path_params.get("share_id", ""), problem, request.scope["path"])
         frame = self.frame(request, caller, told.title)
+        is_for_users = self.signed_in is not None and told.title == "Sign in"
         draw = partial(
             self.pages.notice,
             frame,
-            *told.lines,
+            *(_FOR_USERS if is_for_users else told.lines),
             code=0 if told.has_sign_in else told.status,
             problem=told.problem,
             has_sign_in=told.has_sign_in and self.seal is not None,
