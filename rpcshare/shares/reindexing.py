@@ -113,7 +113,7 @@ class _Anew:
         """Give up what is being written, if anything is."""
         if self._being_written is not None:
             self._being_written.cancel()
-            await asyncio.wait([self._being_written])
+            await asyncio.gather(self._being_written, return_exceptions=True)
 
     async def _write(self, changes: "list[Change]") -> None:
         for change, is_written in zip(changes, await self._index.put_all(changes), strict=True):

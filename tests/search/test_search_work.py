@@ -6,7 +6,7 @@ import pytest
 
 from rpcshare.shares.catalogue import _page
 from rpcshare.shares.catalogue_row import CatalogueRow
-from rpcshare.shares.page import Query
+from rpcshare.shares.page import Query, Reach
 from rpcshare.shares.search import open_index
 from rpcshare.shares.search_hits import _Newest
 from rpcshare.shares.search_index import IndexedShare
@@ -32,7 +32,7 @@ async def put(index, share_id, owner, bodies):
 
 
 def newest(query, owners=None):
-    return _Newest(True, SearchQuery.parse(query), owners, 0)
+    return _Newest(True, SearchQuery.parse(query), Reach(owners), 0)
 
 
 def steps(work, connection):
@@ -66,7 +66,7 @@ async def test_of_a_beginning_so_many_words_are_looked_for_and_no_more(index, qu
 
 async def test_words_come_before_identifiers_where_more_begin_so_than_are_looked_for(index):
     await put(index, "00000001", "alice", [" ".join(f"con{n}" for n in range(2000)), "a console here"])
-    found, _ = await index.search(SearchQuery.parse("con"), None, 0)
+    found, _ = await index.search(SearchQuery.parse("con"), Reach(None), 0)
     assert {hit.part_id for hit in found} == {"prt_0", "prt_1"}
 
 
@@ -92,7 +92,7 @@ async def test_a_listing_of_ones_own_takes_as_many_steps_whatever_others_have(in
         await index.catalogue.put([CatalogueRow(row, "g", owner) for row in rows])
 
     def listing(owner):
-        return partial(steps, partial(_page, Query((owner,), None, 30, "a needle"), 0, {}))
+        return partial(steps, partial(_page, Query(Reach((owner,)), None, 30, "a needle"), 0, {}))
 
     await made("alice", 5)
     alone = await index.database.read(listing("alice"))
