@@ -130,6 +130,10 @@ def _keys(method: str, *arguments: Expression) -> Call:
     return Call("keys", make, hands_out="key" if method in ("create", "rotate") else "")
 
 
+def _users(method: str, *arguments: Expression) -> Callable[[Messages, Asked], int]:
+    return lambda messages, _asked: messages.call(method, *arguments, on=messages.call("users"))
+
+
 def _argument(messages: Messages, asked: Asked, name: str) -> Expression:  # noqa: PLR0911 -- one return for each kind
     match name:
         case "id":
@@ -170,6 +174,7 @@ CALLS: dict[str, Call] = {
     "ShareRpc.openShare": _share_rpc("write", "openShare", "id", "secret"),
     "ShareRpc.authenticate": _share_rpc("connect", "authenticate", "token"),
     "ShareRpc.keys": _share_rpc("keys", "keys"),
+    "ShareRpc.users": _share_rpc("users", "users"),
     "ShareRpc.whoami": _share_rpc("connect", "whoami"),
     "ShareRpc.probeValue": _share_rpc("connect", "probeValue", "probe"),
     "ShareRpc.probeCallback": _share_rpc("connect", "probeCallback", "callback", calls_back=True),
@@ -181,6 +186,17 @@ CALLS: dict[str, Call] = {
     "KeysRpc.list": _keys("list"),
     "KeysRpc.rotate": _keys("rotate"),
     "KeysRpc.revoke": _keys("revoke"),
+    **{
+        f"UsersRpc.{method}": Call("users", _users(method, *arguments))
+        for method, arguments in {
+            "list": (),
+            "get": ("usr_1",),
+            "setRole": ("usr_1", "admin"),
+            "disable": ("usr_1",),
+            "enable": ("usr_1",),
+            "claimShares": ("usr_1", {"subject": "alice"}),
+        }.items()
+    },
     "CallbackSubscription.unsubscribe": Call(
         "read",
         lambda messages, asked: messages.call(

@@ -196,11 +196,14 @@ assert all(tuple(rows) == CALLERS for rows in _OF_SHARES.values())
 def expected(right: str, caller: str, share: str | None) -> str:
     """Return the cell for a right: one of a column of the first table, or ``read``, ``write``, ``unlock``.
 
-    ``nothing`` is what no right is needed for, nor looked at; ``write by name``, as pages have it, asks those
+    ``nothing`` is what no right is needed for, nor looked at; ``users`` is refused to everybody where nobody
+    signs in with a provider (tests/people has the rest); ``write by name``, as pages have it, asks those
     to sign in who have no name before it looks at what they may.
     """
     if right == "nothing":
         return "ok"
+    if right == "users":
+        return "403"
     if right == "write by name":
         return "401" if _RIGHTS[caller]["list-own"] == "401" else _OF_SHARES["write"][caller][share or ""]
     return _RIGHTS[caller][right] if share is None else _OF_SHARES[right][caller][share]

@@ -8,6 +8,7 @@ from starlette.routing import Route, WebSocketRoute
 import rpcshare.server.keys_rpc
 import rpcshare.server.share_rpc
 import rpcshare.server.subscriptions
+import rpcshare.server.users_rpc
 from access_matrix.operations import CALLS, REQUESTS
 from access_matrix.rights import CALLERS
 from access_matrix.runs import ENTRIES, MatrixRun
@@ -40,7 +41,12 @@ def test_each_caller_is_answered_as_the_table_says(run: MatrixRun, caller: str, 
 
 
 def test_each_call_has_a_row() -> None:
-    modules = (rpcshare.server.share_rpc, rpcshare.server.keys_rpc, rpcshare.server.subscriptions)
+    modules = (
+        rpcshare.server.share_rpc,
+        rpcshare.server.keys_rpc,
+        rpcshare.server.users_rpc,
+        rpcshare.server.subscriptions,
+    )
     targets = {
         each
         for module in modules
