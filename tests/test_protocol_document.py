@@ -35,6 +35,7 @@ from rpcshare.server.app import create_app
 from rpcshare.server.failures import STATUS, error_response, to_rpc_error
 from rpcshare.server.keys_rpc import KeysRpc
 from rpcshare.server.share_rpc import ShareRpc
+from rpcshare.server.vault_rpc import VaultRpc
 from rpcshare.shares.events import Deleted, Snapshot, Sync
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.share_identity import Credentials
@@ -340,7 +341,11 @@ def test_error_is_told_this_way_over_http(block: Block) -> None:
 
 @pytest.mark.parametrize(
     ("heading", "target"),
-    [("| method | returns |", ShareRpc), ("| method of `ApiKeys` | returns |", KeysRpc)],
+    [
+        ("| method | returns |", ShareRpc),
+        ("| method of `ApiKeys` | returns |", KeysRpc),
+        ("| method of `Vault` | returns |", VaultRpc),
+    ],
 )
 def test_methods_are_those_of_the_target(heading: str, target: type[rpc.RpcTarget]) -> None:
     shown = {row[0] for row in table(heading)}

@@ -27,6 +27,7 @@ Answers = dict[str, tuple[str, str]]
 TIMEOUT = 10  # seconds
 
 _ASSET = Assets().style
+_NO_IDS = {"key_id": "0" * 12, "entry_id": "vlt_0"}
 _OF_CODES = {code.value: cell for cell, code in ANSWERS.items() if code is not None}
 
 
@@ -242,7 +243,7 @@ def _request(asker: Asker, client: httpx.Client, operation: str, request: Reques
     asked = asker.asked(made)
     method, path = operation.split()
     path = (
-        path.format(share_id=made.id, part="prt_1", part_id="prt_file", key_id="0" * 12, name=_ASSET)
+        path.format(share_id=made.id, part="prt_1", part_id="prt_file", name=_ASSET, **_NO_IDS)
         + request.query
     )
     if method == "WEBSOCKET":

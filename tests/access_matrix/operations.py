@@ -1,5 +1,6 @@
 """Every operation on every entry point, and the right that it takes: a row each."""
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -87,6 +88,8 @@ class Request:
     """The member of the answer, or the cookie, that is a credential."""
 
 
+_numbers = itertools.count()
+
 DATA = [[{"type": "part", "data": {"id": "prt_1", "messageID": "msg_1", "text": "said in public"}}]]
 PROBE = {"when": ["date", 0], "bytes": ["bytes", "AAEC"], "nested": None}
 
@@ -130,8 +133,26 @@ def _keys(method: str, *arguments: Expression) -> Call:
     return Call("keys", make, hands_out="key" if method in ("create", "rotate") else "")
 
 
-def _users(method: str, *arguments: Expression) -> Callable[[Messages, Asked], int]:
-    return lambda messages, _asked: messages.call(method, *arguments, on=messages.call("users"))
+def _users(method: str, *arguments: Expression) -> Call:
+    """Return a call about users, of whom there are none here."""
+    return Call(
+        "users", lambda messages, _asked: messages.call(method, *arguments, on=messages.call("users"))
+    )
+
+
+def _vault(method: str, *arguments: Expression) -> Call:
+    """Return a call about the vault: of an entry that is new, where it is about one."""
+
+    def make(messages: Messages, asked: Asked) -> int:
+        vault = messages.call("vault")
+        # A cell is asked in several ways, of one server.
+        entry = {"service": "openai", "name": f"{asked.session_id} {method} {next(_numbers)}", "value": "v"}
+        if method in ("retrieve", "rotate", "revoke"):
+            stored = messages.call("store", entry, on=vault)
+            return messages.call(method, ["pipeline", stored, ["id"]], *arguments, on=vault)
+        return messages.call(method, *([entry] if method == "store" else arguments), on=vault)
+
+    return Call("vault", make)
 
 
 def _argument(messages: Messages, asked: Asked, name: str) -> Expression:  # noqa: PLR0911 -- one return for each kind
@@ -174,7 +195,6 @@ CALLS: dict[str, Call] = {
     "ShareRpc.openShare": _share_rpc("write", "openShare", "id", "secret"),
     "ShareRpc.authenticate": _share_rpc("connect", "authenticate", "token"),
     "ShareRpc.keys": _share_rpc("keys", "keys"),
-    "ShareRpc.users": _share_rpc("users", "users"),
     "ShareRpc.whoami": _share_rpc("connect", "whoami"),
     "ShareRpc.probeValue": _share_rpc("connect", "probeValue", "probe"),
     "ShareRpc.probeCallback": _share_rpc("connect", "probeCallback", "callback", calls_back=True),
@@ -186,17 +206,19 @@ CALLS: dict[str, Call] = {
     "KeysRpc.list": _keys("list"),
     "KeysRpc.rotate": _keys("rotate"),
     "KeysRpc.revoke": _keys("revoke"),
-    **{
-        f"UsersRpc.{method}": Call("users", _users(method, *arguments))
-        for method, arguments in {
-            "list": (),
-            "get": ("usr_1",),
-            "setRole": ("usr_1", "admin"),
-            "disable": ("usr_1",),
-            "enable": ("usr_1",),
-            "claimShares": ("usr_1", {"subject": "alice"}),
-        }.items()
-    },
+    "ShareRpc.vault": _share_rpc("connect", "vault"),
+    "VaultRpc.store": _vault("store"),
+    "VaultRpc.list": _vault("list"),
+    "VaultRpc.retrieve": _vault("retrieve"),
+    "VaultRpc.rotate": _vault("rotate", "another"),
+    "VaultRpc.revoke": _vault("revoke"),
+    "ShareRpc.users": _share_rpc("users", "users"),
+    "UsersRpc.list": _users("list"),
+    "UsersRpc.get": _users("get", "usr_0"),
+    "UsersRpc.setRole": _users("setRole", "usr_0", "viewer"),
+    "UsersRpc.disable": _users("disable", "usr_0"),
+    "UsersRpc.enable": _users("enable", "usr_0"),
+    "UsersRpc.claimShares": _users("claimShares", "usr_0", {"subject": "alice"}),
     "CallbackSubscription.unsubscribe": Call(
         "read",
         lambda messages, asked: messages.call(
@@ -242,6 +264,15 @@ REQUESTS: dict[str, Request] = {
     "GET /api/search": Request("list-own", query="?q=public"),
     **_API_OF_SHARES,
     **{name.replace("/api/share", "/api/shares"): request for name, request in _API_OF_SHARES.items()},
+    "GET /api/keys": Request("vault"),
+    "POST /api/keys": Request(
+        "vault",
+        lambda asked: {"service": "openai", "name": f"{asked.session_id} {next(_numbers)}", "value": "v"},
+    ),
+    # There is no entry of the id that is asked for, which only who has a vault is told.
+    "GET /api/keys/{entry_id}": Request("vault", status=400),
+    "DELETE /api/keys/{entry_id}": Request("vault", status=400),
+    "POST /api/keys/{entry_id}/rotate": Request("vault", lambda _asked: {"value": "v"}, status=400),
     "GET /share/{share_id}": Request("read", share="of", kind="page"),
     "GET /share/{share_id}/part/{part}": Request("read", share="of", kind="page"),
     "GET /share/{share_id}/live": Request("read", share="of", kind="stream"),

@@ -25,40 +25,40 @@ SHARES = ("link", "password", "private", "other's", "expired", "missing")
 
 # What asks for no share. ``connect`` is to have an RPC session: whoever may not has none of its calls.
 _WITHOUT_A_SHARE = """
-caller                   connect create list-own keys
+caller                   connect create list-own keys vault
 
-nobody                   401     401    401      401
-wrong token              401     401    401      401
-expired key              401     401    401      401
-revoked key              401     401    401      401
-expired signed token     401     401    401      401
-untrusted proxy          401     401    401      401
-secret                   401     401    401      401
-wrong secret             401     401    401      401
-password                 401     401    401      401
-wrong password           401     401    401      401
-view token               ok      401    401      401
-create key               ok      ok     ok       403
-read key                 ok      403    ok       403
-certificate              ok      ok     ok       403
-revoked certificate      401     401    401      401
-trusted proxy            ok      ok     ok       403
-other owner              ok      ok     ok       403
-other owner, secret      ok      ok     ok       403
-owner                    ok      ok     ok       403
-owner, wrong secret      ok      ok     ok       403
-owner, path key          ok      ok     ok       403
-owner, signed token      ok      ok     ok       403
-owner, signed in         ok      ok     ok       403
-owner, read key          ok      403    ok       403
-admin                    ok      ok     ok       ok
+nobody                   401     401    401      401  401
+wrong token              401     401    401      401  401
+expired key              401     401    401      401  401
+revoked key              401     401    401      401  401
+expired signed token     401     401    401      401  401
+untrusted proxy          401     401    401      401  401
+secret                   401     401    401      401  401
+wrong secret             401     401    401      401  401
+password                 401     401    401      401  401
+wrong password           401     401    401      401  401
+view token               ok      401    401      401  401
+create key               ok      ok     ok       403  ok
+read key                 ok      403    ok       403  403
+certificate              ok      ok     ok       403  ok
+revoked certificate      401     401    401      401  401
+trusted proxy            ok      ok     ok       403  ok
+other owner              ok      ok     ok       403  ok
+other owner, secret      ok      ok     ok       403  ok
+owner                    ok      ok     ok       403  ok
+owner, wrong secret      ok      ok     ok       403  ok
+owner, path key          ok      ok     ok       403  ok
+owner, signed token      ok      ok     ok       403  ok
+owner, signed in         ok      ok     ok       403  ok
+owner, read key          ok      403    ok       403  403
+admin                    ok      ok     ok       ok   ok
 
-open: nobody             ok      ok     401      401
-open: wrong token        401     401    401      401
-open: secret             ok      ok     401      401
-open: password           ok      ok     401      401
-open: read key           ok      403    ok       403
-open: owner              ok      ok     ok       403
+open: nobody             ok      ok     401      401  401
+open: wrong token        401     401    401      401  401
+open: secret             ok      ok     401      401  401
+open: password           ok      ok     401      401  401
+open: read key           ok      403    ok       403  403
+open: owner              ok      ok     ok       403  ok
 """
 
 # To read a share, in whole or in part, now or as it goes on. A secret is no right to read.

@@ -1,14 +1,11 @@
 """Who may do what: every kind of caller, every operation, every entry point (:mod:`access_matrix.rights`)."""
 
+from typing import Any
 from uuid import UUID
 
 import pytest
 from starlette.routing import Route, WebSocketRoute
 
-import rpcshare.server.keys_rpc
-import rpcshare.server.share_rpc
-import rpcshare.server.subscriptions
-import rpcshare.server.users_rpc
 from access_matrix.operations import CALLS, REQUESTS
 from access_matrix.rights import CALLERS
 from access_matrix.runs import ENTRIES, MatrixRun
@@ -17,6 +14,7 @@ from rpcshare.auth.authenticator import Authenticator
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.config import Settings
 from rpcshare.rpc import RpcTarget
+from rpcshare.server import keys_rpc, share_rpc, subscriptions, users_rpc, vault_rpc
 from rpcshare.server.app import create_app
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.share_identity import Credentials
@@ -41,12 +39,7 @@ def test_each_caller_is_answered_as_the_table_says(run: MatrixRun, caller: str, 
 
 
 def test_each_call_has_a_row() -> None:
-    modules = (
-        rpcshare.server.share_rpc,
-        rpcshare.server.keys_rpc,
-        rpcshare.server.users_rpc,
-        rpcshare.server.subscriptions,
-    )
+    modules = (share_rpc, keys_rpc, subscriptions, users_rpc, vault_rpc)
     targets = {
         each
         for module in modules
@@ -73,8 +66,17 @@ async def test_each_method_of_each_path_has_a_row() -> None:
     service = ShareService(
         MemoryStore(), LocalBroadcaster(), Credentials(UUID(int=7), "http://share.example")
     )
+
+    async def open_vault() -> Any:
+        raise AssertionError("nothing is asked of it")
+
     app, _ = create_app(
-        Settings(), service, Authenticator([]), "http://share.example", keys=ApiKeys(MemoryStore())
+        Settings(),
+        service,
+        Authenticator([]),
+        "http://share.example",
+        keys=ApiKeys(MemoryStore()),
+        open_vault=open_vault,
     )
     await service.close()
     there = set()

@@ -17,6 +17,7 @@ from rpcshare.server.keys_rpc import KeyOptions, KeysRpc
 from rpcshare.server.share_rpc import ListOptions, Share, ShareRpc, ViewTokenOptions
 from rpcshare.server.subscriptions import CallbackSubscription
 from rpcshare.server.users_rpc import UsersRpc
+from rpcshare.server.vault_rpc import VaultRpc
 from rpcshare.shares import events
 from rpcshare.shares.access_settings import AccessOptions, AccessSettings, ViewToken
 from rpcshare.shares.objects import Visibility
@@ -50,6 +51,7 @@ def signature(method: Method) -> str:
         ("Subscription", CallbackSubscription),
         ("ApiKeys", KeysRpc),
         ("Users", UsersRpc),
+        ("Vault", VaultRpc),
     ],
 )
 def test_a_target_has_the_methods_that_its_interface_declares(name: str, target: type[RpcTarget]) -> None:
