@@ -204,6 +204,7 @@ EXAMPLES: dict[str, list[Any]] = {
     "max_connections": [("1", "1", 1), ("2", "2", 2), ("0", "0", 0)],
     "redact": [("0", "false", False), ("yes", "true", True), ("off", "false", False)],
     "access_log": [("true", "true", True), ("false", "false", False), ("1", "true", True)],
+    "vault_retrieve": [("false", "false", False), ("true", "true", True), ("0", "false", False)],
     "metrics": [("false", "false", False), ("true", "true", True), ("0", "false", False)],
     "metrics_token": [("a", '"a"', "a"), ("b", '"b"', "b"), ("c", '"c"', "c")],
     "sign_in_link": [("false", "false", False), ("true", "true", True), ("0", "false", False)],

@@ -55,26 +55,29 @@ def list_users(server: Server, organization: str | None, query: str, as_json: bo
 @users.command(short_help="Give a user a role.")
 @click.argument("user", metavar="ID")
 @click.argument("role", type=click.Choice([role.value for role in Role]))
+@_json_option
 @with_server
-def role(server: Server, user: str, role: str) -> None:
+def role(server: Server, user: str, role: str, as_json: bool) -> None:
     """Give the user with ID a role. What the old role allowed ends within 5 seconds."""
-    _with_users(server, lambda api: api.setRole(user, role))
+    _tell(_with_users(server, lambda api: api.setRole(user, role)), as_json=as_json)
 
 
 @users.command(short_help="Disable a user.")
 @click.argument("user", metavar="ID")
+@_json_option
 @with_server
-def disable(server: Server, user: str) -> None:
+def disable(server: Server, user: str, as_json: bool) -> None:
     """Disable the user with ID: sessions and keys end within 5 seconds."""
-    _with_users(server, lambda api: api.disable(user))
+    _tell(_with_users(server, lambda api: api.disable(user)), as_json=as_json)
 
 
 @users.command(short_help="Enable a user.")
 @click.argument("user", metavar="ID")
+@_json_option
 @with_server
-def enable(server: Server, user: str) -> None:
+def enable(server: Server, user: str, as_json: bool) -> None:
     """Let the user with ID sign in again."""
-    _with_users(server, lambda api: api.enable(user))
+    _tell(_with_users(server, lambda api: api.enable(user)), as_json=as_json)
 
 
 @users.command(short_help="Make the shares of an old subject a user's.")
@@ -109,6 +112,14 @@ def _with_users(server: Server, work: Callable[[Stub], Awaitable[Any]]) -> Any: 
             return await work(client.api.users())
 
     return asyncio.run(connect_and_work())
+
+
+def _tell(user: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json_text(user))
+    else:
+        state = user["role"] if user["disabledAt"] is None else "disabled"
+        say(f"{user['id']} ({user['email'] or user['name']}): {state}")
 
 
 def _row(user: dict[str, Any]) -> tuple[str, ...]:
