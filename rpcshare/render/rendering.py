@@ -40,6 +40,8 @@ from rpcshare.shares.outline import Entry, PartEntry, Transcript
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+from rpcshare.render.vault import view_of_entry
+from rpcshare.vault.entry import VaultEntry
 
 __all__ = ["Frame", "Pages", "Update"]
 
@@ -77,6 +79,8 @@ class Frame(msgspec.Struct, frozen=True):
     """Whether it is a user, who has a profile and an organization."""
     has_keys: bool = False
     """Whether there is a link to the page of API keys."""
+    has_vault: bool = False
+    """Whether there is one to that of the vault."""
 
 
 class Update(msgspec.Struct, frozen=True, rename="camel"):
@@ -360,6 +364,29 @@ class Pages:
         now = round(self._now() * 1000)
         views = [view_of_key(key, now) for key in keys]
         return self._render("api_keys.html", frame=frame, keys=views, made=made, problem=problem)
+
+    def vault(
+        self,
+        frame: Frame,
+        entries: list[VaultEntry],
+        *,
+        organization: str | None = None,
+        problem: str = "",
+        notice: str = "",
+    ) -> str:
+        """Return the page of the vault; ``organization`` is the one that is in the caller's hands."""
+        now = round(self._now() * 1000)
+        manages = organization is not None
+        views = [view_of_entry(each, now, manages_organization=manages) for each in entries]
+        return self._render(
+            "vault.html",
+            frame=frame,
+            entries=views,
+            manages_organization=manages,
+            organization=organization or "",
+            problem=problem,
+            notice=notice,
+        )
 
     # Users
 

@@ -143,7 +143,17 @@ def create_app(
     )
     events = EventSocketEndpoint(service, authenticator, origins, event_streams)
     site = PageSite(
-        service, authenticator, origins, base_url, seal, held, metrics, settings.workers, keys, signed_in
+        service,
+        authenticator,
+        origins,
+        base_url,
+        seal,
+        held,
+        metrics,
+        settings.workers,
+        keys,
+        signed_in,
+        vault_of,
     )
     site.link = link
     connections = Shutdown(

@@ -298,6 +298,16 @@ REQUESTS: dict[str, Request] = {
     # There is no key of the id that is asked for, which only who may manage keys is told.
     "POST /keys/{key_id}/rotate": Request("keys", status=400, kind="form"),
     "POST /keys/{key_id}/revoke": Request("keys", status=400, kind="form"),
+    "GET /vault": Request("vault", kind="page"),
+    "POST /vault": Request(
+        "vault",
+        lambda asked: {"service": "openai", "name": f"{asked.session_id} {next(_numbers)}", "value": "v"},
+        status=303,
+        kind="form",
+    ),
+    # There is no entry of the id that is asked for, which only who has a vault is told.
+    "POST /vault/{entry_id}/rotate": Request("vault", lambda _asked: {"value": "v"}, status=400, kind="form"),
+    "POST /vault/{entry_id}/revoke": Request("vault", status=400, kind="form"),
     "GET /my-sessions": Request("list-own", kind="page"),
     "GET /sessions/{share_id}/delete": Request("write by name", share="of", kind="page"),
     "POST /sessions/{share_id}/delete": Request("write by name", share="ends", status=303, kind="form"),

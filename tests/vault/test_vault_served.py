@@ -97,6 +97,27 @@ def test_on_the_command_line_a_value_comes_from_a_pipe(server):
     assert run(server, "set", "cli", stdin="").returncode == 2
 
 
+def test_on_its_page_a_key_is_stored_replaced_and_revoked_and_never_shown(server):
+    headers = {"Authorization": f"Bearer {server.token}", "Origin": server.url}
+    with httpx.Client(base_url=server.url, headers=headers, follow_redirects=True) as browser:
+        form = {"service": "openai", "name": "by <form>", "value": VALUE, "expires": "30d"}
+        page = browser.post("/vault", data=form)
+        assert (page.url.path, page.status_code) == ("/vault", 200)
+        assert "by &lt;form&gt;" in page.text
+        assert VALUE not in page.text
+        [entry] = [each for each in browser.get("/api/keys").json() if each["name"] == "by <form>"]
+        again = browser.post("/vault", data=form)
+        assert again.status_code == 400
+        assert "rotate or revoke" in again.text
+        assert VALUE not in again.text
+        browser.post(f"/vault/{entry['id']}/rotate", data={"value": "another"})
+        assert browser.get(f"/api/keys/{entry['id']}").json()["value"] == "another"
+        foreign = {"Origin": "https://other.example"}
+        assert browser.post(f"/vault/{entry['id']}/revoke", headers=foreign).status_code == 403
+        assert "It is revoked." in browser.post(f"/vault/{entry['id']}/revoke").text
+        assert browser.get(f"/api/keys/{entry['id']}").status_code == 400
+
+
 def test_nothing_of_a_value_is_on_the_disk_or_in_the_log(server):
     ask(server, "POST", "/api/keys", json={"service": "openai", "name": "dump", "value": VALUE})
     raw = VALUE.encode()

@@ -45,7 +45,7 @@ _SAID: dict[ErrorCode, tuple[str, str]] = {
 }
 
 # Where a visitor may be led after signing in: nothing but pages of this site.
-_NEXT = re.compile(r"/((?:my-)?sessions|keys|profile|organization|share/[A-Za-z0-9_-]{1,300})")
+_NEXT = re.compile(r"/((?:my-)?sessions|keys|vault|profile|organization|share/[A-Za-z0-9_-]{1,300})")
 
 
 def next_of(path: str) -> str:

@@ -34,7 +34,9 @@ from rpcshare.server.web.share_pages import SharePages
 from rpcshare.server.web.signing_in import SigningIn
 from rpcshare.server.web.user_pages import UserPages
 from rpcshare.server.web.user_sign_in import SignedIn, UserSignIn
+from rpcshare.server.web.vault_pages import VaultPages
 from rpcshare.shares.service import ShareService
+from rpcshare.vault.caller_vault import CallerVault
 
 __all__ = ["PageSite"]
 
@@ -64,6 +66,7 @@ class PageSite:
         workers: int = 1,
         keys: ApiKeys | None = None,
         signed_in: SignedIn | None = None,
+        vault_of: Callable[[Caller], CallerVault] | None = None,
     ) -> None:
         """Serve pages of ``service``; without a ``seal``, nobody can sign in.
 
@@ -88,6 +91,7 @@ class PageSite:
         self._shares = SharePages(self)
         self._sessions = SessionPages(self)
         self._keys = KeyPages(self, keys) if keys is not None else None
+        self._vault = VaultPages(self, vault_of) if vault_of is not None else None
         self._signing_in = SigningIn(self)
         self.signed_in = signed_in
         self._users = UserSignIn(self, signed_in) if signed_in is not None else None
@@ -112,6 +116,12 @@ class PageSite:
                 Route("/keys", self._page(keys.show), methods=["GET", "POST"]),
                 Route("/keys/{key_id}/rotate", self._page(keys.rotate), methods=["POST"]),
                 Route("/keys/{key_id}/revoke", self._page(keys.revoke), methods=["POST"]),
+            ]
+        if (vault := self._vault) is not None:
+            routes += [
+                Route("/vault", self._page(vault.show), methods=["GET", "POST"]),
+                Route("/vault/{entry_id}/rotate", self._page(vault.rotate), methods=["POST"]),
+                Route("/vault/{entry_id}/revoke", self._page(vault.revoke), methods=["POST"]),
             ]
         if (users := self._users) is not None and (pages := self._user_pages) is not None:
             routes += [
@@ -172,6 +182,7 @@ class PageSite:
             is_user=caller.user is not None,
             home="sessions" if is_admin else "my-sessions",
             has_keys=self._keys is not None and caller.subject is not None and _has_keys(caller),
+            has_vault=self._vault is not None and caller.subject is not None and caller.has(Scope.CREATE),
         )
 
     async def refuse(self, request: Request, caller: Caller, error: Exception, problem: str = "") -> Response:
