@@ -9,9 +9,10 @@ from rpcshare.cli.options import with_settings
 from rpcshare.cli.progress import counting
 from rpcshare.cli.store_access import STORE_SETTINGS, configured_store
 from rpcshare.cli.terminal import json_text, say
-from rpcshare.config import Settings
+from rpcshare.config import RECORDS_FILE, Settings
 from rpcshare.maintenance.export_format import BackupError
 from rpcshare.maintenance.exporting import Exported, export_shares
+from rpcshare.maintenance.records_backup import back_up_records
 
 __all__ = ["export"]
 
@@ -24,20 +25,23 @@ __all__ = ["export"]
 def export(settings: Settings, folder: Path, shares: tuple[str, ...], as_json: bool) -> int:
     """Back up the shares with the ids SHARE, or all shares, into DIR. DIR must be empty or missing.
 
-    A server may be running on the store. The shared secret, from which the secrets of shares follow, is
-    not in the backup: keep the server's, too.
+    With all shares, the backup has the users and the vault, too, unless they are in PostgreSQL. A server
+    may be running on the store. The shared secret, from which the secrets of shares follow, is not in the
+    backup, nor is any key: keep the server's, too.
     """
     try:
         exported = asyncio.run(_export(settings, folder, shares))
+        has_records = not shares and back_up_records(settings.data_dir / RECORDS_FILE, folder)
     except BackupError as exc:
         raise click.ClickException(str(exc)) from exc
     if as_json:
         failures = [{"id": share_id, "reason": why} for share_id, why in exported.failures]
-        click.echo(json_text({"exported": exported.shares, "failures": failures}))
+        records = {"records": True} if has_records else {}
+        click.echo(json_text({"exported": exported.shares, "failures": failures, **records}))
         return 1 if failures else 0
     for share_id, why in exported.failures:
         say(f"not exported: {share_id}: {why}", err=True)
-    say(f"exported to {folder}: {exported.shares}")
+    say(f"exported to {folder}: {exported.shares}{', and the users and the vault' if has_records else ''}")
     return 1 if exported.failures else 0
 
 
