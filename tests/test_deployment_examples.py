@@ -89,8 +89,10 @@ def test_the_image_is_healthy_with_a_certificate(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("status", "expected"), [(200, 0), (503, 1)])
-def test_the_image_asks_a_server_on_a_unix_socket(tmp_path: Path, status: int, expected: int) -> None:
-    path = tmp_path / "rpcshare.sock"
+def test_the_image_asks_a_server_on_a_unix_socket(
+    tmp_path_factory: pytest.TempPathFactory, status: int, expected: int
+) -> None:
+    path = tmp_path_factory.mktemp("s") / "rpcshare.sock"  # a socket's path has about 100 characters
 
     def answer(listener: socket.socket) -> None:
         connection, _ = listener.accept()

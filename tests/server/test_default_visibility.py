@@ -65,5 +65,7 @@ async def test_a_key_s_default_counts_before_the_server_s(private_server: Runnin
 
 
 def test_a_server_with_another_default_does_not_start(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="--default-visibility: must be 'link' or 'private'"):
+    with pytest.raises(
+        RuntimeError, match="--default-visibility: must be 'link', 'private' or 'organization'"
+    ):
         RunningServer(tmp_path / "data", "--default-visibility=public")

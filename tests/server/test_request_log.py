@@ -115,7 +115,7 @@ async def test_an_error_has_the_id_in_a_header_and_in_the_log_but_not_in_its_bod
     async def fail(*_: object, **__: object) -> None:
         raise RuntimeError("hidden-1")
 
-    monkeypatch.setattr(ShareService, "list_all", fail)
+    monkeypatch.setattr(ShareService, "list_sessions", fail)
     headers = {"X-Request-Id": "req-500", "Authorization": f"Bearer {TOKEN}"}
     answer = await client.get("/api/sessions", headers=headers)
     assert answer.json() == {"error": "Internal server error", "code": "INTERNAL"}

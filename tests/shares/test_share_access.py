@@ -186,9 +186,9 @@ async def test_creating_again_changes_what_is_given_and_nothing_else(service, al
     [
         ([], "options: must be an object"),
         ({"visible": True}, "visible: there is no such option; there are visibility, expiresIn, password"),
-        ({"visibility": "public"}, "visibility: must be one of link, private"),
-        ({"visibility": None}, "visibility: must be one of link, private"),
-        ({"visibility": ["link"]}, "visibility: must be one of link, private"),
+        ({"visibility": "public"}, "visibility: must be one of link, private, organization"),
+        ({"visibility": None}, "visibility: must be one of link, private, organization"),
+        ({"visibility": ["link"]}, "visibility: must be one of link, private, organization"),
         ({"expiresIn": 0}, "expiresIn: must be longer than nothing and at most two hundred years"),
         ({"expiresIn": "soon"}, "expiresIn: must be a duration such as 30d, 12h, 90m, 45s or 2w"),
         ({"expiresIn": True}, "expiresIn: must be a number of seconds or a duration such as 30d"),
