@@ -5,6 +5,8 @@ import pytest
 import rpcshare
 from support.running_server import RunningServer
 
+pytestmark = pytest.mark.slow  # a server of its own
+
 ITEMS = [{"type": "message", "data": {"id": "msg_1"}}]
 
 

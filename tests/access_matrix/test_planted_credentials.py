@@ -18,6 +18,8 @@ from rpcshare.config import Settings
 from rpcshare.shares.objects import pack
 from rpcshare.storage import open_store
 
+pytestmark = pytest.mark.slow  # a server of its own
+
 ODD = "a+token/with?odd~bytes&more"
 
 

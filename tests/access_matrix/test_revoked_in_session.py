@@ -14,6 +14,8 @@ from access_matrix.deployments import Made
 from access_matrix.operations import CALLS, Asked, Expression, Messages
 from support.running_server import RunningServer
 
+pytestmark = pytest.mark.slow  # a server of its own
+
 # Who lets go of something needs no right to do so.
 LETTING_GO = {"CallbackSubscription.unsubscribe"}
 

@@ -10,6 +10,8 @@ from access_matrix.asking import Asker
 from access_matrix.deployments import Made
 from access_matrix.runs import MatrixRun
 
+pytestmark = pytest.mark.slow  # a server of its own
+
 THIEVES = ["nobody", "wrong token", "password", "view token", "read key", "other owner", "certificate"]
 THIEVES += ["trusted proxy", "untrusted proxy", "admin", "open: nobody", "open: password", "open: read key"]
 THEIRS = [{"type": "part", "data": {"id": "prt_stolen", "text": "stolen"}}]

@@ -14,6 +14,8 @@ import rpcshare
 from support.postgres_server import *  # noqa: F403 -- fixtures
 from support.running_server import RPCSHARE, RunningServer, bare_environment
 
+pytestmark = pytest.mark.slow  # a server of its own
+
 SHARE = "12345678"
 ITEMS = [
     {"type": "session", "data": {"id": "ses_12345678", "title": "On needles"}},

@@ -5,10 +5,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
+import pytest
 
 import rpcshare
 from support.redis_server import RedisServer
 from support.running_server import RunningServer
+
+pytestmark = pytest.mark.slow  # a server of its own
 
 
 async def test_a_server_starts_without_redis_and_is_ready_once_it_is_there(tmp_path: Path) -> None:

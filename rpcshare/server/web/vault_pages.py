@@ -34,7 +34,7 @@ class VaultPages:
 
     async def show(self, request: Request, caller: Caller) -> Response:
         """Return the list, with a form to store something; or store it."""
-        if request.method == "GET":
+        if request.method != "POST":
             return await self._page(request, caller)
         check_own_form(request, self._site.origins)
         form = await read_form(request)
