@@ -19,6 +19,7 @@ from rpcshare.config import Settings
 from rpcshare.durations import parse_duration
 from rpcshare.errors import ErrorCode
 from rpcshare.rpc import RpcError, Stub
+from rpcshare.storage.encryption_keys import KeyFileError
 
 __all__ = ["vault"]
 
@@ -138,11 +139,14 @@ def rewrap(settings: Settings, as_json: bool) -> None:
 async def _rewrap(settings: Settings) -> tuple[int, list[str]]:
     # These import SQLAlchemy, which the other commands do without.
     from rpcshare.server.backends import opened_records  # noqa: PLC0415
-    from rpcshare.server.vault_opening import vault_key_ring  # noqa: PLC0415
+    from rpcshare.server.vault_opening import VaultKeyLostError, opened_key_ring  # noqa: PLC0415
     from rpcshare.vault.vault import Vault  # noqa: PLC0415
 
-    keys = vault_key_ring(settings)
     async with opened_records(settings) as records:
+        try:
+            keys = await opened_key_ring(settings, records)
+        except (VaultKeyLostError, KeyFileError) as exc:
+            raise click.ClickException(str(exc)) from None
         done, faults = await Vault(records, keys).rewrap()
     return done, list(faults)
 

@@ -37,16 +37,18 @@ _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 class JsonBody:
     """The members of the object, by name."""
 
-    def __init__(self, members: Mapping[str, object]) -> None:
+    def __init__(self, members: Mapping[str, object], longest: int = _SHORT) -> None:
+        """Hold ``members``, each of at most ``longest`` bytes as it is written, but the data of a share."""
         self._members = members
+        self._longest = longest
 
     def get(self, name: str) -> object:
         """Return a member decoded; None if there is none."""
         value = self._members.get(name)
         if not isinstance(value, msgspec.Raw):
             return value
-        if memoryview(value).nbytes > _SHORT:
-            raise ShareError(ErrorCode.INVALID_ARGUMENT, f"{name}: is longer than {_SHORT:,} bytes")
+        if memoryview(value).nbytes > self._longest:
+            raise ShareError(ErrorCode.INVALID_ARGUMENT, f"{name}: is longer than {self._longest:,} bytes")
         try:
             return jsontext.decode(bytes(value))
         except jsontext.JSONDecodeError as exc:  # such as a number of more digits than Python reads
@@ -96,6 +98,7 @@ async def read_json_body(
     bound: int,
     *,
     optional: bool = False,
+    longest_member: int = _SHORT,
     before_decoding: Callable[[], Awaitable[None]] | None = None,
 ) -> JsonBody:
     """Return what a request carries, of at most ``bound`` bytes when it is not compressed.
@@ -104,6 +107,7 @@ async def read_json_body(
         request: whose body it is.
         bound: 0 for any length.
         optional: whether an empty body is as good as an empty object.
+        longest_member: bytes of a member other than data, as it is written.
         before_decoding: as of :func:`~rpcshare.server.content_coding.read_decoded_body`.
 
     Raises:
@@ -111,17 +115,17 @@ async def read_json_body(
         HttpError: UNSUPPORTED_MEDIA_TYPE.
     """
     data = await read_decoded_body(request, bound, before_decoding)
-    return JsonBody({}) if not data and optional else await json_body(data)
+    return JsonBody({}) if not data and optional else await json_body(data, longest_member)
 
 
-async def json_body(data: bytes) -> JsonBody:
-    """Return what the text of a body stands for.
+async def json_body(data: bytes, longest_member: int = _SHORT) -> JsonBody:
+    """Return what the text of a body stands for, with members of at most so many bytes.
 
     Raises:
         ShareError: as :func:`read_json_body` does.
     """
     if len(data) <= _SHORT:
-        return JsonBody(_members(data))
+        return JsonBody(_members(data), longest_member)
     # However many come at once, they are looked through one by one.
     async with LongWork() as work:
         if await holds_more_than(data, MAX_VALUES, work, MAX_CONTAINERS):
@@ -133,7 +137,7 @@ async def json_body(data: bytes) -> JsonBody:
                 message = f"half of a surrogate pair is in a body of more than {MAX_VALUES_AT_ONCE:,} values"
                 raise ShareError(ErrorCode.PAYLOAD_TOO_LARGE, message)
             members = await work.aside(partial(_decoded, data))
-        return JsonBody(members)
+        return JsonBody(members, longest_member)
 
 
 def _members(data: bytes) -> Mapping[str, object]:

@@ -11,6 +11,7 @@ import msgspec
 from rpcshare.auth.api_keys import DEFAULT_SCOPES, ApiKeys, UnknownApiKeyError
 from rpcshare.auth.audit import Action, AuditLog
 from rpcshare.auth.caller import Caller, DefaultVisibility
+from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import RpcTarget, rpc_method
 from rpcshare.shares.access import may_manage_key, may_manage_keys
 from rpcshare.shares.failures import storage_unavailable
@@ -65,7 +66,7 @@ class KeysRpc(RpcTarget):
     async def rotate(self, key_id: str) -> dict[str, Any]:
         """Put another key in the place of one, which is revoked."""
         with self._permitted(Action.KEY_ROTATE):
-            await check_key(self._keys, self._caller, key_id)
+            await check_key(self._keys, self._caller, key_id, hands_it_out=True)
             made = await self._keys.rotate(key_id)
         self._audit.done(Action.KEY_ROTATE, self._caller, key=key_id, newKey=made.kept.id)
         return made.described()
@@ -89,13 +90,24 @@ class KeysRpc(RpcTarget):
             raise storage_unavailable(exc) from exc
 
 
-async def check_key(keys: ApiKeys, caller: Caller, key_id: str) -> None:
+async def check_key(keys: ApiKeys, caller: Caller, key_id: str, *, hands_it_out: bool = False) -> None:
     """Return if ``caller``, who may manage keys, may manage this one.
+
+    Args:
+        keys: all.
+        caller: who.
+        key_id: of which.
+        hands_it_out: whether the caller is to get a key in its place. Whoever has a user's key acts as the
+            user, so nobody else gets one: admins revoke it.
 
     Raises:
         UnknownApiKeyError: there is none; or it is another's, which the caller is not told.
+        ShareError: FORBIDDEN: it is another user's, and would be handed out.
         StoreError: the store failed.
     """
     key = await keys.find(key_id)
     if not may_manage_key(caller, key.user, key.organization):
         raise UnknownApiKeyError
+    if hands_it_out and key.user is not None and (caller.user is None or caller.user.id != key.user):
+        message = "Forbidden: a user's key is rotated by the user alone; you may revoke it"
+        raise ShareError(ErrorCode.FORBIDDEN, message)

@@ -75,7 +75,7 @@ class VaultApi:
         return _uncached([entry.described() for entry in await self._vault_of(caller).list()])
 
     async def _store(self, request: Request, caller: Caller) -> object:
-        body = await read_json_body(request, _MAX_BODY)
+        body = await read_json_body(request, _MAX_BODY, longest_member=_MAX_BODY)
         return {"id": (await self._vault_of(caller).store(body.all_but())).id}
 
     async def _retrieve(self, request: Request, caller: Caller) -> object:
@@ -83,7 +83,7 @@ class VaultApi:
         return _uncached({**entry.described(), "value": value})
 
     async def _rotate(self, request: Request, caller: Caller) -> object:
-        body = await read_json_body(request, _MAX_BODY)
+        body = await read_json_body(request, _MAX_BODY, longest_member=_MAX_BODY)
         vault = self._vault_of(caller)
         return (await vault.rotate(request.path_params["entry_id"], body.get("value"))).described()
 

@@ -19,21 +19,29 @@ from rpcshare.server.backends import opened_records
 from rpcshare.storage.encryption_keys import KeyFileError, KeyRing
 
 if TYPE_CHECKING:
+    from rpcshare.database.engine import Database
     from rpcshare.vault.vault import Vault
 
-__all__ = ["OpenVault", "vault_key_ring", "vault_on_demand"]
+__all__ = ["OpenVault", "VaultKeyLostError", "opened_key_ring", "vault_key_ring", "vault_on_demand"]
+
+
+class VaultKeyLostError(Exception):
+    """The vault holds entries, and the key that wraps theirs is not there. The message says where it was."""
+
 
 OpenVault = Callable[[], Awaitable["Vault"]]
 
 logger = structlog.get_logger("rpcshare.server")
 
 
-def vault_key_ring(settings: Settings) -> KeyRing:
+def vault_key_ring(settings: Settings, *, is_empty: bool) -> KeyRing:
     """Return the keys that wrap the vault's: the settings', or one that the data directory has.
 
-    One that was made before there was a key file still opens what it has wrapped.
+    One that was made before there was a key file still opens what it has wrapped. It is made only while the
+    vault ``is_empty``: what another has wrapped, a new one does not open.
 
     Raises:
+        VaultKeyLostError: there are entries, and no key.
         ShareError: FORBIDDEN: several servers have one database, and no key file.
         KeyFileError, SecretFileError: the keys cannot be read, or not be made.
     """
@@ -47,6 +55,11 @@ def vault_key_ring(settings: Settings) -> KeyRing:
         message = "Forbidden: the vault of servers with one database needs --encryption-key-file"
         raise ShareError(ErrorCode.FORBIDDEN, message)
     if not own.exists():
+        if not is_empty:
+            raise VaultKeyLostError(
+                f"the vault holds entries, and its key is gone: put {own} back, or name the file of its keys "
+                "by --encryption-key-file"
+            )
         logger.warning(
             "the vault's key is kept beside it, in the data directory; with --encryption-key-file it is "
             "elsewhere, and no backup of the data directory has it",
@@ -74,12 +87,22 @@ async def vault_on_demand(settings: Settings, load: DatabaseLoad | None = None) 
         yield open_vault
 
 
+async def opened_key_ring(settings: Settings, database: Database) -> KeyRing:
+    """Return the keys of the vault in a database of records. Raises as :func:`vault_key_ring` does."""
+    from rpcshare.vault.vault import is_vault_empty  # noqa: PLC0415 -- which imports SQLAlchemy
+
+    is_empty = await is_vault_empty(database)
+    return await asyncio.to_thread(vault_key_ring, settings, is_empty=is_empty)
+
+
 async def _open(settings: Settings, stack: contextlib.AsyncExitStack, load: DatabaseLoad | None) -> Vault:
     try:
         await asyncio.to_thread(import_module, "rpcshare.vault.vault")  # SQLAlchemy takes half a second
-        keys = await asyncio.to_thread(vault_key_ring, settings)
-        database = await stack.enter_async_context(opened_records(settings, load))
-    except (KeyFileError, SecretFileError, ConfigError) as exc:
+        async with contextlib.AsyncExitStack() as opening:
+            database = await opening.enter_async_context(opened_records(settings, load))
+            keys = await opened_key_ring(settings, database)
+            await stack.enter_async_context(opening.pop_all())
+    except (KeyFileError, SecretFileError, ConfigError, DatabaseError, VaultKeyLostError) as exc:
         logger.warning("the vault cannot be opened", reason=str(exc))
         raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, "the vault cannot be opened") from exc
     from rpcshare.vault.vault import Vault  # noqa: PLC0415 -- which a server without a vault does not need

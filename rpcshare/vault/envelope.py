@@ -1,8 +1,9 @@
 """Envelope encryption: each value has a data key of its own, which the key ring wraps.
 
 Both are AES-256-GCM with a random nonce of 12 bytes in front. The associated data name the row: its id, its
-owner, its service and name, and how often the value was changed. So neither a value nor a key can be put
-into another row, and a value that was replaced cannot come back beside the newer row.
+owner, its service and name, how often the value was changed, when it ends and who may use it. So neither a
+value nor a key can be put into another row, a value that was replaced cannot come back beside the newer row,
+and nobody who can write to the database makes a key last longer or serve others.
 
 Source: NIST SP 800-38D (AES-GCM); NIST SP 800-57 part 1, 6.2 (keys that wrap keys).
 """
@@ -36,6 +37,8 @@ class Place(NamedTuple):
     service: str
     name: str
     version: int
+    expires_at: int | None
+    grants: tuple[str, ...] | None
 
     def associated_data(self, of: str) -> bytes:
         """Return what binds a ciphertext to this row: ``of`` is ``key`` or ``value``."""

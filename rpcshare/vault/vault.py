@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+import msgspec
 from msgspec.structs import asdict, replace
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
@@ -26,7 +27,7 @@ from rpcshare.vault.entry import (
 )
 from rpcshare.vault.envelope import Place, Sealed, VaultIntegrityError, open_sealed, rewrapped, seal
 
-__all__ = ["MAX_ENTRIES", "Vault"]
+__all__ = ["MAX_ENTRIES", "Vault", "is_vault_empty"]
 
 logger = logging.getLogger("rpcshare.vault")
 
@@ -98,9 +99,14 @@ class Vault:
         """Return the entries of some owners, the oldest first."""
         query = select(*_KNOWN).where(entries.c.owner.in_([owner.text for owner in owners]))
         query = query.order_by(entries.c.created_at, entries.c.id)
-        return await self._database.read(
-            lambda connection: [_entry(row) for row in connection.execute(query)]
-        )
+        rows = await self._database.read(lambda connection: list(connection.execute(query)))
+        found = []
+        for row in rows:
+            try:
+                found.append(_entry(row))
+            except VaultIntegrityError as exc:  # the others are as good as before
+                logger.warning("an entry of the vault is not listed: %s", exc)
+        return found
 
     async def find(self, owners: Sequence[VaultOwner], entry_id: str) -> VaultEntry:
         """Return an entry of one of these owners.
@@ -203,7 +209,7 @@ class Vault:
             if not rows:
                 return done, faults
             for row in rows:
-                after = row.id
+                after = str(row.id)
                 try:
                     done += await self._rewrap(_entry(row), _sealed(row))
                 except VaultIntegrityError as exc:
@@ -243,6 +249,12 @@ class Vault:
         return int(self._clock() * 1000)
 
 
+async def is_vault_empty(database: Database) -> bool:
+    """Whether nothing is kept, of anybody."""
+    query = select(entries.c.id).limit(1)
+    return await database.read(lambda connection: connection.execute(query).first() is None)
+
+
 _SEALED = [entries.c[name] for name in Sealed._fields]
 
 
@@ -262,17 +274,29 @@ def _columns(entry: VaultEntry) -> dict[str, Any]:
 
 
 def _entry(row: Row[Any]) -> VaultEntry:
-    values = {name: getattr(row, name) for name in VaultEntry.__struct_fields__}
-    grants = None if row.grants is None else json.loads(row.grants)
-    return VaultEntry(**{**values, "scopes": json.loads(row.scopes), "grants": grants})
+    """Return what a row tells.
+
+    Raises:
+        VaultIntegrityError: it was changed by something else than this.
+    """
+    try:
+        values = {name: getattr(row, name) for name in VaultEntry.__struct_fields__}
+        grants = None if row.grants is None else json.loads(row.grants)
+        return msgspec.convert({**values, "scopes": json.loads(row.scopes), "grants": grants}, VaultEntry)
+    except (ValueError, TypeError):
+        raise VaultIntegrityError(f"the vault's entry {row.id} has been changed") from None
 
 
 def _sealed(row: Row[Any]) -> Sealed:
-    return Sealed(row.key_id, bytes(row.wrapped_key), bytes(row.value))
+    try:
+        return Sealed(row.key_id, bytes(memoryview(row.wrapped_key)), bytes(memoryview(row.value)))
+    except TypeError:
+        raise VaultIntegrityError(f"the vault's entry {row.id} has been changed") from None
 
 
 def _place(entry: VaultEntry) -> Place:
-    return Place(entry.id, entry.owner, entry.service, entry.name, entry.version)
+    grants = None if entry.grants is None else tuple(entry.grants)
+    return Place(entry.id, entry.owner, entry.service, entry.name, entry.version, entry.expires_at, grants)
 
 
 def _lock(connection: Connection, name: str) -> None:

@@ -189,12 +189,30 @@ async def test_two_rows_cannot_be_swapped(vault, records):
         await vault.retrieve([ALICE], one.id)
 
 
-@pytest.mark.parametrize("fields", [{"owner": "user:usr_bob"}, {"name": "play"}, {"service": "other"}])
-async def test_a_row_cannot_be_given_to_another(vault, records, fields):
-    stored = await vault.store(ALICE, key())
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"owner": "user:usr_bob"},
+        {"name": "play"},
+        {"service": "other"},
+        {"expires_at": None},
+        {"grants": None},
+        {"grants": '["workspace:other"]'},
+        {"scopes": "{"},
+        {"created_at": -1, "version": 2},
+    ],
+)
+async def test_a_row_cannot_be_given_to_another_or_made_to_last_longer(vault, records, fields):
+    stored = await vault.store(ALICE, key(expiresAt=2**52, grants=["workspace:one"]))
     await change(records, stored.id, **fields)
     with pytest.raises(VaultIntegrityError):
         await vault.retrieve([ALICE, BOB], stored.id)
+
+
+async def test_one_damaged_row_takes_no_other_out_of_the_list(vault, records):
+    stored = [await vault.store(ALICE, key(name=str(n))) for n in range(3)]
+    await change(records, stored[1].id, scopes="{")
+    assert [entry.id for entry in await vault.list([ALICE])] == [stored[0].id, stored[2].id]
 
 
 async def test_a_replaced_value_cannot_come_back_beside_the_newer_row(vault, records):

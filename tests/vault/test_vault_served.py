@@ -84,6 +84,17 @@ def test_over_http_it_is_the_same(server):
     assert httpx.get(server.url + "/api/keys").status_code == 401
 
 
+@pytest.mark.parametrize("character", ["v", "\u00e9", "\n"])
+def test_a_value_may_be_64_kib_however_it_is_written(server, character):
+    longest = character * (65_536 // len(character.encode()))
+    entry = {"service": "openai", "name": f"long {ord(character)}"}
+    stored = ask(server, "POST", "/api/keys", json={**entry, "value": longest})
+    assert stored.status_code == 200, stored.text
+    assert ask(server, "GET", f"/api/keys/{stored.json()['id']}").json()["value"] == longest
+    longer = ask(server, "POST", "/api/keys", json={**entry, "value": longest + "v"})
+    assert (longer.status_code, longer.json()["code"]) == (413, "PAYLOAD_TOO_LARGE")
+
+
 def test_on_the_command_line_a_value_comes_from_a_pipe(server):
     made = run(server, "set", "cli", "--service", "openai", "--json", stdin=f"{VALUE}\n")
     entry_id = json.loads(made.stdout)["id"]
@@ -127,6 +138,20 @@ def test_nothing_of_a_value_is_on_the_disk_or_in_the_log(server):
         if file.is_file():
             content = file.read_bytes()
             assert [form for form in hidden if form in content] == [], file.name
+
+
+def test_a_key_that_is_lost_is_not_replaced_by_another(tmp_path):
+    """What the lost one has wrapped, a new one does not open; and what the new one wraps, the old one."""
+    with RunningServer(tmp_path / "data") as running:
+        made = ask(running, "POST", "/api/keys", json={"service": "s", "name": "n", "value": VALUE}).json()
+        kept = (tmp_path / "data" / "vault-key").rename(tmp_path / "kept")
+        running.restart()
+        answer = ask(running, "POST", "/api/keys", json={"service": "s", "name": "m", "value": VALUE})
+        assert answer.status_code == 503
+        assert "vault-key" in running.log.read_text()
+        assert not (tmp_path / "data" / "vault-key").exists()
+        kept.rename(tmp_path / "data" / "vault-key")
+        assert ask(running, "GET", f"/api/keys/{made['id']}").json()["value"] == VALUE
 
 
 async def test_where_it_is_switched_off_no_value_is_handed_out(tmp_path):

@@ -52,7 +52,7 @@ class KeyPages:
         self._require(request, caller, Action.KEY_ROTATE)
         key_id = request.path_params["key_id"]
         try:
-            await check_key(self._keys, caller, key_id)
+            await check_key(self._keys, caller, key_id, hands_it_out=True)
             made = await self._keys.rotate(key_id)
         except StoreError as exc:
             raise storage_unavailable(exc) from exc
