@@ -7,6 +7,7 @@ and not by PostgreSQL's parser, which takes a path or a host name for one word.
 import itertools
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from rpcshare.shares.search_hits import RANDOM_BITS, ROWID, Found, first_id, mar
 from rpcshare.shares.search_query import SearchQuery
 from rpcshare.shares.search_texts import SearchableText
 from rpcshare.shares.search_words import separated
+from rpcshare.shares.state import SessionIndex
 
 __all__ = ["Change", "Found", "IndexedShare", "SearchIndex"]
 
@@ -301,15 +303,38 @@ class SearchIndex:
         return await self.progress_of("identity")
 
     async def warm_up(self) -> None:
-        """Have statements compiled that the first listing and the first search would wait for."""
+        """Have statements compiled that the first listing and the first search would wait for.
+
+        And those of the first writes: what is compiled at a time of much memory stays for good, and each
+        piece keeps the megabyte around it from going back to the system.
+        """
         for owners in (None, ("",)):
             await self.catalogue.page(Query(Reach(owners), None, 1, ""), 0, {})
         await self.search(SearchQuery.parse("a", None, 1), Reach(None), 0)
+        if self._is_sqlite:
+            with suppress(_RehearsedError):
+                await self.database.write(self._rehearse)
+
+    def _rehearse(self, connection: Connection) -> None:
+        """Write a share that there cannot be, change and delete it, and undo all of that."""
+        row = CatalogueRow(SessionIndex(" ", " ", "", "", 0, 0, 0, 0, 0, 0, 0), "", None)
+        words = SearchableText("part:rehearsal", None, None, "", "", "", 0, "rehearsal")
+        made = IndexedShare(" ", "", "", 1)
+        changed, newer = msgspec.structs.replace(made, entry=2), msgspec.structs.replace(row, revision=1)
+        deleted = msgspec.structs.replace(changed, is_deleted=True)
+        self._put_all([Change(made, iter([words]), row=row)], connection)
+        self._put_all([Change(changed, iter([words]), items=[words.item], since=1, row=newer)], connection)
+        self._put_all([Change(deleted, iter(()), expected=changed)], connection)
+        raise _RehearsedError
 
     async def is_empty(self) -> bool:
         """Whether nothing has been indexed yet."""
         query = select(shares.c.id).limit(1)
         return await self.database.read(lambda connection: connection.execute(query).first() is None)
+
+
+class _RehearsedError(Exception):
+    """Undoes a transaction that was for nothing but its statements."""
 
 
 class Change(NamedTuple):

@@ -10,14 +10,19 @@ from functools import partial
 from threading import Event
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 from finding import found, indexed, message, shared, text
 
 from rpcshare.database import DatabaseError, NewerSchemaError, check_not_newer, parse_location
 from rpcshare.database.engine import Database
+from rpcshare.shares.catalogue_row import CatalogueRow
 from rpcshare.shares.projection import Projection
 from rpcshare.shares.reindexing import index_anew, out_of_date
 from rpcshare.shares.search import SearchSettings, open_index
+from rpcshare.shares.search_index import IndexedShare
+from rpcshare.shares.search_texts import SearchableText
+from rpcshare.shares.state import SessionIndex
 from rpcshare.shares.syncdata import Item, Kind
 from rpcshare.storage import MemoryStore
 from support.share_stores import contents
@@ -408,3 +413,35 @@ async def test_the_file_is_for_its_owner_alone(file_location):
     await database.close()
     assert len(modes) == 3
     assert set(modes.values()) == {0o600}
+
+
+async def test_warming_up_leaves_nothing_behind(database_url):
+    """It writes a share that there cannot be, to have the statements compiled, and undoes that."""
+    index = await open_index(parse_location(database_url))
+    await index.warm_up()
+
+    def count(connection):
+        tables = ("shares", "texts", "text_index", "catalogue", "catalogue_counts")
+        return [connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() for table in tables]
+
+    counts = await index.database.read(count)
+    await index.database.close()
+    assert counts == [0] * 5
+
+
+async def test_warming_up_has_the_statements_of_writes_compiled(tmp_path):
+    """What the first write compiled would stay, wherever in memory it was made."""
+    index = await open_index(parse_location(f"sqlite:///{tmp_path}/database.sqlite3"))
+    await index.warm_up()
+    compiled = index.database._engine._compiled_cache
+    before = set(compiled)
+    row = CatalogueRow(SessionIndex("abcdefgh", "ses", "Title", "/", 1, 1, 0, 0, 1, 1, 1), "g", "alice")
+    words = SearchableText("part:x", "msg_1", "prt_1", "user", "", "", 1, "some words")
+    share = IndexedShare("abcdefgh", "g", "etag", 1, owner="alice")
+    assert await index.put(share, iter([words]), row=row)
+    later = msgspec.structs.replace(share, entry=2)
+    assert await index.put(later, iter([words]), changed=["part:x"], since=1, row=row)
+    assert await index.put(msgspec.structs.replace(later, is_deleted=True), iter(()), expected=later)
+    added = set(compiled) - before
+    await index.database.close()
+    assert added == set()
