@@ -9,6 +9,7 @@ from contextlib import closing
 from functools import partial
 from threading import Event
 from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
@@ -433,7 +434,7 @@ async def test_warming_up_has_the_statements_of_writes_compiled(tmp_path):
     """What the first write compiled would stay, wherever in memory it was made."""
     index = await open_index(parse_location(f"sqlite:///{tmp_path}/database.sqlite3"))
     await index.warm_up()
-    compiled = index.database._engine._compiled_cache
+    compiled: Any = index.database._engine._compiled_cache  # type: ignore[union-attr]  # SQLite's engine
     before = set(compiled)
     row = CatalogueRow(SessionIndex("abcdefgh", "ses", "Title", "/", 1, 1, 0, 0, 1, 1, 1), "g", "alice")
     words = SearchableText("part:x", "msg_1", "prt_1", "user", "", "", 1, "some words")
