@@ -385,6 +385,7 @@ async def test_no_page_keeps_anybody_out(
             "/sessions",
             "/sessions?q=total",
             "/keys",
+            "/vault",
             f"/sessions/{share.id}/delete",
             "/nowhere",
             f"/share/{share.id}",

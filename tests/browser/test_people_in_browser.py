@@ -72,7 +72,7 @@ async def test_people_with_impairments_can_use_the_pages(
     await page.goto(f"{site.url}/sign-in")
     found = {"/sign-in": await faults(page, axe)}
     await sign_in(page, site, "alice")
-    for path in ("/profile", "/organization", "/keys"):
+    for path in ("/profile", "/organization", "/keys", "/vault"):
         await page.goto(site.url + path)
         found[path] = await faults(page, axe)
     assert found == {path: [] for path in found}
