@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-import structlog
-
 from rpcshare.auth.secret_files import VAULT_KEY_FILE, SecretFileError, vault_key
 from rpcshare.config import ConfigError, Settings
 from rpcshare.database import DatabaseError
@@ -17,6 +15,7 @@ from rpcshare.database.load import DatabaseLoad
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.server.backends import opened_records
 from rpcshare.storage.encryption_keys import KeyFileError, KeyRing
+from rpcshare.structured_log import structlog
 
 if TYPE_CHECKING:
     from rpcshare.database.engine import Database

@@ -25,11 +25,11 @@ logger = logging.getLogger("rpcshare.vault")
 
 
 class CallerVault:
-    """What one caller may do: with his own entries all, with the organization's as its role allows.
+    """What one caller may do: with the own entries all, with the organization's as the role allows.
 
-    Whoever may create shares has entries of his own. The organization's entries are in the hands of its
+    Whoever may create shares has entries. The organization's entries are in the hands of its
     admins; its members are told that there are some, so that they know what their agents can use. An admin
-    of the server has no right to the entries of others: who can read all settings need not read all keys.
+    of the server has no right to the entries of users: who can read all settings need not read all keys.
 
     Every method raises ShareError: UNAUTHORIZED, FORBIDDEN, INVALID_ARGUMENT, STORAGE_UNAVAILABLE.
     """
