@@ -1,30 +1,8 @@
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from rpcshare.auth.people import People
-from rpcshare.database import parse_location
 from rpcshare.database.engine import Database
-from rpcshare.database.schema_version import RECORDS
-from support.postgres_server import postgres_server, postgres_url
-
-__all__ = ["postgres_server", "postgres_url"]
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def records_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/records.sqlite3"
-    url: str = request.getfixturevalue("postgres_url")
-    return url
-
-
-@pytest.fixture
-async def records(records_url: str) -> AsyncIterator[Database]:
-    database = await Database.open(parse_location(records_url), schema=RECORDS)
-    yield database
-    await database.close()
+from support.records_fixtures import *  # noqa: F403 -- fixtures, which pytest finds by their names
 
 
 @pytest.fixture
