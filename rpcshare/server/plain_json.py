@@ -11,7 +11,7 @@ from rpcshare.rpc import UNDEFINED, Date
 from rpcshare.rpc.limits import MAX_DEPTH
 from rpcshare.shares.batch_validation import is_json
 
-__all__ = ["iso_string", "plain_json"]
+__all__ = ["iso_string", "plain_json", "plain_options"]
 
 # ECMA-262 section 21.4.1.1: a time value is at most this far from the epoch.
 _MAX_TIME = 8.64e15
@@ -45,6 +45,23 @@ def plain_json(value: object, place: str) -> object:
     except _NoFormError as exc:
         where = place + "".join(reversed(exc.steps))
         raise ShareError(ErrorCode.INVALID_ARGUMENT, f"{where}: JSON has no form for {exc.what}") from None
+
+
+def plain_options(value: object, place: str) -> object:
+    """Return options as :func:`plain_json` does, unless one would become null that was not.
+
+    Null stands for "none", so that an invalid date would make a key or a share that never ends.
+
+    Raises:
+        ShareError: INVALID_ARGUMENT, naming it.
+    """
+    plain = plain_json(value, place)
+    if isinstance(value, dict) and isinstance(plain, dict):
+        for name, given in value.items():
+            if given is not None and plain.get(name, UNDEFINED) is None:
+                message = f"{name}: is no number and no date that there is"
+                raise ShareError(ErrorCode.INVALID_ARGUMENT, message)
+    return plain
 
 
 def _plain(value: object) -> object:  # noqa: PLR0911 -- one return for each kind

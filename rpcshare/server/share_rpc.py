@@ -14,7 +14,7 @@ from rpcshare.auth.caller import Caller
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import JSON, UNDEFINED, Codec, Date, ReadableStream, RpcTarget, Stub, rpc_method
 from rpcshare.server.keys_rpc import KeysRpc
-from rpcshare.server.plain_json import iso_string, plain_json
+from rpcshare.server.plain_json import iso_string, plain_json, plain_options
 from rpcshare.server.rpc_results import preencoded_document
 from rpcshare.server.subscriptions import CallbackSubscription, event_stream
 from rpcshare.server.users_rpc import UsersRpc
@@ -86,7 +86,9 @@ class ShareRpc(RpcTarget):
         """Share a session, or get the credentials of one's share of it again."""
         if data is not None:
             data = plain_json(data, "data")
-        created = await self._service.create(self._caller, session_id, data, plain_json(options, "options"))
+        created = await self._service.create(
+            self._caller, session_id, data, plain_options(options, "options")
+        )
         return {"id": created.id, "url": created.url, "secret": created.secret}
 
     @rpc_method("syncShare(shareID, secret, data)")
@@ -104,7 +106,9 @@ class ShareRpc(RpcTarget):
     @rpc_method("updateShare(shareID, secret, options?)")
     async def update_share(self, share_id: str, secret: str | None, options: object = None) -> object:
         """Change who may read a share, and until when; return how that is now."""
-        settings = await self._service.update(self._caller, share_id, secret, plain_json(options, "options"))
+        settings = await self._service.update(
+            self._caller, share_id, secret, plain_options(options, "options")
+        )
         return msgspec.to_builtins(settings)
 
     @rpc_method("createViewToken(shareID, secret, options?)")

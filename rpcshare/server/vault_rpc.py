@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rpcshare.rpc import RpcTarget, rpc_method
-from rpcshare.server.plain_json import plain_json
+from rpcshare.server.plain_json import plain_options
 from rpcshare.vault.caller_vault import CallerVault
 
 __all__ = ["VaultRpc"]
@@ -20,7 +20,7 @@ class VaultRpc(RpcTarget):
     @rpc_method("store(secret)")
     async def store(self, secret: object) -> dict[str, Any]:
         """Keep a key of a third party."""
-        return {"id": (await self._vault.store(plain_json(secret, "secret"))).id}
+        return {"id": (await self._vault.store(plain_options(secret, "secret"))).id}
 
     @rpc_method("list()")
     async def list(self) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import pytest
 
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import UNDEFINED, BigInt, Date, RpcError
-from rpcshare.server.plain_json import iso_string, plain_json
+from rpcshare.server.plain_json import iso_string, plain_json, plain_options
 
 
 def test_what_is_plain_json_already_is_returned_as_it_is() -> None:
@@ -75,3 +75,11 @@ def test_dates_out_of_pythons_years_print_as_javascripts(
 def test_a_date_of_another_zone_prints_in_utc() -> None:
     zone = timezone(timedelta(hours=5, minutes=30))
     assert iso_string(datetime(2000, 1, 1, tzinfo=zone)) == "1999-12-31T18:30:00.000Z"
+
+
+@pytest.mark.parametrize("end", [math.nan, math.inf, Date(None)])
+def test_an_option_that_json_has_as_null_is_refused_for_null_means_none(end: object) -> None:
+    """An invalid date would make what never ends."""
+    with pytest.raises(ShareError, match="^expiresAt: "):
+        plain_options({"expiresAt": end}, "options")
+    assert plain_options({"expiresAt": None, "name": UNDEFINED}, "options") == {"expiresAt": None}
