@@ -76,11 +76,13 @@ format: install
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: install $(NODE_PEERS)
+BENCH_PEERS := tests/bench/runtimes/node_modules/.installed
+
+bench: install $(NODE_PEERS) $(BENCH_PEERS)
 	@$(BIN)/python -m tests.bench
 
 # The same in under a minute; the figures vary more.
-bench-quick: install $(NODE_PEERS)
+bench-quick: install $(NODE_PEERS) $(BENCH_PEERS)
 	@$(BIN)/python -m tests.bench --quick
 
 # 200,000 hostile messages, in some minutes; SEED=n repeats a run.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import against_node, clients, growth, indexing, listings, report, searching, starting, writes
+from bench import against_npm, clients, growth, indexing, listings, report, searching, starting, writes
 from bench.figures import Figure
 
 LONG = ("listings", "searching", "indexing")  # which --quick leaves out, unless asked for: minutes
@@ -15,7 +15,7 @@ RESULTS = Path(__file__).parents[2] / ".bench"
 
 
 def figures(*, quick: bool, only: str) -> Iterator[Figure]:
-    yield from against_node.run(quick=quick, only=only)
+    yield from against_npm.run(quick=quick, only=only)
     if only in ("", "client"):
         yield from clients.run(quick=quick)
     parts = {"starting": starting, "listings": listings, "searching": searching, "indexing": indexing}

@@ -1,5 +1,6 @@
 """What a benchmark found out."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 __all__ = ["Figure"]
@@ -14,6 +15,8 @@ class Figure(NamedTuple):
     peer: float | None
     target: float
     """What ours is to be at most: times the peer's, or where there is no peer, in ``unit``."""
+    peers: Mapping[str, float] = {}
+    """What each peer measured, by its name, where there are several. ``peer`` is the least."""
 
     @property
     def measured(self) -> float:

@@ -6,16 +6,19 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
+from shutil import which
 from typing import Any, Self
 
 from support.running_server import RunningServer
 
-__all__ = ["NODE_CLIENT", "PYTHON_CLIENT", "Load", "Peer", "Start", "node", "ours"]
+__all__ = ["NODE_CLIENT", "PYTHON_CLIENT", "Load", "Peer", "Start", "ours", "runtimes"]
 
 TESTS = Path(__file__).parents[1]
 NODE = TESTS / "node"
+RUNTIMES = TESTS / "bench" / "runtimes" / "node_modules" / ".bin"
 NODE_CLIENT = ("node", str(NODE / "bench_load.mjs"))
 PYTHON_CLIENT = (sys.executable, str(TESTS / "bench" / "python_load.py"))
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -94,19 +97,30 @@ def ours(folder: Path) -> Iterator[Peer]:
         yield Peer("ours", server.url, server.token, server.process.pid)
 
 
+def runtimes() -> dict[str, Start]:
+    """Return what starts npm's capnweb on each runtime that is installed here, by the runtime's name."""
+    commands = {
+        "node": ("node", "bench_node.mjs"),
+        "bun": (str(RUNTIMES / "bun"), "bench_bun.mjs"),
+        "workerd": (str(RUNTIMES / "workerd"), "serve", "bench_workerd.capnp", "--control-fd=1"),
+    }
+    return {name: partial(_runtime, name, command) for name, command in commands.items() if which(command[0])}
+
+
 @contextmanager
-def node(folder: Path) -> Iterator[Peer]:
-    """Run the server made with npm's capnweb, likewise."""
-    data = folder / f"node{next(_numbers)}"
-    process = subprocess.Popen(
-        ["node", "bench_server.mjs", data], cwd=NODE, stdout=subprocess.PIPE, text=True
-    )
+def _runtime(name: str, command: tuple[str, ...], folder: Path) -> Iterator[Peer]:
+    """Run a server made with npm's capnweb, with its data in a new directory in ``folder``."""
+    data = folder / f"{name}{next(_numbers)}"
+    data.mkdir()
+    where = f"--directory-path=disk={data}" if name == "workerd" else str(data)
+    process = subprocess.Popen([*command, where], cwd=NODE, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        port = process.stdout.readline().strip()
-        if not port:
-            sys.exit("the Node server did not start; is tests/node installed?")
-        yield Peer("node", f"http://127.0.0.1:{port}", "bench-token", process.pid)
+        line = process.stdout.readline().strip()
+        if not line:
+            sys.exit(f"the server on {name} did not start; is tests/node installed?")
+        port = json.loads(line)["port"] if line.startswith("{") else line
+        yield Peer(name, f"http://127.0.0.1:{port}", "bench-token", process.pid)
     finally:
         process.kill()
         process.communicate()

@@ -25,6 +25,8 @@ def row(figure: Figure) -> str:
     ratio = "" if figure.peer is None else f"{figure.measured:.3f}"
     target = f"{figure.target:.0f} {figure.unit}" if figure.peer is None else f"{figure.target:.3f}"
     met = "" if figure.measured <= figure.target else "  missed"
+    each = ", ".join(f"{name} {value:,.1f}" for name, value in figure.peers.items())
+    met = f"{met:8}  ({each})" if each else met
     return f"{figure.name:38} {figure.ours:10.1f} {peer:>10} {figure.unit:4} {ratio:>9} {target:>8}{met}"
 
 

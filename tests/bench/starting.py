@@ -34,8 +34,8 @@ def run(*, quick: bool) -> Iterator[Figure]:
     """Yield the medians; the first of each, which has to compile to bytecode, is left out."""
     times = 3 if quick else 7
     measures: tuple[tuple[str, float, Callable[[Mapping[str, str]], float]], ...] = (
-        ("import rpcshare", 100, import_time),
-        ("rpcshare serve, until it listens", 1000, ready_time),
+        ("import rpcshare", 60, import_time),
+        ("rpcshare serve, until it listens", 400, ready_time),
     )
     with tempfile.TemporaryDirectory() as bytecode:
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": bytecode, "PYTHONDONTWRITEBYTECODE": ""}

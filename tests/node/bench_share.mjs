@@ -1,26 +1,25 @@
-// The peer of the benchmarks: a share server as one writes it with npm's capnweb and ws, which keeps each
-// session whole: every sync reads it, merges, and writes all of it again, and nothing is synced to disk.
-//   node bench_server.mjs DIRECTORY        prints its port when it is ready
+// The peer of the benchmarks: a share server as one writes it with npm's capnweb, which keeps each session whole:
+// every sync reads it, merges, and writes all of it again, and nothing is synced to disk. bench_node.mjs, bench_bun.mjs
+// and bench_workerd.mjs serve it, each with what its runtime has for sockets and files.
 import { createHash } from "node:crypto";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
-import { createServer } from "node:http";
-import { join } from "node:path";
-import { newWebSocketRpcSession, RpcTarget } from "capnweb";
-import WebSocket, { WebSocketServer } from "ws";
+import { RpcTarget } from "capnweb";
 
-globalThis.WebSocket = WebSocket; // capnweb expects it there; Node has one of its own from 22 on
-const directory = process.argv[2];
-const TOKEN = "bench-token";
+export const TOKEN = "bench-token";
 const digest = (text) => createHash("sha256").update(text).digest("hex");
 const EXPECTED = digest(`Bearer ${TOKEN}`);
-await mkdir(directory, { recursive: true });
+
+/** Whether the value of an Authorization header is right. */
+export const isAuthorized = (header) => digest(header ?? "") === EXPECTED;
+
+let storage;
+
+/** Keep sessions by `storage`: `read(id)` and `write(id, text)`, both asynchronous. */
+export function keepIn(chosen) {
+  storage = chosen;
+}
 
 const subscribers = new Map(); // share id → set of callbacks
 const turns = new Map(); // share id → the end of the last write: writes of one share take turns
-
-const path = (id) => join(directory, `${id}.json`);
-const load = async (id) => JSON.parse(await readFile(path(id), "utf8"));
-const save = (id, session) => writeFile(path(id), JSON.stringify(session));
 
 function upsert(list, item) {
   const at = list.findIndex((old) => old.id === item.id);
@@ -53,9 +52,9 @@ function merge(session, data) {
 async function sync(id, data) {
   const before = turns.get(id) ?? Promise.resolve();
   const turn = before.then(async () => {
-    const session = await load(id);
+    const session = JSON.parse(await storage.read(id));
     merge(session, data);
-    await save(id, session);
+    await storage.write(id, JSON.stringify(session));
     const event = { type: "sync", shareID: id, syncCount: session.metadata.syncCount, data };
     for (const callback of subscribers.get(id) ?? []) {
       callback(event).then(() => {}, () => subscribers.get(id)?.delete(callback));
@@ -79,7 +78,7 @@ class Subscription extends RpcTarget {
   }
 }
 
-class ShareRpc extends RpcTarget {
+export class ShareRpc extends RpcTarget {
   async createShare(sessionID, initialData) {
     const id = sessionID.slice(-8);
     const secret = digest(sessionID).slice(0, 36);
@@ -87,7 +86,7 @@ class ShareRpc extends RpcTarget {
     const metadata = { createdAt: now, lastUpdated: now, syncCount: 0, sessionID };
     const session = { session: { id: sessionID }, messages: [], parts: [], diffs: [], models: [], metadata };
     if (initialData) merge(session, initialData);
-    await save(id, session);
+    await storage.write(id, JSON.stringify(session));
     return { id, url: `http://localhost/share/${id}`, secret };
   }
 
@@ -110,11 +109,3 @@ class ShareRpc extends RpcTarget {
     return { subject: "admin", scopes: ["admin"] };
   }
 }
-
-const server = createServer();
-const sockets = new WebSocketServer({ noServer: true, perMessageDeflate: false, maxPayload: 64 << 20 });
-server.on("upgrade", (request, socket, head) => {
-  if (digest(request.headers.authorization ?? "") !== EXPECTED) return socket.destroy();
-  sockets.handleUpgrade(request, socket, head, (webSocket) => newWebSocketRpcSession(webSocket, new ShareRpc()));
-});
-server.listen(0, "127.0.0.1", () => console.log(server.address().port));
