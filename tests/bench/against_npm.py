@@ -1,7 +1,7 @@
-"""Ours beside servers of npm's capnweb on Node, Bun and workerd: the same work in the same run, in turn.
+"""Ours beside servers of npm's capnweb on Node, Bun and workerd, in turn.
 
-The load is npm's client on Node for all of them. CPU is the server's alone, as the operating system counts it. The peer
-in each row is the runtime that was fastest at it.
+The same work in the same run. The load is npm's client on Node for all of them. CPU is the server's alone, as
+the operating system counts it. The peer in each row is the runtime that was fastest at it.
 """
 
 import statistics
