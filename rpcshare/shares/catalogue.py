@@ -18,7 +18,9 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    and_,
     bindparam,
+    case,
     delete,
     func,
     insert,
@@ -263,6 +265,7 @@ class _Listing:
         self._order = catalogue.c.changed_order if query.by_change else catalogue.c.created_order
         self._is_not_over = func.coalesce(catalogue.c.expires_at, _NEVER) > now
         self._counted: int | None = None  # if the text alone tells that there are very many
+        self._newest: list[int] = []  # numbers of rows that have the text, if these are many
         self.is_least = False
         """Whether there may be more than are counted."""
 
@@ -298,15 +301,18 @@ class _Listing:
         if self._is_sqlite and len(wanted) < _SHORTEST:
             newest = select(catalogue.c.number).where(*own).order_by(self._order, catalogue.c.id)
             found = select(catalogue.c.number).where(
-                catalogue.c.number.in_(newest.limit(_LOOKED_THROUGH)), contains
+                catalogue.c.number.in_(newest.limit(_LOOKED_THROUGH)), self._is_not_over, contains
             )
         elif self._is_sqlite:
             matches = literal_column("catalogue_words").op("MATCH")(_fts5_match(wanted, self._part))
-            found = select(literal_column("rowid")).select_from(text("catalogue_words")).where(matches)
+            over = select(catalogue.c.number).where(catalogue.c.expires_at <= self._now)
+            is_not_over = literal_column("rowid", BigInteger).not_in(over)
+            found = select(literal_column("rowid")).select_from(text("catalogue_words"))
+            found = found.where(matches, is_not_over)
             if self._part.organization is None and self._is_in_many(found):
                 return contains
         else:
-            found = select(catalogue.c.number).where(*own, contains)
+            found = select(catalogue.c.number).where(*own, self._is_not_over, contains)
         if self._part.organization is not None:
             found = select(catalogue.c.number).where(catalogue.c.number.in_(found), *own)
         some = found.limit(COUNTED)
@@ -327,17 +333,20 @@ class _Listing:
         at = self._edge(None)
         if at is None:
             return False
-        count = self._count_since(found, at, None)
-        after = self._query.after
+        numbers = self._numbers_since(found, at, None)
+        count, after = len(numbers), self._query.after
         if count >= _MANY and after is not None:
             # Those behind the cursor may be others.
             if self._query.by_change or self._query.is_backwards:
                 return False
             edge = self._edge(after[0])
-            if edge is not None and self._count_since(found, edge, after[0]) < _MANY:
-                return False
+            if edge is not None:
+                numbers = self._numbers_since(found, edge, after[0])
+                if len(numbers) < _MANY:
+                    return False
         if count < _MANY:
             return False
+        self._newest = sorted(numbers, reverse=True)
         self._counted, self.is_least = count, True
         return True
 
@@ -352,17 +361,26 @@ class _Listing:
         edge: int | None = self._connection.execute(query).scalar()
         return edge
 
-    def _count_since(self, found: Select[Any], edge: int, behind: int | None) -> int:
-        """Return how many of the rows ``found`` are not behind ``edge``, of those from ``behind`` on."""
+    def _numbers_since(self, found: Select[Any], edge: int, behind: int | None) -> list[int]:
+        """Return which of the rows ``found`` are not behind ``edge``, of those from ``behind`` on."""
         number: ColumnElement[int] = literal_column("rowid", BigInteger)
         found = found.where(number >= _first_number(-edge))
         if behind is not None:
             found = found.where(number < _first_number(-behind + 1))
-        some = found.limit(COUNTED).subquery()
-        return int(self._connection.execute(select(func.count()).select_from(some)).scalar_one())
+        return list(self._connection.execute(found.limit(COUNTED)).scalars())
 
     def rows(self, chosen: Collection[ColumnElement[bool]], limit: int) -> list[CatalogueRow]:
         """Return the first rows behind the place that the query begins at."""
+        if not self._query.by_change and len(self._newest) >= limit:
+            # No other can be before these, but one of the same time.
+            last = _first_number(_time_of(self._newest[limit - 1]))
+            newest = [number for number in self._newest if number >= last]
+            rows = self._rows([_opaque(chosen), catalogue.c.number.in_(newest)], limit)
+            if len(rows) == limit:
+                return rows
+        return self._rows(chosen, limit)
+
+    def _rows(self, chosen: Collection[ColumnElement[bool]], limit: int) -> list[CatalogueRow]:
         where, after = [*chosen, self._is_not_over], self._query.after
         order: tuple[ColumnElement[Any], ColumnElement[Any]] = (self._order, catalogue.c.id)
         if after is not None:
@@ -378,16 +396,22 @@ class _Listing:
             return self._counted
         # All conditions but that on the expiry are in an index: rows need not be read to be counted. Those
         # whose time is over are removed within seconds, so there are few of them.
+        over = self._count_over(chosen)
         if self._query.text or self._query.filters != Filters() or self._part.organization is not None:
-            some = select(literal(1)).select_from(catalogue).where(*chosen).limit(COUNTED)
+            some = select(literal(1)).select_from(catalogue).where(*chosen).limit(COUNTED + over)
             total = self._connection.execute(select(func.count()).select_from(some.subquery())).scalar_one()
-            self.is_least = total >= COUNTED
+            self.is_least = total - over >= COUNTED
         else:
             name = "all" if self._owner is None else f"of:{self._owner}"
             query = select(catalogue_counts.c.shares).where(catalogue_counts.c.name == name)
             total = self._connection.execute(query).scalar() or 0
-        over = select(catalogue.c.number).where(catalogue.c.expires_at <= self._now)
-        return int(total) - self._count_of([*chosen, catalogue.c.number.in_(over)])
+        return int(total) - over
+
+    def _count_over(self, chosen: Collection[ColumnElement[bool]]) -> int:
+        query = select(func.count()).select_from(catalogue).where(catalogue.c.expires_at <= self._now)
+        if chosen:
+            query = query.where(_opaque(chosen))
+        return int(self._connection.execute(query).scalar_one())
 
     def count_among(self, chosen: Collection[ColumnElement[bool]], ids: Collection[str]) -> int:
         """Return how many rows there are of some shares."""
@@ -396,6 +420,11 @@ class _Listing:
     def _count_of(self, chosen: Collection[ColumnElement[bool]]) -> int:
         query = select(func.count()).select_from(catalogue).where(*chosen)
         return int(self._connection.execute(query).scalar_one())
+
+
+def _opaque(conditions: Collection[ColumnElement[bool]]) -> ColumnElement[bool]:
+    """Return ``conditions`` so that no index is used for them: by it, all that an owner has would be read."""
+    return case((and_(*conditions), 1)) == 1
 
 
 _change = (
@@ -454,6 +483,10 @@ def row_values(row: CatalogueRow, *, is_new: bool) -> _Values:
 def _first_number(time: int) -> int:
     """Return the first number of rows of shares that were made at ``time``."""
     return max(-(2**42), min(time, 2**42)) << _NUMBER_BITS
+
+
+def _time_of(number: int) -> int:
+    return number >> _NUMBER_BITS
 
 
 def _row(row: Row[Any]) -> CatalogueRow:

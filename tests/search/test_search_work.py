@@ -6,7 +6,7 @@ import pytest
 
 from rpcshare.shares.catalogue import _page
 from rpcshare.shares.catalogue_row import CatalogueRow
-from rpcshare.shares.page import Query, Reach
+from rpcshare.shares.page import Filters, Query, Reach
 from rpcshare.shares.search import open_index
 from rpcshare.shares.search_hits import _Newest
 from rpcshare.shares.search_index import IndexedShare
@@ -99,3 +99,73 @@ async def test_a_listing_of_ones_own_takes_as_many_steps_whatever_others_have(in
     await made("bob", 1000)
     beside = await index.database.read(listing("alice"))
     assert beside < 1.5 * alone < await index.database.read(listing("bob")) / 5
+
+
+PAGES = {
+    "all": Query(Reach(None), None, 30, ""),
+    "all, last changed first": Query(Reach(None), None, 30, "", by_change=True),
+    "from the middle": Query(Reach(None), (-250, ""), 30, ""),
+    "before the middle": Query(Reach(None), (-250, ""), 30, "", is_backwards=True),
+    "one's own": Query(Reach(("alice",)), None, 30, ""),
+    "one's own, last changed first": Query(Reach(("alice",)), None, 30, "", by_change=True),
+    "a project": Query(Reach(None), None, 30, "", filters=Filters(project="red")),
+    "one's own in a project": Query(Reach(("alice",)), None, 30, "", filters=Filters(project="red")),
+    "private": Query(Reach(None), None, 30, "", filters=Filters(is_private=True)),
+    "since and until": Query(Reach(None), None, 30, "", filters=Filters(since=100, until=900)),
+    "a text in many titles": Query(Reach(None), None, 30, "the needle"),
+    "one's own with a text": Query(Reach(("alice",)), None, 30, "the needle"),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+async def test_a_page_takes_as_many_steps_however_many_rows_there_are(index, name, monkeypatch):
+    """Those that are counted, and those that are looked through for a text, are made few here."""
+    monkeypatch.setattr("rpcshare.shares.catalogue.COUNTED", 100)
+    monkeypatch.setattr("rpcshare.shares.catalogue._WINDOW", 200)
+
+    async def made(numbers):
+        # The last two are over: what is over is counted apart.
+        rows = [
+            CatalogueRow(
+                SessionIndex(f"{at:08}", "ses", "Fix the needle", "/home/red", 0, 0, 0, 0, at, 1, at),
+                "g",
+                "alice",
+                is_private=True,
+                expires_at=1 if at < 2 else None,
+            )
+            for at in numbers
+        ]
+        await index.catalogue.put(rows)
+
+    def taken():
+        return index.database.read(partial(steps, partial(_page, PAGES[name], 10, {})))
+
+    await made(range(500))
+    few = await taken()
+    await made(range(500, 5000))
+    assert await taken() < 1.5 * few
+
+
+async def test_what_is_over_is_left_out_of_a_count_however_much_of_it_there_is(index, monkeypatch):
+    monkeypatch.setattr("rpcshare.shares.catalogue.COUNTED", 5)
+    rows = [
+        CatalogueRow(
+            SessionIndex(f"{at:08}", "ses", "A needle", "/home/red", 0, 0, 0, 0, at, 1, at),
+            "g",
+            "alice",
+            expires_at=1 if at >= 4 else None,
+        )
+        for at in range(20)
+    ]
+    await index.catalogue.put(rows)
+    for reach, text, filters in (
+        (Reach(None), "", Filters(project="red")),
+        (Reach(("alice",)), "", Filters(project="red")),
+        (Reach(None), "", Filters()),
+        (Reach(("alice",)), "", Filters()),
+        (Reach(None), "needle", Filters()),
+    ):
+        page = await index.catalogue.page(Query(reach, None, 2, text, filters=filters), 10, {})
+        shown = [row.index.id for row in page.rows]
+        assert (shown, page.is_least) == (["00000003", "00000002"], False)
+        assert page.count == 4
