@@ -54,7 +54,7 @@ class _ItemsEvent(Event, frozen=True, dict=True, weakref=True):
     @cached_property
     def size(self) -> int:
         """Bytes that the items take."""
-        return sum(item.size for item in self.items)
+        return sum([len(key) + len(body) for item in self.items for key, body in item.values])
 
     @cached_property
     def json(self) -> bytes:

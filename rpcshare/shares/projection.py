@@ -475,6 +475,7 @@ class Projection:
         await self._forget_others(index, set(), last, None)
         if not await index.progress_of(COMPLETE):
             await index.note_progress(COMPLETE, "yes")
+        await index.merge_as_usual()
         await index.release(_SWEEP, self._holder)
         self._compare_at = monotonic() + max(self._compare_every, _SWEEP_SHARE * (monotonic() - began_at))
 

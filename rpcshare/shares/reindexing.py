@@ -1,8 +1,9 @@
 """The store compared with the search index: what the index does not know, and all of it made again."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rpcshare.shares.context import WatchedShare
 from rpcshare.shares.share_identity import is_share_id
@@ -30,6 +31,8 @@ COMPARED_AT_ONCE = 200
 
 _REINDEXED = "reindex"
 _TOGETHER = 8 * 2**20  # bytes of shares that are written in one transaction
+_MOST_TOGETHER = 500  # shares, likewise
+_READ_AHEAD = 4  # shares
 _ATTEMPTS = 3  # at a share that other processes index, too
 
 
@@ -46,79 +49,136 @@ async def index_anew(
         DatabaseError: the database failed.
     """
     done = await index.progress_of(_REINDEXED)
-    anew = _Anew(store, index)
-    try:
-        async for some in in_groups(share_places(store, start_after=done)):
-            known = await index.known([place.share_id for place in some])
-            for place in some:
-                await anew.take(place.share_id, known.get(place.share_id))
-                on_share()
-            await anew.write()
-            await index.note_progress(_REINDEXED, some[-1].last_key)
-    finally:
-        await anew.close()
-    # What the index has of shares that the store has no more.
-    after = ""
-    while ids := await index.ids(after, COMPARED_AT_ONCE):
-        for share_id in ids:
-            if await read_share(store, share_id) is None:
-                await index.forget(share_id)
-        after = ids[-1]
+    anew = _Anew(store, index, on_share)
+    async with index.in_bulk():
+        try:
+            async for some in in_groups(share_places(store, start_after=done)):
+                known = await index.known([place.share_id for place in some])
+                for place in some:
+                    await anew.take(place, known.get(place.share_id))
+            await anew.finish()
+        finally:
+            await anew.close()
+    async for share_id in _not_there(store, index):
+        if await read_share(store, share_id) is None:
+            await index.forget(share_id)
     await index.note_progress(_REINDEXED, "")
     await index.note_progress(COMPLETE, "yes")
     return anew.count, anew.unread
 
 
-class _Anew:
-    """Shares that are indexed again, several in one transaction of the database."""
+async def _not_there(store: ObjectStore, index: "SearchIndex") -> AsyncIterator[str]:
+    """Yield the ids of the shares that the index has, and of which the store has no key."""
+    after = ""
+    async for some in in_groups(share_places(store)):
+        there = {place.share_id for place in some}
+        last = some[-1].share_id
+        async for share_id in _ids(index, after, last):
+            if share_id not in there:
+                yield share_id
+        after = last
+    async for share_id in _ids(index, after, None):
+        yield share_id
 
-    def __init__(self, store: ObjectStore, index: "SearchIndex") -> None:
+
+async def _ids(index: "SearchIndex", after: str, until: str | None) -> AsyncIterator[str]:
+    while ids := await index.ids(after, COMPARED_AT_ONCE, until):
+        for share_id in ids:
+            yield share_id
+        after = ids[-1]
+
+
+class _Prepared(NamedTuple):
+    """What is to be written of a share."""
+
+    change: "Change | None"
+    size: int
+    is_there: bool
+
+
+class _Anew:
+    """Shares that are indexed again. Some are read while others are written, many in one transaction."""
+
+    def __init__(self, store: ObjectStore, index: "SearchIndex", on_share: Callable[[], None]) -> None:
         self._store = store
         self._index = index
+        self._on_share = on_share
+        self._being_read: deque[tuple[SharePlace, asyncio.Task[_Prepared]]] = deque()
+        self._size_being_read = 0
         self._changes: list[Change] = []
         self._size = 0
+        self._last_key = ""
         self._being_written: asyncio.Task[None] | None = None
         self.count = 0
         self.unread: list[str] = []
 
-    async def take(self, share_id: str, before: "IndexedShare | None") -> None:
+    async def take(self, place: "SharePlace", before: "IndexedShare | None") -> None:
         """Index a share as the store has it: now, or with those that follow."""
+        reading = asyncio.create_task(self._prepared(place.share_id, before))
+        self._being_read.append((place, reading))
+        self._size_being_read += place.size
+        while len(self._being_read) >= _READ_AHEAD or (
+            len(self._being_read) > 1 and self._size_being_read > _TOGETHER
+        ):
+            await self._take_first()
+
+    async def _prepared(self, share_id: str, before: "IndexedShare | None") -> "_Prepared":
         if (read := await self._read(share_id)) is None:
-            return
-        self.count += read.state is not None
+            return _Prepared(None, 0, is_there=False)
         change = await whole_change(share_id, read, before)
+        size = 0 if read.state is None else read.state.content.size
+        if change is not None and size <= _TOGETHER:
+            # Made now, while FTS5 has others; those of a larger one are made as they are written.
+            change = change._replace(found=iter(await asyncio.to_thread(list, change.found)))
+        return _Prepared(change, size, is_there=read.state is not None)
+
+    async def _take_first(self) -> None:
+        place, reading = self._being_read[0]
+        change, size, is_there = await reading
+        self._being_read.popleft()
+        self._size_being_read -= place.size
+        self.count += is_there
+        self._last_key = place.last_key
         if change is not None:
             self._changes.append(change)
-            self._size += 0 if read.state is None else read.state.content.size
-        if self._size > _TOGETHER:
+            self._size += size
+        if self._size > _TOGETHER or len(self._changes) >= _MOST_TOGETHER:
             await self._begin_to_write()
+        self._on_share()
 
     async def _begin_to_write(self) -> None:
         """Write what has been taken while more is read: FTS5 works beside Python."""
         await self._written()
         changes, self._changes, self._size = self._changes, [], 0
-        self._being_written = asyncio.create_task(self._write(changes))
+        self._being_written = asyncio.create_task(self._write(changes, self._last_key))
 
     async def _written(self) -> None:
         writing, self._being_written = self._being_written, None
         if writing is not None:
             await writing
 
-    async def write(self) -> None:
+    async def finish(self) -> None:
         """Write all that has been taken."""
+        while self._being_read:
+            await self._take_first()
         await self._begin_to_write()
         await self._written()
 
     async def close(self) -> None:
-        """Give up what is being written, if anything is."""
+        """Give up what is being read and written, if anything is."""
+        working: list[asyncio.Task[_Prepared] | asyncio.Task[None]] = [task for _, task in self._being_read]
         if self._being_written is not None:
-            self._being_written.cancel()
-            await asyncio.gather(self._being_written, return_exceptions=True)
+            working.append(self._being_written)
+        for task in working:
+            task.cancel()
+        await asyncio.gather(*working, return_exceptions=True)
 
-    async def _write(self, changes: "list[Change]") -> None:
+    async def _write(self, changes: "list[Change]", last_key: str) -> None:
         for change, is_written in zip(changes, await self._index.put_all(changes), strict=True):
             if not is_written:
                 await self._again(change.share.id)
+        if last_key:
+            await self._index.note_progress(_REINDEXED, last_key)
 
     async def _again(self, share_id: str) -> None:
         for _ in range(_ATTEMPTS):
@@ -152,11 +212,13 @@ class SharePlace:
         self.share_id = share_id
         self.head_etag = ""
         self.last_key = ""
+        self.size = 0
         self._entries: dict[str, int] = {}  # the last of each generation
 
-    def put(self, key: str, etag: str) -> None:
-        """Take in one more key."""
+    def put(self, key: str, etag: str, size: int) -> None:
+        """Take in one more key, of an object of ``size`` bytes."""
         self.last_key = key
+        self.size += size
         parts = key.split("/")
         if parts[-1] == "head":
             self.head_etag = etag
@@ -191,7 +253,7 @@ async def share_places(store: ObjectStore, *, start_after: str = "") -> AsyncIte
             place = None
         if place is None:
             place = SharePlace(parts[1])
-        place.put(info.key, info.etag)
+        place.put(info.key, info.etag, info.size)
     if place is not None:
         yield place
 

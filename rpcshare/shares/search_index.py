@@ -4,11 +4,11 @@ SQLite has them in an FTS5 table, with its own tokenizer; PostgreSQL as a tsvect
 and not by PostgreSQL's parser, which takes a path or a host name for one word.
 """
 
-import itertools
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import partial
+from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
@@ -30,13 +30,29 @@ __all__ = ["Change", "Found", "IndexedShare", "SearchIndex"]
 
 _LOCKS = 0x72706373  # "rpcs": tells them from other advisory locks of PostgreSQL
 _AT_ONCE = 200  # rows of a statement
-_ADDED_AT_ONCE = 500  # texts, whatever their length: of 80 kB at most
+_ADDED_AT_ONCE = 2 * 2**20  # characters, of texts of 64 K at most
+_ADDED_AT_ONCE_IN_BULK = 8 * 2**20
+_MAX_ADDED = 20_000  # texts
 _MAX_SPREAD = 16  # bits, that are added one by one: a minute
-_ADD_TEXT = (
-    "INSERT INTO texts (id, share_id, item, message_id, part_id, role, tool, files, time) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_ADD_WORDS = "INSERT INTO text_index (rowid, body, marks) VALUES (?, ?, ?)"
+# All rows are one value, so that the thread needs Python's interpreter before and after, and not for each of
+# them; and FTS5 begins a new segment of its index at each statement of several rows.
+_ADD_TEXTS = """
+    INSERT INTO texts (id, share_id, item, message_id, part_id, role, tool, files, time)
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+        json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
+        json_extract(value, '$[6]'), json_extract(value, '$[7]'), json_extract(value, '$[8]')
+    FROM json_each(:rows)
+"""
+_ADD_WORDS = """
+    INSERT INTO text_index (rowid, body, marks)
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
+    FROM json_each(:rows)
+"""
+# For each transaction, whose connection may be any. A third of the time of writing very much is for pages
+# that are read, and written, again and again, and overwritten as they become free (Debian's SQLite does so).
+_BULK = ("PRAGMA cache_size=-65536", "PRAGMA wal_autocheckpoint=4000", "PRAGMA secure_delete=FAST")
+_MERGED = 4  # segments of the index, at once: FTS5's default
+_KNOWN_NUMBERS = "SELECT id FROM texts WHERE id IN (SELECT value FROM json_each(:rows))"
 _ADD_WORDS_IN_POSTGRESQL = text(
     "INSERT INTO text_index (id, body, words) VALUES (:id, :body, CAST(CAST(:words AS text) AS tsvector))"
 )
@@ -67,6 +83,7 @@ class SearchIndex:
         self.database = database
         self.catalogue = Catalogue(database)
         self._is_sqlite = database.is_sqlite
+        self._is_bulk = False
 
     # What is indexed
 
@@ -114,41 +131,86 @@ class SearchIndex:
         return is_written
 
     async def put_all(self, changes: Collection["Change"]) -> list[bool]:
-        """Do what :meth:`put` does of several shares in one transaction, which is quicker."""
+        """Do what :meth:`put` does of several shares, one change each, in one transaction: it is quicker."""
         return await self.database.write(partial(self._put_all, changes))
 
+    @asynccontextmanager
+    async def in_bulk(self) -> AsyncIterator[None]:
+        """Be quick with very many texts: what SQLite does after each few, it does for many at once.
+
+        If the process is killed meanwhile, :meth:`merge_as_usual` has it do so again.
+        """
+        self._is_bulk = self._is_sqlite
+        await self._merge(0)
+        try:
+            yield
+        finally:
+            self._is_bulk = False
+            await self._merge(_MERGED)
+
+    async def merge_as_usual(self) -> None:
+        """Have SQLite merge the segments of its index a few at a time, if :meth:`in_bulk` was interrupted."""
+        query = "SELECT v FROM text_index_config WHERE k = 'automerge'"
+        if self._is_sqlite:
+            merged = await self.database.read(lambda connection: connection.exec_driver_sql(query).scalar())
+            if merged == 0:
+                await self._merge(_MERGED)
+
+    async def _merge(self, segments: int) -> None:
+        if self._is_sqlite:
+            configure = "INSERT INTO text_index (text_index, rank) VALUES ('automerge', ?)"
+            await self.database.write(lambda connection: connection.exec_driver_sql(configure, (segments,)))
+
     def _put_all(self, changes: Collection["Change"], connection: Connection) -> list[bool]:
-        for share_id in sorted(
-            change.share.id for change in changes
-        ):  # as all do, or two wait for each other
+        for statement in _BULK if self._is_bulk else ():
+            connection.exec_driver_sql(statement)
+        ids = sorted({change.share.id for change in changes})
+        for share_id in ids:  # in one order, or two wait for each other
             self._lock(connection, share_id)
-        fitting = [self._put(connection, change) for change in changes]
+        known = self._all_known(connection, ids)
+        fitting = [change.fits(known.get(change.share.id)) for change in changes]
+        written = [
+            (change, known.get(change.share.id))
+            for change, fits in zip(changes, fitting, strict=True)
+            if fits
+        ]
+        self._write_shares(connection, written)
         # At last: FTS5 begins a new segment of its index at most of what is done in between.
-        for change, fits in zip(changes, fitting, strict=True):
-            if fits:
-                self._add_texts(connection, change.share, change.found)
+        self._add_texts(connection, ((change.share, text) for change, _ in written for text in change.found))
         return fitting
 
-    def _put(self, connection: Connection, change: "Change") -> bool:
-        """Write all but the texts; return whether that fits."""
-        share = change.share
-        before = self._known(connection, [share.id]).get(share.id)
-        if not change.fits(before):
-            return False
-        if change.items is not None and before is not None and before.entry > share.entry:
-            share = msgspec.structs.replace(share, entry=before.entry)
-        self._remove_texts(connection, share.id, change.items)
-        values = msgspec.structs.asdict(share)
-        if before is None:
-            connection.execute(insert(shares), values)
-        elif before != share:
-            connection.execute(update(shares).where(shares.c.id == share.id), values)
-        if share.is_deleted:
-            self.catalogue.remove_in(connection, share.id)
-        elif change.row is not None:
-            is_back = change.is_back(before)
-            self.catalogue.put_in(connection, [change.row], may_be_older=is_back)
-        return True
+    def _all_known(self, connection: Connection, ids: Sequence[str]) -> dict[str, IndexedShare]:
+        known: dict[str, IndexedShare] = {}
+        for start in range(0, len(ids), _AT_ONCE):
+            known.update(self._known(connection, ids[start : start + _AT_ONCE]))
+        return known
+
+    def _write_shares(
+        self, connection: Connection, written: "Sequence[tuple[Change, IndexedShare | None]]"
+    ) -> None:
+        """Write all but the texts of shares, each with what the index knew of it."""
+        added: list[dict[str, object]] = []
+        rows: dict[bool, list[CatalogueRow]] = {False: [], True: []}
+        for change, before in written:
+            share = change.share
+            if change.items is not None and before is not None and before.entry > share.entry:
+                share = msgspec.structs.replace(share, entry=before.entry)
+            if before is None:
+                added.append(msgspec.structs.asdict(share))
+            else:
+                self._remove_texts(connection, share.id, change.items)
+                if before != share:
+                    values = msgspec.structs.asdict(share)
+                    connection.execute(update(shares).where(shares.c.id == share.id), values)
+            if share.is_deleted:
+                self.catalogue.remove_in(connection, share.id)
+            elif change.row is not None:
+                rows[change.is_back(before)].append(change.row)
+        if added:
+            connection.execute(insert(shares), added)
+        for is_back, some in rows.items():
+            if some:
+                self.catalogue.put_in(connection, some, may_be_older=is_back)
 
     def _lock(self, connection: Connection, share_id: str) -> None:
         """Let nobody else write of the share before this transaction ends. SQLite has one writer in all."""
@@ -171,16 +233,15 @@ class SearchIndex:
             connection.execute(delete(texts).where(texts.c.id.in_(some)))
 
     def _add_texts(
-        self, connection: Connection, share: IndexedShare, found: Iterable[SearchableText]
+        self, connection: Connection, found: Iterable[tuple[IndexedShare, SearchableText]]
     ) -> None:
-        left = iter(found)
-        while some := self.database.made(connection, lambda: list(itertools.islice(left, _ADDED_AT_ONCE))):
-            numbers = self._free_numbers(connection, [max(each.time, 0) for each in some])
-            rows = self.database.made(connection, partial(self._rows, share, some, numbers))
+        left, size = iter(found), _ADDED_AT_ONCE_IN_BULK if self._is_bulk else _ADDED_AT_ONCE
+        while some := self.database.made(connection, lambda: _at_once(left, size)):
+            numbers = self._free_numbers(connection, [max(each.time, 0) for _, each in some])
+            rows = self.database.made(connection, partial(self._rows, some, numbers))
             if self._is_sqlite:
-                # By the driver itself: SQLAlchemy takes as long for the parameters as SQLite for the texts.
-                connection.exec_driver_sql(_ADD_TEXT, [row for row, _ in rows])
-                connection.exec_driver_sql(_ADD_WORDS, [words for _, words in rows])
+                for statement, values in zip((_ADD_TEXTS, _ADD_WORDS), zip(*rows, strict=True), strict=True):
+                    connection.exec_driver_sql(statement, {"rows": _json(values)})
             else:
                 names = [column.name for column in texts.c]
                 connection.execute(insert(texts), [dict(zip(names, row, strict=True)) for row, _ in rows])
@@ -209,24 +270,19 @@ class SearchIndex:
 
     def _known_numbers(self, connection: Connection, numbers: Sequence[int]) -> set[int]:
         """Return those of ``numbers`` that are ids of texts."""
-        if not self._is_sqlite:
-            query = select(texts.c.id).where(texts.c.id.in_(numbers))
-            return set(connection.execute(query).scalars())
-        known: set[int] = set()
-        for start in range(0, len(numbers), _AT_ONCE):
-            some = tuple(numbers[start : start + _AT_ONCE])
-            query_text = f"SELECT id FROM texts WHERE id IN ({','.join('?' * len(some))})"  # noqa: S608
-            known.update(connection.exec_driver_sql(query_text, some).scalars())
-        return known
+        if self._is_sqlite:
+            return set(connection.exec_driver_sql(_KNOWN_NUMBERS, {"rows": _json(numbers)}).scalars())
+        query = select(texts.c.id).where(texts.c.id.in_(numbers))
+        return set(connection.execute(query).scalars())
 
     def _rows(
-        self, share: IndexedShare, some: Sequence[SearchableText], numbers: Sequence[int]
+        self, some: Sequence[tuple[IndexedShare, SearchableText]], numbers: Sequence[int]
     ) -> list[tuple[_Values, _Values]]:
         """Return the rows of both tables, with ascending ids."""
         # FTS5 takes ascending ids at once, and begins a new segment at each other one.
-        numbered = sorted(zip(numbers, some, strict=True), key=lambda pair: pair[0])
+        numbered = sorted(zip(numbers, some, strict=True), key=itemgetter(0))
         rows: list[tuple[_Values, _Values]] = []
-        for number, each in numbered:
+        for number, (share, each) in numbered:
             of = (each.message_id, each.part_id, each.role, each.tool, each.files, each.time)
             marks = marks_of(share.owner, each.tool, each.role)
             words = (
@@ -331,6 +387,23 @@ class SearchIndex:
         """Whether nothing has been indexed yet."""
         query = select(shares.c.id).limit(1)
         return await self.database.read(lambda connection: connection.execute(query).first() is None)
+
+
+def _at_once(
+    left: Iterator[tuple[IndexedShare, SearchableText]], size: int
+) -> list[tuple[IndexedShare, SearchableText]]:
+    """Return the next texts, of about ``size`` characters."""
+    some: list[tuple[IndexedShare, SearchableText]] = []
+    for each in left:
+        some.append(each)
+        size -= len(each[1].body)
+        if size <= 0 or len(some) == _MAX_ADDED:
+            break
+    return some
+
+
+def _json(values: Sequence[object]) -> str:
+    return msgspec.json.encode(values).decode()
 
 
 class _RehearsedError(Exception):

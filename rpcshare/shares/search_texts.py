@@ -136,6 +136,7 @@ class _Messages:
     def __init__(self, items: Items) -> None:
         self._items = items
         self._known: dict[str, tuple[str, int]] = {}
+        self.has_removed = bool(items.removed)
 
     def of(self, message_id: str) -> tuple[str, int]:
         """Return role and time."""
@@ -182,7 +183,11 @@ def _part(key: bytes, body: bytes, messages: _Messages, reverted: tuple[str, str
     message_id, part_id, kind = part.get("messageID"), part.get("id"), part.get("type")
     if not isinstance(message_id, str):
         message_id = ""
-    if not isinstance(part_id, str) or messages.is_reverted(jsontext.encode(message_id), part_id, reverted):
+    if not isinstance(part_id, str):
+        return None
+    if (messages.has_removed or reverted[0]) and messages.is_reverted(
+        jsontext.encode(message_id), part_id, reverted
+    ):
         return None
     looked_at = [part.get("text")]
     tool = ""
@@ -199,7 +204,9 @@ def _part(key: bytes, body: bytes, messages: _Messages, reverted: tuple[str, str
         return None
     role, time = messages.of(message_id)
     item = f"part:{key.decode()}"
-    return SearchableText(item, message_id or None, part_id, role, tool, _files(part), time, text)
+    # All of _FILE_NAMES have one of these.
+    files = _files(part) if b"file" in body or b'ath"' in body else ""
+    return SearchableText(item, message_id or None, part_id, role, tool, files, time, text)
 
 
 class _Times(msgspec.Struct):
@@ -249,7 +256,7 @@ def _strings(value: object, depth: int = 0) -> Iterator[str]:
 def _files(value: object) -> str:
     found: dict[str, None] = {}
     _gather_files(value, found, 0)
-    return clean("\n".join(found)).lower()
+    return clean("\n".join(found)).lower() if found else ""
 
 
 def _gather_files(value: object, found: dict[str, None], depth: int) -> None:

@@ -34,9 +34,9 @@ def clean(text: str) -> str:
     """Return ``text`` as a database can keep it, without what it tells a terminal."""
     if "\x1b" in text:
         text = _CONTROL_SEQUENCE.sub("", text)
-    if text.isascii():
-        return _NEVER_STORED.sub(" ", text)
-    return _HALF_PAIR.sub("\ufffd", _NEVER_STORED.sub(" ", text))
+    if "\x00" in text or "\x1f" in text:
+        text = _NEVER_STORED.sub(" ", text)
+    return text if text.isascii() else _HALF_PAIR.sub("\ufffd", text)
 
 
 def separated(text: str) -> str:

@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from functools import cached_property
-from itertools import chain
 from operator import itemgetter
 
 import msgspec
@@ -76,7 +75,7 @@ class Item(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def size(self) -> int:
         """Bytes of all keys and bodies."""
-        return sum(map(len, chain.from_iterable(self.values)))
+        return sum([len(key) + len(body) for key, body in self.values])
 
     def __repr__(self) -> str:
         """Leave out the values, which are what users wrote."""
