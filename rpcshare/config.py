@@ -318,6 +318,34 @@ class Settings(BaseModel):
     max_connections: int = Field(
         2000, ge=0, description="Maximum number of open WebSockets of one caller; 0 means no limit."
     )
+    max_user_storage: ByteSize = Field(
+        ByteSize(0),
+        ge=0,
+        description="Largest size of all shares of a user, such as 10GiB; 0 means no limit.",
+    )
+    max_user_shares: int = Field(
+        0, ge=0, description="Maximum number of shares that a user may have; 0 means no limit."
+    )
+    max_user_requests: int = Field(
+        0,
+        ge=0,
+        description="Maximum number of requests, and calls over RPC, of a user in a minute; 0 means no "
+        "limit.",
+    )
+    max_organization_storage: ByteSize = Field(
+        ByteSize(0),
+        ge=0,
+        description="Largest size of all shares of an organization's users; 0 means no limit.",
+    )
+    max_organization_shares: int = Field(
+        0, ge=0, description="Maximum number of shares of an organization's users; 0 means no limit."
+    )
+    max_organization_requests: int = Field(
+        0,
+        ge=0,
+        description="Maximum number of requests, and calls over RPC, of an organization's users in a minute; "
+        "0 means no limit.",
+    )
     redact: bool = Field(
         default=True, description="Replace text that looks like a provider's credential before it is stored."
     )

@@ -33,6 +33,7 @@ ELSEWHERE = {
     ("docs/opencode.md", "NODE_EXTRA_CA_CERTS"): "tests/opencode",
     ("docs/opencode.md", "opencode run"): "tests/opencode",
     ("docs/people.md", "rpcshare users list"): "needs users: tests/people",
+    ("docs/people.md", "rpcshare users limits"): "needs users: tests/people",
     ("docs/performance.md", "make bench"): "takes minutes, and is run before a release",
     ("docs/install.md", "uvx"): "needs uv and a package index; make release-check installs what it would",
     ("docs/install.md", "pipx"): "needs pipx and a package index; make release-check installs what it would",

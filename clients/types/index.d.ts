@@ -216,6 +216,8 @@ export interface KeyOptions {
   expiresIn?: number | string | null;
   /** Of what is shared with the key, unless said; the server's if this is null. */
   defaultVisibility?: Visibility | null;
+  /** Requests a minute. */
+  rateLimit?: number | null;
 }
 
 /** What is known of a key. Times are milliseconds since the epoch; null is never, or not yet. */
@@ -305,6 +307,37 @@ export interface ManagedAccount extends Account {
   disabledAt: number | null;
 }
 
+/** What somebody has; a `limit` that is null is none. */
+export interface Measure {
+  used: number;
+  limit: number | null;
+}
+
+/** `storage` is in bytes, `requests` are of the minute that is under way. */
+export interface Usage {
+  storage: Measure;
+  shares: Measure;
+  requests: Measure;
+}
+
+/** Null: what the settings of the server say; 0: no limit. What is left out stays. */
+export interface LimitOptions {
+  storage?: number | null;
+  shares?: number | null;
+  requests?: number | null;
+}
+
+/** What was done in an organization; `time` is in milliseconds since the epoch. */
+export interface AuditRecord {
+  id: string;
+  time: number;
+  action: string;
+  outcome: "ok" | "refused" | "failed";
+  subject: string;
+  address: string;
+  details: Record<string, string>;
+}
+
 /** What `users()` gives to admins. */
 export interface Users {
   list(
@@ -314,6 +347,16 @@ export interface Users {
   setRole(id: string, role: Role): ManagedAccount;
   disable(id: string): ManagedAccount;
   enable(id: string): ManagedAccount;
+  limits(id: string): { user: Usage; organization: Usage };
+  setLimits(id: string, limits: LimitOptions): { user: Usage; organization: Usage };
+  organizations(
+    options?: { cursor?: string | null; limit?: number } | null,
+  ): { organizations: { name: string; createdAt: number; users: number }[]; cursor: string | null };
+  organizationLimits(name: string): Usage;
+  setOrganizationLimits(name: string, limits: LimitOptions): Usage;
+  audit(
+    options?: { cursor?: string | null; limit?: number; organization?: string | null } | null,
+  ): { events: AuditRecord[]; cursor: string | null };
   claimShares(id: string, options: { subject: string; source?: string }): { claimed: number; indexing: boolean };
 }
 
@@ -336,8 +379,8 @@ export interface ShareRpc {
   keys(): ApiKeys;
   vault(): Vault;
   users(): Users;
-  /** Of a user, with the account. */
-  whoami(): Identity & { user?: Account };
+  /** Of a user, with the account, and what it and its organization use. */
+  whoami(): Identity & { user?: Account; usage?: { user: Usage; organization: Usage } };
   probeValue(value: { when: Date; bytes: Uint8Array; nested?: unknown }): {
     when: string | null;
     bytes: number[];

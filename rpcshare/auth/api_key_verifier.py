@@ -16,7 +16,7 @@ from typing import Protocol
 import msgspec
 
 from rpcshare.auth.api_keys import ApiKey, find_key, id_of_key, list_key_objects
-from rpcshare.auth.caller import Caller, Scope
+from rpcshare.auth.caller import Caller, CallerKey, Scope
 from rpcshare.auth.credential import Credential
 from rpcshare.auth.credential_validity import CredentialValidity
 from rpcshare.auth.subject_sources import Source
@@ -129,6 +129,7 @@ class ApiKeyVerifier:
             standing=known.standing,
             source=Source.KEY,
             default_visibility=known.key.default_visibility,
+            key=_of_caller(known.key),
         )
 
     async def _of_user(self, key: ApiKey, user_id: str, standing: CredentialValidity) -> Caller:
@@ -137,7 +138,7 @@ class ApiKeyVerifier:
             caller = await self.users.caller_of_key(user_id, key.organization, key.scopes, standing)
         if caller is None:
             raise ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: the user of the API key may not sign in")
-        return msgspec.structs.replace(caller, default_visibility=key.default_visibility)
+        return msgspec.structs.replace(caller, default_visibility=key.default_visibility, key=_of_caller(key))
 
     async def refresh(self) -> None:
         """Learn of every key that was made, changed or removed since the last refresh.
@@ -230,6 +231,10 @@ class ApiKeyVerifier:
             else:
                 is_well = True
             await asyncio.sleep(self._refresh_interval)
+
+
+def _of_caller(key: ApiKey) -> CallerKey:
+    return CallerKey(key.id, key.rate_limit or 0)
 
 
 def _reason(exc: Exception) -> str:

@@ -31,6 +31,9 @@ KEY_PREFIX = "auth/key/"
 
 DEFAULT_SCOPES = (Scope.CREATE,)
 
+MAX_RATE = 1_000_000
+"""Requests a minute, at most, that a key may have as its limit."""
+
 _VERSION = 1
 _VERSION_OF_USERS = 2
 """Of the keys of users: a server that knows no users must not take one for a key of its own."""
@@ -71,6 +74,8 @@ class ApiKey(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """The id of the user whose key it is; None: nobody's who signs in."""
     organization: str | None = None
     """That the user was in when the key was made: in another one it is good for nothing."""
+    rate_limit: int | None = None
+    """Requests a minute that may be made with it; None: as many as its user may make."""
 
     def fits(self, key: str) -> bool:
         """Whether this is what is kept of ``key``, in a time that does not tell how nearly."""
@@ -87,6 +92,7 @@ class ApiKey(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
             "rotatedAt": self.rotated_at,
             "revokedAt": self.revoked_at,
             **({"defaultVisibility": self.default_visibility} if self.default_visibility else {}),
+            **({"rateLimit": self.rate_limit} if self.rate_limit else {}),
             **({"user": self.user, "organization": self.organization} if self.user else {}),
         }
 
@@ -112,6 +118,7 @@ class NewApiKey(msgspec.Struct, frozen=True):
             "createdAt": kept.created_at,
             "expiresAt": kept.expires_at,
             **({"defaultVisibility": kept.default_visibility} if kept.default_visibility else {}),
+            **({"rateLimit": kept.rate_limit} if kept.rate_limit else {}),
             **({"user": kept.user, "organization": kept.organization} if kept.user else {}),
         }
 
@@ -139,6 +146,7 @@ class ApiKeys:
         expires_in: object = None,
         default_visibility: DefaultVisibility | None = None,
         user: CallerUser | None = None,
+        rate_limit: int | None = None,
     ) -> NewApiKey:
         """Make a key.
 
@@ -149,6 +157,7 @@ class ApiKeys:
                 never.
             default_visibility: of the shares that are made with it; None: the server's default.
             user: whose it is; None: nobody's who signs in.
+            rate_limit: requests a minute that may be made with it; None: no limit of its own.
 
         Raises:
             ShareError: INVALID_ARGUMENT.
@@ -157,8 +166,10 @@ class ApiKeys:
         if fault := fault_of_subject(name, granted):
             raise ShareError(ErrorCode.INVALID_ARGUMENT, f"name: {fault}")
         lifetime = None if expires_in is None else _milliseconds(expires_in)
+        if rate_limit is not None and not 0 < rate_limit <= MAX_RATE:
+            raise ShareError(ErrorCode.INVALID_ARGUMENT, f"rateLimit: must be from 1 to {MAX_RATE:,}")
         of = _Owner() if user is None else _Owner(user.id, user.organization)
-        return await self._make(name, granted, lifetime, default_visibility, of)
+        return await self._make(name, granted, lifetime, default_visibility, of, rate_limit)
 
     async def find(self, key_id: str) -> ApiKey:
         """Return what is kept of a key.
@@ -186,7 +197,12 @@ class ApiKeys:
         lifetime = None if old.expires_at is None else old.expires_at - old.created_at
         # In this order: should it fail in the middle, the old key still works, and nobody has the new one.
         new = await self._make(
-            old.name, old.scopes, lifetime, old.default_visibility, _Owner(old.user, old.organization)
+            old.name,
+            old.scopes,
+            lifetime,
+            old.default_visibility,
+            _Owner(old.user, old.organization),
+            old.rate_limit,
         )
         now = self._now()
         ended = msgspec.structs.replace(old, rotated_at=now, revoked_at=now)
@@ -225,6 +241,7 @@ class ApiKeys:
         lifetime: int | None,
         default_visibility: DefaultVisibility | None,
         of: _Owner,
+        rate_limit: int | None,
     ) -> NewApiKey:
         for _ in range(_ATTEMPTS):
             key_id = secrets.token_hex(_ID_BYTES)
@@ -241,6 +258,7 @@ class ApiKeys:
                 default_visibility=default_visibility,
                 user=of.user,
                 organization=of.organization,
+                rate_limit=rate_limit,
                 v=_VERSION if of.user is None else _VERSION_OF_USERS,
             )
             try:

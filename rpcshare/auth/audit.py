@@ -14,13 +14,15 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
-from rpcshare.auth.caller import ANONYMOUS, Caller
+import msgspec
+
+from rpcshare.auth.caller import ANONYMOUS, Caller, Scope
 from rpcshare.auth.rate_limits import RateLimit, network_of
 from rpcshare.auth.subject_sources import Source
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.structured_log import structlog
 
-__all__ = ["LOGGER", "Action", "AuditLog", "subject_fields"]
+__all__ = ["LOGGER", "Action", "AuditEvent", "AuditLog", "RecordedEvent", "subject_fields"]
 
 LOGGER: Final = "rpcshare.audit"
 
@@ -44,6 +46,7 @@ class Action(StrEnum):
 
     AUTHENTICATE = "authenticate"
     CONNECT = "connect"
+    REQUEST = "request"
     SHARE_CREATE = "share.create"
     SHARE_ADOPT = "share.adopt"
     SHARE_READ = "share.read"
@@ -68,6 +71,9 @@ class Action(StrEnum):
     USER_ROLE = "user.role"
     USER_DISABLE = "user.disable"
     USER_ENABLE = "user.enable"
+    USER_LIMITS = "user.limits"
+    ORGANIZATION_LIMITS = "organization.limits"
+    AUDIT_READ = "audit.read"
     VAULT_LIST = "vault.list"
     VAULT_STORE = "vault.store"
     VAULT_RETRIEVE = "vault.retrieve"
@@ -79,11 +85,77 @@ class Action(StrEnum):
     CERTIFICATE_REVOKE = "certificate.revoke"
 
 
+class AuditEvent(msgspec.Struct, frozen=True):
+    """What was done in an organization, for its admins."""
+
+    organization: str
+    at: int
+    """Milliseconds since the epoch."""
+    action: Action
+    outcome: str
+    subject: str
+    address: str
+    details: dict[str, str]
+
+
+class RecordedEvent(msgspec.Struct, frozen=True):
+    """An event, and its id."""
+
+    id: str
+    event: AuditEvent
+
+    def described(self) -> dict[str, object]:
+        """Return it by the names of the wire."""
+        event = self.event
+        return {
+            "id": self.id,
+            "time": event.at,
+            "action": event.action.value,
+            "outcome": event.outcome,
+            "subject": event.subject,
+            "address": event.address,
+            "details": event.details,
+        }
+
+
+# About a share that is the caller's own, or was.
+_TELLING_WHICH = frozenset({Action.SHARE_CREATE, Action.SHARE_ADOPT, Action.SHARE_DELETE})
+
+
+def _of_organization(
+    action: Action, outcome: str, caller: Caller, share: str, details: dict[str, str]
+) -> AuditEvent | None:
+    """Return what the admins of an organization are told: of its users, and of what was done to them.
+
+    What an admin of the server does elsewhere is nothing to them. A share that may be another
+    organization's is not named: to know its id may be enough to read it.
+    """
+    about = details.get("targetOrganization")
+    organization = about or (None if Scope.ADMIN in caller.scopes else caller.organization)
+    if organization is None:
+        return None
+    told = {name: _shown(value) for name, value in details.items() if name != "targetOrganization"}
+    if outcome == "ok" and action in _TELLING_WHICH and _SHARE_ID.fullmatch(share):
+        told["share"] = share
+    is_of_member = caller.organization == organization
+    return AuditEvent(
+        organization=organization,
+        at=int(time.time() * 1000),
+        action=action,
+        outcome=outcome,
+        subject=_shown(caller.subject or "") if is_of_member else "an admin of the server",
+        address=_shown(caller.address) if is_of_member else "",
+        details=told,
+    )
+
+
 class AuditLog:
     """Writes the lines. A flood of refusals is cut short, and the next line tells how many were left out."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Take the clock for the limits on refusals: in seconds, and it never goes back."""
+        self.on_event: Callable[[AuditEvent], None] | None = None
+        """Is given what was done in an organization, beside the lines."""
         self.limits = RateLimit(REFUSALS_OF_ONE, clock), RateLimit(REFUSALS_IN_ALL, clock)
         """How many refusals are told: of one network, and in all."""
         self._left_out = 0
@@ -130,6 +202,8 @@ class AuditLog:
             self._write(Action.REFUSALS, "refused", ANONYMOUS, "")
 
     def _write(self, action: Action, outcome: str, caller: Caller, share: str, **details: str) -> None:
+        if self.on_event is not None and (event := _of_organization(action, outcome, caller, share, details)):
+            self.on_event(event)
         left_out = {"leftOut": self._left_out} if self._left_out else {}
         self._left_out = 0
         log = structlog.get_logger(LOGGER)

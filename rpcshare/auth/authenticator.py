@@ -37,6 +37,7 @@ from rpcshare.auth.credential import (
 from rpcshare.auth.current_request import current_request
 from rpcshare.auth.rate_limits import FailureLimit, UncountedRefusalError
 from rpcshare.auth.request_head import RequestHead
+from rpcshare.auth.request_rates import RequestRates
 from rpcshare.auth.subject_sources import SubjectSources
 from rpcshare.errors import ErrorCode, ShareError
 
@@ -84,6 +85,7 @@ class Authenticator:
         head_verifiers: Sequence[HeadVerifier] = (),
         *,
         failures: FailureLimit | None = None,
+        rates: RequestRates | None = None,
         audit: AuditLog | None = None,
         cookies: CookieReader | None = None,
         sources: SubjectSources | None = None,
@@ -95,6 +97,7 @@ class Authenticator:
             verifiers: know credentials.
             head_verifiers: know connections.
             failures: the limit on them; None: there is none.
+            rates: the limits on requests of users and keys, as which each counts; None: there are none.
             audit: is told of who is refused.
             cookies: finds the credentials in them; None: they are not looked at.
             sources: which owners a caller is beside its own; None: no others.
@@ -103,6 +106,8 @@ class Authenticator:
         self._verifiers = tuple(verifiers)
         self._head_verifiers = tuple(head_verifiers)
         self._failures = failures or FailureLimit(0)
+        self.rates = rates or RequestRates()
+        """Of the requests of users and keys."""
         self._audit = audit or AuditLog()
         self._cookies = cookies
         self._sources = sources or SubjectSources()
@@ -117,7 +122,7 @@ class Authenticator:
         Raises:
             ShareError: UNAUTHORIZED, for a credential that is malformed or that no verifier knows,
                 or for credentials of different callers; RATE_LIMITED, after too many such failures
-                from the same network; and whatever a verifier raises.
+                from the same network, or too many requests; and whatever a verifier raises.
         """
         with self._audit.refusals(Action.AUTHENTICATE, Caller(None, address=head.address)):
             # All are read before any is verified: a malformed one costs no verifier any work.
@@ -129,9 +134,20 @@ class Authenticator:
             aliases = self._sources.aliases(caller)
             if (request := current_request.get()) is not None:
                 request.caller = caller
-            return msgspec.structs.replace(
+            caller = msgspec.structs.replace(
                 caller, address=head.address, password=_password(head), aliases=aliases
             )
+        self.count_request(caller)
+        return caller
+
+    def count_request(self, caller: Caller) -> None:
+        """Count a request of ``caller``, as a call over RPC is one.
+
+        Raises:
+            ShareError: RATE_LIMITED.
+        """
+        with self._audit.refusals(Action.REQUEST, caller):
+            self.rates.take(caller)
 
     async def caller_of_token(self, token: str, *, address: str = "") -> Caller:
         """Return whom ``token`` stands for, when it is shown in-band: ``authenticate(token)``.

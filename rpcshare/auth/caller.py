@@ -8,7 +8,7 @@ import msgspec
 from rpcshare.auth.credential_validity import CredentialValidity
 from rpcshare.auth.subject_sources import owner_name
 
-__all__ = ["ANONYMOUS", "Caller", "CallerUser", "DefaultVisibility", "Role", "Scope", "View"]
+__all__ = ["ANONYMOUS", "Caller", "CallerKey", "CallerUser", "DefaultVisibility", "Role", "Scope", "View"]
 
 DefaultVisibility: TypeAlias = Literal["link", "private", "organization"]
 """Of a share, where its creator says none."""
@@ -90,6 +90,14 @@ class CallerUser(msgspec.Struct, frozen=True):
         }
 
 
+class CallerKey(msgspec.Struct, frozen=True):
+    """The API key that a caller has shown."""
+
+    id: str
+    rate_limit: int = 0
+    """Requests a minute; 0: as many as one likes."""
+
+
 class View(msgspec.Struct, frozen=True):
     """The right to read one share, whatever its visibility: what a view token stands for."""
 
@@ -129,6 +137,8 @@ class Caller(msgspec.Struct, frozen=True):
     """Of the shares that this caller makes, unless it says; None: the server's default."""
     user: CallerUser | None = None
     """The user whose credential it is; None: nobody's who has signed in."""
+    key: CallerKey | None = None
+    """The API key that it is; None: it is none."""
 
     def __repr__(self) -> str:
         """Leave out the password."""

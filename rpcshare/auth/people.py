@@ -7,11 +7,12 @@ import secrets
 import time
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
 
+from rpcshare.auth.allowances import ChosenAllowance
 from rpcshare.auth.caller import Role
 from rpcshare.auth.users import (
     SESSION_PREFIX,
@@ -23,7 +24,14 @@ from rpcshare.auth.users import (
     unknown_user,
 )
 from rpcshare.database.engine import Database
-from rpcshare.database.records import identities, organizations, people_changes, sessions, users
+from rpcshare.database.records import (
+    allowances,
+    identities,
+    organizations,
+    people_changes,
+    sessions,
+    users,
+)
 from rpcshare.errors import ErrorCode, ShareError
 
 __all__ = ["People", "session_hash"]
@@ -259,6 +267,57 @@ class People:
             lambda connection: [Identity(*row) for row in connection.execute(query)]
         )
 
+    async def organizations(
+        self, *, cursor: str | None = None, limit: int = 50
+    ) -> tuple[list[OrganizationRow], str | None]:
+        """Return organizations in the order of names with how many users each has, as :meth:`page` does."""
+        if not 1 <= limit <= _MAX_LIMIT:
+            raise ShareError(ErrorCode.INVALID_ARGUMENT, f"limit: must be from 1 to {_MAX_LIMIT}")
+        number = select(func.count()).select_from(users).where(users.c.organization == organizations.c.id)
+        wanted = select(organizations.c.id, organizations.c.created_at, number.scalar_subquery())
+        wanted = wanted.order_by(organizations.c.id).limit(limit + 1)
+        if cursor is not None:
+            wanted = wanted.where(organizations.c.id > cursor)
+        found = await self._database.read(
+            lambda connection: [OrganizationRow(*row) for row in connection.execute(wanted)]
+        )
+        return found[:limit], found[limit - 1].id if len(found) > limit else None
+
+    async def find_organization(self, name: str) -> OrganizationRow:
+        """Return an organization.
+
+        Raises:
+            ShareError: INVALID_ARGUMENT: there is none.
+        """
+        number = select(func.count()).select_from(users).where(users.c.organization == name)
+        wanted = select(organizations.c.id, organizations.c.created_at, number.scalar_subquery())
+        wanted = wanted.where(organizations.c.id == name)
+        row = await self._database.read(lambda connection: connection.execute(wanted).first())
+        if row is None:
+            raise ShareError(ErrorCode.INVALID_ARGUMENT, "name: there is no such organization")
+        return OrganizationRow(*row)
+
+    async def chosen_allowances(self) -> dict[str, ChosenAllowance]:
+        """Return what admins have chosen that users and organizations may have, by their keys."""
+        return await self._database.read(
+            lambda connection: {
+                row.key: ChosenAllowance(row.storage, row.shares, row.requests)
+                for row in connection.execute(select(allowances))
+            }
+        )
+
+    async def choose_allowance(self, key: str, chosen: ChosenAllowance) -> None:
+        """Have a user or an organization be allowed this, on every node within seconds."""
+
+        def choose(connection: Connection) -> None:
+            connection.execute(delete(allowances).where(allowances.c.key == key))
+            if chosen != ChosenAllowance():
+                values = {"key": key, **msgspec.structs.asdict(chosen)}
+                connection.execute(insert(allowances), values)
+            _note_change(connection)
+
+        await self._database.write(choose)
+
     async def set_role(self, user_id: str, role: Role, organization: str | None = None) -> User:
         """Give a user a role, which stays until another is given; rights that are in use end within seconds.
 
@@ -289,6 +348,14 @@ class People:
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
+
+
+class OrganizationRow(NamedTuple):
+    """An organization, and how many users it has."""
+
+    id: str
+    created_at: int
+    users: int
 
 
 class Standing(msgspec.Struct, frozen=True):

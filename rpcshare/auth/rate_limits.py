@@ -25,6 +25,7 @@ __all__ = [
     "RateLimit",
     "UncountedRefusalError",
     "network_of",
+    "refuse_until",
 ]
 
 WINDOW = 60.0
@@ -86,12 +87,20 @@ class RateLimit:
         if len(self._counts) > self._max_keys:
             self._counts.popitem(last=False)
 
-    def wait(self, key: str) -> float:
-        """Return for how many seconds there may be no more; 0 if there may be one now."""
+    def wait(self, key: str, limit: int | None = None) -> float:
+        """Return for how many seconds there may be no more; 0 if there may be one now.
+
+        A key may have a ``limit`` of its own.
+        """
         if not self.limit or key not in self._counts:
             return 0.0
         began, count = self._current(key)
-        return began + WINDOW - self._clock() if count >= self.limit else 0.0
+        most = self.limit if limit is None else limit
+        return began + WINDOW - self._clock() if count >= most else 0.0
+
+    def number(self, key: str) -> int:
+        """Return how many there have been in the minute of a key."""
+        return self._current(key)[1] if key in self._counts else 0
 
     def take(self, key: str, what: str) -> None:
         """Count one more, if there may be.
@@ -106,7 +115,7 @@ class RateLimit:
         """Return if there may be one more. Raises as :meth:`take` does."""
         seconds = self.wait(key)
         self.refused += seconds > 0
-        _refuse_until(seconds, f"Too many {what}: {self.limit:,} a minute are allowed")
+        refuse_until(seconds, f"Too many {what}: {self.limit:,} a minute are allowed")
 
     def _current(self, key: str) -> tuple[float, int]:
         now = self._clock()
@@ -156,7 +165,7 @@ class FailureLimit:
         if digest not in self._known:
             seconds = max(self.of_networks.wait(network), self.of_sites.wait(site))
             self.refused += seconds > 0
-            _refuse_until(seconds, "Too many failed authentications from this address")
+            refuse_until(seconds, "Too many failed authentications from this address")
         try:
             yield
         except ShareError as exc:
@@ -202,7 +211,7 @@ class ConnectionLimit:
         key = _key_of(caller)
         if 0 < self._limit <= self.open[key] + sum(held.get(key, 0) for held in self.elsewhere.values()):
             self.refused += 1
-            _refuse_until(_CONNECTION_PAUSE, f"Too many connections: {self._limit:,} are allowed at once")
+            refuse_until(_CONNECTION_PAUSE, f"Too many connections: {self._limit:,} are allowed at once")
         self._add(key, 1)
         try:
             yield
@@ -269,7 +278,8 @@ def _key_of(caller: Caller) -> str:
     return network_of(caller.address) if caller.owner is None else f"subject {caller.owner}"
 
 
-def _refuse_until(seconds: float, message: str) -> None:
+def refuse_until(seconds: float, message: str) -> None:
+    """Return if there is nothing to wait for. Raises RATE_LIMITED, with the seconds."""
     if seconds > 0:
         # In the message too: over RPC there is no Retry-After.
         message = f"{message}; try again in {math.ceil(seconds)} s"

@@ -11,6 +11,7 @@ import msgspec
 
 from rpcshare.auth.audit import AuditLog
 from rpcshare.auth.rate_limits import CallerLimits, ConnectionLimit, RateLimit
+from rpcshare.auth.request_rates import RequestRates
 from rpcshare.broadcast.worker_messages import Member, Topic, WorkerMessages
 
 __all__ = ["share_limits"]
@@ -37,6 +38,7 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
 
 
 CREATED: Final = Topic("share created", Counted)
+REQUESTED: Final = Topic("request made", Counted)
 FAILED: Final = Topic("authentication failed", Counted)
 FAILED_AT_SITE: Final = Topic("authentication failed at a site", Counted)
 TOLD: Final = Topic("refusal told of a network", Counted), Topic("refusal told", Counted)
@@ -44,12 +46,13 @@ KNOWN: Final = Topic("credential known", Known)
 HELD: Final = Topic("connections held", Held)
 
 
-def share_limits(limits: CallerLimits, audit: AuditLog, mailbox: WorkerMessages) -> None:
-    """Have ``limits``, and those of ``audit``, count what all processes with a mailbox do.
+def share_limits(limits: CallerLimits, rates: RequestRates, audit: AuditLog, mailbox: WorkerMessages) -> None:
+    """Have ``limits``, ``rates``, and those of ``audit``, count what all processes with a mailbox do.
 
     They share the key of their limits.
     """
     _share_rate(limits.creates, mailbox, CREATED)
+    _share_rate(rates.counted, mailbox, REQUESTED)
     _share_rate(limits.failures.of_networks, mailbox, FAILED)
     _share_rate(limits.failures.of_sites, mailbox, FAILED_AT_SITE)
     for limit, topic in zip(audit.limits, TOLD, strict=True):

@@ -23,6 +23,7 @@ __all__ = [
     "jwt_source",
     "organization_of",
     "owner_name",
+    "user_of",
     "user_source",
 ]
 
@@ -68,6 +69,11 @@ def organization_of(owner: str | None) -> str | None:
     source, separator, _ = (owner or "").partition(_SEPARATOR)
     kind, _, organization = source.partition(":")
     return organization if separator and kind == Source.USER and organization else None
+
+
+def user_of(owner: str | None) -> str | None:
+    """Return the id of the user that ``owner`` is; None: it is nobody's who signs in."""
+    return (owner or "").partition(_SEPARATOR)[2] if organization_of(owner) is not None else None
 
 
 def is_source(name: str) -> bool:

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
+from rpcshare.auth.allowances import Allowances
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.auth.credential import Credential, CredentialKind
 from rpcshare.auth.credential_validity import CredentialValidity
@@ -66,9 +67,16 @@ class _KnownSession:
 class UserCallers:
     """Knows the callers that users are, each within 5 seconds of a change for the last time."""
 
-    def __init__(self, people: People, *, refresh_interval: float = REFRESH_INTERVAL) -> None:
-        """Know ``people``; nothing is refreshed before :meth:`refreshing`."""
+    def __init__(
+        self,
+        people: People,
+        allowances: Allowances | None = None,
+        *,
+        refresh_interval: float = REFRESH_INTERVAL,
+    ) -> None:
+        """Know ``people``, and have ``allowances`` know theirs, from :meth:`refreshing` on."""
         self._people = people
+        self._allowances = allowances or Allowances()
         self._refresh_interval = refresh_interval
         self._sessions: dict[str, _KnownSession] = {}  # by the hash of the secret
         self._users: dict[str, _KnownUser] = {}
@@ -156,6 +164,7 @@ class UserCallers:
             async with asyncio.timeout(_TIMEOUT):
                 revision = await self._people.revision()
                 if revision != self._revision:
+                    self._allowances.know(await self._people.chosen_allowances())
                     await self._compare(set(self._sessions), set(self._users))
                 elif new_sessions or new_users:
                     await self._compare(new_sessions, new_users)

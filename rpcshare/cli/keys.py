@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import click
 
-from rpcshare.auth.api_keys import DEFAULT_SCOPES, ApiKey, ApiKeys, NewApiKey, UnknownApiKeyError
+from rpcshare.auth.api_keys import DEFAULT_SCOPES, MAX_RATE, ApiKey, ApiKeys, NewApiKey, UnknownApiKeyError
 from rpcshare.auth.audit import Action
 from rpcshare.auth.caller import DefaultVisibility, Scope
 from rpcshare.cli.auditing import tell_audit_log
@@ -50,6 +50,11 @@ def keys(ctx: click.Context) -> None:
     help="Who may read the shares that are created with the key, unless their creator says. [default: the "
     "server's]",
 )
+@click.option(
+    "--rate-limit",
+    type=click.IntRange(1, MAX_RATE),
+    help="Number of requests, and calls over RPC, in a minute. [default: no limit]",
+)
 @_json_option
 @with_settings(*STORE_SETTINGS, "audit_log")
 def create(
@@ -58,6 +63,7 @@ def create(
     scopes: tuple[str, ...],
     expires: str | None,
     default_visibility: DefaultVisibility | None,
+    rate_limit: int | None,
     as_json: bool,
 ) -> None:
     """Create an API key for NAME, and print it. It is printed only once: the store keeps only a hash.
@@ -69,7 +75,9 @@ def create(
     with telling_of_a_new_data_directory(settings):
         new = _with_keys(
             settings,
-            lambda api_keys: api_keys.create(name, scopes or DEFAULT_SCOPES, expires, default_visibility),
+            lambda api_keys: api_keys.create(
+                name, scopes or DEFAULT_SCOPES, expires, default_visibility, rate_limit=rate_limit
+            ),
             must_exist=False,
         )
     _print_new(new, as_json=as_json)
@@ -155,7 +163,8 @@ def _print_table(found: list[ApiKey]) -> None:
 
 def _listed(key: ApiKey) -> str:
     shares = f"; shares: {key.default_visibility}" if key.default_visibility else ""
-    return ", ".join(sorted(key.scopes)) + shares
+    rate = f"; {key.rate_limit:,} requests a minute" if key.rate_limit else ""
+    return ", ".join(sorted(key.scopes)) + shares + rate
 
 
 def _state(key: ApiKey) -> str:

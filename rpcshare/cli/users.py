@@ -9,6 +9,7 @@ import click
 
 from rpcshare.auth.caller import Role
 from rpcshare.cli.connection import Server, with_server
+from rpcshare.cli.limits import changed_limits, limit_options, used_of
 from rpcshare.cli.terminal import Column, json_text, print_table, say
 from rpcshare.rpc import Stub
 
@@ -20,7 +21,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.
 @click.group(invoke_without_command=True)
 @click.pass_context
 def users(ctx: click.Context) -> None:
-    """List users, set roles, disable accounts, and claim shares for a user."""
+    """List users, set roles and limits, disable accounts, and claim shares for a user."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
@@ -104,6 +105,30 @@ def claim(server: Server, user: str, subject: str, source: str, as_json: bool) -
     say(f"claimed {done['claimed']} shares")
     if done["indexing"]:
         say("warning: not all shares are indexed yet: run this again in a minute", err=True)
+
+
+@users.command(short_help="Show or change what a user may have.")
+@click.argument("user", metavar="ID")
+@limit_options
+@_json_option
+@with_server
+def limits(
+    server: Server, user: str, storage: object, shares: object, requests: object, as_json: bool
+) -> None:
+    """Show what the user with ID has and may have; change what an option names.
+
+    An admin of an organization allows no more than the settings of the server do.
+    """
+    given = changed_limits(storage=storage, shares=shares, requests=requests)
+
+    async def change(api: Stub) -> Any:  # noqa: ANN401 -- as it is told
+        return await (api.setLimits(user, given) if given else api.limits(user))
+
+    told = _with_users(server, change)
+    if as_json:
+        click.echo(json_text(told))
+    else:
+        say(*(f"{whose}: {used_of(measured)}" for whose, measured in told.items()))
 
 
 def _with_users(server: Server, work: Callable[[Stub], Awaitable[Any]]) -> Any:  # noqa: ANN401 -- as it is told

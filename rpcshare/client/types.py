@@ -143,6 +143,9 @@ class Identity(msgspec.Struct, frozen=True):
     scopes: list[str]
     user: dict[str, str] | None = None
     """``id``, ``email``, ``name``, ``avatarURL``, ``organization`` and ``role`` of whoever is a user."""
+    usage: dict[str, dict[str, dict[str, int | None]]] | None = None
+    """Of a ``user`` and the ``organization``: of ``storage`` (bytes), ``shares`` and ``requests`` (in the
+    minute that is under way) what is ``used``, and the ``limit``, which is None where there is none."""
 
 
 class ShareEvent(msgspec.Struct, frozen=True, rename={"share_id": "shareID", "sync_count": "syncCount"}):

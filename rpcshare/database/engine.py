@@ -23,7 +23,7 @@ from rpcshare.database.location import (
     DatabaseLocation,
     QueryTooLongError,
 )
-from rpcshare.database.schema_version import PROJECTION, Schema, refuse_unknown
+from rpcshare.database.schema_version import PROJECTION, Schema, check_not_newer, refuse_unknown
 from rpcshare.sqlite_connection import SqliteConnection
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class Database:
         self.location = location
         self.is_sqlite = location.path is not None
         self._identity = _identity(location.path)
+        self._schema = schema
+        self._reopening = Lock()
         # A transaction of SQLite is one turn of a thread, and so of the event loop: an asynchronous driver
         # takes a turn for each statement, ten times as much.
         self._engine: Engine | AsyncEngine = (
@@ -111,7 +113,7 @@ class Database:
                         await connection.execute(text(f"SET LOCAL statement_timeout = {round(limit * 1000)}"))
                     return await connection.run_sync(work)
             # In the caller's context, to which its tracing belongs.
-            run = partial(copy_context().run, _read_in_thread, self._engine, work, limit)
+            run = partial(copy_context().run, self._guarded, _read_in_thread, work, limit)
             return await asyncio.get_running_loop().run_in_executor(self._readers, run)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
@@ -126,7 +128,8 @@ class Database:
                     return await connection.run_sync(work)
             is_abandoned = Event()
             # In the caller's context, to which its tracing belongs.
-            run = partial(copy_context().run, _write_in_thread, self._engine, work, is_abandoned)
+            write = partial(_write_in_thread, before_commit=self._require_files)
+            run = partial(copy_context().run, self._guarded, write, work, is_abandoned)
             try:
                 return await asyncio.get_running_loop().run_in_executor(self._writer, run)
             except asyncio.CancelledError:
@@ -142,6 +145,71 @@ class Database:
         if connection.get_execution_options()[_IS_ABANDONED].is_set():
             raise DatabaseError("nobody waits for it any more")
         return make()
+
+    async def check(self) -> None:
+        """Return if the database can be read and written now; what is wrong is in the error."""
+        await self.write(lambda connection: connection.execute(text("SELECT 1")).scalar())
+
+    def _guarded(self, run: Callable[..., T], *arguments: object) -> T:
+        """Return what ``run`` does with the engine, in a thread of SQLite's.
+
+        What is durable is neither read from nor written to a file that is no longer where it was opened:
+        SQLite goes on with it, and what it commits there is gone with the process. Where another file is in
+        its place, as a backup, that is opened.
+        """
+        if not isinstance(self._engine, Engine):
+            raise TypeError("PostgreSQL needs no threads")
+        if self._schema.is_durable:
+            self._require_or_reopen(self._engine)
+        try:
+            return run(self._engine, *arguments)
+        except SQLAlchemyError as exc:
+            if _is_of_file(exc):  # which connections would go on to hold as it was
+                self._engine.dispose()
+            raise
+
+    def _require_files(self) -> None:
+        """Return if what is about to be committed is in the files that are there."""
+        path = self.location.path
+        if not self._schema.is_durable or path is None:
+            return
+        has_log = path.with_name(f"{path.name}-wal").exists()
+        if _identity(path) == self._identity and has_log:
+            return
+        if isinstance(self._engine, Engine):
+            self._engine.dispose()
+        raise DatabaseError(f"the database {self.location.shown}: its file has been moved or removed")
+
+    def _require_or_reopen(self, engine: Engine) -> None:
+        path = self.location.path
+        if path is None or _identity(path) == self._identity:
+            return
+        with self._reopening:
+            found = _identity(path)
+            if found == self._identity:
+                return  # another thread was quicker
+            engine.dispose()
+            if found is None:
+                raise DatabaseError(f"the database {self.location.shown}: its file is gone")
+            try:
+                self._adopt_file(engine, path)
+            except BaseException:
+                engine.dispose()  # or a connection to it would be kept
+                raise
+            self._identity = found
+            logger.warning("The file of the database %s is another one: it is opened", self.location.shown)
+
+    def _adopt_file(self, engine: Engine, path: Path) -> None:
+        """Take a file in the place of the one that was open, and bring its schema up to date."""
+        check_not_newer(self.location, self._schema)
+        _prepare_file(path)
+        with engine.execution_options(**{_IS_WRITING: True}).begin() as connection:
+            if not inspect(connection).has_table("alembic_version"):
+                # An empty one in its place would be one without users, whom nobody has removed.
+                reason = f"another file is in its place, which is none of rpcshare's. {self._schema.remedy}"
+                raise DatabaseError(f"the database {self.location.shown}: {reason}")
+            with _alembic:
+                _migrate(self.location, self._schema, connection)
 
     async def is_replaced(self) -> bool:
         """Whether the file is gone, or is another one than that which is open."""
@@ -175,10 +243,27 @@ def _read_in_thread(engine: Engine, work: Callable[[Connection], T], limit: floa
             driver.set_progress_handler(None, 0)
 
 
-def _write_in_thread(engine: Engine, work: Callable[[Connection], T], is_abandoned: Event) -> T:
+def _write_in_thread(
+    engine: Engine,
+    work: Callable[[Connection], T],
+    is_abandoned: Event,
+    *,
+    before_commit: Callable[[], None] = lambda: None,
+) -> T:
     options = {_IS_WRITING: True, _IS_ABANDONED: is_abandoned}
     with engine.execution_options(**options).begin() as connection:
-        return work(connection)
+        done = work(connection)
+        before_commit()
+        return done
+
+
+_OF_FILE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+
+
+def _is_of_file(error: SQLAlchemyError) -> bool:
+    """Whether the file is broken, or cannot be read."""
+    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0)
+    return code & 0xFF in _OF_FILE  # the rest of an extended code says what of it
 
 
 def _engine(location: DatabaseLocation, schema: Schema) -> "AsyncEngine":

@@ -6,7 +6,17 @@ SQLite has them in a file of their own, PostgreSQL in a schema of their own. The
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, LargeBinary, MetaData, String, Table
 
-__all__ = ["identities", "metadata", "organizations", "people_changes", "sessions", "users", "vault_entries"]
+__all__ = [
+    "allowances",
+    "audit_events",
+    "identities",
+    "metadata",
+    "organizations",
+    "people_changes",
+    "sessions",
+    "users",
+    "vault_entries",
+]
 
 metadata = MetaData()
 
@@ -76,6 +86,34 @@ people_changes = Table(
     Column("revision", BigInteger, nullable=False),
 )
 """One row, ``people``, whose number grows with every change that ends a right: nodes look at it alone."""
+
+allowances = Table(
+    "allowances",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("storage", BigInteger),
+    Column("shares", BigInteger),
+    Column("requests", BigInteger),
+)
+"""What an admin has chosen that a user (``user:ID``) or an organization (``organization:NAME``) may have
+(:mod:`rpcshare.auth.allowances`). NULL: what the settings say; 0: no limit."""
+
+audit_events = Table(
+    "audit_events",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("organization", String, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("action", String, nullable=False),
+    Column("outcome", String, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("address", String, nullable=False),
+    Column("details", String, nullable=False),
+    Index("ix_audit_events_organization", "organization", "id"),
+    Index("ix_audit_events_at", "at"),
+)
+"""Who did what in an organization (:mod:`rpcshare.auth.organization_audit`). Ids are in the order of time;
+``details`` is a JSON object of names and ids."""
 
 vault_entries = Table(
     "vault_entries",

@@ -68,6 +68,7 @@ catalogue = Table(
     Column("deletions", BigInteger, nullable=False),
     Column("first_prompt", String, nullable=False),
     Column("words", String, nullable=False),
+    Column("size", BigInteger, nullable=False),
     Index("ix_catalogue_created", "created_order", "id"),
     Index("ix_catalogue_changed", "changed_order", "id"),
     Index("ix_catalogue_owner_created", "owner", "created_order", "id"),
@@ -103,8 +104,10 @@ catalogue_counts = Table(
     metadata,
     Column("name", String, primary_key=True),
     Column("shares", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
 )
-"""How many rows of the catalogue there are: ``all``, and ``of:OWNER``."""
+"""How many rows of the catalogue there are, and the sum of their sizes: ``all``, ``of:OWNER``, and
+``in:ORGANIZATION``."""
 
 PRIVATE, FOR_ORGANIZATION = 1, 2
 """In the column ``is_private``."""

@@ -42,7 +42,9 @@ def size(number: int) -> str:
     """Return a number of bytes, short."""
     if number < 1000:
         return f"{number} B"
-    return f"{number / 1000:.0f} kB" if number < 1_000_000 else f"{number / 1e6:.1f} MB"
+    if number < 1_000_000:
+        return f"{number / 1000:.0f} kB"
+    return f"{number / 1e6:.1f} MB" if number < 1_000_000_000 else f"{number / 1e9:.1f} GB"
 
 
 def duration(start: float | None, end: float | None) -> str:

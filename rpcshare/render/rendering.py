@@ -10,6 +10,7 @@ import msgspec
 from markupsafe import Markup
 
 from rpcshare.auth.api_keys import ApiKey
+from rpcshare.auth.audit import RecordedEvent
 from rpcshare.auth.caller import CallerUser, Role
 from rpcshare.auth.users import BrowserSession, Identity, User
 from rpcshare.render.anchors import anchor
@@ -34,13 +35,20 @@ from rpcshare.render.shown_messages import (
     views_of,
 )
 from rpcshare.render.taking_along import Way
-from rpcshare.render.users import view_of_browser, view_of_identity, view_of_member
+from rpcshare.render.users import (
+    view_of_browser,
+    view_of_event,
+    view_of_identity,
+    view_of_member,
+    views_of_limits,
+)
 from rpcshare.shares.catalogue_row import CatalogueRow
 from rpcshare.shares.outline import Entry, PartEntry, Transcript
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 from rpcshare.render.vault import view_of_entry
+from rpcshare.shares.usage import Measured
 from rpcshare.vault.entry import VaultEntry
 
 __all__ = ["Frame", "Pages", "Update"]
@@ -397,15 +405,21 @@ class Pages:
         identities: list[Identity],
         sessions: list[BrowserSession],
         *,
+        usage: tuple[Measured, Measured] | None = None,
         own_session: str = "",
         notice: str = "",
     ) -> str:
-        """Return the page of a user's own, whose present session is ``own_session``."""
+        """Return the page of a user's own, whose present session is ``own_session``.
+
+        ``usage`` is what the user has, and what the organization does; None: it is not known.
+        """
         return self._render(
             "profile.html",
             frame=frame,
             user=user,
             identities=list(map(view_of_identity, identities)),
+            limits=None if usage is None else views_of_limits(usage[0]),
+            organization_limits=None if usage is None else views_of_limits(usage[1]),
             sessions=[view_of_browser(each, is_own=each.id == own_session) for each in sessions],
             notice=notice,
         )
@@ -420,8 +434,18 @@ class Pages:
         cursor: str | None = None,
         query: str = "",
         notice: str = "",
+        usage: Measured | None = None,
+        keys: list[ApiKey] | None = None,
+        names: Mapping[str, str] | None = None,
+        events: list[RecordedEvent] | None = None,
     ) -> str:
-        """Return the page of an organization; with ``roles`` to give, those forms that change members."""
+        """Return the page of an organization; with ``roles`` to give, those forms that change members.
+
+        ``usage`` is what it has. Its admins see the ``keys`` of members, whose ``names`` are by id, and the
+        newest ``events``; None: nothing of it is shown.
+        """
+        now = round(self._now() * 1000)
+        named = names or {}
         return self._render(
             "organization.html",
             frame=frame,
@@ -431,7 +455,17 @@ class Pages:
             cursor=cursor,
             query=query,
             notice=notice,
+            limits=None if usage is None else views_of_limits(usage),
+            keys=None
+            if keys is None
+            else [(view_of_key(each, now), named.get(each.user or "", each.user or "")) for each in keys],
+            events=None if events is None else list(map(view_of_event, events)),
         )
+
+    def organization_audit(self, frame: Frame, events: list[RecordedEvent], *, cursor: str | None) -> str:
+        """Return a page of what was done in an organization."""
+        views = list(map(view_of_event, events))
+        return self._render("organization_audit.html", frame=frame, events=views, cursor=cursor)
 
     # All others
 

@@ -1,15 +1,19 @@
 """Users, and where they are signed in, as pages show them."""
 
+from __future__ import annotations
+
 import re
 
 import msgspec
 
+from rpcshare.auth.audit import RecordedEvent
 from rpcshare.auth.caller import CallerUser, Role
 from rpcshare.auth.users import BrowserSession, Identity, User
 from rpcshare.render import figures
 from rpcshare.render.lenient_json import Fields
+from rpcshare.shares.usage import Measured
 
-__all__ = ["view_of_browser", "view_of_identity", "view_of_member"]
+__all__ = ["view_of_browser", "view_of_event", "view_of_identity", "view_of_member", "views_of_limits"]
 
 _BROWSERS = (
     ("Edg/", "Edge"),
@@ -51,6 +55,54 @@ class MemberView(msgspec.Struct, frozen=True):
     seen: str
     is_disabled: bool
     may_change: bool
+
+
+class LimitView(msgspec.Struct, frozen=True):
+    """Something of which there is only so much."""
+
+    name: str
+    used: str
+    limit: str
+    is_reached: bool
+
+
+class EventView(msgspec.Struct, frozen=True):
+    """What was done in an organization."""
+
+    time: str
+    what: str
+    outcome: str
+    who: str
+    address: str
+    details: str
+
+
+def views_of_limits(measured: Measured) -> list[LimitView]:
+    """Return what is shown of what somebody has, and may have."""
+    rows = (
+        ("Storage", measured.used.storage, measured.allowed.storage, figures.size),
+        ("Shares", measured.used.shares, measured.allowed.shares, figures.count),
+        ("Requests in this minute", measured.requests, measured.allowed.requests, figures.count),
+    )
+    return [
+        LimitView(name, shown(max(used, 0)), shown(limit) if limit else "none", 0 < limit <= used)
+        for name, used, limit, shown in rows
+        if limit or name != "Requests in this minute"  # which are counted where there is a limit
+    ]
+
+
+def view_of_event(recorded: RecordedEvent) -> EventView:
+    """Return what is shown of an event."""
+    event = recorded.event
+    details = ", ".join(f"{name} {value}" for name, value in event.details.items())
+    return EventView(
+        figures.moment(event.at),
+        event.action.value,
+        event.outcome,
+        _line(event.subject),
+        _line(event.address),
+        _line(details),
+    )
 
 
 def view_of_identity(identity: Identity) -> IdentityView:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from hmac import compare_digest
 from typing import Any
 from urllib.parse import urlsplit
@@ -78,6 +78,7 @@ def create_app(
     tracing: Tracing | None = None,
     link: SignInLink | None = None,
     signed_in: SignedIn | None = None,
+    check_records: Callable[[], Awaitable[None]] | None = None,
 ) -> tuple[Starlette, Shutdown]:
     """Return the application, and what knows the connections that are to be drained and then closed.
 
@@ -94,6 +95,7 @@ def create_app(
         link: signs in once whoever has started the server.
         tracing: makes a span of each request and call; None: none are made.
         signed_in: the users, and how they sign in; None: nobody does.
+        check_records: raises ShareError where the database of records fails; None: there is none.
     """
     limits = Limits(
         message_bytes=settings.max_message_size,
@@ -122,7 +124,7 @@ def create_app(
         vault_of=vault_of,
         access_log=access_log,
         tracing=tracing,
-        people=signed_in.people if signed_in is not None else None,
+        signed_in=signed_in,
     )
     event_streams = EventStreams(held)
     large_syncs = LargeSyncs(
@@ -163,6 +165,7 @@ def create_app(
     metrics.limits.others = {
         "pages": lambda: site.drawings.refused,
         "bodies": lambda: connections.body_limits.refused,
+        "requests": lambda: authenticator.rates.refused,
     }
     routes: list[BaseRoute] = [
         *rpc.routes("/rpc"),
@@ -170,7 +173,7 @@ def create_app(
         *events.routes("/ws/{share_id}"),
         *rest.routes(),
         *site.routes(),
-        *_health_routes(service),
+        *_health_routes(service, check_records),
         *([_metrics_route(settings, metrics, caller_limits or CallerLimits())] if settings.metrics else []),
         _start_route(base_url),
     ]
@@ -209,18 +212,25 @@ def _bodies_at_once(settings: Settings) -> int:
     return max(MESSAGES_IN_A_BATCH, BODIES_AT_ONCE // settings.workers)
 
 
-def _health_routes(service: ShareService) -> list[ApiRoute]:
+def _health_routes(
+    service: ShareService, check_records: Callable[[], Awaitable[None]] | None
+) -> list[ApiRoute]:
     async def healthz(_request: Request) -> Response:
         return _uncached({"status": "ok"})
 
     async def readyz(_request: Request) -> Response:
         try:
             await service.check()  # which asks the broadcaster as well
+            if check_records is not None:
+                await check_records()
         except Exception as exc:  # noqa: BLE001 -- told in one place, whatever it is
             return error_response(exc)
         return _uncached({"status": "ok"})
 
-    health, unready = schemas.Health, {503: "The store or the broadcaster does not answer."}
+    health, unready = (
+        schemas.Health,
+        {503: "The store, the broadcaster or the database of records does not answer."},
+    )
     return [
         ApiRoute("/healthz", healthz, {"GET": Operation(summary="The server runs", answer=health)}),
         ApiRoute(
@@ -228,7 +238,9 @@ def _health_routes(service: ShareService) -> list[ApiRoute]:
             readyz,
             {
                 "GET": Operation(
-                    summary="The store and the broadcaster answer", answer=health, answers=unready
+                    summary="The store, the broadcaster and the database of records answer",
+                    answer=health,
+                    answers=unready,
                 )
             },
         ),

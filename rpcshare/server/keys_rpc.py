@@ -26,6 +26,7 @@ class KeyOptions(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     scopes: list[str] | None = None
     expires_in: float | str | None = None
     default_visibility: DefaultVisibility | None = None
+    rate_limit: int | None = None
 
 
 class KeysRpc(RpcTarget):
@@ -43,6 +44,11 @@ class KeysRpc(RpcTarget):
         self._caller = caller
         self._audit = audit
 
+    @property
+    def caller(self) -> Caller:
+        """For whom it acts."""
+        return self._caller
+
     @rpc_method("create(name, options?)")
     async def create(self, name: str, options: KeyOptions | None = None) -> dict[str, Any]:
         """Make a key; its text is in this answer, and nowhere else."""
@@ -50,7 +56,12 @@ class KeysRpc(RpcTarget):
         scopes = DEFAULT_SCOPES if wanted.scopes is None else wanted.scopes
         with self._permitted(Action.KEY_CREATE):
             made = await self._keys.create(
-                name, scopes, wanted.expires_in, wanted.default_visibility, self._caller.user
+                name,
+                scopes,
+                wanted.expires_in,
+                wanted.default_visibility,
+                self._caller.user,
+                wanted.rate_limit,
             )
         self._audit.done(Action.KEY_CREATE, self._caller, key=made.kept.id)
         return made.described()

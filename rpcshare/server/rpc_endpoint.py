@@ -37,14 +37,14 @@ from rpcshare.server.request import request_head
 from rpcshare.server.request_log import AccessLog
 from rpcshare.server.return_delay import with_return_delay
 from rpcshare.server.share_rpc import ShareRpc
-from rpcshare.server.traced_calls import Around, counted, traced
+from rpcshare.server.traced_calls import Around, counted, limited, traced
 from rpcshare.server.websocket_protocol import DIRECT
 from rpcshare.shares.service import ShareService
 from rpcshare.tracing import Tracing
 from rpcshare.vault.caller_vault import CallerVault
 
 if TYPE_CHECKING:
-    from rpcshare.auth.people import People
+    from rpcshare.server.web.user_sign_in import SignedIn
 
 __all__ = ["RpcEndpoint"]
 
@@ -108,7 +108,7 @@ class RpcEndpoint:
         vault_of: Callable[[Caller], CallerVault] | None = None,
         access_log: AccessLog | None = None,
         tracing: Tracing | None = None,
-        people: People | None = None,
+        signed_in: SignedIn | None = None,
     ) -> None:
         self._service = service
         self._authenticator = authenticator
@@ -118,7 +118,7 @@ class RpcEndpoint:
         self._audit = audit
         self._anonymous = anonymous
         self._keys = keys
-        self._people = people
+        self._signed_in = signed_in
         self._vault_of = vault_of
         self._access_log = access_log
         self._tracing = tracing
@@ -248,7 +248,7 @@ class RpcEndpoint:
 
     def _around_calls(self) -> Around:
         """Return what calls of a session are run by; the tracing belongs to the request that opens it."""
-        around = self._metrics.around_call
+        around = limited(self._metrics.around_call, self._authenticator.count_request)
         return around if self._tracing is None else traced(around, self._tracing, self._tracing.here())
 
     def _session_told(
@@ -280,7 +280,7 @@ class RpcEndpoint:
             self._authenticator,
             caller,
             keys=self._keys,
-            people=self._people,
+            signed_in=self._signed_in,
             vault_of=self._vault_of,
             codec=codec,
         )

@@ -9,7 +9,7 @@ import os
 import signal
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,14 +17,16 @@ import uvicorn
 from anyio.lowlevel import checkpoint
 
 from rpcshare.auth.admin_token import AdminTokenVerifier
+from rpcshare.auth.allowances import Allowance, Allowances
 from rpcshare.auth.api_key_verifier import ApiKeyVerifier
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.audit import AuditLog
-from rpcshare.auth.authenticator import Authenticator
+from rpcshare.auth.authenticator import Authenticator, HeadVerifier
 from rpcshare.auth.cookies import CookieReader, SessionSeal, SiteCookies
 from rpcshare.auth.ended_tokens import EndedTokens
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.auth.rate_limits import CallerLimits
+from rpcshare.auth.request_rates import RequestRates
 from rpcshare.auth.signed_tokens import SignedTokenVerifier
 from rpcshare.auth.view_tokens import ViewTokenVerifier
 from rpcshare.config import ConfigError, Settings, require_address
@@ -45,6 +47,7 @@ from rpcshare.server.http_server import HttpServer
 from rpcshare.server.listening import host_of, passed_sockets, port_of
 from rpcshare.server.logs import configure_logging
 from rpcshare.server.malloc_trim import giving_back, tune_allocator
+from rpcshare.server.records_opening import records_on_demand
 from rpcshare.server.shutdown import Shutdown
 from rpcshare.server.startup import Prepared, prepared, say_ready
 from rpcshare.server.tls import ServerTls
@@ -61,8 +64,14 @@ from rpcshare.tracing import find_tracing
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from rpcshare.auth.credential import CredentialVerifier
     from rpcshare.auth.revocation_list import RevocationList
+    from rpcshare.auth.subject_sources import SubjectSources
+    from rpcshare.broadcast import Broadcaster
+    from rpcshare.server.metrics import Metrics
     from rpcshare.server.worker import Worker
+    from rpcshare.shares.search import SearchSettings
+    from rpcshare.storage import ObjectStore
 
 __all__ = ["serve"]
 
@@ -168,27 +177,11 @@ async def _serve(settings: Settings, ground: Prepared, worker: Worker | None) ->
         await warn_of_another_shared_secret(store, credentials)
         audit = AuditLog()
         stack.callback(audit.close)
-        limits = CallerLimits(
-            creates=settings.max_creates,
-            failed_authentications=settings.max_failed_authentications,
-            connections=settings.max_connections,
-            key=None if worker is None else worker.limits_key,
-        )
-        service = ShareService(
-            store,
-            broadcaster,
-            credentials,
-            anonymous_create=settings.anonymous_create,
-            default_visibility=settings.default_visibility,
-            shared_store=may_be_shared(settings),
-            redact=settings.redact,
-            limits=limits,
-            audit=audit,
-            memory_budget=MEMORY_BUDGET // settings.workers,
-            settings=LogSettings(
-                max_share_size=settings.max_share_size, max_share_items=settings.max_share_items
-            ),
-            search=await stack.enter_async_context(opened_database(settings, load := DatabaseLoad(tracing))),
+        limits, rates = _caller_limits(settings, worker), RequestRates(_allowances(settings))
+        load = DatabaseLoad(tracing)
+        search = await stack.enter_async_context(opened_database(settings, load))
+        service = _share_service(
+            settings, store, broadcaster, credentials, limits, rates.allowances, audit, search
         )
         stack.push_async_callback(service.close)
         service.start_expiry()
@@ -197,8 +190,11 @@ async def _serve(settings: Settings, ground: Prepared, worker: Worker | None) ->
         ended = await stack.enter_async_context(EndedTokens(store).refreshing())
         signed_tokens = SignedTokenVerifier(issuers, ended)
         seal = SessionSeal(ground.secret)
-        signed_in = await stack.enter_async_context(user_sign_in(settings, seal, base_url, load, api_keys))
-        authenticator = Authenticator(
+        records = await stack.enter_async_context(records_on_demand(settings, load))
+        signed_in = await stack.enter_async_context(
+            user_sign_in(settings, seal, base_url, records, api_keys, rates.allowances, audit)
+        )
+        authenticator = _authenticator(
             [
                 AdminTokenVerifier(ground.token),
                 api_keys,
@@ -207,9 +203,10 @@ async def _serve(settings: Settings, ground: Prepared, worker: Worker | None) ->
                 *([] if signed_in is None else [signed_in.callers]),
             ],
             verifiers_of_heads,
-            is_no_guess=signed_tokens.names_unknown_key,
+            signed_tokens=signed_tokens,
             sources=await subject_sources(store, settings),
-            failures=limits.failures,
+            limits=limits,
+            rates=rates,
             audit=audit,
             cookies=CookieReader(
                 seal,
@@ -223,13 +220,14 @@ async def _serve(settings: Settings, ground: Prepared, worker: Worker | None) ->
             authenticator,
             base_url,
             keys=ApiKeys(store),
-            open_vault=await stack.enter_async_context(vault_on_demand(settings, load)),
+            open_vault=await stack.enter_async_context(vault_on_demand(settings, records)),
             caller_limits=limits,
             audit=audit,
             seal=seal,
             tracing=tracing,
             link=ground.link,
             signed_in=signed_in,
+            check_records=records.check,
         )
         stack.push_async_callback(connections.close)
         stack.enter_context(connections.metrics.measuring_lag())
@@ -238,11 +236,8 @@ async def _serve(settings: Settings, ground: Prepared, worker: Worker | None) ->
         for lists in revocation_lists:
             connections.metrics.count_unchecked_authorities(partial(_unchecked, lists))
         if worker is not None:
-            worker.share_limits(limits, audit)
-            metrics = connections.metrics
-            metrics.summed = worker.sum_metrics(metrics.registry)
-            stack.callback(metrics.summed.close)
-            worker.join()
+            worker.share_limits(limits, rates, audit)
+            _join_others(worker, connections.metrics, stack)
         server = HttpServer(_uvicorn_config(app, settings, ground.tls))
         connections.metrics.count_accept_pauses(lambda: server.pauses)
         stop = asyncio.Event()
@@ -256,6 +251,85 @@ async def _serve(settings: Settings, ground: Prepared, worker: Worker | None) ->
         await _run_until(stop, server, service, connections, ground, tell_ready)
     if worker is None:
         logger.info("stopped")
+
+
+def _join_others(worker: Worker, metrics: Metrics, stack: contextlib.AsyncExitStack) -> None:
+    """Have this worker's numbers be those of all workers, and hear the others from now on."""
+    metrics.summed = worker.sum_metrics(metrics.registry)
+    stack.callback(metrics.summed.close)
+    worker.join()
+
+
+def _share_service(
+    settings: Settings,
+    store: ObjectStore,
+    broadcaster: Broadcaster,
+    credentials: Credentials,
+    limits: CallerLimits,
+    allowances: Allowances,
+    audit: AuditLog,
+    search: SearchSettings,
+) -> ShareService:
+    return ShareService(
+        store,
+        broadcaster,
+        credentials,
+        anonymous_create=settings.anonymous_create,
+        default_visibility=settings.default_visibility,
+        shared_store=may_be_shared(settings),
+        redact=settings.redact,
+        limits=limits,
+        allowances=allowances,
+        audit=audit,
+        memory_budget=MEMORY_BUDGET // settings.workers,
+        settings=LogSettings(
+            max_share_size=settings.max_share_size, max_share_items=settings.max_share_items
+        ),
+        search=search,
+    )
+
+
+def _authenticator(
+    verifiers: list[CredentialVerifier],
+    of_heads: Sequence[HeadVerifier],
+    *,
+    signed_tokens: SignedTokenVerifier,
+    sources: SubjectSources,
+    limits: CallerLimits,
+    rates: RequestRates,
+    audit: AuditLog,
+    cookies: CookieReader,
+) -> Authenticator:
+    return Authenticator(
+        verifiers,
+        of_heads,
+        is_no_guess=signed_tokens.names_unknown_key,
+        sources=sources,
+        failures=limits.failures,
+        rates=rates,
+        audit=audit,
+        cookies=cookies,
+    )
+
+
+def _allowances(settings: Settings) -> Allowances:
+    return Allowances(
+        Allowance(settings.max_user_storage, settings.max_user_shares, settings.max_user_requests),
+        Allowance(
+            settings.max_organization_storage,
+            settings.max_organization_shares,
+            settings.max_organization_requests,
+        ),
+    )
+
+
+def _caller_limits(settings: Settings, worker: Worker | None) -> CallerLimits:
+    return CallerLimits(
+        creates=settings.max_creates,
+        failed_authentications=settings.max_failed_authentications,
+        connections=settings.max_connections,
+        key=None if worker is None else worker.limits_key,
+    )
 
 
 async def _run_until(

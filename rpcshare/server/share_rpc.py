@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from rpcshare.server.keys_rpc import KeysRpc
 from rpcshare.server.plain_json import iso_string, plain_json, plain_options
 from rpcshare.server.rpc_results import preencoded_document
 from rpcshare.server.subscriptions import CallbackSubscription, event_stream
+from rpcshare.server.user_limits import UserLimits
 from rpcshare.server.users_rpc import UsersRpc
 from rpcshare.server.vault_rpc import VaultRpc
 from rpcshare.shares.access import require_standing
@@ -25,7 +27,7 @@ from rpcshare.shares.service import ShareService
 from rpcshare.vault.caller_vault import CallerVault
 
 if TYPE_CHECKING:
-    from rpcshare.auth.people import People
+    from rpcshare.server.web.user_sign_in import SignedIn
 
 __all__ = ["Share", "ShareRpc"]
 
@@ -66,7 +68,7 @@ class ShareRpc(RpcTarget):
         caller: Caller,
         *,
         keys: ApiKeys | None = None,
-        people: People | None = None,
+        signed_in: SignedIn | None = None,
         vault_of: Callable[[Caller], CallerVault] | None = None,
         codec: Codec = JSON,
     ) -> None:
@@ -76,8 +78,13 @@ class ShareRpc(RpcTarget):
         self._authenticator = authenticator
         self._caller = caller
         self._keys = keys
-        self._people = people
+        self._signed_in = signed_in
         self._vault_of = vault_of
+
+    @property
+    def caller(self) -> Caller:
+        """For whom it acts."""
+        return self._caller
 
     @rpc_method("createShare(sessionID, initialData?, options?)")
     async def create_share(
@@ -192,7 +199,7 @@ class ShareRpc(RpcTarget):
             self._authenticator,
             caller,
             keys=self._keys,
-            people=self._people,
+            signed_in=self._signed_in,
             vault_of=self._vault_of,
             codec=self._codec,
         )
@@ -201,11 +208,12 @@ class ShareRpc(RpcTarget):
     def users(self) -> UsersRpc:
         """Return the users of this server, or of the caller's organization, as a capability for admins."""
         require_standing(self._caller)
-        if self._people is None:
+        if self._signed_in is None:
             raise ShareError(
                 ErrorCode.FORBIDDEN, "Forbidden: this server has no users: nobody signs in with a provider"
             )
-        return UsersRpc(self._people, self._caller, self._service.audit, self._service)
+        limits = UserLimits(self._signed_in.people, self._authenticator.rates, self._service)
+        return UsersRpc(self._signed_in, self._caller, self._service, limits)
 
     @rpc_method("keys()")
     def keys(self) -> KeysRpc:
@@ -224,11 +232,15 @@ class ShareRpc(RpcTarget):
         return VaultRpc(self._vault_of(self._caller))
 
     @rpc_method("whoami()")
-    def whoami(self) -> dict[str, Any]:
-        """Return who the caller is."""
+    async def whoami(self) -> dict[str, Any]:
+        """Return who the caller is, and what a user has and may have."""
         require_standing(self._caller)
         user = self._caller.user
-        told = {} if user is None else {"user": user.described()}
+        told: dict[str, object] = {} if user is None else {"user": user.described()}
+        if user is not None and self._signed_in is not None:
+            limits = UserLimits(self._signed_in.people, self._authenticator.rates, self._service)
+            with contextlib.suppress(ShareError):  # where the database fails, this is still who it is
+                told["usage"] = await limits.described(user)
         return {"subject": self._caller.subject, "scopes": sorted(self._caller.scopes), **told}
 
     @rpc_method("probeValue(value)")
@@ -265,6 +277,11 @@ class Share(RpcTarget):
         self._api = api
         self._share_id = share_id
         self._secret = secret
+
+    @property
+    def caller(self) -> Caller:
+        """For whom it acts."""
+        return self._api.caller
 
     @rpc_method("sync(data)")
     async def sync(self, data: object) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is put around the calls of an RPC session for its spans, and for its lines in the access log."""
+"""What is put around the calls of an RPC session: for limits, its spans, and its lines in the access log."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from rpcshare.auth.caller import Caller
 from rpcshare.rpc import Stub
 from rpcshare.rpc.driver import PLAIN
 from rpcshare.rpc.members import Method
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
-__all__ = ["Around", "counted", "traced"]
+__all__ = ["Around", "counted", "limited", "traced"]
 
 Function = Callable[..., object]
 Around = Callable[[Function], Function]
@@ -31,6 +32,28 @@ def counted(around: Around) -> tuple[Around, Callable[[], int]]:
         return around(function)
 
     return counting, lambda: count
+
+
+def limited(around: Around, count_request: Callable[[Caller], None]) -> Around:
+    """Return ``around`` with ``count_request`` before each call of a target that acts for a caller.
+
+    What that raises is what the call fails with.
+    """
+
+    def limiting_around(function: Function) -> Function:
+        inner = around(function)
+        if not isinstance(function, partial) or not isinstance(function.func, Method) or not function.args:
+            return inner
+        caller = getattr(function.args[0], "caller", None)
+        if not isinstance(caller, Caller) or (caller.user is None and caller.key is None):
+            return inner
+        return partial(counting, caller, inner)
+
+    def counting(caller: Caller, function: Function, *arguments: object) -> object:
+        count_request(caller)
+        return function(*arguments)
+
+    return limiting_around
 
 
 def traced(around: Around, tracing: Tracing, parent: Context) -> Around:

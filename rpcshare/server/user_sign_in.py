@@ -6,12 +6,15 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+from rpcshare.auth.allowances import Allowances
 from rpcshare.auth.api_key_verifier import ApiKeyVerifier
+from rpcshare.auth.audit import AuditLog
 from rpcshare.auth.cookies import SessionSeal
 from rpcshare.auth.sign_in_providers import Preset
 from rpcshare.config import Settings
-from rpcshare.database.load import DatabaseLoad
-from rpcshare.server.backends import opened_records
+from rpcshare.database import DatabaseError
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.server.records_opening import Records
 from rpcshare.structured_log import structlog
 
 if TYPE_CHECKING:
@@ -24,11 +27,17 @@ logger = structlog.get_logger("rpcshare.server")
 
 @contextlib.asynccontextmanager
 async def user_sign_in(
-    settings: Settings, seal: SessionSeal, base_url: str, load: DatabaseLoad, api_keys: ApiKeyVerifier
+    settings: Settings,
+    seal: SessionSeal,
+    base_url: str,
+    records: Records,
+    api_keys: ApiKeyVerifier,
+    allowances: Allowances,
+    audit: AuditLog,
 ) -> AsyncIterator[SignedIn | None]:
     """Give the users of a server and how they sign in; None, where the settings have no provider.
 
-    Keys of users are good then, which ``api_keys`` knows.
+    Keys of users are good then, which ``api_keys`` knows, and ``allowances`` know what admins have chosen.
 
     Raises:
         ShareError: the database of records cannot be opened.
@@ -36,6 +45,7 @@ async def user_sign_in(
     if not settings.oidc:
         yield None
         return
+    from rpcshare.auth.organization_audit import OrganizationAudit  # noqa: PLC0415
     from rpcshare.auth.people import People  # noqa: PLC0415 -- it takes half a second to import
     from rpcshare.auth.sign_in import SignIns  # noqa: PLC0415
     from rpcshare.auth.user_callers import UserCallers  # noqa: PLC0415
@@ -53,8 +63,15 @@ async def user_sign_in(
                 provider=provider.name,
             )
     async with contextlib.AsyncExitStack() as stack:
-        people = People(await stack.enter_async_context(opened_records(settings, load)))
+        database = await records.opened()
+        people = People(database)
+        organization_audit = await stack.enter_async_context(OrganizationAudit(database).writing())
+        audit.on_event = organization_audit.record
+        try:
+            allowances.know(await people.chosen_allowances())
+        except DatabaseError as exc:
+            raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, str(exc)) from exc
         sign_ins = await stack.enter_async_context(SignIns(settings.oidc, people, seal, base_url).opened())
-        callers = await stack.enter_async_context(UserCallers(people).refreshing())
+        callers = await stack.enter_async_context(UserCallers(people, allowances).refreshing())
         api_keys.users = callers
-        yield SignedIn(people, sign_ins, callers)
+        yield SignedIn(people, sign_ins, callers, allowances, organization_audit)

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 from rpcshare.auth.secret_files import VAULT_KEY_FILE, SecretFileError, vault_key
 from rpcshare.config import ConfigError, Settings
 from rpcshare.database import DatabaseError
-from rpcshare.database.load import DatabaseLoad
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.server.backends import opened_records
+from rpcshare.server.records_opening import Records
 from rpcshare.storage.encryption_keys import KeyFileError, KeyRing
 from rpcshare.structured_log import structlog
 
@@ -68,8 +67,8 @@ def vault_key_ring(settings: Settings, *, is_empty: bool) -> KeyRing:
 
 
 @contextlib.asynccontextmanager
-async def vault_on_demand(settings: Settings, load: DatabaseLoad | None = None) -> AsyncIterator[OpenVault]:
-    """Yield what opens the vault at the first call, and returns it.
+async def vault_on_demand(settings: Settings, records: Records) -> AsyncIterator[OpenVault]:
+    """Yield what opens the vault, which is in ``records``, at the first call, and returns it.
 
     It raises ShareError where it cannot be opened; the next call tries again.
     """
@@ -80,7 +79,7 @@ async def vault_on_demand(settings: Settings, load: DatabaseLoad | None = None) 
         async def open_vault() -> Vault:
             async with opening:
                 if not opened:
-                    opened.append(await _open(settings, stack, load))
+                    opened.append(await _open(settings, stack, records))
             return opened[0]
 
         yield open_vault
@@ -94,16 +93,17 @@ async def opened_key_ring(settings: Settings, database: Database) -> KeyRing:
     return await asyncio.to_thread(vault_key_ring, settings, is_empty=is_empty)
 
 
-async def _open(settings: Settings, stack: contextlib.AsyncExitStack, load: DatabaseLoad | None) -> Vault:
+async def _open(settings: Settings, stack: contextlib.AsyncExitStack, records: Records) -> Vault:
     try:
         await asyncio.to_thread(import_module, "rpcshare.vault.vault")  # SQLAlchemy takes half a second
-        async with contextlib.AsyncExitStack() as opening:
-            database = await opening.enter_async_context(opened_records(settings, load))
-            keys = await opened_key_ring(settings, database)
-            await stack.enter_async_context(opening.pop_all())
+        database = await records.opened()
+        keys = await opened_key_ring(settings, database)
     except (KeyFileError, SecretFileError, ConfigError, DatabaseError, VaultKeyLostError) as exc:
-        logger.warning("the vault cannot be opened", reason=str(exc))
-        raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, "the vault cannot be opened") from exc
+        raise _not_opened(exc) from exc
+    except ShareError as exc:
+        if exc.code is not ErrorCode.STORAGE_UNAVAILABLE:
+            raise
+        raise _not_opened(exc) from exc  # whose message has the path of the file, for operators alone
     from rpcshare.vault.vault import Vault  # noqa: PLC0415 -- which a server without a vault does not need
 
     vault = Vault(database, keys)
@@ -116,6 +116,11 @@ async def _open(settings: Settings, stack: contextlib.AsyncExitStack, load: Data
 
     stack.push_async_callback(end)
     return vault
+
+
+def _not_opened(cause: Exception) -> ShareError:
+    logger.warning("the vault cannot be opened", reason=str(cause))
+    return ShareError(ErrorCode.STORAGE_UNAVAILABLE, "the vault cannot be opened", retry_after=5.0)
 
 
 async def _rewrap(vault: Vault) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rpcshare.auth.caller import Caller
 from rpcshare.rpc import RpcTarget, rpc_method
 from rpcshare.server.plain_json import plain_options
 from rpcshare.vault.caller_vault import CallerVault
@@ -16,6 +17,11 @@ class VaultRpc(RpcTarget):
 
     def __init__(self, vault: CallerVault) -> None:
         self._vault = vault
+
+    @property
+    def caller(self) -> Caller:
+        """For whom it acts."""
+        return self._vault.caller
 
     @rpc_method("store(secret)")
     async def store(self, secret: object) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from rpcshare.auth.audit import AuditLog
 from rpcshare.auth.rate_limits import CallerLimits
+from rpcshare.auth.request_rates import RequestRates
 from rpcshare.auth.shared_limits import share_limits
 from rpcshare.broadcast import Broadcaster
 from rpcshare.broadcast.worker_broadcaster import WorkerBroadcaster
@@ -92,9 +93,9 @@ class Worker:
         """Return what tells the others, and nobody else, of news."""
         return WorkerBroadcaster(self.inbox)
 
-    def share_limits(self, limits: CallerLimits, audit: AuditLog) -> None:
+    def share_limits(self, limits: CallerLimits, rates: RequestRates, audit: AuditLog) -> None:
         """Count what callers do together with the others."""
-        share_limits(limits, audit, self.inbox)
+        share_limits(limits, rates, audit, self.inbox)
 
     def sum_metrics(self, registry: CollectorRegistry) -> SummedMetrics:
         """Return what knows the sum of this worker's numbers and the others'."""

@@ -21,6 +21,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    cast,
     delete,
     func,
     insert,
@@ -40,6 +41,7 @@ from rpcshare.shares.catalogue_row import CatalogueRow, Figures
 from rpcshare.shares.page import COUNTED, LIVE_FOR, Filters, Query, Reach, RowPage, place_of
 from rpcshare.shares.search_words import clean
 from rpcshare.shares.state import SessionIndex
+from rpcshare.shares.usage import OwnedSize, Usage
 
 __all__ = ["Catalogue", "row_values"]
 
@@ -109,21 +111,27 @@ class Catalogue:
 
     def remove_in(self, connection: Connection, share_id: str) -> None:
         """Remove a row, in a transaction of others, who have locked the share."""
-        query = select(catalogue.c.owner).where(catalogue.c.id == share_id)
+        query = select(catalogue.c.owner, catalogue.c.size).where(catalogue.c.id == share_id)
         found = (connection.execute(query)).first()
         if found is not None:
             connection.execute(delete(catalogue).where(catalogue.c.id == share_id))
-            counts: dict[str, int] = {}
-            _count(counts, found.owner, -1)
+            counts: dict[str, Usage] = {}
+            _count(counts, found.owner, Usage(-1, -found.size))
             self._add_to_counts(connection, counts)
 
-    def _add_to_counts(self, connection: Connection, counts: Mapping[str, int]) -> None:
-        for name in sorted(name for name, by in counts.items() if by):
+    def _add_to_counts(self, connection: Connection, counts: Mapping[str, Usage]) -> None:
+        for name in sorted(name for name, by in counts.items() if any(by)):
+            shares, size = counts[name]
             added = upsert.insert(catalogue_counts, is_sqlite=self._is_sqlite).values(
-                name=name, shares=counts[name]
+                name=name, shares=shares, bytes=size
             )
-            total = catalogue_counts.c.shares + counts[name]
-            statement = added.on_conflict_do_update(index_elements=["name"], set_={"shares": total})
+            statement = added.on_conflict_do_update(
+                index_elements=["name"],
+                set_={
+                    "shares": catalogue_counts.c.shares + shares,
+                    "bytes": catalogue_counts.c.bytes + size,
+                },
+            )
             connection.execute(statement)
 
     async def count_anew(self) -> None:
@@ -162,6 +170,18 @@ class Catalogue:
         has_more = len(found) > query.limit
         return RowPage(shown, count + len(new), has_more, query.by_change, is_least=is_least)
 
+    async def usage(self, owner: str, unwritten: Mapping[str, OwnedSize | None]) -> tuple[Usage, Usage]:
+        """Return what the shares of an owner take, and those of its organization together.
+
+        Args:
+            owner: whose.
+            unwritten: shares whose rows the database does not have yet; None for what is gone.
+        """
+        names = _counted_as(owner)
+        found = await self._database.read(partial(_usage, names, unwritten), limit=_LONGEST)
+        of_organization = found[names[1]] if len(names) > 1 else Usage()
+        return found[names[0]], of_organization
+
     def _rows(self, connection: Connection, ids: Collection[str]) -> dict[str, CatalogueRow]:
         found: dict[str, CatalogueRow] = {}
         each = list(ids)
@@ -178,7 +198,7 @@ class _Changes:
         self.replaced: list[str] = []
         self.added: list[_Values] = []
         self.changed: list[_Values] = []
-        self.counts: dict[str, int] = {}
+        self.counts: dict[str, Usage] = {}
 
     def take(self, row: CatalogueRow, before: CatalogueRow | None, *, may_be_older: bool) -> None:
         """Take in a row, where ``before`` is what there is of its share."""
@@ -187,13 +207,13 @@ class _Changes:
                 if before.index.created_at > row.index.created_at and not may_be_older:
                     return
                 self.replaced.append(row.index.id)
-                _count(self.counts, before.owner, -1)
+                _count(self.counts, before.owner, Usage(-1, -before.size))
             self.added.append(row_values(row, is_new=True))
-            _count(self.counts, row.owner, 1)
+            _count(self.counts, row.owner, Usage(1, row.size))
         elif (newest := row if may_be_older else row.merged_with(before)) != before:
             self.changed.append(row_values(newest, is_new=False))
-            _count(self.counts, before.owner, -1)
-            _count(self.counts, newest.owner, 1)
+            _count(self.counts, before.owner, Usage(-1, -before.size))
+            _count(self.counts, newest.owner, Usage(1, newest.size))
 
 
 def _page(
@@ -436,15 +456,49 @@ _change = (
 
 def _count_anew(connection: Connection) -> None:
     connection.execute(delete(catalogue_counts))
-    owned = catalogue.c.owner.is_not(None)
-    owners = select(literal("of:") + catalogue.c.owner, func.count()).where(owned).group_by(catalogue.c.owner)
-    for rows in (owners, select(literal("all"), func.count()).select_from(catalogue)):
-        connection.execute(insert(catalogue_counts).from_select(["name", "shares"], rows))
+    totals = func.count(), cast(func.coalesce(func.sum(catalogue.c.size), 0), BigInteger)
+    for prefix, of in (("of:", catalogue.c.owner), ("in:", catalogue.c.organization)):
+        rows = select(literal(prefix) + of, *totals).where(of.is_not(None)).group_by(of)
+        connection.execute(insert(catalogue_counts).from_select(["name", "shares", "bytes"], rows))
+    rows = select(literal("all"), *totals).select_from(catalogue)
+    connection.execute(insert(catalogue_counts).from_select(["name", "shares", "bytes"], rows))
 
 
-def _count(counts: dict[str, int], owner: str | None, by: int) -> None:
-    for name in ("all",) if owner is None else ("all", f"of:{owner}"):
-        counts[name] = counts.get(name, 0) + by
+def _count(counts: dict[str, Usage], owner: str | None, by: Usage) -> None:
+    for name in ("all", *_counted_as(owner)):
+        before = counts.get(name, Usage())
+        counts[name] = Usage(before.shares + by.shares, before.storage + by.storage)
+
+
+def _counted_as(owner: str | None) -> list[str]:
+    """Return the names under which shares of an owner are counted, besides ``all``."""
+    organization = organization_of(owner)
+    of_organization = [] if organization is None else [f"in:{organization}"]
+    return of_organization if owner is None else [f"of:{owner}", *of_organization]
+
+
+def _usage(
+    names: Collection[str], unwritten: Mapping[str, OwnedSize | None], connection: Connection
+) -> dict[str, Usage]:
+    found = dict.fromkeys(names, Usage())
+    counted = select(catalogue_counts).where(catalogue_counts.c.name.in_(names))
+    found.update((row.name, Usage(row.shares, row.bytes)) for row in connection.execute(counted))
+
+    def add(owner: str | None, by: int, size: int) -> None:
+        for name in _counted_as(owner):
+            if name in found:
+                before = found[name]
+                found[name] = Usage(before.shares + by, before.storage + by * size)
+
+    ids = list(unwritten)
+    for start in range(0, len(ids), _AT_ONCE):
+        some = catalogue.c.id.in_(ids[start : start + _AT_ONCE])
+        for row in connection.execute(select(catalogue.c.owner, catalogue.c.size).where(some)):
+            add(row.owner, -1, row.size)
+    for each in unwritten.values():
+        if each is not None:
+            add(each.owner, 1, each.size)
+    return found
 
 
 def row_values(row: CatalogueRow, *, is_new: bool) -> _Values:
@@ -469,6 +523,7 @@ def row_values(row: CatalogueRow, *, is_new: bool) -> _Values:
         "organization": organization_of(row.owner),
         "is_private": PRIVATE if row.is_private else FOR_ORGANIZATION if row.is_for_organization else 0,
         "has_password": int(row.has_password),
+        "size": row.size,
         "project": row.project,
         "words": _BETWEEN.join([*_marks(row.owner), *(clean(each).casefold() for each in texts)]),
         **msgspec.structs.asdict(figures),
@@ -516,6 +571,7 @@ def _row(row: Row[Any]) -> CatalogueRow:
         bool(row.has_password),
         figures,
         row.is_private == FOR_ORGANIZATION,
+        row.size,
     )
 
 

@@ -52,6 +52,8 @@ class CatalogueRow(msgspec.Struct, frozen=True):
     figures: Figures = Figures()
     is_for_organization: bool = False
     """For the users of the owner's organization."""
+    size: int = 0
+    """Bytes of what it holds."""
 
     @classmethod
     def of(cls, head: Head, state: ShareState, figures: Figures) -> Self:
@@ -68,6 +70,7 @@ class CatalogueRow(msgspec.Struct, frozen=True):
             head.password_hash is not None,
             figures,
             head.visibility is Visibility.ORGANIZATION,
+            state.content.size,
         )
 
     @property
@@ -79,7 +82,7 @@ class CatalogueRow(msgspec.Struct, frozen=True):
         """Return the newest of both, which are rows of one share: nodes learn of its news in any order."""
         of_log = self if self.index.sync_count >= other.index.sync_count else other
         settings = self if self.revision >= other.revision else other
-        return msgspec.structs.replace(settings, index=of_log.index, figures=of_log.figures)
+        return msgspec.structs.replace(settings, index=of_log.index, figures=of_log.figures, size=of_log.size)
 
 
 class FiguresSource:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rpcshare.database import DatabaseError
 from rpcshare.shares.catalogue_row import CatalogueRow, Figures, FiguresSource
 from rpcshare.shares.context import WatchedShare
+from rpcshare.shares.usage import OwnedSize
 
 if TYPE_CHECKING:
     from rpcshare.shares.search_index import SearchIndex
@@ -91,6 +92,15 @@ class CatalogueWriter:
             await asyncio.wait([self._worker], timeout=_WAITS_FOR)
         return {
             share_id: None if share is None or share.is_ended else self._row_now(share)
+            for share_id, share in (self._being_written | self._unwritten).items()
+        }
+
+    def unwritten_sizes(self) -> dict[str, OwnedSize | None]:
+        """Return whose and how large shares are whose rows may be unwritten; None: it is gone."""
+        return {
+            share_id: None
+            if share is None or share.is_ended
+            else OwnedSize(share.head.owner, share.state.content.size)
             for share_id, share in (self._being_written | self._unwritten).items()
         }
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets as tokens
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -48,6 +48,7 @@ async def claim(
     *,
     adoptable: Callable[[Sequence[tuple[str, Head]]], str | None] = lambda _found: None,
     shown: str | None = None,
+    before_new: Callable[[], Awaitable[None]],
 ) -> Claim:
     """Return the caller's share of a session; make an empty one if there is none.
 
@@ -65,10 +66,11 @@ async def claim(
         adoptable: returns which of the shares of the session that belong to nobody the caller may have: none,
             unless there are some.
         shown: the secret that the caller has shown for that.
+        before_new: is called before anything is written for a share that is to be the caller's, and was not.
 
     Raises:
         StoreError: the store failed. An empty share may have been made.
-        ShareError: what ``adoptable`` raises.
+        ShareError: what ``adoptable`` and ``before_new`` raise.
     """
     ids = list(credentials.share_ids(session_id, caller.owner, caller.aliases))
     # All of them: the caller's share may have a longer id because a shorter one, which has become
@@ -84,12 +86,9 @@ async def claim(
         share_id: found.head for share_id, found in zip(ids, heads, strict=True) if found is not None
     }
     found_heads.update((share_id, share.head) for share_id, share in older.items() if share is not None)
-    nobodys = [
-        (share_id, found_heads[share_id])
-        for share_id in ids
-        if share_id in found_heads and _is_nobodys(found_heads[share_id], session_id)
-    ]
-    if (adopted_id := adoptable(nobodys)) is not None:
+    adopted_id = adoptable(_nobodys(ids, found_heads, session_id))
+    await before_new()
+    if adopted_id is not None:
         return _adopted(credentials, adopted_id, found_heads[adopted_id], caller, shown)
     # What says whose the secret is may have been lost, or be of an older time than the share.
     holders = [head for head in found_heads.values() if _has_secret_of_session(head, session_id)]
@@ -121,6 +120,15 @@ async def claim(
         made = ShareCredentials(share_id, credentials.url(share_id), secret)
         return Claim(made, StoredHead(new, etag))
     raise StoreError(f"no id is free for session {session_id}")
+
+
+def _nobodys(ids: Sequence[str], found: Mapping[str, Head], session_id: str) -> list[tuple[str, Head]]:
+    """Return which of the shares ``found`` are of the session, and belong to nobody."""
+    return [
+        (share_id, found[share_id])
+        for share_id in ids
+        if share_id in found and _is_nobodys(found[share_id], session_id)
+    ]
 
 
 async def _in_legacy_layout(store: ObjectStore, share_ids: Sequence[str]) -> dict[str, LegacyShare | None]:

@@ -38,6 +38,7 @@ from rpcshare.shares.journal import Journal, StoredHead, Survey
 from rpcshare.shares.legacy_layout import LegacyJournal, LegacyShare, finish_upgrade
 from rpcshare.shares.objects import Head, LogEntry, LoggedSync
 from rpcshare.shares.outline import Entry, Transcript
+from rpcshare.shares.quotas import Room
 from rpcshare.shares.replay import replay
 from rpcshare.shares.state import ShareState
 from rpcshare.shares.subscriptions import Subscription, Subscriptions
@@ -274,8 +275,10 @@ class OpenShare:
         finally:
             self._arriving -= 1
 
-    def submit(self, batch: Batch | None) -> asyncio.Future[int]:
+    def submit(self, batch: Batch | None, room: Room | None = None) -> asyncio.Future[int]:
         """Have ``batch`` applied behind all that was submitted before; the result is as of :meth:`append`.
+
+        One for which there is no ``room`` fails with what that says.
 
         Raises:
             ShareError: as :meth:`append` does.
@@ -284,7 +287,7 @@ class OpenShare:
             raise share_not_found()
         if not self._is_open:
             raise storage_unavailable()  # the server is about to stop
-        request = self._queue.add(batch)
+        request = self._queue.add(batch, room)
         self._start_worker()
         return request.done
 

@@ -11,6 +11,7 @@ from types import TracebackType
 
 import msgspec
 
+from rpcshare.auth.allowances import Allowances
 from rpcshare.auth.caller import Caller
 from rpcshare.broadcast import Broadcaster, BroadcastError
 from rpcshare.errors import ErrorCode, ShareError
@@ -33,6 +34,7 @@ from rpcshare.shares.legacy_layout import read_legacy
 from rpcshare.shares.objects import Head
 from rpcshare.shares.open_share import OpenShare
 from rpcshare.shares.outline import Transcript
+from rpcshare.shares.quotas import Quotas
 from rpcshare.shares.refusals import Refusal, Refusals
 from rpcshare.shares.search import SearchSettings
 from rpcshare.shares.share_cache import ShareCache
@@ -67,6 +69,7 @@ class ShareRegistry:
         refusal: Callable[[Caller, str, Head], ShareError | None],
         on_expired: Callable[[str], None],
         search: SearchSettings | None = None,
+        allowances: Allowances | None = None,
     ) -> None:
         """Keep the shares in ``store``.
 
@@ -82,6 +85,7 @@ class ShareRegistry:
             refusal: why a subscriber may not read a share of an id any longer, now that its head is this.
             on_expired: hears the id of each share that is removed because its time is over.
             search: the index to keep up to date; None: one that ends with the service.
+            allowances: what users may have; None: as much as they like.
         """
         self._store = store
         self._broadcaster = broadcaster
@@ -110,6 +114,8 @@ class ShareRegistry:
             search=search,
         )
         """Listings and searches."""
+        self.quotas = Quotas(allowances or Allowances(), self.listing.usage)
+        """What users may have."""
         self._poller: asyncio.Task[None] | None = None
         self._is_closed = False
 
@@ -244,7 +250,18 @@ class ShareRegistry:
     # What is done with an open share
 
     async def append(self, share: OpenShare, batch: Batch) -> int:
-        """Apply ``batch`` to a share, as :meth:`OpenShare.append` does."""
+        """Apply ``batch`` to a share, as :meth:`OpenShare.append` does, if its owner may have so much.
+
+        Raises:
+            ShareError: PAYLOAD_TOO_LARGE.
+        """
+        if not self.quotas.concern(share.head.owner):
+            return await self.appended(batch, share.submit(batch))
+        async with self.quotas.growing(share.head.owner, batch.size) as room:
+            return await self.appended(batch, share.submit(batch, room))
+
+    async def append_first(self, share: OpenShare, batch: Batch) -> int:
+        """Apply ``batch`` to a new share, of which the owner is known to be allowed that."""
         return await self.appended(batch, share.submit(batch))
 
     async def appended(self, batch: Batch, submitted: asyncio.Future[int]) -> int:

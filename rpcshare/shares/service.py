@@ -12,10 +12,12 @@ from typing import NamedTuple
 import msgspec
 from msgspec import UNSET
 
+from rpcshare.auth.allowances import Allowances
 from rpcshare.auth.audit import Action, AuditLog
 from rpcshare.auth.caller import Caller, DefaultVisibility, View
 from rpcshare.auth.rate_limits import CallerLimits
 from rpcshare.broadcast import Broadcaster
+from rpcshare.database import DatabaseError
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares import access
 from rpcshare.shares.access_settings import AccessOptions, AccessSettings, ViewToken, parse_expires_in
@@ -27,7 +29,7 @@ from rpcshare.shares.catalogue_row import CatalogueRow, Figures
 from rpcshare.shares.context import LogSettings, wall_clock
 from rpcshare.shares.create import claim
 from rpcshare.shares.document import Document, Form, Version
-from rpcshare.shares.failures import storage_unavailable
+from rpcshare.shares.failures import listing_unavailable, storage_unavailable
 from rpcshare.shares.objects import Head, Visibility
 from rpcshare.shares.open_share import OpenShare
 from rpcshare.shares.outline import Transcript
@@ -45,9 +47,10 @@ from rpcshare.shares.share_identity import (
     check_session_id,
     is_session_id,
 )
-from rpcshare.shares.state import SessionIndex
+from rpcshare.shares.state import Content, SessionIndex
 from rpcshare.shares.subscriptions import Subscription
 from rpcshare.shares.syncdata import Batch
+from rpcshare.shares.usage import OwnerUsage
 from rpcshare.storage import ObjectStore, StoreUsage
 
 __all__ = ["ShareService"]
@@ -92,6 +95,7 @@ class ShareService:
         shared_store: bool = False,
         redact: bool = True,
         limits: CallerLimits | None = None,
+        allowances: Allowances | None = None,
         audit: AuditLog | None = None,
         memory_budget: int = 256 * 2**20,
         settings: LogSettings | None = None,
@@ -110,6 +114,7 @@ class ShareService:
                 and so do subscriptions every few seconds, in case a message was lost.
             redact: whether what looks like a credential is replaced before it is stored.
             limits: on what one caller may do; None: none.
+            allowances: what users and organizations may have; None: as much as they like.
             audit: is told of what is done, and refused.
             memory_budget: bytes of memory for open shares that are not in use.
             settings: how logs are kept.
@@ -140,6 +145,7 @@ class ShareService:
             refusal=access.refusal,
             on_expired=self._tell_of_expiry,
             search=search,
+            allowances=allowances,
         )
 
     # Operations
@@ -237,6 +243,7 @@ class ShareService:
             if adopts:
                 await self._adopt(caller, share)
             return await self._shares.append(share, batch)
+        owner = caller.owner if adopts else share.head.owner
         async with contextlib.AsyncExitStack() as held:
             async with share.turn():
                 await held.enter_async_context(self._parser.room_for(data))
@@ -245,7 +252,9 @@ class ShareService:
                 batch = await self._parser.parse_in_slices(data)
                 if adopts:
                     await self._adopt(caller, share)
-                submitted = share.submit(batch)
+                # Far from a limit, this waits for nothing; near one, others of the organization wait for it.
+                room = await held.enter_async_context(self._shares.quotas.growing(owner, batch.size))
+                submitted = share.submit(batch, room)
             return await self._shares.appended(batch, submitted)
 
     async def record_refusal(
@@ -640,6 +649,17 @@ class ShareService:
             for refusal in [await self._shares.refusals.find_listed(row.id, row.sync_count)]
         ]
 
+    async def usage(self, owner: str) -> OwnerUsage:
+        """Return what the shares of an owner take, and those of its organization.
+
+        Raises:
+            ShareError: STORAGE_UNAVAILABLE: the database failed.
+        """
+        try:
+            return await self._shares.quotas.usage(owner)
+        except DatabaseError as exc:
+            raise listing_unavailable(exc) from exc
+
     def index_lag(self) -> IndexLag:
         """Return how far the search index is behind."""
         return self._shares.listing.lag()
@@ -703,14 +723,19 @@ class ShareService:
             adoptable=lambda found: self._authorization.adoptable(caller, session_id, found, shown),
             shown=shown,
         )
-        claimed = self._shares.claimed(claiming, caller, is_fresh=wanted.are_given)
-        async with claimed as (share, credentials, is_new):
-            if not is_new:
+        async with self._shares.quotas.making(caller.owner) as may_make:
+            claiming = partial(claiming, before_new=lambda: may_make(Content().growth(batch.items).size))
+            claimed = self._shares.claimed(claiming, caller, is_fresh=wanted.are_given)
+            async with claimed as (share, credentials, is_new):
+                if is_new:
+                    if batch.items:
+                        await self._shares.append_first(share, batch)
+                    return credentials
                 before = share.head
                 if await self._change_access(share, wanted) != before:
                     self.audit.done(Action.SHARE_UPDATE, caller, share=share.share_id)
-            if batch.items:
-                await self._shares.append(share, batch)
+                if batch.items:
+                    await self._shares.append(share, batch)
         return credentials
 
     def _default_visibility_of(self, caller: Caller) -> Visibility:
@@ -720,6 +745,11 @@ class ShareService:
         return default
 
     async def _adopt(self, caller: Caller, share: OpenShare) -> None:
+        async with self._shares.quotas.making(caller.owner) as may_make:
+            await may_make(share.state.content.size)
+            await self._adopt_now(caller, share)
+
+    async def _adopt_now(self, caller: Caller, share: OpenShare) -> None:
         if await self._shares.adopt(share, caller):
             self.audit.done(Action.SHARE_ADOPT, caller, share=share.share_id)
 

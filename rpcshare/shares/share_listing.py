@@ -25,6 +25,7 @@ from rpcshare.shares.search import Hit, SearchPage, SearchSettings, temporary_in
 from rpcshare.shares.search_query import SearchQuery
 from rpcshare.shares.search_turns import SearchTurns, at_round_times
 from rpcshare.shares.syncdata import Item
+from rpcshare.shares.usage import Usage
 from rpcshare.storage import ObjectStore
 
 __all__ = ["ShareListing"]
@@ -98,6 +99,17 @@ class ShareListing:
         except DatabaseError as exc:
             raise listing_unavailable(exc) from exc
         return msgspec.structs.replace(page, is_complete=is_complete)
+
+    async def usage(self, owner: str) -> tuple[Usage, Usage]:
+        """Return what the shares of an owner take, and those of its organization together.
+
+        What this node has acknowledged counts at once, what others have within a second.
+
+        Raises:
+            DatabaseError: it failed.
+        """
+        unwritten = self._projection.rows.unwritten_sizes()
+        return await (await self._projection.index()).catalogue.usage(owner, unwritten)
 
     async def search(self, query: SearchQuery, reach: Reach) -> SearchPage:
         """Return what is found in the shares that are within ``reach``."""

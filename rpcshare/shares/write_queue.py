@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from rpcshare.errors import ShareError
 from rpcshare.shares.context import LogSettings
 from rpcshare.shares.failures import share_too_large, too_many_items
+from rpcshare.shares.quotas import Room
 from rpcshare.shares.state import Content
 from rpcshare.shares.syncdata import Batch
 
@@ -16,9 +17,10 @@ __all__ = ["OwnEntry", "Request", "WriteQueue"]
 class Request:
     """One caller. It may be cancelled, which changes nothing for the others or for its sync."""
 
-    def __init__(self, batch: Batch | None) -> None:
-        """Ask for ``batch`` to be written; with None, for the share to be deleted."""
+    def __init__(self, batch: Batch | None, room: Room | None = None) -> None:
+        """Ask for ``batch`` to be written, if there is ``room``; with None, for the share to be deleted."""
         self.batch = batch
+        self.room = room
         self.done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def succeed(self, sync_count: int) -> None:
@@ -65,9 +67,9 @@ class WriteQueue:
     def __len__(self) -> int:
         return len(self._requests)
 
-    def add(self, batch: Batch | None) -> Request:
+    def add(self, batch: Batch | None, room: Room | None = None) -> Request:
         """Add a request and return it."""
-        request = Request(batch)
+        request = Request(batch, room)
         self._requests.append(request)
         return request
 
@@ -100,6 +102,9 @@ class WriteQueue:
                 continue
             if growth.items and 0 < settings.max_share_items < count + growth.items:
                 request.fail(too_many_items(settings.max_share_items))
+                continue
+            if request.room is not None and growth.size > request.room.size:
+                request.fail(request.room.refusal)
                 continue
             grown += growth.size
             count += growth.items

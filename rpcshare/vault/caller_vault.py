@@ -55,6 +55,11 @@ class CallerVault:
         self._audit = audit
         self._may_retrieve = may_retrieve
 
+    @property
+    def caller(self) -> Caller:
+        """Who is asking."""
+        return self._caller
+
     async def store(self, given: object) -> VaultEntry:
         """Keep a value, of the caller or, with ``owner: "organization"``, of the organization."""
         with self._done(Action.VAULT_STORE) as done:
@@ -151,4 +156,5 @@ class CallerVault:
                 raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, str(exc)) from exc
             except DatabaseError as exc:
                 logger.warning("the vault cannot be reached: %s", exc)
-                raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, "the vault cannot be reached") from exc
+                message = "the vault cannot be reached"
+                raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, message, retry_after=5.0) from exc

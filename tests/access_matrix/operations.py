@@ -218,6 +218,12 @@ CALLS: dict[str, Call] = {
     "UsersRpc.setRole": _users("setRole", "usr_0", "viewer"),
     "UsersRpc.disable": _users("disable", "usr_0"),
     "UsersRpc.enable": _users("enable", "usr_0"),
+    "UsersRpc.limits": _users("limits", "usr_0"),
+    "UsersRpc.setLimits": _users("setLimits", "usr_0", {"shares": 1}),
+    "UsersRpc.organizations": _users("organizations"),
+    "UsersRpc.organizationLimits": _users("organizationLimits", "acme"),
+    "UsersRpc.setOrganizationLimits": _users("setOrganizationLimits", "acme", {"shares": 1}),
+    "UsersRpc.audit": _users("audit", {"organization": "acme"}),
     "UsersRpc.claimShares": _users("claimShares", "usr_0", {"subject": "alice"}),
     "CallbackSubscription.unsubscribe": Call(
         "read",

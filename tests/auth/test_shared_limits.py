@@ -6,9 +6,11 @@ from contextlib import ExitStack
 import pytest
 from structlog.testing import capture_logs
 
+from rpcshare.auth.allowances import Allowance, Allowances
 from rpcshare.auth.audit import REFUSALS_OF_ONE, Action, AuditLog
-from rpcshare.auth.caller import Caller
+from rpcshare.auth.caller import Caller, CallerUser, Role
 from rpcshare.auth.rate_limits import SITE, SITE_FACTOR, CallerLimits, network_of
+from rpcshare.auth.request_rates import RequestRates
 from rpcshare.auth.shared_limits import share_limits
 from rpcshare.errors import ErrorCode, ShareError
 from support.inboxes import Office, until, with_office
@@ -29,7 +31,8 @@ class Process:
         self.limits = CallerLimits(creates=3, failed_authentications=3, connections=3, key=KEY)
         self.mailbox = office.reader(slot)
         self.audit = AuditLog()
-        share_limits(self.limits, self.audit, self.mailbox)
+        self.rates = RequestRates(Allowances(Allowance(requests=3)))
+        share_limits(self.limits, self.rates, self.audit, self.mailbox)
         self.mailbox.start()
 
     def fail(self, shown: str = "wrong", address: str = ADDRESS) -> None:
@@ -140,3 +143,13 @@ async def test_a_new_process_knows_what_others_hold_however_many_they_are(office
         there = Process(office, 1)
         await until(lambda: len(there.limits.connections.elsewhere.get(0, {})) == 1201)
     await until(lambda: not there.limits.connections.elsewhere[0])
+
+
+async def test_requests_of_a_user_are_counted_together(office):
+    here, there = await both(office)
+    user = Caller("usr_1", source="user:acme", user=CallerUser("usr_1", "acme", Role.MEMBER))
+    for process in (here, there, here):
+        process.rates.take(user)
+    await until(lambda: there.rates.used("user:usr_1") == 3)
+    with pytest.raises(ShareError, match="Too many requests of this user"):
+        there.rates.take(user)

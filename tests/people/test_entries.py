@@ -231,6 +231,9 @@ async def test_users_are_managed_over_rpc_within_an_organization(org):
 async def test_whoami_says_which_user_the_caller_is(org):
     async with await over_websocket(org, "alice") as client:
         me = await client.api.whoami()
+    usage = me.pop("usage")
+    assert set(usage) == {"user", "organization"}
+    assert usage["user"]["shares"]["limit"] is None
     assert me == {
         "subject": org.ids["alice"],
         "scopes": ["create"],
@@ -283,3 +286,30 @@ def test_disabling_by_a_command_ends_sessions_and_keys(org):
                     pytest.fail("it is let in still")
     finally:
         command(org, "users", "enable", org.ids["alice"])
+
+
+def test_commands_show_and_change_limits(org):
+    user = org.ids["bob"]
+    told = command(org, "users", "limits", user, "--storage", "1.5GiB", "--shares", "7", "--requests", "none")
+    assert "of 7 shares" in told
+    assert "of 1,610,612,736 bytes" in told
+    told = json.loads(command(org, "users", "limits", user, "--shares", "default", "--json"))
+    assert told["user"]["shares"]["limit"] is None
+    assert told["user"]["storage"]["limit"] == 1_610_612_736
+    command(org, "users", "limits", user, "--storage", "default")
+    assert "of 60 requests" in command(org, "organizations", "limits", "acme", "--requests", "60000").replace(
+        "60,000", "60"
+    )
+    command(org, "organizations", "limits", "acme", "--requests", "default")
+    listed = json.loads(command(org, "organizations", "list", "--json"))
+    assert "acme" in [each["name"] for each in listed]
+    assert "organization.limits" in command(org, "organizations", "audit", "acme", "--limit", "5")
+
+
+def test_a_limit_that_is_none_of_these_is_told_by_name(org):
+    environment = bare_environment(RPCSHARE_URL=org.server.url, RPCSHARE_TOKEN=org.server.token)
+    asked = [RPCSHARE, "users", "limits", org.ids["bob"], "--storage", "lots"]
+    finished = subprocess.run(asked, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert finished.returncode == 2
+    assert "--storage" in finished.stderr
+    assert "10GiB" in finished.stderr

@@ -73,6 +73,7 @@ CREATE TABLE catalogue (
 	first_prompt VARCHAR NOT NULL,
 	words VARCHAR NOT NULL,
 	organization VARCHAR,
+	size BIGINT DEFAULT '0' NOT NULL,
 	PRIMARY KEY (number),
 	UNIQUE (id)
 )
@@ -80,6 +81,7 @@ CREATE TABLE catalogue (
 CREATE TABLE catalogue_counts (
 	name VARCHAR NOT NULL,
 	shares BIGINT NOT NULL,
+	bytes BIGINT DEFAULT '0' NOT NULL,
 	PRIMARY KEY (name)
 )
 

@@ -95,7 +95,7 @@ class PageSite:
         self._signing_in = SigningIn(self)
         self.signed_in = signed_in
         self._users = UserSignIn(self, signed_in) if signed_in is not None else None
-        self._user_pages = UserPages(self, signed_in) if signed_in is not None else None
+        self._user_pages = UserPages(self, signed_in, keys) if signed_in is not None else None
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes of all pages."""
@@ -131,6 +131,7 @@ class PageSite:
                 Route("/profile", self._page(pages.profile), methods=["GET"]),
                 Route("/profile/sessions/end", self._page(pages.end_session), methods=["POST"]),
                 Route("/organization", self._page(pages.organization), methods=["GET"]),
+                Route("/organization/audit", self._page(pages.audit), methods=["GET"]),
                 Route("/organization/users/{user_id}", self._page(pages.change_user), methods=["POST"]),
             ]
         for route in routes:

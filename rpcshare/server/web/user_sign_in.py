@@ -19,6 +19,8 @@ from rpcshare.server.web.responses import redirect
 from rpcshare.structured_log import structlog
 
 if TYPE_CHECKING:
+    from rpcshare.auth.allowances import Allowances
+    from rpcshare.auth.organization_audit import OrganizationAudit
     from rpcshare.auth.people import People
     from rpcshare.auth.sign_in import SignIns
     from rpcshare.auth.user_callers import UserCallers
@@ -38,6 +40,8 @@ class SignedIn(NamedTuple):
     people: People
     sign_ins: SignIns
     callers: UserCallers
+    allowances: Allowances
+    audit: OrganizationAudit
 
 
 class UserSignIn:
