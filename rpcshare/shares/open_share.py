@@ -44,6 +44,7 @@ from rpcshare.shares.state import ShareState
 from rpcshare.shares.subscriptions import Subscription, Subscriptions
 from rpcshare.shares.syncdata import Batch, Item
 from rpcshare.shares.write_queue import OwnEntry, Request, WriteQueue
+from rpcshare.shares.write_turns import WriteTurns
 from rpcshare.storage import PreconditionFailedError, StoreError
 
 __all__ = ["OpenShare"]
@@ -51,6 +52,8 @@ __all__ = ["OpenShare"]
 logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 200  # at the next number of a log, which another node takes first now and then
+_CLOSE_BEHIND = 1.0  # seconds since all entries were read: others can have written only a few
+_READ_AHEAD = 3  # entries that are read at once
 _HEAD_ATTEMPTS = 10  # at replacing a head, which others hardly ever do at the same time
 _READ_ONE_BY_ONE = 4  # entries; of more, a listing and a scan take fewer requests
 _OVERHEAD = 6000  # bytes of memory that an empty share takes
@@ -99,6 +102,7 @@ class OpenShare:
 
         # Who writes.
         self._queue = WriteQueue(node.settings)
+        self._turns = WriteTurns(is_shared=node.is_shared)
         self._own = OwnEntry("", [])  # that this node is writing, or has written last
         self._arrivals = asyncio.Lock()
         self._arriving = 0
@@ -364,6 +368,8 @@ class OpenShare:
     async def _work(self) -> None:
         try:
             while True:
+                if pause := self._turns.pause():
+                    await asyncio.sleep(pause)
                 async with self._lock:
                     if not await self._work_once():
                         return
@@ -506,8 +512,23 @@ class OpenShare:
             await self._take(entry)
         return self.is_ended or (not self._is_unsure and self._is_trusted)
 
+    async def _read_next(self) -> bool:
+        """Read the entries behind the last one, as far as they are there; return whether there was any.
+
+        Raises:
+            StoreError: the store failed, or holds something that cannot be read.
+        """
+        numbers = range(self.entry + 1, self.entry + 1 + _READ_AHEAD)
+        found = await asyncio.gather(*map(self._journal.read_entry, numbers))
+        for entry in found:
+            if entry is None or self.is_ended:
+                break
+            await self._take(entry)
+        return found[0] is not None
+
     async def _take(self, entry: LogEntry) -> None:
         """Take the next entry, as the store has it."""
+        self._turns.others_wrote()
         if entry.is_tombstone:
             self._end(self.entry + 1)
         else:
@@ -660,7 +681,10 @@ class OpenShare:
         try:
             etag = await self._journal.append(number, body)
         except PreconditionFailedError:
-            await self._catch_up()
+            # A listing finds all that there is. Where that cannot be much, it only takes longer than reading.
+            is_close = not self._is_unsure and began_at - self._confirmed_at < _CLOSE_BEHIND
+            if not (is_close and await self._read_next()):
+                await self._catch_up()
             if self.entry < number and not self.is_ended:
                 raise StoreError(f"entry {number} cannot be read") from None
             return None
@@ -673,6 +697,7 @@ class OpenShare:
             if survey.snapshots and survey.snapshots[-1] >= number:
                 raise StoreError(f"a snapshot has overtaken entry {number}")
         self._confirmed_at = began_at
+        self._turns.wrote(began_at)
         return etag
 
     async def _write_end(self, body: bytes) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import against_npm, clients, growth, indexing, listings, report, searching, starting, writes
+from bench import against_npm, clients, growth, indexing, listings, report, scale, searching, starting, writes
 from bench.figures import Figure
 
 LONG = ("listings", "searching", "indexing")  # which --quick leaves out, unless asked for: minutes
@@ -18,6 +18,9 @@ def figures(*, quick: bool, only: str) -> Iterator[Figure]:
     yield from against_npm.run(quick=quick, only=only)
     if only in ("", "client"):
         yield from clients.run(quick=quick)
+    names = [measure.__name__ for measure in scale.PARTS]
+    if (not only and not quick) or only in ("scale", *names):
+        yield from scale.run(quick=quick, only=only)
     parts = {"starting": starting, "listings": listings, "searching": searching, "indexing": indexing}
     for name, part in parts.items():
         if only == name or (not only and not (quick and name in LONG)):
@@ -31,7 +34,8 @@ def main() -> None:
         "--only",
         default="",
         metavar="PART",
-        help="what has this in its name; or: client, starting, listings, searching, indexing",
+        help="what has this in its name; or: client, starting, listings, searching, indexing, scale, "
+        + ", ".join(measure.__name__ for measure in scale.PARTS),
     )
     options = parser.parse_args()
 

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import count
@@ -36,6 +36,11 @@ class Process:
         """Return the seconds of CPU that the process has used, in user and system mode."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def cpu_of_all(self) -> float:
+        """Return the seconds of CPU of the process and of those that it has started and that still run."""
+        found = subprocess.run(["pgrep", "-P", str(self.pid)], check=False, capture_output=True, text=True)
+        return self.cpu() + sum(Process(int(pid)).cpu_of_all() for pid in found.stdout.split())
 
     def memory(self, what: str = "VmRSS") -> float:
         """Return how many bytes of memory it has, or with VmHWM: has had at most."""
@@ -80,20 +85,29 @@ class Load(Process):
 
     def __call__(self, *command: object) -> Any:
         """Carry out a command and return its answer."""
+        self.begin(*command)
+        return self.end()
+
+    def begin(self, *command: object) -> None:
+        """Begin to carry out a command."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
+
+    def end(self) -> Any:
+        """Return the answer to the command that has begun."""
+        assert self._process.stdout is not None
         answer = self._process.stdout.readline()
         if not answer:
-            raise RuntimeError(f"the load ended in {command[0]}")
+            raise RuntimeError("the load has ended")
         return json.loads(answer)
 
 
 @contextmanager
-def ours(folder: Path) -> Iterator[Peer]:
-    """Run our server, with its data in a new directory in ``folder``."""
-    with RunningServer(folder / f"ours{next(_numbers)}", "--max-share-size=0") as server:
+def ours(folder: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[Peer]:
+    """Run our server with ``options``, and with its data in a new directory in ``folder``."""
+    data = folder / f"ours{next(_numbers)}"
+    with RunningServer(data, "--max-share-size=0", *options, env=env) as server:
         yield Peer("ours", server.url, server.token, server.process.pid)
 
 
