@@ -158,6 +158,9 @@ export type ErrorCode =
   | "PAYLOAD_TOO_LARGE"
   | "RATE_LIMITED"
   | "STORAGE_UNAVAILABLE"
+  | "WORKSPACE_NOT_FOUND"
+  | "INTEGRATION_AUTH_FAILED"
+  | "SYNC_FAILED"
   | "INTERNAL";
 
 /** A subscription; disposing of it unsubscribes too. */
