@@ -120,7 +120,7 @@ class SandboxSpec:
     log_file: Path | None = None
     """A file that also gets the output, up to 16 MiB; None: only its end is kept, in memory."""
     on_refused: Callable[[str], None] | None = None
-    """Is called with the name of a system call that the sandbox has refused, once a second at most for each."""
+    """Is called with the name of a system call that was refused inside, once a second at most for each."""
 
 
 @dataclass(frozen=True)
