@@ -80,6 +80,16 @@ class Action(StrEnum):
     VAULT_USE = "vault.use"
     VAULT_ROTATE = "vault.rotate"
     VAULT_REVOKE = "vault.revoke"
+    WORKSPACE_CREATE = "workspace.create"
+    WORKSPACES_LIST = "workspaces.list"
+    WORKSPACE_READ = "workspace.read"
+    WORKSPACE_UPDATE = "workspace.update"
+    WORKSPACE_REMOVE = "workspace.remove"
+    SANDBOX_EGRESS = "sandbox.egress"
+    """A connection out of a sandbox."""
+    SANDBOX_CALL = "sandbox.call"
+    """A call to the kernel, from within a sandbox."""
+    SANDBOX_END = "sandbox.end"
     AUTHORITY_CREATE = "authority.create"
     CERTIFICATE_ISSUE = "certificate.issue"
     CERTIFICATE_REVOKE = "certificate.revoke"
@@ -175,7 +185,9 @@ class AuditLog:
         """Tell of what was allowed, and could not be done or not to its end."""
         self._write(action, "failed", caller, share, reason=reason.value)
 
-    def refused(self, action: Action, caller: Caller, reason: ErrorCode, *, share: str = "") -> None:
+    def refused(
+        self, action: Action, caller: Caller, reason: ErrorCode, *, share: str = "", **details: str
+    ) -> None:
         """Tell of what a caller may not do, unless there has been too much of it."""
         network = network_of(caller.address)
         of_one, in_all = self.limits
@@ -184,7 +196,7 @@ class AuditLog:
             return
         of_one.count(network)
         in_all.count("")
-        self._write(action, "refused", caller, share, reason=reason.value)
+        self._write(action, "refused", caller, share, reason=reason.value, **details)
 
     @contextmanager
     def refusals(self, action: Action, caller: Caller, *, share: str = "") -> Iterator[None]:

@@ -16,6 +16,7 @@ __all__ = [
     "sessions",
     "users",
     "vault_entries",
+    "workspaces",
 ]
 
 metadata = MetaData()
@@ -137,3 +138,25 @@ vault_entries = Table(
 )
 """Keys of third parties (:mod:`rpcshare.vault`). ``wrapped_key`` and ``value`` are encrypted; ``scopes`` and
 ``grants`` are JSON arrays. What is revoked has no row, so that nothing is left to be decrypted."""
+
+workspaces = Table(
+    "workspaces",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("organization", String),
+    Column("name", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("source", String),
+    Column("mounts", String, nullable=False),
+    Column("resources", String, nullable=False),
+    Column("hosts", String, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("disk_used", BigInteger, nullable=False),
+    Column("measured_at", BigInteger),
+    Index("ix_workspaces_owner", "owner", "name", unique=True),
+    Index("ix_workspaces_organization", "organization", "created_at"),
+)
+"""Directories that agents work on (:mod:`rpcshare.workspaces`). An owner is as shares have it, with control
+characters quoted. ``source``, ``mounts``, ``resources`` and ``hosts`` are JSON."""

@@ -599,7 +599,7 @@ class BubblewrapSandbox:
             EndReason.PROCESSES: f"started more than its {limits.processes:,} processes",
             EndReason.DISK: f"wrote more than its {limits.disk:,} bytes or {limits.files:,} files",
             EndReason.TIMEOUT: f"took longer than its {limits.timeout or 0:g} s",
-            EndReason.LOST: "was killed from outside",
+            EndReason.LOST: "was killed, from outside or by itself",
         }[reason]
 
 

@@ -63,7 +63,7 @@ class EndReason(StrEnum):
     DISK = "disk"
     TIMEOUT = "timeout"
     LOST = "lost"
-    """It was killed from outside, or its sandbox failed."""
+    """It was killed from outside, or has killed its own init."""
 
 
 @dataclass(frozen=True)

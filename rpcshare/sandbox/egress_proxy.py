@@ -185,10 +185,10 @@ class EgressProxy:
         _answer(writer, "403 Forbidden", f"rpcshare: {refused.message}\n")
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._connections) > _MAX_CONNECTIONS:
-            raise _RefusedError(EgressRefusal.TOO_MANY, "there are too many connections")
         async with asyncio.timeout(_HEAD_SECONDS):
             head = await _read_head(reader)
+        if len(self._connections) > _MAX_CONNECTIONS:
+            raise _RefusedError(EgressRefusal.TOO_MANY, "there are too many connections")
         method, target, fields = _parsed(head)
         if method == b"CONNECT":
             host, port = _authority(target, None)

@@ -1,4 +1,4 @@
-"""What every sandbox driver does. A driver's tests inherit from this, with a fixture ``driver`` and ``places``."""
+"""What every sandbox driver does. A driver's tests inherit this, with fixtures ``driver`` and ``places``."""
 
 import asyncio
 import os
@@ -101,7 +101,9 @@ class DriverContract:
         if os.geteuid() == 0:
             os.chown(other, 65534, 65534)
         mount = Mount(other, PurePosixPath("/mnt/other"))
-        script = "cat /mnt/other/file; touch /mnt/other/new && echo written; echo x > /mnt/other/file && echo written"
+        script = (
+            "cat /mnt/other/file; cd /mnt/other; touch new && echo written; echo x > file && echo written"
+        )
         _, log = await self.run(driver, places.shell(script, mounts=(mount,)))
         assert "of another" in log
         assert "written" not in log
