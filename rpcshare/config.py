@@ -353,6 +353,63 @@ class Settings(BaseModel):
         default=True,
         description="Let owners read the values that they keep in the vault. Without it, they are only used.",
     )
+    agents: Annotated[Literal["off", "local"], types.AnyCase] = Field(
+        "off", description="What runs agents, in sandboxes: off, or local (bubblewrap, on this machine)."
+    )
+    agents_unsafe: bool = Field(
+        default=False,
+        description="Run agents without a sandbox where there is no bubblewrap. They can do all that the "
+        "server can.",
+    )
+    agents_user: types.UserIds = Field(
+        (65534, 65534),
+        description="User and group, as numbers USER:GROUP, of agents and their files on a server that runs "
+        "as root.",
+    )
+    workspaces_dir: types.FilePath | None = Field(
+        None,
+        description="Directory of workspaces. Servers with one database need one, on a shared file system. "
+        "[default: workspaces in the data directory]",
+    )
+    max_workspaces: int = Field(100, ge=1, description="Maximum number of workspaces of one owner.")
+    max_workspace_memory: ByteSize = Field(
+        ByteSize(2 * 1024**3),
+        ge=64 * 1024**2,
+        description="Most memory of a workspace, such as 2GiB. It gets that unless it asks for less.",
+    )
+    max_workspace_cpu: float = Field(
+        2.0, gt=0, le=1024, description="Most processors of a workspace's agents, such as 2 or 0.5."
+    )
+    max_workspace_disk: ByteSize = Field(
+        ByteSize(5 * 1024**3), ge=1024**2, description="Most disk that a workspace takes, such as 5GiB."
+    )
+    egress_allow: types.EgressHosts = Field(
+        (),
+        description="Hosts that agents may connect to: HOST, *.HOST for all beneath it, either with :PORT; "
+        "several with commas. * is every host of the public internet.",
+    )
+    egress_private: types.EgressHosts = Field(
+        (),
+        description="Hosts that agents and git may connect to although they are on a private network, in the "
+        "same form.",
+    )
+    egress_by_owner: bool = Field(
+        default=True,
+        description="Let the owner of a workspace name further hosts of the public internet for its agents.",
+    )
+    git_known_hosts: types.FilePath | None = Field(
+        None,
+        description="File with the SSH keys of git hosts, as known_hosts has them. [default: no SSH]",
+    )
+    git_ca_file: types.FilePath | None = Field(
+        None,
+        description="CA certificates, in PEM, for git over https. [default: the system's]",
+    )
+    git_file_root: types.FilePath | None = Field(
+        None,
+        description="Directory of repositories on this machine that may be cloned as file://PATH. "
+        "[default: none]",
+    )
     audit_log: types.FilePath | None = Field(
         None,
         description="File for the audit log, as JSON lines. [default: standard error, with the log]",
@@ -395,6 +452,11 @@ class Settings(BaseModel):
     def database_url(self) -> str:
         """The URL of the database: the one that was set, or that of a file in the data directory."""
         return self.database or f"sqlite:///{quote(str(self.data_dir / DATABASE_FILE))}"
+
+    @property
+    def workspaces_path(self) -> Path:
+        """The directory of workspaces."""
+        return self.workspaces_dir or self.data_dir / "workspaces"
 
     @property
     def records_url(self) -> str:

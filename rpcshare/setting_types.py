@@ -25,6 +25,7 @@ __all__ = [
     "JWKSURL",
     "UNIX_PREFIX",
     "AnyCase",
+    "EgressHosts",
     "FilePath",
     "HeaderName",
     "Host",
@@ -42,6 +43,7 @@ __all__ = [
     "Token",
     "TwoSources",
     "UUIDSecret",
+    "UserIds",
 ]
 
 UNIX_PREFIX = "unix:"
@@ -209,10 +211,31 @@ def _header_name(value: str) -> str:
     return value
 
 
+def _egress_hosts(value: tuple[str, ...]) -> tuple[str, ...]:
+    if value:
+        from rpcshare.sandbox.egress_proxy import EgressPolicy  # noqa: PLC0415 -- few servers run agents
+
+        EgressPolicy(value)
+    return value
+
+
+def _user_ids(value: object) -> object:
+    """Turn ``1000`` or ``1000:1000`` into a user and a group."""
+    parts = str(value).split(":") if isinstance(value, str | int) else value
+    if isinstance(parts, list | tuple) and 0 < len(parts) <= 2:
+        numbers = [int(part) for part in parts if str(part).isascii() and str(part).isdecimal()]
+        if len(numbers) == len(parts) and all(0 < number < 2**31 for number in numbers):
+            return numbers[0], numbers[-1]
+    raise ValueError("must be the number of a user who is not root, or USER:GROUP as numbers")
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
+EgressHosts = Annotated[
+    tuple[Annotated[str, AfterValidator(_text)], ...], BeforeValidator(_listed), AfterValidator(_egress_hosts)
+]
 FilePath = Annotated[Path, BeforeValidator(_path_text), AfterValidator(_path)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 Host = Annotated[str, AfterValidator(_host)]
@@ -231,6 +254,7 @@ Seconds = Annotated[float, BeforeValidator(_seconds)]
 Sources = Annotated[tuple[Annotated[str, AfterValidator(_source)], ...], BeforeValidator(_listed)]
 Text = Annotated[str, AfterValidator(_text)]
 Token = Annotated[Secret[str], AfterValidator(_token)]
+UserIds = Annotated[tuple[int, int], BeforeValidator(_user_ids)]
 UUIDSecret = Annotated[Secret[UUID], BeforeValidator(_uuid)]
 AnyCase = BeforeValidator(_lower)
 TwoSources = Annotated[Sources, AfterValidator(_two)]

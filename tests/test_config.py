@@ -110,6 +110,11 @@ SCOPES = [
     ("admin,read,", '"admin"', (Scope.ADMIN, Scope.READ)),
 ]
 FILES = [("/a", '"/a"', Path("/a")), ("b", '"b"', Path("b")), ("c", '"c"', Path("c"))]
+HOSTS = [
+    ("a.example, *.b.example:8443", '["a.example", "*.b.example:8443"]', ("a.example", "*.b.example:8443")),
+    ("c.example", '"c.example"', ("c.example",)),
+    ("", "[]", ()),
+]
 # These do not stand alone.
 TOGETHER = {
     "tls_cert": {"tls_key": "/k"},
@@ -217,6 +222,32 @@ EXAMPLES: dict[str, list[Any]] = {
     "redact": [("0", "false", False), ("yes", "true", True), ("off", "false", False)],
     "access_log": [("true", "true", True), ("false", "false", False), ("1", "true", True)],
     "vault_retrieve": [("false", "false", False), ("true", "true", True), ("0", "false", False)],
+    "agents": [("local", '"local"', "local"), ("OFF", '"off"', "off"), ("LOCAL", '"local"', "local")],
+    "agents_unsafe": [("1", "true", True), ("no", "false", False), ("on", "true", True)],
+    "agents_user": [
+        ("1000", "1000", (1000, 1000)),
+        ("1000:1001", '"1000:1001"', (1000, 1001)),
+        ("5", "5", (5, 5)),
+    ],
+    "workspaces_dir": FILES,
+    "max_workspaces": [("1", "1", 1), ("2", "2", 2), ("3", "3", 3)],
+    "max_workspace_memory": [
+        ("1GiB", '"1GiB"', 1024**3),
+        ("67108864", "67108864", 2**26),
+        ("2 GiB", '"2 GiB"', 2**31),
+    ],
+    "max_workspace_cpu": [("1", "1", 1.0), ("0.5", "0.5", 0.5), ("4", "4", 4.0)],
+    "max_workspace_disk": [
+        ("1GiB", '"1GiB"', 1024**3),
+        ("2MiB", '"2MiB"', 2**21),
+        ("3MiB", '"3MiB"', 3 * 2**20),
+    ],
+    "egress_allow": HOSTS,
+    "egress_private": HOSTS,
+    "egress_by_owner": [("false", "false", False), ("true", "true", True), ("0", "false", False)],
+    "git_known_hosts": FILES,
+    "git_ca_file": FILES,
+    "git_file_root": FILES,
     "metrics": [("false", "false", False), ("true", "true", True), ("0", "false", False)],
     "metrics_token": [("a", '"a"', "a"), ("b", '"b"', "b"), ("c", '"c"', "c")],
     "sign_in_link": [("false", "false", False), ("true", "true", True), ("0", "false", False)],

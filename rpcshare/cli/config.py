@@ -22,7 +22,7 @@ _MASK = "********"
 # Files that have to be there, as the server does not make them.
 _FILES = (
     "encryption_key_file", "signing_key", "jwt_key", "tls_cert", "tls_key", "client_ca", "client_crl",
-    "proxy_secret_file",
+    "proxy_secret_file", "git_known_hosts", "git_ca_file", "git_file_root",
 )  # fmt: skip
 
 _KEPT = {"token": ADMIN_TOKEN_FILE, "shared_secret": SHARED_SECRET_FILE, "signing_key": SIGNING_KEY_FILE}

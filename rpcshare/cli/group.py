@@ -39,6 +39,7 @@ _COMMANDS = {
     "credentials": "Print the id, URL and secret of a session's share.",
     "keys": "Create, list, rotate and revoke API keys.",
     "vault": "Keep keys of third parties on the server.",
+    "workspace": "Make and look into what agents work on.",
     "users": "List users, set roles and limits, disable accounts, claim shares.",
     "organizations": "List organizations, set their limits, show what was done.",
     "token": "Sign tokens with the server's own key; revoke signed tokens.",
@@ -61,6 +62,7 @@ _STATUS_OF_CODE = {
     ErrorCode.UNAUTHORIZED: ExitStatus.NOT_SIGNED_IN,
     ErrorCode.SHARE_NOT_FOUND: ExitStatus.NOT_FOUND,
     ErrorCode.SHARE_GONE: ExitStatus.NOT_FOUND,
+    ErrorCode.WORKSPACE_NOT_FOUND: ExitStatus.NOT_FOUND,
 }
 
 

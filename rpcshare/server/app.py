@@ -6,7 +6,7 @@ import asyncio
 import functools
 from collections.abc import Awaitable, Callable
 from hmac import compare_digest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -57,6 +57,10 @@ from rpcshare.shares.service import ShareService
 from rpcshare.tracing import Tracing
 from rpcshare.vault.caller_vault import CallerVault
 
+if TYPE_CHECKING:
+    from rpcshare.server.workspaces_api import WorkspacesApi
+    from rpcshare.workspaces.caller_workspaces import CallerWorkspaces, WorkspaceServices
+
 __all__ = ["create_app"]
 
 # Of so many messages of the greatest length the bodies may be held at a time for one network: by all workers,
@@ -79,6 +83,7 @@ def create_app(
     link: SignInLink | None = None,
     signed_in: SignedIn | None = None,
     check_records: Callable[[], Awaitable[None]] | None = None,
+    workspaces: WorkspaceServices | None = None,
 ) -> tuple[Starlette, Shutdown]:
     """Return the application, and what knows the connections that are to be drained and then closed.
 
@@ -96,6 +101,7 @@ def create_app(
         tracing: makes a span of each request and call; None: none are made.
         signed_in: the users, and how they sign in; None: nobody does.
         check_records: raises ShareError where the database of records fails; None: there is none.
+        workspaces: what agents work on; None: this server runs none.
     """
     limits = Limits(
         message_bytes=settings.max_message_size,
@@ -110,6 +116,7 @@ def create_app(
     access_log = AccessLog() if settings.access_log else None
     held = (caller_limits or CallerLimits()).connections
     vault_of = None if open_vault is None else _vault_of(open_vault, audit, settings)
+    workspaces_of = None if workspaces is None else _workspaces_of(workspaces, audit)
     rpc = RpcEndpoint(
         service,
         authenticator,
@@ -122,6 +129,7 @@ def create_app(
         pool=Pool(settings.max_rpc_memory // settings.workers) if settings.max_rpc_memory else None,
         keys=keys,
         vault_of=vault_of,
+        workspaces_of=workspaces_of,
         access_log=access_log,
         tracing=tracing,
         signed_in=signed_in,
@@ -142,6 +150,7 @@ def create_app(
         event_streams,
         large_syncs,
         None if vault_of is None else VaultApi(vault_of),
+        None if workspaces_of is None else _workspaces_api(workspaces_of),
     )
     events = EventSocketEndpoint(service, authenticator, origins, event_streams)
     site = PageSite(
@@ -161,6 +170,8 @@ def create_app(
     connections = Shutdown(
         rpc, event_streams, site, BodyLimits(_bodies_at_once(settings) * settings.max_message_size), metrics
     )
+    if workspaces is not None:
+        _count_sandboxes(metrics, workspaces)
     metrics.queues.pages = site.drawings.__len__
     metrics.limits.others = {
         "pages": lambda: site.drawings.refused,
@@ -206,6 +217,24 @@ def _vault_of(open_vault: OpenVault, audit: AuditLog, settings: Settings) -> Cal
         return CallerVault(open_vault, caller, audit, may_retrieve=settings.vault_retrieve)
 
     return vault_of
+
+
+def _workspaces_of(services: WorkspaceServices, audit: AuditLog) -> Callable[[Caller], CallerWorkspaces]:
+    from rpcshare.workspaces.caller_workspaces import CallerWorkspaces  # noqa: PLC0415 -- few servers run agents
+
+    return lambda caller: CallerWorkspaces(services, caller, audit)
+
+
+def _workspaces_api(workspaces_of: Callable[[Caller], CallerWorkspaces]) -> WorkspacesApi:
+    from rpcshare.server.workspaces_api import WorkspacesApi  # noqa: PLC0415 -- likewise
+
+    return WorkspacesApi(workspaces_of)
+
+
+def _count_sandboxes(metrics: Metrics, services: WorkspaceServices) -> None:
+    from rpcshare.server.workspace_metrics import WorkspaceMetrics  # noqa: PLC0415 -- likewise
+
+    metrics.registry.register(WorkspaceMetrics(services.programs))
 
 
 def _bodies_at_once(settings: Settings) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.requests import Request
@@ -40,6 +41,9 @@ from rpcshare.shares.service import ShareService
 from rpcshare.shares.share_identity import is_share_id
 from rpcshare.structured_log import structlog
 
+if TYPE_CHECKING:
+    from rpcshare.server.workspaces_api import WorkspacesApi  # of servers that run agents
+
 __all__ = ["RestApi"]
 
 logger = structlog.get_logger("rpcshare.server")
@@ -74,6 +78,7 @@ class RestApi:
         event_streams: EventStreams,
         large_syncs: LargeSyncs,
         vault: VaultApi | None = None,
+        workspaces: WorkspacesApi | None = None,
     ) -> None:
         self._service = service
         self._authenticator = authenticator
@@ -84,13 +89,13 @@ class RestApi:
         self._documents = DocumentResponses()
         self._files = ShareFiles(service, self._documents)
         self._listings = Listings(service)
-        self._vault = vault
+        self._others = [each for each in (vault, workspaces) if each is not None]
 
     def routes(self) -> list[ApiRoute]:
         """Return the routes under ``/api``; ``/api/shares`` is opencode's other name for ``/api/share``."""
         routes = [self._route(path, GET=each) for path, each in self._listings.operations().items()]
-        if self._vault is not None:
-            routes += [self._route(path, **each) for path, each in self._vault.operations().items()]
+        for other in self._others:
+            routes += [self._route(path, **each) for path, each in other.operations().items()]
         for base in ("/api/share", "/api/shares"):
             share = base + "/{share_id}"
             routes += [

@@ -45,6 +45,7 @@ from rpcshare.vault.caller_vault import CallerVault
 
 if TYPE_CHECKING:
     from rpcshare.server.web.user_sign_in import SignedIn
+    from rpcshare.workspaces.caller_workspaces import CallerWorkspaces
 
 __all__ = ["RpcEndpoint"]
 
@@ -106,6 +107,7 @@ class RpcEndpoint:
         pool: Pool | None = None,
         keys: ApiKeys | None = None,
         vault_of: Callable[[Caller], CallerVault] | None = None,
+        workspaces_of: Callable[[Caller], CallerWorkspaces] | None = None,
         access_log: AccessLog | None = None,
         tracing: Tracing | None = None,
         signed_in: SignedIn | None = None,
@@ -120,6 +122,7 @@ class RpcEndpoint:
         self._keys = keys
         self._signed_in = signed_in
         self._vault_of = vault_of
+        self._workspaces_of = workspaces_of
         self._access_log = access_log
         self._tracing = tracing
         self._metrics = metrics
@@ -282,6 +285,7 @@ class RpcEndpoint:
             keys=self._keys,
             signed_in=self._signed_in,
             vault_of=self._vault_of,
+            workspaces_of=self._workspaces_of,
             codec=codec,
         )
 

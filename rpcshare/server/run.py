@@ -47,13 +47,13 @@ from rpcshare.server.http_server import HttpServer
 from rpcshare.server.listening import host_of, passed_sockets, port_of
 from rpcshare.server.logs import configure_logging
 from rpcshare.server.malloc_trim import giving_back, tune_allocator
-from rpcshare.server.records_opening import records_on_demand
+from rpcshare.server.records_opening import Records, records_on_demand
 from rpcshare.server.shutdown import Shutdown
 from rpcshare.server.startup import Prepared, prepared, say_ready
 from rpcshare.server.tls import ServerTls
 from rpcshare.server.token_issuers import token_issuers
 from rpcshare.server.user_sign_in import user_sign_in
-from rpcshare.server.vault_opening import vault_on_demand
+from rpcshare.server.vault_opening import OpenVault, vault_on_demand
 from rpcshare.server.websocket_protocol import WebSocketProtocol
 from rpcshare.shares.context import LogSettings
 from rpcshare.shares.service import ShareService
@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from rpcshare.server.worker import Worker
     from rpcshare.shares.search import SearchSettings
     from rpcshare.storage import ObjectStore
+    from rpcshare.workspaces.caller_workspaces import WorkspaceServices
 
 __all__ = ["serve"]
 
@@ -188,8 +189,7 @@ async def _serve(settings: Settings, ground: Prepared, worker: Worker | None) ->
         issuers = await stack.enter_async_context(token_issuers(settings))
         api_keys = await stack.enter_async_context(ApiKeyVerifier(store).refreshing())
         ended = await stack.enter_async_context(EndedTokens(store).refreshing())
-        signed_tokens = SignedTokenVerifier(issuers, ended)
-        seal = SessionSeal(ground.secret)
+        signed_tokens, seal = SignedTokenVerifier(issuers, ended), SessionSeal(ground.secret)
         records = await stack.enter_async_context(records_on_demand(settings, load))
         signed_in = await stack.enter_async_context(
             user_sign_in(settings, seal, base_url, records, api_keys, rates.allowances, audit)
@@ -214,13 +214,14 @@ async def _serve(settings: Settings, ground: Prepared, worker: Worker | None) ->
                 SiteCookies(base_url),
             ),
         )
+        open_vault, workspaces = await _opened_on_demand(settings, stack, audit, records)
         app, connections = create_app(
             settings,
             service,
             authenticator,
             base_url,
             keys=ApiKeys(store),
-            open_vault=await stack.enter_async_context(vault_on_demand(settings, records)),
+            open_vault=open_vault,
             caller_limits=limits,
             audit=audit,
             seal=seal,
@@ -228,13 +229,13 @@ async def _serve(settings: Settings, ground: Prepared, worker: Worker | None) ->
             link=ground.link,
             signed_in=signed_in,
             check_records=records.check,
+            workspaces=workspaces,
         )
         stack.push_async_callback(connections.close)
         stack.enter_context(connections.metrics.measuring_lag())
         stack.enter_context(giving_back())
         connections.metrics.observe(observed, load)
-        for lists in revocation_lists:
-            connections.metrics.count_unchecked_authorities(partial(_unchecked, lists))
+        _count_unchecked(connections, revocation_lists)
         if worker is not None:
             worker.share_limits(limits, rates, audit)
             _join_others(worker, connections.metrics, stack)
@@ -332,6 +333,19 @@ def _caller_limits(settings: Settings, worker: Worker | None) -> CallerLimits:
     )
 
 
+async def _opened_on_demand(
+    settings: Settings, stack: contextlib.AsyncExitStack, audit: AuditLog, records: Records
+) -> tuple[OpenVault, WorkspaceServices | None]:
+    """Return what opens the vault, and what agents work on if the settings have any run."""
+    open_vault = await stack.enter_async_context(vault_on_demand(settings, records))
+    if settings.agents == "off":
+        return open_vault, None
+    from rpcshare.server.workspaces_opening import opened_workspaces  # noqa: PLC0415 -- few servers run agents
+
+    workspaces = opened_workspaces(settings, open_vault, audit, records)
+    return open_vault, await stack.enter_async_context(workspaces)
+
+
 async def _run_until(
     stop: asyncio.Event,
     server: HttpServer,
@@ -368,6 +382,11 @@ async def _run_until(
     loop.call_later(BODY_SECONDS, connections.body_limits.end)
     server.should_exit = True
     await running
+
+
+def _count_unchecked(connections: Shutdown, lists: list[RevocationList]) -> None:
+    for each in lists:
+        connections.metrics.count_unchecked_authorities(partial(_unchecked, each))
 
 
 def _unchecked(lists: RevocationList) -> int:

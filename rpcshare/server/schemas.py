@@ -18,9 +18,12 @@ __all__ = [
     "DeleteBody",
     "Error",
     "Event",
+    "FileContent",
     "Health",
     "NewVaultEntry",
+    "NewWorkspaceBody",
     "Page",
+    "RemovedWorkspace",
     "RetrievedVaultEntry",
     "RotateBody",
     "SessionIndex",
@@ -33,6 +36,7 @@ __all__ = [
     "UpdateBody",
     "VaultEntry",
     "ViewTokenBody",
+    "WorkspaceInfo",
 ]
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -198,6 +202,92 @@ class RetrievedVaultEntry(VaultEntry, kw_only=True):
     """A key with its value."""
 
     value: str
+
+
+class GitSourceBody(msgspec.Struct):
+    """A repository to begin with."""
+
+    git: str
+    """``https://…``, ``ssh://…`` or ``USER@HOST:PATH``."""
+    ref: str | None = None
+    key: str | None = None
+    """Of the vault, by id or name; without one, that for the URL's host."""
+
+
+class MountBody(msgspec.Struct):
+    """Another workspace, which is seen read-only."""
+
+    name: str
+    workspace: str
+    readonly: Literal[True] = True
+
+
+class ResourcesBody(msgspec.Struct):
+    """What a workspace's agents may use."""
+
+    memory: int | str | None = None
+    cpu: float | str | None = None
+    disk: int | str | None = None
+    timeout: float | str | None = None
+
+
+class NewWorkspaceBody(msgspec.Struct):
+    """A workspace."""
+
+    name: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    source: GitSourceBody | None = None
+    mounts: list[MountBody] | None = None
+    resources: ResourcesBody | None = None
+    hosts: list[str] | None = None
+
+
+class WorkspaceSource(msgspec.Struct):
+    """The repository that a workspace began with."""
+
+    git: str
+    ref: str | None
+
+
+class WorkspaceResources(msgspec.Struct):
+    """Limits in bytes, processors and seconds."""
+
+    memory: int
+    cpu: float
+    disk: int
+    timeout: float | None
+
+
+class WorkspaceInfo(msgspec.Struct, rename="camel"):
+    """What is known of a workspace. Times are milliseconds since the epoch, sizes are bytes."""
+
+    id: str
+    name: str
+    status: Literal["creating", "ready", "removing"]
+    source: WorkspaceSource | None
+    mounts: list[MountBody]
+    resources: WorkspaceResources
+    hosts: list[str]
+    created_at: int
+    updated_at: int
+    disk_used: int
+    measured_at: int | None
+
+
+class RemovedWorkspace(msgspec.Struct):
+    """It is gone; ``snapshot`` is the name of its archive."""
+
+    success: bool
+    snapshot: str | None
+
+
+class FileContent(msgspec.Struct, rename="camel"):
+    """A file."""
+
+    content: str
+    encoding: Literal["utf-8", "base64"]
+    mime_type: str
+    size: int
+    last_modified: int
 
 
 class ShareMetadata(msgspec.Struct, rename="camel"):

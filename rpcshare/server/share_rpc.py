@@ -28,6 +28,7 @@ from rpcshare.vault.caller_vault import CallerVault
 
 if TYPE_CHECKING:
     from rpcshare.server.web.user_sign_in import SignedIn
+    from rpcshare.workspaces.caller_workspaces import CallerWorkspaces
 
 __all__ = ["Share", "ShareRpc"]
 
@@ -70,6 +71,7 @@ class ShareRpc(RpcTarget):
         keys: ApiKeys | None = None,
         signed_in: SignedIn | None = None,
         vault_of: Callable[[Caller], CallerVault] | None = None,
+        workspaces_of: Callable[[Caller], CallerWorkspaces] | None = None,
         codec: Codec = JSON,
     ) -> None:
         """Act for ``caller``, whose connection has ``codec``."""
@@ -80,6 +82,7 @@ class ShareRpc(RpcTarget):
         self._keys = keys
         self._signed_in = signed_in
         self._vault_of = vault_of
+        self._workspaces_of = workspaces_of
 
     @property
     def caller(self) -> Caller:
@@ -201,6 +204,7 @@ class ShareRpc(RpcTarget):
             keys=self._keys,
             signed_in=self._signed_in,
             vault_of=self._vault_of,
+            workspaces_of=self._workspaces_of,
             codec=self._codec,
         )
 
@@ -230,6 +234,16 @@ class ShareRpc(RpcTarget):
         if self._vault_of is None:
             raise ShareError(ErrorCode.FORBIDDEN, "Forbidden: this server has no vault")
         return VaultRpc(self._vault_of(self._caller))
+
+    @rpc_method("workspaces()")
+    def workspaces(self) -> RpcTarget:
+        """Return the workspaces that are the caller's, as a capability."""
+        require_standing(self._caller)
+        if self._workspaces_of is None:
+            raise ShareError(ErrorCode.FORBIDDEN, "Forbidden: this server runs no agents")
+        from rpcshare.server.workspaces_rpc import WorkspacesRpc  # noqa: PLC0415 -- few servers need it
+
+        return WorkspacesRpc(self._workspaces_of(self._caller))
 
     @rpc_method("whoami()")
     async def whoami(self) -> dict[str, Any]:

@@ -195,35 +195,40 @@ class _Walk:
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         end, count = time.monotonic() + _WALK_SECONDS, 0
-        waiting: list[str] = [""]
+        waiting = [""]
         try:
             while waiting:
                 folder = waiting.pop()
-                try:
-                    descriptor = open_beneath(self._root, checked_parts(folder), _DIRECTORY)
-                except OSError:
-                    continue
-                try:
-                    with os.scandir(descriptor) as entries:
-                        for entry in entries:
-                            count += 1
-                            if count > _MAX_WALKED or time.monotonic() > end:
-                                self.is_cut_off = True
-                                return
-                            path = f"{folder}{_shown(entry.name)}"
-                            yield path, _shown(entry.name)
-                            if entry.name == ".git" or not entry.is_dir(follow_symlinks=False):
-                                continue
-                            if path.count("/") >= _DEEPEST:
-                                self.is_cut_off = True
-                            else:
-                                waiting.append(f"{path}/")
-                except OSError:
-                    continue
-                finally:
-                    os.close(descriptor)
+                for entry in self._entries(folder):
+                    count += 1
+                    if count > _MAX_WALKED or time.monotonic() > end:
+                        self.is_cut_off = True
+                        return
+                    name = _shown(entry.name)
+                    path = f"{folder}{name}"
+                    yield path, name
+                    if entry.name == ".git" or not entry.is_dir(follow_symlinks=False):
+                        continue
+                    if path.count("/") >= _DEEPEST:
+                        self.is_cut_off = True
+                    else:
+                        waiting.append(f"{path}/")
         finally:
             os.close(self._root)
+
+    def _entries(self, folder: str) -> Iterator[os.DirEntry[str]]:
+        """Yield what is in a directory; nothing of one that is gone, or has become a link."""
+        try:
+            descriptor = open_beneath(self._root, checked_parts(folder), _DIRECTORY)
+        except OSError:
+            return
+        try:
+            with os.scandir(descriptor) as entries:
+                yield from entries
+        except OSError:
+            return
+        finally:
+            os.close(descriptor)
 
 
 _REASONS = {

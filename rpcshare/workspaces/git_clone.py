@@ -98,6 +98,7 @@ class GitClone:
         *,
         user: tuple[int, int] | None = None,
         known_hosts: Path | None = None,
+        ca_file: Path | None = None,
         allows_private: Callable[[str, int], bool] = lambda _host, _port: False,
         seconds: float = CLONE_SECONDS,
         resolve: Resolve | None = None,
@@ -108,6 +109,7 @@ class GitClone:
             driver: starts sandboxes.
             user: who owns the files of a workspace, where the server is root.
             known_hosts: the keys of hosts, as ssh has them; None: nothing is cloned over SSH.
+            ca_file: certificates of the CAs of hosts; None: those of the system.
             allows_private: whether a host and port may be of a private network.
             seconds: how long a clone may take.
             resolve: looks up names; None: the system's resolver.
@@ -115,6 +117,7 @@ class GitClone:
         self._driver = driver
         self._user = user if os.geteuid() == 0 else None
         self._known_hosts = known_hosts
+        self._ca_file = ca_file
         self._allows_private = allows_private
         self._seconds = seconds
         self._resolve = resolve
@@ -171,12 +174,15 @@ class GitClone:
         for each in (home, run_dir):
             each.mkdir(mode=0o700)
         (home / "gitconfig").write_text(_CONFIG)
-        if self._known_hosts is not None:
+        for file, name, option in (
+            (self._known_hosts, "known_hosts", "--git-known-hosts"),
+            (self._ca_file, "ca.pem", "--git-ca-file"),
+        ):
             try:
-                shutil.copyfile(self._known_hosts, home / "known_hosts")
+                if file is not None:
+                    shutil.copyfile(file, home / name)
             except OSError as exc:
-                message = "the host keys of --git-known-hosts cannot be read"
-                raise ShareError(ErrorCode.SYNC_FAILED, message) from exc
+                raise ShareError(ErrorCode.SYNC_FAILED, f"the file of {option} cannot be read") from exc
         if key is not None:
             (home / "key").touch(mode=0o600)
             (home / "key").write_text(key.value.rstrip("\n") + "\n")
@@ -217,7 +223,10 @@ class GitClone:
             workspace=files,
             home=home,
             run_dir=run_dir,
-            environment=_environment(location, key),
+            environment={
+                **_environment(location, key),
+                **({} if self._ca_file is None else {"GIT_SSL_CAINFO": f"{AGENT_HOME}/ca.pem"}),
+            },
             mounts=tuple(mounts),
             limits=SandboxLimits(
                 memory=limits.memory,

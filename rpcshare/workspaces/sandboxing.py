@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from rpcshare.auth.audit import Action, AuditLog
 from rpcshare.auth.caller import Caller
@@ -27,6 +27,8 @@ from rpcshare.workspaces.workspaces import Reach, Workspaces
 __all__ = ["EgressSettings", "Program", "ProgramCounts", "SandboxedPrograms", "WorkspacePrograms"]
 
 logger = logging.getLogger("rpcshare.workspaces")
+
+T = TypeVar("T")
 
 MOUNTS = PurePosixPath("/mnt")
 """Where other workspaces are seen, each by its name there."""
@@ -152,7 +154,7 @@ class SandboxedPrograms:
             )
             sandbox = await self._driver.start(spec)
         except BaseException:
-            self._proxies.get(workspace.id, set()).discard(proxy)
+            _forget(self._proxies, workspace.id, proxy)
             await proxy.close()
             run.cleanup()
             raise
@@ -243,11 +245,8 @@ class SandboxedPrograms:
         proxy: EgressProxy,
         status: SandboxStatus,
     ) -> None:
-        for kept, each in ((self._running, sandbox), (self._proxies, proxy)):
-            them = kept.get(workspace.id, set())
-            them.discard(each)  # type: ignore[arg-type]  # each is of its own kind
-            if not them:
-                kept.pop(workspace.id, None)
+        _forget(self._running, workspace.id, sandbox)
+        _forget(self._proxies, workspace.id, proxy)
         counts, traffic = self.counts, proxy.traffic
         counts.connections += traffic.connections
         counts.sent += traffic.sent
@@ -257,6 +256,13 @@ class SandboxedPrograms:
         details = {"workspace": workspace.id, "why": reason, "how": status.message}
         details |= {"sent": str(traffic.sent), "received": str(traffic.received)}
         self._audit.done(Action.SANDBOX_END, caller, **details)
+
+
+def _forget(kept: dict[str, set[T]], workspace_id: str, one: T) -> None:
+    them = kept.get(workspace_id, set())
+    them.discard(one)
+    if not them:
+        kept.pop(workspace_id, None)
 
 
 def _at(caller: Caller, workspace: Workspace) -> Caller:
