@@ -36,6 +36,7 @@ from rpcshare.server.failures import STATUS, error_response, to_rpc_error
 from rpcshare.server.keys_rpc import KeysRpc
 from rpcshare.server.share_rpc import ShareRpc
 from rpcshare.server.vault_rpc import VaultRpc
+from rpcshare.server.workspaces_rpc import FilesRpc, WorkspaceRpc, WorkspacesRpc
 from rpcshare.shares.events import Deleted, Snapshot, Sync
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.share_identity import Credentials
@@ -345,6 +346,9 @@ def test_error_is_told_this_way_over_http(block: Block) -> None:
         ("| method | returns |", ShareRpc),
         ("| method of `ApiKeys` | returns |", KeysRpc),
         ("| method of `Vault` | returns |", VaultRpc),
+        ("| method of `Workspaces` | returns |", WorkspacesRpc),
+        ("| method of `Workspace` | returns |", WorkspaceRpc),
+        ("| method of `Files` | returns |", FilesRpc),
     ],
 )
 def test_methods_are_those_of_the_target(heading: str, target: type[rpc.RpcTarget]) -> None:

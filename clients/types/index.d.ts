@@ -341,6 +341,91 @@ export interface AuditRecord {
   details: Record<string, string>;
 }
 
+/** Limits of a workspace as they are given: bytes or "512MiB", processors or "500m", seconds or "2h". */
+export interface WorkspaceLimits {
+  memory?: number | string | null;
+  cpu?: number | string | null;
+  disk?: number | string | null;
+  timeout?: number | string | null;
+}
+
+/** Another workspace, which agents see at /mnt/NAME and cannot change. */
+export interface WorkspaceMount {
+  name: string;
+  workspace: string;
+  readonly?: true;
+}
+
+/** What a workspace is made from. */
+export interface NewWorkspace {
+  name: string;
+  /** A repository; `key` is the id or name of an entry of the vault, of the service "git". */
+  source?: { git: string; ref?: string | null; key?: string | null } | null;
+  mounts?: WorkspaceMount[] | null;
+  resources?: WorkspaceLimits | null;
+  /** Hosts that its agents may connect to: "HOST", "*.HOST", either with ":PORT". */
+  hosts?: string[] | null;
+}
+
+/** What is known of a workspace. Times are milliseconds since the epoch, sizes are bytes. */
+export interface WorkspaceInfo {
+  id: string;
+  name: string;
+  status: "creating" | "ready" | "removing";
+  source: { git: string; ref: string | null } | null;
+  mounts: WorkspaceMount[];
+  resources: { memory: number; cpu: number; disk: number; timeout: number | null };
+  hosts: string[];
+  createdAt: number;
+  updatedAt: number;
+  diskUsed: number;
+  measuredAt: number | null;
+}
+
+export interface WorkspaceFileEntry {
+  name: string;
+  path: string;
+  type: "file" | "directory" | "symlink" | "other";
+  size: number;
+  lastModified: number;
+}
+
+/** A line that was found; `start` and `end` are places in `text`. */
+export interface WorkspaceFileMatch {
+  path: string;
+  line: number;
+  text: string;
+  start: number;
+  end: number;
+}
+
+/** The files of a workspace. No path leads out of it. */
+export interface WorkspaceFiles {
+  list(path?: string): { entries: WorkspaceFileEntry[]; truncated: boolean };
+  find(name: string): { paths: string[]; truncated: boolean };
+  search(
+    query: string,
+    options?: { glob?: string | string[] | null; limit?: number; regexp?: boolean } | null,
+  ): { matches: WorkspaceFileMatch[]; truncated: boolean };
+  /** `content` is a string if the file is text. */
+  read(path: string): { content: string | Uint8Array; mimeType: string; size: number; lastModified: number };
+}
+
+/** A directory that agents work on. */
+export interface Workspace {
+  info(): WorkspaceInfo;
+  files(): WorkspaceFiles;
+  update(changes: Omit<Partial<NewWorkspace>, "source">): WorkspaceInfo;
+}
+
+/** The workspaces of one caller. */
+export interface Workspaces {
+  create(workspace: NewWorkspace): Workspace;
+  list(): WorkspaceInfo[];
+  get(id: string): Workspace;
+  remove(id: string, options?: { snapshot?: boolean } | null): { success: boolean; snapshot: string | null };
+}
+
 /** What `users()` gives to admins. */
 export interface Users {
   list(
@@ -381,6 +466,7 @@ export interface ShareRpc {
   authenticate(token: string): ShareRpc;
   keys(): ApiKeys;
   vault(): Vault;
+  workspaces(): Workspaces;
   users(): Users;
   /** Of a user, with the account, and what it and its organization use. */
   whoami(): Identity & { user?: Account; usage?: { user: Usage; organization: Usage } };

@@ -238,7 +238,7 @@ def files_read(server: Server, name: str, path: str, as_json: bool) -> None:
         shown = content if isinstance(content, str) else base64.b64encode(content).decode()
         click.echo(json_text({**read, "content": shown, "encoding": encoding}))
     elif not sys.stdout.isatty():
-        click.get_binary_stream("stdout").write(content.encode() if isinstance(content, str) else content)
+        sys.stdout.buffer.write(content.encode() if isinstance(content, str) else content)
     elif isinstance(content, str):
         say(*content.splitlines())
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
@@ -38,6 +39,20 @@ _PART_ID = {
     "required": True,
     "description": "A part's id, or that of an attachment of a tool's answer.",
     "schema": {"type": "string", "minLength": 1},
+}
+
+
+def _in_path(name: str, description: str) -> dict[str, Any]:
+    schema = {"type": "string", "minLength": 1}
+    return {"name": name, "in": "path", "required": True, "description": description, "schema": schema}
+
+
+_PATH_PARAMETERS = {
+    "share_id": _SHARE_ID,
+    "part_id": _PART_ID,
+    "entry_id": _in_path("entry_id", "The id of an entry of the vault."),
+    "workspace_id": _in_path("workspace_id", "The id of a workspace."),
+    "path": _in_path("path", "A path beneath the workspace, with its slashes."),
 }
 _ETAG = {"ETag": {"description": "Which version this is.", "schema": {"type": "string"}}}
 
@@ -106,9 +121,7 @@ def _has_share_id(route: ApiRoute | ApiSocket) -> bool:
 
 
 def _parameters(route: ApiRoute | ApiSocket, operation: Operation) -> list[dict[str, Any]]:
-    in_path = [_SHARE_ID] if _has_share_id(route) else []
-    if "{part_id}" in route.path_format:
-        in_path.append(_PART_ID)
+    in_path = [_PATH_PARAMETERS[name] for name in re.findall(r"{(\w+)}", route.path_format)]
     others = [
         {"name": each.name, "in": each.place, "schema": each.schema, "description": each.description}
         | ({"required": True} if each.is_required else {})

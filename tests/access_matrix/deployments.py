@@ -99,6 +99,9 @@ class Deployment:
             "--same-subjects=key,jwt",
             f"--audit-log={self.audit_log}",
             "--log-level=debug",
+            "--agents=local",
+            "--agents-unsafe",
+            "--max-workspaces=100000",
             *options,
             env={"RPCSHARE_SHARED_SECRET": self.shared_secret},
         )

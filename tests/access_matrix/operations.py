@@ -65,6 +65,8 @@ class Call:
     """Whether it awaits an answer of its client, which a batch has no way to give."""
     hands_out: str = ""
     """The member of the answer that is a credential."""
+    refused_with: str = ""
+    """A code that is answered to who may do this alone: of what is asked for, there is none."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,27 @@ def _vault(method: str, *arguments: Expression) -> Call:
     return Call("vault", make)
 
 
+def _workspaces(method: str, *arguments: Expression, of: str = "", refused_with: str = "") -> Call:
+    """Return a call about workspaces: of a new one or of its files, where it is about one."""
+
+    def make(messages: Messages, asked: Asked) -> int:
+        workspaces = messages.call("workspaces")
+        new = {"name": f"w{next(_numbers)}"}
+        if method == "create":
+            return messages.call("create", new, on=workspaces)
+        if method == "list" and not of:
+            return messages.call("list", on=workspaces)
+        made = messages.call("create", new, on=workspaces)
+        if of == "files":
+            return messages.call(method, *arguments, on=messages.call("files", on=made))
+        if of == "workspace":
+            return messages.call(method, *arguments, on=made)
+        found = messages.call("info", on=made)
+        return messages.call(method, ["pipeline", found, ["id"]], *arguments, on=workspaces)
+
+    return Call("workspaces", make, refused_with=refused_with)
+
+
 def _argument(messages: Messages, asked: Asked, name: str) -> Expression:  # noqa: PLR0911 -- one return for each kind
     match name:
         case "id":
@@ -212,6 +235,18 @@ CALLS: dict[str, Call] = {
     "VaultRpc.retrieve": _vault("retrieve"),
     "VaultRpc.rotate": _vault("rotate", "another"),
     "VaultRpc.revoke": _vault("revoke"),
+    "ShareRpc.workspaces": _share_rpc("connect", "workspaces"),
+    "WorkspacesRpc.create": _workspaces("create"),
+    "WorkspacesRpc.list": _workspaces("list"),
+    "WorkspacesRpc.get": _workspaces("get"),
+    "WorkspacesRpc.remove": _workspaces("remove"),
+    "WorkspaceRpc.info": _workspaces("info", of="workspace"),
+    "WorkspaceRpc.files": _workspaces("files", of="workspace"),
+    "WorkspaceRpc.update": _workspaces("update", {"resources": {"cpu": 1}}, of="workspace"),
+    "FilesRpc.list": _workspaces("list", of="files"),
+    "FilesRpc.find": _workspaces("find", "a", of="files"),
+    "FilesRpc.search": _workspaces("search", "a", of="files"),
+    "FilesRpc.read": _workspaces("read", "missing", of="files", refused_with="INVALID_ARGUMENT"),
     "ShareRpc.users": _share_rpc("users", "users"),
     "UsersRpc.list": _users("list"),
     "UsersRpc.get": _users("get", "usr_0"),
@@ -279,6 +314,13 @@ REQUESTS: dict[str, Request] = {
     "GET /api/keys/{entry_id}": Request("vault", status=400),
     "DELETE /api/keys/{entry_id}": Request("vault", status=400),
     "POST /api/keys/{entry_id}/rotate": Request("vault", lambda _asked: {"value": "v"}, status=400),
+    "GET /api/workspaces": Request("workspaces"),
+    "POST /api/workspaces": Request("workspaces", lambda _asked: {"name": f"w{next(_numbers)}"}),
+    # There is no workspace of the id that is asked for, which only who may have some is told.
+    "GET /api/workspaces/{workspace_id}": Request("workspaces", status=404),
+    "DELETE /api/workspaces/{workspace_id}": Request("workspaces", status=404),
+    "GET /api/files/search": Request("workspaces", query="?query=a&workspace=wsp_0", status=404),
+    "GET /api/files/{path:path}": Request("workspaces", query="?workspace=wsp_0", status=404),
     "GET /share/{share_id}": Request("read", share="of", kind="page"),
     "GET /share/{share_id}/part/{part}": Request("read", share="of", kind="page"),
     "GET /share/{share_id}/live": Request("read", share="of", kind="stream"),

@@ -204,6 +204,8 @@ def expected(right: str, caller: str, share: str | None) -> str:
         return "ok"
     if right == "users":
         return "403"
+    if right == "workspaces":
+        right = "vault"  # both want a name and the scope create
     if right == "write by name":
         return "401" if _RIGHTS[caller]["list-own"] == "401" else _OF_SHARES["write"][caller][share or ""]
     return _RIGHTS[caller][right] if share is None else _OF_SHARES[right][caller][share]

@@ -1,5 +1,6 @@
 """Who may do what: every kind of caller, every operation, every entry point (:mod:`access_matrix.rights`)."""
 
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -10,15 +11,21 @@ from access_matrix.operations import CALLS, REQUESTS
 from access_matrix.rights import CALLERS
 from access_matrix.runs import ENTRIES, MatrixRun
 from rpcshare.auth.api_keys import ApiKeys
+from rpcshare.auth.audit import AuditLog
 from rpcshare.auth.authenticator import Authenticator
 from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.config import Settings
 from rpcshare.rpc import RpcTarget
-from rpcshare.server import keys_rpc, share_rpc, subscriptions, users_rpc, vault_rpc
+from rpcshare.sandbox.bubblewrap import BubblewrapDriver
+from rpcshare.server import keys_rpc, share_rpc, subscriptions, users_rpc, vault_rpc, workspaces_rpc
 from rpcshare.server.app import create_app
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.share_identity import Credentials
 from rpcshare.storage import MemoryStore
+from rpcshare.workspaces.caller_workspaces import WorkspaceServices
+from rpcshare.workspaces.git_clone import GitClone
+from rpcshare.workspaces.resources import Bounds
+from rpcshare.workspaces.sandboxing import EgressSettings, SandboxedPrograms
 
 pytestmark = pytest.mark.slow  # real servers, several of them at a time
 
@@ -39,7 +46,7 @@ def test_each_caller_is_answered_as_the_table_says(run: MatrixRun, caller: str, 
 
 
 def test_each_call_has_a_row() -> None:
-    modules = (share_rpc, keys_rpc, subscriptions, users_rpc, vault_rpc)
+    modules = (share_rpc, keys_rpc, subscriptions, users_rpc, vault_rpc, workspaces_rpc)
     targets = {
         each
         for module in modules
@@ -77,6 +84,7 @@ async def test_each_method_of_each_path_has_a_row() -> None:
         "http://share.example",
         keys=ApiKeys(MemoryStore()),
         open_vault=open_vault,
+        workspaces=_services(),
     )
     await service.close()
     there = set()
@@ -88,6 +96,20 @@ async def test_each_method_of_each_path_has_a_row() -> None:
             # HEAD is asked beside each GET.
             there |= {f"{method} {route.path}" for method in (route.methods or {"GET"}) if method != "HEAD"}
     assert set(REQUESTS) == there - NOT_ASKED
+
+
+def _services() -> WorkspaceServices:
+    """Return the workspaces of a server that runs agents; nothing is asked of them."""
+
+    async def opened() -> Any:
+        raise AssertionError("nothing is asked of it")
+
+    driver = BubblewrapDriver()
+    programs = SandboxedPrograms(opened, driver, EgressSettings(), AuditLog())
+    folder = Path("snapshots")
+    return WorkspaceServices(
+        opened, None, programs, GitClone(driver), bounds=Bounds(), snapshots=folder, searching=None
+    )
 
 
 def _subclasses(target: type[RpcTarget]) -> set[type[RpcTarget]]:

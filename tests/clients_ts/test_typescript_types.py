@@ -18,6 +18,7 @@ from rpcshare.server.share_rpc import ListOptions, Share, ShareRpc, ViewTokenOpt
 from rpcshare.server.subscriptions import CallbackSubscription
 from rpcshare.server.users_rpc import UsersRpc
 from rpcshare.server.vault_rpc import VaultRpc
+from rpcshare.server.workspaces_rpc import FilesRpc, WorkspaceRpc, WorkspacesRpc
 from rpcshare.shares import events
 from rpcshare.shares.access_settings import AccessOptions, AccessSettings, ViewToken
 from rpcshare.shares.objects import Visibility
@@ -52,6 +53,9 @@ def signature(method: Method) -> str:
         ("ApiKeys", KeysRpc),
         ("Users", UsersRpc),
         ("Vault", VaultRpc),
+        ("Workspaces", WorkspacesRpc),
+        ("Workspace", WorkspaceRpc),
+        ("WorkspaceFiles", FilesRpc),
     ],
 )
 def test_a_target_has_the_methods_that_its_interface_declares(name: str, target: type[RpcTarget]) -> None:
