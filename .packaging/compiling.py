@@ -48,6 +48,8 @@ class Library(NamedTuple):
 _CORE = (
     "callback_connection",
     "codec",
+    "counted_calls",
+    "dates",
     "decoding",
     "driver",
     "encoding",

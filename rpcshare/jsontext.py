@@ -8,7 +8,7 @@ both directions fall back to the standard library for it, and for it alone.
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -28,7 +28,7 @@ InParts: TypeAlias = "bytes | Mapping[str, InParts] | Sequence[InParts]"
 
 _encode = msgspec.json.Encoder().encode
 
-LONG = 16 * 1024
+LONG: Final = 16 * 1024
 """In characters: from here on a text is decoded by :data:`decoder_of_long`."""
 
 decoder_of_short = msgspec.json.Decoder()

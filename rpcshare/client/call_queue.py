@@ -209,7 +209,7 @@ class QueuedCall(PendingReference):
     def drop(self) -> None:
         """Withdraw what was waited for and is not any longer; what nobody ever waited for is still done."""
         super().drop()
-        if self._resolution is None and 0 < self.observers == len(self._waiting):
+        if self._resolution is None and 0 < self.observers == self.waiting:
             self.withdraw()
 
     def when_settled(self, observer: Observer) -> None:
@@ -222,7 +222,7 @@ class QueuedCall(PendingReference):
         if not path or self._resolution is not None:
             return super().get(path)
         part = _Part(self, path)
-        self._waiting.append(lambda resolution: (part, resolution.get(path)))
+        self._wait(lambda resolution: (part, resolution.get(path)))
         return part
 
 

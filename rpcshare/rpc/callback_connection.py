@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from time import perf_counter
+from typing import Final
 
 from rpcshare.rpc.codec import JSON, Codec
 from rpcshare.rpc.driver import HIGH_WATER, TIME_SLICE, Driver, lost
@@ -16,6 +17,8 @@ from rpcshare.rpc.transport import DirectTransport, TransportClosedError
 from rpcshare.rpc.waiting import Signal
 
 __all__ = ["CallbackConnection"]
+
+_clock: Final[Callable[[], float]] = perf_counter
 
 
 class CallbackConnection(Driver):
@@ -58,8 +61,9 @@ class CallbackConnection(Driver):
         self._is_paused = False
         # Bytes that have arrived of a message that is not whole.
         self._begun = 0
-        # Set when no more frames are taken.
+        # Set when no more frames are taken; and the same for what asks with each frame.
         self._is_over = Signal()
+        self._takes_no_more = False
 
     def attach(self) -> None:
         """Take frames from the transport from now on; :meth:`run` does, unless that has been done."""
@@ -80,6 +84,7 @@ class CallbackConnection(Driver):
             await self._finish(self._loop.create_task(self._until_written()))
 
     def _stop_reading(self) -> bool:
+        self._takes_no_more = True
         self._is_over.set()
         return True
 
@@ -118,16 +123,16 @@ class CallbackConnection(Driver):
         self._drained.set()
 
     def _process(self) -> None:
-        self._scheduled = True  # what is produced is written below
+        self.session.is_scheduled = True  # what is produced is written below
         taken = 0
-        began = perf_counter()
+        began = _clock()
         try:
             for frame in self._inbox:
-                if self._is_over.is_set or self._is_blocked():
+                if self._takes_no_more or self._is_blocked():
                     break
                 taken += 1
                 self._receive(frame)
-                if perf_counter() - began > TIME_SLICE:
+                if _clock() - began > TIME_SLICE:
                     break  # others have something to do as well
         finally:
             del self._inbox[:taken]  # no frame is processed twice, whatever it brought about
@@ -139,8 +144,13 @@ class CallbackConnection(Driver):
 
     def _flush(self) -> None:
         super()._flush()
-        if self._inbox and not self._is_blocked() and not self._scheduled and not self._is_over.is_set:
-            self._scheduled = True
+        if (
+            self._inbox
+            and not self._is_blocked()
+            and not self.session.is_scheduled
+            and not self._takes_no_more
+        ):
+            self.session.is_scheduled = True
             take_turn(self._loop, self._process)
 
     def _encode(self) -> None:

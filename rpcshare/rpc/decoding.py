@@ -5,20 +5,22 @@ from __future__ import annotations
 import binascii
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, cast
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
+from rpcshare.rpc.dates import date_from_milliseconds
 from rpcshare.rpc.errors import AggregateError, LimitExceededError, ProtocolError, RpcError
 from rpcshare.rpc.fetch import URL, Body, Headers, Request, Response, header_pairs
 from rpcshare.rpc.integers import float_from_integer, is_safe
-from rpcshare.rpc.limits import MAX_DEPTH
 from rpcshare.rpc.memory_budget import ERROR_VALUES, HEADER_VALUES
-from rpcshare.rpc.payload import STUB_VALUES, Container, Located, Payload
+from rpcshare.rpc.payload import STUB_VALUES, Container, Payload
 from rpcshare.rpc.streams import ReadableStream, stream_from_pipe, stream_to
 from rpcshare.rpc.stub import Disposable, Promise, Stub
 from rpcshare.rpc.values import (
     UNDEFINED,
+    BigInt,
+    Undefined,
     container_of_bytes,
-    date_from_milliseconds,
     parse_bigint,
 )
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from rpcshare.rpc.limits import Limits
     from rpcshare.rpc.pipe import Pipe
     from rpcshare.rpc.reference import Budget, Owner, Path, Reference
+    from rpcshare.rpc.session import Session
 
 __all__ = ["Decoder", "Importer"]
 
@@ -36,6 +39,11 @@ class Importer(Protocol):
     @property
     def limits(self) -> Limits:
         """How much the peer may ask."""
+        ...
+
+    @property
+    def max_depth(self) -> int:
+        """How deep values may be nested."""
         ...
 
     def take_size(self) -> int:
@@ -70,14 +78,17 @@ class Importer(Protocol):
 class Decoder:
     """Turns one expression into a payload. The expression is used up: containers become the value."""
 
-    __slots__ = ("_importer", "_max_depth", "_owner", "_promises", "_stubs", "_values")
+    __slots__ = ("_importer", "_max_depth", "_owner", "_payload", "_session", "_values")
 
-    def __init__(self, owner: Owner, importer: Importer) -> None:
+    def __init__(self, owner: Owner, importer: Importer, session: Session | None = None) -> None:
+        """Have ``importer`` asked; ``session`` is the same, if it is one."""
         self._owner = owner
         self._importer = importer
-        self._max_depth = min(importer.limits.depth or MAX_DEPTH, MAX_DEPTH)
-        self._stubs: list[Disposable] = []
-        self._promises: list[Located] = []
+        # Compiled code calls what it knows without Python's calls.
+        self._session = session
+        self._max_depth = importer.max_depth if session is None else session.max_depth
+        # What is being decoded; its stubs and promises are noted as they are found.
+        self._payload: Payload | None = None
         # How many there are in what has been decoded.
         self._values = 1
 
@@ -87,10 +98,10 @@ class Decoder:
         Raises:
             ProtocolError: the expression is malformed. Stubs in it have been disposed of.
         """
-        payload = Payload(self._owner, None, stubs=self._stubs, promises=self._promises, private=True)
+        payload = self._payload = Payload(self._owner, None, stubs=[], private=True)
         try:
             payload.value = self._value(expression, depth, payload, "value")
-            payload.account_for(self._values, self._importer.take_size())
+            payload.account_for(self._values, self._take_size())
         except Exception:
             payload.dispose()
             raise
@@ -102,14 +113,17 @@ class Decoder:
         Raises:
             ProtocolError: as :meth:`decode`.
         """
-        payload = Payload(self._owner, expressions, stubs=self._stubs, promises=self._promises, private=True)
+        payload = self._payload = Payload(self._owner, expressions, stubs=[], private=True)
         try:
             self._array(expressions, depth)
-            payload.account_for(self._values, self._importer.take_size())
+            payload.account_for(self._values, self._take_size())
         except Exception:
             payload.dispose()
             raise
         return payload
+
+    def _take_size(self) -> int:
+        return self._importer.take_size() if self._session is None else self._session.take_size()
 
     def reference(self, expression: object, depth: int = 0) -> Reference | None:
         """Return a hold on what ``expression`` refers to, or None if it is another expression.
@@ -117,8 +131,10 @@ class Decoder:
         Raises:
             ProtocolError: the expression is malformed.
         """
-        if type(expression) is list and expression and expression[0] in ("pipeline", "import"):
-            return self._imported(expression, depth, self)
+        if isinstance(expression, list) and expression:
+            tag = expression[0]
+            if isinstance(tag, str) and (tag == "pipeline" or tag == "import"):  # noqa: PLR1714 -- of str alone
+                return self._imported(expression, depth, self)
         return None
 
     def _value(
@@ -177,16 +193,26 @@ class Decoder:
             return self._array(value[0], depth)
         self._check_depth(depth)
         tag = value[0] if value else None
-        decode = _DECODERS.get(tag) if type(tag) is str else None
-        if decode is None:
+        if not isinstance(tag, str):
             raise _malformed(value)
-        decoded = decode(self, value, depth)
+        # The most frequent ones without Python's calls.
+        if tag == "date":
+            decoded = self._date(value, depth)
+        elif tag == "bytes":
+            decoded = self._bytes(value, depth)
+        else:
+            decode = _DECODERS.get(tag)
+            if decode is None:
+                raise _malformed(value)
+            decoded = decode(self, value, depth)
         self._values += 1
-        if isinstance(decoded, Disposable):
-            self._stubs.append(decoded)
+        if type(decoded) not in _PLAIN and isinstance(decoded, Disposable):
+            payload = self._payload
+            assert payload is not None  # noqa: S101 -- whoever decodes has made it
+            payload.note(decoded)
             self._values += STUB_VALUES
             if isinstance(decoded, Promise):
-                self._promises.append((container, key, decoded))
+                payload.promises.append((container, key, decoded))
         return decoded
 
     def _undefined(self, value: list[object], _depth: int) -> object:
@@ -224,14 +250,16 @@ class Decoder:
     def _bytes(self, value: list[object], _depth: int) -> object:
         data = value[1] if len(value) in (2, 3) else None
         container = value[2] if len(value) == 3 else "Uint8Array"
-        if not isinstance(data, bytes | str) or not isinstance(container, str):
+        if not isinstance(container, str):
             raise _malformed(value)
         try:
             if isinstance(data, str):
                 # JavaScript's encoders leave the padding out.
-                data = binascii.a2b_base64(data + "=" * (-len(data) % 4), strict_mode=True)
+                data = _from_base64(data + "=" * (-len(data) % 4), strict_mode=True)
+            elif not isinstance(data, bytes):
+                raise _malformed(value)
             self._values += 1
-            return container_of_bytes(container, data)
+            return data if container == "Uint8Array" else container_of_bytes(container, data)
         except (binascii.Error, ValueError):
             raise _malformed(value) from None
 
@@ -397,25 +425,27 @@ class Decoder:
         """
         if not 2 <= len(value) <= 4 or type(value[1]) is not int:
             raise _malformed(value)
-        reference = self._importer.exported(value[1])
+        session = self._session
+        if session is None:
+            reference = self._importer.exported(value[1])
+        else:
+            reference = session.exports.reference(value[1])
         path = _path(value[2]) if len(value) > 2 else ()
         if len(value) < 4:
             return reference.get(path)
         if type(value[3]) is not list:
             raise _malformed(value)
         if decoder is None:
-            decoder = Decoder(self._owner, self._importer)
+            decoder = Decoder(self._owner, self._importer, session)
         return reference.call(path, decoder.arguments(value[3], depth))
 
 
-_DECODERS: dict[str, Callable[[Decoder, list[object], int], object]] = {
+_DECODERS: Final[dict[str, Callable[[Decoder, list[object], int], object]]] = {
     "undefined": Decoder._undefined,
     "inf": Decoder._infinity,
     "-inf": Decoder._minus_infinity,
     "nan": Decoder._nan,
     "bigint": Decoder._bigint,
-    "date": Decoder._date,
-    "bytes": Decoder._bytes,
     "blob": Decoder._blob,
     "url": Decoder._url,
     "headers": Decoder._headers,
@@ -438,7 +468,12 @@ def _entry_id(value: list[object]) -> int:
     return value[1]
 
 
-_NO_PATH = "malformed expression: a property path is a list of names"
+# Of what most expressions stand for, and is no stub.
+_PLAIN: Final = frozenset({datetime, bytes, Undefined, float, BigInt, RpcError})
+
+_from_base64: Final = binascii.a2b_base64
+
+_NO_PATH: Final = "malformed expression: a property path is a list of names"
 
 
 def _path(value: object) -> Path:

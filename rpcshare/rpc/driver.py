@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Hashable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from rpcshare.rpc.codec import JSON, Codec
+from rpcshare.rpc.codec import JSON, Codec, JSONCodec
+from rpcshare.rpc.counted_calls import PLAIN
 from rpcshare.rpc.errors import (
     INTERNAL_CODE,
     ConnectionLostError,
@@ -40,23 +41,20 @@ logger = logging.getLogger("rpcshare.rpc")
 
 # Frames encoded and not yet taken by the transport: above this, a connection that throttles its peer reads no
 # more. A few large results may wait; a peer that asks without ever reading what it gets may not.
-HIGH_WATER = 4 * 1024 * 1024
+HIGH_WATER: Final = 4 * 1024 * 1024
 
 # For how many seconds what has arrived is processed at a time, before others get their turn.
-TIME_SLICE = 0.02
+TIME_SLICE: Final = 0.02
 
 # From so many bytes on, the values of a frame are counted before they are made.
-LONG_FRAME = 64 * 1024
-
-# Results that are known at once to be no awaitables.
-PLAIN = frozenset({dict, list, str, int, float, bool, bytes, type(None)})
+LONG_FRAME: Final = 64 * 1024
 
 # For how long a last frame (an abort, mostly) may take before the connection is cut.
 CLOSE_TIMEOUT = 5.0
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Driver(ABC):
+class Driver:
     """What drives one session over one transport, whichever way round the two call each other.
 
     Enter it to run it, or await :meth:`run`. Everything that arrived together is processed before anything is
@@ -110,14 +108,18 @@ class Driver(ABC):
             pool_owner=pool_owner,
         )
         self._codec = codec
+        # The same, if it is the usual one: compiled code calls what it knows without Python's calls.
+        self._json = codec if isinstance(codec, JSONCodec) else None
         self._limits = limits
+        self._max_size = limits.message_bytes
         self._throttle = throttle
         self._call_grace = call_grace
 
         self._loop = running_loop()
         self._thread_id = threading.get_ident()
-        # Whether a flush is about to run.
-        self._scheduled = False
+        # A call that has returned and the peer does not know of yet, and what it returned.
+        self._returned: Call | None = None
+        self._result: object = None
 
         # Messages to be encoded when there is room, frames for the writer, and how many bytes of these.
         self._messages: list[object] = []
@@ -229,14 +231,14 @@ class Driver(ABC):
     def _receive(self, frame: bytes | str) -> None:
         """Process one frame, and start the calls in it."""
         size = _size(frame)
-        bound = self._limits.message_bytes
+        bound = self._max_size
         if bound and size > bound:
             self.session.abort(LimitExceededError("message bytes", bound))
             return
         try:
             if size > LONG_FRAME and self._limits.values:
                 self._require_room(frame, size)
-            message = self._codec.decode(frame)
+            message = self._codec.decode(frame) if self._json is None else self._json.decode(frame)
         except ProtocolError as exc:
             self.session.abort(exc)
             return
@@ -249,6 +251,8 @@ class Driver(ABC):
             logger.exception("a frame made its codec fail")
             self.session.abort(SessionClosedError("Internal server error", code=INTERNAL_CODE))
             return
+        if self._returned is not None and not _asks_for_value(message):
+            self._report()
         self.session.receive(message, size)
         self._carry_out()
 
@@ -271,10 +275,12 @@ class Driver(ABC):
 
         A peer that does not read what it gets is given no more: its calls wait, each with no result yet.
         """
+        self._report()
         while not self._is_blocked():
             call = self.session.next_call()
             if call is None:
                 return
+            self._report()
             if self.around_call is not None:
                 call.function = self.around_call(call.function)
             if self._not_begun:
@@ -287,13 +293,24 @@ class Driver(ABC):
                 call.reject(exc)
                 continue
             if type(result) in PLAIN or not isinstance(result, Awaitable) or isinstance(result, Stub):
-                call.resolve(result)
+                # What comes with the call, as a rule, asks for its result. What has been asked for is sent at
+                # once, and counted by the way; else it is counted first, which takes as long.
+                self._returned, self._result = call, result
+                if not self.session.is_scheduled:
+                    self._report()
             else:
                 self._spawn(call, result)
 
+    def _report(self) -> None:
+        """Report what the last call returned, unless that has been done."""
+        call, result = self._returned, self._result
+        if call is not None:
+            self._returned = self._result = None
+            call.resolve(result)
+
     def _is_blocked(self) -> bool:
         """Whether results have to wait because the peer does not take those that there are."""
-        return self._throttle and (bool(self._messages) or self.session.unsent > MAX_UNSENT)
+        return self._throttle and (len(self._messages) > 0 or self.session.unsent > MAX_UNSENT)
 
     async def _until_room(self, call: Call, value: object) -> None:
         """Wait until the peer has taken most of what it has been sent.
@@ -318,7 +335,7 @@ class Driver(ABC):
         self._not_begun += 1
         task = self._loop.create_task(self._finish_call(call, result))
         # What nobody is told the end of is a job of the session's own: a stream that is kept going.
-        tasks = self._jobs if call.finished is None else self._tasks
+        tasks = self._jobs if call.session is None else self._tasks
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
@@ -346,9 +363,9 @@ class Driver(ABC):
     # Writing.
 
     def _wake(self) -> None:
-        if self._scheduled or self._loop.is_closed():
+        if self.session.is_scheduled or self._loop.is_closed():
             return
-        self._scheduled = True
+        self.session.is_scheduled = True
         if threading.get_ident() == self._thread_id:
             self._loop.call_soon(self._flush)
         else:
@@ -356,7 +373,7 @@ class Driver(ABC):
 
     def _flush(self) -> None:
         """Encode what the session has to say and pass it to the writer."""
-        self._scheduled = False
+        self.session.is_scheduled = False
         try:
             self._carry_out()
             self._messages.extend(self.session.take_output())
@@ -390,7 +407,10 @@ class Driver(ABC):
             message = messages[taken]
             taken += 1
             try:
-                frame = message if isinstance(message, bytes) else self._codec.encode(message)
+                if isinstance(message, bytes):
+                    frame = message
+                else:
+                    frame = self._codec.encode(message) if self._json is None else self._json.encode(message)
             except Exception:
                 # The peer would wait for ever for a message that is left out.
                 logger.exception("a message has no form in the encoding of its session")
@@ -443,6 +463,10 @@ class Driver(ABC):
                 await finished(*rest)
         for task in self._tasks | self._jobs:
             task.cancel()
+
+
+def _asks_for_value(message: object) -> bool:
+    return isinstance(message, list) and len(message) > 0 and message[0] == "pull"
 
 
 def _size(frame: bytes | str) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import binascii
 import math
 from array import array
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from types import AsyncGeneratorType
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast
 
+from rpcshare.rpc.dates import milliseconds_from_date
 from rpcshare.rpc.errors import (
     AggregateError,
     DisposedError,
@@ -35,7 +36,6 @@ from rpcshare.rpc.values import (
     Undefined,
     bytes_and_container,
     format_bigint,
-    milliseconds_from_date,
 )
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ __all__ = ["Encoder", "Exporter", "Job"]
 Job: TypeAlias = "Callable[[], Coroutine[None, None, None]]"
 
 # In place of the expression for what has none.
-_UNSENDABLE = object()
+_UNSENDABLE: Final = object()
 
 
 class Exporter(Protocol):
@@ -89,6 +89,7 @@ class Encoder:
     """Turns one value into an expression, which stays what it is if the value is changed afterwards."""
 
     __slots__ = (
+        "_exported",
         "_exporter",
         "_found",
         "_jobs",
@@ -96,7 +97,6 @@ class Encoder:
         "_most",
         "_payload",
         "_raw_bytes",
-        "exported",
         "size",
         "values",
     )
@@ -119,11 +119,12 @@ class Encoder:
         self._max_depth = min(max_depth or MAX_DEPTH, MAX_DEPTH)
         self._raw_bytes = raw_bytes
         self._payload = payload
-        # The numbers of the exports that the expression introduces, one for each time.
-        self.exported: list[int] = []
-        self._found: list[Disposable] = []
+        # Most values have nothing for the next three, so that there are lists only once there is something in
+        # them. The numbers of the exports that the expression introduces, one for each time:
+        self._exported: list[int] | None = None
+        self._found: list[Disposable] | None = None
         # What keeps the streams in the expression going.
-        self._jobs: list[Job] = []
+        self._jobs: list[Job] | None = None
 
     def encode(self, value: object) -> object:
         """Return the expression for ``value``.
@@ -139,7 +140,7 @@ class Encoder:
         except Exception:
             self._take_back()
             raise
-        for job in self._jobs:
+        for job in self._jobs or ():
             self._exporter.run(job)  # type: ignore[union-attr]  # it made the job
         return expression
 
@@ -164,12 +165,28 @@ class Encoder:
         assert payload is not None  # noqa: S101 -- the session made this encoder for one
         expression = self.encode(payload.value)
         if payload.stubs is None and not payload.lent:
-            payload.stubs = self._found
+            payload.stubs = self._found or []
         return expression
+
+    def exported(self) -> list[int]:
+        """Return the numbers of the exports that the expression introduces, one for each time."""
+        if self._exported is None:
+            self._exported = []
+        return self._exported
+
+    def _begin(self, job: Job) -> None:
+        if self._jobs is None:
+            self._jobs = []
+        self._jobs.append(job)
+
+    @property
+    def introduced(self) -> Sequence[int]:
+        """The same, if there are any; for who does not add to them."""
+        return self._exported or ()
 
     def _take_back(self) -> None:
         if self._exporter is not None:
-            self._exporter.unexport(self.exported)
+            self._exporter.unexport(self.exported())
 
     def _encode(self, value: object, depth: int) -> object:
         if depth >= self._max_depth:
@@ -179,6 +196,8 @@ class Encoder:
             return value
         if kind is dict:
             return self._object(cast("dict[object, object]", value), depth)
+        if kind is list:
+            return self._array(cast("list[object]", value), depth)
         encode = _ENCODERS.get(kind)
         if encode is None:
             encode = _encoder_for(value)
@@ -351,13 +370,16 @@ class Encoder:
 
     def _encode_if_possible(self, value: object, depth: int) -> object:
         """Return the expression for part of an error, which has to arrive even if the part cannot be sent."""
-        made, jobs = len(self.exported), len(self._jobs)
+        exported, jobs = self.exported(), self._jobs or []
+        made, begun = len(exported), len(jobs)
         try:
             return self._encode(value, depth)
         except (EncodeError, DisposedError, RecursionError):
             if self._exporter is not None:
-                self._exporter.unexport(self.exported[made:])
-            del self.exported[made:], self._jobs[jobs:]
+                self._exporter.unexport(exported[made:])
+            del exported[made:]
+            if self._jobs is not None:
+                del self._jobs[begun:]
             return _UNSENDABLE
 
     def _described(self, error: BaseException, depth: int) -> RpcError:
@@ -378,25 +400,27 @@ class Encoder:
     def _stub(self, value: Stub, _depth: int) -> object:
         if self._exporter is None or self._payload is None:
             raise EncodeError("a stub cannot be sent outside a call or a result")
+        if self._found is None:
+            self._found = []
         self._found.append(value)
-        return self._exporter.export_stub(value, self.exported)
+        return self._exporter.export_stub(value, self.exported())
 
     def _target(self, value: object, _depth: int) -> object:
         if self._exporter is None or self._payload is None:
             raise EncodeError("a target or a function cannot be sent outside a call or a result")
-        return self._exporter.export_target(value, self._payload, self.exported)
+        return self._exporter.export_target(value, self._payload, self.exported())
 
     def _readable(self, value: ReadableStream, _depth: int) -> object:
         expression, job = self._for_streams().export_readable(value)
-        self._jobs.append(job)
+        self._begin(job)
         return expression
 
     def _generator(self, value: AsyncGenerator[object, None], depth: int) -> object:
         return self._readable(ReadableStream(value), depth)
 
     def _writable(self, value: WritableStream, _depth: int) -> object:
-        expression, job = self._for_streams().export_writable(value, self.exported)
-        self._jobs.append(job)
+        expression, job = self._for_streams().export_writable(value, self.exported())
+        self._begin(job)
         return expression
 
     def _for_streams(self) -> Exporter:
@@ -409,7 +433,7 @@ class Encoder:
         return value
 
 
-_ENCODERS: dict[type, Callable[..., object]] = {
+_ENCODERS: Final[dict[type, Callable[..., object]]] = {
     dict: Encoder._object,
     list: Encoder._array,
     tuple: Encoder._array,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -11,19 +11,18 @@ from rpcshare.rpc.event_loop import Task, running_loop
 from rpcshare.rpc.local_references import Call, LocalReference
 from rpcshare.rpc.memory_budget import UNLIMITED
 from rpcshare.rpc.payload import Payload
-from rpcshare.rpc.reference import Path, Reference
+from rpcshare.rpc.reference import Owner, Path, Reference
 from rpcshare.rpc.stub import Stub
 
 __all__ = ["EventLoopOwner"]
 
 
-class EventLoopOwner(ABC):
+class EventLoopOwner(Owner):
     """The part of :class:`~rpcshare.rpc.reference.Owner` that needs an event loop and no session."""
-
-    account = UNLIMITED
 
     def __init__(self) -> None:
         """Carry out calls on the event loop that runs."""
+        super().__init__(UNLIMITED)
         self._loop = running_loop()
         self._near: dict[int, LocalReference] = {}
         self._tasks: set[Task] = set()
@@ -64,7 +63,7 @@ class EventLoopOwner(ABC):
         measure: bool,  # noqa: ARG002 -- nothing is sent
     ) -> int | None:
         """Call what is on this side, for how it goes."""
-        result = reference.call(path, Payload.lend(self, arguments))  # type: ignore[arg-type]  # a subclass is an Owner
+        result = reference.call(path, Payload.lend(self, arguments))
 
         def observe(outcome: Payload | Exception) -> None:
             settled(outcome if isinstance(outcome, Exception) else None)

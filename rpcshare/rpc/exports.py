@@ -38,9 +38,21 @@ __all__ = ["ExportTable"]
 class Export:
     """An entry of the table."""
 
-    __slots__ = ("is_counted", "is_promise", "pipe", "pulled", "reference", "remote_refcount", "stream_size")
+    __slots__ = (
+        "id",
+        "is_counted",
+        "is_promise",
+        "pipe",
+        "pulled",
+        "reference",
+        "remote_refcount",
+        "stream_size",
+        "table",
+    )
 
-    def __init__(self, reference: Reference, *, is_promise: bool = False) -> None:
+    def __init__(self, table: ExportTable, number: int, reference: Reference, *, is_promise: bool) -> None:
+        self.table = table
+        self.id = number
         self.reference = reference
         # How often the peer has been told of it, less how often it has released it.
         self.remote_refcount = 1
@@ -54,6 +66,10 @@ class Export:
         self.pipe: Pipe | None = None
         # Of what a "stream" message brought: its bytes. Such an entry goes when it has been answered.
         self.stream_size: int | None = None
+
+    def __call__(self, outcome: Payload | Exception) -> None:
+        """Send the peer the value. So an entry observes what it refers to, with no function made for it."""
+        self.table.send_outcome(self, outcome)
 
     def break_off(self, error: Exception) -> None:
         """Fail the stream that this is the writable end of, unless all of it has been written."""
@@ -69,14 +85,16 @@ class ExportTable:
 
     def __init__(self, session: Session, main: object) -> None:
         self._session = session
+        self._bound = session.limits.exports
         if main is None:
             error = RpcError("this connection has no main object")
-            self._entries = {0: Export(BrokenReference(session, error))}
+            reference: Reference = BrokenReference(session, error)
         elif isinstance(main, Stub):
             # What another session has, maybe, which knows its own by it.
-            self._entries = {0: Export(reference_of(main).get(path_of(main)))}
+            reference = reference_of(main).get(path_of(main))
         else:
-            self._entries = {0: Export(session.near(main).retain())}
+            reference = session.near(main).retain()
+        self._entries = {0: Export(self, 0, reference, is_promise=False)}
         # Bytes of stream messages that have not been answered, and of blobs that have not arrived wholly.
         self._unread = 0
         # Why the peer writes to no stream any longer, if it does not.
@@ -115,13 +133,13 @@ class ExportTable:
         """
         export_id = self._next_pushed
         self._next_pushed += 1
-        self._entries[export_id] = Export(reference)
+        entry = self._entries[export_id] = Export(self, export_id, reference, is_promise=False)
         if self._session.closed is not None:
             self._unintroduce(export_id, 1)  # what was pushed has ended the session
             return export_id
         self._session.account.add(ENTRY_BYTES)
-        self._entries[export_id].is_counted = True
-        bound = self._session.limits.exports
+        entry.is_counted = True
+        bound = self._bound
         if bound and len(self._entries) > bound:
             raise LimitExceededError("exports held by the peer", bound)
         return export_id
@@ -229,18 +247,20 @@ class ExportTable:
         entry = self._entry(export_id)
         if not entry.pulled:
             entry.pulled = True
-            entry.reference.when_settled(functools.partial(self._send_outcome, export_id, entry))
+            entry.reference.when_settled(entry)
 
     def introduced(self, exported: Sequence[int]) -> None:
         """Take note that a message has been sent that introduces these entries."""
+        if not exported:
+            return  # as nearly always
         promises = [export_id for export_id in exported if self._entries[export_id].is_promise]
         if not promises:
-            return  # as nearly always
+            return
         self._to_pull.extend(promises)
         if self._is_pulling:
             return  # for the value of one of them may introduce another, and so on
         self._is_pulling = True
-        bound = self._session.limits.exports
+        bound = self._bound
         try:
             while self._to_pull:
                 export_id = self._to_pull.popleft()
@@ -253,10 +273,12 @@ class ExportTable:
         finally:
             self._is_pulling = False
 
-    def _send_outcome(  # noqa: C901 -- on the path of each call
-        self, export_id: int, entry: Export, outcome: Payload | Exception, chain: int = 0
+    def send_outcome(  # noqa: C901 -- on the path of each call
+        self, entry: Export, outcome: Payload | Exception, chain: int = 0
     ) -> None:
+        """Send the peer what an entry has turned out to be, unless the peer has released it."""
         session = self._session
+        export_id = entry.id
         if self._entries.get(export_id) is not entry:
             return  # released in the meantime
         if self._unanswered or not session.has_room:
@@ -272,12 +294,12 @@ class ExportTable:
         ):
             # The peer could only wait for it; better to wait here.
             if chain < MAX_CHAIN:
-                self._follow(export_id, entry, outcome.value, chain + 1)
+                self._follow(entry, outcome.value, chain + 1)
                 return
             outcome = RpcError("promises of promises are nested too deeply")
         if isinstance(outcome, Exception):
             session.send(["reject", export_id, session.encode_error(outcome)])
-            self._answered(export_id, entry)
+            self._answered(entry)
             return
         encoder = session.encoder(outcome)
         try:
@@ -286,14 +308,14 @@ class ExportTable:
                 # It may stay here for as long as the peer likes.
                 outcome.account_for(encoder.values, encoder.size)
         except LimitExceededError as exc:
-            session.unexport(encoder.exported)
+            session.unexport(encoder.exported())
             session.send(["reject", export_id, session.encode_error(too_much(exc))])
         except Exception as exc:  # noqa: BLE001 -- whatever is wrong with a result, only its call fails
             session.send(["reject", export_id, session.encode_error(exc)])
         else:
             session.unsent += encoder.values * VALUE_BYTES + encoder.size
-            session.send(["resolve", export_id, expression], encoder.exported)
-        self._answered(export_id, entry)
+            session.send(["resolve", export_id, expression], encoder.introduced)
+        self._answered(entry)
 
     def _answer_more(self) -> None:
         """Send the outcomes that have waited, until there is no room again."""
@@ -302,20 +324,20 @@ class ExportTable:
             export_id = unanswered.popleft()
             entry = self._entries.get(export_id)
             if entry is not None:
-                entry.reference.when_settled(functools.partial(self._send_outcome, export_id, entry))
+                entry.reference.when_settled(entry)
         self._unanswered.extend(unanswered)
 
-    def _answered(self, export_id: int, entry: Export) -> None:
+    def _answered(self, entry: Export) -> None:
         """Let go of what a ``stream`` message brought: its answer is its release."""
         if entry.stream_size is not None and self._session.closed is None:
             self._unread -= entry.stream_size
-            self._unintroduce(export_id, 1)
+            self._unintroduce(entry.id, 1)
 
-    def _follow(self, export_id: int, entry: Export, promise: Promise, chain: int) -> None:
+    def _follow(self, entry: Export, promise: Promise, chain: int) -> None:
         reference = reference_of(promise).get(path_of(promise))
 
         def settled(outcome: Payload | Exception) -> None:
-            self._send_outcome(export_id, entry, outcome, chain)
+            self.send_outcome(entry, outcome, chain)
             reference.release()
 
         reference.when_settled(settled)
@@ -364,7 +386,7 @@ class ExportTable:
         reference = self._session.near(passed(target) if payload.lent else target).retain()
         # The value of a promise keeps its targets for calls that are pipelined on it; arguments keep theirs
         # until all of them have been encoded.
-        payload.holds.append(reference.retain())
+        payload.hold(reference.retain())
         return ["export", self._add(reference, exported)]
 
     def export_writable(self, stream: WritableStream, exported: list[int]) -> tuple[list[object], Job]:
@@ -389,7 +411,7 @@ class ExportTable:
             raise too_much(exc) from None
         export_id = self._next_exported
         self._next_exported -= 1
-        entry = self._entries[export_id] = Export(reference, is_promise=is_promise)
+        entry = self._entries[export_id] = Export(self, export_id, reference, is_promise=is_promise)
         entry.is_counted = True
         exported.append(export_id)
         return export_id

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 try:
     from websockets.speedups import apply_mask
@@ -19,23 +20,24 @@ except ImportError:
 __all__ = ["FrameReader", "close_reason", "frames_of"]
 
 # RFC 6455 section 5.2: the first byte of a frame that is a whole message of text, or of bytes.
-TEXT = 0x81
-BINARY = 0x82
-_WHOLE = (TEXT, BINARY)
+TEXT: Final = 0x81
+BINARY: Final = 0x82
 
-_FINAL = 0x80
-_OPCODE = 0x0F
-_CONTINUATION = 0
-_MASKED = 0x80
-_LENGTH = 0x7F
-_LENGTH_OF_16_BITS = 126
-_LENGTH_OF_64_BITS = 127
+_FINAL: Final = 0x80
+_OPCODE: Final = 0x0F
+_CONTINUATION: Final = 0
+_MASKED: Final = 0x80
+_LENGTH: Final = 0x7F
+_LENGTH_OF_16_BITS: Final = 126
+_LENGTH_OF_64_BITS: Final = 127
 
-_LONG = 16 * 1024
-_SMALL = 1024
+_LONG: Final = 16 * 1024
+_SMALL: Final = 1024
 
 # RFC 6455 section 5.5: a control frame carries 125 bytes, two of which are the close code.
-MAX_REASON_BYTES = 123
+MAX_REASON_BYTES: Final = 123
+
+_apply_mask: Final[Callable[[bytes | memoryview, bytes], bytes]] = apply_mask
 
 
 class FrameReader:
@@ -67,6 +69,43 @@ class FrameReader:
         """Wait for no frame of more than ``max_size`` bytes from now on."""
         self._max_size = max_size
 
+    def take_messages(self, data: bytes, into: list[bytes | str], *, text: bool) -> int:
+        """Put the messages that ``data`` begins with into a list; return how many bytes they took.
+
+        It stops at the first that :meth:`read` has to see, as it does at what is not whole. Nearly all data
+        has nothing else, and a generator with a tuple for each message costs as much as the rest of this.
+
+        Args:
+            data: what has arrived.
+            into: gets the messages.
+            text: whether messages of text are wanted, as bytes; else ``read`` has to see these.
+        """
+        if self._held or self._is_within_message:
+            return 0
+        masked = self._masked
+        head = 6 if masked else 2
+        at, end = 0, len(data)
+        while at + head <= end:
+            first, second = data[at], data[at + 1]
+            if not (first == BINARY or (text and first == TEXT)) or (second >= _MASKED) != masked:
+                break
+            start = at + head
+            length = second & _LENGTH
+            if length >= _LENGTH_OF_16_BITS:
+                if length == _LENGTH_OF_64_BITS or start + 2 > end:
+                    break
+                start += 2
+                length = (data[at + 2] << 8) | data[at + 3]
+                if length >= _LONG or (self._max_size is not None and length > self._max_size):
+                    break
+            stop = start + length
+            if stop > end:
+                break
+            message = data[start:stop]
+            into.append(_apply_mask(message, data[start - 4 : start]) if masked else message)
+            at = stop
+        return at
+
     def read(self, data: bytes) -> Iterator[tuple[bool, bytes] | bytes]:  # noqa: C901, PLR0912 -- on the path of each frame
         """Yield each message, and whether it is text; and, as bytes, frames that are for others to read."""
         if self._held:
@@ -96,14 +135,14 @@ class FrameReader:
             if stop > end:
                 self._hold(data[at:], stop - at)
                 return
-            is_whole = first in _WHOLE and not self._is_within_message
+            is_whole = first in (TEXT, BINARY) and not self._is_within_message
             if is_whole and (second >= _MASKED) == self._masked:
                 if not self._masked:
                     yield first == TEXT, data[start:stop]
                 else:
                     # A slice of bytes is a copy, and quicker than a view as long as it is short.
                     masked = data[start:stop] if length < _LONG else memoryview(data)[start:stop]
-                    yield first == TEXT, apply_mask(masked, data[start - 4 : start])
+                    yield first == TEXT, _apply_mask(masked, data[start - 4 : start])
             else:
                 if (opcode := first & _OPCODE) == _CONTINUATION:
                     self._is_within_message = first < _FINAL
@@ -154,7 +193,7 @@ def frames_of(messages: Sequence[bytes], *, text: bool, masked: bool) -> bytes:
         if masked:
             mask = masks[4 * index : 4 * index + 4]
             parts.append(mask)
-            parts.append(apply_mask(message, mask))
+            parts.append(_apply_mask(message, mask))
         else:
             parts.append(message)
     return b"".join(parts)

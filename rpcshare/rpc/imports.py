@@ -86,7 +86,7 @@ class ImportTable:
                 arguments.dispose()
                 raise
         result = self._add_pushed(is_promise=True)
-        session.send(["push", expression], encoder.exported, arguments)
+        session.send(["push", expression], encoder.introduced, arguments)
         return result
 
     def push_map(
@@ -128,7 +128,7 @@ class ImportTable:
             payload = Payload.lend(session, arguments)
             encoder = session.encoder(payload)
             try:
-                encoded, exported = encoder.encode_arguments(arguments), encoder.exported
+                encoded, exported = encoder.encode_arguments(arguments), encoder.introduced
             finally:
                 payload.dispose()
         if self.peer_knows_streams is None and self._given_up is None:
@@ -185,7 +185,7 @@ class ImportTable:
         result.pulled = True
         result.remote_refcount = 0
         message: list[object] = ["stream", ["pipeline", reference.id, list(path), encoded]]
-        size = session.send_measured(message, encoder.exported, arguments)
+        size = session.send_measured(message, encoder.introduced, arguments)
         if self._given_up is not None:
             self._count_as_read(result, size)
         return result, size

@@ -1,18 +1,20 @@
 """How much a peer may ask of a session."""
 
+from typing import Final
+
 import msgspec
 
 __all__ = ["MAX_CHAIN", "MAX_DEPTH", "PROMISE_WEIGHT", "Limits"]
 
-MAX_DEPTH = 1000
+MAX_DEPTH: Final = 1000
 """Of nesting, however high :attr:`Limits.depth` is: the codec, which may be compiled, recurses so far."""
 
 
-MAX_CHAIN = 64
+MAX_CHAIN: Final = 64
 """Of promises of promises: how many have to be waited for, one within the other, to have one value."""
 
 
-PROMISE_WEIGHT = 128
+PROMISE_WEIGHT: Final = 128
 """For how many values a promise within one of those counts: a message that holds it may be referred to twice,
 and the next to that, so that a few short ones would stand for more than there is memory for."""
 

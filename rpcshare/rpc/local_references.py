@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
-from typing import NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn, cast
 
 from rpcshare.rpc.errors import DisposedError, LimitExceededError, RpcError
 from rpcshare.rpc.limits import MAX_DEPTH
-from rpcshare.rpc.members import Method, Property
+from rpcshare.rpc.members import BoundMethod, Function, Method, Property
 from rpcshare.rpc.memory_budget import VALUE_BYTES, count_values, too_much
 from rpcshare.rpc.mypyc_compat import mypyc_attr
 from rpcshare.rpc.payload import Payload
@@ -20,6 +20,9 @@ from rpcshare.rpc.stub import Stub, path_of, redirect, reference_of
 from rpcshare.rpc.target import RpcTarget, is_function
 from rpcshare.rpc.trampoline import in_turn
 from rpcshare.rpc.values import UNDEFINED
+
+if TYPE_CHECKING:
+    from rpcshare.rpc.session import Session
 
 __all__ = [
     "Call",
@@ -32,7 +35,7 @@ __all__ = [
 logger = logging.getLogger("rpcshare.rpc")
 
 # Stubs of stubs that are looked through before one is sent; what is behind more of them is sent as a promise.
-MAX_LOOKED_THROUGH = 16
+MAX_LOOKED_THROUGH: Final = 16
 
 
 class Call:
@@ -43,18 +46,21 @@ class Call:
     that keeps a stub keeps a ``dup()``.
     """
 
-    __slots__ = ("arguments", "finished", "function", "owner", "result")
+    __slots__ = ("arguments", "function", "owner", "result", "session")
 
     def __init__(self, owner: Owner, function: Callable[..., object], arguments: Payload) -> None:
         self.owner = owner
         self.function = function
         self.arguments = arguments
         self.result = PendingReference(owner)
-        self.finished: Callable[[Call], None] | None = None
+        # The session that counts it as under way, if one does.
+        self.session: Session | None = None
 
     def start(self) -> object:
         """Call the function and return what it returns, maybe an awaitable. Raises what it raises."""
-        return self.function(*self.arguments.value)  # type: ignore[misc]  # always a list
+        arguments = cast("list[object]", self.arguments.value)
+        function = self.function
+        return function.invoke(arguments) if isinstance(function, Function) else function(*arguments)
 
     def resolve(self, value: object) -> None:
         """Report that the call returned ``value``; the stubs in it are the session's from here on."""
@@ -78,8 +84,8 @@ class Call:
         self._finish(BrokenReference(self.owner, error))
 
     def _finish(self, outcome: Reference) -> None:
-        if self.finished is not None:
-            self.finished(self)
+        if self.session is not None:
+            self.session.call_finished()
         self.arguments.dispose()
         self.result.settle(outcome)
 
@@ -233,7 +239,7 @@ def _call_within(owner: Owner, value: object, path: Path, arguments: Payload) ->
     if len(path) == 1 and isinstance(value, RpcTarget):
         member = value.rpc_members.get(path[0])  # type: ignore[arg-type]  # a number is not found
         if isinstance(member, Method):
-            return _ask(owner, functools.partial(member, value), arguments)
+            return _ask(owner, BoundMethod(member, value), arguments)
     try:
         _, found, rest = _trace(owner, value, path, reader=owner)
     except RpcError as exc:
@@ -421,7 +427,7 @@ def _item(value: dict[object, object] | list[object] | tuple[object, ...], name:
 def _member(owner: Owner, target: RpcTarget, name: str | int) -> object:
     member = target.rpc_members.get(name) if isinstance(name, str) else None
     if isinstance(member, Method):
-        return functools.partial(member, target)
+        return BoundMethod(member, target)
     if isinstance(member, Property):
         # A property is read when the calls that arrived before it have begun.
         read = Call(owner, functools.partial(_read, owner, member, target), Payload(owner, [], stubs=[]))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rpcshare.rpc.decoding import Decoder
 from rpcshare.rpc.errors import LimitExceededError, ProtocolError, RpcError
+from rpcshare.rpc.limits import MAX_DEPTH
 from rpcshare.rpc.local_references import ValueReference
 from rpcshare.rpc.memory_budget import count_values, too_much
 from rpcshare.rpc.payload import STUB_VALUES, Located, Payload
@@ -198,6 +199,11 @@ class _Application:
     def limits(self) -> Limits:
         """Those of the session."""
         return self._session.limits
+
+    @property
+    def max_depth(self) -> int:
+        """That of any session."""
+        return min(self.limits.depth or MAX_DEPTH, MAX_DEPTH)
 
     def exported(self, number: int) -> Reference:
         """Return what an instruction refers to by ``number``, with no new hold on it."""

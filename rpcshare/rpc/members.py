@@ -7,8 +7,9 @@ import inspect
 import re
 import types
 import typing
+from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -16,7 +17,7 @@ from rpcshare.rpc.errors import INVALID_ARGUMENT_CODE, RpcError
 from rpcshare.rpc.stub import Stub
 from rpcshare.rpc.values import UNDEFINED
 
-__all__ = ["Method", "Property"]
+__all__ = ["BoundMethod", "Function", "Method", "Property"]
 
 Converter = Callable[[object], object]
 
@@ -24,6 +25,24 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 
 _SIGNATURE = re.compile(r"(?P<name>[A-Za-z]\w*)\((?P<parameters>[^()]*)\)", re.ASCII)
 _PARAMETER = re.compile(r"(?P<name>[A-Za-z]\w*)(?P<optional>\??)", re.ASCII)
+
+
+# Names of other modules are looked up each time that compiled code uses them; those of its own are not.
+_UNDEFINED: Final = UNDEFINED
+
+
+class Function:
+    """What a peer calls, of the core's own making: compiled code calls it without Python's calls."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def invoke(self, arguments: list[object]) -> object:
+        """Call it with arguments that came from the peer, and return what it returns, maybe an awaitable."""
+
+    def __call__(self, *arguments: object) -> object:
+        """Do the same."""
+        return self.invoke(list(arguments))
 
 
 class Method:
@@ -71,14 +90,14 @@ class Method:
         own = list(inspect.signature(self.function).parameters)[1:]
         return [_converter(hints.get(name, object)) for name in own]
 
-    def __call__(self, target: object, *arguments: object) -> object:
+    def invoke(self, target: object, arguments: list[object]) -> object:
         """Call the method of ``target``, which has it, with arguments that came from the peer.
 
         Raises:
             RpcError: ``INVALID_ARGUMENT``, naming the argument that does not fit.
         """
-        given = list(arguments)
-        while given and given[-1] is UNDEFINED:
+        given = arguments.copy()
+        while given and given[-1] is _UNDEFINED:
             given.pop()
         if len(given) > len(self.parameters):
             raise self._invalid(f"takes at most {len(self.parameters)} arguments, not {len(given)}")
@@ -88,7 +107,7 @@ class Method:
         if converters is None:
             converters = self._converters = self._make_converters()
         for index in range(len(given)):
-            if given[index] is UNDEFINED and index >= self.required:
+            if given[index] is _UNDEFINED and index >= self.required:
                 given[index] = self._defaults[index]
                 continue
             try:
@@ -99,10 +118,26 @@ class Method:
                 # msgspec looks at it as UTF-8, which has no form for it.
                 why = f"{self.parameters[index]}: half of a surrogate pair"
                 raise self._invalid(why) from None
+        if len(given) == 1:
+            return self.function(target, given[0])  # without a tuple of them
         return self.function(target, *given)
 
     def _invalid(self, why: str) -> RpcError:
         return RpcError(f"{self.name}: {why}", code=INVALID_ARGUMENT_CODE)
+
+
+class BoundMethod(Function):
+    """An exported method of one target."""
+
+    __slots__ = ("method", "target")
+
+    def __init__(self, method: Method, target: object) -> None:
+        self.method = method
+        self.target = target
+
+    def invoke(self, arguments: list[object]) -> object:
+        """Call it."""
+        return self.method.invoke(self.target, arguments)
 
 
 class Property:
@@ -144,9 +179,13 @@ def _convert_str(value: object) -> object:
 
 
 def _convert_dict(value: object) -> object:
-    if type(value) is dict and UNDEFINED not in value.values():
+    if type(value) is dict and not _has_undefined(value):
         return value  # from the wire, whose keys are strings
     return _convert(value, hint=dict[str, Any])
+
+
+def _has_undefined(value: dict[str, object]) -> bool:
+    return any(item is _UNDEFINED for item in value.values())  # ``in`` would compare each with it
 
 
 def _accept(value: object) -> object:

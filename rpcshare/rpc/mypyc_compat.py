@@ -1,4 +1,8 @@
-"""What the compiler of the core has to know of a class (docs/performance.md, "Compiled or not")."""
+"""What the compiler of the core has to know of a class (docs/performance.md, "Compiled or not").
+
+A class of the core is no ``abc.ABC``, even if it has abstract methods: the compiler does not run ``ABCMeta``,
+so that all of them would share what that remembers of ``isinstance()``, and be taken for each other.
+"""
 
 from __future__ import annotations
 

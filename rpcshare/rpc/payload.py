@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from rpcshare.rpc.errors import LimitExceededError, RpcError, too_deep
 from rpcshare.rpc.limits import MAX_CHAIN, MAX_DEPTH, PROMISE_WEIGHT
-from rpcshare.rpc.memory_budget import VALUE_BYTES, Charge, too_much
+from rpcshare.rpc.memory_budget import VALUE_BYTES, Charge, is_leaf, too_much
 from rpcshare.rpc.stub import Disposable, Promise, Shared, Stub, path_of, reference_of, take_reference
 from rpcshare.rpc.target import RpcTarget, is_function, passed
 
@@ -30,10 +30,8 @@ Container: TypeAlias = "list[object] | dict[str, object] | Payload"
 Located: TypeAlias = "tuple[Container, object, Promise]"
 """A promise and the place its value belongs at; in a payload itself that is ``value``."""
 
-STUB_VALUES = 8
+STUB_VALUES: Final = 8
 """For how many values a stub counts, with the reference behind it."""
-
-_SCALARS = frozenset({str, int, float, bool, type(None), bytes})
 
 
 class Payload:
@@ -52,16 +50,16 @@ class Payload:
     """
 
     __slots__ = (
+        "_holds",
+        "_promises",
         "charge",
         "delivery",
         "failure",
-        "holds",
         "is_handed_over",
         "is_taken",
         "lent",
         "owner",
         "private",
-        "promises",
         "shared",
         "stubs",
         "value",
@@ -82,10 +80,11 @@ class Payload:
         self.value = value
         # The stubs (and streams) that the payload owns, promises included; None as long as nobody has looked.
         self.stubs = stubs
-        # Those of them whose value has to take their place before the application sees the whole.
-        self.promises: list[Located] = [] if promises is None else promises
+        # Most payloads have neither of the next two, so that there are lists only once there is something in
+        # them. Those of the stubs whose value has to take their place before the application sees the whole:
+        self._promises = promises
         # References to targets in the value, kept from being disposed of while the payload lives.
-        self.holds: list[Reference] = []
+        self._holds: list[Reference] | None = None
         self.lent = lent
         # Whether the value is the session's to change: nobody else has it.
         self.private = private
@@ -101,10 +100,27 @@ class Payload:
         self.delivery: _Delivery | None = None
         self.failure: Exception | None = None
 
+    @property
+    def promises(self) -> list[Located]:
+        """Those of the stubs whose value has to take their place before the application sees the whole."""
+        if self._promises is None:
+            self._promises = []
+        return self._promises
+
+    @promises.setter
+    def promises(self, promises: list[Located]) -> None:
+        self._promises = promises
+
+    def hold(self, reference: Reference) -> None:
+        """Take over a hold on a target in the value, to be given back when the payload is disposed of."""
+        if self._holds is None:
+            self._holds = []
+        self._holds.append(reference)
+
     @staticmethod
     def given(owner: Owner, value: object) -> Payload:
         """Return a payload of a result of the application."""
-        if type(value) in _SCALARS:
+        if is_leaf(value):
             return Payload(owner, value, stubs=[], private=True)
         return Payload(owner, value, stubs=None)
 
@@ -132,7 +148,7 @@ class Payload:
         return (
             self.stubs is not None
             and not self.stubs
-            and not self.promises
+            and not self._promises
             and not self.lent
             and not self.is_handed_over
             and (self.private or self.shared)
@@ -168,7 +184,7 @@ class Payload:
         if self.private and not self.shared:
             return
         original, stubs = self.value, self.stubs
-        self.promises = []
+        self._promises = None
         self._fill(original)
         if stubs:
             for stub in stubs:
@@ -182,7 +198,7 @@ class Payload:
     @property
     def is_complete(self) -> bool:
         """Whether the value can be delivered as it is: it is the session's, and no promise in it is open."""
-        return self.private and not self.promises and self.delivery is None and self.failure is None
+        return self.private and not self._promises and self.delivery is None and self.failure is None
 
     def deliver(self, done: Callable[[Exception | None], None], around: _Delivery | None = None) -> None:
         """Put the value of each promise in its place, then call ``done``, with the error if one failed.
@@ -195,7 +211,7 @@ class Payload:
                 self.own()
             except RpcError as exc:
                 self.failure = exc
-        if self.failure is None and self.promises:
+        if self.failure is None and self._promises:
             if around is not None and around.chain + 1 >= MAX_CHAIN:
                 self.failure = RpcError("promises of promises are nested too deeply")
             else:
@@ -227,11 +243,12 @@ class Payload:
             _dispose_within(self.value, self.owner)
         elif not self.is_taken:
             dispose_of_targets(self.value, self.owner)
-        self.stubs = []
-        self.promises = []
+        if self.stubs is None or self.stubs:
+            self.stubs = []
+        self._promises = None
         self.charge = None
-        holds, self.holds = self.holds, []
-        for reference in holds:
+        holds, self._holds = self._holds, None
+        for reference in holds or ():
             reference.release()
 
     def _fill(self, value: object) -> None:
@@ -246,7 +263,7 @@ class Payload:
                 self.is_taken = True
             for stub in self.stubs:
                 stub.dispose()
-            self.value, self.stubs, self.promises = value, before, []
+            self.value, self.stubs, self._promises = value, before, None
             if isinstance(exc, LimitExceededError):
                 raise too_much(exc) from None
             if isinstance(exc, RecursionError):
@@ -259,8 +276,7 @@ class Payload:
 
     def _copy(self, value: object, container: Container, key: object, depth: int) -> object:  # noqa: C901, PLR0911 -- on the path of each value
         """Return a copy of ``value`` for ``container[key]``, noting the stubs that it holds."""
-        kind = type(value)
-        if kind in _SCALARS:
+        if is_leaf(value):
             return value
         if isinstance(value, dict):
             if depth >= MAX_DEPTH:
@@ -288,17 +304,19 @@ class Payload:
             return value[:]  # its maker may change it
         if isinstance(value, Shared):
             value.share()
-            self._note(value)
+            self.note(value)
+            self._count(STUB_VALUES)
         return value
 
-    def _note(self, stub: Disposable) -> None:
+    def note(self, stub: Disposable) -> None:
+        """Note that the payload owns ``stub``."""
         if self.stubs is None:
             self.stubs = []
         self.stubs.append(stub)
-        self._count(STUB_VALUES)
 
     def _adopt(self, stub: Stub, container: Container, key: object) -> Stub:
-        self._note(stub)
+        self.note(stub)
+        self._count(STUB_VALUES)
         if isinstance(stub, Promise):
             self.promises.append((container, key, stub))
         return stub
@@ -419,7 +437,7 @@ def _let_go(stub: Disposable) -> None:
 def _leaves(value: object) -> Iterator[object]:
     """Yield, once each and in order, what is in ``value``, which may hold itself, that is no container."""
     seen: set[int] = set()
-    left = [value] if type(value) not in _SCALARS else []
+    left = [] if is_leaf(value) else [value]
     while left:
         item = left.pop()
         if id(item) in seen:
@@ -427,9 +445,9 @@ def _leaves(value: object) -> Iterator[object]:
         seen.add(id(item))
         # Numbers and texts, of which there may be millions, are left out as fast as can be.
         if isinstance(item, dict):
-            left.extend([each for each in reversed(item.values()) if type(each) not in _SCALARS])
+            left.extend([each for each in reversed(item.values()) if not is_leaf(each)])
         elif isinstance(item, list | tuple):
-            left.extend([each for each in reversed(item) if type(each) not in _SCALARS])
+            left.extend([each for each in reversed(item) if not is_leaf(each)])
         else:
             yield item
 

@@ -59,13 +59,15 @@ class BrokenReference(Reference):
 class PendingReference(Reference):
     """What a call under way will yield. What is asked of it before waits in order of arrival."""
 
-    __slots__ = ("_resolution", "_waiting")
+    __slots__ = ("_observer", "_resolution", "_waiting")
 
     def __init__(self, owner: Owner) -> None:
         super().__init__(owner)
         # Never another of this class: that one is waited for instead.
         self._resolution: Reference | None = None
-        self._waiting: list[_Waiting] = []
+        # Who waits, in order: an observer, as a rule the only one, and whoever came later.
+        self._observer: Observer | None = None
+        self._waiting: list[_Waiting] | None = None
 
     @property
     def resolution(self) -> Reference | None:
@@ -74,24 +76,27 @@ class PendingReference(Reference):
     @property
     def is_awaited(self) -> bool:
         """Whether somebody waits for what it will be."""
-        return bool(self._waiting)
+        return self._observer is not None or self._waiting is not None
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for it, or have asked something of it."""
+        return (self._observer is not None) + (0 if self._waiting is None else len(self._waiting))
 
     def settle(self, resolution: Reference) -> None:
         """Take over one hold on ``resolution`` and pass on to it whatever waited."""
         # What waited may settle in turn, in as long a chain as the peer cares to pipeline: longer than
         # Python's own stack is deep.
-        stack: list[Iterator[_Settled]] = []
-        if len(self._waiting) == 1 and not isinstance(resolution, PendingReference):
-            # As nearly always: there is one who waits to be told.
+        if self._waiting is None and not isinstance(resolution, PendingReference):
+            # As nearly always: there is one who waits to be told, or nobody yet.
             self._resolution = resolution
-            waiting, self._waiting = self._waiting, []
-            settled = waiting[0](resolution)
+            observer, self._observer = self._observer, None
+            if observer is not None:
+                resolution.when_settled(observer)
             if self.refcount == 0:
                 resolution.release()
-            if settled is not None:
-                stack.append(settled[0]._settling(settled[1]))  # noqa: SLF001 -- another of this class
-        else:
-            stack.append(self._settling(resolution))
+            return
+        stack: list[Iterator[_Settled]] = [self._settling(resolution)]
         while stack:
             settled = next(stack[-1], None)
             if settled is None:
@@ -105,20 +110,28 @@ class PendingReference(Reference):
         if isinstance(resolution, PendingReference):
             settled = resolution._resolution  # noqa: SLF001 -- another of this class
             if settled is None:
-                resolution._waiting.append(lambda settled: (self, settled.retain()))  # noqa: SLF001
+                resolution._wait(lambda settled: (self, settled.retain()))  # noqa: SLF001
                 resolution.release()
                 return
             settled.retain()
             resolution.release()
             resolution = settled
         self._resolution = resolution
-        waiting, self._waiting = self._waiting, []
-        for action in waiting:
+        observer, self._observer = self._observer, None
+        waiting, self._waiting = self._waiting, None
+        if observer is not None:
+            resolution.when_settled(observer)
+        for action in waiting or ():
             settled_in_turn = action(resolution)
             if settled_in_turn is not None:
                 yield settled_in_turn
         if self.refcount == 0:
             resolution.release()
+
+    def _wait(self, action: _Waiting) -> None:
+        if self._waiting is None:
+            self._waiting = []
+        self._waiting.append(action)
 
     def drop(self) -> None:
         # Before the call has ended nothing is let go of: what waits here was promised an outcome.
@@ -130,7 +143,7 @@ class PendingReference(Reference):
             return self._resolution.call(path, arguments)
         arguments.own()
         result = PendingReference(self.owner)
-        self._waiting.append(lambda resolution: (result, resolution.call(path, arguments)))
+        self._wait(lambda resolution: (result, resolution.call(path, arguments)))
         return result
 
     def get(self, path: Path) -> Reference:
@@ -139,7 +152,7 @@ class PendingReference(Reference):
         if self._resolution is not None:
             return self._resolution.get(path)
         result = PendingReference(self.owner)
-        self._waiting.append(lambda resolution: (result, resolution.get(path)))
+        self._wait(lambda resolution: (result, resolution.get(path)))
         return result
 
     def map(
@@ -148,22 +161,22 @@ class PendingReference(Reference):
         if self._resolution is not None:
             return self._resolution.map(path, captures, instructions, budget)
         result = PendingReference(self.owner)
-        self._waiting.append(
-            lambda resolution: (result, resolution.map(path, captures, instructions, budget))
-        )
+        self._wait(lambda resolution: (result, resolution.map(path, captures, instructions, budget)))
         return result
 
     def when_settled(self, observer: Observer) -> None:
         if self._resolution is not None:
             self._resolution.when_settled(observer)
+        elif self._observer is None and self._waiting is None:
+            self._observer = observer
         else:
-            self._waiting.append(lambda resolution: resolution.when_settled(observer))
+            self._wait(lambda resolution: resolution.when_settled(observer))
 
     def on_broken(self, callback: Callable[[Exception], None]) -> None:
         if self._resolution is not None:
             self._resolution.on_broken(callback)
         else:
-            self._waiting.append(lambda resolution: resolution.on_broken(callback))
+            self._wait(lambda resolution: resolution.on_broken(callback))
 
 
 _Settled = tuple[PendingReference, Reference]

@@ -22,6 +22,7 @@ from rpcshare.rpc.reference import (
     Budget,
     Instructions,
     Observer,
+    Owner,
     Path,
     Reference,
     Releasable,
@@ -54,7 +55,7 @@ def record_map(stub: Stub, function: Callable[[Promise], object]) -> Promise:
         recorder.close()
 
 
-class Recorder:
+class Recorder(Owner):
     """One mapper function being recorded. It stands in for the owner of the placeholders in it.
 
     Args:
@@ -63,6 +64,7 @@ class Recorder:
     """
 
     def __init__(self, stub: Stub, parent: Recorder | None) -> None:
+        super().__init__(UNLIMITED)
         self._parent = parent
         self._subject, self._path = reference_of(stub), path_of(stub)
         # By which number the function around this one knows the subject.
@@ -174,8 +176,6 @@ class Recorder:
         return error if isinstance(error, RpcError) else RpcError(str(error))
 
     # What the placeholders ask, as of their owner.
-
-    account = UNLIMITED
 
     def ask(self, _call: object) -> NoReturn:
         """Nothing is carried out while a function is recorded."""

@@ -7,7 +7,7 @@ here, or an error is in its place). Whoever holds one need not know which: a cal
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol, Self
@@ -55,30 +55,31 @@ class Releasable(Protocol):
         ...
 
 
-class Owner(Protocol):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Owner:
     """Whose references these are: it has the calls carried out that they turn into."""
 
-    @property
-    def account(self) -> Account:
-        """What counts the memory that they take."""
-        ...
+    def __init__(self, account: Account) -> None:
+        """Have ``account`` count the memory that they take."""
+        self.account = account
 
+    @abstractmethod
     def ask(self, call: Call) -> None:
         """Have ``call`` carried out after all those asked for before."""
-        ...
 
+    @abstractmethod
     def near(self, target: object) -> Reference:
         """Return the one reference to ``target``, a target or a function, with no hold on it yet."""
-        ...
 
+    @abstractmethod
     def forget(self, target: object) -> None:
         """Note that nothing refers to ``target`` any longer."""
-        ...
 
+    @abstractmethod
     def invoke(self, reference: Reference, path: Path, arguments: tuple[object, ...]) -> Reference:
         """Call what ``path`` of ``reference`` leads to, with arguments that the application keeps."""
-        ...
 
+    @abstractmethod
     def stream(
         self,
         reference: Reference,
@@ -93,8 +94,8 @@ class Owner(Protocol):
         Returns the size of the message in bytes if that is to be measured; None if no message was sent,
         because what is called is on this side.
         """
-        ...
 
+    @abstractmethod
     def apply_map(
         self,
         value: object,
@@ -108,19 +109,18 @@ class Owner(Protocol):
 
         ``fixed`` says that nobody changes ``value``, so that it may be part of the result as it is.
         """
-        ...
 
+    @abstractmethod
     def when_room(self, callback: Callable[[], None]) -> bool:
         """Return whether it is worth sending more now; else ``callback`` is called when it may be."""
-        ...
 
+    @abstractmethod
     def abandon(self, reference: Releasable) -> None:
         """Release ``reference`` soon. For the garbage collector: any thread may call it at any time."""
-        ...
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Reference(ABC):
+class Reference:
     """Something that can be called, or will be.
 
     Each stub, table entry or payload that keeps a reference has one *hold* on it, taken with

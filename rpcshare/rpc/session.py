@@ -27,7 +27,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -45,14 +45,14 @@ from rpcshare.rpc.errors import (
 )
 from rpcshare.rpc.exports import ExportTable
 from rpcshare.rpc.imports import ImportTable
-from rpcshare.rpc.limits import Limits
+from rpcshare.rpc.limits import MAX_DEPTH, Limits
 from rpcshare.rpc.local_references import Call, LocalReference, ValueReference
 from rpcshare.rpc.mapping import MapBudget, apply_map
 from rpcshare.rpc.memory_budget import CALL_BYTES, Account, Pool, too_much
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.pipe import Pipe
 from rpcshare.rpc.promises import BrokenReference
-from rpcshare.rpc.reference import Budget, Instructions, Path, Reference, Releasable
+from rpcshare.rpc.reference import Budget, Instructions, Owner, Path, Reference, Releasable
 from rpcshare.rpc.remote import FarReference
 from rpcshare.rpc.streams import ReadableStream, WritableStream
 from rpcshare.rpc.stub import Stub
@@ -66,10 +66,10 @@ DEFAULT_LIMITS = Limits()
 OnSendError: TypeAlias = "Callable[[BaseException], BaseException | None]"
 
 # Of what has been said and not yet been made frames of, in bytes of memory: above it, more can wait.
-MAX_UNSENT = 8 * 1024 * 1024
+MAX_UNSENT: Final = 8 * 1024 * 1024
 
 # The expression for what a function returns that returns nothing.
-_UNDEFINED = ["undefined"]
+_UNDEFINED: Final[list[object]] = ["undefined"]
 
 
 class Stats(msgspec.Struct, frozen=True):
@@ -86,7 +86,7 @@ def redact_error(error: BaseException) -> RpcError:
     return RpcError("Internal server error", code=INTERNAL_CODE)
 
 
-class Session:
+class Session(Owner):
     """The tables of one session, and the rules by which messages change them.
 
     Args:
@@ -116,9 +116,14 @@ class Session:
         pool: Pool | None = None,
         pool_owner: Hashable = None,
     ) -> None:
+        super().__init__(Account(limits.memory_bytes, limits.values, pool, pool_owner, self.abort))
         self.limits = limits
-        self.account = Account(limits.memory_bytes, limits.values, pool, pool_owner, self.abort)
+        self.max_depth = min(limits.depth or MAX_DEPTH, MAX_DEPTH)
+        self._max_calls = limits.calls_in_flight
+        self._max_values = limits.values
         self.wake = wake
+        # Whether what drives the session knows that there is something to take, or to carry out.
+        self.is_scheduled = False
         # Why the session is over; None as long as it is not.
         self.closed: SessionClosedError | None = None
 
@@ -245,10 +250,12 @@ class Session:
 
     # Messages of the peer, by kind.
 
-    def _dispatch(self, message: object) -> None:
-        if type(message) is not list or not message:
+    def _dispatch(self, message: object) -> None:  # noqa: C901 -- a case for each kind
+        if not isinstance(message, list) or not message:
             raise ProtocolError("a message is not a list")
         kind = message[0]
+        if not isinstance(kind, str):
+            raise _bad_message()
         if kind == "push" and len(message) == 2:
             self.exports.add_pushed(self._evaluate(message[1]))
         elif kind == "pull" and len(message) == 2:
@@ -256,7 +263,7 @@ class Session:
         elif kind in ("resolve", "reject") and len(message) == 3:
             if message[2] == _UNDEFINED and kind == "resolve" and self.imports.succeeded(_entry_id(message)):
                 return
-            payload = Decoder(self, self).decode(message[2])
+            payload = Decoder(self, self, self).decode(message[2])
             self.imports.settle(_entry_id(message), payload, rejected=kind == "reject")
         elif kind == "release" and len(message) == 3 and type(message[2]) is int:
             self.exports.release(_entry_id(message), message[2])
@@ -269,16 +276,16 @@ class Session:
         elif kind == "abort" and len(message) == 2:
             self._on_abort(message[1])
         else:
-            raise ProtocolError("bad RPC message: malformed, or of an unknown kind")
+            raise _bad_message()
 
     def _evaluate(self, expression: object) -> Reference:
         """Return a hold on what ``expression`` stands for, having made the calls in it."""
-        decoder = Decoder(self, self)
+        decoder = Decoder(self, self, self)
         reference = decoder.reference(expression)
         return ValueReference(self, decoder.decode(expression)) if reference is None else reference
 
     def _on_abort(self, expression: object) -> None:
-        payload = Decoder(self, self).decode(expression)
+        payload = Decoder(self, self, self).decode(expression)
         payload.dispose()
         error = as_error(payload.value)
         self.close(
@@ -297,7 +304,7 @@ class Session:
             self._calls.append(call)
             self._reject_calls(self.closed)
             return
-        bound = self.limits.calls_in_flight
+        bound = self._max_calls
         if bound and self._calls_in_flight >= bound:
             self.abort(LimitExceededError("calls in flight", bound))
             call.reject(RpcError("too many calls in flight"))
@@ -308,7 +315,7 @@ class Session:
             call.reject(too_much(exc))
             return
         self._calls_in_flight += 1
-        call.finished = self._call_finished
+        call.session = self
         self._calls.append(call)
         self._notify()
 
@@ -321,7 +328,8 @@ class Session:
             self._calls.popleft().reject(error)
         self._rejecting = False
 
-    def _call_finished(self, _call: Call) -> None:
+    def call_finished(self) -> None:
+        """Count a call no longer as under way."""
         self._calls_in_flight -= 1
         self.account.subtract(CALL_BYTES)
         self.account.copied = 0
@@ -489,10 +497,10 @@ class Session:
         """Return an encoder for a value that is sent, of ``payload`` if it may hold stubs."""
         return Encoder(
             self,
-            max_depth=self.limits.depth,
+            max_depth=self.max_depth,
             raw_bytes=self._raw_bytes,
             payload=payload,
-            max_values=self.limits.values,
+            max_values=self._max_values,
         )
 
     def encode_error(self, error: BaseException) -> object:
@@ -535,8 +543,12 @@ class Session:
         return len(frame)
 
     def _notify(self) -> None:
-        if self.wake is not None:
+        if not self.is_scheduled and self.wake is not None:
             self.wake()
+
+
+def _bad_message() -> ProtocolError:
+    return ProtocolError("bad RPC message: malformed, or of an unknown kind")
 
 
 def _entry_id(message: list[object]) -> int:

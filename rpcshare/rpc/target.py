@@ -13,7 +13,7 @@ import types
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
-from rpcshare.rpc.members import Method, Property
+from rpcshare.rpc.members import Function, Method, Property
 
 __all__ = ["RpcTarget", "is_function", "passed", "rpc_method", "rpc_property"]
 
@@ -22,6 +22,7 @@ FUNCTION_TYPES = (
     types.MethodType,
     types.BuiltinFunctionType,
     functools.partial,
+    Function,
 )
 
 F = TypeVar("F", bound=Callable[..., object])

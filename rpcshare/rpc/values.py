@@ -31,7 +31,6 @@ from __future__ import annotations
 import math
 import sys
 from array import array
-from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Final
 
@@ -49,16 +48,9 @@ __all__ = [
     "Undefined",
     "bytes_and_container",
     "container_of_bytes",
-    "date_from_milliseconds",
     "format_bigint",
-    "milliseconds_from_date",
     "parse_bigint",
 ]
-
-# ECMA-262, "Time Values and Time Range": any other Date is invalid.
-_MAX_MILLISECONDS = 8.64e15
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Undefined(Enum):
@@ -178,30 +170,6 @@ def _order_bytes(numbers: array[int] | array[float]) -> None:
     """Turn the machine's order of bytes into that of the wire, or back."""
     if sys.byteorder == "big":
         numbers.byteswap()
-
-
-def date_from_milliseconds(milliseconds: float | None) -> datetime | Date:
-    """Return the date ``milliseconds`` after the epoch, to the microsecond."""
-    if milliseconds is None or not abs(milliseconds) <= _MAX_MILLISECONDS:  # nan compares as false
-        return Date(None)
-    try:
-        if type(milliseconds) is int:
-            return _EPOCH + timedelta(0, 0, 0, milliseconds)
-        return _EPOCH + timedelta(microseconds=round(milliseconds * 1000))
-    except OverflowError:
-        return Date(milliseconds)
-
-
-def milliseconds_from_date(date: datetime) -> int | float:
-    """Return how long after the epoch ``date`` is; a naive one is taken as local time, as always.
-
-    Raises:
-        OverflowError, ValueError, OSError: the local clock does not reach as far as a naive ``date``.
-    """
-    aware = date.astimezone() if date.utcoffset() is None else date
-    microseconds = (aware - _EPOCH) // timedelta(microseconds=1)
-    milliseconds, rest = divmod(microseconds, 1000)
-    return milliseconds if rest == 0 else microseconds / 1000
 
 
 def as_numbers(expression: object) -> object:

@@ -87,16 +87,32 @@ class DirectWebSocket(ClientConnection):
         elif self._frames is None:
             super().data_received(data)
         elif self.protocol.state is State.OPEN:
-            for part in self._frames.read(data):
-                if isinstance(part, tuple):
-                    self._arrived.append(part)
-                else:
-                    super().data_received(part)
-                    if self._is_ending():
-                        break
+            taken = 0 if self._receiver is None else self._take_messages(self._receiver, self._frames, data)
+            if taken:
+                # As nearly always, and then there is nothing else.
+                if taken < len(data):
+                    self.data_received(data[taken:])
+                return
+            self._read_frames(self._frames, data)
         else:
             super().data_received(self._frames.take_rest() + data)
         self._tell_arrived()
+
+    def _take_messages(self, receiver: Receiver, reader: FrameReader, data: bytes) -> int:
+        whole: list[bytes | str] = []
+        taken = reader.take_messages(data, whole, text=self._takes_text_as_bytes)
+        if whole:
+            receiver.frames_received(whole)
+        return taken
+
+    def _read_frames(self, reader: FrameReader, data: bytes) -> None:
+        for part in reader.read(data):
+            if isinstance(part, tuple):
+                self._arrived.append(part)
+            else:
+                super().data_received(part)
+                if self._is_ending():
+                    break
 
     def _is_connecting(self) -> bool:
         return self.protocol.state is State.CONNECTING

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from rpcshare.auth.caller import Caller
 from rpcshare.rpc import Stub
-from rpcshare.rpc.driver import PLAIN
-from rpcshare.rpc.members import Method
+from rpcshare.rpc.counted_calls import PLAIN
+from rpcshare.rpc.members import BoundMethod
 from rpcshare.tracing import Tracing
 
 if TYPE_CHECKING:
@@ -61,8 +61,9 @@ def traced(around: Around, tracing: Tracing, parent: Context) -> Around:
 
     def tracing_around(function: Function) -> Function:
         inner = around(function)
-        method = function.func if isinstance(function, partial) else None
-        return partial(carry_out, method.name, inner) if isinstance(method, Method) else inner
+        if not isinstance(function, BoundMethod):
+            return inner
+        return partial(carry_out, function.method.name, inner)
 
     def carry_out(name: str, function: Function, *arguments: object) -> object:
         attributes = {"rpc.system": "capnweb", "rpc.method": name}

@@ -197,6 +197,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._unread_data += data
             self.transport.pause_reading()
         elif self.conn.state is State.OPEN:
+            if self._receiver is not None:
+                taken = self._frames.take_messages(data, self._arrived, text=self._takes_text_as_bytes)
+                if taken == len(data):  # as nearly always
+                    self._tell()
+                    return
+                data = data[taken:]
             self._process(self._frames.read(data))
         elif self.conn.state is State.CONNECTING:
             self._early += data

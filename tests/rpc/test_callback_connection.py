@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rpcshare.rpc import JSON, JSONCodec, RpcTarget, SessionClosedError, rpc_method
+from rpcshare.rpc import JSON, JSONCodec, Limits, RpcTarget, SessionClosedError, rpc_method
 from rpcshare.rpc.callback_connection import CallbackConnection
 from rpcshare.rpc.transport import Receiver
 
@@ -75,3 +75,20 @@ async def test_a_codec_that_fails_ends_its_session_and_repeats_nothing(
     [abort] = wire.written
     assert abort[0] == "abort"
     assert "secret" not in str(abort)
+
+
+async def test_results_that_nobody_asks_for_count_and_leave_in_the_order_of_the_calls() -> None:
+    wire, main = Wire(), Noting()
+    # One call may be under way: each has ended before the next frame is looked at.
+    connection = CallbackConnection(wire, main, limits=Limits(calls_in_flight=1))
+    running = asyncio.create_task(connection.run())
+    await asyncio.sleep(0)
+    assert wire.receiver is not None
+    pull = [JSON.encode(["pull", number]) for number in (1, 2, 3)]
+    wire.receiver.frames_received([note(1), note(2), pull[1], note(3), pull[0], pull[2]])
+    assert main.noted == [1, 2, 3]
+    said: list[Any] = wire.written
+    assert [message[:2] for message in said] == [["resolve", 2], ["resolve", 1], ["resolve", 3]]
+    assert connection.session.stats().calls_in_flight == 0
+    await connection.close()
+    await running

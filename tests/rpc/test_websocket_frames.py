@@ -56,6 +56,39 @@ class TestRead:
         expected = [(True, b"whole"), ping, first, ping, last, (True, b"whole"), close]
         assert read(reader(), data, step=step) == expected
 
+    @pytest.mark.parametrize("text", [True, False])
+    @SIDES
+    def test_whole_messages_are_taken_at_once_as_far_as_they_go(self, masked, text) -> None:
+        lengths = [0, 5, 125, 126, 127, 300, 16_383]
+        data = b"".join(frame(Opcode.BINARY, message(length), masked=masked) for length in lengths)
+        others = [
+            frame(Opcode.PING, b"", masked=masked),
+            frame(Opcode.BINARY, b"begun", fin=False, masked=masked),
+            frame(Opcode.BINARY, message(20_000), masked=masked),
+            frame(Opcode.BINARY, message(70_000), masked=masked),
+            frame(Opcode.BINARY, message(200), masked=not masked),
+            frame(Opcode.BINARY, message(200), masked=masked)[:-1],
+            frame(Opcode.BINARY, message(200), masked=masked)[:3],
+            frame(Opcode.BINARY, message(2), masked=masked)[:1],
+        ]
+        for other in [*others, *([] if text else [frame(Opcode.TEXT, b"text", masked=masked)])]:
+            taken: list[bytes | str] = []
+            assert reader(masked=masked).take_messages(data + other, taken, text=text) == len(data)
+            assert taken == [message(length) for length in lengths]
+
+    def test_nothing_is_taken_at_once_behind_what_is_not_whole(self) -> None:
+        begun, whole = frame(Opcode.TEXT, b"begun", fin=False), frame(Opcode.TEXT, b"whole")
+        reading, held = reader(), reader()
+        assert list(reading.read(begun)) == [begun]
+        assert list(held.read(whole[:-1])) == []
+        for each in (reading, held):
+            assert each.take_messages(whole, [], text=True) == 0
+
+    def test_no_longer_message_is_taken_at_once_than_is_waited_for(self) -> None:
+        data = frame(Opcode.TEXT, message(300))
+        for most, size in ((299, 0), (300, len(data))):
+            assert reader(max_size=most).take_messages(data, [], text=True) == size
+
     def test_a_message_within_another_is_a_mistake_for_others_to_find(self) -> None:
         begun, whole = frame(Opcode.BINARY, b"begun", fin=False), frame(Opcode.TEXT, b"whole")
         assert list(reader().read(begun + whole)) == [begun, whole]

@@ -72,6 +72,13 @@ def test_dates_out_of_pythons_years_print_as_javascripts(
     assert iso_string(Date(milliseconds)) == printed
 
 
+@pytest.mark.parametrize("year", [1, 999, 1969, 2024, 9999])
+@pytest.mark.parametrize("microsecond", [0, 1, 999, 1000, 123_456, 999_999])
+def test_dates_print_as_javascripts(year: int, microsecond: int) -> None:
+    date = datetime(year, 2, 3, 4, 5, 6, microsecond, tzinfo=UTC)
+    assert iso_string(date) == f"{year:04d}-02-03T04:05:06.{microsecond // 1000:03d}Z"
+
+
 def test_a_date_of_another_zone_prints_in_utc() -> None:
     zone = timezone(timedelta(hours=5, minutes=30))
     assert iso_string(datetime(2000, 1, 1, tzinfo=zone)) == "1999-12-31T18:30:00.000Z"
