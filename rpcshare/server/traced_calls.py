@@ -42,9 +42,9 @@ def limited(around: Around, count_request: Callable[[Caller], None]) -> Around:
 
     def limiting_around(function: Function) -> Function:
         inner = around(function)
-        if not isinstance(function, partial) or not isinstance(function.func, Method) or not function.args:
+        if not isinstance(function, BoundMethod):
             return inner
-        caller = getattr(function.args[0], "caller", None)
+        caller = getattr(function.target, "caller", None)
         if not isinstance(caller, Caller) or (caller.user is None and caller.key is None):
             return inner
         return partial(counting, caller, inner)
