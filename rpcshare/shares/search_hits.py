@@ -133,13 +133,14 @@ class _Newest:
         yield self._fts5_match([_fts5_phrase(term.words, is_prefix=False) for term in terms], unwanted)
         beginnings = sum(term.is_prefix for term in terms)
         for most in _SPELLED_OUT if beginnings else ():
-            limit = max(most // beginnings, _FEWEST)
             # What says so little is looked for in a few words alone.
-            if most > _SPELLED_OUT[0] and all(
-                len(term.words[-1]) <= _SHORT for term in terms if term.is_prefix
-            ):
+            limits = [min(most, _SPELLED_OUT[0]) if _says_little(term) else most for term in terms]
+            if most > _SPELLED_OUT[0] and max(limits) < most:
                 break
-            spelled = [_fts5_beginning(connection, term, limit) for term in terms]
+            spelled = [
+                _fts5_beginning(connection, term, max(limit // beginnings, _FEWEST))
+                for term, limit in zip(terms, limits, strict=True)
+            ]
             yield self._fts5_match([match for match, _ in spelled], unwanted)
             if not any(is_cut for _, is_cut in spelled):
                 break
@@ -228,6 +229,10 @@ class _Newest:
             catalogue.c.id == texts.c.share_id, catalogue.c.is_private == FOR_ORGANIZATION
         )
         return [or_(shares.c.owner.in_(reach.owners), for_members)]
+
+
+def _says_little(term: Term) -> bool:
+    return not term.is_prefix or len(term.words[-1]) <= _SHORT
 
 
 def first_id(time: int) -> int:

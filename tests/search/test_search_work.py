@@ -64,6 +64,17 @@ async def test_of_a_beginning_so_many_words_are_looked_for_and_no_more(index, qu
         assert match.count('"') <= 2 * 1700
 
 
+async def test_a_beginning_of_two_letters_beside_a_longer_one_is_looked_for_in_few_words(index):
+    await put(index, "00000001", "alice", ["needle " + " ".join(f"co{n}" for n in range(4000))])
+
+    def matches(connection):
+        return list(newest("co need")._matches(connection))
+
+    found = await index.database.read(matches)
+    assert len(found) > 1
+    assert all(match.count('"') <= 2 * 210 for match in found)
+
+
 async def test_words_come_before_identifiers_where_more_begin_so_than_are_looked_for(index):
     await put(index, "00000001", "alice", [" ".join(f"con{n}" for n in range(2000)), "a console here"])
     found, _ = await index.search(SearchQuery.parse("con"), Reach(None), 0)
