@@ -90,6 +90,8 @@ class SiteCookies:
         """Of a key that was made, from the form to the page that shows it."""
         self.attempt = f"{site}rpcshare_signing_in_"
         """Begins the names of what belongs to one attempt to sign in with a provider."""
+        self.signed_in_by = f"{site}rpcshare_signed_in_by"
+        """Tells which provider's session the browser's began with, for it to be ended, too."""
         self._view = f"{secure}rpcshare_view"
         self._any_view = re.compile(rf"{self._view}(?:_[A-Za-z0-9_-]{{1,300}})?")
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
 
 from rpcshare import jsontext
 from rpcshare.auth.bounded_http import ask
-from rpcshare.auth.oidc import Returned, SignInBegun, challenge, json_answer
+from rpcshare.auth.oidc import ProviderSays, Returned, SignInBegun, challenge
+from rpcshare.auth.provider_answers import json_answer
 from rpcshare.auth.provider_errors import SignInError
 from rpcshare.auth.sign_in_providers import Provider
 
 __all__ = ["GitHubProvider"]
 
+_TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 _API = "https://api.github.com"
 _VERSION = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
 
@@ -48,7 +52,7 @@ class GitHubProvider:
         begun: SignInBegun,
         redirect_uri: str,
         wanted: Callable[[dict[str, Any]], bool],  # noqa: ARG002 -- as of the other kind of provider
-    ) -> dict[str, Any]:
+    ) -> ProviderSays:
         """Return what GitHub says of who has signed in, by the names of OpenID Connect.
 
         Groups are organizations, ``acme``, and teams, ``acme/operators``.
@@ -66,7 +70,7 @@ class GitHubProvider:
         url = f"{self._web}/login/oauth/access_token"
         tokens = await json_answer(self.provider, url, headers={"Accept": "application/json"}, form=form)
         access = tokens.get("access_token")
-        if not isinstance(access, str) or not access.isascii() or not access.isprintable():
+        if not isinstance(access, str) or not _TOKEN.fullmatch(access):
             raise self._bad("no access token")
         headers = {**_VERSION, "Authorization": f"Bearer {access}"}
         user = await json_answer(self.provider, f"{self._api}/user", headers=headers)
@@ -82,7 +86,11 @@ class GitHubProvider:
         }
         if self.provider.wants_groups:
             claims[self.provider.group_claim] = await self._groups(headers)
-        return claims
+        return ProviderSays(claims)
+
+    async def logout_url(self, _identity_token: str, _back: str) -> str | None:
+        """Return None: GitHub has no address at which a browser's session ends."""
+        return None
 
     async def close(self) -> None:
         """Do nothing: there is nothing that is fetched in the background."""
@@ -93,7 +101,9 @@ class GitHubProvider:
         if any("/" in each for each in wanted):
             for team in await self._list("/user/teams?per_page=100", headers):
                 of = team.get("organization")
-                names.append(f"{_text(of if isinstance(of, dict) else {}, 'login')}/{_text(team, 'slug')}")
+                organization, slug = _text(of if isinstance(of, dict) else {}, "login"), _text(team, "slug")
+                if organization and slug and "/" not in organization + slug:  # or it reads like another's
+                    names.append(f"{organization}/{slug}")
         return names
 
     async def _list(self, path: str, headers: dict[str, str]) -> list[dict[str, Any]]:
@@ -102,7 +112,7 @@ class GitHubProvider:
             content = jsontext.decode(answer.body)
         except (ConnectionError, TimeoutError, ValueError) as exc:
             raise self._unreachable(f"{path}: {type(exc).__name__}") from None
-        if not isinstance(content, list):
+        if not isinstance(content, list) or answer.status != HTTPStatus.OK:
             raise self._unreachable(f"{path} answers {answer.status}")
         return [each for each in content if isinstance(each, dict)]
 

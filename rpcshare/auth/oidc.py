@@ -13,22 +13,20 @@ import hmac
 import logging
 import time
 from base64 import b64encode
-from collections.abc import Callable
-from http import HTTPStatus
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
-from rpcshare import jsontext
-from rpcshare.auth.bounded_http import ask
 from rpcshare.auth.jwks import RemoteKeys
+from rpcshare.auth.provider_answers import json_answer, unreachable
 from rpcshare.auth.provider_errors import SignInError
 from rpcshare.auth.sign_in_providers import Provider
 from rpcshare.auth.signed_tokens import LEEWAY, encoded, read_token, time_of_claim
 from rpcshare.errors import ShareError
 
-__all__ = ["OpenIdProvider", "Returned", "SignInBegun", "json_answer"]
+__all__ = ["OpenIdProvider", "ProviderSays", "Returned", "SignInBegun"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +36,10 @@ RETRY_AFTER = 5.0  # between two attempts to have the metadata
 KEYS_INTERVAL = 1.0  # between two fetches of keys: tokens come from the provider alone, not from callers
 
 _MAX_TOKEN = 64 * 1024  # characters
+
+_LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
+_LOGOUT_TYPES = ("logout+jwt", "application/logout+jwt")
+_LOGOUT_LASTS = 150.0  # seconds: the two minutes that Back-Channel Logout 1.0 recommends, and clocks
 
 # Of an identity token by OpenID Connect Core, section 3.1.3.6, by the algorithm that signed it.
 _HASHES = {
@@ -65,6 +67,14 @@ class Returned(msgspec.Struct, frozen=True):
     code: str
     issuer: str | None
     """By RFC 9207."""
+
+
+class ProviderSays(NamedTuple):
+    """What a provider has said, verified, of who has signed in."""
+
+    claims: dict[str, Any]
+    identity_token: str = ""
+    """By which the provider knows the browser's session again, when it is to end; empty: none."""
 
 
 class _Metadata(msgspec.Struct, frozen=True):
@@ -123,7 +133,7 @@ class OpenIdProvider:
         begun: SignInBegun,
         redirect_uri: str,
         wanted: Callable[[dict[str, Any]], bool],
-    ) -> dict[str, Any]:
+    ) -> ProviderSays:
         """Return what the provider says of who has signed in.
 
         Args:
@@ -147,7 +157,53 @@ class OpenIdProvider:
             self._check_hash(header, claims["at_hash"], access)
         if wanted(claims) and metadata.userinfo_endpoint and isinstance(access, str):
             claims = _merged(claims, await self._userinfo(metadata.userinfo_endpoint, access, claims["sub"]))
-        return claims
+        return ProviderSays(claims, identity)
+
+    async def logout_url(self, identity_token: str, back: str) -> str | None:
+        """Return where the browser ends its session at the provider (RP-Initiated Logout 1.0).
+
+        Args:
+            identity_token: that the session began with; empty: the provider asks which one is meant.
+            back: where it is to come back to.
+
+        Returns:
+            None: the provider has no such address, or cannot be reached.
+        """
+        try:
+            metadata = await self._known_metadata()
+        except SignInError:
+            return None
+        endpoint = metadata.end_session_endpoint
+        if endpoint is None or not self.provider.ends_session:
+            return None
+        hint = {"id_token_hint": identity_token} if identity_token else {}
+        given = {**hint, "client_id": self.provider.client_id, "post_logout_redirect_uri": back}
+        return f"{endpoint}{'&' if urlsplit(endpoint).query else '?'}{urlencode(given)}"
+
+    async def subject_logged_out(self, logout_token: str) -> str:
+        """Return the subject whose sessions the provider has ended (Back-Channel Logout 1.0, section 2.6).
+
+        Raises:
+            SignInError: the token is not the provider's, not for this client, or not of now.
+        """
+        metadata = await self._known_metadata()
+        _, claims = await self._signed(logout_token, metadata, "a logout token", _LOGOUT_TYPES)
+        self._check_recipient(claims, "a logout token")
+        now = self._clock()
+        try:
+            issued_at, expires_at = time_of_claim(claims, "iat"), time_of_claim(claims, "exp")
+        except ShareError as exc:
+            raise self._bad("a logout token that cannot be used", exc.message) from None
+        if issued_at is None or abs(now - issued_at) > _LOGOUT_LASTS or (expires_at or now) < now - LEEWAY:
+            raise self._bad("a logout token that is not of now", "the claims iat and exp")
+        events = claims.get("events")
+        # Without a nonce, as identity tokens have one: neither can be taken for the other.
+        if not isinstance(events, dict) or _LOGOUT_EVENT not in events or "nonce" in claims:
+            raise self._bad("a token that is no logout token", "the claims events and nonce")
+        subject = claims.get("sub")
+        if not isinstance(subject, str) or not subject:
+            raise self._bad("a logout token without a subject", "have the provider send sub beside sid")
+        return subject
 
     async def close(self) -> None:
         """Give up what is being fetched."""
@@ -202,7 +258,8 @@ class OpenIdProvider:
             raise self._unreachable(f"it says that it is another issuer than {issuer}{hint}")
         endpoints = (metadata.authorization_endpoint, metadata.token_endpoint, metadata.jwks_uri)
         schemes = ("https",) if issuer.startswith("https:") else ("https", "http")
-        for endpoint in (*endpoints, metadata.userinfo_endpoint or endpoints[0]):
+        optional = (metadata.userinfo_endpoint, metadata.end_session_endpoint)
+        for endpoint in (*endpoints, *(each for each in optional if each is not None)):
             if not _is_url(endpoint, schemes):
                 raise self._unreachable("an endpoint of it is no https URL")
         return metadata
@@ -240,35 +297,36 @@ class OpenIdProvider:
 
     async def _verified(self, text: str, metadata: _Metadata) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return header and claims of an identity token that the provider has signed."""
+        header, claims = await self._signed(text, metadata, "an identity token")
+        if header.get("typ", "JWT").lower() not in ("jwt", "application/jwt"):
+            raise self._bad("an identity token of another kind", "typ is not JWT")
+        return header, claims
+
+    async def _signed(
+        self, text: str, metadata: _Metadata, what: str, kinds: Collection[str] = ()
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         if self._keys is None or self._keys_url != metadata.jwks_uri:
             self._keys = RemoteKeys(metadata.jwks_uri, min_interval=KEYS_INTERVAL)
             self._keys_url = metadata.jwks_uri
         try:
-            read = await read_token(text, self._keys)
+            read = await read_token(text, self._keys, kinds)
         except ShareError as exc:
             raise self._unreachable("its keys cannot be had") from exc
         if read is None:
-            raise self._bad("an identity token that is malformed, or not signed")
+            raise self._bad(f"{what} that is malformed, or not signed")
         header, claims, is_signed = read
         if not is_signed:
             algorithm = header.get("alg")
             raise self._bad(
-                "an identity token that is not signed by its keys",
+                f"{what} that is not signed by its keys",
                 f"alg {algorithm!r:.40}, kid {header.get('kid')!r:.80}: RS256, ES256 and EdDSA are accepted",
             )
-        if header.get("typ", "JWT").lower() not in ("jwt", "application/jwt"):
-            raise self._bad("an identity token of another kind", "typ is not JWT")
         return header, claims
 
     def _check(self, claims: dict[str, Any], begun: SignInBegun) -> None:
         """Refuse claims that are not of this issuer, for this client, of now and of this sign-in."""
         client_id = self.provider.client_id
-        if claims.get("iss") != self.provider.issuer:
-            raise self._bad("an identity token of another issuer", "the claim iss is not the issuer")
-        audience = claims.get("aud")
-        audiences = audience if isinstance(audience, list) else [audience]
-        if client_id not in audiences:
-            raise self._bad("an identity token for another client", "the claim aud is not the client_id")
+        audiences = self._check_recipient(claims, "an identity token")
         party = claims.get("azp")
         if (len(audiences) > 1 and party is None) or party not in (None, client_id):
             raise self._bad("an identity token for another client", "the claim azp is not the client_id")
@@ -292,6 +350,16 @@ class OpenIdProvider:
         if not isinstance(subject, str) or not 0 < len(subject) <= 255:  # OpenID Connect Core, section 2
             raise self._bad("an identity token without a subject", "the claim sub")
 
+    def _check_recipient(self, claims: dict[str, Any], what: str) -> list[Any]:
+        """Refuse a token that is not of this issuer and for this client; return whom it is for."""
+        if claims.get("iss") != self.provider.issuer:
+            raise self._bad(f"{what} of another issuer", "the claim iss is not the issuer")
+        audience = claims.get("aud")
+        audiences = audience if isinstance(audience, list) else [audience]
+        if self.provider.client_id not in audiences:
+            raise self._bad(f"{what} for another client", "the claim aud is not the client_id")
+        return audiences
+
     def _check_hash(self, header: dict[str, Any], expected: str, access: str) -> None:
         made = _HASHES[str(header.get("alg"))](access.encode()).digest()
         if not hmac.compare_digest(encoded(made[: len(made) // 2]).encode(), expected.encode()):
@@ -313,7 +381,7 @@ class OpenIdProvider:
         return SignInError(f"{self.provider.label} sent {what}. Nobody was signed in.", detail)
 
     def _unreachable(self, detail: str) -> SignInError:
-        return _unreachable(self.provider, detail)
+        return unreachable(self.provider, detail)
 
 
 def _merged(claims: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
@@ -331,69 +399,9 @@ def _merged(claims: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-async def json_answer(
-    provider: Provider,
-    url: str,
-    *,
-    headers: dict[str, str] | None = None,
-    form: dict[str, str] | None = None,
-) -> dict[str, Any]:
-    """Return the JSON object that a provider answers.
-
-    Raises:
-        SignInError: there is none in time, or the provider refuses.
-    """
-    try:
-        answer = await ask(url, method="GET" if form is None else "POST", headers=headers, form=form)
-        content = jsontext.decode(answer.body)
-    except jsontext.JSONDecodeError:
-        raise _unreachable(provider, f"the answer of {_shown(url)} is no JSON") from None
-    except (ConnectionError, TimeoutError) as exc:
-        what = str(exc) or "it takes too long"
-        raise _unreachable(provider, f"{_shown(url)}: {what}") from None
-    except ValueError as exc:
-        raise _unreachable(provider, f"{_shown(url)}: {exc}") from None
-    if not isinstance(content, dict):
-        raise _unreachable(provider, f"the answer of {_shown(url)} is no JSON object")
-    if "error" in content and form is not None:
-        raise _refused(provider, content)
-    if answer.status != HTTPStatus.OK:
-        raise _unreachable(provider, f"{_shown(url)} answers {answer.status}")
-    return content
-
-
 def challenge(verifier: str) -> str:
     """Return the code challenge S256 of a verifier (RFC 7636, section 4.2)."""
     return encoded(hashlib.sha256(verifier.encode("ascii")).digest())
-
-
-def _refused(provider: Provider, content: dict[str, Any]) -> SignInError:
-    code = content.get("error")
-    shown = code if isinstance(code, str) and code.isascii() and code.isprintable() else "an error"
-    if code in ("invalid_grant", "bad_verification_code"):
-        return SignInError(
-            f"{provider.label} does not take the code: it is used, or too old. Please sign in again.",
-            f"the token endpoint says {shown}",
-        )
-    return SignInError(
-        f"{provider.label} refuses this server. Whoever runs it finds the reason in its log.",
-        f"the token endpoint says {shown[:60]}: client_id, client_secret and redirect URI must be those that "
-        "the provider knows",
-        status=502,
-    )
-
-
-def _unreachable(provider: Provider, detail: str) -> SignInError:
-    return SignInError(
-        f"{provider.label} cannot be reached at the moment. Please try again in a few seconds.",
-        detail,
-        status=502,
-    )
-
-
-def _shown(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}{parts.path}"[:200]
 
 
 def _is_url(text: str, schemes: tuple[str, ...]) -> bool:

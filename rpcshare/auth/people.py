@@ -195,6 +195,22 @@ class People:
 
         await self._database.write(end)
 
+    async def end_sessions_of(self, issuer: str, subject: str) -> User | None:
+        """End the sessions that an identity has begun, and return whose they were; None: nobody's."""
+        of = (identities.c.issuer == issuer, identities.c.subject == subject)
+        query = select(identities.c.user_id, identities.c.provider).where(*of)
+
+        def end(connection: Connection) -> User | None:
+            row = connection.execute(query).first()
+            if row is None:
+                return None
+            begun = (sessions.c.user_id == row.user_id, sessions.c.provider == row.provider)
+            if connection.execute(delete(sessions).where(*begun)).rowcount:
+                _note_change(connection)
+            return _user(connection, row.user_id)
+
+        return await self._database.write(end)
+
     async def still_there(self, session_ids: Collection[str], user_ids: Collection[str]) -> Standing:
         """Return which of these sessions have not ended, and the users, as they are now."""
 

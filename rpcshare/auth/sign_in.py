@@ -15,19 +15,19 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
 
 from rpcshare.auth.cookies import SessionSeal
 from rpcshare.auth.github import GitHubProvider
-from rpcshare.auth.oidc import OpenIdProvider, Returned, SignInBegun
+from rpcshare.auth.oidc import OpenIdProvider, ProviderSays, Returned, SignInBegun
 from rpcshare.auth.people import People
 from rpcshare.auth.provider_errors import SignInError
 from rpcshare.auth.sign_in_providers import Preset, Provider
 from rpcshare.auth.signed_tokens import claim_at, claim_words
-from rpcshare.auth.users import SignIn, User, fault_of_organization
+from rpcshare.auth.users import SignIn, User, fault_of_claimed_organization, fault_of_organization
 from rpcshare.errors import ErrorCode, ShareError
 
 __all__ = ["ATTEMPT_LASTS", "SignIns", "attempt_of", "who_signs_in"]
@@ -40,6 +40,7 @@ ATTEMPT_LASTS = 600
 _LONGEST = 20.0  # seconds that an answer waits for its provider
 _AT_ONCE = 64  # answers of one provider that wait: more are refused at once
 _MAX_CODE = 4096
+_MAX_LOGOUT_TOKEN = 16 * 1024
 # Has a space, so that it is never taken for the credential of a session's cookie.
 _SEALED = "signing in "
 
@@ -50,6 +51,15 @@ _ERRORS = {
     "temporarily_unavailable": "{label} cannot sign you in at the moment. Please try again.",
     "server_error": "{label} cannot sign you in at the moment. Please try again.",
 }
+
+
+class SignedInUser(NamedTuple):
+    """Who has signed in, and where to go now."""
+
+    user: User
+    next: str
+    identity_token: str
+    """As :class:`~rpcshare.auth.oidc.ProviderSays` has it."""
 
 
 class _SignsIn(Protocol):
@@ -63,7 +73,9 @@ class _SignsIn(Protocol):
         begun: SignInBegun,
         redirect_uri: str,
         wanted: Callable[[dict[str, Any]], bool],
-    ) -> dict[str, Any]: ...
+    ) -> ProviderSays: ...
+
+    async def logout_url(self, identity_token: str, back: str) -> str | None: ...
 
     async def close(self) -> None: ...
 
@@ -135,7 +147,7 @@ class SignIns:
 
     async def finish(
         self, name: str, answer: Sequence[tuple[str, str]], kept: Mapping[str, str]
-    ) -> tuple[User, str]:
+    ) -> SignedInUser:
         """Return who has signed in, and where to go now.
 
         Args:
@@ -158,16 +170,51 @@ class SignIns:
             raise SignInError("The answer is malformed. Please sign in again.", "there is no code")
         returned = Returned(code, given.get("iss"))
         async with self._bounded(way):
-            claims = await way.claims(
+            said = await way.claims(
                 returned, begun, self._redirect_uri(name), lambda found: _lacks(way.provider, found)
             )
         try:
-            user = await self._people.sign_in(who_signs_in(way.provider, claims))
+            user = await self._people.sign_in(who_signs_in(way.provider, said.claims))
         except ShareError as exc:
             if exc.code is not ErrorCode.FORBIDDEN:
                 raise
             raise SignInError("This account is disabled. An admin can let you in again.") from None
-        return user, begun.next
+        return SignedInUser(user, begun.next, said.identity_token)
+
+    async def logout_url(self, name: str, identity_token: str) -> str | None:
+        """Return where a browser ends its session at a provider, and comes back from; None: nowhere.
+
+        Args:
+            name: of the provider.
+            identity_token: that the session began with; empty: it is not known.
+        """
+        way = self._ways.get(name)
+        if way is None:
+            return None
+        try:
+            async with self._bounded(way):
+                return await way.logout_url(identity_token, f"{self._base_url}/sign-in")
+        except SignInError:
+            return None
+
+    async def end_by_provider(self, name: str, logout_token: str) -> User | None:
+        """End the sessions of who has signed out at a provider, which says so by a token.
+
+        Returns:
+            The user; None: nobody here has that identity.
+
+        Raises:
+            SignInError: the token is not the provider's.
+            DatabaseError: the database failed.
+        """
+        way = self._way(name)
+        if not isinstance(way, OpenIdProvider):
+            raise SignInError("There is no such way to sign out.", status=404)
+        if not 0 < len(logout_token) <= _MAX_LOGOUT_TOKEN:
+            raise SignInError("There is no logout token.")
+        async with self._bounded(way):
+            subject = await way.subject_logged_out(logout_token)
+        return await self._people.end_sessions_of(way.provider.issuer, subject)
 
     def _begun(self, name: str, state: str, kept: Mapping[str, str]) -> SignInBegun:
         sealed = kept.get(attempt_of(state), "") if state else ""
@@ -293,12 +340,14 @@ def _organization(provider: Provider, claims: Mapping[str, Any]) -> str:
         return provider.organization
     value = claim_at(dict(claims), provider.organization_claim)
     values = claim_words(value, split=False)
+    claimed = values[0] if len(values) == 1 else ""
     # With the provider's name before it: what others call an organization is none of this one's.
-    name = f"{provider.name}/{values[0]}" if len(values) == 1 and values[0] else ""
-    if not name or fault_of_organization(name) is not None:
+    name = f"{provider.name}/{claimed}"
+    fault = fault_of_claimed_organization(claimed) or fault_of_organization(name) if claimed else "is no name"
+    if fault is not None:
         raise SignInError(
             f"{provider.label} does not say which organization you belong to.",
-            f"the claim {provider.organization_claim} is not one name",
+            f"the claim {provider.organization_claim} {fault}",
         )
     return name
 

@@ -48,6 +48,7 @@ class _Table(msgspec.Struct, forbid_unknown_fields=True):
     organization_claim: str | None = None
     trusted: bool | None = None
     unverified_email: bool = False
+    provider_logout: bool = True
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +78,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """Whether an address that it has verified links to a user of another provider."""
     takes_unverified_email: bool
     """Whether its addresses count as verified though it does not say so."""
+    ends_session: bool = True
+    """Whether who signs out here is offered to sign out there, too."""
 
     def __repr__(self) -> str:
         """Leave out the secret."""
@@ -159,6 +162,7 @@ def _made(name: str, given: _Table) -> Provider:
         organization_claim=given.organization_claim,
         is_trusted=given.trusted if given.trusted is not None else preset is not Preset.OIDC,
         takes_unverified_email=given.unverified_email,
+        ends_session=given.provider_logout,
     )
     return msgspec.structs.replace(provider, scopes=_scopes(provider, given.scopes))
 

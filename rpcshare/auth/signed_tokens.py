@@ -7,7 +7,7 @@ its issuer, the algorithm and the key's id. Each issuer has keys of its own, and
 import base64
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -160,8 +160,15 @@ class SignedTokenVerifier:
         )
 
 
-async def read_token(text: str, keys: KeySource) -> tuple[dict[str, Any], dict[str, Any], bool] | None:
+async def read_token(
+    text: str, keys: KeySource, kinds: Collection[str] = ()
+) -> tuple[dict[str, Any], dict[str, Any], bool] | None:
     """Return header and claims of a token, and whether one of ``keys`` has signed it; None: it is none.
+
+    Args:
+        text: the token.
+        keys: of whom it may be.
+        kinds: values of ``typ``, in lower case, that it may have besides those of a token.
 
     Raises:
         ShareError: STORAGE_UNAVAILABLE: the keys cannot be had.
@@ -170,7 +177,7 @@ async def read_token(text: str, keys: KeySource) -> tuple[dict[str, Any], dict[s
     if parts is None:
         return None
     header, claims, match = parts
-    return header, claims, await _is_signed(keys, header, match)
+    return header, claims, await _is_signed(keys, header, match, kinds)
 
 
 def _parts(text: str) -> tuple[dict[str, Any], dict[str, Any], re.Match[str]] | None:
@@ -181,11 +188,13 @@ def _parts(text: str) -> tuple[dict[str, Any], dict[str, Any], re.Match[str]] | 
     return None if header is None or claims is None else (header, claims, match)
 
 
-async def _is_signed(keys_of_issuer: KeySource, header: dict[str, Any], token: re.Match[str]) -> bool:
+async def _is_signed(
+    keys_of_issuer: KeySource, header: dict[str, Any], token: re.Match[str], kinds: Collection[str] = ()
+) -> bool:
     algorithm, key_id, kind = header.get("alg"), header.get("kid"), header.get("typ", "JWT")
     if not isinstance(algorithm, str) or not isinstance(key_id, str | None):
         return False
-    if not isinstance(kind, str) or kind.lower() not in _TYPES:
+    if not isinstance(kind, str) or (kind.lower() not in _TYPES and kind.lower() not in kinds):
         return False
     # No extension is understood here, so none may be critical (RFC 7515 section 4.1.11); b64 is one of those.
     if "crit" in header or "b64" in header:

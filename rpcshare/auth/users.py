@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from enum import StrEnum
 
 import msgspec
@@ -17,9 +18,12 @@ __all__ = [
     "RoleFrom",
     "SignIn",
     "User",
+    "fault_of_claimed_organization",
     "fault_of_organization",
     "unknown_user",
 ]
+
+_LIKE_LATIN = frozenset({"CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC", "LISU"})
 
 SESSION_PREFIX = "rss_"
 """What the secret of a browser's session begins with."""
@@ -109,6 +113,24 @@ class SignIn(msgspec.Struct, frozen=True):
 def fault_of_organization(name: str) -> str | None:
     """Return what is wrong with naming an organization so, or None if nothing is."""
     return fault_of_name(name)
+
+
+def fault_of_claimed_organization(name: str) -> str | None:
+    """Return why no organization is made of what a claim calls one, or None if one is.
+
+    Names are compared as they are: to fold case or forms would make one organization of two that a provider
+    tells apart. So a name that only looks like another is refused where it can be told: in another form of
+    Unicode than NFKC, or with letters of Latin among those of a script that has the same shapes (UTS #39,
+    section 5.2).
+    """
+    if fault := fault_of_organization(name):
+        return fault
+    if unicodedata.normalize("NFKC", name) != name:
+        return "must be in the form NFKC of Unicode"
+    scripts = {unicodedata.name(each, "").partition(" ")[0] for each in name if each.isalpha()}
+    if "LATIN" in scripts and scripts & _LIKE_LATIN:
+        return "must not mix letters of Latin with those of scripts that look alike"
+    return None
 
 
 def unknown_user() -> ShareError:

@@ -72,13 +72,13 @@ async def test_people_with_impairments_can_use_the_pages(
     await page.goto(f"{site.url}/sign-in")
     found = {"/sign-in": await faults(page, axe)}
     await sign_in(page, site, "alice")
-    for path in ("/profile", "/organization", "/keys", "/vault"):
+    for path in ("/profile", "/organization", "/organization/audit", "/keys", "/vault", "/signed-out"):
         await page.goto(site.url + path)
         found[path] = await faults(page, axe)
     assert found == {path: [] for path in found}
 
 
-@pytest.mark.parametrize("path", ["/sign-in", "/profile", "/organization"])
+@pytest.mark.parametrize("path", ["/sign-in", "/profile", "/organization", "/organization/audit", "/signed-out"])
 async def test_nothing_is_wider_than_a_phone(page: Page, site: RunningServer, path: str) -> None:
     await page.set_viewport_size({"width": 390, "height": 780})
     await sign_in(page, site, "alice")

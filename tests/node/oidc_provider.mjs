@@ -1,6 +1,6 @@
 // An OpenID provider for the tests: npm's oidc-provider, and what it says bent on its way out where a test asks.
 //
-// It prints its issuer. POST /control takes {redirectURIs?, account?, mode?, rotate?, codeTTL?}.
+// It prints its issuer. POST /control takes {redirectURIs?, logoutURI?, account?, mode?, rotate?, codeTTL?}.
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { createServer } from "node:http";
@@ -17,7 +17,7 @@ const PEOPLE = {
   dave: { email: "alice@acme.example", email_verified: false, name: "Not Alice", groups: ["staff"] },
 };
 
-const state = { redirectURIs: ["http://127.0.0.1:1/"], account: "", mode: "", codeTTL: 60, claims: {} };
+const state = { redirectURIs: ["http://127.0.0.1:1/"], logoutURI: "", account: "", mode: "", codeTTL: 60, claims: {} };
 const server = createServer();
 server.listen(0, "127.0.0.1");
 await once(server, "listening");
@@ -36,13 +36,21 @@ function renew() {
     jwks: { keys: [key.jwk] },
     clients: [{
       client_id: CLIENT, client_secret: SECRET, redirect_uris: state.redirectURIs, grant_types: ["authorization_code"],
+      post_logout_redirect_uris: state.redirectURIs.map((uri) => new URL("/sign-in", uri).href),
+      ...(state.logoutURI ? { backchannel_logout_uri: state.logoutURI, backchannel_logout_session_required: true } : {}),
       id_token_signed_response_alg: key.jwk.alg,
     }],
     claims: { openid: ["sub", "groups"], email: ["email", "email_verified"], profile: ["name"] },
     conformIdTokenClaims: state.mode !== "in token",
     cookies: { keys: ["one"] },
-    features: { devInteractions: { enabled: false } },
+    features: {
+      devInteractions: { enabled: false },
+      backchannelLogout: { enabled: true },
+      rpInitiatedLogout: { enabled: state.mode !== "no logout" },
+    },
     interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
+    // It calls no loopback address, so the tests name theirs otherwise.
+    fetch: (url, options) => globalThis.fetch(String(url).replace("//rpcshare.test:", "//127.0.0.1:"), { ...options, dispatcher: undefined }),
     pkce: { required: () => true },
     ttl: { AuthorizationCode: state.codeTTL, AccessToken: 60, IdToken: 60, Interaction: 60, Session: 60, Grant: 60 },
     findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id, ...PEOPLE[id], ...state.claims }) }),

@@ -69,7 +69,7 @@ class OidcPeer:
     def knows(self, server: RunningServer, name: str = "acme") -> None:
         """Let it send browsers back to a server, and bend nothing."""
         back = [f"{server.url}/auth/{name}/callback"]
-        self.tell(redirectURIs=back, mode="", account="", codeTTL=60, claims={})
+        self.tell(redirectURIs=back, logoutURI="", mode="", account="", codeTTL=60, claims={})
 
 
 def table(peer: OidcPeer, name: str = "acme", **more: str) -> str:

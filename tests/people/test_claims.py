@@ -153,3 +153,59 @@ def test_a_table_that_makes_no_provider_is_refused_with_its_name(table, said):
         parse_providers({"acme": table})
     assert said in str(refused.value)
     assert "hush" not in str(refused.value)
+
+
+LOOK_ALIKES = {
+    "Cyrillic among Latin": "\u0430cme",
+    "Greek among Latin": "acm\u03b5",
+    "full width": "\uff41\uff43\uff4d\uff45",
+    "a ligature": "\ufb01nance",
+    "decomposed": "cafe\u0301",
+    "a space behind": "acme ",
+    "a space before": " acme",
+    "no-break space": "ac\u00a0me",
+    "zero width": "ac\u200bme",
+    "right to left": "\u202eemca",
+    "soft hyphen": "ac\u00adme",
+    "a mathematical letter": "\U0001d41acme",
+}
+
+
+@pytest.mark.parametrize("value", LOOK_ALIKES.values(), ids=LOOK_ALIKES)
+def test_an_organization_that_only_looks_like_another_is_none(value):
+    with pytest.raises(SignInError, match="does not say which organization"):
+        who_signs_in(provider(organization_claim="tid"), {**ALICE, "tid": value})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "acme",
+        "Acme",
+        "ACME",
+        "acme inc",
+        "caf\u00e9",
+        "\u0430\u043a\u043c\u0435",
+        "\u682a\u5f0f\u4f1a\u793eABC",
+        "a/b",
+    ],
+)
+def test_names_that_are_spelled_otherwise_are_other_organizations(value):
+    assert (
+        who_signs_in(provider(organization_claim="tid"), {**ALICE, "tid": value}).organization
+        == f"acme/{value}"
+    )
+
+
+def test_what_two_issuers_call_the_same_are_two_organizations():
+    claims = {**ALICE, "tid": "acme"}
+    found = {
+        who_signs_in(provider(name, organization_claim="tid"), claims).organization for name in ("one", "two")
+    }
+    assert found == {"one/acme", "two/acme"}
+
+
+def test_no_claim_makes_the_organization_of_a_setting_or_of_one_alone():
+    made = provider(organization_claim="tid")
+    for value in ("acme", "personal-usr_1", "../acme", "acme/acme"):
+        assert who_signs_in(made, {**ALICE, "tid": value}).organization == f"acme/{value}"

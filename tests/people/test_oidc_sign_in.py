@@ -247,7 +247,7 @@ def test_signing_out_ends_the_session_itself(server, peer):
     client = signed_in(server, peer, "bob")
     kept = client.cookies["rpcshare_session"]
     assert client.post("/auth/logout", headers={"Origin": "https://evil.example"}).status_code == 403
-    assert client.post("/auth/logout", headers={"Origin": server.url}).url.path == "/sessions"
+    assert client.post("/auth/logout", headers={"Origin": server.url}).url.path == "/signed-out"
     assert "rpcshare_session" not in client.cookies
     old = browser(server, rpcshare_session=kept)
     until(lambda: whoami(old, server).status_code == 401)

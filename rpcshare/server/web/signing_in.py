@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import Response
 
+from rpcshare.auth.audit import Action
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.cookies import MAX_AGE
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.server.request import READS
+from rpcshare.server.users_rpc import database_failures
 from rpcshare.server.web.forms import check_own_form, read_form
 from rpcshare.server.web.refusals import next_of
 from rpcshare.server.web.responses import html_answer, redirect
-from rpcshare.server.web.user_sign_in import end_session
+from rpcshare.server.web.user_sign_in import as_user, end_session
 
 if TYPE_CHECKING:
     from rpcshare.server.web.site import PageSite
@@ -81,12 +83,17 @@ class SigningIn:
         )
         return html_answer(request, await self._site.draw(request, draw), 200)
 
-    async def sign_out(self, request: Request, _caller: Caller) -> Response:
+    async def sign_out(self, request: Request, caller: Caller) -> Response:
         """End the session of a user, and take the cookie away."""
         check_own_form(request, self._site.origins)
+        user = None
         if self._site.signed_in is not None:
-            await end_session(self._site, request, self._site.signed_in.people)
-        answer = redirect("../sessions" if request.scope["path"].startswith("/auth/") else "sessions")
+            with database_failures():
+                user = await end_session(self._site, request, self._site.signed_in.people)
+        if user is not None:
+            self._site.service.audit.done(Action.SIGN_OUT, as_user(user, caller))
+        root = "../" if request.scope["path"].startswith("/auth/") else ""
+        answer = redirect(root + ("signed-out" if user is not None else "sessions"))
         answer.delete_cookie(
             self._site.cookies.session,
             path=self._site.cookies.path(),

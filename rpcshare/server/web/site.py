@@ -127,6 +127,11 @@ class PageSite:
             routes += [
                 Route("/auth/{name}/login", self._form(users.login), methods=["GET"]),
                 Route("/auth/{name}/callback", self._form(users.callback), methods=["GET"]),
+                Route(
+                    "/auth/{name}/backchannel-logout", self._form(users.ended_by_provider), methods=["POST"]
+                ),
+                Route("/signed-out", self._form(users.signed_out), methods=["GET"]),
+                Route("/auth/logout/provider", self._form(users.logout_at_provider), methods=["GET"]),
                 Route("/auth/logout", self._form(self._signing_in.sign_out), methods=["POST"]),
                 Route("/profile", self._page(pages.profile), methods=["GET"]),
                 Route("/profile/sessions/end", self._page(pages.end_session), methods=["POST"]),

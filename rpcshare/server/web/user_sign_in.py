@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from rpcshare.auth.audit import Action
-from rpcshare.auth.caller import Caller
+from rpcshare.auth.caller import ANONYMOUS, Caller
 from rpcshare.auth.cookies import MAX_AGE
 from rpcshare.auth.provider_errors import SignInError
 from rpcshare.auth.subject_sources import user_source
 from rpcshare.database import DatabaseError
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.server.web.forms import read_form
 from rpcshare.server.web.refusals import next_of
-from rpcshare.server.web.responses import redirect
+from rpcshare.server.web.responses import html_answer, redirect
 from rpcshare.structured_log import structlog
 
 if TYPE_CHECKING:
@@ -24,13 +26,17 @@ if TYPE_CHECKING:
     from rpcshare.auth.people import People
     from rpcshare.auth.sign_in import SignIns
     from rpcshare.auth.user_callers import UserCallers
+    from rpcshare.auth.users import User
     from rpcshare.server.web.site import PageSite
 
-__all__ = ["SignedIn", "UserSignIn", "end_session"]
+__all__ = ["SignedIn", "UserSignIn", "as_user", "end_session"]
 
 logger = structlog.get_logger("rpcshare.server")
 
 _ATTEMPT_LASTS = 600  # seconds
+# Has a space, so that it is never taken for the credential of a session's cookie.
+_SIGNED_IN_BY = "signed in by "
+_LONGEST_HINT = 2600  # characters: sealed, it has to fit into a cookie of 4,096
 _MAX_ATTEMPTS = 4  # of one browser: the cookies of others are taken away
 
 
@@ -77,7 +83,9 @@ class UserSignIn:
             if cookie.startswith(prefix)
         }
         try:
-            user, next_address = await self._sign_ins.finish(name, request.query_params.multi_items(), kept)
+            user, next_address, identity_token = await self._sign_ins.finish(
+                name, request.query_params.multi_items(), kept
+            )
             agent = request.headers.get("user-agent", "")
             secret = await self._people.begin_session(user, name, caller.address, agent)
             # Never the session that the browser had before: another may have put it there.
@@ -90,11 +98,12 @@ class UserSignIn:
         answer = redirect(f"../../{next_address}")
         if self._site.seal is not None:
             self._set_cookie(answer, self._site.cookies.session, self._site.seal.seal(secret), MAX_AGE)
+            kept_token = identity_token if len(identity_token) <= _LONGEST_HINT else ""
+            sealed = self._site.seal.seal(f"{_SIGNED_IN_BY}{name} {kept_token}")
+            # Not sent along from other sites: none can sign anybody out at the provider.
+            self._set_cookie(answer, self._site.cookies.signed_in_by, sealed, MAX_AGE, same_site="strict")
         self._delete_cookie(answer, prefix + _attempt(request))
-        as_user = Caller(
-            user.id, address=caller.address, source=user_source(user.organization), user=user.caller_user
-        )
-        self._site.service.audit.done(Action.SIGN_IN, as_user, provider=name)
+        self._site.service.audit.done(Action.SIGN_IN, as_user(user, caller), provider=name)
         return answer
 
     async def _refused(self, request: Request, caller: Caller, error: SignInError, name: str) -> Response:
@@ -107,7 +116,69 @@ class UserSignIn:
             self._delete_cookie(answer, self._site.cookies.attempt + attempt)
         return answer
 
-    def _set_cookie(self, answer: Response, name: str, value: str, max_age: int) -> None:
+    async def signed_out(self, request: Request, _caller: Caller) -> Response:
+        """Return what is shown to who has signed out, with the way to do so at the provider."""
+        found = self._signed_in_by(request)
+        links: tuple[tuple[str, str], ...] = ()
+        if found is not None and await self._sign_ins.logout_url(*found) is not None:
+            labels = {each.name: each.label for each in self._sign_ins.providers}
+            links = ((f"Sign out of {labels[found[0]]}, too", "auth/logout/provider"),)
+        frame = self._site.frame(request, ANONYMOUS, "You are signed out")
+        draw = partial(
+            self._site.pages.notice,
+            frame,
+            "Nobody who uses this browser now is you here.",
+            links=links,
+            next_address="sessions",
+            providers=self._site.providers,
+        )
+        return html_answer(request, await self._site.draw(request, draw), 200)
+
+    async def logout_at_provider(self, request: Request, _caller: Caller) -> Response:
+        """Send a browser that has signed out here to where it does so at the provider."""
+        found = self._signed_in_by(request)
+        url = await self._sign_ins.logout_url(*found) if found is not None else None
+        answer = redirect("../../sign-in" if url is None else url)
+        self._delete_cookie(answer, self._site.cookies.signed_in_by)
+        return answer
+
+    async def ended_by_provider(self, request: Request, caller: Caller) -> Response:
+        """End the sessions of who has signed out at the provider (Back-Channel Logout 1.0)."""
+        name = request.path_params["name"]
+        try:
+            form = await read_form(request)
+            user = await self._sign_ins.end_by_provider(name, form.get("logout_token", ""))
+        except SignInError as exc:
+            logger.warning(
+                "a provider's logout was refused", provider=name[:40], reason=exc.detail or exc.sentence
+            )
+            self._site.service.audit.refused(Action.SIGN_OUT, caller, ErrorCode.UNAUTHORIZED)
+            return _told({"error": "invalid_request", "error_description": exc.sentence}, 400)
+        except DatabaseError as exc:
+            logger.warning("nobody can be signed out", reason=str(exc))
+            return _told({"error": "server_error", "error_description": "Storage unavailable"}, 503)
+        if user is not None:
+            self._site.service.audit.done(Action.SIGN_OUT, as_user(user, caller), provider=name)
+        return _told({}, 200)
+
+    def _signed_in_by(self, request: Request) -> tuple[str, str] | None:
+        """Return by which provider the browser has signed in, and the identity token that it got."""
+        sealed = request.cookies.get(self._site.cookies.signed_in_by, "")
+        opened = self._site.seal.open(sealed) if self._site.seal is not None and sealed else None
+        if opened is None or not opened.startswith(_SIGNED_IN_BY):
+            return None
+        name, _, token = opened.removeprefix(_SIGNED_IN_BY).partition(" ")
+        return name, token
+
+    def _set_cookie(
+        self,
+        answer: Response,
+        name: str,
+        value: str,
+        max_age: int,
+        *,
+        same_site: Literal["lax", "strict"] = "lax",
+    ) -> None:
         cookies = self._site.cookies
         answer.set_cookie(
             name,
@@ -116,7 +187,7 @@ class UserSignIn:
             path=cookies.path(),
             secure=cookies.is_secure,
             httponly=True,
-            samesite="lax",  # the provider leads back from its own site
+            samesite=same_site,  # lax: the provider leads back from its own site
         )
 
     def _delete_cookie(self, answer: Response, name: str) -> None:
@@ -126,18 +197,31 @@ class UserSignIn:
         )
 
 
-async def end_session(site: PageSite, request: Request, people: People) -> None:
-    """End the session whose cookie the browser has, if there is one."""
+async def end_session(site: PageSite, request: Request, people: People) -> User | None:
+    """End the session whose cookie the browser has; return whose it was, if there was one."""
     sealed = request.cookies.get(site.cookies.session, "")
     secret = site.seal.open(sealed) if site.seal is not None and sealed else None
     if secret is None:
-        return
+        return None
     from rpcshare.auth.people import session_hash  # noqa: PLC0415 -- nobody has a session without it
 
     found = await people.find_session(session_hash(secret))
-    if found is not None:
-        session, user = found
-        await people.end_sessions(user.id, session.id)
+    if found is None:
+        return None
+    session, user = found
+    await people.end_sessions(user.id, session.id)
+    return user
+
+
+def as_user(user: User, caller: Caller) -> Caller:
+    """Return the user as a caller from where ``caller`` is, for the audit log."""
+    return Caller(
+        user.id, address=caller.address, source=user_source(user.organization), user=user.caller_user
+    )
+
+
+def _told(content: dict[str, str], status: int) -> Response:
+    return JSONResponse(content, status, headers={"Cache-Control": "no-store"})
 
 
 def _attempt(request: Request) -> str:
