@@ -4,8 +4,9 @@ A page costs what it shows, however many shares there are: rows are found by an 
 order; all rows of an owner, and of everybody, are counted as they are written.
 """
 
+import json
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -22,12 +23,14 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
+    column,
     delete,
     func,
     insert,
     literal,
     literal_column,
     select,
+    table,
     text,
     tuple_,
     update,
@@ -35,6 +38,7 @@ from sqlalchemy import (
 
 from rpcshare.auth.subject_sources import organization_of
 from rpcshare.database import upsert
+from rpcshare.database.character_pairs import SHORTEST, pairs_of, terms_of
 from rpcshare.database.engine import Database
 from rpcshare.database.tables import FOR_ORGANIZATION, PRIVATE, catalogue, catalogue_counts, shares
 from rpcshare.shares.catalogue_row import CatalogueRow, Figures
@@ -47,7 +51,7 @@ __all__ = ["Catalogue", "row_values"]
 
 _LOCKS = 0x72706373  # as the search index locks a share
 _AT_ONCE = 200  # rows of a statement
-_SHORTEST = 3  # characters that SQLite's index of words can look for
+_OF_TRIGRAMS = 3  # characters that SQLite's index of words can look for
 _LOOKED_THROUGH = 2000  # rows in which something shorter is looked for
 _WINDOW = 5000  # rows, the newest, that tell whether a text is in many
 _MANY = 25  # of these
@@ -102,18 +106,49 @@ class Catalogue:
             if (row.index.id, row.generation) not in gone:
                 changes.take(row, known.get(row.index.id), may_be_older=may_be_older)
         if changes.replaced:
+            self._remove_pairs(connection, changes.replaced)
             connection.execute(delete(catalogue).where(catalogue.c.id.in_(changes.replaced)))
         if changes.added:
-            connection.execute(insert(catalogue), changes.added)
+            self.add_in(connection, changes.added)
+        if changes.renamed:
+            self._remove_pairs(connection, changes.renamed)
         if changes.changed:
             connection.execute(_change, changes.changed)
+        if changes.renamed:
+            self._add_pairs(connection, self._words(connection, changes.renamed))
         self._add_to_counts(connection, changes.counts)
+
+    def add_in(self, connection: Connection, added: Sequence[Mapping[str, Any]]) -> None:
+        """Add rows of which there are none, made by :func:`row_values`: they are not counted."""
+        connection.execute(insert(catalogue), added)
+        self._add_pairs(connection, [(row["number"], row["words"]) for row in added])
+
+    # A table without content: what it has of a row is removed by whoever knows what that was.
+
+    def _words(self, connection: Connection, ids: Sequence[str]) -> list[tuple[int, str]]:
+        found: list[tuple[int, str]] = []
+        for start in range(0, len(ids) if self._is_sqlite else 0, _AT_ONCE):
+            some = catalogue.c.id.in_(ids[start : start + _AT_ONCE])
+            query = select(catalogue.c.number, catalogue.c.words).where(some)
+            found += [(row.number, row.words) for row in connection.execute(query)]
+        return found
+
+    def _add_pairs(self, connection: Connection, rows: Sequence[tuple[int, str]]) -> None:
+        if self._is_sqlite and rows:
+            pairs = [(number, pairs_of(words)) for number, words in sorted(rows)]
+            connection.exec_driver_sql("INSERT INTO catalogue_pairs (rowid, pairs) VALUES (?, ?)", pairs)
+
+    def _remove_pairs(self, connection: Connection, ids: Sequence[str]) -> None:
+        if rows := self._words(connection, ids):
+            remove = "INSERT INTO catalogue_pairs (catalogue_pairs, rowid, pairs) VALUES ('delete', ?, ?)"
+            connection.exec_driver_sql(remove, [(number, pairs_of(words)) for number, words in sorted(rows)])
 
     def remove_in(self, connection: Connection, share_id: str) -> None:
         """Remove a row, in a transaction of others, who have locked the share."""
         query = select(catalogue.c.owner, catalogue.c.size).where(catalogue.c.id == share_id)
         found = (connection.execute(query)).first()
         if found is not None:
+            self._remove_pairs(connection, [share_id])
             connection.execute(delete(catalogue).where(catalogue.c.id == share_id))
             counts: dict[str, Usage] = {}
             _count(counts, found.owner, Usage(-1, -found.size))
@@ -198,6 +233,7 @@ class _Changes:
         self.replaced: list[str] = []
         self.added: list[_Values] = []
         self.changed: list[_Values] = []
+        self.renamed: list[str] = []
         self.counts: dict[str, Usage] = {}
 
     def take(self, row: CatalogueRow, before: CatalogueRow | None, *, may_be_older: bool) -> None:
@@ -212,6 +248,8 @@ class _Changes:
             _count(self.counts, row.owner, Usage(1, row.size))
         elif (newest := row if may_be_older else row.merged_with(before)) != before:
             self.changed.append(row_values(newest, is_new=False))
+            if _words(newest) != _words(before):
+                self.renamed.append(row.index.id)
             _count(self.counts, before.owner, Usage(-1, -before.size))
             _count(self.counts, newest.owner, Usage(1, newest.size))
 
@@ -231,7 +269,7 @@ def _page(
         rows = listing.rows(chosen, query.limit + 1 + len(unwritten))
         found += [row for row in rows if row.index.id not in unwritten]
         is_all = query.after is None and len(rows) <= query.limit
-        count += len(rows) if is_all else listing.count(chosen)
+        count += len(rows) if is_all else listing.count(chosen, len(rows))
         if unwritten:
             count -= listing.count_among(chosen, unwritten)
         is_least |= listing.is_least and not is_all
@@ -285,6 +323,8 @@ class _Listing:
         self._order = catalogue.c.changed_order if query.by_change else catalogue.c.created_order
         self._is_not_over = func.coalesce(catalogue.c.expires_at, _NEVER) > now
         self._counted: int | None = None  # if the text alone tells that there are very many
+        self._number: ColumnElement[int] = catalogue.c.number  # as the index that finds the text has it
+        self._are_found = False  # the rows that have the text, by their numbers
         self._newest: list[int] = []  # numbers of rows that have the text, if these are many
         self.is_least = False
         """Whether there may be more than are counted."""
@@ -305,9 +345,11 @@ class _Listing:
             chosen.append(self._order <= -filters.since)
         if filters.until is not None:
             chosen.append(self._order > -filters.until)
-        if self._query.text:
-            chosen.append(self._has_text())
-        return chosen
+        if not self._query.text:
+            return chosen
+        has_text = self._has_text()
+        # Found numbers are few: no other index leads to less.
+        return [has_text, _opaque(chosen)] if chosen and self._are_found else [*chosen, has_text]
 
     def _has_text(self) -> ColumnElement[bool]:
         """Return the condition on the text: rare ones are found by the index of words, others in passing."""
@@ -318,29 +360,46 @@ class _Listing:
             if self._is_sqlite
             else catalogue.c.words.contains(wanted, autoescape=True)
         )
-        if self._is_sqlite and len(wanted) < _SHORTEST:
+        if self._is_sqlite and self._owner is not None and self._counted_rows() <= _LOOKED_THROUGH:
+            return contains
+        if self._is_sqlite and len(wanted) < _OF_TRIGRAMS:
             newest = select(catalogue.c.number).where(*own).order_by(self._order, catalogue.c.id)
             found = select(catalogue.c.number).where(
                 catalogue.c.number.in_(newest.limit(_LOOKED_THROUGH)), self._is_not_over, contains
             )
         elif self._is_sqlite:
-            matches = literal_column("catalogue_words").op("MATCH")(_fts5_match(wanted, self._part))
-            over = select(catalogue.c.number).where(catalogue.c.expires_at <= self._now)
-            is_not_over = literal_column("rowid", BigInteger).not_in(over)
-            found = select(literal_column("rowid")).select_from(text("catalogue_words"))
-            found = found.where(matches, is_not_over)
+            found = self._matching(wanted, contains)
             if self._part.organization is None and self._is_in_many(found):
                 return contains
         else:
             found = select(catalogue.c.number).where(*own, self._is_not_over, contains)
         if self._part.organization is not None:
             found = select(catalogue.c.number).where(catalogue.c.number.in_(found), *own)
-        some = found.limit(COUNTED)
-        many = select(func.count()).select_from(some.subquery())
-        if (self._connection.execute(many)).scalar_one() >= COUNTED:
+        numbers = list(self._connection.execute(found.limit(COUNTED)).scalars())
+        if len(numbers) >= COUNTED:
             self._counted, self.is_least = COUNTED, True
             return contains
-        return catalogue.c.number.in_(some)
+        self._are_found = True
+        if not self._is_sqlite:
+            return catalogue.c.number.in_(numbers)
+        # One value, whose statement need not be made for each of them.
+        each = func.json_each(json.dumps(numbers)).table_valued("value")
+        return catalogue.c.number.in_(select(each.c.value))
+
+    def _matching(self, wanted: str, contains: ColumnElement[bool]) -> Select[Any]:
+        """Return a query for the numbers of rows that have a text, which SQLite's indexes find."""
+        by_pairs = len(wanted) >= SHORTEST
+        source = table("catalogue_pairs" if by_pairs else "catalogue_words", column("rowid", BigInteger))
+        self._number = source.c.rowid
+        terms = terms_of(wanted) if by_pairs else [wanted]
+        matches = literal_column(source.name).op("MATCH")(_fts5_match(terms, self._part))
+        if by_pairs:
+            # Which tell only that a row may have the text.
+            rows = source.join(catalogue, catalogue.c.number == self._number)
+            is_wanted = _opaque([contains, self._is_not_over, *self._part.conditions()])
+            return select(self._number).select_from(rows).where(matches, is_wanted)
+        over = select(catalogue.c.number).where(catalogue.c.expires_at <= self._now)
+        return select(self._number).select_from(source).where(matches, self._number.not_in(over))
 
     def _is_in_many(self, found: Select[Any]) -> bool:
         """Whether so many of the newest rows have the text that those of a page are found in passing.
@@ -383,10 +442,9 @@ class _Listing:
 
     def _numbers_since(self, found: Select[Any], edge: int, behind: int | None) -> list[int]:
         """Return which of the rows ``found`` are not behind ``edge``, of those from ``behind`` on."""
-        number: ColumnElement[int] = literal_column("rowid", BigInteger)
-        found = found.where(number >= _first_number(-edge))
+        found = found.where(self._number >= _first_number(-edge))
         if behind is not None:
-            found = found.where(number < _first_number(-behind + 1))
+            found = found.where(self._number < _first_number(-behind + 1))
         return list(self._connection.execute(found.limit(COUNTED)).scalars())
 
     def rows(self, chosen: Collection[ColumnElement[bool]], limit: int) -> list[CatalogueRow]:
@@ -410,10 +468,11 @@ class _Listing:
         query = select(catalogue).where(*where).order_by(*ordered).limit(limit)
         return [_row(row) for row in self._connection.execute(query)]
 
-    def count(self, chosen: Collection[ColumnElement[bool]]) -> int:
-        """Return how many rows there are: of all, exactly; of others, at most COUNTED."""
+    def count(self, chosen: Collection[ColumnElement[bool]], shown: int) -> int:
+        """Return how many rows there are, of which ``shown``: of all, exactly; of others, at most COUNTED."""
         if self._counted is not None:
-            return self._counted
+            # Of those that have the text, filters may leave out any.
+            return self._counted if self._query.filters == Filters() else shown
         # All conditions but that on the expiry are in an index: rows need not be read to be counted. Those
         # whose time is over are removed within seconds, so there are few of them.
         over = self._count_over(chosen)
@@ -422,10 +481,14 @@ class _Listing:
             total = self._connection.execute(select(func.count()).select_from(some.subquery())).scalar_one()
             self.is_least = total - over >= COUNTED
         else:
-            name = "all" if self._owner is None else f"of:{self._owner}"
-            query = select(catalogue_counts.c.shares).where(catalogue_counts.c.name == name)
-            total = self._connection.execute(query).scalar() or 0
+            total = self._counted_rows()
         return int(total) - over
+
+    def _counted_rows(self) -> int:
+        """Return how many rows there are of the owner, or in all."""
+        name = "all" if self._owner is None else f"of:{self._owner}"
+        query = select(catalogue_counts.c.shares).where(catalogue_counts.c.name == name)
+        return self._connection.execute(query).scalar() or 0
 
     def _count_over(self, chosen: Collection[ColumnElement[bool]]) -> int:
         query = select(func.count()).select_from(catalogue).where(catalogue.c.expires_at <= self._now)
@@ -504,7 +567,6 @@ def _usage(
 def row_values(row: CatalogueRow, *, is_new: bool) -> _Values:
     """Return the columns of a row, as they are inserted or updated."""
     index, figures = row.index, row.figures
-    texts = (index.title, index.directory, index.id, index.session_id)
     values: _Values = {
         "generation": row.generation,
         "session_id": index.session_id,
@@ -525,7 +587,7 @@ def row_values(row: CatalogueRow, *, is_new: bool) -> _Values:
         "has_password": int(row.has_password),
         "size": row.size,
         "project": row.project,
-        "words": _BETWEEN.join([*_marks(row.owner), *(clean(each).casefold() for each in texts)]),
+        "words": _words(row),
         **msgspec.structs.asdict(figures),
     }
     if is_new:
@@ -533,6 +595,13 @@ def row_values(row: CatalogueRow, *, is_new: bool) -> _Values:
         number = _first_number(index.created_at) + secrets.randbits(_NUMBER_BITS)
         return {"id": index.id, "number": number, **values}
     return {"share_id": index.id, **values}
+
+
+def _words(row: CatalogueRow) -> str:
+    """Return what is looked for in a row."""
+    index = row.index
+    texts = (index.title, index.directory, index.id, index.session_id)
+    return _BETWEEN.join([*_marks(row.owner), *(clean(each).casefold() for each in texts)])
 
 
 def _first_number(time: int) -> int:
@@ -594,9 +663,8 @@ def _mark(name: bytes) -> str:
     )
 
 
-def _fts5_match(wanted: str, part: _Part) -> str:
+def _fts5_match(wanted: Sequence[str], part: _Part) -> str:
     marks = [] if part.owner is None else [_marks(part.owner)[0]]
     if part.organization is not None:
         marks = [_organization_mark(part.organization)]
-    phrases = [*marks, wanted]
-    return " AND ".join('"' + phrase.replace('"', '""') + '"' for phrase in phrases)
+    return " AND ".join('"' + phrase.replace('"', '""') + '"' for phrase in [*marks, *wanted])

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection
 
 from bench.figures import Figure
 from rpcshare.database.engine import Database
 from rpcshare.database.location import parse_location
-from rpcshare.database.tables import catalogue
 from rpcshare.server.run import WARM_UP_AFTER
 from rpcshare.shares.catalogue import Catalogue, row_values
 from rpcshare.shares.catalogue_row import CatalogueRow, Figures
@@ -62,17 +61,18 @@ def row(number: int, rng: random.Random) -> CatalogueRow:
     return CatalogueRow(index, "g", owner, is_private=rng.random() < 0.05, figures=figures)
 
 
-def _add(rows: list[CatalogueRow], connection: Connection) -> None:
-    connection.execute(insert(catalogue), [row_values(each, is_new=True) for each in rows])
+def _add(listed: Catalogue, rows: list[CatalogueRow], connection: Connection) -> None:
+    listed.add_in(connection, [row_values(each, is_new=True) for each in rows])
 
 
 async def filled(path: Path, count: int) -> Database:
     """Return a database with ``count`` rows."""
     database, rng = await Database.open(parse_location(f"sqlite:///{path}")), random.Random(count)
+    listed = Catalogue(database)
     # From the oldest, as they come.
     for start in range(count, 0, -AT_ONCE):
         numbers = range(start - 1, max(start - AT_ONCE, 0) - 1, -1)
-        await database.write(partial(_add, [row(number, rng) for number in numbers]))
+        await database.write(partial(_add, listed, [row(number, rng) for number in numbers]))
     index = SearchIndex(database)
     await index.catalogue.count_anew()
     await index.note_progress(COMPLETE, "yes")
@@ -101,6 +101,8 @@ def queries(count: int) -> dict[str, Query]:
         "a text in many titles": Query(Reach(None), None, 30, "fix the parser"),
         "a text in none": Query(Reach(None), None, 30, "zebra crossing"),
         "one's own with a text": Query(own.reach, None, 30, "fix the parser"),
+        "a rare text of frequent letters": Query(Reach(None), None, 30, "fix the parser of layout 996"),
+        "a text that no title has of words that all have": Query(Reach(None), None, 30, "the of the"),
     }
 
 

@@ -115,6 +115,8 @@ CREATE TRIGGER catalogue_removed AFTER DELETE ON catalogue BEGIN INSERT INTO cat
 
 CREATE TRIGGER catalogue_changed AFTER UPDATE OF words ON catalogue WHEN old.words <> new.words BEGIN INSERT INTO catalogue_words (catalogue_words, rowid, words) VALUES ('delete', old.number, old.words); INSERT INTO catalogue_words (rowid, words) VALUES (new.number, new.words); END
 
+CREATE VIRTUAL TABLE catalogue_pairs USING fts5(pairs, content = '', columnsize = 0, detail = none, tokenize = 'trigram case_sensitive 1')
+
 CREATE VIRTUAL TABLE text_index USING fts5(body, marks, tokenize = 'unicode61 remove_diacritics 2')
 
 CREATE VIRTUAL TABLE text_words USING fts5vocab('text_index', 'instance')
