@@ -249,6 +249,7 @@ async def test_a_text_in_many_titles_is_counted_in_the_newest_alone_and_found_in
 ):
     monkeypatch.setattr("rpcshare.shares.catalogue._WINDOW", 20)
     monkeypatch.setattr("rpcshare.shares.catalogue._MANY", 5)
+    monkeypatch.setattr("rpcshare.shares.catalogue._LOOKED_THROUGH", 10)
     index = await open_index(file_location)
     titles = ["Fix the parser" if number % 2 else "Parse the fix" for number in range(80)]
     rows = [

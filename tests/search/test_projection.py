@@ -41,8 +41,16 @@ async def test_what_was_shared_without_a_database_is_indexed_at_the_first_start(
 
 async def test_a_search_says_that_not_all_is_indexed_yet(new_service, searching, alice, monkeypatch):
     monkeypatch.setattr("rpcshare.shares.share_listing._PATIENCE", 0.0)
+    may_begin, compare = asyncio.Event(), Projection._compare
+
+    async def compare_later(projection):
+        await may_begin.wait()
+        await compare(projection)
+
+    monkeypatch.setattr(Projection, "_compare", compare_later)
     service = new_service(search=searching())
     assert (await service.search(alice, "needle")).indexing
+    may_begin.set()
     await indexed(service)
     assert not (await service.search(alice, "needle")).indexing
 

@@ -133,6 +133,7 @@ async def test_a_page_takes_as_many_steps_however_many_rows_there_are(index, nam
     """Those that are counted, and those that are looked through for a text, are made few here."""
     monkeypatch.setattr("rpcshare.shares.catalogue.COUNTED", 100)
     monkeypatch.setattr("rpcshare.shares.catalogue._WINDOW", 200)
+    monkeypatch.setattr("rpcshare.shares.catalogue._LOOKED_THROUGH", 100)
 
     async def made(numbers):
         # The last two are over: what is over is counted apart.
