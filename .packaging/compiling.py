@@ -54,6 +54,7 @@ _CORE = (
     "driver",
     "encoding",
     "exports",
+    "fifo",
     "frames",
     "imports",
     "integers",

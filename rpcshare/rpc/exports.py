@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -15,6 +14,7 @@ from rpcshare.rpc.errors import (
     RpcError,
     SessionClosedError,
 )
+from rpcshare.rpc.fifo import Fifo
 from rpcshare.rpc.limits import MAX_CHAIN
 from rpcshare.rpc.local_references import LocalReference, settled_stub
 from rpcshare.rpc.local_stubs import LocalOwner
@@ -100,10 +100,10 @@ class ExportTable:
         # Why the peer writes to no stream any longer, if it does not.
         self._given_up: Exception | None = None
         # Promises that the peer has been told of, whose values are to be sent; and whether that is going on.
-        self._to_pull: deque[int] = deque()
+        self._to_pull: Fifo[int] = Fifo()
         self._is_pulling = False
         # Entries whose outcome is known, and is encoded when the peer has taken most of what it was sent.
-        self._unanswered: deque[int] = deque()
+        self._unanswered: Fifo[int] = Fifo()
         # The next numbers: of what the peer pushes, and of what this side exports.
         self._next_pushed = 1
         self._next_exported = -1
@@ -262,7 +262,7 @@ class ExportTable:
         self._is_pulling = True
         bound = self._bound
         try:
-            while self._to_pull:
+            while len(self._to_pull):
                 export_id = self._to_pull.popleft()
                 if export_id in self._entries:
                     # Not before now: the peer has to hear of it first.
@@ -281,9 +281,9 @@ class ExportTable:
         export_id = entry.id
         if self._entries.get(export_id) is not entry:
             return  # released in the meantime
-        if self._unanswered or not session.has_room:
+        if len(self._unanswered) or not session.has_room:
             # A large value may be asked for a thousand times in little text, and all of that settles at once.
-            if not self._unanswered:
+            if not len(self._unanswered):
                 session.when_room(self._answer_more)
             self._unanswered.append(export_id)
             return
@@ -319,13 +319,15 @@ class ExportTable:
 
     def _answer_more(self) -> None:
         """Send the outcomes that have waited, until there is no room again."""
-        unanswered, self._unanswered = self._unanswered, deque()
-        while unanswered and not self._unanswered:
-            export_id = unanswered.popleft()
+        unanswered = self._unanswered.take_all()
+        answered = 0
+        while answered < len(unanswered) and not len(self._unanswered):
+            export_id = unanswered[answered]
+            answered += 1
             entry = self._entries.get(export_id)
             if entry is not None:
                 entry.reference.when_settled(entry)
-        self._unanswered.extend(unanswered)
+        self._unanswered.extend(unanswered[answered:])
 
     def _answered(self, entry: Export) -> None:
         """Let go of what a ``stream`` message brought: its answer is its release."""

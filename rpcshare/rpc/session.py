@@ -25,7 +25,6 @@ a call as soon as it has arrived. PROTOCOL.md has the whole of the rules, by mes
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from typing import Final, TypeAlias
 
@@ -44,6 +43,7 @@ from rpcshare.rpc.errors import (
     as_error,
 )
 from rpcshare.rpc.exports import ExportTable
+from rpcshare.rpc.fifo import Fifo
 from rpcshare.rpc.imports import ImportTable
 from rpcshare.rpc.limits import MAX_DEPTH, Limits
 from rpcshare.rpc.local_references import Call, LocalReference, ValueReference
@@ -146,7 +146,7 @@ class Session(Owner):
         # Whether what drives the session has more to send than is worth having, and who waits for less.
         self.is_congested = False
         self._waiting_for_room: list[Callable[[], None]] = []
-        self._calls: deque[Call] = deque()
+        self._calls: Fifo[Call] = Fifo()
         self._calls_in_flight = 0
         # Whether calls are being rejected because the session is over.
         self._rejecting = False
@@ -188,7 +188,7 @@ class Session(Owner):
 
     def next_call(self) -> Call | None:
         """Return the next call to start, in the order in which they were asked for; None if there is none."""
-        return self._calls.popleft() if self._calls else None
+        return self._calls.popleft() if len(self._calls) else None
 
     def take_output(self) -> list[object]:
         """Return the messages to send, in order, and forget them.
@@ -208,7 +208,7 @@ class Session(Owner):
 
     def has_calls(self) -> bool:
         """Whether there are calls to be started."""
-        return bool(self._calls)
+        return len(self._calls) > 0
 
     def tell_of_room(self) -> None:
         """Have those go on who wait to send more: there is room, or the session is over."""
@@ -324,7 +324,7 @@ class Session(Owner):
         if self._rejecting:
             return
         self._rejecting = True
-        while self._calls:
+        while len(self._calls):
             self._calls.popleft().reject(error)
         self._rejecting = False
 

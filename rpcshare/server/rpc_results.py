@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -104,7 +103,7 @@ class Room:
     def __init__(self, size: int) -> None:
         self._size = size  # bytes
         self._used = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: list[asyncio.Future[None]] = []
 
     @asynccontextmanager
     async def held(self, size: int) -> AsyncIterator[None]:
@@ -122,7 +121,7 @@ class Room:
             yield
         finally:
             self._used -= size
-            waiting, self._waiting = self._waiting, deque()
+            waiting, self._waiting = self._waiting, []
             for turn in waiting:
                 if not turn.done():
                     turn.set_result(None)

@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.rate_limits import network_of
 from rpcshare.rpc import Codec, Preencoded, RpcError, RpcTarget, Stub, notify, rpc_method, when_room
+from rpcshare.rpc.waiting import Signal
 from rpcshare.server.rpc_results import LARGE_EVENTS, Room, preencoded, preencoded_large
 from rpcshare.shares.events import Event, Refused, Snapshot, Sync
 from rpcshare.shares.service import ShareService
@@ -66,7 +67,7 @@ class CallbackSubscription(RpcTarget):
         self._waits_for_room = False
         self._is_over = False
         self._large: asyncio.Task[None] | None = None  # sends an event that is large
-        self._has_answered = asyncio.Event()
+        self._has_answered = Signal()
         self._on_event.on_broken(self._break)
         # The first event follows what `subscribe` returns.
         asyncio.get_running_loop().call_soon(self._begin)

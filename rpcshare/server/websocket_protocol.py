@@ -26,6 +26,7 @@ from websockets.server import ServerProtocol
 
 from rpcshare.rpc.frames import FrameReader, close_reason, frames_of
 from rpcshare.rpc.transport import Receiver, TransportClosedError
+from rpcshare.rpc.waiting import Signal
 from rpcshare.server.accepting import client_address
 from rpcshare.server.slow_clients import waiting_on
 from rpcshare.structured_log import structlog
@@ -60,6 +61,27 @@ PONG_INTERVAL: Final = 1.0
 """Seconds between two pongs to a client that does not take what is sent (RFC 6455, section 5.5.3)."""
 
 
+class _Writable:
+    """As an ``asyncio.Event`` that is set, without the memory that one takes while nobody waits for it."""
+
+    __slots__ = ("_signal",)
+
+    def __init__(self) -> None:
+        self._signal = Signal(is_set=True)
+
+    def is_set(self) -> bool:
+        return self._signal.is_set
+
+    def set(self) -> None:
+        self._signal.set()
+
+    def clear(self) -> None:
+        self._signal.clear()
+
+    async def wait(self) -> None:
+        await self._signal.wait()
+
+
 class _Handshake(ServerProtocol):
     """A handshake in which subprotocols are the application's business.
 
@@ -80,6 +102,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 -- whatever uvicorn passes
         super().__init__(*args, **kwargs)
+        self.writable = _Writable()  # type: ignore[assignment]  # as the event that it replaces
         # Made anew, of this module's class.
         self.conn = _Handshake(extensions=[], max_size=self.config.ws_max_size, logger=self.conn.logger)
         self._frames = FrameReader(masked=True, max_size=self.config.ws_max_size)
