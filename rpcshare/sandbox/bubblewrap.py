@@ -212,7 +212,7 @@ class BubblewrapDriver:
         return arguments
 
     def _root(self) -> list[str]:
-        arguments = ["--ro-bind", "/usr", "/usr"]
+        arguments = ["--ro-bind", "/usr", "/usr", *_parents(PurePosixPath("/etc/passwd"))]
         for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
             path = Path("/") / name
             if path.is_symlink():
@@ -220,7 +220,9 @@ class BubblewrapDriver:
             elif path.is_dir():
                 arguments += ["--ro-bind", str(path), str(path)]
         for name in _OF_ETC:
-            arguments += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+            path = Path("/etc") / name
+            if path.exists():
+                arguments += [*_parents(PurePosixPath(path)), "--ro-bind", str(path), str(path)]
         folder = Path(self._etc.name) if self._etc is not None else None
         for file in sorted(folder.iterdir()) if folder is not None else ():
             arguments += ["--ro-bind", str(file), f"/etc/{file.name}"]
@@ -538,11 +540,11 @@ class BubblewrapSandbox:
 
     async def _await_end(self) -> None:
         await cast("Process", self._process).wait()
+        # Both end when the last process has: it holds the other ends. What they have to tell counts.
+        await asyncio.wait(self._tasks[:2], timeout=_GONE_SECONDS)
         if self._reason is None:
             if (exceeded := self._exceeded()) is not None:
                 self._reason = exceeded
-            elif self._exit_code == 128 + signal.SIGXFSZ:
-                self._reason = EndReason.DISK
             else:
                 self._reason = EndReason.LOST if self._exit_code is None else EndReason.EXITED
         await self._clean_up()
@@ -556,11 +558,9 @@ class BubblewrapSandbox:
 
     async def _clean_up(self) -> None:
         self._peak = None if self._group is None else self._group.peak_memory()
-        reading, others = self._tasks[:2], self._tasks[2:]
-        if reading:
-            # Both end when the last process has: it holds the other ends.
-            await asyncio.wait(reading, timeout=_GONE_SECONDS)
-        for task in (*reading, *others):
+        if self._tasks:
+            await asyncio.wait(self._tasks[:2], timeout=_GONE_SECONDS)
+        for task in self._tasks:
             if task is not asyncio.current_task():
                 task.cancel()
         if self._group is not None:

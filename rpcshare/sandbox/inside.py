@@ -299,6 +299,8 @@ def start(message: dict[str, Any]) -> int:
         for number in range(1, signal.NSIG):
             with contextlib.suppress(OSError, ValueError):
                 signal.signal(number, signal.SIG_DFL)
+        # A file that would be too long is an error of whoever writes it, and not the end of that program.
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         os.chdir(message["directory"])
         os.umask(0o022)
         os.execvpe(message["command"][0], message["command"], message["environment"])  # noqa: S606 -- its purpose

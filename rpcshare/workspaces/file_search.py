@@ -142,11 +142,9 @@ class Searching:
                 timer.cancel()
                 process.kill()
             errors = b"" if process.stderr is None else process.stderr.read(10_000)
-        if not found and process.returncode == 2:
-            said = errors.decode(errors="replace").strip().splitlines()
-            raise ShareError(
-                ErrorCode.INVALID_ARGUMENT, f"query: {said[-1] if said else 'cannot be searched for'}"
-            )
+        said = errors.decode(errors="replace").strip().splitlines()
+        if not found and process.returncode == 2 and said:  # it is silent of files that it cannot read
+            raise ShareError(ErrorCode.INVALID_ARGUMENT, f"query: {said[-1]}")
         return found, is_more
 
 

@@ -82,7 +82,8 @@ _CONFIG = """\
 """
 
 _AUTHENTICATION = re.compile(
-    r"Authentication failed|could not read (Username|Password)|Permission denied|Host key verification failed"
+    r"Authentication failed|could not read (Username|Password)|Permission denied [(,]"
+    r"|Host key verification failed"
     r"|REMOTE HOST IDENTIFICATION|HTTP 40[13]|returned error: 40[13]|Invalid username or|access denied"
     r"|Repository not found|No ED25519 host key is known|host key is known",
     re.IGNORECASE,
@@ -271,7 +272,7 @@ def _environment(location: GitLocation, key: GitKey | None) -> dict[str, str]:
 
 
 def _failure(status: SandboxStatus, log: str, key: GitKey | None, limits: SandboxLimits) -> ShareError:
-    if status.reason is EndReason.DISK or "File size limit exceeded" in log:
+    if status.reason is EndReason.DISK or "File too large" in log:
         message = f"source.git: the repository needs more than the {limits.disk:,} bytes of the workspace"
         return ShareError(ErrorCode.PAYLOAD_TOO_LARGE, message)
     if status.reason is not EndReason.EXITED:

@@ -11,6 +11,7 @@ import msgspec
 
 from rpcshare.auth.subject_sources import organization_of
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.sandbox.egress_proxy import EgressPolicy
 from rpcshare.workspaces.resources import Bounds, Resources, parse_resources
 
 __all__ = [
@@ -32,9 +33,8 @@ MAX_HOSTS = 64
 
 _ID = re.compile(r"wsp_[0-9a-f]{24}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_HOST = re.compile(
-    r"(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(:[0-9]{1,5})?"
-)
+_HOSTS = "each is a host name and no address, with *. in front for all beneath it, and :PORT behind"
+_LONGEST_HOST = 260
 _LONGEST_URL = 2048
 _LONGEST_REF = 255
 
@@ -248,9 +248,12 @@ def _checked_mounts(mounts: list[MountedWorkspace]) -> tuple[MountedWorkspace, .
 def _checked_hosts(hosts: list[str]) -> tuple[str, ...]:
     if len(hosts) > MAX_HOSTS:
         raise _wrong(f"hosts: at most {MAX_HOSTS}")
-    for host in hosts:
-        if len(host) > 260 or not _HOST.fullmatch(host.lower()):
-            raise _wrong("hosts: each is a host name, with *. in front for all beneath it, and :PORT behind")
+    if any(len(host) > _LONGEST_HOST or "*" in host.removeprefix("*.") for host in hosts):
+        raise _wrong(f"hosts: {_HOSTS}")
+    try:
+        EgressPolicy(hosts)
+    except ValueError:
+        raise _wrong(f"hosts: {_HOSTS}") from None
     return tuple(host.lower() for host in hosts)
 
 

@@ -94,6 +94,14 @@ class DriverContract:
         assert [line for line in lines if b"sk-not-to-be-listed" in line] == []
         await sandbox.terminate(grace=0.1)
 
+    async def test_it_sees_what_programs_expect_of_a_system(self, driver, places) -> None:
+        script = "id -un; cat /etc/passwd /etc/hosts > /dev/null && ls / > /dev/null && test -w /tmp; echo $?"
+        status, log = await self.run(driver, places.shell(script))
+        assert (status.exit_code, log.splitlines()) == (0, ["agent", "0"])
+        if Path("/etc/ssl/certs").is_dir():
+            status, _ = await self.run(driver, places.shell("ls /etc/ssl/certs > /dev/null"))
+            assert status.exit_code == 0
+
     async def test_a_mount_is_read_only(self, driver, places) -> None:
         other = places.root / "other"
         other.mkdir()
