@@ -10,7 +10,7 @@ from typing import Final
 from rpcshare.rpc.members import BoundMethod, Function
 from rpcshare.rpc.stub import Stub
 
-__all__ = ["PLAIN", "CallCounts", "CountedMethods"]
+__all__ = ["PLAIN", "CallCounts", "CountedMethods", "LimitedMethods"]
 
 PLAIN: Final = frozenset({dict, list, str, int, float, bool, bytes, type(None)})
 """Types of results that are known at once to be no awaitables."""
@@ -82,6 +82,51 @@ class CountedMethods:
         if counts is None:
             counts = self.by_name[name] = CallCounts(self._bounds, self._outcome, self._on_failure)
         return _Counted(counts, function)
+
+
+class LimitedMethods:
+    """Has calls of exported methods counted against a limit before they begin.
+
+    Args:
+        around: what else is put around a call.
+        payer_of: returns who pays for a call of a target; None: nobody.
+        count: called with the payer. What it raises is what the call fails with.
+    """
+
+    def __init__(
+        self,
+        around: Callable[[Callable[..., object]], Callable[..., object]],
+        payer_of: Callable[[object], object],
+        count: Callable[[object], object],
+    ) -> None:
+        self._around = around
+        self._payer_of = payer_of
+        self._count = count
+
+    def around_call(self, function: Callable[..., object]) -> Callable[..., object]:
+        """Return ``function``, which a peer calls, with all that is put around it."""
+        inner = self._around(function)
+        if not isinstance(function, BoundMethod):
+            return inner
+        payer = self._payer_of(function.target)
+        return inner if payer is None else _Limited(self._count, payer, inner)
+
+
+class _Limited(Function):
+    __slots__ = ("_count", "_inner", "_payer")
+
+    def __init__(
+        self, count: Callable[[object], object], payer: object, inner: Callable[..., object]
+    ) -> None:
+        self._count = count
+        self._payer = payer
+        self._inner = inner
+
+    def invoke(self, arguments: list[object]) -> object:
+        """Count a call, and make it."""
+        self._count(self._payer)
+        inner = self._inner
+        return inner.invoke(arguments) if isinstance(inner, Function) else inner(*arguments)
 
 
 class _Counted(Function):

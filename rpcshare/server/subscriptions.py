@@ -88,11 +88,14 @@ class CallbackSubscription(RpcTarget):
 
     def _deliver(self) -> None:
         """Send what there is, as far as there is room for it on the way."""
-        while not self._is_over and self._in_flight < WINDOW and self._large is None:
+        subscription = self._subscription
+        while (
+            subscription.has_more and not self._is_over and self._in_flight < WINDOW and self._large is None
+        ):
             if self._waits_for_room or not when_room(self._on_event, self._go_on):
                 self._waits_for_room = not self._is_over
                 return
-            event = self._subscription.take()
+            event = subscription.take()
             if event is not None:
                 if event.is_large:
                     self._large = asyncio.create_task(self._send_large(event))
@@ -100,10 +103,10 @@ class CallbackSubscription(RpcTarget):
                 self._in_flight += 1
                 self._send(event, self._answered)
                 continue
-            if self._subscription.is_over:
-                if (error := self._subscription.error) is not None:
+            if subscription.is_over:
+                if (error := subscription.error) is not None:
                     # A call is all that a subscriber hears, so its last one says why there will be no other.
-                    self._send(Refused.because(error, self._subscription.share_id), _ignore)
+                    self._send(Refused.because(error, subscription.share_id), _ignore)
                 self._end()
             return
 

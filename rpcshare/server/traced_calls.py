@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rpcshare.auth.caller import Caller
 from rpcshare.rpc import Stub
-from rpcshare.rpc.counted_calls import PLAIN
+from rpcshare.rpc.counted_calls import PLAIN, LimitedMethods
 from rpcshare.rpc.members import BoundMethod
 from rpcshare.tracing import Tracing
 
@@ -39,21 +39,15 @@ def limited(around: Around, count_request: Callable[[Caller], None]) -> Around:
 
     What that raises is what the call fails with.
     """
+    count: Callable[[Any], None] = count_request  # its payers are callers
+    return LimitedMethods(around, _payer_of, count).around_call
 
-    def limiting_around(function: Function) -> Function:
-        inner = around(function)
-        if not isinstance(function, BoundMethod):
-            return inner
-        caller = getattr(function.target, "caller", None)
-        if not isinstance(caller, Caller) or (caller.user is None and caller.key is None):
-            return inner
-        return partial(counting, caller, inner)
 
-    def counting(caller: Caller, function: Function, *arguments: object) -> object:
-        count_request(caller)
-        return function(*arguments)
-
-    return limiting_around
+def _payer_of(target: object) -> Caller | None:
+    caller = getattr(target, "caller", None)
+    if not isinstance(caller, Caller) or (caller.user is None and caller.key is None):
+        return None
+    return caller
 
 
 def traced(around: Around, tracing: Tracing, parent: Context) -> Around:

@@ -147,6 +147,11 @@ class Subscription(AsyncIterator[Event]):
         self._ready = ready
 
     @property
+    def has_more(self) -> bool:
+        """Whether there is an event to be taken, or the end to be noticed."""
+        return bool(self._events) or self._ended or self._lag is not None
+
+    @property
     def is_over(self) -> bool:
         """Whether nothing will come behind what can be taken now."""
         return self._ended
