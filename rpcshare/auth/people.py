@@ -275,6 +275,19 @@ class People:
         found = await self._database.read(lambda connection: list(map(_of_row, connection.execute(wanted))))
         return found[:limit], found[limit - 1].id if len(found) > limit else None
 
+    async def names_of(self, user_ids: Collection[str], organization: str) -> dict[str, str]:
+        """Return what those of these users are called who are in an organization now, by their ids."""
+        wanted = select(users.c.id, users.c.name, users.c.email).where(users.c.organization == organization)
+
+        def look(connection: Connection) -> dict[str, str]:
+            found: dict[str, str] = {}
+            for some in _batches(user_ids):
+                rows = connection.execute(wanted.where(users.c.id.in_(some)))
+                found.update((row.id, row.name or row.email) for row in rows)
+            return found
+
+        return await self._database.read(look)
+
     async def identities_of(self, user_id: str) -> list[Identity]:
         """Return who a user is to the providers."""
         columns = (identities.c[name] for name in Identity.__struct_fields__)

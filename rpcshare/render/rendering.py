@@ -459,12 +459,14 @@ class Pages:
             keys=None
             if keys is None
             else [(view_of_key(each, now), named.get(each.user or "", each.user or "")) for each in keys],
-            events=None if events is None else list(map(view_of_event, events)),
+            events=None if events is None else [view_of_event(each, named) for each in events],
         )
 
-    def organization_audit(self, frame: Frame, events: list[RecordedEvent], *, cursor: str | None) -> str:
-        """Return a page of what was done in an organization."""
-        views = list(map(view_of_event, events))
+    def organization_audit(
+        self, frame: Frame, events: list[RecordedEvent], names: Mapping[str, str], *, cursor: str | None
+    ) -> str:
+        """Return a page of what was done in an organization, by users whose ``names`` are by id."""
+        views = [view_of_event(each, names) for each in events]
         return self._render("organization_audit.html", frame=frame, events=views, cursor=cursor)
 
     # All others

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import msgspec
 
@@ -91,15 +92,15 @@ def views_of_limits(measured: Measured) -> list[LimitView]:
     ]
 
 
-def view_of_event(recorded: RecordedEvent) -> EventView:
-    """Return what is shown of an event."""
+def view_of_event(recorded: RecordedEvent, names: Mapping[str, str]) -> EventView:
+    """Return what is shown of an event; users are called by their ``names``, where these are known."""
     event = recorded.event
     details = ", ".join(f"{name} {value}" for name, value in event.details.items())
     return EventView(
         figures.moment(event.at),
         event.action.value,
         event.outcome,
-        _line(event.subject),
+        _line(names.get(event.subject) or event.subject),
         _line(event.address),
         _line(details),
     )

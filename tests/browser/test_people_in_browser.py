@@ -78,7 +78,9 @@ async def test_people_with_impairments_can_use_the_pages(
     assert found == {path: [] for path in found}
 
 
-@pytest.mark.parametrize("path", ["/sign-in", "/profile", "/organization", "/organization/audit", "/signed-out"])
+@pytest.mark.parametrize(
+    "path", ["/sign-in", "/profile", "/organization", "/organization/audit", "/signed-out"]
+)
 async def test_nothing_is_wider_than_a_phone(page: Page, site: RunningServer, path: str) -> None:
     await page.set_viewport_size({"width": 390, "height": 780})
     await sign_in(page, site, "alice")

@@ -229,6 +229,7 @@ def test_admins_of_the_organization_see_what_was_done_in_it(
     page_text = told(alice.get("/organization"))
     assert "API keys of members" in page_text
     assert "an admin of the server" in page_text
+    assert "Bob Example" in page_text.partition("What was done")[2]
     assert "key.create" in told(alice.get("/organization/audit"))
     assert "What was done" not in told(bob.get("/organization"))
     assert "API keys of members" not in told(bob.get("/organization"))

@@ -89,7 +89,9 @@ class UserPages:
             keys = await self._keys_of(me.organization)
             with database_failures():
                 events, _ = await self._events.page(me.organization, limit=_EVENTS)
-        names = {each.id: each.name or each.email for each in members}
+        shown = {key.user or "" for key in keys or ()} | {each.event.subject for each in events or ()}
+        with database_failures():
+            names = await self._people.names_of(shown, me.organization)
         frame = self._site.frame(request, caller, "Organization")
         notice = _NOTICES.get(request.query_params.get("notice", ""), "")
         html = await self._site.draw(
@@ -120,9 +122,10 @@ class UserPages:
         cursor = request.query_params.get("cursor") or None
         with database_failures():
             events, more = await self._events.page(me.organization, cursor=cursor)
+            names = await self._people.names_of({each.event.subject for each in events}, me.organization)
         frame = self._site.frame(request, caller, "What was done")
         html = await self._site.draw(
-            request, lambda: self._site.pages.organization_audit(frame, events, cursor=more)
+            request, lambda: self._site.pages.organization_audit(frame, events, names, cursor=more)
         )
         return html_answer(request, html)
 

@@ -127,7 +127,7 @@ class UserSignIn:
         draw = partial(
             self._site.pages.notice,
             frame,
-            "Nobody who uses this browser now is you here.",
+            "This browser is no longer signed in here.",
             links=links,
             next_address="sessions",
             providers=self._site.providers,
