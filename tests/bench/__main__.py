@@ -7,10 +7,22 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import against_npm, clients, growth, indexing, listings, report, scale, searching, starting, writes
+from bench import (
+    against_npm,
+    clients,
+    growth,
+    indexing,
+    listings,
+    people,
+    report,
+    scale,
+    searching,
+    starting,
+    writes,
+)
 from bench.figures import Figure
 
-LONG = ("listings", "searching", "indexing")  # which --quick leaves out, unless asked for: minutes
+LONG = ("listings", "searching", "indexing", "people")  # which --quick leaves out, unless asked for: minutes
 RESULTS = Path(__file__).parents[2] / ".bench"
 
 
@@ -21,7 +33,13 @@ def figures(*, quick: bool, only: str) -> Iterator[Figure]:
     names = [measure.__name__ for measure in scale.PARTS]
     if (not only and not quick) or only in ("scale", *names):
         yield from scale.run(quick=quick, only=only)
-    parts = {"starting": starting, "listings": listings, "searching": searching, "indexing": indexing}
+    parts = {
+        "starting": starting,
+        "listings": listings,
+        "searching": searching,
+        "indexing": indexing,
+        "people": people,
+    }
     for name, part in parts.items():
         if only == name or (not only and not (quick and name in LONG)):
             yield from part.run(quick=quick)
@@ -34,7 +52,7 @@ def main() -> None:
         "--only",
         default="",
         metavar="PART",
-        help="what has this in its name; or: client, starting, listings, searching, indexing, scale, "
+        help="what has this in its name; or: client, starting, listings, searching, indexing, people, scale, "
         + ", ".join(measure.__name__ for measure in scale.PARTS),
     )
     options = parser.parse_args()
