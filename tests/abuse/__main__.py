@@ -24,7 +24,8 @@ MB = 2**20
 def run(name: str, kind: Kind, seed: int, seconds: float, folder: Path) -> list[str]:
     """Run one kind; return what is wrong with what was seen."""
     wrong: list[str] = []
-    with running_target(folder / "data") as (target, watched):
+    options = getattr(kind, "options", lambda _folder: ())(folder)
+    with running_target(folder / "data", *options) as (target, watched):
         try:
             kind(target, random.Random(f"{seed} {name}"), seconds)
         except Exception as exc:  # noqa: BLE001 -- one kind that fails is no reason not to try the others

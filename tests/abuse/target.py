@@ -97,6 +97,8 @@ class Target(RunningServer):
             self.request("GET", path)
         self.request("POST", "/rpc", b'["push",["pipeline",0,["getShare"],["%b"]]]' % share["id"].encode())
         self.request("DELETE", f"/api/share/{share['id']}", {"secret": share["secret"]})
+        for path in ("/api/keys", "/organization"):  # SQLAlchemy, and the database of records
+            self.request("GET", path)
         # The processes that draw pages are started one after the other, in the background.
         held = [0]
         while len({each // 2**20 for each in held}) > 1 or len(held) < _SETTLED:
