@@ -19,9 +19,19 @@ _UNSPACED = (
 )
 _SEPARATOR = "\x1f"  # takes one byte, and is part of no word
 _BOUNDARY = re.compile(rf"(?<=[{_UNSPACED}])(?=\w)|(?<=\w)(?=[{_UNSPACED}])")
-_WORD = re.compile(r"[^\W_]+")
-_SHARP_S = re.compile("[ßẞ]|ss", re.I)
-_MAX_SHARP = 4  # of a word of which all spellings are looked for
+# Marks belong to the letter before them: accents, and the vowel signs of the languages of India.
+_MARKS = "\u0300-\u036f\u0900-\u0903\u093a-\u0963\u0980-\u0dff"
+_WORD = re.compile(rf"[^\W_]+(?:[{_MARKS}]+[^\W_]*)*")
+# Points of Hebrew and vowels of Arabic: one writes, and looks for, most words without.
+_POINTS = re.compile(
+    "[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7"
+    "\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed]"
+)
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200d\u2060\ufeff]")  # soft hyphens, joiners, byte order marks
+_LETTER_APOSTROPHE = "\u02bc"  # a letter to databases, unlike all other apostrophes
+_SHARP_S, _RUSSIAN_E = ("ss", "ß"), ("\u0435", "\u0451")
+_VARIABLE = re.compile(f"[ßẞ]|ss|[{''.join(_RUSSIAN_E)}]", re.I)
+_MAX_VARIABLE = 4  # in a word of which all spellings are looked for
 _NEVER_STORED = re.compile("[\x00\x1f]")  # PostgreSQL takes no NUL
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 # A terminal's colours and titles (ECMA-48): their letters would be part of the words behind them.
@@ -40,8 +50,15 @@ def clean(text: str) -> str:
 
 
 def separated(text: str) -> str:
-    """Return ``text`` with a mark between the characters that are words by themselves."""
-    return text if text.isascii() else _BOUNDARY.sub(_SEPARATOR, unicodedata.normalize("NFC", text))
+    """Return ``text`` with a mark between the characters that are words by themselves.
+
+    What is written in several ways is written in one: in full width or as a ligature, with points, with
+    characters that nobody sees.
+    """
+    if text.isascii():
+        return text
+    text = _POINTS.sub("", _INVISIBLE.sub("", text)).replace(_LETTER_APOSTROPHE, "\u2019")
+    return _BOUNDARY.sub(_SEPARATOR, unicodedata.normalize("NFKC", text))
 
 
 def joined(text: str) -> str:
@@ -65,11 +82,15 @@ def folded_words(text: str) -> list[str]:
 
 
 def spellings(word: str) -> list[str]:
-    """Return how a word is spelled with ß and with ss, which SQLite holds to be different."""
-    pieces = _SHARP_S.split(word)
-    if not 1 < len(pieces) <= _MAX_SHARP + 1:
+    """Return how a word is spelled, with ß or ss, and with or without the dots of a Russian letter.
+
+    SQLite tells these apart.
+    """
+    pieces = _VARIABLE.split(word)
+    if not 1 < len(pieces) <= _MAX_VARIABLE + 1:
         return [word]
+    found = [_RUSSIAN_E if each.lower() in _RUSSIAN_E else _SHARP_S for each in _VARIABLE.findall(word)]
     return [
-        pieces[0] + "".join(map("".join, zip(sharp, pieces[1:], strict=True)))
-        for sharp in product(("ss", "ß"), repeat=len(pieces) - 1)
+        pieces[0] + "".join(map("".join, zip(spelled, pieces[1:], strict=True)))
+        for spelled in product(*found)
     ]

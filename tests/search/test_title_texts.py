@@ -14,6 +14,7 @@ from rpcshare.shares.page import Filters, Query
 from rpcshare.shares.search import open_index
 from rpcshare.shares.state import SessionIndex
 
+MOMENT = 1_700_000_000_000
 LETTERS = "abAB \u00e4\u00df\u0130\u0e01\u6f22\U0001f600'\"*%_\\-/.1\ue000\ue001"
 
 
@@ -133,3 +134,29 @@ def test_each_text_has_the_terms_by_which_it_is_looked_for(text):
         assert 1 <= len(terms) <= 65
         assert all(term in pairs for term in terms)
     assert len(text) >= SHORTEST
+
+
+@pytest.mark.parametrize("text", ["", "parser", "the", "a"])
+@pytest.mark.parametrize("by_change", [False, True], ids=["newest", "last changed"])
+async def test_pages_of_shares_made_in_one_moment_have_each_of_them_once(index, monkeypatch, text, by_change):
+    monkeypatch.setattr("rpcshare.shares.catalogue._WINDOW", 20)
+    monkeypatch.setattr("rpcshare.shares.catalogue._MANY", 5)
+    monkeypatch.setattr("rpcshare.shares.catalogue._LOOKED_THROUGH", 60)
+    names = [f"{number:08}" for number in range(50)]
+    indexes = [
+        SessionIndex(name, f"ses_{name}", "fix the parser", "/", 0, 0, 0, 0, MOMENT, 1, MOMENT)
+        for name in names
+    ]
+    await index.catalogue.put([CatalogueRow(each, "g", "alice") for each in indexes])
+    for owners in (None, ("alice",)):
+
+        async def page(cursor, *, back=False, owners=owners):
+            query = Query.parse(owners, cursor, 7, text, by_change=by_change, is_backwards=back)
+            return await index.catalogue.page(query, 0, {})
+
+        pages = [await page(None)]
+        while pages[-1].has_more:
+            pages.append(await page(pages[-1].cursor_of(pages[-1].rows[-1])))
+        assert [each.index.id for one in pages for each in one.rows] == names
+        before = await page(pages[2].cursor_of(pages[2].rows[0]), back=True)
+        assert [each.index.id for each in before.rows] == names[7:14]
