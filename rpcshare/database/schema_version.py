@@ -10,7 +10,7 @@ from rpcshare.database.location import DatabaseError, DatabaseLocation, NewerSch
 
 __all__ = ["PROJECTION", "RECORDS", "REVISIONS", "Schema", "check_not_newer", "refuse_unknown"]
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """The revisions of the projection, the newest last: the scripts in ``migrations/versions``."""
 
 RECORD_REVISIONS = ("0001", "0002", "0003", "0004")

@@ -33,8 +33,14 @@ shares = Table(
     Column("expires_at", BigInteger),
     Column("title", String, nullable=False),
     Column("reverted_to", String, nullable=False),
+    Column("log_etag", String),
+    Column("is_ahead", Boolean, nullable=False),
 )
-"""One row for each share that has been projected: up to which entry of its log, and of which head."""
+"""One row for each share that has been projected: up to which entry of its log, and of which head.
+
+``log_etag`` is that of the entry, or of the snapshot in its place; NULL where it is not known. ``is_ahead``:
+something of later entries, or of a later head, is in the database, as a row of the catalogue may be.
+"""
 
 catalogue = Table(
     "catalogue",

@@ -77,9 +77,13 @@ class Catalogue:
 
     async def put(self, rows: Collection[CatalogueRow], gone: Collection[str] = ()) -> None:
         """Write rows, unless the catalogue has newer ones; remove those of shares that are gone."""
-        await self._database.write(partial(self._put, rows, gone))
+        await self._database.write(lambda connection: self.write_in(connection, rows, gone))
 
-    def _put(self, rows: Collection[CatalogueRow], gone: Collection[str], connection: Connection) -> None:
+    def write_in(self, connection: Connection, rows: Collection[CatalogueRow], gone: Collection[str]) -> None:
+        """Do so in a transaction.
+
+        What is known of the shares is not: until that follows, their rows are ahead of it.
+        """
         if not self._is_sqlite:
             # In one order, so that nobody waits for whom he keeps waiting.
             ids = sorted([*(row.index.id for row in rows), *gone])
@@ -88,23 +92,47 @@ class Catalogue:
             connection.execute(statement, {"lock": _LOCKS, "ids": ids})
         for share_id in gone:
             self.remove_in(connection, share_id)
-        self.put_in(connection, rows)
+        if gone:
+            # One that is indexed may be there still: the store had another in its place for a moment.
+            is_there = shares.c.id.in_(list(gone)), ~shares.c.is_deleted
+            connection.execute(update(shares).where(*is_there).values(is_ahead=True))
+        self._put(connection, rows, may_be_older=False, seen={}, are_ahead=True)
 
     def put_in(
-        self, connection: Connection, rows: Collection[CatalogueRow], *, may_be_older: bool = False
+        self,
+        connection: Connection,
+        rows: Collection[CatalogueRow],
+        *,
+        may_be_older: bool,
+        seen: Mapping[str, CatalogueRow],
     ) -> None:
-        """Do so in a transaction of others, who have locked the shares.
+        """Write rows in a transaction of others, who have locked the shares, and written what they know.
 
-        With ``may_be_older``, rows replace newer ones: the store has been put back.
+        With ``may_be_older``, rows replace newer ones: the store has been put back. So do they with those
+        that were ``seen`` before the store was read.
         """
+        self._put(connection, rows, may_be_older=may_be_older, seen=seen, are_ahead=False)
+
+    def _put(
+        self,
+        connection: Connection,
+        rows: Collection[CatalogueRow],
+        *,
+        may_be_older: bool,
+        seen: Mapping[str, CatalogueRow],
+        are_ahead: bool,
+    ) -> None:
         ids = [row.index.id for row in rows]
-        known = self._rows(connection, ids)
-        dead = select(shares.c.id, shares.c.generation).where(shares.c.is_deleted, shares.c.id.in_(ids))
-        gone = {(row.id, row.generation) for row in connection.execute(dead)}
-        changes = _Changes()
+        known = self.rows_in(connection, ids)
+        query = select(shares.c.id, shares.c.generation, shares.c.is_deleted, shares.c.is_ahead)
+        found = connection.execute(query.where(shares.c.id.in_(ids)))
+        states = {share_id: _State(*state) for share_id, *state in found}
+        changes = _Changes(states)
         for row in rows:
-            if (row.index.id, row.generation) not in gone:
-                changes.take(row, known.get(row.index.id), may_be_older=may_be_older)
+            if not changes.is_dead(row):
+                before = known.get(row.index.id)
+                is_seen = before is not None and before == seen.get(row.index.id)
+                changes.take(row, before, may_be_older=may_be_older or is_seen)
         if changes.replaced:
             self._remove_pairs(connection, changes.replaced)
             connection.execute(delete(catalogue).where(catalogue.c.id.in_(changes.replaced)))
@@ -117,6 +145,13 @@ class Catalogue:
         if changes.renamed:
             self._add_pairs(connection, self._words(connection, changes.renamed))
         self._add_to_counts(connection, changes.counts)
+        # Unless they are indexed before, the next comparison with the store looks at the shares. Where
+        # nothing is known of one, its row is found by that, should the store not have it any more.
+        ahead = changes.noticed if are_ahead else changes.newer
+        if added := [_not_indexed(row) for row in ahead if row.index.id not in states]:
+            connection.execute(insert(shares), added)
+        if noted := [row.index.id for row in ahead if changes.is_to_be_noted(row)]:
+            connection.execute(update(shares).where(shares.c.id.in_(noted)).values(is_ahead=True))
 
     def add_in(self, connection: Connection, added: Sequence[Mapping[str, Any]]) -> None:
         """Add rows of which there are none, made by :func:`row_values`: they are not counted."""
@@ -217,7 +252,8 @@ class Catalogue:
         of_organization = found[names[1]] if len(names) > 1 else Usage()
         return found[names[0]], of_organization
 
-    def _rows(self, connection: Connection, ids: Collection[str]) -> dict[str, CatalogueRow]:
+    def rows_in(self, connection: Connection, ids: Collection[str]) -> dict[str, CatalogueRow]:
+        """Return the rows that there are of some shares."""
         found: dict[str, CatalogueRow] = {}
         each = list(ids)
         for start in range(0, len(each), _AT_ONCE):
@@ -226,27 +262,74 @@ class Catalogue:
         return found
 
 
+def _not_indexed(row: CatalogueRow) -> _Values:
+    return {
+        "id": row.index.id,
+        "generation": row.generation,
+        "head_etag": "",
+        "entry": -1,
+        "is_deleted": False,
+        "owner": row.owner,
+        "expires_at": row.expires_at,
+        "title": row.index.title,
+        "reverted_to": "",
+        "log_etag": None,
+        "is_ahead": True,
+    }
+
+
+class _State(NamedTuple):
+    """What is known of a share."""
+
+    generation: str
+    is_deleted: bool
+    is_ahead: bool
+
+
 class _Changes:
     """What becomes of the catalogue by some rows."""
 
-    def __init__(self) -> None:
+    def __init__(self, states: Mapping[str, "_State"]) -> None:
+        self._states = states  # of the shares that are known, at least as they were
         self.replaced: list[str] = []
         self.added: list[_Values] = []
         self.changed: list[_Values] = []
         self.renamed: list[str] = []
         self.counts: dict[str, Usage] = {}
+        self.noticed: list[CatalogueRow] = []
+        """Rows that tell of another state than those before."""
+        self.newer: list[CatalogueRow] = []
+        """Rows that are, and stay, newer than those that were to be written."""
+
+    def is_dead(self, row: CatalogueRow) -> bool:
+        """Whether the share of a row is known to be deleted."""
+        state = self._states.get(row.index.id)
+        return state is not None and state.is_deleted and state.generation == row.generation
+
+    def is_to_be_noted(self, row: CatalogueRow) -> bool:
+        """Whether it is not noted yet that there may be a row that is ahead of what is known of its share."""
+        state = self._states.get(row.index.id)
+        return state is not None and not state.is_ahead
 
     def take(self, row: CatalogueRow, before: CatalogueRow | None, *, may_be_older: bool) -> None:
         """Take in a row, where ``before`` is what there is of its share."""
         if before is None or before.generation != row.generation:
             if before is not None:
                 if before.index.created_at > row.index.created_at and not may_be_older:
+                    self.newer.append(before)
                     return
                 self.replaced.append(row.index.id)
                 _count(self.counts, before.owner, Usage(-1, -before.size))
             self.added.append(row_values(row, is_new=True))
+            self.noticed.append(row)
             _count(self.counts, row.owner, Usage(1, row.size))
-        elif (newest := row if may_be_older else row.merged_with(before)) != before:
+            return
+        newest = row if may_be_older else row.merged_with(before)
+        if not newest.tells_the_same_as(row):
+            self.newer.append(newest)
+        if newest != before:
+            if not newest.tells_the_same_as(before):
+                self.noticed.append(newest)
             self.changed.append(row_values(newest, is_new=False))
             if _words(newest) != _words(before):
                 self.renamed.append(row.index.id)

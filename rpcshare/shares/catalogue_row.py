@@ -84,6 +84,10 @@ class CatalogueRow(msgspec.Struct, frozen=True):
         settings = self if self.revision >= other.revision else other
         return msgspec.structs.replace(settings, index=of_log.index, figures=of_log.figures, size=of_log.size)
 
+    def tells_the_same_as(self, other: Self) -> bool:
+        """Whether both are of one state of a share, whose figures may have been counted at other times."""
+        return msgspec.structs.replace(self, figures=other.figures) == other
+
 
 class FiguresSource:
     """The items that figures are counted of: references to those of a share, taken at one moment."""

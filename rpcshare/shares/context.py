@@ -59,6 +59,11 @@ class WatchedShare(Protocol):
         ...
 
     @property
+    def log_etag(self) -> str | None:
+        """That of the last entry, or of the snapshot in its place; None: not known, or there is neither."""
+        ...
+
+    @property
     def footprint(self) -> int:
         """About how many bytes of memory it takes."""
         ...

@@ -165,6 +165,14 @@ class OpenShare:
         return self._head_etag
 
     @property
+    def log_etag(self) -> str | None:
+        """That of the last entry, or of the snapshot in its place; None: not known, or there is neither."""
+        if self._entry_etag is not None:
+            return self._entry_etag
+        number, etag = self._snapshot
+        return etag if number == self.entry else None
+
+    @property
     def version(self) -> Version:
         """Which state the share is in."""
         return Version(self.head.generation, self.state.sync_count, self.state.last_updated)

@@ -31,7 +31,7 @@ from rpcshare.shares.syncdata import Item, Kind
 from rpcshare.storage import ObjectStore, StoreError
 
 if TYPE_CHECKING:
-    from rpcshare.shares.search_index import SearchIndex
+    from rpcshare.shares.search_index import IndexedShare, SearchIndex
 
 __all__ = ["IndexLag", "Projection"]
 
@@ -390,7 +390,10 @@ class Projection:
             if not first:
                 names += [f"diff:{number}" for number in range(len(items.diffs))]
             items = msgspec.structs.replace(items, diffs=items.diffs[first:], first_diff=first)
-        row = indexed_share(share.head, share.head_etag or "", share.share_id, share.state, until)
+        is_ahead = until < share.entry
+        log_etag = None if is_ahead else share.log_etag
+        row = indexed_share(share.head, share.head_etag or "", share.share_id, share.state, until, log_etag)
+        row = msgspec.structs.replace(row, is_ahead=is_ahead)
         reverted = reverted_to(share.state.content.session)
         index = await self.index()
         found = texts_of(items, reverted)
@@ -402,20 +405,19 @@ class Projection:
     async def _index_whole(self, share_id: str, share: WatchedShare | None = None) -> None:
         index = await self.index()
         for _ in range(_ATTEMPTS):
-            before = (await index.known([share_id])).get(share_id)
+            before, listed = (await index.seen([share_id]))[share_id]
             read: ReadShare | None = None
             if share is not None and not share.is_ended and share.head_etag is not None:
-                read = ReadShare(share.head, share.head_etag, share.state, share.entry)
-            if read is None or (
-                before is not None
-                and (before.generation, 1) == (read.head.generation, before.entry > read.entry)
-            ):
+                read = ReadShare(share.head, share.head_etag, share.state, share.entry, share.log_etag)
+            if read is None or _may_be_newer(before, read):
                 read = await read_share(self._store, share_id)
+            else:
+                listed = None  # of what others have written since, it may tell
             if read is None:
                 if before is not None:
                     await index.forget(share_id)
                 return
-            if await put_whole(index, share_id, read, before):
+            if await put_whole(index, share_id, read, before, listed):
                 self._diffs.pop(share_id, None)
                 return
         self.touch(share_id)  # other processes are at it
@@ -458,20 +460,22 @@ class Projection:
                 return
             known = await index.known([place.share_id for place in some])
             for place in some:
-                if place.share_id in self._pending or place.is_of(known.get(place.share_id)):
+                before = known.get(place.share_id)
+                if place.share_id in self._pending or place.is_of(before):
                     continue
                 try:
                     share = self._find_open(place.share_id)
-                    if share is not None and not place.is_at(share):
-                        share = None  # others have written it
+                    is_ahead = before is not None and before.is_ahead
+                    if share is not None and (is_ahead or not place.is_at(share)):
+                        share = None  # others have written it, or the store has been put back
                     await self._index_whole(place.share_id, share)
                 except StoreError as exc:
                     logger.warning("Share %s is not indexed: %s", place.share_id, exc)
                 if self._pending:
                     await self._index_pending()
             there = {place.share_id for place in some}
-            before, last = last, max(last, *there)
-            await self._forget_others(index, there, before, last)
+            after, last = last, max(last, *there)
+            await self._forget_others(index, there, after, last)
         await self._forget_others(index, set(), last, None)
         if not await index.progress_of(COMPLETE):
             await index.note_progress(COMPLETE, "yes")
@@ -488,6 +492,14 @@ class Projection:
                 if share_id not in there and share_id not in self._pending:
                     await self._index_whole(share_id)
             after = ids[-1]
+
+
+def _may_be_newer(known: "IndexedShare | None", read: ReadShare) -> bool:
+    """Whether the index may know a later state than that of an open share, or one that is over."""
+    if known is None or known.generation != read.head.generation:
+        return False
+    is_other = known.log_etag is not None and known.log_etag != read.log_etag
+    return known.entry > read.entry or (known.entry == read.entry and is_other)
 
 
 def _item_name(kind: Kind, key: bytes) -> str:

@@ -11,7 +11,7 @@ from rpcshare.shares.share_indexing import ReadShare, put_whole, read_share, who
 from rpcshare.storage import ObjectStore, StoreError
 
 if TYPE_CHECKING:
-    from rpcshare.shares.search_index import Change, IndexedShare, SearchIndex
+    from rpcshare.shares.search_index import Change, IndexedShare, SearchIndex, Seen
 
 __all__ = [
     "COMPARED_AT_ONCE",
@@ -53,9 +53,9 @@ async def index_anew(
     async with index.in_bulk():
         try:
             async for some in in_groups(share_places(store, start_after=done)):
-                known = await index.known([place.share_id for place in some])
+                seen = await index.seen([place.share_id for place in some])
                 for place in some:
-                    await anew.take(place, known.get(place.share_id))
+                    await anew.take(place, seen[place.share_id])
             await anew.finish()
         finally:
             await anew.close()
@@ -112,9 +112,9 @@ class _Anew:
         self.count = 0
         self.unread: list[str] = []
 
-    async def take(self, place: "SharePlace", before: "IndexedShare | None") -> None:
+    async def take(self, place: "SharePlace", seen: "Seen") -> None:
         """Index a share as the store has it: now, or with those that follow."""
-        reading = asyncio.create_task(self._prepared(place.share_id, before))
+        reading = asyncio.create_task(self._prepared(place.share_id, seen))
         self._being_read.append((place, reading))
         self._size_being_read += place.size
         while len(self._being_read) >= _READ_AHEAD or (
@@ -122,10 +122,10 @@ class _Anew:
         ):
             await self._take_first()
 
-    async def _prepared(self, share_id: str, before: "IndexedShare | None") -> "_Prepared":
+    async def _prepared(self, share_id: str, seen: "Seen") -> "_Prepared":
         if (read := await self._read(share_id)) is None:
             return _Prepared(None, 0, is_there=False)
-        change = await whole_change(share_id, read, before)
+        change = await whole_change(share_id, read, seen.share, seen.row)
         size = 0 if read.state is None else read.state.content.size
         if change is not None and size <= _TOGETHER:
             # Made now, while FTS5 has others; those of a larger one are made as they are written.
@@ -182,9 +182,9 @@ class _Anew:
 
     async def _again(self, share_id: str) -> None:
         for _ in range(_ATTEMPTS):
-            before = (await self._index.known([share_id])).get(share_id)
+            seen = (await self._index.seen([share_id]))[share_id]
             read = await self._read(share_id)
-            if read is None or await put_whole(self._index, share_id, read, before):
+            if read is None or await put_whole(self._index, share_id, read, seen.share, seen.row):
                 return
 
     async def _read(self, share_id: str) -> ReadShare | None:
@@ -205,6 +205,17 @@ async def out_of_date(store: ObjectStore, index: "SearchIndex") -> AsyncIterator
                 yield place.share_id
 
 
+class _Last(NamedTuple):
+    """The last entry of a generation."""
+
+    number: int
+    etags: tuple[str, ...]
+    """Its own, and that of the snapshot of its number, as far as they are there."""
+
+
+_NO_ENTRY = _Last(0, ())
+
+
 class SharePlace:
     """What the keys of a share tell of its state, without reading anything."""
 
@@ -213,7 +224,7 @@ class SharePlace:
         self.head_etag = ""
         self.last_key = ""
         self.size = 0
-        self._entries: dict[str, int] = {}  # the last of each generation
+        self._last: dict[str, _Last] = {}  # of each generation
 
     def put(self, key: str, etag: str, size: int) -> None:
         """Take in one more key, of an object of ``size`` bytes."""
@@ -223,18 +234,29 @@ class SharePlace:
         if parts[-1] == "head":
             self.head_etag = etag
         elif len(parts) == 5:
-            self._entries[parts[2]] = max(self._entries.get(parts[2], 0), int(parts[4]))
+            number, last = int(parts[4]), self._last.get(parts[2], _NO_ENTRY)
+            if number > last.number:
+                self._last[parts[2]] = _Last(number, (etag,))
+            elif number == last.number:
+                self._last[parts[2]] = _Last(number, (*last.etags, etag))
 
     def is_at(self, share: WatchedShare) -> bool:
         """Whether an open share is in this state."""
-        is_last = share.entry == self._entries.get(share.head.generation, share.entry)
-        return not share.is_ended and share.head_etag == self.head_etag and is_last
+        if share.is_ended or share.head_etag != self.head_etag:
+            return False
+        last = self._last.get(share.head.generation, _NO_ENTRY)
+        # Where an older copy of the store was put in its place, and went on, another entry has the number.
+        return share.entry == last.number and (not last.etags or share.log_etag in last.etags)
 
     def is_of(self, known: "IndexedShare | None") -> bool:
-        """Whether the index knows this state."""
-        if known is None or known.head_etag != self.head_etag:
+        """Whether the index knows this state, and nothing that is ahead of it."""
+        if known is None or known.head_etag != self.head_etag or known.is_ahead:
             return False
-        return known.is_deleted or known.entry == self._entries.get(known.generation, 0)
+        if known.is_deleted:
+            return True
+        last = self._last.get(known.generation, _NO_ENTRY)
+        is_same = known.log_etag is None or not last.etags or known.log_etag in last.etags
+        return known.entry == last.number and is_same
 
 
 async def share_places(store: ObjectStore, *, start_after: str = "") -> AsyncIterator[SharePlace]:

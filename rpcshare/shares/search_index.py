@@ -26,7 +26,7 @@ from rpcshare.shares.search_texts import SearchableText
 from rpcshare.shares.search_words import separated
 from rpcshare.shares.state import SessionIndex
 
-__all__ = ["Change", "Found", "IndexedShare", "SearchIndex"]
+__all__ = ["Change", "Found", "IndexedShare", "SearchIndex", "Seen"]
 
 _LOCKS = 0x72706373  # "rpcs": tells them from other advisory locks of PostgreSQL
 _AT_ONCE = 200  # rows of a statement
@@ -73,6 +73,17 @@ class IndexedShare(msgspec.Struct, frozen=True):
     expires_at: int | None = None
     title: str = ""
     reverted_to: str = ""
+    log_etag: str | None = None
+    """Of the entry, or of the snapshot in its place; None: not known, or there is neither."""
+    is_ahead: bool = False
+    """Whether the database may have something of later entries, or of a later head."""
+
+
+class Seen(NamedTuple):
+    """What the database has of a share at one moment."""
+
+    share: IndexedShare | None
+    row: CatalogueRow | None
 
 
 class SearchIndex:
@@ -90,6 +101,16 @@ class SearchIndex:
     async def known(self, share_ids: Collection[str]) -> dict[str, IndexedShare]:
         """Return what the index knows of some shares."""
         return await self.database.read(partial(self._known, share_ids=share_ids))
+
+    async def seen(self, share_ids: Collection[str]) -> dict[str, Seen]:
+        """Return what the database has of some shares, for each of them."""
+
+        def look(connection: Connection) -> dict[str, Seen]:
+            known = self._known(connection, share_ids)
+            rows = self.catalogue.rows_in(connection, share_ids)
+            return {each: Seen(known.get(each), rows.get(each)) for each in share_ids}
+
+        return await self.database.read(look)
 
     async def ids(self, after: str, limit: int, until: str | None = None) -> list[str]:
         """Return ids of shares that are not deleted, in the order of their characters' numbers."""
@@ -190,11 +211,13 @@ class SearchIndex:
     ) -> None:
         """Write all but the texts of shares, each with what the index knew of it."""
         added: list[dict[str, object]] = []
+        listed = {change.share.id: change.listed for change, _ in written if change.listed is not None}
         rows: dict[bool, list[CatalogueRow]] = {False: [], True: []}
         for change, before in written:
             share = change.share
             if change.items is not None and before is not None and before.entry > share.entry:
-                share = msgspec.structs.replace(share, entry=before.entry)
+                later = {"entry": before.entry, "log_etag": before.log_etag, "is_ahead": before.is_ahead}
+                share = msgspec.structs.replace(share, **later)
             if before is None:
                 added.append(msgspec.structs.asdict(share))
             else:
@@ -210,7 +233,7 @@ class SearchIndex:
             connection.execute(insert(shares), added)
         for is_back, some in rows.items():
             if some:
-                self.catalogue.put_in(connection, some, may_be_older=is_back)
+                self.catalogue.put_in(connection, some, may_be_older=is_back, seen=listed)
 
     def _lock(self, connection: Connection, share_id: str) -> None:
         """Let nobody else write of the share before this transaction ends. SQLite has one writer in all."""
@@ -381,6 +404,8 @@ class SearchIndex:
         self._put_all([Change(made, iter([words]), row=row)], connection)
         self._put_all([Change(changed, iter([words]), items=[words.item], since=1, row=newer)], connection)
         self._put_all([Change(deleted, iter(()), expected=changed)], connection)
+        self.catalogue.write_in(connection, [msgspec.structs.replace(row, generation=" ")], [])
+        self.catalogue.write_in(connection, [], [row.index.id])
         raise _RehearsedError
 
     async def is_empty(self) -> bool:
@@ -406,6 +431,13 @@ def _json(values: Sequence[object]) -> str:
     return msgspec.json.encode(values).decode()
 
 
+def _indexed(share: IndexedShare | None) -> IndexedShare | None:
+    """Return what the texts depend on: not what only the catalogue has."""
+    if share is None or share.entry < 0:
+        return None
+    return msgspec.structs.replace(share, is_ahead=False)
+
+
 class _RehearsedError(Exception):
     """Undoes a transaction that was for nothing but its statements."""
 
@@ -419,11 +451,13 @@ class Change(NamedTuple):
     items: Collection[str] | None = None
     since: int = 0
     row: CatalogueRow | None = None
+    listed: CatalogueRow | None = None
+    """The row there was before the share was read from the store: ``row`` replaces it, newer or not."""
 
     def fits(self, before: IndexedShare | None) -> bool:
         """Whether it can be written over what the index knows."""
         if self.items is None:
-            return before == self.expected
+            return _indexed(before) == _indexed(self.expected)
         return (
             before is not None
             and not before.is_deleted

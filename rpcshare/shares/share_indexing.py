@@ -29,6 +29,8 @@ class ReadShare(NamedTuple):
     state: ShareState | None
     """None: it is deleted."""
     entry: int
+    log_etag: str | None = None
+    """Of the entry, or of the snapshot in its place, where there is either."""
 
 
 async def read_share(store: ObjectStore, share_id: str) -> ReadShare | None:
@@ -43,11 +45,16 @@ async def read_share(store: ObjectStore, share_id: str) -> ReadShare | None:
     if found.head.deleted:
         return ReadShare(found.head, found.etag, None, 0)
     read = await replay(Journal(store, share_id, found.head.generation), found.head, found.etag)
-    return ReadShare(found.head, found.etag, None if read.is_ended else read.state, read.entry)
+    if read.is_ended:
+        return ReadShare(found.head, found.etag, None, read.entry)
+    log_etag = read.entry_etag or (read.snapshot_etag if read.snapshot == read.entry else None)
+    return ReadShare(found.head, found.etag, read.state, read.entry, log_etag)
 
 
-def indexed_share(head: Head, head_etag: str, share_id: str, state: ShareState, entry: int) -> "IndexedShare":
-    """Return what the index knows once it has all of a share up to ``entry``."""
+def indexed_share(
+    head: Head, head_etag: str, share_id: str, state: ShareState, entry: int, log_etag: str | None
+) -> "IndexedShare":
+    """Return what the index knows once it has all of a share up to ``entry``, which has ``log_etag``."""
     from rpcshare.shares.search_index import IndexedShare  # noqa: PLC0415 -- imports SQLAlchemy
 
     message_id, part_id = reverted_to(state.content.session)
@@ -60,6 +67,7 @@ def indexed_share(head: Head, head_etag: str, share_id: str, state: ShareState, 
         expires_at=head.expires_at,
         title=clean(state.index().title),
         reverted_to=clean(f"{message_id} {part_id} {_marked(state.content.reverts.messages)}".strip()),
+        log_etag=log_etag,
     )
 
 
@@ -69,23 +77,38 @@ def _marked(removed: Mapping[str, str]) -> str:
 
 
 async def put_whole(
-    index: "SearchIndex", share_id: str, read: ReadShare, before: "IndexedShare | None"
+    index: "SearchIndex",
+    share_id: str,
+    read: ReadShare,
+    before: "IndexedShare | None",
+    listed: CatalogueRow | None,
 ) -> bool:
-    """Index all of a share; return False if the index does not know it as ``before`` any more."""
-    change = await whole_change(share_id, read, before)
+    """Index all of a share; return False if the index does not know it as ``before`` any more.
+
+    Args:
+        index: of which.
+        share_id: of the share.
+        read: the share.
+        before: what the index knew.
+        listed: the row of the catalogue, looked at before ``read`` was read from the store: whatever it is,
+            it is older, or of what the store does not have any more.
+    """
+    change = await whole_change(share_id, read, before, listed)
     return change is None or (await index.put_all([change]))[0]
 
 
-async def whole_change(share_id: str, read: ReadShare, before: "IndexedShare | None") -> "Change | None":
-    """Return what indexes all of a share that the index knows as ``before``; None if nothing has changed."""
+async def whole_change(
+    share_id: str, read: ReadShare, before: "IndexedShare | None", listed: CatalogueRow | None
+) -> "Change | None":
+    """Return what :func:`put_whole` writes; None if nothing has changed."""
     from rpcshare.shares.search_index import Change, IndexedShare  # noqa: PLC0415 -- imports SQLAlchemy
 
     if read.state is None:
         gone = IndexedShare(share_id, read.head.generation, read.head_etag, 0, is_deleted=True)
         return None if before == gone else Change(gone, iter(()), before)
-    row = indexed_share(read.head, read.head_etag, share_id, read.state, read.entry)
+    row = indexed_share(read.head, read.head_etag, share_id, read.state, read.entry, read.log_etag)
     items, reverted = Items.of(read.state, None), reverted_to(read.state.content.session)
     source = FiguresSource(read.state)
     figures = await asyncio.to_thread(source.counted)
-    listed = CatalogueRow.of(read.head, read.state, figures)
-    return Change(row, iter(texts_of(items, reverted)), before, row=listed)
+    new_row = CatalogueRow.of(read.head, read.state, figures)
+    return Change(row, iter(texts_of(items, reverted)), before, row=new_row, listed=listed)

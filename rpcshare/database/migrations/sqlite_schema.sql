@@ -12,7 +12,7 @@ CREATE TABLE shares (
 	owner VARCHAR,
 	expires_at BIGINT,
 	title VARCHAR NOT NULL,
-	reverted_to VARCHAR NOT NULL,
+	reverted_to VARCHAR NOT NULL, log_etag VARCHAR, is_ahead BOOLEAN DEFAULT 0 NOT NULL,
 	PRIMARY KEY (id)
 )
 
