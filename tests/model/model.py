@@ -128,6 +128,8 @@ class Model:
         self.copies: dict[Site, list[tuple[dict[str, bytes], dict[str, Known]]]] = {
             site: [] for site in self.world.sites
         }
+        self.lost: dict[Site, dict[str, set[str]]] = {site: {} for site in self.world.sites}
+        """Generations of shares that a store lost, put back, and that nobody has ended or replaced since."""
         self.readers: list[Reader] = []
         self._steps: list[tuple[int, Callable[[Site], Awaitable[None]]]] = [
             (10, self.create),
@@ -216,6 +218,8 @@ class Model:
         is_another = has_expired and now is not None and was is not None and now.generation != was.generation
         if known is None or known.is_deleted is not False or known.is_lost or is_another:
             known = self.shares[site][made.id] = self._anew(known, caller)
+        if now is not None and (was is None or was.generation != now.generation):
+            self.lost[site].pop(made.id, None)  # it has been replaced
         self.note("created", made.id, part)
         if known.owner is not caller:
             raise ModelError(f"share {made.id} of {known.owner.subject} was given to {caller.subject}")
@@ -314,6 +318,7 @@ class Model:
             return
         share_id, known = chosen
         node = self.random.choice(site.nodes)
+        head = _heads(site).get(share_id)
         try:
             await node.service.delete(known.owner, share_id, None)
         except ShareError as exc:
@@ -321,6 +326,8 @@ class Model:
             known.is_deleted = known.is_deleted or None
         else:
             known.is_deleted = True
+            if head is not None:
+                self.lost[site].get(share_id, set()).discard(head.generation)
             self.note("deleted", share_id)
 
     async def make_key(self, site: Site) -> None:
@@ -388,11 +395,18 @@ class Model:
             was, now = before.get(share_id), heads.get(share_id)
             known.sync_count = known.last_updated = 0
             if known.is_deleted:
+                if now and not now.deleted and now.generation in self.lost[site].get(share_id, ()):
+                    # Another was ended, which had come into its place by a migration.
+                    known.is_deleted, known.is_private, known.is_lost = None, None, True
+                    known.acknowledged = set()
+                    known.written |= then[share_id].written if share_id in then else set()
                 continue
             if share_id in then and was and now and was.generation == now.generation and not now.deleted:
                 known.acknowledged &= then[share_id].acknowledged
                 known.is_private = known.is_private if was.revision else None
             else:
+                if was and not was.deleted and not (now and now.generation == was.generation):
+                    self.lost[site].setdefault(share_id, set()).add(was.generation)
                 known.acknowledged, known.is_private = set(), None
                 known.is_lost = True
                 # One of another generation, which nobody has ended, may be what is there now.
