@@ -1,11 +1,13 @@
 """``rpcshare serve`` that kills itself before the statement of its database that ``$DIE_AT`` numbers.
 
-Only statements that write are counted, and commits, from the first one after the start.
+Only statements that write are counted, and commits, from when the file ``$BEGIN`` is there: what a start
+writes may be done before a client has connected.
 """
 
 import os
 import signal
 from itertools import count
+from pathlib import Path
 
 from sqlalchemy import Engine, event
 
@@ -14,13 +16,14 @@ from rpcshare.database.load import DatabaseLoad
 from rpcshare.server import run
 
 DIE_AT = int(os.environ["DIE_AT"])
+BEGIN = Path(os.environ["BEGIN"])
 WRITES = ("INSERT", "UPDATE", "DELETE")
 
 _numbers = count(1)
 
 
 def _step(*_arguments: object) -> None:
-    if next(_numbers) == DIE_AT:
+    if BEGIN.exists() and next(_numbers) == DIE_AT:
         os.kill(os.getpid(), signal.SIGKILL)
 
 

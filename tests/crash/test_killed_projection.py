@@ -52,7 +52,7 @@ class Load:
         """The parts that a search for a word has to find, by the word."""
         self.deleted: set[str] = set()
 
-    async def until_it_dies(self, server: RunningServer, number: int) -> None:
+    async def until_it_dies(self, server: RunningServer, number: int, begin: Path) -> None:
         """Make a share, replace and add texts, and delete another one, again and again."""
         headers = {"Authorization": f"Bearer {server.token}"}
         async with (
@@ -61,6 +61,7 @@ class Load:
         ):
             with suppress(rpcshare.SessionClosedError, httpx.TransportError):
                 await reader.get(f"{server.url}/api/sessions")  # opens the database
+                await asyncio.to_thread(begin.touch)
                 began = time.monotonic()
                 for turn in range(10**6):
                     assert time.monotonic() < began + DEATH_TIMEOUT, "it does not die"
@@ -84,9 +85,11 @@ async def test_the_projection_is_whole_whichever_statement_a_server_was_killed_a
     if kind == "postgresql":
         url = request.getfixturevalue("postgres_url")
     for number in STEPS[kind]:
-        server = await asyncio.to_thread(MortalServer, data, f"--database={url}", env={"DIE_AT": str(number)})
+        begin = tmp_path / f"begin-{number}"
+        env = {"DIE_AT": str(number), "BEGIN": str(begin)}
+        server = await asyncio.to_thread(MortalServer, data, f"--database={url}", env=env)
         try:
-            await load.until_it_dies(server, number)
+            await load.until_it_dies(server, number, begin)
         finally:
             server.kill()
     with await asyncio.to_thread(RunningServer, data, f"--database={url}") as survivor:
