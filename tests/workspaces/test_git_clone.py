@@ -146,6 +146,7 @@ class GitServer:
 
     def __init__(self, folder: Path, authority: Authority) -> None:
         self.folder = folder
+        self.redirects_to = ""
         self.shown: list[str] = []
         self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         name, usage = x509.DNSName("git.test"), ExtendedKeyUsageOID.SERVER_AUTH
@@ -167,7 +168,10 @@ class GitServer:
         self.shown.append(named.get("authorization", ""))
         path = line.split()[1].partition("?")[0].removeprefix("/demo.git")
         file = self.folder / path.lstrip("/")
-        if not named.get("authorization"):
+        if self.redirects_to:
+            location = self.redirects_to + line.split()[1]
+            answer, body = b"HTTP/1.1 302 Found\r\nLocation: %b\r\n" % location.encode(), b""
+        elif not named.get("authorization"):
             answer = b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\n"
             body = b""
         elif file.is_file():
@@ -220,6 +224,39 @@ async def test_a_certificate_of_an_unknown_authority_is_not_believed(driver, rep
     assert "certificate" in failed.message
     assert server.shown == []
     server.server.close()
+
+
+async def test_a_redirect_to_another_host_is_refused_and_gets_no_key(driver, repository, target, tmp_path):
+    """As of a host that is public at first, and sends git to what only the server reaches."""
+    authority = Authority(tmp_path / "ca")
+    inner = GitServer(repository, authority)
+    inner_port = await inner.open()
+    outer = GitServer(repository, authority)
+    outer.redirects_to = f"https://inner.test:{inner_port}"
+    port = await outer.open()
+    told = []
+    clone = GitClone(driver, user=USER, ca_file=authority.path, allows_private=lambda *_: True, resolve=here)
+    key = GitKey("vlt_1", "a-token-of-these-tests")
+    location = parse_git_url(f"https://git.test:{port}/demo.git")
+    work = clone.clone(location, target, LIMITS, key=key, on_refused=lambda *each: told.append(each))
+    assert (await failure(work)).code is ErrorCode.SYNC_FAILED
+    assert [(reason.value, host) for reason, host in told] == [("host", f"inner.test:{inner_port}")]
+    assert inner.shown == []
+    for each in (inner, outer):
+        each.server.close()
+
+
+async def test_objects_that_are_links_to_elsewhere_are_not_cloned(clone, repository, target, tmp_path):
+    """As CVE-2022-39253 had it: a repository whose objects are a link to what only the server reads."""
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "secret").write_text("of the server")
+    evil = repository.parent / "evil.git"
+    subprocess.run(["/bin/cp", "-r", repository, evil], check=True)
+    (evil / "objects" / "aa").symlink_to(tmp_path / "private")
+    await clone.clone(at(evil), target, LIMITS)
+    assert not [
+        path for path in target.rglob("*") if path.is_file() and b"of the server" in path.read_bytes()
+    ]
 
 
 def test_what_is_shown_of_a_log_has_no_credentials():
