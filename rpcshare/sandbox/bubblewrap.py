@@ -57,6 +57,7 @@ _LEAST_VERSION = (0, 6)  # --size, and fixes of mounts; --disable-userns came wi
 _START_SECONDS = 20.0
 _WATCH_EVERY = 0.25
 _FORKS_REFUSED = 64  # a build that is refused one goes on; a fork bomb is refused thousands
+_TOLD_SECONDS = 2.0
 _GONE_SECONDS = 10.0
 _RUN = "/run/rpcshare"
 _INIT = "/run/rpcshare-init.py"
@@ -260,7 +261,7 @@ class BubblewrapDriver:
         if self._etc is not None:
             self._etc.cleanup()
 
-    def _command(self, spec: SandboxSpec, group: ControlGroup | None) -> list[str]:
+    def _command(self, spec: SandboxSpec, group: ControlGroup | None, told: int) -> list[str]:
         files = [] if group is None else [str(file) for file in group.process_files]
         python = os.path.realpath(sys.executable)
         command = ["/bin/sh", "-c", _JOIN, "rpcshare", str(len(files)), *files]
@@ -268,6 +269,7 @@ class BubblewrapDriver:
         if not self.is_isolated:
             return [*command, *init, inside.__file__]
         program = cast("str", self._program)  # as it has been checked
+        last = ("--info-fd", str(told), "--as-pid-1")
         shared = str(spec.limits.memory // 4)
         mounts = [
             *self._root(),
@@ -285,7 +287,7 @@ class BubblewrapDriver:
             ),
             *("--remount-ro", "/dev", "--remount-ro", "/"),
         ]
-        return [*command, program, *self._namespaces(), *mounts, "--", *init, _INIT]
+        return [*command, program, *self._namespaces(), *mounts, *last, "--", *init, _INIT]
 
 
 class BubblewrapSandbox:
@@ -314,6 +316,8 @@ class BubblewrapSandbox:
         self._started = asyncio.Event()
         self._ended = asyncio.Event()
         self._peak: int | None = None
+        self._init: int | None = None
+        """A descriptor of process 1 inside, with which all of it ends."""
         self.on_end: Callable[[BubblewrapSandbox], None] = lambda _: None
 
     @property
@@ -370,16 +374,17 @@ class BubblewrapSandbox:
 
     # Starting
 
-    async def start(self, command: Callable[[], list[str]], *, is_isolated: bool) -> None:
+    async def start(self, command: Callable[[int], list[str]], *, is_isolated: bool) -> None:
         """Start it; return once the command runs. Raises SandboxError."""
         near, far = socket.socketpair()
-        descriptors = [far.fileno()]
+        told, telling = os.pipe()
+        descriptors = [far.fileno(), telling]
         try:
             if self._spec.port is not None:
                 self._listener = self._listen()
                 descriptors.append(self._listener.fileno())
             self._process = await asyncio.create_subprocess_exec(
-                *command(),
+                *command(telling),
                 str(far.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
@@ -391,13 +396,19 @@ class BubblewrapSandbox:
             )
         except OSError as exc:
             near.close()
+            os.close(told)
             raise SandboxError(f"the sandbox cannot be started: {exc.strerror}") from exc
         finally:
             far.close()
+            os.close(telling)
         reader, self._control = await asyncio.open_unix_connection(sock=near)
         self._tasks = [asyncio.ensure_future(each) for each in (self._read_log(), self._read_control(reader))]
         self._control.write(json.dumps(self._message_to_init(is_isolated=is_isolated)).encode() + b"\n")
-        await self._await_start()
+        try:
+            await self._await_start()
+            self._init = _init_of(told)
+        finally:
+            os.close(told)
         watching: list[Awaitable[None]] = [self._watch_usage(), self._watch_disk()]
         if self._spec.limits.timeout is not None:
             watching.append(self._watch_time(self._spec.limits.timeout))
@@ -532,16 +543,23 @@ class BubblewrapSandbox:
 
     def _kill(self) -> None:
         if self._process is not None and self._process.returncode is None:
-            # All of the sandbox ends with bubblewrap; without one, the group is all that there is.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+        if self._init is not None:
+            # It does not hear of the end of bubblewrap, which may not signal another user.
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._init, signal.SIGKILL)
         if self._group is not None:
             self._group.kill()
+        if self._control is not None:
+            self._control.close()  # at which the init ends, if it has only just begun
 
     async def _await_end(self) -> None:
-        await cast("Process", self._process).wait()
-        # Both end when the last process has: it holds the other ends. What they have to tell counts.
-        await asyncio.wait(self._tasks[:2], timeout=_GONE_SECONDS)
+        await _ended(cast("Process", self._process).pid)
+        # Both end when the last process has: it holds the other ends. What they have to tell counts. If
+        # bubblewrap alone was killed, the rest is ended here.
+        if (await asyncio.wait(self._tasks[:2], timeout=_TOLD_SECONDS))[1]:
+            self._kill()
         if self._reason is None:
             if (exceeded := self._exceeded()) is not None:
                 self._reason = exceeded
@@ -553,7 +571,7 @@ class BubblewrapSandbox:
         """Leave nothing of a start that has failed."""
         self._kill()
         if self._process is not None:
-            await self._process.wait()
+            await _ended(self._process.pid)
         await self._clean_up()
 
     async def _clean_up(self) -> None:
@@ -567,6 +585,9 @@ class BubblewrapSandbox:
             await asyncio.to_thread(self._group.remove)
         if self._control is not None:
             self._control.close()
+        if self._init is not None:
+            os.close(self._init)
+            self._init = None
         if self._listener is not None:
             self._listener.close()
             with contextlib.suppress(OSError):
@@ -601,6 +622,30 @@ class BubblewrapSandbox:
             EndReason.TIMEOUT: f"took longer than its {limits.timeout or 0:g} s",
             EndReason.LOST: "was killed, from outside or by itself",
         }[reason]
+
+
+async def _ended(process: int) -> None:
+    """Return when a process has ended, whoever has its output open: asyncio itself would wait for them."""
+    try:
+        descriptor = os.pidfd_open(process)
+    except ProcessLookupError:
+        return
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+def _init_of(told: int) -> int | None:
+    """Return a descriptor of the process that bubblewrap has told of; None where there is no bubblewrap."""
+    os.set_blocking(told, False)
+    try:
+        return os.pidfd_open(int(json.loads(os.read(told, 4096))["child-pid"]))
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _ports(spec: SandboxSpec) -> list[tuple[int, Path]]:

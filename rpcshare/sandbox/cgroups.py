@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -177,11 +178,13 @@ class ControlGroups:
         A controller whose limit cannot be set is left out, as if it was not there.
         """
         made: Directories = {}
+        # Another server of this machine may have a sandbox of the same name.
+        unique = f"{_PREFIX}{name}-{secrets.token_hex(4)}"
         settings = _settings_2(limits) if self.is_version_2 else _settings_1(limits)
         for controller, parent in self.parents.items():
-            directory = parent / f"{_PREFIX}{name}"
+            directory = parent / unique
             try:
-                directory.mkdir(exist_ok=True)
+                directory.mkdir(exist_ok=directory in made.values())  # of version 2, all have one
                 for file, value, is_needed in settings[controller]:
                     if is_needed or (directory / file).exists():
                         (directory / file).write_text(value)

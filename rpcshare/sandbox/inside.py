@@ -1,9 +1,10 @@
 """The init of a sandbox: a program of its own, which runs inside, and imports nothing but Python's library.
 
-It takes the user's identity, and limits; installs the filter of system calls; forwards ports of the loopback
-interface to Unix sockets; starts the command and waits for its end. Its only connection to the server is the
-socket whose descriptor is its argument: when that closes, the command is ended. Messages on it are JSON, a
-line each:
+It is process 1 inside, so that nothing is there which the filter of system calls does not bind, and whose
+memory another could write: it lets nobody look into itself. It takes the identity of its user, and limits;
+installs the filter of system calls; forwards ports of the loopback interface to Unix sockets; starts the
+command, reaps what others leave, and waits for its end. Its only connection to the server is the socket whose
+descriptor is its argument: when that closes, the command is ended. Messages on it are JSON, a line each:
 
 - the server sends what to run, and later perhaps ``{"terminate": true}``;
 - it sends ``{"started": true}``, ``{"refused": NAME, "count": N}``, and at last ``{"exit": STATUS}`` or
@@ -59,6 +60,7 @@ class Loop:
         self.names: dict[str, str] = {}
         self.refused: dict[str, int] = {}
         self.told_at = 0.0
+        self.wakeup: socket.socket | None = None
         control.setblocking(False)
         self.selector.register(control, selectors.EVENT_READ, self.on_control)
 
@@ -88,10 +90,31 @@ class Loop:
             os._exit(1)
         signal_group(self.child, signal.SIGTERM)
 
-    def on_end(self, _events: int) -> None:
-        """Note how the command has ended."""
-        _, status = os.waitpid(self.child, 0)
-        self.status = os.waitstatus_to_exitcode(status)
+    def watch_children(self) -> None:
+        """Hear of each child that ends; those of others become this process's own."""
+        near, far = socket.socketpair()
+        for end in (near, far):
+            end.setblocking(False)
+        signal.set_wakeup_fd(far.fileno(), warn_on_full_buffer=False)
+        self.wakeup = far  # which is open for as long as this
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+        def on_end(_events: int) -> None:
+            with contextlib.suppress(OSError):
+                near.recv(4096)
+            self.reap()
+
+        self.selector.register(near, selectors.EVENT_READ, on_end)
+
+    def reap(self) -> None:
+        """Take the status of all children that have ended."""
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                child, status = os.waitpid(-1, os.WNOHANG)
+                if not child:
+                    return
+                if child == self.child:
+                    self.status = os.waitstatus_to_exitcode(status)
 
     # What the filter refuses
 
@@ -325,13 +348,14 @@ def main() -> int:
         if message["filter"]:
             listener = install_filter(base64.b64decode(message["filter"]))
             loop.listen_for_refusals(listener, message["names"])
+        loop.watch_children()
         loop.child = start(message)
     except (OSError, KeyError, ValueError) as exc:
         with contextlib.suppress(OSError):
             control.sendall(json.dumps({"failed": str(exc)}).encode() + b"\n")
         return 1
     loop.tell(started=True)
-    loop.selector.register(os.pidfd_open(loop.child), selectors.EVENT_READ, loop.on_end)
+    loop.reap()  # it may have ended before it was known
     status = loop.run()
     code = status if status >= 0 else 128 - status
     loop.tell(exit=code)

@@ -155,12 +155,13 @@ for number in range(1, 4000):
     ),
     Escape(
         "killing the init",
-        "ends lost",
+        "error",
         """
 for number in (1, os.getppid()):
     try: os.kill(number, signal.SIGKILL)
     except OSError: pass
-time.sleep(0.2)
+time.sleep(0.5)
+if os.getppid() != 1: escaped("the init is gone")
 """,
     ),
     Escape(

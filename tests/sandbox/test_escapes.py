@@ -76,7 +76,12 @@ async def test_no_attempt_gets_out_and_each_is_seen(escape: Escape, driver, plac
     seen.append(f"ends {status.reason.value}")
     log = sandbox.log_tail(50)
     assert "ESCAPED" not in log, log
-    if escape.seen != "error":
+    if escape.seen in ("ends memory", "ends processes") and not status.enforced_by["memory"].startswith(
+        "cgroup"
+    ):
+        # Which of the limits is met first is a matter of luck, and one of them is an error inside.
+        assert {"ends memory", "ends processes"} & set(seen) or status.exit_code, (seen, status, log)
+    elif escape.seen != "error":
         assert escape.seen in seen, (seen, status, log)
     else:
         # The attempt ran to its end: a slip in its program is no wall.

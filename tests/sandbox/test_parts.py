@@ -37,7 +37,7 @@ def test_version_2_is_taken_where_it_has_all_controllers(tmp_path):
     made = groups.make("one", LIMITS)
     assert made is not None
     assert made.is_version_2
-    directory = own / "rpcshare-sandbox-one"
+    [directory] = own.glob("rpcshare-sandbox-one-*")
     assert (directory / "memory.max").read_text() == str(64 * MiB)
     assert (directory / "pids.max").read_text() == "20"
     assert (directory / "cpu.max").read_text() == "150000 100000"
@@ -57,7 +57,8 @@ def test_of_version_2_without_a_controller_version_1_has_it(tmp_path):
     made = groups.make("one", LIMITS)
     assert made is not None
     assert set(made.directories) == {"memory"}
-    assert (tmp_path / "mem/own/rpcshare-sandbox-one/memory.limit_in_bytes").read_text() == str(64 * MiB)
+    [directory] = (tmp_path / "mem" / "own").glob("rpcshare-sandbox-one-*")
+    assert (directory / "memory.limit_in_bytes").read_text() == str(64 * MiB)
 
 
 def test_where_there_are_none_there_is_no_group(tmp_path):
@@ -71,7 +72,7 @@ def test_what_a_group_tells_is_read_in_both_versions(tmp_path):
     groups = ControlGroups({"memory": tmp_path, "pids": tmp_path}, is_version_2=True)
     made = groups.make("x", LIMITS)
     assert made is not None
-    directory = tmp_path / "rpcshare-sandbox-x"
+    [directory] = tmp_path.glob("rpcshare-sandbox-x-*")
     (directory / "memory.events").write_text("low 0\noom 3\noom_kill 2\n")
     (directory / "memory.current").write_text("4096\n")
     (directory / "pids.events").write_text("max 7\n")
