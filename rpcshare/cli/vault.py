@@ -100,7 +100,8 @@ def ls(server: Server, as_json: bool) -> None:
 def get(server: Server, entry_id: str, as_json: bool) -> None:
     """Print the value of the key with ID, which the audit log tells of."""
     entry = asyncio.run(_with_vault(server, lambda entries: entries.retrieve(entry_id)))
-    click.echo(json_text(entry) if as_json else entry["value"])
+    value = str(entry["value"])
+    click.echo(json_text(entry) if as_json else value, nl=as_json or not value.endswith("\n"))
 
 
 @vault.command("rm", short_help="Revoke a key.")
@@ -172,7 +173,10 @@ def _read_value() -> str:
         text = data.decode()
     except UnicodeDecodeError:
         raise click.UsageError("standard input: the value is not UTF-8") from None
-    text = text.removesuffix("\n").removesuffix("\r")
+    if "\n" not in text.removesuffix(
+        "\n"
+    ):  # the shell's; in a key of several lines it is the last line's end
+        text = text.removesuffix("\n").removesuffix("\r")
     if not text:
         raise click.UsageError("standard input: the value is empty")
     return text

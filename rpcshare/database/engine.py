@@ -81,6 +81,8 @@ class Database:
         with _failures(location):
             if location.path is not None:
                 await asyncio.to_thread(_prepare_file, location.path)
+                if schema.is_durable:
+                    await asyncio.to_thread(_require_sound, location, schema)
             database = cls(location, schema)
             if load is not None:
                 engine = database._engine
@@ -203,6 +205,7 @@ class Database:
         """Take a file in the place of the one that was open, and bring its schema up to date."""
         check_not_newer(self.location, self._schema)
         _prepare_file(path)
+        _require_sound(self.location, self._schema)
         with engine.execution_options(**{_IS_WRITING: True}).begin() as connection:
             if not inspect(connection).has_table("alembic_version"):
                 # An empty one in its place would be one without users, whom nobody has removed.
@@ -331,6 +334,23 @@ def _prepare_file(path: Path) -> None:
                 time.sleep(0.05)
             else:
                 return
+
+
+def _require_sound(location: DatabaseLocation, schema: Schema) -> None:
+    """Return if SQLite finds no page of the file broken: it would go on writing to the others.
+
+    Raises:
+        DatabaseError: it does.
+    """
+    with closing(sqlite3.connect(location.path or "")) as connection:
+        try:
+            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        except sqlite3.DatabaseError as exc:
+            if isinstance(exc, sqlite3.OperationalError) and exc.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                return  # who has it open has checked it
+            found = str(exc)
+    if found != "ok":
+        raise DatabaseError(f"the database {location.shown} is broken. {schema.remedy}")
 
 
 def _close_to_others(path: Path) -> None:

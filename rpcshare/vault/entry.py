@@ -141,6 +141,9 @@ def parse_new_entry(given: object, now: int) -> tuple[NewEntry, int | None]:
     """
     if not isinstance(given, dict):
         raise _wrong("expected {service, name, value}")
+    names = [field.encode_name for field in msgspec.structs.fields(NewEntry)]
+    if not set(given) <= set(names):  # not by its name: that may be a key in the wrong place
+        raise _wrong(f"there is a field that is none of {', '.join(names)}")
     try:
         entry = msgspec.convert(given, NewEntry)
     except msgspec.ValidationError as exc:

@@ -201,3 +201,21 @@ def test_an_identity_token_ends_no_session(server: RunningServer, peer: OidcPeer
 def test_what_is_no_form_is_refused(server: RunningServer, path: str) -> None:
     answer = httpx.post(server.url + path, json={"logout_token": "x"})
     assert answer.status_code in (400, 404)
+
+
+def test_very_many_groups_fit_into_no_cookie_and_keep_nobody_out(
+    server: RunningServer, peer: OidcPeer
+) -> None:
+    """Browsers take no cookie of more than 4,096 bytes, and tell nobody."""
+    peer.tell(
+        mode="in token", claims={"groups": [f"a-group-with-a-long-name-{number}" for number in range(400)]}
+    )
+    client = signed_in(server, peer, "bob")
+    assert client.get("/api/my-sessions").status_code == 200
+    assert max(len(f"{each.name}={each.value}") for each in client.cookies.jar) < 3800
+    assert "Sign out of Acme ID, too" in told(sign_out(client, server))
+    leaving = client.get("/auth/logout/provider", follow_redirects=False).headers["location"]
+    query = parse_qs(urlsplit(leaving).query)
+    assert "id_token_hint" not in query  # which did not fit: the provider asks which session is meant
+    assert query["client_id"] == ["rpcshare"]
+    assert client.get(leaving).status_code == 200

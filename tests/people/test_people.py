@@ -9,6 +9,8 @@ from rpcshare.auth.caller import Role, Scope
 from rpcshare.auth.credential import Credential, CredentialKind
 from rpcshare.auth.credential_validity import CredentialValidity
 from rpcshare.auth.people import People
+from rpcshare.auth.sign_in import who_signs_in
+from rpcshare.auth.sign_in_providers import Provider, parse_providers
 from rpcshare.auth.user_callers import UserCallers
 from rpcshare.database import parse_location
 from rpcshare.database.engine import Database
@@ -191,3 +193,54 @@ async def test_users_are_kept_when_the_projection_is_made_anew(people, records_u
     await index.database.write(lambda c: [c.exec_driver_sql(f"DELETE FROM {name}") for name in tables])
     await index.database.close()
     assert (await people.find(user.id)).email == "alice@acme.example"
+
+
+async def test_an_address_is_the_same_in_any_case(people):
+    first = await people.sign_in(who_signs_in(trusted("one"), claims("1", email="Alice@Acme.Example")))
+    other = await people.sign_in(who_signs_in(trusted("two"), claims("2", email="alice@ACME.example")))
+    assert other.id == first.id
+
+
+@pytest.mark.parametrize("name", ["preferred_username", "name", "upn", "nickname"])
+async def test_no_name_that_its_owner_chooses_makes_one_user_of_two(people, name):
+    first = await people.sign_in(who_signs_in(trusted("one"), claims("1", **{name: "admin"})))
+    other = await people.sign_in(who_signs_in(trusted("one"), claims("2", **{name: "admin"})))
+    assert other.id != first.id
+
+
+async def test_addresses_of_one_name_at_two_domains_are_two_users(people):
+    first = await people.sign_in(who_signs_in(trusted("one"), claims("1", email="bob@corp.example")))
+    other = await people.sign_in(who_signs_in(trusted("two"), claims("2", email="bob@partner.example")))
+    assert other.id != first.id
+
+
+async def test_an_address_that_another_user_has_keeps_nobody_out(people):
+    """Not trusted, it links to nobody; and it is no reason to refuse who has it."""
+    first = await people.sign_in(who_signs_in(trusted("one"), claims("1", email="a@acme.example")))
+    for subject in ("2", "3"):
+        said = claims(subject, email="a@acme.example", email_verified=False)
+        other = await people.sign_in(who_signs_in(trusted("two"), said))
+        assert other.id != first.id
+        assert (await people.sign_in(who_signs_in(trusted("two"), said))).id == other.id
+
+
+async def test_an_address_that_two_users_have_links_to_neither(people):
+    for name, number in (("one", "1"), ("one", "2")):
+        user = await people.sign_in(
+            who_signs_in(trusted(name), claims(number, email=f"{number}@acme.example"))
+        )
+        await people.sign_in(who_signs_in(trusted(name), claims(number, email="shared@acme.example")))
+        assert user.id
+    third = await people.sign_in(who_signs_in(trusted("two"), claims("3", email="shared@acme.example")))
+    assert len(await people.find_by_email("shared@acme.example")) == 3
+    assert [each.subject for each in await people.identities_of(third.id)] == ["3"]
+
+
+def trusted(name: str) -> Provider:
+    given = {"issuer": f"https://{name}.example", "client_id": "x", "trusted": True, "organization": "acme"}
+    (made,) = parse_providers({name: given})
+    return made
+
+
+def claims(subject: str, **more: object) -> dict[str, object]:
+    return {"sub": subject, "email_verified": True, **more}

@@ -41,6 +41,7 @@ class VaultPages:
         given: dict[str, object] = {name: form.get(name, "") for name in ("service", "name", "value")}
         given["owner"] = "organization" if form.get("organization") else "user"
         try:
+            _require_lines(form.get("value", ""))
             if form.get("expires"):
                 given["expiresAt"] = _end(form["expires"])
             await self._vault_of(caller).store(given)
@@ -54,6 +55,7 @@ class VaultPages:
         """Put another value in the place of one."""
         check_own_form(request, self._site.origins)
         form = await read_form(request)
+        _require_lines(form.get("value", ""))
         await self._vault_of(caller).rotate(request.path_params["entry_id"], form.get("value"))
         return redirect("../../vault?notice=replaced")
 
@@ -76,6 +78,13 @@ class VaultPages:
             ),
         )
         return html_answer(request, html, 400 if problem else 200)
+
+
+def _require_lines(value: str) -> None:
+    """Refuse a key of several lines whose ends the browser has left out: it would be kept, and be none."""
+    if value.startswith("-----BEGIN ") and "\n" not in value:
+        message = "value: a key of several lines is stored by `rpcshare vault set`: a field of a page has one"
+        raise ShareError(ErrorCode.INVALID_ARGUMENT, message)
 
 
 def _end(expires: str) -> int:
