@@ -173,9 +173,7 @@ def _read_value() -> str:
         text = data.decode()
     except UnicodeDecodeError:
         raise click.UsageError("standard input: the value is not UTF-8") from None
-    if "\n" not in text.removesuffix(
-        "\n"
-    ):  # the shell's; in a key of several lines it is the last line's end
+    if "\n" not in text.removesuffix("\n"):  # or it is the end of the last of several lines
         text = text.removesuffix("\n").removesuffix("\r")
     if not text:
         raise click.UsageError("standard input: the value is empty")
