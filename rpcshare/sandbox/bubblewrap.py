@@ -138,6 +138,7 @@ class BubblewrapDriver:
         try:
             self._check_program(program)
         except SandboxError:
+            self._remove_etc()
             if not self._unsafe:
                 raise
             self.is_isolated = False
@@ -258,8 +259,12 @@ class BubblewrapDriver:
     async def close(self) -> None:
         """End all sandboxes."""
         await asyncio.gather(*(each.terminate(grace=1.0) for each in list(self._sandboxes)))
+        self._remove_etc()
+
+    def _remove_etc(self) -> None:
         if self._etc is not None:
             self._etc.cleanup()
+            self._etc = None
 
     def _command(self, spec: SandboxSpec, group: ControlGroup | None, told: int) -> list[str]:
         files = [] if group is None else [str(file) for file in group.process_files]

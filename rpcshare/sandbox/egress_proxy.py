@@ -196,8 +196,8 @@ class EgressProxy:
         else:
             host, port, path = _absolute(target)
             first = _request(method, path, host, port, fields)
-        addresses = await self._allowed_addresses(host, port)
         try:
+            addresses = await self._allowed_addresses(host, port)
             far_reader, far_writer = await _connect(addresses, port)
         except (OSError, TimeoutError):
             _answer(writer, "502 Bad Gateway", f"rpcshare: {host} cannot be reached\n")

@@ -258,6 +258,9 @@ def _environment(location: GitLocation, key: GitKey | None) -> dict[str, str]:
         "GIT_LFS_SKIP_SMUDGE": "1",
         "GIT_SSH_COMMAND": " ".join(ssh),
         "LC_ALL": "C",
+        # What is meant is this machine, which the proxy decides on as on any other.
+        "NO_PROXY": "",
+        "no_proxy": "",
     }
     if location.scheme == "https" and key is not None:
         user = key.value if ":" in key.value else f"x-access-token:{key.value}"

@@ -49,6 +49,21 @@ async def test_a_bubblewrap_that_is_too_old_is_refused(tmp_path):
         await BubblewrapDriver(program=str(fake)).check()
 
 
+async def test_why_bubblewrap_does_not_run_is_told_in_its_words(tmp_path):
+    """As where AppArmor keeps users who are not root from having a network of their own."""
+    fake = tmp_path / "bwrap"
+    said = "bwrap: loopback: Failed RTM_NEWADDR: Operation not permitted"
+    fake.write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && exec echo bubblewrap 0.11.0\necho "{said}" >&2\nexit 1\n'
+    )
+    fake.chmod(0o755)
+    with pytest.raises(SandboxError, match="does not run here: bwrap: loopback: Failed RTM_NEWADDR"):
+        await BubblewrapDriver(program=str(fake)).check()
+    unsafe = BubblewrapDriver(program=str(fake), unsafe=True)
+    await unsafe.check()
+    assert not unsafe.is_isolated
+
+
 async def test_a_data_directory_that_sandboxes_would_see_is_refused(driver):
     with pytest.raises(SandboxError, match="move it elsewhere"):
         await BubblewrapDriver(hidden=[Path("/usr/share")]).check()
