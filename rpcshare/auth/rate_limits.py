@@ -80,10 +80,10 @@ class RateLimit:
         if self.on_count is not None:
             self.on_count(key)
 
-    def add(self, key: str) -> None:
-        """Count one that another process has counted."""
+    def add(self, key: str, number: int = 1) -> None:
+        """Count one, or more, that another process has counted."""
         began, count = self._current(key)
-        self._counts[key] = (began, count + 1)
+        self._counts[key] = (began, count + number)
         if len(self._counts) > self._max_keys:
             self._counts.popitem(last=False)
 

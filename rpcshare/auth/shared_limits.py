@@ -46,13 +46,16 @@ KNOWN: Final = Topic("credential known", Known)
 HELD: Final = Topic("connections held", Held)
 
 
-def share_limits(limits: CallerLimits, rates: RequestRates, audit: AuditLog, mailbox: WorkerMessages) -> None:
+def share_limits(
+    limits: CallerLimits, rates: RequestRates | None, audit: AuditLog, mailbox: WorkerMessages
+) -> None:
     """Have ``limits``, ``rates``, and those of ``audit``, count what all processes with a mailbox do.
 
-    They share the key of their limits.
+    They share the key of their limits. ``rates`` is None where requests are counted in the database.
     """
     _share_rate(limits.creates, mailbox, CREATED)
-    _share_rate(rates.counted, mailbox, REQUESTED)
+    if rates is not None:
+        _share_rate(rates.counted, mailbox, REQUESTED)
     _share_rate(limits.failures.of_networks, mailbox, FAILED)
     _share_rate(limits.failures.of_sites, mailbox, FAILED_AT_SITE)
     for limit, topic in zip(audit.limits, TOLD, strict=True):

@@ -13,6 +13,7 @@ __all__ = [
     "metadata",
     "organizations",
     "people_changes",
+    "request_counts",
     "sessions",
     "users",
     "vault_entries",
@@ -115,6 +116,16 @@ audit_events = Table(
 )
 """Who did what in an organization (:mod:`rpcshare.auth.organization_audit`). Ids are in the order of time;
 ``details`` is a JSON object of names and ids."""
+
+request_counts = Table(
+    "request_counts",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("minute", BigInteger, primary_key=True, autoincrement=False),
+    Column("requests", BigInteger, nullable=False),
+)
+"""How many requests there were of whoever has a limit, at all nodes, by minutes since the epoch
+(:mod:`rpcshare.auth.request_totals`). Only the last minutes are kept."""
 
 vault_entries = Table(
     "vault_entries",

@@ -192,7 +192,7 @@ async def _serve(settings: Settings, ground: Prepared, worker: Worker | None) ->
         signed_tokens, seal = SignedTokenVerifier(issuers, ended), SessionSeal(ground.secret)
         records = await stack.enter_async_context(records_on_demand(settings, load))
         signed_in = await stack.enter_async_context(
-            user_sign_in(settings, seal, base_url, records, api_keys, rates.allowances, audit)
+            user_sign_in(settings, seal, base_url, records, api_keys, rates, audit)
         )
         authenticator = _authenticator(
             [
@@ -237,7 +237,7 @@ async def _serve(settings: Settings, ground: Prepared, worker: Worker | None) ->
         connections.metrics.observe(observed, load)
         _count_unchecked(connections, revocation_lists)
         if worker is not None:
-            worker.share_limits(limits, rates, audit)
+            worker.share_limits(limits, rates if rates.counted.on_count is None else None, audit)
             _join_others(worker, connections.metrics, stack)
         server = HttpServer(_uvicorn_config(app, settings, ground.tls))
         connections.metrics.count_accept_pauses(lambda: server.pauses)

@@ -6,10 +6,10 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from rpcshare.auth.allowances import Allowances
 from rpcshare.auth.api_key_verifier import ApiKeyVerifier
 from rpcshare.auth.audit import AuditLog
 from rpcshare.auth.cookies import SessionSeal
+from rpcshare.auth.request_rates import RequestRates
 from rpcshare.auth.sign_in_providers import Preset
 from rpcshare.config import Settings
 from rpcshare.database import DatabaseError
@@ -32,12 +32,12 @@ async def user_sign_in(
     base_url: str,
     records: Records,
     api_keys: ApiKeyVerifier,
-    allowances: Allowances,
+    rates: RequestRates,
     audit: AuditLog,
 ) -> AsyncIterator[SignedIn | None]:
     """Give the users of a server and how they sign in; None, where the settings have no provider.
 
-    Keys of users are good then, which ``api_keys`` knows, and ``allowances`` know what admins have chosen.
+    Keys of users are good then, which ``api_keys`` knows, and ``rates`` know what admins have chosen.
 
     Raises:
         ShareError: the database of records cannot be opened.
@@ -47,6 +47,7 @@ async def user_sign_in(
         return
     from rpcshare.auth.organization_audit import OrganizationAudit  # noqa: PLC0415
     from rpcshare.auth.people import People  # noqa: PLC0415 -- it takes half a second to import
+    from rpcshare.auth.request_totals import RequestTotals  # noqa: PLC0415
     from rpcshare.auth.sign_in import SignIns  # noqa: PLC0415
     from rpcshare.auth.user_callers import UserCallers  # noqa: PLC0415
     from rpcshare.server.web.user_sign_in import SignedIn  # noqa: PLC0415
@@ -68,10 +69,12 @@ async def user_sign_in(
         organization_audit = await stack.enter_async_context(OrganizationAudit(database).writing())
         audit.on_event = organization_audit.record
         try:
-            allowances.know(await people.chosen_allowances())
+            rates.allowances.know(await people.chosen_allowances())
         except DatabaseError as exc:
             raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, str(exc)) from exc
         sign_ins = await stack.enter_async_context(SignIns(settings.oidc, people, seal, base_url).opened())
-        callers = await stack.enter_async_context(UserCallers(people, allowances).refreshing())
+        callers = await stack.enter_async_context(UserCallers(people, rates.allowances).refreshing())
         api_keys.users = callers
-        yield SignedIn(people, sign_ins, callers, allowances, organization_audit)
+        if not database.is_sqlite:  # which several servers may have
+            await stack.enter_async_context(RequestTotals(database, rates.counted).sharing())
+        yield SignedIn(people, sign_ins, callers, rates.allowances, organization_audit)

@@ -93,7 +93,7 @@ class Worker:
         """Return what tells the others, and nobody else, of news."""
         return WorkerBroadcaster(self.inbox)
 
-    def share_limits(self, limits: CallerLimits, rates: RequestRates, audit: AuditLog) -> None:
+    def share_limits(self, limits: CallerLimits, rates: RequestRates | None, audit: AuditLog) -> None:
         """Count what callers do together with the others."""
         share_limits(limits, rates, audit, self.inbox)
 
