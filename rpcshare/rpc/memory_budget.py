@@ -73,6 +73,7 @@ class Account:
         self.copied = 0
         self.owner = owner
         self.end = end
+        self.is_closed = False
         self.pool = pool
         if pool is not None:
             pool.accounts.add(self)
@@ -106,8 +107,11 @@ class Account:
     def subtract(self, size: int) -> None:
         """Count ``size`` bytes no longer."""
         self.held -= size
-        if self.pool is not None:
-            self.pool.held -= size
+        pool = self.pool
+        if pool is not None:
+            pool.held -= size
+            if self.is_closed and self.held <= 0:
+                pool.ending.discard(self)
 
     def charge(self, size: int) -> Charge | None:
         """Count ``size`` bytes until what is returned is freed; None for what is too small to be counted.
@@ -129,9 +133,11 @@ class Account:
     def close(self) -> None:
         """Be no candidate for being ended any longer: the session is over, and lets go of what it holds."""
         self.end = None
+        self.is_closed = True
         if self.pool is not None:
             self.pool.accounts.discard(self)
-            self.pool.ending.add(self)
+            if self.held > 0:
+                self.pool.ending.add(self)
 
 
 class Charge:
@@ -180,7 +186,6 @@ class Pool:
             LimitExceededError: that of ``asking`` is the one that would have to be ended.
         """
         error = LimitExceededError("memory of all sessions", self.bound)
-        self.ending = {account for account in self.ending if account.held > 0}
         while self.held + size - sum(account.held for account in self.ending) > self.bound:
             account = self._largest(asking, size)
             if account is None or account is asking:

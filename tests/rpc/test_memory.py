@@ -332,6 +332,9 @@ class TestTooMuch:
             server.feed(["abort", ["error", "Error", "enough"]])
             server.sent()
         assert pool.held == 0
+        # Nor are those kept that have nothing to be counted any longer: there may be millions.
+        assert not pool.accounts
+        assert not pool.ending
 
 
 class TestValuesOfAMessage:
