@@ -144,7 +144,7 @@ class _Messages:
             value = self._items.messages.get(jsontext.encode(message_id))
             role, created = _role_and_time(value[1]) if value is not None else (None, None)
             self._known[message_id] = (
-                role if isinstance(role, str) else "",
+                clean(role) if isinstance(role, str) else "",
                 int(created)
                 if isinstance(created, int | float) and 0 < created < 2**42
                 else self._items.last_updated,
@@ -160,7 +160,7 @@ class _Messages:
         if isinstance(summary, dict) and isinstance(message_id, str) and (text := _text(_strings(summary))):
             role, time = self.of(message_id)
             item = f"message:{key.decode()}"
-            yield SearchableText(item, message_id, None, role, "", _files(summary), time, text)
+            yield SearchableText(item, clean(message_id), None, role, "", _files(summary), time, text)
 
     def is_reverted(self, message_key: bytes, part_id: str | None, reverted: tuple[str, str]) -> bool:
         """Whether a message, or a part of it, is taken back: ids are in the order of time."""
@@ -193,7 +193,7 @@ def _part(key: bytes, body: bytes, messages: _Messages, reverted: tuple[str, str
     tool = ""
     if kind == "tool":
         name = part.get("tool")
-        tool = name.lower() if isinstance(name, str) else ""
+        tool = clean(name).lower() if isinstance(name, str) else ""
         state = part.get("state")
         state = state if isinstance(state, dict) else {}
         looked_at += [name, state.get("title"), state.get("input"), state.get("error"), state.get("output")]
@@ -206,7 +206,8 @@ def _part(key: bytes, body: bytes, messages: _Messages, reverted: tuple[str, str
     item = f"part:{key.decode()}"
     # All of _FILE_NAMES have one of these.
     files = _files(part) if b"file" in body or b'ath"' in body else ""
-    return SearchableText(item, message_id or None, part_id, role, tool, files, time, text)
+    # Ids are what somebody sent, and may have characters that no database takes.
+    return SearchableText(item, clean(message_id) or None, clean(part_id), role, tool, files, time, text)
 
 
 class _Times(msgspec.Struct):

@@ -54,3 +54,27 @@ FOUND = [
 async def test_is_found(searched, alice, written, query):
     await shared(searched, alice, message("msg_1"), text("prt_1", written), text("prt_2", "something else"))
     assert await found(searched, alice, query) == ["prt_1"]
+
+
+@pytest.mark.parametrize("bad", ["\ud800", "a\x00b"], ids=["half of a pair", "NUL"])
+async def test_characters_that_no_database_takes_keep_nothing_else_from_being_found(searched, alice, bad):
+    state = {"status": "completed", "input": {"filePath": f"/a{bad}.py"}, "output": f"needle {bad}"}
+    of_tool = {
+        "id": f"prt_2{bad}",
+        "messageID": f"msg_2{bad}",
+        "type": "tool",
+        "tool": f"bash{bad}",
+        "state": state,
+    }
+    data = [
+        {"type": "session", "data": {"id": "ses_1", "title": f"A title{bad}", "directory": f"/home{bad}"}},
+        message(f"msg_1{bad}", f"user{bad}", modelID=f"large{bad}"),
+        message(f"msg_2{bad}", "assistant", modelID=f"large{bad}"),
+        text(f"prt_1{bad}", f"needle {bad}", message_id=f"msg_1{bad}"),
+        {"type": "part", "data": of_tool},
+    ]
+    await searched.create(alice, "ses_00000001", data)
+    await shared(searched, alice, message("msg_1"), text("prt_9", "a needle"), session_id="ses_00000002")
+    hits = await found(searched, alice, "needle")
+    assert (len(hits), "prt_9" in hits) == (3, True)
+    assert (await searched.list_own(alice)).count == 2
