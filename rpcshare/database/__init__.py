@@ -11,6 +11,7 @@ SQLAlchemy takes half a second to import. So it is imported by what opens a data
 from rpcshare.database.location import (
     DatabaseError,
     DatabaseLocation,
+    InvalidValueError,
     NewerSchemaError,
     QueryTooLongError,
     parse_location,
@@ -20,6 +21,7 @@ from rpcshare.database.schema_version import check_not_newer
 __all__ = [
     "DatabaseError",
     "DatabaseLocation",
+    "InvalidValueError",
     "NewerSchemaError",
     "QueryTooLongError",
     "check_not_newer",

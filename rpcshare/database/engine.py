@@ -21,6 +21,7 @@ from rpcshare.database.load import DatabaseLoad
 from rpcshare.database.location import (
     DatabaseError,
     DatabaseLocation,
+    InvalidValueError,
     QueryTooLongError,
 )
 from rpcshare.database.schema_version import PROJECTION, Schema, check_not_newer, refuse_unknown
@@ -39,6 +40,7 @@ _CONNECT_SECONDS = 10.0
 _COMMAND_SECONDS = 60.0
 _READERS = 4  # threads
 _STEPS = 10_000  # of SQLite's virtual machine between two looks at the clock: a millisecond or less
+_DATA_EXCEPTION = "22"  # the class of SQL's codes for values that are none, as PostgreSQL gives them
 _IS_WRITING = "rpcshare_is_writing"
 _IS_ABANDONED = "rpcshare_is_abandoned"
 
@@ -415,8 +417,12 @@ def _failures(location: DatabaseLocation) -> Iterator[None]:
         yield
     except DatabaseError:
         raise
+    except UnicodeEncodeError as exc:
+        raise InvalidValueError(f"the database {location.shown} takes no half of a surrogate pair") from exc
     except (SQLAlchemyError, sqlite3.Error, OSError) as exc:
         cause = getattr(exc, "orig", None) or exc
+        if str(getattr(cause, "sqlstate", "")).startswith(_DATA_EXCEPTION):
+            raise InvalidValueError(f"the database {location.shown} does not take a value") from exc
         if "statement timeout" in str(cause):  # as PostgreSQL says it
             raise QueryTooLongError("the query took too long") from exc
         reason = str(cause).splitlines()[0] if str(cause) and cause is not exc else type(cause).__name__

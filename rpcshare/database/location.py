@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 __all__ = [
     "DatabaseError",
     "DatabaseLocation",
+    "InvalidValueError",
     "NewerSchemaError",
     "QueryTooLongError",
     "parse_location",
@@ -15,6 +16,10 @@ __all__ = [
 
 class DatabaseError(Exception):
     """The database could not do what was asked: unreachable, full, locked or broken."""
+
+
+class InvalidValueError(DatabaseError):
+    """A value is one that the database does not take. It answers, and takes others."""
 
 
 class QueryTooLongError(DatabaseError):

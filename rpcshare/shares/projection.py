@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from rpcshare.database import DatabaseError
+from rpcshare.database import DatabaseError, InvalidValueError
 from rpcshare.shares.catalogue_row import CatalogueRow
 from rpcshare.shares.catalogue_writer import CatalogueWriter
 from rpcshare.shares.context import WatchedShare
@@ -336,8 +336,8 @@ class Projection:
             self._indexed_since = pending.since
             try:
                 left = await self._index_share(share_id, pending, is_last=is_last)
-            except StoreError as exc:
-                # One share that cannot be read must not keep the others from being found.
+            except (StoreError, InvalidValueError) as exc:
+                # One share that cannot be read, or written, must not keep the others from being found.
                 logger.warning("Share %s is not indexed: %s", share_id, exc)
             except BaseException:
                 self._pending[share_id] = PendingItems(0, None, pending.since)
@@ -469,7 +469,7 @@ class Projection:
                     if share is not None and (is_ahead or not place.is_at(share)):
                         share = None  # others have written it, or the store has been put back
                     await self._index_whole(place.share_id, share)
-                except StoreError as exc:
+                except (StoreError, InvalidValueError) as exc:
                     logger.warning("Share %s is not indexed: %s", place.share_id, exc)
                 if self._pending:
                     await self._index_pending()

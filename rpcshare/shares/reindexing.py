@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from rpcshare.database import InvalidValueError
 from rpcshare.shares.context import WatchedShare
 from rpcshare.shares.share_identity import is_share_id
 from rpcshare.shares.share_indexing import ReadShare, put_whole, read_share, whole_change
@@ -174,7 +175,11 @@ class _Anew:
         await asyncio.gather(*working, return_exceptions=True)
 
     async def _write(self, changes: "list[Change]", last_key: str) -> None:
-        for change, is_written in zip(changes, await self._index.put_all(changes), strict=True):
+        try:
+            written = await self._index.put_all(changes)
+        except InvalidValueError:
+            written = [False] * len(changes)  # one of them is why: each is written by itself
+        for change, is_written in zip(changes, written, strict=True):
             if not is_written:
                 await self._again(change.share.id)
         if last_key:
@@ -184,7 +189,11 @@ class _Anew:
         for _ in range(_ATTEMPTS):
             seen = (await self._index.seen([share_id]))[share_id]
             read = await self._read(share_id)
-            if read is None or await put_whole(self._index, share_id, read, seen.share, seen.row):
+            try:
+                if read is None or await put_whole(self._index, share_id, read, seen.share, seen.row):
+                    return
+            except InvalidValueError as exc:
+                self.unread.append(f"{share_id}: {exc}")
                 return
 
     async def _read(self, share_id: str) -> ReadShare | None:

@@ -3,6 +3,8 @@
 import pytest
 from finding import found, message, shared, text
 
+from rpcshare.shares.reindexing import index_anew
+
 HINDI = "\u0939\u093f\u0928\u094d\u0926\u0940"
 JAPANESE = "\u3057\u308a\u3068\u308a"
 POINTED = "\u05e9\u05b8\u05c1\u05dc\u05d5\u05b9\u05dd"
@@ -78,3 +80,17 @@ async def test_characters_that_no_database_takes_keep_nothing_else_from_being_fo
     hits = await found(searched, alice, "needle")
     assert (len(hits), "prt_9" in hits) == (3, True)
     assert (await searched.list_own(alice)).count == 2
+
+
+async def test_a_share_that_the_database_does_not_take_keeps_no_other_from_being_found(
+    searched, store, alice, monkeypatch, caplog
+):
+    monkeypatch.setattr("rpcshare.shares.search_texts.clean", lambda text: text)
+    await searched.create(alice, "ses_00000001", [message("msg_1"), text("prt_1\ud800\x00", "a needle")])
+    await shared(searched, alice, message("msg_1"), text("prt_9", "a needle"), session_id="ses_00000002")
+    assert await found(searched, alice, "needle") == ["prt_9"]
+    assert "Share 00000001 is not indexed" in caplog.text
+    index = await searched._shares.listing._projection.index()
+    count, (unread,) = await index_anew(store, index)
+    assert (count, unread[:9]) == (2, "00000001:")
+    assert await found(searched, alice, "needle") == ["prt_9"]
