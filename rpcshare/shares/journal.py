@@ -63,6 +63,8 @@ class Survey(msgspec.Struct, frozen=True):
     """That of the last entry."""
     snapshot_etag: str | None = None
     """That of the last snapshot."""
+    snapshot_etag_before: str | None = None
+    """That of the snapshot of the entry's own number; None if it is not there."""
 
 
 async def read_head(store: ObjectStore, share_id: str) -> StoredHead | None:
@@ -95,7 +97,7 @@ class Journal:
         """
         entries: list[int] = []
         snapshots: list[int] = []
-        head_etag = etag_before = last_etag = snapshot_etag = None
+        head_etag = etag_before = last_etag = snapshot_etag = snapshot_etag_before = None
         start = objects.numbered(self._log, max(after - 1, 0))
         async for key, etag, _ in self._store.list(f"share/{self.share_id}/", start_after=start):
             if key.startswith(self._log):
@@ -108,6 +110,8 @@ class Journal:
             elif key.startswith(self._snapshots):
                 snapshots.append(objects.number_of(key))
                 snapshot_etag = etag
+                if snapshots[-1] == after:
+                    snapshot_etag_before = etag
             elif key == self._head:
                 head_etag = etag
         return Survey(
@@ -119,6 +123,7 @@ class Journal:
             etag_before=etag_before,
             last_etag=last_etag,
             snapshot_etag=snapshot_etag,
+            snapshot_etag_before=snapshot_etag_before,
         )
 
     async def entries(self, after: int) -> AsyncIterator[tuple[int, LogEntry]]:

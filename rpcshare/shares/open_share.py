@@ -570,6 +570,8 @@ class OpenShare:
         # writer that will find out only now: so they are read only if that is too recent.
         age = began_at - self._confirmed_at
         may_be_trimmed = age > self._node.settings.trusted_for or survey.first_entry != self.entry + 1
+        # What is behind an entry that was there, and is not, may follow another one of its number.
+        may_be_trimmed |= not self._is_there(survey)
         if survey.snapshots and survey.snapshots[-1] > self.entry and may_be_trimmed:
             await self._replay_anew()
             return
@@ -585,6 +587,13 @@ class OpenShare:
                 return
         self._confirmed_at = began_at
         self._is_unsure = False
+
+    def _is_there(self, survey: Survey) -> bool:
+        """Whether the store has what the state was made of last: the last entry, or the snapshot of it."""
+        if self.entry == 0 or survey.etag_before is not None:
+            return True
+        read = self._entry_etag is None and self._snapshot[0] == self.entry
+        return read and survey.snapshot_etag_before == self._snapshot[1]
 
     async def _is_entry(self, survey: Survey) -> bool:
         """Whether what the store has in the place of the last entry is that entry, as far as can be told."""

@@ -311,6 +311,49 @@ async def test_a_node_notices_that_an_entry_is_back_of_which_it_has_read_the_sna
     assert [part["id"] for part in (await read(opened_later, alice, share))["parts"]] == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("has_snapshot", [False, True], ids=["of an entry", "of a snapshot"])
+async def test_a_node_takes_no_entries_behind_another_of_the_number_in_a_store_that_was_put_back(
+    new_node, store, alice, has_snapshot
+):
+    node = new_node(on=store, settings=LogSettings(compaction=COMPACTING))
+
+    async def compacted():
+        async with using(node, share) as log:
+            await log._compactor.finish()
+        return contents(store)
+
+    share = (await node.create(alice, "ses_1", [part("a")])).id
+    await node.sync(alice, share, None, [part("b")])
+    before = await compacted()
+    for name in "cdef":
+        await node.sync(alice, share, None, [part(name)])
+        longer = await compacted()
+    # Entries up to 3 have been trimmed; those behind snapshot 3 are there, and later snapshots.
+    longer = {
+        key: body
+        for key, body in longer.items()
+        if not key.endswith(tuple(f"log/{n:012}" for n in (1, 2, 3)))
+    }
+    assert {"000000000003", "000000000006"} <= {key[-12:] for key in longer if "/snapshot/" in key}
+    await put_back(store, before)
+    await read(node, alice, share)
+    await node.sync(alice, share, None, [part("other")])
+    others = await compacted()
+    if has_snapshot:
+        await store.delete([key for key in others if "/log/" in key])
+        node = new_node(on=store, alone=True)
+    assert [part["id"] for part in (await read(node, alice, share))["parts"]] == ["a", "b", "other"]
+    await put_back(store, longer)
+    assert [part["id"] for part in (await read(node, alice, share))["parts"]] == [
+        "a",
+        "b",
+        "c",
+        "d",
+        "e",
+        "f",
+    ]
+
+
 async def test_an_entry_that_was_written_again_as_it_was_is_the_same(new_node, store, alice, caplog):
     node = new_node(on=store)
     share = (await node.create(alice, "ses_1", [part("a")])).id
