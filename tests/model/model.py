@@ -5,7 +5,8 @@
 - No reader sees what nobody wrote to that share.
 - Every share can be read.
 - To a reader, syncCount and lastUpdated never go back without a snapshot.
-- In the end, each owner is listed all shares of his, and no others, as they are.
+- In the end, each owner is listed all shares of his, and no others, as they are, and what they take counts
+  towards his limits.
 """
 
 import asyncio
@@ -36,6 +37,7 @@ from rpcshare.shares.events import Deleted, Snapshot, Sync
 from rpcshare.shares.objects import Head
 from rpcshare.shares.subscriptions import Subscription
 from rpcshare.shares.syncdata import Item, Kind
+from rpcshare.shares.usage import Usage
 
 __all__ = ["Model", "ModelError"]
 
@@ -460,6 +462,7 @@ class Model:
             if own is not None and own.is_lost:
                 # What is there then depends on what the servers had seen; it may be somebody else's.
                 own.written |= known.written
+                own.may_expire |= known.may_expire
                 own.is_private = None
                 if head.generation == _heads(site)[share_id].generation:
                     own.owner = known.owner
@@ -497,6 +500,7 @@ class Model:
         own.is_private = None
         if known is not None:
             own.written |= known.written
+            own.may_expire |= known.may_expire
             if head.generation == _heads(site)[share_id].generation:
                 own.owner = known.owner
 
@@ -575,6 +579,12 @@ class Model:
                     raise ModelError(
                         f"{owner.subject} is shown {page.count}: {sorted(ids)}, of {sorted(there)}"
                     )
+                # What has expired, and is not removed yet, counts too.
+                sizes = [await _size(node, share_id) for share_id in own]
+                takes = Usage(sum(size is not None for size in sizes), sum(size or 0 for size in sizes))
+                usage, _ = await node.service._shares.listing.usage(str(owner.subject))
+                if usage != takes:
+                    raise ModelError(f"{owner.subject} is said to take {usage}, and takes {takes}")
 
     async def look_at(self, site: Site, node: NodeContext, share_id: str, known: Known) -> None:
         """Look at a share as its owner, as anybody, and as those who watch it."""
@@ -721,6 +731,18 @@ async def _can_read(node: NodeContext, owner: Caller, share_id: str) -> bool:
     except ShareError:
         return False
     return True
+
+
+async def _size(node: NodeContext, share_id: str) -> int | None:
+    """Return the bytes that a share holds; None if it is deleted."""
+    try:
+        share = await node.service.open_shares.take(share_id)
+    except ShareError:
+        return None
+    try:
+        return None if share.is_ended else share.state.content.size
+    finally:
+        node.service.open_shares.let_go(share_id)
 
 
 def _part(part_id: str) -> dict[str, Any]:
