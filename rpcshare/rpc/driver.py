@@ -376,8 +376,10 @@ class Driver:
         self.session.is_scheduled = False
         try:
             self._carry_out()
-            self._messages.extend(self.session.take_output())
-            self._encode()
+            if self.session.has_output():
+                self._messages.extend(self.session.take_output())
+            if self._messages or not self._drained.is_set:
+                self._encode()
         except MemoryError:
             self._messages.clear()
             self._frames.clear()

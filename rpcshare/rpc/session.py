@@ -201,6 +201,10 @@ class Session(Owner):
         self.unsent = 0
         return output
 
+    def has_output(self) -> bool:
+        """Whether there is something to take, or to be let go of by the way."""
+        return len(self._output) > 0 or len(self._abandoned) > 0 or self.unsent > 0
+
     @property
     def waits_for_room(self) -> bool:
         """Whether somebody is to be told when there is room (:meth:`tell_of_room`)."""

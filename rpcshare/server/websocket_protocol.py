@@ -220,10 +220,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._unread_data += data
             self.transport.pause_reading()
         elif self.conn.state is State.OPEN:
-            if self._receiver is not None:
-                taken = self._frames.take_messages(data, self._arrived, text=self._takes_text_as_bytes)
+            receiver = self._receiver
+            if receiver is not None:
+                arrived = self._arrived
+                taken = self._frames.take_messages(data, arrived, text=self._takes_text_as_bytes)
                 if taken == len(data):  # as nearly always
-                    self._tell()
+                    self._arrived = []
+                    receiver.frames_received(arrived)
+                    if self._told_held:
+                        self._tell()  # that nothing is held any longer
                     return
                 data = data[taken:]
             self._process(self._frames.read(data))
