@@ -161,9 +161,9 @@ class Success(msgspec.Struct):
 class NewVaultEntry(msgspec.Struct, rename="camel"):
     """A key of a third party."""
 
-    service: str
-    name: str
-    value: str
+    service: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    value: Annotated[str, msgspec.Meta(min_length=1)]
     owner: Literal["user", "organization"] = "user"
     scopes: list[str] | None = None
     grants: list[str] | None = None
@@ -180,7 +180,7 @@ class Stored(msgspec.Struct):
 class RotateBody(msgspec.Struct):
     """The new value."""
 
-    value: str
+    value: Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class VaultEntry(msgspec.Struct, rename="camel"):

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from rpcshare import jsontext
 from rpcshare.auth.caller import Caller
+from rpcshare.errors import ErrorCode
 from rpcshare.server import schemas
 from rpcshare.server.json_body import read_json_body
 from rpcshare.server.operation import Needs, Operation
@@ -52,12 +53,14 @@ class VaultApi:
                     handler=self._retrieve,
                     needs=credential,
                     answer=schemas.RetrievedVaultEntry,
+                    codes=(ErrorCode.INVALID_ARGUMENT,),
                 ),
                 "DELETE": Operation(
                     summary="Remove an entry of the vault",
                     handler=self._revoke,
                     needs=credential,
                     answer=schemas.Success,
+                    codes=(ErrorCode.INVALID_ARGUMENT,),
                 ),
             },
             "/api/keys/{entry_id}/rotate": {
