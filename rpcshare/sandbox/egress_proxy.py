@@ -42,7 +42,7 @@ _HOST = re.compile(rf"({_LABEL}\.)*{_LABEL}")
 _RULE = re.compile(rf"(\*\.)?({_LABEL}\.)*{_LABEL}(:[0-9]{{1,5}})?")
 _NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)")  # of a last label: an address in one of its spellings
 _METHOD = re.compile(rb"[A-Z]{1,32}")
-_FIELD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*")
+_FIELD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}:[^\r\n\0]*")
 _HOP_BY_HOP = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"proxy-authorization", b"proxy-authenticate", b"te"}
     | {b"upgrade", b"host"}
