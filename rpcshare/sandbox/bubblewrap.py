@@ -586,6 +586,10 @@ class BubblewrapSandbox:
         for task in self._tasks:
             if task is not asyncio.current_task():
                 task.cancel()
+        if self._process is not None:
+            # It has ended; a thread of asyncio's tells the loop, which may be over before.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), _GONE_SECONDS)
         if self._group is not None:
             await asyncio.to_thread(self._group.remove)
         if self._control is not None:
