@@ -301,7 +301,8 @@ def _log_loss(request: Request, caller: Caller, error: Exception) -> None:
     """Log that what somebody sent is too large: a stock opencode neither tells that nor sends it again."""
     if caller.subject is None or not isinstance(error, ShareError):
         return
-    if error.code is ErrorCode.PAYLOAD_TOO_LARGE:
+    is_of_shares = getattr(request.scope.get("route"), "path", "").startswith("/api/share")
+    if error.code is ErrorCode.PAYLOAD_TOO_LARGE and is_of_shares:
         share = request.path_params.get("share_id", "")
         logger.warning(
             "what was sent for a share is too large, so the share lacks it",

@@ -20,6 +20,7 @@ from rpcshare.shares.service import ShareService
 
 if TYPE_CHECKING:
     from rpcshare.auth.people import People
+    from rpcshare.auth.users import User
     from rpcshare.server.web.user_sign_in import SignedIn
 
 __all__ = ["UsersRpc", "check_role", "check_target", "database_failures", "roles_given_by"]
@@ -151,7 +152,7 @@ class UsersRpc(RpcTarget):
     async def set_limits(self, user_id: str, limits: LimitOptions) -> dict[str, Any]:
         """Change what a user may have; return what :meth:`limits` does."""
         with self._permitted(Action.USER_LIMITS) as organization:
-            user = await self._people.find(user_id, organization)
+            user = await check_target(self._people, self._caller, user_id, organization)
             await self._limits.choose_for_user(self._caller, user, limits)
             self._audit.done(
                 Action.USER_LIMITS, self._caller, user=user_id, targetOrganization=user.organization
@@ -193,6 +194,7 @@ class UsersRpc(RpcTarget):
             organization = _chosen(managed, wanted.organization)
             if organization is None:
                 raise ShareError(ErrorCode.INVALID_ARGUMENT, "organization: of which one is to be told")
+            await self._people.find_organization(organization)
             events, cursor = await self._events.page(organization, cursor=wanted.cursor, limit=wanted.limit)
         return {"events": [each.described() for each in events], "cursor": cursor}
 
@@ -254,8 +256,8 @@ def check_role(caller: Caller, role: str) -> Role:
     return Role(role)
 
 
-async def check_target(people: People, caller: Caller, user_id: str, organization: str | None) -> None:
-    """Return if ``caller`` may change a user.
+async def check_target(people: People, caller: Caller, user_id: str, organization: str | None) -> User:
+    """Return a user, if ``caller`` may change it.
 
     Raises:
         ShareError: INVALID_ARGUMENT: there is none, or it is the caller: an admin could lock itself out.
@@ -266,3 +268,4 @@ async def check_target(people: People, caller: Caller, user_id: str, organizatio
         raise ShareError(ErrorCode.INVALID_ARGUMENT, "id: ask another admin to change your own account")
     if user.role is Role.SERVER_ADMIN and not caller.has(Scope.ADMIN):
         raise ShareError(ErrorCode.FORBIDDEN, "Forbidden: only an admin of the server may change this user")
+    return user

@@ -150,6 +150,9 @@ def test_admins_choose_limits_each_within_the_own_right(
     assert call(alice, "users", ("setOrganizationLimits", "acme", {"shares": 4})) == "FORBIDDEN"
     assert call(alice, "users", ("organizationLimits", "globex")) in ("FORBIDDEN", "INVALID_ARGUMENT")
     assert call(bob, "users", ("setLimits", user, {"shares": 2})) == "FORBIDDEN"
+    me = call(alice, "whoami")
+    assert isinstance(me, dict)
+    assert call(alice, "users", ("setLimits", me["subject"], {"shares": 2})) == "INVALID_ARGUMENT"
     lowered = call(alice, "users", ("setLimits", user, {"shares": 2}))
     assert isinstance(lowered, dict)
     assert lowered["user"]["shares"]["limit"] == 2
@@ -187,6 +190,8 @@ def test_a_key_has_a_rate_at_every_entry(server: RunningServer, bob: httpx.Clien
         answer = httpx.get(url, headers=headers)
         assert answer.status_code == 429
         assert 0 < int(answer.headers["retry-after"]) <= 60
+    # A page says what was too many, and until when, as the other answers do.
+    assert "Too many requests of this API key: 6 a minute are allowed; try again in " in told(answer)
     batch = httpx.post(f"{server.url}/rpc", content='["push",1]', headers=by_header)
     assert (batch.status_code, batch.json()["code"]) == (429, "RATE_LIMITED")
     assert bob.get("/profile").status_code == 200  # the user goes on
@@ -225,6 +230,7 @@ def test_admins_of_the_organization_see_what_was_done_in_it(
     assert call(bob, "users", "audit") == "FORBIDDEN"
     assert call(alice, "users", ("audit", {"organization": "globex"})) == "FORBIDDEN"
     assert call(root, "users", "audit") == "INVALID_ARGUMENT"
+    assert call(root, "users", ("audit", {"organization": "nowhere"})) == "INVALID_ARGUMENT"
     assert bob.get("/organization/audit").status_code == 403
     page_text = told(alice.get("/organization"))
     assert "API keys of members" in page_text

@@ -194,3 +194,14 @@ def test_a_new_first_key_of_the_ring_wraps_what_others_have_wrapped(tmp_path, ke
         check=True,
     )
     assert json.loads(again.stdout) == {"wrapped": 0, "faults": []}
+
+
+def test_a_value_that_is_too_long_is_not_logged_as_what_a_share_lacks(server):
+    too_long = {"service": "openai", "name": "long", "value": "x" * 65_537}
+    answer = ask(server, "POST", "/api/keys", json=too_long)
+    assert (answer.status_code, answer.json()["error"]) == (413, "value: is longer than 65,536 bytes")
+    assert "so the share lacks it" not in server.log.read_text()
+    items = [{"type": "session", "data": {"id": "x" * 2_000_000}}] * 40
+    shared = {"sessionID": "ses_too_long", "data": items}
+    assert ask(server, "POST", "/api/share", json=shared).status_code == 413
+    assert "so the share lacks it" in server.log.read_text()

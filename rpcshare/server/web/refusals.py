@@ -36,7 +36,6 @@ _SAID: dict[ErrorCode, tuple[str, str]] = {
         "This session has expired",
         "It was shared for a limited time, which is over. Its content has been removed.",
     ),
-    ErrorCode.RATE_LIMITED: ("Too many attempts", "Please wait a little, and try again."),
     ErrorCode.STORAGE_UNAVAILABLE: (
         "The sessions cannot be reached at the moment",
         "Nothing is lost. Please try again in a few seconds.",
@@ -72,6 +71,8 @@ def refusal(error: Exception, share_id: str, problem: str, path: str) -> Refusal
         return _sign_in(told, share_id, problem, path)
     if told.code is ErrorCode.FORBIDDEN:
         return _forbidden(told, share_id)
+    if told.code is ErrorCode.RATE_LIMITED:  # of what, and for how long, may be a limit that somebody chose
+        return Refusal(status, "Please wait a little", (f"{told.message}.",), problem, headers=headers)
     title, line = _SAID.get(told.code, ("That cannot be done", told.message))
     return Refusal(status, title, (line,), problem, headers=headers)
 
