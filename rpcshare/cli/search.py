@@ -47,10 +47,12 @@ async def _search(server: Server, query: str, limit: int | None) -> SearchPage:
 
 
 def _link(server: Server, hit: SearchHit) -> str:
-    if hit.message_id is None:
-        return server.link(hit.share_id)
-    message = anchor(hit.message_id)
-    return f"{server.link(hit.share_id)}?at={message}#m-{message}"
+    link = server.link(hit.share_id)
+    if hit.message_id is not None:
+        link += f"?at={anchor(hit.message_id)}"
+    if hit.part_id is not None:  # a message may have hundreds of parts
+        return f"{link}#p-{anchor(hit.part_id)}"
+    return f"{link}#m-{anchor(hit.message_id)}" if hit.message_id is not None else link
 
 
 def _print_table(server: Server, hits: list[SearchHit]) -> None:

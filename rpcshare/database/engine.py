@@ -80,7 +80,7 @@ class Database:
         Raises:
             NewerSchemaError: it is that of a newer version.
         """
-        with _failures(location):
+        with _failures(location, schema):
             if location.path is not None:
                 await asyncio.to_thread(_prepare_file, location.path)
                 if schema.is_durable:
@@ -108,7 +108,7 @@ class Database:
         Raises:
             QueryTooLongError: it takes longer.
         """
-        with _failures(self.location):
+        with _failures(self.location, self._schema):
             if not isinstance(self._engine, Engine):
                 # As SQLite does: or a page's rows and their count could be those of two moments.
                 snapshots = self._engine.execution_options(isolation_level="REPEATABLE READ")
@@ -126,7 +126,7 @@ class Database:
         It is committed unless ``work`` raises. If the caller is cancelled, ``work`` is ended by its next
         :meth:`made`.
         """
-        with _failures(self.location):
+        with _failures(self.location, self._schema):
             if not isinstance(self._engine, Engine):
                 async with self._engine.begin() as connection:
                     return await connection.run_sync(work)
@@ -411,7 +411,7 @@ def _identity(path: Path | None) -> tuple[int, int] | None:
 
 
 @contextmanager
-def _failures(location: DatabaseLocation) -> Iterator[None]:
+def _failures(location: DatabaseLocation, schema: Schema) -> Iterator[None]:
     """Raise what a database raises as DatabaseError, without statements and their values."""
     try:
         yield
@@ -425,7 +425,11 @@ def _failures(location: DatabaseLocation) -> Iterator[None]:
             raise InvalidValueError(f"the database {location.shown} does not take a value") from exc
         if "statement timeout" in str(cause):  # as PostgreSQL says it
             raise QueryTooLongError("the query took too long") from exc
-        reason = str(cause).splitlines()[0] if str(cause) and cause is not exc else type(cause).__name__
+        # SQLAlchemy's own words may have statements in them, a driver's have none.
+        is_drivers = cause is not exc or isinstance(cause, sqlite3.Error)
+        reason = str(cause).splitlines()[0] if str(cause) and is_drivers else type(cause).__name__
+        if getattr(cause, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            reason += f". {schema.remedy}"
         if isinstance(exc, OSError):
             reason = exc.strerror or type(exc).__name__
         raise DatabaseError(f"the database {location.shown}: {reason}") from exc

@@ -14,13 +14,16 @@ import msgspec
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares.search_words import clean, words_of
 
-__all__ = ["MAX_HITS", "MAX_QUERY", "SearchQuery", "Term"]
+__all__ = ["MAX_HITS", "MAX_QUERY", "NO_WORD", "SearchQuery", "Term"]
 
 MAX_QUERY = 1000
 """Characters of a query."""
 
 MAX_HITS = 1000
 """How far hits go on behind the first; nobody reads further."""
+
+NO_WORD = "query: must have at least one word to look for"
+"""What is said of a query that may find titles, and no words."""
 
 _MAX_TERMS = 32
 _MAX_WORDS = 64  # of a term
@@ -86,7 +89,7 @@ class SearchQuery(msgspec.Struct, frozen=True, kw_only=True):
                 raise _invalid(f"query: must be at most {_MAX_TERMS} words, phrases and filters")
             found.take(match)
         if not found.wanted:
-            raise _invalid("query: must have at least one word to look for")
+            raise _invalid(NO_WORD)
         return cls(
             wanted=tuple(found.wanted),
             unwanted=tuple(found.unwanted),
@@ -112,7 +115,7 @@ class _Terms:
         text = phrase if phrase is not None else bare
         name = (match["filter"] or "").lower()
         if name in ("before", "after"):
-            setattr(self, name, _moment(name, text))
+            self._bound(_moment(name, text), is_before=(name == "before") is not bool(match["no"]))
         elif name:
             key = f"{'not_' if match['no'] else ''}{name}s"
             self.chosen.setdefault(key, []).append(clean(text).lower())
@@ -122,6 +125,13 @@ class _Terms:
             terms = self.unwanted if match["no"] else self.wanted
             if term.folded not in {each.folded for each in terms}:  # to look for it twice takes twice as long
                 terms.append(term)
+
+    def _bound(self, moment: int, *, is_before: bool) -> None:
+        """Keep the narrowest of several bounds: each says what must hold."""
+        if is_before:
+            self.before = moment if self.before is None else min(self.before, moment)
+        else:
+            self.after = moment if self.after is None else max(self.after, moment)
 
 
 def _moment(name: str, text: str) -> int:

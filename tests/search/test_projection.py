@@ -339,6 +339,14 @@ def test_a_file_that_is_no_database_is_refused_with_a_sentence(file_location):
         check_not_newer(file_location)
 
 
+async def test_a_file_that_breaks_off_is_refused_with_what_to_do(file_location):
+    index = await open_index(file_location)
+    await index.database.close()
+    file_location.path.write_bytes(file_location.path.read_bytes()[:8192])
+    with pytest.raises(DatabaseError, match=r"disk image is malformed\. It can be made again: remove it"):
+        await open_index(file_location)
+
+
 def test_the_known_revisions_are_the_scripts():
     from alembic.script import ScriptDirectory
 

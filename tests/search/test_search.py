@@ -68,6 +68,10 @@ FILTERS = [
     ("needle before:2024-01-01", {"prt_1"}),
     ("needle after:2024-01-01", {"prt_2", "prt_3", "prt_4"}),
     ("needle after:2023-01-01 before:2024-01-01", {"prt_1"}),
+    ("needle -before:2024-01-01", {"prt_2", "prt_3", "prt_4"}),
+    ("needle -after:2024-01-01", {"prt_1"}),
+    ("needle before:2024-01-01 before:2030-01-01", {"prt_1"}),
+    ("needle -before:2000-01-01 after:2024-01-01 -before:2001-01-01", {"prt_2", "prt_3", "prt_4"}),
 ]
 
 

@@ -400,6 +400,9 @@ def test_the_list_is_searched_and_turned_over(server: RunningServer) -> None:
         second = owner.get(first.url.join(link[1].replace("&amp;", "&")))
         assert second.text.count("<li ") == 5
         assert "Nothing matches." in owner.get("/sessions?q=haystack-without").text
+        refused = Document(owner.get("/sessions?q=needle+before:yesterday").text).text
+        assert "could not be searched: query: before: must be a date such as" in refused
+        assert "could not be searched" not in owner.get("/sessions?q=-").text
         assert "<html" not in owner.get("/sessions?fragment=1").text
 
 

@@ -76,7 +76,7 @@ def test_a_word_is_found_over_http_rpc_and_from_the_command_line(server):
     told = command("search", "here", "--json", "--url", server.url, "--token", server.token)
     assert told.stderr == ""
     (printed,) = json.loads(told.stdout)
-    assert printed == {**expected, "url": f"{server.url}/share/{SHARE}?at=msg_1#m-msg_1"}
+    assert printed == {**expected, "url": f"{server.url}/share/{SHARE}?at=msg_1#p-prt_1"}
 
 
 def test_a_search_that_makes_no_sense_is_refused(server):

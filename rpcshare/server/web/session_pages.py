@@ -14,6 +14,7 @@ from rpcshare.server.web.forms import check_own_form
 from rpcshare.server.web.responses import html_answer, redirect
 from rpcshare.shares.page import Filters
 from rpcshare.shares.search import Hit
+from rpcshare.shares.search_query import NO_WORD
 
 if TYPE_CHECKING:
     from rpcshare.server.web.site import PageSite
@@ -110,8 +111,8 @@ class SessionPages:
         try:
             return (await self._site.service.search(caller, query, limit=_HITS)).hits, ""
         except ShareError as exc:
-            if exc.code is ErrorCode.INVALID_ARGUMENT:
-                return [], ""  # there is no word in it
+            if str(exc) == NO_WORD:
+                return [], ""
             return [], f"What was said in sessions could not be searched: {exc}."
 
 
