@@ -10,7 +10,7 @@ import msgspec
 
 from rpcshare.auth.api_keys import DEFAULT_SCOPES, ApiKeys, UnknownApiKeyError
 from rpcshare.auth.audit import Action, AuditLog
-from rpcshare.auth.caller import Caller, DefaultVisibility
+from rpcshare.auth.caller import Caller, DefaultVisibility, Scope
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import RpcTarget, rpc_method
 from rpcshare.shares.access import may_manage_key, may_manage_keys
@@ -113,12 +113,15 @@ async def check_key(keys: ApiKeys, caller: Caller, key_id: str, *, hands_it_out:
 
     Raises:
         UnknownApiKeyError: there is none; or it is another's, which the caller is not told.
-        ShareError: FORBIDDEN: it is another user's, and would be handed out.
+        ShareError: FORBIDDEN: it is another user's, and would be handed out; or an admin's of the server.
         StoreError: the store failed.
     """
     key = await keys.find(key_id)
     if not may_manage_key(caller, key.user, key.organization):
         raise UnknownApiKeyError
-    if hands_it_out and key.user is not None and (caller.user is None or caller.user.id != key.user):
+    is_own = caller.user is not None and caller.user.id == key.user
+    if Scope.ADMIN in key.scopes and not is_own and not caller.has(Scope.ADMIN):
+        raise ShareError(ErrorCode.FORBIDDEN, "Forbidden: only an admin of the server may end an admin's key")
+    if hands_it_out and key.user is not None and not is_own:
         message = "Forbidden: a user's key is rotated by the user alone; you may revoke it"
         raise ShareError(ErrorCode.FORBIDDEN, message)

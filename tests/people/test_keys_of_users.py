@@ -39,6 +39,16 @@ async def test_an_admin_revokes_the_key_of_a_user_and_gets_none_in_its_place(key
     assert (await of_admin.revoke(made.kept.id))["revokedAt"] is not None
 
 
+async def test_an_admin_of_an_organization_does_not_end_the_keys_of_an_admin_of_the_server(keys):
+    root = user("root", Role.SERVER_ADMIN)
+    made = await keys.create("console", ["admin"], user=root.user)
+    with pytest.raises(ShareError) as caught:
+        await KeysRpc(keys, ADMINS[0], AuditLog()).revoke(made.kept.id)
+    assert caught.value.code is ErrorCode.FORBIDDEN
+    assert (await keys.find(made.kept.id)).revoked_at is None
+    assert (await KeysRpc(keys, root, AuditLog()).revoke(made.kept.id))["revokedAt"] is not None
+
+
 async def test_a_user_rotates_the_own_key(keys):
     made = await keys.create("laptop", user=MEMBER.user)
     assert (await KeysRpc(keys, MEMBER, AuditLog()).rotate(made.kept.id))["key"].startswith("rsk_")
