@@ -1,6 +1,7 @@
 """Cloning with a real git in a sandbox: what is cloned, what is not believed, what is said of a failure."""
 
 import asyncio
+import contextlib
 import os
 import ssl
 import subprocess
@@ -87,8 +88,8 @@ async def test_a_repository_that_does_not_fit_is_refused(clone, repository, targ
 
 async def test_a_clone_that_takes_too_long_is_ended(driver, target, tmp_path):
     async def silent(reader, writer):
-        await reader.read()
-        writer.close()
+        with contextlib.closing(writer):
+            await reader.read()
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -122,9 +123,9 @@ async def test_ssh_goes_through_the_proxy_and_believes_no_host_that_is_not_known
     seen = []
 
     async def banner(reader, writer):
-        writer.write(b"SSH-2.0-test\r\n")
-        seen.append(await reader.readline())
-        writer.close()
+        with contextlib.closing(writer):
+            writer.write(b"SSH-2.0-test\r\n")
+            seen.append(await reader.readline())
 
     server = await asyncio.start_server(banner, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -159,6 +160,10 @@ class GitServer:
         return port
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            await self._answer(reader, writer)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
         except (asyncio.IncompleteReadError, OSError):
@@ -180,7 +185,6 @@ class GitServer:
             answer, body = b"HTTP/1.1 404 Not Found\r\n", b""
         writer.write(answer + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body)
         await writer.drain()
-        writer.close()
 
 
 async def here(_host: str, _port: int) -> list[str]:
