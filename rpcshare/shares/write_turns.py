@@ -4,7 +4,8 @@ The store orders writers: of two that write one number, it refuses one. The lose
 and tries the next number. Meanwhile the winner has written that one, too, and so on, for as long as its
 callers ask. So a writer pauses for a little longer than a request takes: after each entry while it knows of
 others, and now and then while it does not, since others that always lose leave no trace. In that pause
-arrives what a loser tries next. Two nodes then write in turn, together about as many entries as one of them.
+arrives what a loser tries next. Nodes then write in turn; two of them together write less than one alone
+would (docs/performance.md).
 """
 
 from collections.abc import Callable
