@@ -91,7 +91,7 @@ def unindexed(server: RunningServer) -> object:
 def test_what_is_shared_on_one_of_two_servers_is_soon_listed_and_found_by_the_other(
     tmp_path: Path, bucket_url: str, postgres_url: str
 ) -> None:
-    environment = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    environment = {name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
     options = (f"--store={bucket_url}", f"--database={postgres_url}")
     with (
         RunningServer(tmp_path / "one", *options, env=environment) as one,
