@@ -3,12 +3,15 @@
 It is process 1 inside, so that nothing is there which the filter of system calls does not bind, and whose
 memory another could write: it lets nobody look into itself. It takes the identity of its user, and limits;
 installs the filter of system calls; forwards ports of the loopback interface to Unix sockets; starts the
-command, reaps what others leave, and waits for its end. Its only connection to the server is the socket whose
-descriptor is its argument: when that closes, the command is ended. Messages on it are JSON, a line each:
+command, reaps what others leave, and waits for its end. Its only connection to the server is a Unix socket:
+its argument is the descriptor of one that is connected, or a path to connect to. When that closes, the
+command is ended. Messages on it are JSON, a line each:
 
-- the server sends what to run, and later perhaps ``{"terminate": true}``;
+- the server sends what to run, and later perhaps ``{"terminate": true}``. With the first message come open
+  files: the socket that the server listens on for the command, and the pipe for the command's output;
 - it sends ``{"started": true}``, ``{"refused": NAME, "count": N}``, and at last ``{"exit": STATUS}`` or
-  ``{"failed": WHY}``.
+  ``{"failed": WHY}``. After the former it waits for the server to close, which may want to look at what the
+  sandbox has used while it is still there.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from typing import Any, TypeAlias
 _PIECE = 64 * 1024
 _MAX_CONNECTIONS = 256
 _REPORT_EVERY = 1.0
+_CLOSED_SECONDS = 5.0
 
 _PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
@@ -158,7 +162,6 @@ class Loop:
 
     def forward_socket(self, descriptor: int, port: int) -> None:
         """Lead a listening socket that the server has made to a port of the loopback interface."""
-        os.set_inheritable(descriptor, False)
         self.accept_on(socket.socket(fileno=descriptor), socket.AF_INET, ("127.0.0.1", port))
 
     def accept_on(self, listener: socket.socket, family: int, address: Address) -> None:
@@ -264,16 +267,39 @@ def signal_group(child: int, number: int) -> None:
         os.killpg(child, number)
 
 
-def read_message(control: socket.socket) -> dict[str, Any]:
-    """Return what the server wants to be run."""
+def connect(argument: str) -> socket.socket:
+    """Return the connection to the server."""
+    if argument.isdecimal():
+        control = socket.socket(fileno=int(argument))
+    else:
+        control = socket.socket(socket.AF_UNIX)
+        control.connect(argument)
+    os.set_inheritable(control.fileno(), False)
+    return control
+
+
+def read_message(control: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Return what the server wants to be run, and the files that it has opened for it."""
     data = b""
+    descriptors: list[int] = []
     while not data.endswith(b"\n"):
-        piece = control.recv(_PIECE)
+        piece, passed, _, _ = socket.recv_fds(control, _PIECE, 2)
         if not piece:
             raise OSError("the server is gone")
         data += piece
+        descriptors += passed
+    for each in descriptors:
+        os.set_inheritable(each, False)
     message: dict[str, Any] = json.loads(data)
-    return message
+    return message, descriptors
+
+
+def await_close(control: socket.socket) -> None:
+    """Return when the server has closed, or does not."""
+    with contextlib.suppress(OSError):
+        control.settimeout(_CLOSED_SECONDS)
+        while control.recv(4096):
+            pass
 
 
 def become(user: list[int] | None) -> None:
@@ -312,13 +338,16 @@ def install_filter(program: bytes) -> int:
     return int(listener)
 
 
-def start(message: dict[str, Any]) -> int:
-    """Start the command in a session of its own; return its process."""
+def start(message: dict[str, Any], output: int | None) -> int:
+    """Start the command in a session of its own, which prints to ``output``; return its process."""
     child = os.fork()
     if child:
         return child
     try:
         os.setsid()
+        if output is not None:
+            os.dup2(output, 1)
+            os.dup2(output, 2)
         for number in range(1, signal.NSIG):
             with contextlib.suppress(OSError, ValueError):
                 signal.signal(number, signal.SIG_DFL)
@@ -334,22 +363,28 @@ def start(message: dict[str, Any]) -> int:
 
 def main() -> int:
     """Run what the server says; return the status of the command."""
-    control = socket.socket(fileno=int(sys.argv[1]))
-    os.set_inheritable(control.fileno(), False)
     try:
-        message = read_message(control)
+        control = connect(sys.argv[1])
+    except OSError as exc:
+        sys.stderr.write(f"the server cannot be reached: {exc.strerror}\n")
+        return 1
+    try:
+        message, descriptors = read_message(control)
         become(message["user"])
         limit(message["limits"])
         loop = Loop(control)
         for port, path in message["ports"]:
             loop.forward_port(port, path)
         if message["serves"] is not None:
-            loop.forward_socket(message["serves"][0], message["serves"][1])
+            loop.forward_socket(descriptors.pop(0), message["serves"])
         if message["filter"]:
             listener = install_filter(base64.b64decode(message["filter"]))
             loop.listen_for_refusals(listener, message["names"])
         loop.watch_children()
-        loop.child = start(message)
+        output = descriptors.pop(0) if descriptors else None
+        loop.child = start(message, output)
+        if output is not None:
+            os.close(output)
     except (OSError, KeyError, ValueError) as exc:
         with contextlib.suppress(OSError):
             control.sendall(json.dumps({"failed": str(exc)}).encode() + b"\n")
@@ -359,6 +394,7 @@ def main() -> int:
     status = loop.run()
     code = status if status >= 0 else 128 - status
     loop.tell(exit=code)
+    await_close(control)
     return code
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+from io import FileIO
 from pathlib import Path
 
 __all__ = ["LogTail"]
@@ -31,6 +33,18 @@ class LogTail:
             with contextlib.suppress(OSError):  # a full disk is no reason to stop
                 os.write(self._file, data[: self._room])
             self._room -= len(data)
+
+    async def follow(self, pipe: FileIO) -> None:
+        """Take what is printed into a pipe until nobody has its other end open. Closes ``pipe``."""
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), pipe
+        )
+        try:
+            while data := await reader.read(65_536):
+                self.write(data)
+        finally:
+            transport.close()
 
     def last(self, lines: int) -> str:
         """Return the last lines; of what is not UTF-8, and of control characters, signs stand for them."""

@@ -60,6 +60,11 @@ class DriverContract:
         assert (status.running, status.reason, status.exit_code) == (False, EndReason.EXITED, 3)
         assert log.splitlines() == ["out", "err"]
 
+    async def test_its_output_can_be_opened_by_name(self, driver, places) -> None:
+        """As scripts do that log to /dev/stderr."""
+        status, log = await self.run(driver, places.shell("echo out > /dev/stdout; echo err > /dev/stderr"))
+        assert (status.exit_code, log.splitlines()) == (0, ["out", "err"])
+
     async def test_a_command_that_is_not_there_ends_with_127(self, driver, places) -> None:
         status, log = await self.run(driver, places.spec("no-such-program"))
         assert status.exit_code == 127
