@@ -63,6 +63,7 @@ _STATUS_OF_CODE = {
     ErrorCode.SHARE_NOT_FOUND: ExitStatus.NOT_FOUND,
     ErrorCode.SHARE_GONE: ExitStatus.NOT_FOUND,
     ErrorCode.WORKSPACE_NOT_FOUND: ExitStatus.NOT_FOUND,
+    ErrorCode.SESSION_NOT_FOUND: ExitStatus.NOT_FOUND,
 }
 
 

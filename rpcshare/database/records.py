@@ -7,6 +7,12 @@ SQLite has them in a file of their own, PostgreSQL in a schema of their own. The
 from sqlalchemy import BigInteger, Boolean, Column, Index, LargeBinary, MetaData, String, Table
 
 __all__ = [
+    "agent_calls",
+    "agent_events",
+    "agent_links",
+    "agent_messages",
+    "agent_requests",
+    "agents",
     "allowances",
     "audit_events",
     "identities",
@@ -17,6 +23,7 @@ __all__ = [
     "sessions",
     "users",
     "vault_entries",
+    "workspace_leases",
     "workspaces",
 ]
 
@@ -171,3 +178,118 @@ workspaces = Table(
 )
 """Directories that agents work on (:mod:`rpcshare.workspaces`). An owner is as shares have it, with control
 characters quoted. ``source``, ``mounts``, ``resources`` and ``hosts`` are JSON."""
+
+agents = Table(
+    "agents",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("organization", String),
+    Column("workspace", String, nullable=False),
+    Column("share_id", String, nullable=False),
+    Column("share_url", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("title", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("mode", String, nullable=False),
+    Column("permission", String, nullable=False),
+    Column("budget", String, nullable=False),
+    Column("spent", String, nullable=False),
+    Column("parent", String),
+    Column("error", String),
+    Column("created_at", BigInteger, nullable=False),
+    Column("last_active_at", BigInteger, nullable=False),
+    Column("events", BigInteger, nullable=False),
+    Column("sync_seq", BigInteger, nullable=False),
+    Index("ix_agents_owner", "owner", "created_at"),
+    Index("ix_agents_organization", "organization", "created_at"),
+    Index("ix_agents_workspace", "workspace", "status"),
+)
+"""Agents (:mod:`rpcshare.agents`). Their transcripts are shares. ``permission``, ``budget`` and ``spent``
+are JSON."""
+
+agent_messages = Table(
+    "agent_messages",
+    metadata,
+    Column("agent", String, primary_key=True),
+    Column("id", String, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("content", String, nullable=False),
+    Column("attachments", String, nullable=False),
+    Column("delivery", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("transcript_id", String),
+    Column("command", String),
+    Column("created_at", BigInteger, nullable=False),
+    Index("ix_agent_messages_number", "agent", "number", unique=True),
+    Index("ix_agent_messages_state", "agent", "state"),
+)
+"""What was sent to agents, in the order of its numbers. Of what has ended, content and attachments are
+emptied: they are in
+the transcript."""
+
+agent_requests = Table(
+    "agent_requests",
+    metadata,
+    Column("agent", String, primary_key=True),
+    Column("id", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("asked", String, nullable=False),
+    Column("asked_at", BigInteger, nullable=False),
+    Column("answer", String),
+    Column("answered_by", String),
+    Column("answered_at", BigInteger),
+    Index("ix_agent_requests_state", "agent", "state"),
+)
+"""Approvals and questions. ``asked`` and ``answer`` are JSON."""
+
+agent_links = Table(
+    "agent_links",
+    metadata,
+    Column("token_hash", String, primary_key=True),
+    Column("agent", String, nullable=False),
+    Column("request", String, nullable=False),
+    Column("made_by", String, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Index("ix_agent_links_request", "agent", "request"),
+)
+"""Links that answer one request once. The token is known to who was given the link."""
+
+agent_events = Table(
+    "agent_events",
+    metadata,
+    Column("agent", String, primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("type", String, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("data", String, nullable=False),
+)
+"""What has happened to agents, in the order of its numbers, for who watches. ``data`` is JSON. Only the last
+are kept."""
+
+workspace_leases = Table(
+    "workspace_leases",
+    metadata,
+    Column("workspace", String, primary_key=True),
+    Column("node", String, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Index("ix_workspace_leases_node", "node"),
+)
+"""Which node runs the agents of a workspace, and until when unless it goes on."""
+
+agent_calls = Table(
+    "agent_calls",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("agent", String, nullable=False),
+    Column("workspace", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("arguments", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("result", String),
+    Column("created_at", BigInteger, nullable=False),
+    Index("ix_agent_calls_workspace", "workspace", "state"),
+)
+"""What a node asks of the node that runs an agent, and its answer. ``arguments`` and ``result`` are JSON."""

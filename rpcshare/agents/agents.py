@@ -1,0 +1,307 @@
+"""All agents: their rows in the database of records, and who is told when one changes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, tuple_
+
+from rpcshare.agents.agent import (
+    Agent,
+    AgentEvent,
+    AgentRequest,
+    AgentStatus,
+    MessageState,
+    QueuedMessage,
+    RequestState,
+    unknown_agent,
+)
+from rpcshare.agents.agent_edit import (
+    AgentEdit,
+    agent_columns,
+    agent_from,
+    message_from,
+    request_from,
+)
+from rpcshare.database.engine import Database
+from rpcshare.database.records import agent_events, agent_links, agent_messages, agent_requests
+from rpcshare.database.records import agents as rows
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.workspaces.workspace import owner_text
+from rpcshare.workspaces.workspaces import Reach
+
+__all__ = ["AgentNews", "AgentPage", "Agents", "EventPage"]
+
+T = TypeVar("T")
+
+_MAX_EVENTS = 200  # that are read at once
+
+
+class AgentPage(msgspec.Struct, frozen=True):
+    """Agents, the newest first."""
+
+    agents: list[Agent]
+    cursor: str | None
+    """Of the next page; None: there is none."""
+
+
+class EventPage(msgspec.Struct, frozen=True):
+    """Events behind a number, the oldest first."""
+
+    events: list[AgentEvent]
+    is_gap: bool
+    """Whether events behind the number are gone."""
+
+
+class AgentNews:
+    """Tells who waits on this node that an agent has changed."""
+
+    def __init__(self) -> None:
+        """Nobody waits yet."""
+        self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._listeners: set[Callable[[Agent], None]] = set()
+
+    def tell(self, agent: Agent) -> None:
+        """Wake those who wait for this agent, and call the listeners."""
+        for event in self._waiting.get(agent.id, ()):
+            event.set()
+        for listener in list(self._listeners):
+            listener(agent)
+
+    def listen(self, listener: Callable[[Agent], None]) -> Callable[[], None]:
+        """Call ``listener`` after each change; return what ends that."""
+        self._listeners.add(listener)
+        return lambda: self._listeners.discard(listener)
+
+    @contextmanager
+    def waiting(self, agent_id: str) -> Any:  # noqa: ANN401 -- a generator of one event
+        """Yield an event that is set at each change of an agent."""
+        event = asyncio.Event()
+        waiting = self._waiting.setdefault(agent_id, set())
+        waiting.add(event)
+        try:
+            yield event
+        finally:
+            waiting.discard(event)
+            if not waiting and self._waiting.get(agent_id) is waiting:
+                del self._waiting[agent_id]
+
+
+class Agents:
+    """Keeps the rows; who may do what is known to those who call. Methods raise DatabaseError."""
+
+    def __init__(
+        self, database: Database, *, max_of_owner: int = 100, clock: Callable[[], float] = time.time
+    ) -> None:
+        """Keep them.
+
+        Args:
+            database: has the schema of records.
+            max_of_owner: how many agents of one owner there may be that are not over.
+            clock: tells seconds.
+        """
+        self.database = database
+        self.news = AgentNews()
+        self._max_of_owner = max_of_owner
+        self._clock = clock
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other nodes may have the same database."""
+        return not self.database.is_sqlite
+
+    def now(self) -> int:
+        """Return milliseconds since the epoch."""
+        return int(self._clock() * 1000)
+
+    async def add(self, agent: Agent, work: Callable[[AgentEdit], T]) -> T:
+        """Make an agent, and do ``work`` in the same transaction.
+
+        Raises:
+            ShareError: INVALID_ARGUMENT: its owner has too many.
+        """
+
+        def write(connection: Connection) -> tuple[T, Agent]:
+            over = [status.value for status in AgentStatus if status.is_over]
+            own = (
+                rows.c.owner == owner_text(agent.owner),
+                rows.c.status.not_in(over),
+                rows.c.parent.is_(None),
+            )
+            count = connection.execute(select(func.count()).select_from(rows).where(*own)).scalar() or 0
+            if agent.parent is None and count >= self._max_of_owner:
+                message = (
+                    f"this server keeps at most {self._max_of_owner:,} agents of one owner: terminate some"
+                )
+                raise ShareError(ErrorCode.INVALID_ARGUMENT, message)
+            connection.execute(insert(rows), agent_columns(agent))
+            edit = AgentEdit(connection, agent, self.now())
+            done = work(edit)
+            edit.save()
+            return done, edit.agent
+
+        done, changed = await self.database.write(write)
+        self.news.tell(changed)
+        return done
+
+    async def edit(self, agent_id: str, work: Callable[[AgentEdit], T]) -> T:
+        """Return what ``work`` does in a transaction on one agent; tell of its events once it is committed.
+
+        Raises:
+            ShareError: SESSION_NOT_FOUND: there is none.
+        """
+
+        def write(connection: Connection) -> tuple[T, AgentEdit]:
+            query = select(rows).where(rows.c.id == agent_id).with_for_update()  # which SQLite leaves out
+            row = connection.execute(query).first()
+            if row is None:
+                raise unknown_agent()
+            edit = AgentEdit(connection, agent_from(row), self.now())
+            done = work(edit)
+            edit.save()
+            return done, edit
+
+        done, edit = await self.database.write(write)
+        if edit.has_events:
+            self.news.tell(edit.agent)
+        return done
+
+    async def find(self, agent_id: str, reach: Reach) -> Agent:
+        """Return an agent that is within reach. Raises ShareError: SESSION_NOT_FOUND."""
+        query = select(rows).where(rows.c.id == agent_id, *_within(reach))
+        row = await self.database.read(lambda connection: connection.execute(query).first())
+        if row is None:
+            raise unknown_agent()
+        return agent_from(row)
+
+    async def list(
+        self,
+        reach: Reach,
+        *,
+        status: AgentStatus | None = None,
+        workspace: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> AgentPage:
+        """Return a page of the agents within reach, the newest first; sub-agents are not among them.
+
+        Raises:
+            ShareError: INVALID_ARGUMENT: the cursor is none.
+        """
+        query = select(rows).where(*_within(reach), rows.c.parent.is_(None))
+        if status is not None:
+            query = query.where(rows.c.status == status.value)
+        if workspace is not None:
+            query = query.where(rows.c.workspace == workspace)
+        if cursor is not None:
+            at, _, last = cursor.partition("-")
+            if not at.isdecimal() or len(at) > 15:
+                raise ShareError(ErrorCode.INVALID_ARGUMENT, "cursor: is none of a page of agents")
+            query = query.where(tuple_(rows.c.created_at, rows.c.id) < (int(at), last))
+        query = query.order_by(rows.c.created_at.desc(), rows.c.id.desc()).limit(limit + 1)
+        found = await self.database.read(lambda connection: list(connection.execute(query)))
+        page = [agent_from(row) for row in found[:limit]]
+        last_one = page[-1] if len(found) > limit else None
+        return AgentPage(page, None if last_one is None else f"{last_one.created_at}-{last_one.id}")
+
+    async def children(self, agent_id: str) -> Sequence[Agent]:
+        """Return the sub-agents of an agent."""
+        query = select(rows).where(rows.c.parent == agent_id).order_by(rows.c.created_at)
+        found = await self.database.read(lambda connection: list(connection.execute(query)))
+        return [agent_from(row) for row in found]
+
+    async def of_workspace(self, workspace: str) -> Sequence[Agent]:
+        """Return the agents of a workspace that are not over, sub-agents with them."""
+        over = [status.value for status in AgentStatus if status.is_over]
+        query = select(rows).where(rows.c.workspace == workspace, rows.c.status.not_in(over))
+        found = await self.database.read(lambda connection: list(connection.execute(query)))
+        return [agent_from(row) for row in found]
+
+    async def messages(self, agent_id: str, *states: MessageState) -> Sequence[QueuedMessage]:
+        """Return the messages of an agent in one of ``states``, the oldest first."""
+        query = select(agent_messages).where(
+            agent_messages.c.agent == agent_id, agent_messages.c.state.in_([each.value for each in states])
+        )
+        query = query.order_by(agent_messages.c.number)
+        found = await self.database.read(lambda connection: list(connection.execute(query)))
+        return [message_from(row) for row in found]
+
+    async def requests(
+        self, agent_id: str, state: RequestState = RequestState.ASKED
+    ) -> Sequence[AgentRequest]:
+        """Return what an agent asks, the oldest first."""
+        query = select(agent_requests).where(
+            agent_requests.c.agent == agent_id, agent_requests.c.state == state.value
+        )
+        query = query.order_by(agent_requests.c.asked_at, agent_requests.c.id)
+        found = await self.database.read(lambda connection: list(connection.execute(query)))
+        return [request_from(row) for row in found]
+
+    async def request(self, agent_id: str, request_id: str) -> AgentRequest | None:
+        """Return one request of an agent."""
+        query = select(agent_requests).where(
+            agent_requests.c.agent == agent_id, agent_requests.c.id == request_id
+        )
+        row = await self.database.read(lambda connection: connection.execute(query).first())
+        return None if row is None else request_from(row)
+
+    async def events(self, agent_id: str, after: int) -> EventPage:
+        """Return the events behind the number ``after``, at most 200."""
+        query = select(agent_events).where(agent_events.c.agent == agent_id, agent_events.c.number > after)
+        query = query.order_by(agent_events.c.number).limit(_MAX_EVENTS)
+        found = await self.database.read(lambda connection: list(connection.execute(query)))
+        events = [AgentEvent(row.number, row.type, row.at, msgspec.json.decode(row.data)) for row in found]
+        return EventPage(events, is_gap=bool(events) and events[0].number > after + 1)
+
+    # Links that answer one request
+
+    async def make_link(self, request: AgentRequest, made_by: str, lasts: float) -> tuple[str, int]:
+        """Return the token of a new link, and when it ends, in milliseconds since the epoch."""
+        token = secrets.token_urlsafe(24)
+        now = self.now()
+        values = {
+            "token_hash": _hash(token),
+            "agent": request.agent,
+            "request": request.id,
+            "made_by": made_by,
+            "created_at": now,
+            "expires_at": now + int(lasts * 1000),
+        }
+
+        def write(connection: Connection) -> None:
+            connection.execute(delete(agent_links).where(agent_links.c.expires_at < now))
+            connection.execute(insert(agent_links), values)
+
+        await self.database.write(write)
+        return token, values["expires_at"]  # type: ignore[return-value]
+
+    async def linked_request(self, token: str) -> tuple[AgentRequest, Agent] | None:
+        """Return what a link is for, and whose; None: there is no such link, or its time is over."""
+        query = select(agent_links).where(agent_links.c.token_hash == _hash(token))
+        row = await self.database.read(lambda connection: connection.execute(query).first())
+        if row is None or row.expires_at < self.now():
+            return None
+        request = await self.request(row.agent, row.request)
+        if request is None:
+            return None
+        return request, await self.find(row.agent, Reach((), is_all=True))
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _within(reach: Reach) -> list[ColumnElement[bool]]:
+    if reach.is_all:
+        return []
+    conditions: list[ColumnElement[bool]] = [rows.c.owner.in_([owner_text(owner) for owner in reach.owners])]
+    if reach.organization is not None:
+        conditions.append(rows.c.organization == reach.organization)
+    return [or_(*conditions)]
