@@ -57,11 +57,12 @@ NEVER_SHOWN = frozenset(
         "jwks_url",
         "proxy_secret",
         "oidc",
+        "models",
     }
 )
 """Tokens, and URLs that may hold a password: an error names these settings but never their values."""
 
-FILE_ONLY = frozenset({"oidc"})
+FILE_ONLY = frozenset({"oidc", "models"})
 """Settings that are tables: neither an option nor a variable can give them."""
 
 _IN_FILES = ("token", "metrics_token", "shared_secret", "jwt_secret", "store", "database", "broadcast")
@@ -435,6 +436,9 @@ class Settings(BaseModel):
 
     oidc: types.Providers = Field(
         (), repr=False, description="Identity providers that users sign in with: tables [oidc.NAME]."
+    )
+    models: types.ModelTables = Field(
+        (), repr=False, description="Models that agents may use, and their providers: tables [models.NAME]."
     )
 
     @property

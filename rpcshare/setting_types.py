@@ -20,6 +20,7 @@ from rpcshare.auth.proxy_secret import fault_of_proxy_secret
 from rpcshare.auth.sign_in_providers import Provider, parse_providers
 from rpcshare.auth.subject_sources import NAMED_SOURCES, is_source
 from rpcshare.durations import parse_duration
+from rpcshare.gateway.models import ModelTable, parse_model_tables
 
 __all__ = [
     "JWKSURL",
@@ -30,6 +31,7 @@ __all__ = [
     "HeaderName",
     "Host",
     "JWTSecret",
+    "ModelTables",
     "Networks",
     "Origins",
     "Providers",
@@ -261,3 +263,6 @@ TwoSources = Annotated[Sources, AfterValidator(_two)]
 
 Providers = Annotated[tuple[Provider, ...], PlainValidator(parse_providers)]
 """Tables ``[oidc.NAME]``."""
+
+ModelTables = Annotated[tuple[ModelTable, ...], PlainValidator(parse_model_tables)]
+"""Tables ``[models.NAME]``."""

@@ -103,6 +103,7 @@ def _shown(settings: Settings, field: str) -> str:
         "database": settings.database_url,
         "public_url": settings.base_url(),
         "oidc": ", ".join(provider.name for provider in settings.oidc),
+        "models": ", ".join(table.name for table in settings.models),
     }
     value = derived.get(field, value)
     if value is None:
@@ -152,6 +153,10 @@ def _problems(settings: Settings) -> Iterator[str]:
     if settings.data_dir.exists() and not os.access(settings.data_dir, os.R_OK | os.W_OK | os.X_OK):
         yield f"--data-dir: {settings.data_dir} cannot be written by this user"
     yield from _tls_problems(settings)
+    if settings.models:
+        from rpcshare.gateway.keys import fault_of_key  # noqa: PLC0415 -- few servers run agents
+
+        yield from filter(None, map(fault_of_key, settings.models))
 
 
 def _tls_problems(settings: Settings) -> Iterator[str]:

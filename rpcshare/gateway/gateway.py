@@ -1,0 +1,549 @@
+"""The gateway: what a sandbox asks of a model goes to its provider, with the key, and is counted.
+
+``open`` serves on a Unix socket, to which a port on 127.0.0.1 leads in one sandbox. There are two paths for
+each table: ``/NAME/v1/models``, and ``/NAME/v1/chat/completions`` or ``/NAME/v1/messages``. A request is
+sent to the provider once: whether it is tried again is for the agent to decide, since each try may be
+charged.
+
+Which session a request is of, opencode says itself. Seen with opencode 1.18.33, the same for both packages:
+
+- ``x-session-id`` and ``x-session-affinity`` have the session's id (``ses_…``), with the requests for titles,
+  too, which go to ``small_model``;
+- a sub-agent has a session of its own, and ``x-parent-session-id`` has the one that began it;
+- a provider that is called ``opencode…`` gets ``x-opencode-session`` in place of these, and one that is
+  called ``openai`` gets ``session-id`` beside them;
+- it sends ``stream_options: {include_usage: true}`` itself, and ``Accept-Encoding: gzip, deflate, br, zstd``.
+
+So no plugin is needed. What begins with a sub-agent's id is followed to the session at the top.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rpcshare.auth.audit import AuditLog
+from rpcshare.auth.caller import Caller
+from rpcshare.database import DatabaseError
+from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.gateway.http_connection import (
+    BodyPool,
+    ConnectionLimits,
+    HttpAnswer,
+    HttpConnection,
+    HttpRequest,
+)
+from rpcshare.gateway.keys import KeyFor, ModelKey, ModelKeys, fault_of_key
+from rpcshare.gateway.metering import AnswerMeter, ModelSessions, Usage, estimated
+from rpcshare.gateway.models import Model, ModelCatalogue, ModelTable, WireKind
+from rpcshare.gateway.upstream import SecretScrubber, Upstream, UpstreamAnswer, UpstreamTimeouts
+from rpcshare.gateway.wires import GatewayError, ModelRequest, Wire, wire_of
+
+if TYPE_CHECKING:
+    from rpcshare.vault.vault import Vault  # which imports SQLAlchemy
+
+__all__ = ["GatewayCounts", "GatewaySocket", "ModelGateway"]
+
+logger = logging.getLogger("rpcshare.gateway")
+
+LOOK_EVERY = 1.5
+"""Seconds until what is under way is ended whose key of the vault was revoked."""
+
+_TRUST_WITHOUT_VAULT = 60.0  # seconds
+_MAX_ERROR = 64 * 1024  # bytes of the body of a provider's error that are passed on
+_MAX_HELD = 256 * 1024 * 1024  # bytes of bodies, of all sockets
+_MAX_PARENTS = 10_000
+_DEEPEST = 32
+_CHARGE_SECONDS = 10.0
+
+_PATH = re.compile(r"/(?P<table>[a-z0-9][a-z0-9_-]{0,31})/v1(?P<path>/[a-z/_]{1,64})")
+_SESSION = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_SESSION_HEADERS = ("x-session-id", "x-opencode-session", "x-session-affinity")
+
+_STATUSES = {
+    ErrorCode.INVALID_ARGUMENT: 400,
+    ErrorCode.UNAUTHORIZED: 401,
+    ErrorCode.FORBIDDEN: 403,
+    ErrorCode.INVALID_SECRET: 403,
+    ErrorCode.SHARE_NOT_FOUND: 404,
+    ErrorCode.WORKSPACE_NOT_FOUND: 404,
+    ErrorCode.SHARE_GONE: 410,
+    ErrorCode.PAYLOAD_TOO_LARGE: 413,
+    ErrorCode.RATE_LIMITED: 429,
+    ErrorCode.STORAGE_UNAVAILABLE: 503,
+}
+
+
+@dataclass
+class GatewayCounts:
+    """What has gone through a gateway, for metrics."""
+
+    requests: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By model and outcome: ``ok``, ``error`` (the provider's), ``failed`` (it gave no whole answer),
+    ``left`` (the agent went away) or ``ended`` (its key was revoked)."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Requests that no provider saw, by reason."""
+    tokens: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By model and kind: ``input``, ``output``, ``cache_read``, ``cache_write``."""
+    dollars: Counter[str] = field(default_factory=Counter)
+    """By model, in millionths."""
+    estimates: int = 0
+    """Requests whose usage was estimated."""
+    under_way: int = 0
+
+    def count(self, model: str, usage: Usage) -> None:
+        """Count what was used."""
+        for kind in ("input", "output", "cache_read", "cache_write"):
+            self.tokens[model, kind] += getattr(usage, kind)
+        self.dollars[model] += round(usage.cost * 1_000_000)
+        self.estimates += usage.is_estimated
+
+
+class _Exchange:
+    """One request that was admitted, from then on to its end."""
+
+    def __init__(self, model: Model, asked: ModelRequest) -> None:
+        self.model = model
+        self.asked = asked
+        self.key = ModelKey("")
+        self.ending: asyncio.Timeout | None = None
+        self.ended_because = ""
+        self.is_sent = False
+        self.is_free = False
+        self.meter: AnswerMeter | None = None
+        self.outcome = "left"
+        self.seen_at = time.monotonic()
+
+    def end(self, why: str) -> None:
+        """End it now, whatever it does."""
+        if self.ending is not None and not self.ended_because:
+            self.ended_because = why
+            self.ending.reschedule(0)
+
+    def usage(self) -> Usage:
+        """Return what it has used, as far as can be known."""
+        if not self.is_sent or self.is_free:
+            return Usage()
+        if self.meter is None:
+            return estimated(self.model, self.asked.tokens)
+        return self.meter.usage(self.model, self.asked.tokens)
+
+
+class ModelGateway:
+    """The gateway of a server, which has a socket for each sandbox."""
+
+    def __init__(
+        self,
+        catalogue: ModelCatalogue,
+        open_vault: Callable[[], Awaitable[Vault]] | None,
+        audit: AuditLog,
+        *,
+        timeouts: UpstreamTimeouts | None = None,
+        limits: ConnectionLimits | None = None,
+    ) -> None:
+        """Serve the models of ``catalogue``.
+
+        Args:
+            catalogue: of the settings.
+            open_vault: opens the vault, where tables have no key of their own; None: there is none.
+            audit: is told of the use of its keys.
+            timeouts: of providers.
+            limits: of connections from sandboxes.
+        """
+        self.catalogue = catalogue
+        self.keys = ModelKeys(open_vault, audit)
+        self.limits = limits or ConnectionLimits()
+        self.timeouts = timeouts or UpstreamTimeouts()
+        self.counts = GatewayCounts()
+        self.pool = BodyPool(_MAX_HELD)
+        self._upstream = Upstream(self.timeouts)
+        self._has_upstream = False
+        self._sockets: set[GatewaySocket] = set()
+        self._under_way: set[_Exchange] = set()
+        self._charging: set[asyncio.Task[None]] = set()
+        self._looking: asyncio.Task[None] | None = None
+
+    def faults(self) -> list[str]:
+        """Return what is wrong with keys of the server's own: a sentence each, which names the table."""
+        return [fault for table in self.catalogue.tables if (fault := fault_of_key(table)) is not None]
+
+    async def open(
+        self, path: Path, sessions: ModelSessions, *, workspace_id: str = "", workspace_name: str = ""
+    ) -> GatewaySocket:
+        """Serve one sandbox on a Unix socket.
+
+        Args:
+            path: of the socket, in a directory that no one else may enter.
+            sessions: what is asked before each request, and told after it.
+            workspace_id: of the workspace, which grants of keys may name.
+            workspace_name: its name, which grants of the owner's own keys may name, too.
+
+        Raises:
+            OSError: it cannot be listened on.
+        """
+        if not self._has_upstream:
+            self._has_upstream = True
+            await self._upstream.__aenter__()
+        if self._looking is None:
+            self._looking = asyncio.ensure_future(self._look_again_and_again())
+        opened = GatewaySocket(self, path, sessions, KeyFor(workspace_id, workspace_name))
+        await opened.listen()
+        self._sockets.add(opened)
+        return opened
+
+    async def close(self) -> None:
+        """End all requests, and wait until what they have used is told."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+        for each in [*self._sockets]:
+            await each.close()
+        await asyncio.gather(*self._charging, return_exceptions=True)
+        await self._upstream.__aexit__(None, None, None)
+
+    def forget(self, socket: GatewaySocket) -> None:
+        """Know a socket no more, which has been closed."""
+        self._sockets.discard(socket)
+
+    # One request
+
+    async def handle(self, socket: GatewaySocket, request: HttpRequest, answer: HttpAnswer) -> None:
+        """Carry out a request of a sandbox."""
+        wire = wire_of(WireKind.OPENAI)
+        try:
+            table, path = self._routed(request.target)
+            wire = wire_of(table.kind)
+            if path == "/models" and request.method == "GET":
+                await _say(answer, 200, wire.listed(table))
+                return
+            exchange = self._exchange_of(socket, table, path, request)
+            await self._admitted(socket, request.headers, exchange, answer)
+        except GatewayError as exc:
+            self.counts.refused[exc.reason] += 1
+            await self._refuse(wire, answer, exc)
+        except (OSError, TimeoutError):
+            answer.cut()  # nobody reads it
+        except Exception as exc:
+            logger.exception("a request of a model has failed: %s", type(exc).__name__)
+            await self._refuse(wire, answer, GatewayError(500, "Internal server error", "internal"))
+
+    def refusal(
+        self, target: str, status: int, message: str, reason: str
+    ) -> tuple[list[tuple[str, str]], bytes]:
+        """Return the headers and body for a request that was not read."""
+        self.counts.refused[reason] += 1
+        with contextlib.suppress(GatewayError):
+            table, _ = self._routed(target)
+            body = wire_of(table.kind).error(status, message)
+            return _headers(body), body
+        body = wire_of(WireKind.OPENAI).error(status, message)
+        return _headers(body), body
+
+    def _routed(self, target: str) -> tuple[ModelTable, str]:
+        """Return the table and the path behind it. A target is compared, and never decoded or resolved."""
+        match = _PATH.fullmatch(target.partition("?")[0])
+        table = None if match is None else self.catalogue.table(match["table"])
+        if match is None or table is None or match["path"] not in ("/models", wire_of(table.kind).path):
+            raise GatewayError(404, "there is nothing at this path", "path")
+        return table, match["path"]
+
+    def _exchange_of(
+        self, socket: GatewaySocket, table: ModelTable, path: str, request: HttpRequest
+    ) -> _Exchange:
+        """Return what a request asks for. Raises GatewayError."""
+        wire = wire_of(table.kind)
+        if request.method != "POST" or path != wire.path:
+            raise GatewayError(405, f"{request.method[:16]} is not for this path", "method")
+        asked = wire.read(request.body)
+        model = table.model(asked.model)
+        if model is None:
+            message = f"model: {table.name} has {', '.join(table.models[:20])}, and no other for this agent"
+            raise GatewayError(404, message, "model")
+        if socket.under_way >= self.limits.under_way:
+            message = f"{self.limits.under_way} requests of this agent are under way"
+            raise GatewayError(429, message, "too_many", retry_after=1.0)
+        return _Exchange(model, asked)
+
+    async def _admitted(
+        self, socket: GatewaySocket, headers: Mapping[str, str], exchange: _Exchange, answer: HttpAnswer
+    ) -> None:
+        session_id, model = socket.session_of(headers), exchange.model.name
+        socket.under_way += 1
+        try:
+            caller = await _admit(socket.sessions, session_id, model)
+        except BaseException:
+            socket.under_way -= 1
+            raise
+        self.counts.under_way += 1
+        self._under_way.add(exchange)
+        is_refused = False
+        try:
+            exchange.key = await _found_key(self.keys, exchange, caller, socket.key_for(session_id))
+            await self._exchange(headers, exchange, caller, answer)
+        except (GatewayError, ShareError):
+            is_refused = True
+            raise
+        finally:
+            self._under_way.discard(exchange)
+            self.counts.under_way -= 1
+            socket.under_way -= 1
+            usage = exchange.usage()
+            if not is_refused:
+                self.counts.requests[model, exchange.outcome] += 1
+            self.counts.count(model, usage)
+            # By itself: who has gone away, or ends the gateway, does not keep it from being told.
+            charging = asyncio.ensure_future(_charge(socket.sessions, session_id, model, usage))
+            self._charging.add(charging)
+            charging.add_done_callback(self._charging.discard)
+
+    async def _exchange(
+        self, headers: Mapping[str, str], exchange: _Exchange, caller: Caller, answer: HttpAnswer
+    ) -> None:
+        """Ask the provider, and pass on what it answers."""
+        table, asked, key = exchange.model.table, exchange.asked, exchange.key
+        wire = wire_of(table.kind)
+        # A provider goes on with what is no stream, and charges it: what that was is to be known.
+        answer.goes_on = not asked.is_stream
+        sent = wire.headers(table, key.value, headers, is_stream=asked.is_stream)
+        take_back = None
+        ending = asyncio.timeout(self.timeouts.total)
+        try:
+            async with ending:
+                exchange.ending = ending
+                if caller.standing is not None:
+                    why = "the credential that began this agent is no longer valid"
+                    take_back = caller.standing.on_end(lambda: exchange.end(why))
+                exchange.is_sent = True
+                async with self._upstream.ask(table.url(wire.path), sent, asked.body) as answered:
+                    await self._pass_on(wire, exchange, answered, answer)
+        except TimeoutError:
+            exchange.ending = None
+            if not ending.expired():
+                raise
+            exchange.outcome = "ended" if exchange.ended_because else "failed"
+            why = exchange.ended_because or "the answer takes too long"
+            status = 401 if exchange.ended_because else 504
+            await self._fail(wire, exchange, answer, GatewayError(status, why, exchange.outcome))
+        except GatewayError as exc:
+            exchange.ending = None
+            exchange.is_free |= exc.reason == "unreachable"
+            exchange.outcome = "failed"
+            await self._fail(wire, exchange, answer, exc)
+        finally:
+            exchange.ending = None
+            if take_back is not None:
+                take_back()
+
+    async def _pass_on(
+        self, wire: Wire, exchange: _Exchange, answered: UpstreamAnswer, answer: HttpAnswer
+    ) -> None:
+        scrubber = SecretScrubber(exchange.key.value)
+        if 300 <= answered.status < 400 or answered.status < 200:
+            exchange.is_free = True
+            message = f"the provider answers with {answered.status}, a redirect, which is not followed"
+            raise GatewayError(502, message, "provider")
+        answered.require_readable()
+        headers = answered.headers(scrubber)
+        if answered.status >= 400:
+            exchange.is_free = True
+            exchange.outcome = "error"
+            body = scrubber.scrubbed_error(await _whole(answered))
+            await answer.begin(answered.status, [*headers, ("content-length", str(len(body)))])
+            await answer.say(body)
+            await answer.end()
+            return
+        is_stream = exchange.asked.is_stream and answered.media_type != "application/json"
+        meter = exchange.meter = AnswerMeter(wire.kind, is_stream=is_stream)
+        headers += [("cache-control", "no-store"), ("x-accel-buffering", "no")]
+        await answer.begin(answered.status, headers)
+        async with contextlib.aclosing(answered.pieces()) as pieces:
+            async for piece in pieces:
+                meter.feed(piece)
+                await answer.say(scrubber.feed(piece))
+        await answer.say(scrubber.end())
+        meter.end()
+        exchange.outcome = "ok"
+        await answer.end()
+
+    async def _fail(self, wire: Wire, exchange: _Exchange, answer: HttpAnswer, error: GatewayError) -> None:
+        """Say that an answer has failed, in whatever state it is."""
+        if not answer.has_begun:
+            await self._refuse(wire, answer, error)
+        elif exchange.meter is not None and exchange.meter.is_between_events:
+            await answer.say(wire.event_of_error(error.status, error.message))
+            await answer.end()
+        else:
+            answer.cut()
+
+    async def _refuse(self, wire: Wire, answer: HttpAnswer, error: GatewayError) -> None:
+        if answer.has_begun:
+            answer.cut()
+            return
+        after = [] if error.retry_after is None else [("retry-after", str(max(1, round(error.retry_after))))]
+        await _say(answer, error.status, wire.error(error.status, error.message), after)
+
+    # Keys that hold no more
+
+    async def _look_again_and_again(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            try:
+                await self._look()
+            except Exception as exc:  # noqa: BLE001 -- it is to look again, whatever it was
+                logger.warning("whether keys still hold could not be looked at: %s", type(exc).__name__)
+
+    async def _look(self) -> None:
+        """End what is under way with a key of the vault that has been revoked, or has expired."""
+        by_entry: dict[tuple[object, str], list[_Exchange]] = {}
+        for each in self._under_way:
+            if each.key.entry_id is not None:
+                by_entry.setdefault((each.key.owner, each.key.entry_id), []).append(each)
+        for them in by_entry.values():
+            now = time.monotonic()
+            try:
+                async with asyncio.timeout(LOOK_EVERY):
+                    holds = await self.keys.holds(them[0].key)
+            except (ShareError, DatabaseError, TimeoutError) as exc:
+                logger.warning("the vault cannot be asked whether a key holds: %s", type(exc).__name__)
+                holds = all(now - each.seen_at < _TRUST_WITHOUT_VAULT for each in them)
+            else:
+                for each in them:
+                    each.seen_at = now
+            if not holds:
+                for each in them:
+                    each.end("the key for this model has been revoked, or has expired")
+
+
+class GatewaySocket:
+    """The gateway as one sandbox sees it."""
+
+    def __init__(self, gateway: ModelGateway, path: Path, sessions: ModelSessions, key_for: KeyFor) -> None:
+        """Made by :meth:`ModelGateway.open`."""
+        self.path = path
+        self.sessions = sessions
+        self.under_way = 0
+        """Requests that are carried out."""
+        self._gateway = gateway
+        self._key_for = key_for
+        self._parents: dict[str, str] = {}
+        self._pool = BodyPool(gateway.limits.held_bytes, gateway.pool)
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def listen(self) -> None:
+        """Listen. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
+        self._server = await asyncio.start_unix_server(self._on_connection, self.path, backlog=128)
+        # Who is inside is another user; the directory keeps others out.
+        os.chmod(self.path, 0o666)  # noqa: PTH101, S103 -- a Path follows links
+
+    async def close(self) -> None:
+        """End all requests. What they have used is charged soon, and before the gateway has closed."""
+        if self._server is not None:
+            self._server.close()
+        for each in self._connections:
+            each.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+        self._gateway.forget(self)
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+
+    def key_for(self, session_id: str | None) -> KeyFor:
+        """Return what a key is used for."""
+        return self._key_for._replace(session_id=session_id or "")
+
+    def session_of(self, headers: Mapping[str, str]) -> str | None:
+        """Return the session that a request says it is of: of a sub-agent, the one at the top; or None."""
+        given = (headers.get(name, "") for name in _SESSION_HEADERS)
+        session = next((each for each in given if _SESSION.fullmatch(each)), None)
+        parent = headers.get("x-parent-session-id", "")
+        if session is None:
+            return None
+        if _SESSION.fullmatch(parent) and parent != session:
+            self._parents.pop(session, None)
+            self._parents[session] = parent
+            while len(self._parents) > _MAX_PARENTS:
+                del self._parents[next(iter(self._parents))]
+        for _ in range(_DEEPEST):
+            above = self._parents.get(session)
+            if above is None:
+                break
+            session = above
+        return session
+
+    async def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None or len(self._connections) >= self._gateway.limits.connections:
+            writer.transport.abort()
+            return
+        self._connections.add(task)
+        gateway = self._gateway
+
+        async def handle(request: HttpRequest, answer: HttpAnswer) -> None:
+            await gateway.handle(self, request, answer)
+
+        try:
+            await HttpConnection(reader, writer, handle, gateway.refusal, gateway.limits, self._pool).serve()
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            if not task.cancelling():
+                raise
+        finally:
+            self._connections.discard(task)
+
+
+async def _admit(sessions: ModelSessions, session_id: str | None, model: str) -> Caller:
+    try:
+        return await sessions.admit(session_id, model)
+    except ShareError as exc:
+        raise _refused(exc, "session") from None
+
+
+async def _found_key(keys: ModelKeys, exchange: _Exchange, caller: Caller, key_for: KeyFor) -> ModelKey:
+    try:
+        return await keys.find(exchange.model.table, caller, key_for)
+    except ShareError as exc:
+        raise _refused(exc, "key") from None
+
+
+def _refused(exc: ShareError, reason: str) -> GatewayError:
+    return GatewayError(_STATUSES.get(exc.code, 500), exc.message, reason, retry_after=exc.retry_after)
+
+
+async def _charge(sessions: ModelSessions, session_id: str | None, model: str, usage: Usage) -> None:
+    try:
+        async with asyncio.timeout(_CHARGE_SECONDS):
+            await sessions.charge(session_id, model, usage)
+    except Exception as exc:  # noqa: BLE001 -- whatever it is, the answer has been given
+        logger.warning("what a request has used could not be charged: %s", type(exc).__name__)
+
+
+async def _whole(answered: UpstreamAnswer) -> bytes:
+    """Return the body of an error, or its beginning."""
+    body = bytearray()
+    async with contextlib.aclosing(answered.pieces()) as pieces:
+        async for piece in pieces:
+            body += piece
+            if len(body) > _MAX_ERROR:
+                break
+    return bytes(body[:_MAX_ERROR])
+
+
+def _headers(body: bytes) -> list[tuple[str, str]]:
+    return [("content-type", "application/json"), ("content-length", str(len(body)))]
+
+
+async def _say(answer: HttpAnswer, status: int, body: bytes, more: Sequence[tuple[str, str]] = ()) -> None:
+    await answer.begin(status, [*_headers(body), *more])
+    await answer.say(body)
+    await answer.end()
