@@ -58,6 +58,7 @@ from rpcshare.tracing import Tracing
 from rpcshare.vault.caller_vault import CallerVault
 
 if TYPE_CHECKING:
+    from rpcshare.agents.caller_agents import AgentServices, CallerAgents
     from rpcshare.server.workspaces_api import WorkspacesApi
     from rpcshare.workspaces.caller_workspaces import CallerWorkspaces, WorkspaceServices
 
@@ -84,6 +85,7 @@ def create_app(
     signed_in: SignedIn | None = None,
     check_records: Callable[[], Awaitable[None]] | None = None,
     workspaces: WorkspaceServices | None = None,
+    agents: AgentServices | None = None,
 ) -> tuple[Starlette, Shutdown]:
     """Return the application, and what knows the connections that are to be drained and then closed.
 
@@ -102,6 +104,7 @@ def create_app(
         signed_in: the users, and how they sign in; None: nobody does.
         check_records: raises ShareError where the database of records fails; None: there is none.
         workspaces: what agents work on; None: this server runs none.
+        agents: what runs them, on these workspaces; None: nothing does.
     """
     limits = Limits(
         message_bytes=settings.max_message_size,
@@ -117,6 +120,7 @@ def create_app(
     held = (caller_limits or CallerLimits()).connections
     vault_of = None if open_vault is None else _vault_of(open_vault, audit, settings)
     workspaces_of = None if workspaces is None else _workspaces_of(workspaces, audit)
+    agents_of = None if agents is None or workspaces_of is None else _agents_of(agents, workspaces_of, audit)
     rpc = RpcEndpoint(
         service,
         authenticator,
@@ -130,6 +134,7 @@ def create_app(
         keys=keys,
         vault_of=vault_of,
         workspaces_of=workspaces_of,
+        agents_of=agents_of,
         access_log=access_log,
         tracing=tracing,
         signed_in=signed_in,
@@ -167,6 +172,7 @@ def create_app(
         vault_of,
     )
     site.link = link
+    site.agents_of, site.workspaces_of, site.agents = agents_of, workspaces_of, agents
     connections = Shutdown(
         rpc, event_streams, site, BodyLimits(_bodies_at_once(settings) * settings.max_message_size), metrics
     )
@@ -223,6 +229,14 @@ def _workspaces_of(services: WorkspaceServices, audit: AuditLog) -> Callable[[Ca
     from rpcshare.workspaces.caller_workspaces import CallerWorkspaces  # noqa: PLC0415 -- few servers run agents
 
     return lambda caller: CallerWorkspaces(services, caller, audit)
+
+
+def _agents_of(
+    services: AgentServices, workspaces_of: Callable[[Caller], CallerWorkspaces], audit: AuditLog
+) -> Callable[[Caller], CallerAgents]:
+    from rpcshare.agents.caller_agents import CallerAgents  # noqa: PLC0415 -- likewise
+
+    return lambda caller: CallerAgents(services, caller, workspaces_of(caller), audit)
 
 
 def _workspaces_api(workspaces_of: Callable[[Caller], CallerWorkspaces]) -> WorkspacesApi:

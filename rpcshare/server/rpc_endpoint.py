@@ -44,6 +44,7 @@ from rpcshare.tracing import Tracing
 from rpcshare.vault.caller_vault import CallerVault
 
 if TYPE_CHECKING:
+    from rpcshare.agents.caller_agents import CallerAgents
     from rpcshare.server.web.user_sign_in import SignedIn
     from rpcshare.workspaces.caller_workspaces import CallerWorkspaces
 
@@ -108,6 +109,7 @@ class RpcEndpoint:
         keys: ApiKeys | None = None,
         vault_of: Callable[[Caller], CallerVault] | None = None,
         workspaces_of: Callable[[Caller], CallerWorkspaces] | None = None,
+        agents_of: Callable[[Caller], CallerAgents] | None = None,
         access_log: AccessLog | None = None,
         tracing: Tracing | None = None,
         signed_in: SignedIn | None = None,
@@ -123,6 +125,7 @@ class RpcEndpoint:
         self._signed_in = signed_in
         self._vault_of = vault_of
         self._workspaces_of = workspaces_of
+        self._agents_of = agents_of
         self._access_log = access_log
         self._tracing = tracing
         self._metrics = metrics
@@ -286,6 +289,7 @@ class RpcEndpoint:
             signed_in=self._signed_in,
             vault_of=self._vault_of,
             workspaces_of=self._workspaces_of,
+            agents_of=self._agents_of,
             codec=codec,
         )
 

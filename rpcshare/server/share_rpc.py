@@ -27,6 +27,7 @@ from rpcshare.shares.service import ShareService
 from rpcshare.vault.caller_vault import CallerVault
 
 if TYPE_CHECKING:
+    from rpcshare.agents.caller_agents import CallerAgents
     from rpcshare.server.web.user_sign_in import SignedIn
     from rpcshare.workspaces.caller_workspaces import CallerWorkspaces
 
@@ -72,6 +73,7 @@ class ShareRpc(RpcTarget):
         signed_in: SignedIn | None = None,
         vault_of: Callable[[Caller], CallerVault] | None = None,
         workspaces_of: Callable[[Caller], CallerWorkspaces] | None = None,
+        agents_of: Callable[[Caller], CallerAgents] | None = None,
         codec: Codec = JSON,
     ) -> None:
         """Act for ``caller``, whose connection has ``codec``."""
@@ -83,6 +85,7 @@ class ShareRpc(RpcTarget):
         self._signed_in = signed_in
         self._vault_of = vault_of
         self._workspaces_of = workspaces_of
+        self._agents_of = agents_of
 
     @property
     def caller(self) -> Caller:
@@ -205,6 +208,7 @@ class ShareRpc(RpcTarget):
             signed_in=self._signed_in,
             vault_of=self._vault_of,
             workspaces_of=self._workspaces_of,
+            agents_of=self._agents_of,
             codec=self._codec,
         )
 

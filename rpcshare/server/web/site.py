@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
@@ -37,6 +37,10 @@ from rpcshare.server.web.user_sign_in import SignedIn, UserSignIn
 from rpcshare.server.web.vault_pages import VaultPages
 from rpcshare.shares.service import ShareService
 from rpcshare.vault.caller_vault import CallerVault
+
+if TYPE_CHECKING:
+    from rpcshare.agents.caller_agents import AgentServices, CallerAgents
+    from rpcshare.workspaces.caller_workspaces import CallerWorkspaces
 
 __all__ = ["PageSite"]
 
@@ -80,6 +84,12 @@ class PageSite:
         self.seal = seal
         self.link: SignInLink | None = None
         """Signs in once whoever has started the server."""
+        self.agents: AgentServices | None = None
+        """What runs agents; None: nothing does."""
+        self.agents_of: Callable[[Caller], CallerAgents] | None = None
+        """Returns the agents in the hands of a caller."""
+        self.workspaces_of: Callable[[Caller], CallerWorkspaces] | None = None
+        """Returns what they work on, likewise."""
         self.cookies = SiteCookies(base_url)
         self.connections = connections
         self.pages = Pages()
