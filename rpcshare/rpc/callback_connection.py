@@ -92,6 +92,12 @@ class CallbackConnection(Driver):
 
     def frames_received(self, frames: Sequence[bytes | str]) -> None:
         """Process frames that arrived together, and write what they produced together."""
+        if len(frames) == 1 and not self._inbox and not self._takes_no_more and not self._is_blocked():
+            # As nearly always while this side waits for its peer: each message comes alone.
+            self.session.is_scheduled = True
+            self._receive(frames[0])
+            self._flush()
+            return
         self._inbox.extend(frames)
         self._process()
 

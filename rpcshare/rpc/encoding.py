@@ -237,17 +237,15 @@ class Encoder:
     def _array(self, value: list[object] | tuple[object, ...], depth: int) -> object:
         depth += 1
         self._count(1 + len(value))
-        encoded: list[object] = []
+        encoded = list(value)
         is_shallow = depth < self._max_depth
-        for item in value:
+        for index, item in enumerate(encoded):
             kind = type(item)
             # What needs no call, for the kinds that are most frequent.
-            if is_shallow and (
+            if not is_shallow or not (
                 kind is str or (kind is int and is_safe(cast("int", item))) or kind is bool or item is None
             ):
-                encoded.append(item)
-            else:
-                encoded.append(self._encode(item, depth))
+                encoded[index] = self._encode(item, depth)
         # An array stands for an expression, so one that is meant literally is wrapped in another.
         return [encoded]
 
