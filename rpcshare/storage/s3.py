@@ -1,7 +1,6 @@
 """Objects in a bucket of S3, or of a store that speaks its protocol."""
 
 import asyncio
-import io
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from botocore.exceptions import ClientError
 
+from rpcshare.storage.s3_client import Client
 from rpcshare.storage.s3_failures import Failure
 from rpcshare.storage.s3_location import S3Location
 from rpcshare.storage.s3_multipart import put_in_parts
@@ -16,12 +16,10 @@ from rpcshare.storage.s3_requests import RefusedError, S3Requests, TimeLimit
 from rpcshare.storage.store import ObjectInfo, PreconditionFailedError, StoredObject, StoreError
 
 if TYPE_CHECKING:
-    from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.type_defs import (
         ListObjectsV2OutputTypeDef,
         ListObjectsV2RequestTypeDef,
         ObjectIdentifierTypeDef,
-        PutObjectRequestTypeDef,
     )
 
 __all__ = ["S3Store"]
@@ -164,8 +162,8 @@ class S3Store:
         await self._requests.close()
 
     async def _get(self, key: str, within: float | None = None) -> StoredObject | None:
-        async def read(client: "S3Client", limit: TimeLimit) -> StoredObject:
-            answer = await client.get_object(Bucket=self._bucket, Key=self._prefix + key)
+        async def read(client: Client, limit: TimeLimit) -> StoredObject:
+            answer = await client.s3.get_object(Bucket=self._bucket, Key=self._prefix + key)
             limit.allow_for(answer["ContentLength"])
             async with answer["Body"] as stream:
                 return StoredObject(key, await stream.read(), _bare(answer["ETag"]))
@@ -178,19 +176,13 @@ class S3Store:
             raise
 
     async def _put(self, key: str, body: bytes, *, if_absent: bool, if_match: str | None) -> str:
-        async def write(client: "S3Client", _limit: TimeLimit) -> str:
-            request: PutObjectRequestTypeDef = {
-                "Bucket": self._bucket,
-                "Key": self._prefix + key,
-                # S3 is asked to agree to a large file before it is sent (s3_client.py).
-                "Body": io.BytesIO(body),
-            }
+        async def write(client: Client, _limit: TimeLimit) -> str:
+            conditions: dict[str, str] = {}
             if if_absent:
-                request["IfNoneMatch"] = "*"
+                conditions["If-None-Match"] = "*"
             if if_match is not None:
-                request["IfMatch"] = if_match if if_match.startswith(_WEAK) else f'"{if_match}"'
-            answer = await client.put_object(**request)
-            return _bare(answer["ETag"])
+                conditions["If-Match"] = if_match if if_match.startswith(_WEAK) else f'"{if_match}"'
+            return _bare(await client.put(self._bucket, self._prefix + key, body, conditions))
 
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._requests.seconds_for(len(body))
@@ -228,9 +220,9 @@ class S3Store:
                 raise failures.exceptions[0] from None
 
     async def _delete_together(self, keys: Sequence[str]) -> None:
-        async def remove(client: "S3Client", _limit: TimeLimit) -> None:
+        async def remove(client: Client, _limit: TimeLimit) -> None:
             objects: Sequence[ObjectIdentifierTypeDef] = [{"Key": self._prefix + key} for key in keys]
-            answer = await client.delete_objects(
+            answer = await client.s3.delete_objects(
                 Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True}
             )
             for error in answer.get("Errors", ()):  # within an answer of success
@@ -240,8 +232,8 @@ class S3Store:
         await self._requests.send(f"delete of {len(keys)} objects", remove)
 
     async def _delete_one(self, key: str) -> None:
-        async def remove(client: "S3Client", _limit: TimeLimit) -> None:
-            await client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+        async def remove(client: Client, _limit: TimeLimit) -> None:
+            await client.s3.delete_object(Bucket=self._bucket, Key=self._prefix + key)
 
         try:
             await self._requests.send(f"delete {key}", remove)
@@ -252,8 +244,8 @@ class S3Store:
     async def _list_page(
         self, what: str, request: "ListObjectsV2RequestTypeDef", *, within: float | None = None
     ) -> "ListObjectsV2OutputTypeDef":
-        async def read(client: "S3Client", _limit: TimeLimit) -> "ListObjectsV2OutputTypeDef":
-            page = await client.list_objects_v2(**request)
+        async def read(client: Client, _limit: TimeLimit) -> "ListObjectsV2OutputTypeDef":
+            page = await client.s3.list_objects_v2(**request)
             _ = page["IsTruncated"]  # other XML than a listing must not be taken for an empty one
             return page
 

@@ -3,8 +3,9 @@
 import base64
 import functools
 import hashlib
+import io
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from aiobotocore.session import AioSession
 from botocore.loaders import Loader, create_loader
 from botocore.utils import determine_content_length
 
+from rpcshare.storage.s3_direct_put import PutModel, describe_put, put_like
 from rpcshare.storage.s3_failures import RedirectedError
 from rpcshare.storage.s3_location import S3Location
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from aiobotocore.credentials import AioCredentials
     from types_aiobotocore_s3 import S3Client
+    from types_aiobotocore_s3.type_defs import PutObjectRequestTypeDef
 
 __all__ = ["Client", "open_client"]
 
@@ -33,6 +36,9 @@ _REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
 _REGION = "x-amz-bucket-region"
 
 _CONNECT_TIMEOUT = 3.0  # seconds
+
+# Of requests on botocore's model, where its own then succeeded: from then on it makes all of them.
+_MOST_REFUSALS = 5
 
 # At debug they log the headers of requests and the bodies of answers; at info nothing of use.
 _TELLING_LOGGERS = ("aiobotocore", "botocore")
@@ -50,6 +56,11 @@ class Client:
         self._resources = resources
         self._uses = 0
         self._is_retired = False
+        # How it writes an object, once it has been asked; whether the like has succeeded; and how often the
+        # like was refused, and its own was not.
+        self._model: PutModel | None = None
+        self._is_proven = False
+        self._refusals = 0
 
     async def secrets(self) -> tuple[str, ...]:
         """Return what must not be told of the credentials."""
@@ -62,15 +73,67 @@ class Client:
         return tuple(each for each in (kept.token, kept.secret_key, kept.access_key) if each)
 
     @asynccontextmanager
-    async def used(self) -> "AsyncIterator[S3Client]":
+    async def used(self) -> AsyncIterator[None]:
         """Use it, and close it behind the last use once it is retired."""
         self._uses += 1
         try:
-            yield self.s3
+            yield
         finally:
             self._uses -= 1
             if self._is_retired and not self._uses:
                 await self._resources.aclose()
+
+    async def put(self, bucket: str, key: str, body: bytes, conditions: Mapping[str, str]) -> str:
+        """Write ``body`` at ``key`` if ``conditions``, headers by their names, hold; return the etag.
+
+        Raises:
+            ClientError: the store refused, or failed.
+            KeyError: its answer names no etag.
+            BotoCoreError: there is no answer.
+        """
+        is_refused = False
+        if len(body) < EXPECT_FROM and self._credentials is not None and self._refusals < _MOST_REFUSALS:
+            etag = await self._put_like_model(self._credentials, bucket, key, body, conditions)
+            if etag is not None:
+                return etag
+            is_refused = True
+        request: PutObjectRequestTypeDef = {
+            "Bucket": bucket,
+            "Key": key,
+            # S3 is asked to agree to a large file before it is sent.
+            "Body": io.BytesIO(body),
+        }
+        if "If-None-Match" in conditions:
+            request["IfNoneMatch"] = conditions["If-None-Match"]
+        if "If-Match" in conditions:
+            request["IfMatch"] = conditions["If-Match"]
+        answer = await self.s3.put_object(**request)
+        if is_refused:
+            self._refusals += 1
+        return answer["ETag"]
+
+    async def _put_like_model(
+        self,
+        credentials: "AioCredentials",
+        bucket: str,
+        key: str,
+        body: bytes,
+        conditions: Mapping[str, str],
+    ) -> str | None:
+        """Do so without botocore's client; return None if that was refused, or is not possible."""
+        if self._model is None:
+            self._model = await describe_put(self.s3, bucket)
+            if self._model is None:
+                self._refusals = _MOST_REFUSALS
+                return None
+        kept = await credentials.get_frozen_credentials()
+        is_proven = self._is_proven
+        etag = await put_like(self._model, self.s3, kept, key, body, conditions, is_proven=is_proven)
+        self._is_proven = etag is not None
+        if etag is None:
+            # Perhaps the bucket is in another region, which botocore finds out now and tells the next time.
+            self._model = None
+        return etag
 
     async def retire(self) -> None:
         """Close it, at once or behind the last use."""

@@ -5,11 +5,11 @@ import io
 import logging
 from typing import TYPE_CHECKING
 
+from rpcshare.storage.s3_client import Client
 from rpcshare.storage.s3_requests import RefusedError, S3Requests, TimeLimit
 from rpcshare.storage.store import StoreError
 
 if TYPE_CHECKING:
-    from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
 
 __all__ = ["PART_SIZE", "put_in_parts"]
@@ -51,8 +51,8 @@ class _Upload:
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     async def begin(self) -> None:
-        async def create(client: "S3Client", _limit: TimeLimit) -> str:
-            answer = await client.create_multipart_upload(Bucket=self._bucket, Key=self._key)
+        async def create(client: Client, _limit: TimeLimit) -> str:
+            answer = await client.s3.create_multipart_upload(Bucket=self._bucket, Key=self._key)
             return answer["UploadId"]
 
         self._id = await self._requests.send(f"put {self._key}", create)
@@ -69,8 +69,8 @@ class _Upload:
     async def _send_part(self, number: int) -> "CompletedPartTypeDef":
         part = self._body[(number - 1) * PART_SIZE : number * PART_SIZE]
 
-        async def upload(client: "S3Client", _limit: TimeLimit) -> str:
-            answer = await client.upload_part(
+        async def upload(client: Client, _limit: TimeLimit) -> str:
+            answer = await client.s3.upload_part(
                 Bucket=self._bucket,
                 Key=self._key,
                 UploadId=self._id,
@@ -84,8 +84,8 @@ class _Upload:
         return {"PartNumber": number, "ETag": etag}
 
     async def finish(self, parts: "list[CompletedPartTypeDef]") -> str:
-        async def complete(client: "S3Client", _limit: TimeLimit) -> str:
-            answer = await client.complete_multipart_upload(
+        async def complete(client: Client, _limit: TimeLimit) -> str:
+            answer = await client.s3.complete_multipart_upload(
                 Bucket=self._bucket,
                 Key=self._key,
                 UploadId=self._id,
@@ -96,8 +96,8 @@ class _Upload:
         return await self._requests.send(f"put {self._key}", complete, size=len(self._body))
 
     async def abort(self) -> None:
-        async def abort(client: "S3Client", _limit: TimeLimit) -> None:
-            await client.abort_multipart_upload(Bucket=self._bucket, Key=self._key, UploadId=self._id)
+        async def abort(client: Client, _limit: TimeLimit) -> None:
+            await client.s3.abort_multipart_upload(Bucket=self._bucket, Key=self._key, UploadId=self._id)
 
         try:
             await self._requests.send(f"abort put {self._key}", abort)

@@ -3,16 +3,13 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import Self, TypeVar
 
 from rpcshare.retry_delay import retry_delay
 from rpcshare.storage.s3_client import Client, open_client
 from rpcshare.storage.s3_failures import REQUEST_ERRORS, Failure, failure_of
 from rpcshare.storage.s3_location import S3Location
 from rpcshare.storage.store import StoreError
-
-if TYPE_CHECKING:
-    from types_aiobotocore_s3 import S3Client
 
 __all__ = ["RefusedError", "S3Requests", "TimeLimit"]
 
@@ -84,7 +81,7 @@ class S3Requests:
     async def send(
         self,
         what: str,
-        request: Callable[["S3Client", TimeLimit], Awaitable[T]],
+        request: Callable[[Client, TimeLimit], Awaitable[T]],
         *,
         size: int = 0,
         within: float | None = None,
@@ -133,7 +130,7 @@ class S3Requests:
     async def _attempt(
         self,
         what: str,
-        request: Callable[["S3Client", TimeLimit], Awaitable[T]],
+        request: Callable[[Client, TimeLimit], Awaitable[T]],
         size: int,
         seconds: float,
     ) -> T:
@@ -149,8 +146,8 @@ class S3Requests:
                     try:
                         async with self._slots, asyncio.timeout(attempt_seconds) as single:
                             attempts += 1
-                            async with client.used() as s3:
-                                return await request(s3, TimeLimit(whole, single))
+                            async with client.used():
+                                return await request(client, TimeLimit(whole, single))
                     except REQUEST_ERRORS as exc:
                         failure = failure_of(exc)
                     reason = failure.told(await client.secrets()) if failure.said else failure.reason

@@ -3,11 +3,13 @@
 import asyncio
 import base64
 import hashlib
+import hmac
 import http.client
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -15,6 +17,8 @@ import pytest
 
 from rpcshare.storage import StoreError
 from rpcshare.storage.s3 import S3Store
+from rpcshare.storage.s3_client import open_client
+from rpcshare.storage.s3_direct_put import describe_put
 from rpcshare.storage.s3_location import S3Location
 from support.narrowing import not_none
 from support.s3_server import S3Server
@@ -344,10 +348,11 @@ async def test_credentials_that_nobody_has_renewed_are_refused_in_the_store_s_wo
     server, location = peculiar
     await asyncio.to_thread(_in_a_file(tmp_path, monkeypatch), "KEY1")
     store = await S3Store.open(location)
+    await store.put("key", b"0")
     server.rule = lambda *_: error(400, "ExpiredToken", "The token tKEY1 of KEY1 has expired.")
     with pytest.raises(StoreError, match=r"ExpiredToken \(HTTP 400\): The token \[…\] of \[…\] has expired"):
         await store.put("key", b"1")
-    assert len(server.of("PUT")) == 1
+    assert len(server.of("PUT")) == 2
     assert "KEY1" not in "".join(r.getMessage() for r in caplog.records if r.name.startswith("rpcshare"))
     await store.close()
 
@@ -360,3 +365,137 @@ async def test_settings_of_aws_that_make_no_sense_are_told(
     monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
     with pytest.raises(StoreError, match=str(location)):
         await S3Store.open(location)
+
+
+# Small objects, which are written without botocore's client (s3_direct_put.py)
+
+OF_AN_ATTEMPT = {"x-amz-date", "authorization", "amz-sdk-invocation-id", "amz-sdk-request"}
+ODD_KEYS = ["plain", "a/b c", "~%2F+&=?#", "é/\N{GRINNING FACE}", "//", "$@:,;'()*!\"<>[]{}|^`\\"]
+
+
+def is_on_model(head: Mapping[str, str]) -> bool:
+    return "amz-sdk-invocation-id" not in head
+
+
+@pytest.mark.parametrize("key", ODD_KEYS)
+@pytest.mark.parametrize("conditions", [{}, {"If-None-Match": "*"}], ids=["always", "if absent"])
+async def test_a_small_object_is_written_as_botocore_would(
+    peculiar, key: str, conditions: dict[str, str]
+) -> None:
+    server, location = peculiar
+    client = await open_client(location)
+    await client.put(location.bucket, location.prefix + key, b"body", conditions)
+    more: Any = {name.replace("-", ""): value for name, value in conditions.items()}
+    await client.s3.delete_object(Bucket=location.bucket, Key=location.prefix + key)
+    await client.s3.put_object(Bucket=location.bucket, Key=location.prefix + key, Body=b"body", **more)
+    await client.retire()
+    ours, theirs = server.of("PUT")
+    assert (is_on_model(ours.head), is_on_model(theirs.head)) == (True, False)
+    assert (ours.target, ours.body) == (theirs.target, theirs.body)
+    kept = [{k: v for k, v in each.head.items() if k not in OF_AN_ATTEMPT} for each in (ours, theirs)]
+    assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize("key", ODD_KEYS)
+async def test_a_small_object_has_the_signature_that_aws_describes(
+    peculiar, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the-secret")
+    server, location = peculiar
+    store = await S3Store.open(location)
+    await store.put(key, b"body", if_absent=True)
+    await store.close()
+    (request,) = server.of("PUT")
+    assert is_on_model(request.head)
+    assert request.head["authorization"] == signed(request, "the-secret")
+
+
+def signed(request: Request, secret: str) -> str:
+    """Return what the AWS General Reference, "Signature Version 4", says that the header has to be."""
+    said = dict(
+        part.strip().split("=", 1) for part in request.head["authorization"].split(" ", 1)[1].split(",")
+    )
+    names = said["SignedHeaders"]
+    body = hashlib.sha256(request.body).hexdigest()
+    assert request.head["x-amz-content-sha256"] == body
+    assert {"host", "if-none-match", "x-amz-content-sha256", "x-amz-date"} <= set(names.split(";"))
+    lines = [f"{name}:{request.head[name]}" for name in names.split(";")]
+    canonical = "\n".join([request.method, request.target, "", *lines, "", names, body])
+    date = request.head["x-amz-date"]
+    _, *scope = said["Credential"].split("/")
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    to_sign = "\n".join(["AWS4-HMAC-SHA256", date, "/".join(scope), digest])
+    key = f"AWS4{secret}".encode()
+    for part in scope:
+        key = hmac.digest(key, part.encode(), "sha256")
+    signature = hmac.digest(key, to_sign.encode(), "sha256").hex()
+    return f"AWS4-HMAC-SHA256 Credential={said['Credential']}, SignedHeaders={names}, Signature={signature}"
+
+
+async def test_a_store_that_refuses_what_is_on_the_model_gets_what_botocore_makes(peculiar) -> None:
+    server, location = peculiar
+    server.rule = lambda method, _target, head: (
+        error(403, "SignatureDoesNotMatch") if method == "PUT" and is_on_model(head) else None
+    )
+    store = await S3Store.open(location)
+    for number in range(8):
+        await store.put(f"key{number}", b"body", if_absent=True)
+    assert len([info async for info in store.list("")]) == 8
+    await store.close()
+    assert len(server.of("PUT")) == 8 + 5  # and then it is not tried again
+
+
+async def test_a_bucket_elsewhere_is_written_to_where_it_is(peculiar) -> None:
+    server, location = peculiar
+    server.headers = {"x-amz-bucket-region": "eu-north-1"}
+    server.rule = lambda method, _target, head: (
+        error(301, "PermanentRedirect")
+        if method == "PUT" and "/eu-north-1/" not in head["authorization"]
+        else None
+    )
+    store = await S3Store.open(location)
+    for number in range(4):
+        await store.put(f"key{number}", b"body")
+    await store.close()
+    redirected, *others = server.of("PUT")
+    assert "/us-east-1/" in redirected.head["authorization"]
+    assert all("/eu-north-1/" in each.head["authorization"] for each in others[1:])
+    assert [is_on_model(each.head) for each in others[-3:]] == [True] * 3
+
+
+async def test_a_request_that_has_more_than_usual_is_left_to_botocore(peculiar) -> None:
+    _, location = peculiar
+    client = await open_client(location)
+
+    def encrypt(params: dict[str, Any], **_more: object) -> None:
+        params["headers"]["x-amz-server-side-encryption"] = "AES256"
+
+    assert await describe_put(client.s3, location.bucket) is not None
+    client.s3.meta.events.register("before-call.s3.PutObject", encrypt)
+    assert await describe_put(client.s3, location.bucket) is None
+    await client.retire()
+
+
+async def test_to_be_described_a_request_is_not_sent(peculiar) -> None:
+    server, location = peculiar
+    client = await open_client(location)
+    models = await asyncio.gather(*(describe_put(client.s3, location.bucket) for _ in range(20)))
+    assert {not_none(model).url for model in models} == {f"{location.endpoint_url}/{location.bucket}/"}
+    await client.retire()
+    assert server.requests == []
+
+
+async def test_a_store_that_has_too_much_to_do_is_asked_again_later(peculiar) -> None:
+    server, location = peculiar
+    store = await S3Store.open(location)
+    answers = [
+        error(503, "SlowDown"),
+        error(500, "InternalError"),
+        (502, "<html>"),
+        error(409, "OperationAborted"),
+    ]
+    server.rule = lambda method, *_: answers.pop(0) if method == "PUT" and answers else None
+    await store.put("key", b"body", if_absent=True)
+    await store.close()
+    assert len(server.of("PUT")) == 5
+    assert all(is_on_model(each.head) for each in server.of("PUT"))
