@@ -76,6 +76,8 @@ _STATUSES = {
     ErrorCode.INVALID_SECRET: 403,
     ErrorCode.SHARE_NOT_FOUND: 404,
     ErrorCode.WORKSPACE_NOT_FOUND: 404,
+    ErrorCode.SESSION_NOT_FOUND: 404,
+    ErrorCode.SESSION_TERMINATED: 410,
     ErrorCode.SHARE_GONE: 410,
     ErrorCode.PAYLOAD_TOO_LARGE: 413,
     ErrorCode.RATE_LIMITED: 429,

@@ -221,7 +221,8 @@ class HttpConnection:
                 body = await self._read_body(head)
         except h11.RemoteProtocolError as exc:
             # Its words are h11's own, with what it has not understood; nothing of them is secret.
-            raise _RefusedError(exc.error_status_hint, f"this is no request: {exc}", "malformed") from None
+            message = f"this is no request: {str(exc)[:200]}"
+            raise _RefusedError(exc.error_status_hint, message, "malformed") from None
         except TimeoutError:
             raise _RefusedError(408, "the request took too long to arrive", "slow") from None
         headers: dict[str, str] = {}
