@@ -1,44 +1,19 @@
 """A real opencode that has no key: all that it asks of models goes through the gateway."""
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.gateway_fixtures import ANTHROPIC_KEY, KEY, Gateway, tables
+from gateway.loopback_port import port_of
 from gateway.scripted_provider import Asked, Script, ScriptedProvider, chunk, event, stream
 from opencode.opencode_runner import AVAILABLE, MISSING, Opencode, Provider
 from rpcshare.errors import ErrorCode, ShareError
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not AVAILABLE, reason=MISSING)]
-
-
-@asynccontextmanager
-async def port_of(path: Path) -> AsyncIterator[int]:
-    """A port of the loopback interface that leads to a Unix socket, as in a sandbox."""
-
-    async def lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_unix_connection(path)
-
-        async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(OSError):
-                while data := await source.read(65536):
-                    target.write(data)
-                    await target.drain()
-            target.close()
-
-        await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
-
-    server = await asyncio.start_server(lead, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
 
 
 def opencode_of(folder: Path, provider: Provider, gateway: Gateway, port: int, model: str) -> Opencode:
@@ -97,7 +72,8 @@ def of_anthropic(task: object) -> Script:
         "usage": usage,
     }
     if task is None:
-        block, delta = {"type": "text", "text": ""}, {"type": "text_delta", "text": "Done."}
+        block: dict[str, Any] = {"type": "text", "text": ""}
+        delta = {"type": "text_delta", "text": "Done."}
     else:
         block = {"type": "tool_use", "id": "tu_1", "name": "task", "input": {}}
         delta = {"type": "input_json_delta", "partial_json": json.dumps(task)}

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opencode_runner import AVAILABLE, MISSING, Api, Opencode, Provider, link_in, prompt, settle
 
 import rpcshare
+from opencode.opencode_runner import AVAILABLE, MISSING, Api, Opencode, Provider, link_in, prompt, settle
 from support.npm_packages import PLUGIN, built, needs_packages
 from support.running_server import RunningServer
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import httpx
 import pytest
-from opencode_runner import AVAILABLE, MISSING, Api, Opencode, Provider, link_in, prompt, settle
 
+from opencode.opencode_runner import AVAILABLE, MISSING, Api, Opencode, Provider, link_in, prompt, settle
 from support.running_server import RPCSHARE, RunningServer, bare_environment
 
 pytestmark = [
