@@ -163,10 +163,8 @@ class S3Store:
 
     async def _get(self, key: str, within: float | None = None) -> StoredObject | None:
         async def read(client: Client, limit: TimeLimit) -> StoredObject:
-            answer = await client.s3.get_object(Bucket=self._bucket, Key=self._prefix + key)
-            limit.allow_for(answer["ContentLength"])
-            async with answer["Body"] as stream:
-                return StoredObject(key, await stream.read(), _bare(answer["ETag"]))
+            body, etag = await client.get(self._bucket, self._prefix + key, limit.allow_for)
+            return StoredObject(key, body, _bare(etag))
 
         try:
             return await self._requests.send(f"get {key}", read, within=within)

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import io
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from aiobotocore.session import AioSession
 from botocore.loaders import Loader, create_loader
 from botocore.utils import determine_content_length
 
-from rpcshare.storage.s3_direct_put import PutModel, describe_put, put_like
+from rpcshare.storage.s3_direct import DirectRequests
 from rpcshare.storage.s3_failures import RedirectedError
 from rpcshare.storage.s3_location import S3Location
 
@@ -37,9 +37,6 @@ _REGION = "x-amz-bucket-region"
 
 _CONNECT_TIMEOUT = 3.0  # seconds
 
-# Of requests on botocore's model, where its own then succeeded: from then on it makes all of them.
-_MOST_REFUSALS = 5
-
 # At debug they log the headers of requests and the bodies of answers; at info nothing of use.
 _TELLING_LOGGERS = ("aiobotocore", "botocore")
 
@@ -56,11 +53,7 @@ class Client:
         self._resources = resources
         self._uses = 0
         self._is_retired = False
-        # How it writes an object, once it has been asked; whether the like has succeeded; and how often the
-        # like was refused, and its own was not.
-        self._model: PutModel | None = None
-        self._is_proven = False
-        self._refusals = 0
+        self._direct = None if credentials is None else DirectRequests(client, credentials)
 
     async def secrets(self) -> tuple[str, ...]:
         """Return what must not be told of the credentials."""
@@ -91,12 +84,11 @@ class Client:
             KeyError: its answer names no etag.
             BotoCoreError: there is no answer.
         """
-        is_refused = False
-        if len(body) < EXPECT_FROM and self._credentials is not None and self._refusals < _MOST_REFUSALS:
-            etag = await self._put_like_model(self._credentials, bucket, key, body, conditions)
+        direct = self._direct if len(body) < EXPECT_FROM else None
+        if direct is not None:
+            etag = await direct.put(bucket, key, body, conditions)
             if etag is not None:
                 return etag
-            is_refused = True
         request: PutObjectRequestTypeDef = {
             "Bucket": bucket,
             "Key": key,
@@ -108,32 +100,29 @@ class Client:
         if "If-Match" in conditions:
             request["IfMatch"] = conditions["If-Match"]
         answer = await self.s3.put_object(**request)
-        if is_refused:
-            self._refusals += 1
+        if direct is not None:
+            direct.was_refused("PutObject")
         return answer["ETag"]
 
-    async def _put_like_model(
-        self,
-        credentials: "AioCredentials",
-        bucket: str,
-        key: str,
-        body: bytes,
-        conditions: Mapping[str, str],
-    ) -> str | None:
-        """Do so without botocore's client; return None if that was refused, or is not possible."""
-        if self._model is None:
-            self._model = await describe_put(self.s3, bucket)
-            if self._model is None:
-                self._refusals = _MOST_REFUSALS
-                return None
-        kept = await credentials.get_frozen_credentials()
-        is_proven = self._is_proven
-        etag = await put_like(self._model, self.s3, kept, key, body, conditions, is_proven=is_proven)
-        self._is_proven = etag is not None
-        if etag is None:
-            # Perhaps the bucket is in another region, which botocore finds out now and tells the next time.
-            self._model = None
-        return etag
+    async def get(self, bucket: str, key: str, allow_for: Callable[[int], None]) -> tuple[bytes, str]:
+        """Return the object at ``key``, and its etag; ``allow_for`` is given its size before that is read.
+
+        Raises:
+            ClientError: there is none, or the store refused, or failed.
+            KeyError: its answer names no etag, or no length.
+            BotoCoreError, aiohttp.ClientError: there is no answer, or half of one.
+        """
+        if self._direct is not None:
+            found = await self._direct.get(bucket, key, allow_for)
+            if found is not None:
+                return found
+        answer = await self.s3.get_object(Bucket=bucket, Key=key)
+        allow_for(answer["ContentLength"])
+        async with answer["Body"] as stream:
+            body = await stream.read()
+        if self._direct is not None:
+            self._direct.was_refused("GetObject")
+        return body, answer["ETag"]
 
     async def retire(self) -> None:
         """Close it, at once or behind the last use."""

@@ -18,7 +18,7 @@ import pytest
 from rpcshare.storage import StoreError
 from rpcshare.storage.s3 import S3Store
 from rpcshare.storage.s3_client import open_client
-from rpcshare.storage.s3_direct_put import describe_put
+from rpcshare.storage.s3_direct import describe
 from rpcshare.storage.s3_location import S3Location
 from support.narrowing import not_none
 from support.s3_server import S3Server
@@ -367,7 +367,7 @@ async def test_settings_of_aws_that_make_no_sense_are_told(
         await S3Store.open(location)
 
 
-# Small objects, which are written without botocore's client (s3_direct_put.py)
+# Objects that are read and written without botocore's client (s3_direct.py)
 
 OF_AN_ATTEMPT = {"x-amz-date", "authorization", "amz-sdk-invocation-id", "amz-sdk-request"}
 ODD_KEYS = ["plain", "a/b c", "~%2F+&=?#", "é/\N{GRINNING FACE}", "//", "$@:,;'()*!\"<>[]{}|^`\\"]
@@ -432,6 +432,36 @@ def signed(request: Request, secret: str) -> str:
     return f"AWS4-HMAC-SHA256 Credential={said['Credential']}, SignedHeaders={names}, Signature={signature}"
 
 
+@pytest.mark.parametrize("key", ODD_KEYS)
+async def test_an_object_is_read_as_botocore_would(peculiar, key: str) -> None:
+    server, location = peculiar
+    client = await open_client(location)
+    await client.put(location.bucket, location.prefix + key, b"body", {})
+    sizes: list[int] = []
+    body, etag = await client.get(location.bucket, location.prefix + key, sizes.append)
+    answer = await client.s3.get_object(Bucket=location.bucket, Key=location.prefix + key)
+    assert (body, etag, sizes) == (await answer["Body"].read(), answer["ETag"], [4])
+    await client.retire()
+    ours, theirs = server.of("GET")
+    assert (is_on_model(ours.head), is_on_model(theirs.head)) == (True, False)
+    assert ours.target == theirs.target
+    kept = [{k: v for k, v in each.head.items() if k not in OF_AN_ATTEMPT} for each in (ours, theirs)]
+    assert kept[0] == kept[1]
+
+
+async def test_what_a_model_does_not_find_is_looked_for_by_botocore_until_it_has_found_something(
+    peculiar,
+) -> None:
+    server, location = peculiar
+    store = await S3Store.open(location)
+    await store.put("key", b"body")
+    server.requests.clear()
+    for key in ("nothing", "key", "nothing"):
+        await store.get(key)
+    await store.close()
+    assert [is_on_model(each.head) for each in server.of("GET")] == [True, False, True, True]
+
+
 async def test_a_store_that_refuses_what_is_on_the_model_gets_what_botocore_makes(peculiar) -> None:
     server, location = peculiar
     server.rule = lambda method, _target, head: (
@@ -470,16 +500,16 @@ async def test_a_request_that_has_more_than_usual_is_left_to_botocore(peculiar) 
     def encrypt(params: dict[str, Any], **_more: object) -> None:
         params["headers"]["x-amz-server-side-encryption"] = "AES256"
 
-    assert await describe_put(client.s3, location.bucket) is not None
+    assert await describe(client.s3, "PutObject", location.bucket) is not None
     client.s3.meta.events.register("before-call.s3.PutObject", encrypt)
-    assert await describe_put(client.s3, location.bucket) is None
+    assert await describe(client.s3, "PutObject", location.bucket) is None
     await client.retire()
 
 
 async def test_to_be_described_a_request_is_not_sent(peculiar) -> None:
     server, location = peculiar
     client = await open_client(location)
-    models = await asyncio.gather(*(describe_put(client.s3, location.bucket) for _ in range(20)))
+    models = await asyncio.gather(*(describe(client.s3, "PutObject", location.bucket) for _ in range(20)))
     assert {not_none(model).url for model in models} == {f"{location.endpoint_url}/{location.bucket}/"}
     await client.retire()
     assert server.requests == []
