@@ -34,6 +34,7 @@ class Assets:
         for module in ("clipboard.js", "reading.js"):
             self._add(module)
         self.script = self._add("pages.js")
+        self.agents = self._add("agents.js")
         self.icon = self._add("icon.svg")
 
     def _add(self, file: str) -> str:

@@ -6,11 +6,14 @@ from typing import Final
 import msgspec
 from markupsafe import Markup
 
-from rpcshare.render.blocks import NORMAL, PLAIN, PLAIN_WHOLE, WHOLE, Bounds
+from rpcshare.render.blocks import NORMAL, PLAIN, PLAIN_WHOLE, WHOLE, Bounds, Code
+from rpcshare.render.code_and_prose import code
 from rpcshare.render.diffs import DiffBlock, diff_of_file
+from rpcshare.render.highlighting import language_of
 from rpcshare.render.lenient_json import Fields
 from rpcshare.render.parts import PartView, view_of_part
-from rpcshare.render.pieces import Cause, Detail, FilePiece, PartPiece, Piece
+from rpcshare.render.pieces import Cause, CodePiece, Detail, FilePiece, PartPiece, Piece
+from rpcshare.render.safe_text import visible
 from rpcshare.render.templating import page_templates
 from rpcshare.transcripts.opencode_changes import short_path
 
@@ -33,6 +36,9 @@ class PieceRendering:
         templates = page_templates()
         parts = templates.get_template("parts.html").module
         self._draw_part: Callable[[PartView, int, str], Markup] = parts.draw  # type: ignore[attr-defined]  # macros
+        self._draw_code: Callable[[Code | None, int, str], Markup] = templates.get_template(
+            "file_view.html"
+        ).module.file_view  # type: ignore[attr-defined]
         self._draw_file: Callable[[DiffBlock, int, str], Markup] = parts.file_diff  # type: ignore[attr-defined]
 
     def draw(self, piece: Piece, detail: Detail = Detail.FULL, cause: Cause | None = None) -> Markup:
@@ -63,6 +69,11 @@ class PieceRendering:
                 layout = "&layout=split" if piece.is_split else ""
                 address = "" if piece.is_whole else f"?view=changes{layout}&file={piece.number}"
                 return self._draw_file(block, piece.number, address)
+            case CodePiece():
+                blocks = code(visible(piece.body.decode()), bounds, language=language_of(piece.name))
+                shown = blocks[0] if blocks and isinstance(blocks[0], Code) else None
+                count = shown.html.count("\n") + 1 if shown is not None and piece.is_numbered else 0
+                return self._draw_code(shown, count, remark)
 
 
 def _bounds(is_whole: bool, detail: Detail) -> Bounds:

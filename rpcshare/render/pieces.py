@@ -16,6 +16,7 @@ __all__ = [
     "OUT_OF_MEMORY",
     "Answer",
     "Cause",
+    "CodePiece",
     "Detail",
     "Draft",
     "FilePiece",
@@ -88,7 +89,18 @@ class FilePiece(msgspec.Struct, frozen=True, tag="file"):
     is_whole: bool
 
 
-Piece = PartPiece | FilePiece
+class CodePiece(msgspec.Struct, frozen=True, tag="code"):
+    """A file of a workspace, or anything else that is shown as code."""
+
+    body: bytes
+    """Its text, in UTF-8."""
+    name: str = ""
+    """The file's, which tells its language; empty: it has none."""
+    is_numbered: bool = False
+    is_whole: bool = True
+
+
+Piece = PartPiece | FilePiece | CodePiece
 
 
 class Draft(NamedTuple, Generic[T]):

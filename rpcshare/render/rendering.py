@@ -23,7 +23,7 @@ from rpcshare.render.messages import (
     prompt_of,
 )
 from rpcshare.render.pagination import Chunk, Place, chunk_of, place_of
-from rpcshare.render.pieces import Cause, Draft, FilePiece, PartPiece, Piece
+from rpcshare.render.pieces import Cause, CodePiece, Draft, FilePiece, PartPiece, Piece
 from rpcshare.render.session_list import Listing, view_of_row, views_of_list
 from rpcshare.render.session_search import MAX_QUERY, search_session
 from rpcshare.render.sessions import FILES_PER_PAGE, Prompt, directory_of, prompts_of, view_of_session
@@ -89,6 +89,10 @@ class Frame(msgspec.Struct, frozen=True):
     """Whether there is a link to the page of API keys."""
     has_vault: bool = False
     """Whether there is one to that of the vault."""
+    has_workspaces: bool = False
+    """Whether there are those to workspaces."""
+    has_agents: bool = False
+    """Whether there are those to agents."""
 
 
 class Update(msgspec.Struct, frozen=True, rename="camel"):
@@ -342,6 +346,8 @@ class Pages:
         why = f"Not shown: {_OMITTED[cause]}. It is in the session's data."
         if isinstance(piece, PartPiece):
             return self._macro("omitted", "part")(piece.anchor, piece.index, why)
+        if isinstance(piece, CodePiece):
+            return self._macro("omitted", "code")(f"Not shown: {_OMITTED[cause]}.")
         return self._macro("omitted", "file")(piece.number, why)
 
     def _chunk(self, transcript: Transcript, *, at: str, until: str, is_end: bool) -> Chunk | None:
@@ -508,6 +514,10 @@ class Pages:
             links=links,
             providers=providers,
         )
+
+    def render(self, template: str, **values: object) -> str:
+        """Return a template with ``values`` in it, for pages whose views are made elsewhere."""
+        return self._render(template, **values)
 
     def _render(self, template: str, **values: object) -> str:
         return self._environment.get_template(template).render(**values)

@@ -2,7 +2,7 @@
 
 import re
 
-__all__ = ["STYLE_SEQUENCE", "clean", "clean_but_for_styles", "plain", "without_terminal_controls"]
+__all__ = ["STYLE_SEQUENCE", "clean", "clean_but_for_styles", "plain", "visible", "without_terminal_controls"]
 
 # Half of a surrogate pair has no form in UTF-8; of the control characters, HTML has tab and newline.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -17,6 +17,8 @@ _OVERRIDE = re.compile("[\u202d\u202e]")
 _TERMINAL = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[PX^_][^\x1b]*\x1b\\|\x1b[ -/]*[0-~]"
 )
+
+_CONTROLS = re.compile("[\x01-\x08\x0b-\x1f]")  # of ASCII, but tab and newline
 
 STYLE_SEQUENCE = re.compile(r"\x1b\[[\d;]{0,60}m")
 """Sets colours and styles on a terminal (SGR)."""
@@ -47,6 +49,15 @@ def without_terminal_controls(text: str) -> str:
     return _TERMINAL.sub("", text) if "\x1b" in text else text
 
 
+def visible(text: str) -> str:
+    """Return text of which nothing is hidden: signs stand for what a terminal would obey or swallow.
+
+    It is for what somebody has to judge. :func:`plain` shows ``safe\\rrm`` as ``rm``, as a terminal does.
+    """
+    text = text.replace("\r\n", "\n")
+    return _DECEIVING.sub(_named, _UNPRINTABLE.sub("\ufffd", _CONTROLS.sub(_picture, text)))
+
+
 def plain(text: str) -> str:
     """Return code, output or a name as it is: terminal controls applied, and no character hidden."""
     if "\x1b" in text:
@@ -56,6 +67,10 @@ def plain(text: str) -> str:
     if text.isascii():
         return clean(text)
     return _DECEIVING.sub(_named, clean(text))
+
+
+def _picture(character: re.Match[str]) -> str:
+    return chr(0x2400 + ord(character[0]))  # Unicode has a picture of each
 
 
 def _named(character: re.Match[str]) -> str:

@@ -27,7 +27,7 @@ Answers = dict[str, tuple[str, str]]
 TIMEOUT = 10  # seconds
 
 _ASSET = Assets().style
-_NO_IDS = {"key_id": "0" * 12, "entry_id": "vlt_0", "workspace_id": "wsp_0", "path": "a"}
+_NO_IDS = {"key_id": "0" * 12, "entry_id": "vlt_0", "workspace_id": "wsp_0", "path": "a", "making": "none"}
 _OF_CODES = {code.value: cell for cell, code in ANSWERS.items() if code is not None}
 
 

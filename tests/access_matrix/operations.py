@@ -356,6 +356,21 @@ REQUESTS: dict[str, Request] = {
     # There is no entry of the id that is asked for, which only who has a vault is told.
     "POST /vault/{entry_id}/rotate": Request("vault", lambda _asked: {"value": "v"}, status=400, kind="form"),
     "POST /vault/{entry_id}/revoke": Request("vault", status=400, kind="form"),
+    "GET /workspaces": Request("workspaces", kind="page"),
+    "POST /workspaces": Request(
+        "workspaces", lambda _asked: {"name": f"w{next(_numbers)}"}, status=303, kind="form"
+    ),
+    # Nothing of that name is being made, and there is no such workspace, which only who may have one is told.
+    "GET /workspaces/making/{making}": Request("workspaces", status=303, kind="page"),
+    "GET /workspaces/{workspace_id}": Request("workspaces", status=404, kind="page"),
+    "POST /workspaces/{workspace_id}": Request(
+        "workspaces", lambda _asked: {"name": "w"}, status=404, kind="form"
+    ),
+    "POST /workspaces/{workspace_id}/remove": Request(
+        "workspaces", lambda _asked: {"snapshot": "1"}, status=404, kind="form"
+    ),
+    "GET /workspaces/{workspace_id}/files": Request("workspaces", status=404, kind="page"),
+    "GET /workspaces/{workspace_id}/download": Request("workspaces", status=404, kind="page"),
     "GET /my-sessions": Request("list-own", kind="page"),
     "GET /sessions/{share_id}/delete": Request("write by name", share="of", kind="page"),
     "POST /sessions/{share_id}/delete": Request("write by name", share="ends", status=303, kind="form"),

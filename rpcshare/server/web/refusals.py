@@ -36,6 +36,14 @@ _SAID: dict[ErrorCode, tuple[str, str]] = {
         "This session has expired",
         "It was shared for a limited time, which is over. Its content has been removed.",
     ),
+    ErrorCode.WORKSPACE_NOT_FOUND: (
+        "There is no such workspace",
+        "It may have been removed, or it is somebody else's.",
+    ),
+    ErrorCode.SESSION_NOT_FOUND: (
+        "There is no such agent",
+        "The address may be mistyped, or the agent is somebody else's.",
+    ),
     ErrorCode.STORAGE_UNAVAILABLE: (
         "The sessions cannot be reached at the moment",
         "Nothing is lost. Please try again in a few seconds.",
@@ -44,7 +52,9 @@ _SAID: dict[ErrorCode, tuple[str, str]] = {
 }
 
 # Where a visitor may be led after signing in: nothing but pages of this site.
-_NEXT = re.compile(r"/((?:my-)?sessions|keys|vault|profile|organization|share/[A-Za-z0-9_-]{1,300})")
+_NEXT = re.compile(
+    r"/((?:my-)?sessions|keys|vault|profile|organization|agents|workspaces(?:/wsp_[0-9a-f]{24}(?:/files)?)?|share/[A-Za-z0-9_-]{1,300})"
+)
 
 
 def next_of(path: str) -> str:
@@ -81,7 +91,9 @@ def _sign_in(told: ShareError, share_id: str, problem: str, path: str) -> Refusa
     next_address = next_of(path) or (f"share/{share_id}" if share_id else "sessions")
     headers = {"WWW-Authenticate": "Bearer"}
     if not share_id:
-        title, line = "Sign in", "The list of shared sessions is for whoever runs this server."
+        is_of_agents = path.startswith(("/workspaces", "/agents"))
+        lists = "Workspaces and agents are" if is_of_agents else "The list of shared sessions is"
+        title, line = "Sign in", f"{lists} for whoever runs this server."
     elif told.reason is Reason.PASSWORD_NEEDED:
         title, line = "This session has a password", "Whoever gave you the link can tell it to you."
     else:

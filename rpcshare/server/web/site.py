@@ -40,6 +40,7 @@ from rpcshare.vault.caller_vault import CallerVault
 
 if TYPE_CHECKING:
     from rpcshare.agents.caller_agents import AgentServices, CallerAgents
+    from rpcshare.server.web.workspace_pages import WorkspacePages
     from rpcshare.workspaces.caller_workspaces import CallerWorkspaces
 
 __all__ = ["PageSite"]
@@ -101,7 +102,9 @@ class PageSite:
         self._shares = SharePages(self)
         self._sessions = SessionPages(self)
         self._keys = KeyPages(self, keys) if keys is not None else None
+        self.vault_of = vault_of
         self._vault = VaultPages(self, vault_of) if vault_of is not None else None
+        self._workspace_pages: WorkspacePages | None = None
         self._signing_in = SigningIn(self)
         self.signed_in = signed_in
         self._users = UserSignIn(self, signed_in) if signed_in is not None else None
@@ -110,48 +113,59 @@ class PageSite:
     def routes(self) -> list[BaseRoute]:
         """Return the routes of all pages."""
         routes = [
-            Route("/share/{share_id}", self._page(self._shares.share), methods=["GET"]),
-            Route("/share/{share_id}/part/{part}", self._page(self._shares.part), methods=["GET"]),
-            Route("/share/{share_id}/live", self._page(self.live.stream), methods=["GET"]),
-            Route("/share/{share_id}/unlock", self._form(self._signing_in.unlock), methods=["POST"]),
-            Route("/sessions", self._page(self._sessions.everybody), methods=["GET"]),
-            Route("/my-sessions", self._page(self._sessions.own), methods=["GET"]),
-            Route("/sessions/{share_id}/delete", self._page(self._sessions.delete), methods=["GET", "POST"]),
-            Route("/sign-in", self._form(self._signing_in.sign_in), methods=["GET", "POST"]),
-            Route("/sign-out", self._form(self._signing_in.sign_out), methods=["POST"]),
+            Route("/share/{share_id}", self.page(self._shares.share), methods=["GET"]),
+            Route("/share/{share_id}/part/{part}", self.page(self._shares.part), methods=["GET"]),
+            Route("/share/{share_id}/live", self.page(self.live.stream), methods=["GET"]),
+            Route("/share/{share_id}/unlock", self.form(self._signing_in.unlock), methods=["POST"]),
+            Route("/sessions", self.page(self._sessions.everybody), methods=["GET"]),
+            Route("/my-sessions", self.page(self._sessions.own), methods=["GET"]),
+            Route("/sessions/{share_id}/delete", self.page(self._sessions.delete), methods=["GET", "POST"]),
+            Route("/sign-in", self.form(self._signing_in.sign_in), methods=["GET", "POST"]),
+            Route("/sign-out", self.form(self._signing_in.sign_out), methods=["POST"]),
             Route("/static/{name}", self._static, methods=["GET"]),
         ]
         if (keys := self._keys) is not None:
             routes += [
-                Route("/keys", self._page(keys.show), methods=["GET", "POST"]),
-                Route("/keys/{key_id}/rotate", self._page(keys.rotate), methods=["POST"]),
-                Route("/keys/{key_id}/revoke", self._page(keys.revoke), methods=["POST"]),
+                Route("/keys", self.page(keys.show), methods=["GET", "POST"]),
+                Route("/keys/{key_id}/rotate", self.page(keys.rotate), methods=["POST"]),
+                Route("/keys/{key_id}/revoke", self.page(keys.revoke), methods=["POST"]),
             ]
         if (vault := self._vault) is not None:
             routes += [
-                Route("/vault", self._page(vault.show), methods=["GET", "POST"]),
-                Route("/vault/{entry_id}/rotate", self._page(vault.rotate), methods=["POST"]),
-                Route("/vault/{entry_id}/revoke", self._page(vault.revoke), methods=["POST"]),
+                Route("/vault", self.page(vault.show), methods=["GET", "POST"]),
+                Route("/vault/{entry_id}/rotate", self.page(vault.rotate), methods=["POST"]),
+                Route("/vault/{entry_id}/revoke", self.page(vault.revoke), methods=["POST"]),
             ]
         if (users := self._users) is not None and (pages := self._user_pages) is not None:
             routes += [
-                Route("/auth/{name}/login", self._form(users.login), methods=["GET"]),
-                Route("/auth/{name}/callback", self._form(users.callback), methods=["GET"]),
+                Route("/auth/{name}/login", self.form(users.login), methods=["GET"]),
+                Route("/auth/{name}/callback", self.form(users.callback), methods=["GET"]),
                 Route(
-                    "/auth/{name}/backchannel-logout", self._form(users.ended_by_provider), methods=["POST"]
+                    "/auth/{name}/backchannel-logout", self.form(users.ended_by_provider), methods=["POST"]
                 ),
-                Route("/signed-out", self._form(users.signed_out), methods=["GET"]),
-                Route("/auth/logout/provider", self._form(users.logout_at_provider), methods=["GET"]),
-                Route("/auth/logout", self._form(self._signing_in.sign_out), methods=["POST"]),
-                Route("/profile", self._page(pages.profile), methods=["GET"]),
-                Route("/profile/sessions/end", self._page(pages.end_session), methods=["POST"]),
-                Route("/organization", self._page(pages.organization), methods=["GET"]),
-                Route("/organization/audit", self._page(pages.audit), methods=["GET"]),
-                Route("/organization/users/{user_id}", self._page(pages.change_user), methods=["POST"]),
+                Route("/signed-out", self.form(users.signed_out), methods=["GET"]),
+                Route("/auth/logout/provider", self.form(users.logout_at_provider), methods=["GET"]),
+                Route("/auth/logout", self.form(self._signing_in.sign_out), methods=["POST"]),
+                Route("/profile", self.page(pages.profile), methods=["GET"]),
+                Route("/profile/sessions/end", self.page(pages.end_session), methods=["POST"]),
+                Route("/organization", self.page(pages.organization), methods=["GET"]),
+                Route("/organization/audit", self.page(pages.audit), methods=["GET"]),
+                Route("/organization/users/{user_id}", self.page(pages.change_user), methods=["POST"]),
             ]
+        routes += self._routes_of_agents()
         for route in routes:
             route.include_in_schema = False  # the document is of what programs use
         return [WebSocketRoute("/share/{share_id}/live", self.live.socket), *routes]
+
+    def _routes_of_agents(self) -> list[Route]:
+        """Return the routes of workspaces and agents, whose pages are imported where there are any."""
+        routes: list[Route] = []
+        if self.workspaces_of is not None:
+            from rpcshare.server.web.workspace_pages import WorkspacePages  # noqa: PLC0415 -- few servers
+
+            self._workspace_pages = WorkspacePages(self, self.workspaces_of, self.vault_of)
+            routes += self._workspace_pages.routes()
+        return routes
 
     def warm_up(self) -> None:
         """Start what renders, and compile the templates; whoever comes first waits for that otherwise."""
@@ -163,7 +177,9 @@ class PageSite:
         await asyncio.gather(self.live.drain(), self.drawings.drain())
 
     async def close(self) -> None:
-        """End the processes that draw."""
+        """End the processes that draw, and what is being done in the background."""
+        if self._workspace_pages is not None:
+            await self._workspace_pages.close()
         await self.processes.close()
 
     async def draw(self, request: HTTPConnection, draw: Callable[[], T]) -> T:
@@ -198,6 +214,10 @@ class PageSite:
             is_user=caller.user is not None,
             home="sessions" if is_admin else "my-sessions",
             has_keys=self._keys is not None and caller.subject is not None and _has_keys(caller),
+            has_workspaces=self.workspaces_of is not None
+            and caller.owner is not None
+            and caller.has(Scope.CREATE),
+            has_agents=self.agents_of is not None and caller.owner is not None and caller.has(Scope.CREATE),
             has_vault=self._vault is not None and caller.subject is not None and caller.has(Scope.CREATE),
         )
 
@@ -250,7 +270,7 @@ class PageSite:
         except BusyError as busy:
             return busy_answer(busy.retry_after)
 
-    def _page(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    def page(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         """Return ``handler`` as Starlette calls it: with a caller, and with failures as pages."""
 
         async def endpoint(request: Request) -> Response:
@@ -263,7 +283,7 @@ class PageSite:
 
         return endpoint
 
-    def _form(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    def form(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         """Return ``handler`` for a form of somebody who may have nothing to show yet, or something old."""
 
         async def endpoint(request: Request) -> Response:
