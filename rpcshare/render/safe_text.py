@@ -52,7 +52,7 @@ def without_terminal_controls(text: str) -> str:
 def visible(text: str) -> str:
     """Return text of which nothing is hidden: signs stand for what a terminal would obey or swallow.
 
-    It is for what somebody has to judge. :func:`plain` shows ``safe\\rrm`` as ``rm``, as a terminal does.
+    It is for what somebody has to judge. :func:`plain` drops what a carriage return overwrites on a terminal.
     """
     text = text.replace("\r\n", "\n")
     return _DECEIVING.sub(_named, _UNPRINTABLE.sub("\ufffd", _CONTROLS.sub(_picture, text)))
