@@ -9,7 +9,7 @@ PROGRESS = $(PYTHON) .packaging/progress.py
 # What a release is made of. None of it is part of `make test`: each takes minutes, and some need programs of the system.
 CHECK_TOOLS = @$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
 
-.PHONY: release-check image-check chart-check docs install node-peers serve test test-all test-slow test-pure test-rare lint lint-style lint-types lint-test-types lint-imports format bench bench-quick fuzz crash abuse clean
+.PHONY: release-check image-check agents-image-check chart-check docs install node-peers serve test test-all test-slow test-pure test-rare lint lint-style lint-types lint-test-types lint-imports format bench bench-quick fuzz crash abuse clean
 
 # Both steps compare what they have made with its sources, and are over in a moment if that fits. Without bytecode, which
 # pip makes of packages but not of a checkout, and Python itself not everywhere, a server takes half as long again to start.
@@ -21,7 +21,7 @@ $(VENV)/.installed: pyproject.toml .ci/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("rpcshare needs Python 3.11 or newer; this is %d.%d. Name another: make PYTHON=python3.12 …" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
 	@$(PROGRESS) "Installing Python packages into $(VENV)" build/pip-$(notdir $(VENV)).log $(BIN)/python -m pip install \
-	  --disable-pip-version-check --progress-bar=off -c .ci/constraints.txt -e '.[server,s3,redis,postgres,dev]'
+	  --disable-pip-version-check --progress-bar=off -c .ci/constraints.txt -e '.[server,s3,redis,postgres,docker,dev]'
 	@touch $@
 
 # The peers of the interoperability tests. Where node is missing, those tests are skipped.
@@ -107,6 +107,10 @@ release-check: install $(NODE_PEERS)
 # Builds the container image on a base of its own making, and runs it. Needs root, buildah, podman, mmdebstrap.
 image-check:
 	@.packaging/image-check.sh
+
+# Builds the image that agents run in, and starts opencode in it.
+agents-image-check: $(VENV)/.installed
+	@.packaging/agents-image-check.sh
 
 # Has helm and kubeconform check the chart.
 chart-check: $(VENV)/.installed

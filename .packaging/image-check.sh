@@ -5,53 +5,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-skip() { echo "image-check is skipped: $*"; exit 0; }
-say() { echo "== $*"; }
-# A line that begins with `!` never ends a script, whatever comes of it.
-refute() { if "$@"; then echo "must fail, and does not: $*"; exit 1; fi; }
-
-[ "$(uname -s)" = Linux ] || skip "needs Linux"
-[ "$(id -u)" = 0 ] || skip "needs root, for mmdebstrap and the mounts of containers"
-for program in buildah podman mmdebstrap; do
-  command -v "$program" >/dev/null || skip "needs $program: apt-get install $program"
-done
-
-work=$(mktemp -d)
-# Storage of its own: nothing of it is left, and no image of the host is used. vfs and chroot need no kernel support.
-export CONTAINERS_STORAGE_CONF="$work/storage.conf" BUILDAH_ISOLATION=chroot STORAGE_DRIVER=vfs
-printf '[storage]\ndriver = "vfs"\ngraphroot = "%s"\nrunroot = "%s"\n' "$work/graph" "$work/run" >"$CONTAINERS_STORAGE_CONF"
+# shellcheck source=.packaging/image-base.sh
+. .packaging/image-base.sh
 container=rpcshare-image-check-$$
-# crun, podman's own choice, runs nothing where cgroups are of both versions.
-podman=(podman)
-if command -v runc >/dev/null; then podman+=(--runtime runc --cgroup-manager cgroupfs); fi
-finish() {
-  "${podman[@]}" rm --force --time 0 "$container" >/dev/null 2>&1 || true
-  chmod -R u+w "$work" 2>/dev/null || true
-  rm -rf "$work"
-}
-trap finish EXIT
-
-say "A root file system by mmdebstrap"
-suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-stable}")
-# As small as Debian's own slim images: no recommended packages, no usrmerge (which needs all of Perl), no manuals.
-merged=/usr/share/mmdebstrap/hooks/merged-usr
-mmdebstrap --quiet --variant=minbase --include=ca-certificates,usr-is-merged --hook-dir="$merged" \
-  --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Languages "none"' \
-  --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-  --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
-  "$suite" "$work/base.tar" >"$work/log" 2>&1 \
-  || { tail -n 3 "$work/log"; skip "mmdebstrap cannot make a base of Debian $suite"; }
-base=$(buildah from scratch)
-buildah add -q "$base" "$work/base.tar" / >/dev/null
-buildah commit -q --rm "$base" localhost/rpcshare-base >/dev/null
-rm "$work/base.tar"
 
 say "The image"
-# How this machine reaches its package registries is its own matter.
-mounts=()
-for file in /etc/ssl/certs/ca-certificates.crt /etc/pip.conf; do
-  [ -f "$file" ] && mounts+=(--volume "$file:$file:ro")
-done
 buildah build --quiet --format docker --network host --build-arg BASE=localhost/rpcshare-base \
   --build-arg COMPILE="${COMPILE:-1}" "${mounts[@]}" -f Containerfile -t localhost/rpcshare . >"$work/log" 2>&1 \
   || { tail -n 30 "$work/log"; exit 1; }

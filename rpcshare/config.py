@@ -354,8 +354,18 @@ class Settings(BaseModel):
         default=True,
         description="Let owners read the values that they keep in the vault. Without it, they are only used.",
     )
-    agents: Annotated[Literal["off", "local"], types.AnyCase] = Field(
-        "off", description="What runs agents, in sandboxes: off, or local (bubblewrap, on this machine)."
+    agents: Annotated[Literal["off", "local", "docker"], types.AnyCase] = Field(
+        "off",
+        description="What runs agents, in sandboxes: off, local (bubblewrap, on this machine), or docker "
+        "(containers of Docker or Podman, on this machine).",
+    )
+    agents_image: types.ImageName = Field(
+        "rpcshare-agents",
+        description="Container image in which agents run. It has python3, sh, git and the agent's program.",
+    )
+    agents_engine: types.EngineSocket | None = Field(
+        None,
+        description="Socket of the container engine: unix:///PATH, or PATH. [default: Docker's, or Podman's]",
     )
     agents_unsafe: bool = Field(
         default=False,

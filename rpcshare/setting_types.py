@@ -27,9 +27,11 @@ __all__ = [
     "UNIX_PREFIX",
     "AnyCase",
     "EgressHosts",
+    "EngineSocket",
     "FilePath",
     "HeaderName",
     "Host",
+    "ImageName",
     "JWTSecret",
     "ModelTables",
     "Networks",
@@ -59,6 +61,9 @@ _URL_PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
 
 # RFC 9110 section 5.6.2.
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+# What the engine itself takes is narrower; this keeps what is no name out of paths of its API.
+_IMAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
 
 # RFC 7518 section 3.2: at least as long as what HS256 makes.
 _MIN_JWT_SECRET = 32
@@ -231,6 +236,22 @@ def _user_ids(value: object) -> object:
     raise ValueError("must be the number of a user who is not root, or USER:GROUP as numbers")
 
 
+def _image_name(value: str) -> str:
+    if not _IMAGE_NAME.fullmatch(value):
+        raise ValueError("must be the name of a container image, such as registry.example/agents:1")
+    return value
+
+
+def _engine_socket(value: object) -> object:
+    """Turn ``unix:///PATH`` into a path; an engine that is on another machine is of no use."""
+    if not isinstance(value, str):
+        return value
+    path = value.removeprefix("unix://")
+    if "://" in path or not path.startswith("/") or len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
+        raise ValueError("must be unix:// and an absolute path: the engine has to be on this machine")
+    return path
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -238,9 +259,11 @@ def _lower(value: object) -> object:
 EgressHosts = Annotated[
     tuple[Annotated[str, AfterValidator(_text)], ...], BeforeValidator(_listed), AfterValidator(_egress_hosts)
 ]
+EngineSocket = Annotated[Path, BeforeValidator(_engine_socket)]
 FilePath = Annotated[Path, BeforeValidator(_path_text), AfterValidator(_path)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 Host = Annotated[str, AfterValidator(_host)]
+ImageName = Annotated[str, AfterValidator(_image_name)]
 JWKSURL = Annotated[str, AfterValidator(_text), AfterValidator(_jwks_url)]
 JWTSecret = Annotated[Secret[str], AfterValidator(_jwt_secret)]
 Networks = Annotated[

@@ -222,7 +222,21 @@ EXAMPLES: dict[str, list[Any]] = {
     "redact": [("0", "false", False), ("yes", "true", True), ("off", "false", False)],
     "access_log": [("true", "true", True), ("false", "false", False), ("1", "true", True)],
     "vault_retrieve": [("false", "false", False), ("true", "true", True), ("0", "false", False)],
-    "agents": [("local", '"local"', "local"), ("OFF", '"off"', "off"), ("LOCAL", '"local"', "local")],
+    "agents": [
+        ("local", '"local"', "local"),
+        ("OFF", '"off"', "off"),
+        ("DOCKER", '"docker"', "docker"),
+    ],
+    "agents_image": [
+        ("agents", '"agents"', "agents"),
+        ("registry.example:5000/a/b:1", '"registry.example:5000/a/b:1"', "registry.example:5000/a/b:1"),
+        ("a@sha256:0f", '"a@sha256:0f"', "a@sha256:0f"),
+    ],
+    "agents_engine": [
+        ("unix:///run/docker.sock", '"unix:///run/docker.sock"', Path("/run/docker.sock")),
+        ("/run/podman/podman.sock", '"/run/podman/podman.sock"', Path("/run/podman/podman.sock")),
+        ("/s", '"/s"', Path("/s")),
+    ],
     "agents_unsafe": [("1", "true", True), ("no", "false", False), ("on", "true", True)],
     "agents_user": [
         ("1000", "1000", (1000, 1000)),

@@ -40,14 +40,19 @@ from rpcshare.sandbox.driver import (
 )
 from rpcshare.sandbox.init_channel import DEFAULT_PATH, forwarded_ports, init_message
 from rpcshare.sandbox.inner_etc import InnerEtc
-from rpcshare.sandbox.supervision import FORKS_REFUSED, SupervisedSandbox, enforced_by, tree_exceeds
+from rpcshare.sandbox.supervision import (
+    FORKS_REFUSED,
+    SupervisedSandbox,
+    enforced_by,
+    require_name,
+    tree_exceeds,
+)
 from rpcshare.sandbox.syscall_filter import SyscallFilter, syscall_filter
 
 __all__ = ["BubblewrapDriver", "BubblewrapSandbox"]
 
 logger = logging.getLogger("rpcshare.sandbox")
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _VERSION = re.compile(r"bubblewrap (\d+)\.(\d+)")
 _LEAST_VERSION = (0, 6)  # --size, and fixes of mounts; --disable-userns came with 0.8
 _START_SECONDS = 20.0
@@ -87,6 +92,7 @@ class BubblewrapDriver:
     """Starts sandboxes on this machine."""
 
     name = "local"
+    python = os.path.realpath(sys.executable)
 
     def __init__(
         self,
@@ -211,8 +217,7 @@ class BubblewrapDriver:
 
     async def start(self, spec: SandboxSpec) -> Sandbox:
         """Start a command; return once it runs. Raises SandboxError."""
-        if not _NAME.fullmatch(spec.name):
-            raise SandboxError("the name of a sandbox is of letters, digits, dashes and underscores")
+        require_name(spec)
         if self._groups is None:
             await self.check()
         group = self._groups.make(spec.name, spec.limits) if self._groups is not None else None
@@ -241,9 +246,8 @@ class BubblewrapDriver:
 
     def _command(self, spec: SandboxSpec, group: ControlGroup | None, told: int) -> list[str]:
         files = [] if group is None else [str(file) for file in group.process_files]
-        python = os.path.realpath(sys.executable)
         command = ["/bin/sh", "-c", _JOIN, "rpcshare", str(len(files)), *files]
-        init = [python, "-I", "-S", "-B"]
+        init = [self.python, "-I", "-S", "-B"]
         if not self.is_isolated:
             return [*command, *init, inside.__file__]
         program = cast("str", self._program)  # as it has been checked

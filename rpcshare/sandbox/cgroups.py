@@ -56,6 +56,25 @@ class ControlGroup:
     is_version_2: bool
     known: dict[str, Path] = field(default_factory=dict)
 
+    @classmethod
+    def of_process(cls, process: int, proc: Path = Path("/proc")) -> ControlGroup | None:
+        """Return the group that somebody else has made for a process, to read it; None: it cannot be seen."""
+        try:
+            own = _own_groups((proc / str(process) / "cgroup").read_text())
+            mounts = _mounts((proc / "self" / "mountinfo").read_text())
+        except OSError:
+            return None
+        found: Directories = {}
+        for controller in _CONTROLLERS:
+            if controller in mounts and controller in own:
+                found[controller] = mounts[controller] / own[controller].lstrip("/")
+        if not found and "" in mounts and "" in own:
+            directory = mounts[""] / own[""].lstrip("/")
+            found = {each: directory for each in _CONTROLLERS if (directory / f"{each}.max").exists()}
+            return cls(found, is_version_2=True) if found else None
+        found = {each: directory for each, directory in found.items() if directory.is_dir()}
+        return cls(found, is_version_2=False) if found else None
+
     @property
     def process_files(self) -> list[Path]:
         """Files to which a process writes its id to join the group."""

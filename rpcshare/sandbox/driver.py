@@ -173,6 +173,8 @@ class SandboxDriver(Protocol):
 
     name: str
     """As in ``--agents``: ``local``, ``docker``, ``kubernetes``."""
+    python: str
+    """Python inside: a path, or a name on ``PATH``."""
 
     async def check(self) -> None:
         """Return if sandboxes can be started here.

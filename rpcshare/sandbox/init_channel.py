@@ -86,7 +86,7 @@ def init_message(
     user: Sequence[int] | None = None,
     home: PurePosixPath | Path = AGENT_HOME,
     directory: PurePosixPath | Path = WORKSPACE,
-    path: str = DEFAULT_PATH,
+    defaults: Mapping[str, str] | None = None,
 ) -> dict[str, object]:
     """Return what an init is told to run.
 
@@ -98,7 +98,7 @@ def init_message(
         user: the user and group that the init becomes; None: it is that user already.
         home: ``HOME`` of the command.
         directory: its working directory.
-        path: its ``PATH``.
+        defaults: environment that stands where nothing else is said, such as an image's, with its ``PATH``.
     """
     limits = spec.limits
     resources = {"RLIMIT_CORE": 0, "RLIMIT_FSIZE": limits.disk, "RLIMIT_NOFILE": 16_384}
@@ -107,7 +107,8 @@ def init_message(
     if "pids" not in controlled:
         resources["RLIMIT_NPROC"] = limits.processes
     environment = {
-        "PATH": path,
+        "PATH": DEFAULT_PATH,
+        **(defaults or {}),
         "HOME": str(home),
         "LANG": "C.UTF-8",
         "TMPDIR": "/tmp",  # noqa: S108 -- inside

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -21,11 +22,12 @@ from rpcshare.sandbox.init_channel import InitChannel, listen_for_callers
 from rpcshare.sandbox.log_tail import LogTail
 from rpcshare.sandbox.process_tree import process_tree_usage
 
-__all__ = ["FORKS_REFUSED", "SupervisedSandbox", "enforced_by", "tree_exceeds"]
+__all__ = ["FORKS_REFUSED", "SupervisedSandbox", "enforced_by", "require_name", "tree_exceeds"]
 
 FORKS_REFUSED = 64
 """A build that is refused one process goes on; a fork bomb is refused thousands."""
 
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _TOLD_SECONDS = 5.0
 _GONE_SECONDS = 10.0
 
@@ -276,6 +278,12 @@ def _end_message(reason: EndReason, limits: SandboxLimits, exit_code: int | None
         EndReason.TIMEOUT: f"took longer than its {limits.timeout or 0:g} s",
         EndReason.LOST: "was killed, from outside or by itself",
     }[reason]
+
+
+def require_name(spec: SandboxSpec) -> None:
+    """Raise SandboxError if a sandbox's name is none: it becomes part of paths."""
+    if not _NAME.fullmatch(spec.name):
+        raise SandboxError("the name of a sandbox is of letters, digits, dashes and underscores")
 
 
 def tree_exceeds(root: int, limits: SandboxLimits, controlled: Collection[str]) -> EndReason | None:

@@ -12,9 +12,9 @@ from rpcshare.auth.audit import AuditLog
 from rpcshare.config import ConfigError, Settings
 from rpcshare.database import DatabaseError
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.sandbox.bubblewrap import BubblewrapDriver
 from rpcshare.sandbox.driver import SandboxError
 from rpcshare.server.records_opening import Records
+from rpcshare.server.sandbox_drivers import sandbox_driver
 from rpcshare.server.vault_opening import OpenVault
 from rpcshare.structured_log import structlog
 from rpcshare.workspaces.resources import Bounds
@@ -45,11 +45,7 @@ async def opened_workspaces(
     from rpcshare.workspaces.git_clone import GitClone  # noqa: PLC0415
     from rpcshare.workspaces.sandboxing import EgressSettings, SandboxedPrograms  # noqa: PLC0415
 
-    driver = BubblewrapDriver(
-        user=settings.agents_user,
-        unsafe=settings.agents_unsafe,
-        hidden=[settings.data_dir, settings.workspaces_path],
-    )
+    driver = await asyncio.to_thread(sandbox_driver, settings)
     try:
         await driver.check()
     except SandboxError as exc:

@@ -14,7 +14,6 @@ import os
 import re
 import secrets
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -225,7 +224,7 @@ class GitClone:
             home=home,
             run_dir=run_dir,
             environment={
-                **_environment(location, key),
+                **_environment(location, key, self._driver.python),
                 **({} if self._ca_file is None else {"GIT_SSL_CAINFO": f"{AGENT_HOME}/ca.pem"}),
             },
             mounts=tuple(mounts),
@@ -240,8 +239,7 @@ class GitClone:
         )
 
 
-def _environment(location: GitLocation, key: GitKey | None) -> dict[str, str]:
-    python = os.path.realpath(sys.executable)
+def _environment(location: GitLocation, key: GitKey | None, python: str) -> dict[str, str]:
     ssh = [
         *("ssh", "-F", "none", "-i", f"{AGENT_HOME}/key", "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"),
         *("-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={AGENT_HOME}/known_hosts"),

@@ -102,7 +102,7 @@ class DriverContract:
     async def test_it_sees_what_programs_expect_of_a_system(self, driver, places) -> None:
         script = "id -un; cat /etc/passwd /etc/hosts > /dev/null && ls / > /dev/null && test -w /tmp; echo $?"
         status, log = await self.run(driver, places.shell(script))
-        assert (status.exit_code, log.splitlines()) == (0, ["agent", "0"])
+        assert (status.exit_code, log.splitlines()) == (0, ["agent", "0"]), log
         if Path("/etc/ssl/certs").is_dir():
             status, _ = await self.run(driver, places.shell("ls /etc/ssl/certs > /dev/null"))
             assert status.exit_code == 0
