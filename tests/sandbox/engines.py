@@ -65,7 +65,20 @@ def image_archive() -> bytes:
     """Return the root of an image that has no programs but those of the machine."""
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w") as archive:
-        for name in ("etc", "usr", "tmp", "var", "var/tmp", "run", "proc", "sys", "dev", "home", "mnt"):
+        for name in (
+            "etc",
+            "etc/ssl",
+            "usr",
+            "tmp",
+            "var",
+            "var/tmp",
+            "run",
+            "proc",
+            "sys",
+            "dev",
+            "home",
+            "mnt",
+        ):
             folder = tarfile.TarInfo(name)
             folder.type, folder.mode = tarfile.DIRTYPE, 0o1777 if name.endswith("tmp") else 0o755
             archive.addfile(folder)
