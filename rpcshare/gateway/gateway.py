@@ -41,12 +41,15 @@ from rpcshare.gateway.http_connection import (
     HttpAnswer,
     HttpConnection,
     HttpRequest,
+    Pace,
 )
 from rpcshare.gateway.keys import KeyFor, ModelKey, ModelKeys, fault_of_key
 from rpcshare.gateway.metering import AnswerMeter, ModelSessions, Usage, estimated
 from rpcshare.gateway.models import Model, ModelCatalogue, ModelTable, WireKind
 from rpcshare.gateway.upstream import SecretScrubber, Upstream, UpstreamAnswer, UpstreamTimeouts
 from rpcshare.gateway.wires import GatewayError, ModelRequest, Wire, wire_of
+from rpcshare.json_values import holds_more_than
+from rpcshare.long_work import LongWork
 
 if TYPE_CHECKING:
     from rpcshare.vault.vault import Vault  # which imports SQLAlchemy
@@ -61,9 +64,13 @@ LOOK_EVERY = 1.5
 _TRUST_WITHOUT_VAULT = 60.0  # seconds
 _MAX_ERROR = 64 * 1024  # bytes of the body of a provider's error that are passed on
 _MAX_HELD = 256 * 1024 * 1024  # bytes of bodies, of all sockets
-_MAX_PARENTS = 10_000
+_MAX_PARENTS = 1000
 _DEEPEST = 32
 _CHARGE_SECONDS = 10.0
+
+# Of a request. The longest sessions have some ten thousand; to decode a million takes seconds.
+MAX_VALUES = 100_000
+_LONG = 64 * 1024  # bytes, from which on they are counted
 
 _PATH = re.compile(r"/(?P<table>[a-z0-9][a-z0-9_-]{0,31})/v1(?P<path>/[a-z/_]{1,64})")
 _SESSION = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -227,7 +234,7 @@ class ModelGateway:
             if path == "/models" and request.method == "GET":
                 await _say(answer, 200, wire.listed(table))
                 return
-            exchange = self._exchange_of(socket, table, path, request)
+            exchange = await self._exchange_of(socket, table, path, request)
             await self._admitted(socket, request.headers, exchange, answer)
         except GatewayError as exc:
             self.counts.refused[exc.reason] += 1
@@ -258,14 +265,19 @@ class ModelGateway:
             raise GatewayError(404, "there is nothing at this path", "path")
         return table, match["path"]
 
-    def _exchange_of(
+    async def _exchange_of(
         self, socket: GatewaySocket, table: ModelTable, path: str, request: HttpRequest
     ) -> _Exchange:
         """Return what a request asks for. Raises GatewayError."""
         wire = wire_of(table.kind)
         if request.method != "POST" or path != wire.path:
             raise GatewayError(405, f"{request.method[:16]} is not for this path", "method")
-        asked = wire.read(request.body)
+        body, request.body = request.body, b""
+        if len(body) > _LONG:
+            async with LongWork() as work:
+                if await holds_more_than(body, MAX_VALUES, work):
+                    raise GatewayError(413, f"the request has more than {MAX_VALUES:,} values", "size")
+        asked = wire.read(body, asks_for_usage=table.stream_usage)
         model = table.model(asked.model)
         if model is None:
             message = f"model: {table.name} has {', '.join(table.models[:20])}, and no other for this agent"
@@ -313,8 +325,9 @@ class ModelGateway:
         """Ask the provider, and pass on what it answers."""
         table, asked, key = exchange.model.table, exchange.asked, exchange.key
         wire = wire_of(table.kind)
-        # A provider goes on with what is no stream, and charges it: what that was is to be known.
-        answer.goes_on = not asked.is_stream
+        # A provider goes on with what is no stream, and charges it: what that was is to be known. Of a
+        # stream, it may be its end that whoever has gone away did not want to be seen.
+        answer.lingers = self.limits.linger if asked.is_stream else None
         sent = wire.headers(table, key.value, headers, is_stream=asked.is_stream)
         take_back = None
         ending = asyncio.timeout(self.timeouts.total)
@@ -438,6 +451,7 @@ class GatewaySocket:
         self._key_for = key_for
         self._parents: dict[str, str] = {}
         self._pool = BodyPool(gateway.limits.held_bytes, gateway.pool)
+        self._pace = Pace(gateway.limits.requests)
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -495,7 +509,10 @@ class GatewaySocket:
             await gateway.handle(self, request, answer)
 
         try:
-            await HttpConnection(reader, writer, handle, gateway.refusal, gateway.limits, self._pool).serve()
+            connection = HttpConnection(
+                reader, writer, handle, gateway.refusal, gateway.limits, self._pool, self._pace
+            )
+            await connection.serve()
         except asyncio.CancelledError:
             writer.transport.abort()
             if not task.cancelling():

@@ -17,7 +17,7 @@ from typing import TypeAlias, cast
 
 import h11
 
-__all__ = ["BodyPool", "ConnectionLimits", "HttpAnswer", "HttpConnection", "HttpRequest"]
+__all__ = ["BodyPool", "ConnectionLimits", "HttpAnswer", "HttpConnection", "HttpRequest", "Pace"]
 
 logger = logging.getLogger("rpcshare.gateway")
 
@@ -37,8 +37,12 @@ class ConnectionLimits:
     """For a piece of an answer to be taken."""
     head_bytes: int = 32 * 1024
     body_bytes: int = 32 * 1024 * 1024
-    connections: int = 256
+    linger: float = 3.0
+    """For the end of a stream whose reader has gone away: that is where it says what it has cost."""
+    connections: int = 64
     """Of one socket."""
+    requests: float = 50.0
+    """Of one socket in a second, after the first hundred; further ones wait."""
     under_way: int = 32
     """Requests of one socket that are carried out at a time."""
     held_bytes: int = 64 * 1024 * 1024
@@ -68,7 +72,24 @@ class BodyPool:
             self._above.give_back(size)
 
 
-@dataclass(frozen=True)
+class Pace:
+    """Lets so many pass in a second, one after the other, and has the others wait."""
+
+    def __init__(self, rate: float, burst: int = 100) -> None:
+        """Let ``rate`` pass in a second, and ``burst`` at once after a rest."""
+        self._interval = 1 / rate
+        self._burst = burst
+        self._next = 0.0
+
+    async def wait(self) -> None:
+        """Return when the next may pass."""
+        now = asyncio.get_running_loop().time()
+        self._next = max(self._next, now - self._burst * self._interval) + self._interval
+        if self._next > now:
+            await asyncio.sleep(self._next - now)
+
+
+@dataclass
 class HttpRequest:
     """A request, with all of its body."""
 
@@ -77,6 +98,7 @@ class HttpRequest:
     headers: Mapping[str, str]
     """By name in lower case; of several with one name, the first."""
     body: bytes
+    """Whoever reads it may make it empty."""
 
 
 Handle: TypeAlias = "Callable[[HttpRequest, HttpAnswer], Awaitable[None]]"
@@ -90,31 +112,31 @@ class HttpAnswer:
     def __init__(self, connection: HttpConnection) -> None:
         self._connection = connection
         self.has_begun = False
-        self.goes_on = False
-        """Whether the request is carried out to its end though nobody is there any more."""
-        self.is_left = False
-        """Whether nobody is."""
+        self.lingers: float | None = 0.0
+        """For how long the request is carried out though nobody is there any more; None: to its end."""
+        self.left = asyncio.Event()
+        """Is set when nobody is."""
 
     async def begin(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
         """Say the status and the headers. Raises OSError, TimeoutError."""
         self.has_begun = True
-        if not self.is_left:
+        if not self.left.is_set():
             await self._connection.send(h11.Response(status_code=status, headers=list(headers)))
 
     async def say(self, data: bytes) -> None:
         """Say a piece of the body; return once there is room for the next. Raises OSError, TimeoutError."""
-        if not data or self.is_left:
+        if not data or self.left.is_set():
             return
         try:
             await self._connection.send(h11.Data(data=data))
         except (OSError, TimeoutError):
-            if not self.goes_on:
+            if self.lingers == 0:
                 raise
-            self.is_left = True
+            self.left.set()
 
     async def end(self) -> None:
         """End it. Raises OSError, TimeoutError."""
-        if not self.is_left:
+        if not self.left.is_set():
             await self._connection.send(h11.EndOfMessage())
 
     def cut(self) -> None:
@@ -133,6 +155,7 @@ class HttpConnection:
         refusal: Refusal,
         limits: ConnectionLimits,
         pool: BodyPool,
+        pace: Pace,
     ) -> None:
         self._reader = reader
         self._writer = writer
@@ -140,6 +163,7 @@ class HttpConnection:
         self._refusal = refusal
         self._limits = limits
         self._pool = pool
+        self._pace = pace
         self._protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head_bytes)
         self._held = 0
         self._is_head = False
@@ -178,38 +202,36 @@ class HttpConnection:
             return False
         if request is None:
             return False
+        await self._pace.wait()
         answer = HttpAnswer(self)
         handling = asyncio.ensure_future(self._handle(request, answer))
         del request  # whoever carries it out has it
-        watching = asyncio.ensure_future(self._watch())
+        watching = asyncio.ensure_future(self._watch(answer))
+        leaving = asyncio.ensure_future(answer.left.wait())
         try:
-            await asyncio.wait({handling, watching}, return_when=asyncio.FIRST_COMPLETED)
-            if not handling.done() and watching.result():
-                answer.is_left = True
-                if not answer.goes_on:
-                    handling.cancel()
-            await asyncio.wait({handling})
+            await asyncio.wait({handling, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({handling}, timeout=answer.lingers)
         finally:
-            # Of each, one is done; or all is at its end.
-            for each in (handling, watching):
+            tasks = (handling, watching, leaving)
+            for each in tasks:
                 each.cancel()
-            await asyncio.gather(handling, watching, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             self._release()
-        if handling.cancelled() or answer.is_left:
+        if handling.cancelled() or answer.left.is_set():
             self.abort()
             return False
         handling.result()
         return self._protocol.our_state is h11.DONE and self._protocol.their_state is h11.DONE
 
-    async def _watch(self) -> bool:
-        """Return whether the peer has gone away; False: it has sent more, and is not watched any longer."""
-        try:
+    async def _watch(self, answer: HttpAnswer) -> None:
+        """Tell when the peer goes away. If it sends more, that is kept, and it is not watched any longer."""
+        data = b""
+        with contextlib.suppress(OSError):
             data = await self._reader.read(_PIECE)
-        except OSError:
-            return True
         if data:
             self._protocol.receive_data(data)
-        return not data
+        else:
+            answer.left.set()
 
     async def _read(self) -> HttpRequest | None:
         """Return the next request; None: there is no other."""
@@ -251,6 +273,9 @@ class HttpConnection:
         names = [name for name, _ in head.headers]
         if b"transfer-encoding" in names and b"content-length" in names:
             raise _RefusedError(400, "this request has two lengths", "malformed", _shown(head))
+        if b"transfer-encoding" in names:
+            # A byte in a chunk of its own would take a hundred times the work; and nobody sends chunks.
+            raise _RefusedError(411, "say the length of the request", "malformed", _shown(head))
         return head
 
     async def _read_body(self, head: h11.Request) -> bytes:
@@ -283,6 +308,7 @@ class HttpConnection:
         """Answer a request that was not read, or not all of it, and take nothing more."""
         if self._protocol.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
+        await self._pace.wait()
         headers, body = self._refusal(refused.target, refused.status, refused.message, refused.reason)
         headers = [*headers, ("connection", "close")]
         await self.send(h11.Response(status_code=refused.status, headers=headers))

@@ -18,6 +18,7 @@ from rpcshare import jsontext
 from rpcshare.auth.caller import Caller
 from rpcshare.gateway.event_stream import EventReader
 from rpcshare.gateway.models import Model, WireKind
+from rpcshare.json_values import ValueCounter
 
 __all__ = ["AnswerMeter", "ModelSessions", "Usage"]
 
@@ -27,6 +28,8 @@ BYTES_A_TOKEN = 4
 MAX_KEPT = 8 * 1024 * 1024
 """Bytes of an answer that is no stream; of a larger one, the size is what counts."""
 
+_LONG = 64 * 1024
+_MOST_VALUES = 100_000
 _MOST_TOKENS = 10**9  # of one answer: nobody has that many
 _MOST_DOLLARS = 10**6
 _LONG_CACHE = 1.6  # tokens kept for an hour cost twice as others, for five minutes 1.25 times
@@ -67,7 +70,8 @@ class ModelSessions(Protocol):
 
         For each that is allowed, :meth:`charge` is called exactly once, with zeros if nothing was used. So
         what is allowed and not yet charged is in flight, and counts:
-        :class:`~rpcshare.gateway.spending.Spending` does that. It may take its time.
+        :class:`~rpcshare.gateway.spending.Spending` does that. It may take its time; if whoever asks goes
+        away meanwhile, it is cancelled, and has allowed nothing.
 
         Raises:
             ShareError: the budget is spent (FORBIDDEN: agents do not try that again), there is no such
@@ -198,8 +202,9 @@ class _Counts:
         prompt, output = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
         # xAI's completion_tokens leave out reasoning, which its total_tokens include, and its bill as well.
         output = max(output, _count(usage, "total_tokens") - prompt)
-        details = usage.get("prompt_tokens_details")
-        details = details if isinstance(details, dict) else {}
+        # And with Gemini's, reasoning may be all that there is.
+        output = max(output, _count(_nested(usage, "completion_tokens_details"), "reasoning_tokens"))
+        details = _nested(usage, "prompt_tokens_details")
         read = _count(details, "cached_tokens") or _count(usage, "prompt_cache_hit_tokens")
         read, write = min(read, prompt), _count(details, "cache_write_tokens")
         write = min(write, prompt - read)
@@ -214,8 +219,7 @@ class _Counts:
         for name, field in _ANTHROPIC.items():
             if count := _count(usage, field):
                 setattr(self, name, count)
-        by_age = usage.get("cache_creation")
-        if isinstance(by_age, dict) and (long := _count(by_age, "ephemeral_1h_input_tokens")):
+        if long := _count(_nested(usage, "cache_creation"), "ephemeral_1h_input_tokens"):
             self.cache_write_long = long
         self.has_input |= any(_count(usage, field) for field in _ANTHROPIC.values() if "input" in field)
         self.has_output |= _count(usage, "output_tokens") > 0
@@ -253,11 +257,20 @@ def estimated(model: Model, asked: int) -> Usage:
 
 
 def _decoded(text: bytes) -> dict[str, object] | None:
+    if len(text) > _LONG:
+        counter = ValueCounter(text)
+        if any(counter.values > _MOST_VALUES for _ in counter.count()):
+            return None  # to decode it would hold everybody up
     try:
         value = jsontext.decode(text)
     except jsontext.JSONDecodeError:
         return None
     return value if isinstance(value, dict) else None
+
+
+def _nested(usage: dict[str, object], name: str) -> dict[str, object]:
+    value = usage.get(name)
+    return value if isinstance(value, dict) else {}
 
 
 def _count(usage: dict[str, object], name: str) -> int:

@@ -60,6 +60,7 @@ class _Table(msgspec.Struct, forbid_unknown_fields=True):
     key_header: str | None = None
     prices: dict[str, Prices] = {}
     limits: dict[str, ModelLimits] = {}
+    stream_usage: bool = True
 
 
 class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +79,8 @@ class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
     """The header that it is sent in; None: the usual one of the wire."""
     prices: Mapping[str, Prices] = {}
     limits: Mapping[str, ModelLimits] = {}
+    stream_usage: bool = True
+    """Whether streams are asked for their usage: a few providers refuse ``stream_options``."""
 
     @property
     def is_key_in_vault(self) -> bool:
@@ -248,6 +251,7 @@ def _checked(name: str, given: _Table) -> ModelTable:
         key_header=given.key_header,
         prices=given.prices,
         limits=given.limits,
+        stream_usage=given.stream_usage,
     )
 
 

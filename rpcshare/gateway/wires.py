@@ -31,8 +31,10 @@ _USUAL_VERSION = "2023-06-01"
 _REFUSED = frozenset(
     {"models", "fallbacks", "context_window_fallbacks", "route", "preset", "plugins", "mcp_servers"}
     | {"web_search_options", "api_base", "base_url", "api_key", "api_version", "extra_headers"}
-    | {"custom_llm_provider", "service_tier", "speed", "inference_geo", "background", "container"}
+    | {"service_tier", "speed", "inference_geo", "background", "container", "provider", "headers"}
+    | {"custom_llm_provider", "content_policy_fallbacks", "model_list", "user_config", "mock_response"}
 )
+_REFUSED_BEGINNINGS = ("litellm_", "aws_", "azure_", "vertex_")
 _READ_HERE = frozenset({"model", "stream", "stream_options", "messages", "system", "tools"})
 _CLIENT_TOOLS = re.compile(r"(custom|(bash|text_editor|computer|memory)_[0-9]{8})")
 _SPOKEN = frozenset({"text", "tool_use", "thinking", "redacted_thinking", "reasoning", "refusal"})
@@ -92,8 +94,12 @@ class Wire:
         self.kind = kind
         self.path = path
 
-    def read(self, body: bytes) -> ModelRequest:
-        """Return what a body asks for.
+    def read(self, body: bytes, *, asks_for_usage: bool = True) -> ModelRequest:
+        """Return what a body asks for. To decode it takes time by the number of values: count them before.
+
+        Args:
+            body: JSON.
+            asks_for_usage: whether a stream is to say what it has counted, in OpenAI's way.
 
         Raises:
             GatewayError: it is none that is let through; the message says why.
@@ -116,7 +122,9 @@ class Wire:
                 weight += len(text)
             pictures += 1
         if is_stream and self.kind is WireKind.OPENAI:
-            asked["stream_options"] = _counting(asked.get("stream_options"))
+            options = asked.pop("stream_options", None)
+            if asks_for_usage:
+                asked["stream_options"] = _counting(options)
         encoded = jsontext.encode(asked)
         tokens = math.ceil(max(len(encoded) - weight, 0) / BYTES_A_TOKEN) + pictures * _TOKENS_OF_A_PICTURE
         return ModelRequest(model, bool(is_stream), encoded, tokens)
@@ -208,7 +216,7 @@ def _object(body: bytes) -> dict[str, object]:
         raise GatewayError(400, "the body has two fields whose names differ in their case alone")
     for name in asked:
         folded = str(name).casefold()
-        if folded in _REFUSED:
+        if folded in _REFUSED or folded.startswith(_REFUSED_BEGINNINGS):
             raise GatewayError(403, f"{folded}: this field is not let through", "field")
         if folded in _READ_HERE and name != folded:
             raise GatewayError(400, f"{folded}: must be in lower case")

@@ -98,6 +98,18 @@ def test_zeros_at_the_end_take_nothing_back():
     assert (usage_of.input, usage_of.output, usage_of.is_estimated) == (50, 5, False)
 
 
+def test_reasoning_is_output_where_only_its_details_have_it():
+    details = {"completion_tokens_details": {"reasoning_tokens": 60}}
+    assert openai({"prompt_tokens": 21, "completion_tokens": 0, **details}).output == 60
+    assert openai({"prompt_tokens": 21, "completion_tokens": 70, **details}).output == 70
+
+
+def test_an_answer_of_very_many_values_is_not_decoded_but_estimated():
+    body = b'{"choices": [' + b"[]," * 200_000 + b'1], "usage": {"prompt_tokens": 1}}'
+    usage = used(LARGE, body, is_stream=False)
+    assert (usage.output, usage.is_estimated) == (-(-len(body) // 4), True)
+
+
 @pytest.mark.parametrize(
     "wrong", [[], "x", 7, {"prompt_tokens": "7"}, {"prompt_tokens": -5}, {"completion_tokens": True}]
 )

@@ -80,6 +80,15 @@ async def test_a_stream_is_asked_to_say_what_it_has_counted(gateway, provider):
     assert provider.asked[0].headers["accept"] == "text/event-stream"
 
 
+async def test_a_provider_that_refuses_options_of_streams_gets_none(provider, tmp_path, monkeypatch):
+    provider.answers(stream(SAID))
+    catalogue = tables(provider.url, acme={"stream_usage": False})
+    async with Gateway(provider, tmp_path, monkeypatch, catalogue=catalogue) as gateway:
+        await gateway.chat(stream=True, stream_options={"include_usage": True})
+        assert "stream_options" not in provider.asked[0].json
+        assert (await gateway.sessions.usage()).output == 3
+
+
 async def test_fields_that_nobody_here_knows_go_on(gateway, provider):
     provider.answers(json_answer(WHOLE))
     more = {"reasoning_effort": "high", "seed": 2**70, "temperature": 0.1, "x": {"ü": [None, True]}}
@@ -333,6 +342,32 @@ async def test_a_slow_reader_slows_the_provider_down(gateway, provider):
                 got += len(each)
     assert got == 1000 * len(piece)
     assert (await gateway.sessions.usage()).output == 1000 * 2500
+
+
+async def test_who_goes_away_at_the_end_pays_for_all_of_it(gateway, provider):
+    """Of a model that thinks unseen, no text shows how much that was."""
+    go_on = asyncio.Event()
+    usage = {"prompt_tokens": 9, "completion_tokens": 30_000}
+
+    async def script(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+        writer.write(chunk("All of it"))
+        await go_on.wait()
+        writer.write(
+            chunk(finish_reason="stop") + event({"choices": [], "usage": usage}) + b"data: [DONE]\n\n"
+        )
+        await writer.drain()
+        writer.close()
+
+    provider.answers(script)
+    body = {"model": "large", "messages": [], "stream": True}
+    async with gateway.client.stream("POST", "/acme/v1/chat/completions", json=body) as response:
+        async for _ in response.aiter_raw():
+            break
+    await asyncio.sleep(0.2)
+    go_on.set()
+    used = await gateway.sessions.usage()
+    assert (used.output, used.is_estimated) == (30_000, False)
 
 
 async def test_who_goes_away_ends_a_stream_and_pays_for_what_was_said(gateway, provider):
