@@ -57,7 +57,7 @@ class AgentEdit:
         """Change fields of the row."""
         self.agent = msgspec.structs.replace(self.agent, **values)
 
-    def event(self, kind: str, **data: Any) -> None:  # noqa: ANN401 -- likewise
+    def event(self, kind: str, /, **data: Any) -> None:  # noqa: ANN401 -- likewise
         """Add an event."""
         number = self.agent.events + 1
         self.set(events=number)

@@ -31,15 +31,17 @@ from rpcshare.agents.agent_edit import (
     request_from,
 )
 from rpcshare.database.engine import Database
-from rpcshare.database.records import agent_events, agent_links, agent_messages, agent_requests
+from rpcshare.database.records import agent_events, agent_links, agent_messages, agent_requests, workspaces
 from rpcshare.database.records import agents as rows
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.workspaces.workspace import owner_text
 from rpcshare.workspaces.workspaces import Reach
 
-__all__ = ["AgentNews", "AgentPage", "Agents", "EventPage"]
+__all__ = ["AgentNews", "AgentPage", "Agents", "EventPage", "RequestLinkRow"]
 
 T = TypeVar("T")
+
+_LINK_KEPT = 7 * 24 * 3600 * 1000  # milliseconds
 
 _MAX_EVENTS = 200  # that are read at once
 
@@ -58,6 +60,16 @@ class EventPage(msgspec.Struct, frozen=True):
     events: list[AgentEvent]
     is_gap: bool
     """Whether events behind the number are gone."""
+
+
+class RequestLinkRow(msgspec.Struct, frozen=True):
+    """A link that answers one request once. Times are milliseconds since the epoch."""
+
+    agent: str
+    request: str
+    made_by: str
+    expires_at: int
+    is_over: bool
 
 
 class AgentNews:
@@ -276,7 +288,9 @@ class Agents:
         }
 
         def write(connection: Connection) -> None:
-            connection.execute(delete(agent_links).where(agent_links.c.expires_at < now))
+            # For a while longer a link says that its time is over.
+            old = agent_links.c.expires_at < now - _LINK_KEPT
+            connection.execute(delete(agent_links).where(old))
             connection.execute(insert(agent_links), values)
 
         await self.database.write(write)
@@ -284,14 +298,28 @@ class Agents:
 
     async def linked_request(self, token: str) -> tuple[AgentRequest, Agent] | None:
         """Return what a link is for, and whose; None: there is no such link, or its time is over."""
-        query = select(agent_links).where(agent_links.c.token_hash == _hash(token))
-        row = await self.database.read(lambda connection: connection.execute(query).first())
-        if row is None or row.expires_at < self.now():
+        link = await self.link(token)
+        if link is None or link.is_over:
             return None
-        request = await self.request(row.agent, row.request)
+        request = await self.request(link.agent, link.request)
         if request is None:
             return None
-        return request, await self.find(row.agent, Reach((), is_all=True))
+        return request, await self.find(link.agent, Reach((), is_all=True))
+
+    async def workspace_name(self, workspace: str) -> str:
+        """Return what a workspace is called; empty: there is none."""
+        query = select(workspaces.c.name).where(workspaces.c.id == workspace)
+        return await self.database.read(lambda connection: connection.execute(query).scalar()) or ""
+
+    async def link(self, token: str) -> RequestLinkRow | None:
+        """Return a link, whose time may be over; None: there is none."""
+        query = select(agent_links).where(agent_links.c.token_hash == _hash(token))
+        row = await self.database.read(lambda connection: connection.execute(query).first())
+        if row is None:
+            return None
+        return RequestLinkRow(
+            row.agent, row.request, row.made_by, row.expires_at, is_over=row.expires_at < self.now()
+        )
 
 
 def _hash(token: str) -> str:

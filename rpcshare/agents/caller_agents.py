@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -105,6 +107,8 @@ class AgentServices:
         self.choose_model = choose_model
         self.public_url = public_url.rstrip("/")
         self.check_start = discovered
+        self.model_names: Callable[[], Sequence[str]] = tuple
+        """Returns the models that there are, the default first; none: it is not known."""
 
 
 class CallerAgents:
@@ -182,6 +186,45 @@ class CallerAgents:
         """Return an agent."""
         with self._failures(Action.AGENT_READ):
             return (await self._find(agent_id))[1]
+
+    async def of_session(self, session_id: str) -> Agent | None:
+        """Return the agent of a session; None: it is none, or not in this caller's hands."""
+        caller = self._caller
+        is_nobody = caller.owner is None or caller.has_lost_standing or not caller.has(Scope.CREATE)
+        if is_nobody or not is_session_id(session_id):
+            return None
+        try:
+            return await self.get(session_id)
+        except ShareError as exc:
+            if exc.code is ErrorCode.SESSION_NOT_FOUND:
+                return None
+            raise
+
+    async def changes(self, agent_id: str, heartbeat: float) -> AsyncIterator[int | None]:
+        """Yield the number of an agent's last event whenever it is another, without end.
+
+        None is yielded after ``heartbeat`` seconds without one. The first number comes at once.
+        """
+        with self._failures(Action.AGENT_READ):
+            agents, agent = await self._find(agent_id)
+        number = -1
+        with agents.news.waiting(agent.id) as changed:
+            since = time.monotonic()
+            while True:
+                changed.clear()
+                self._require_rights()
+                agent = await agents.find(agent.id, self._reach())
+                if agent.events != number:
+                    number, since = agent.events, time.monotonic()
+                    yield number
+                    continue
+                if time.monotonic() - since >= heartbeat:
+                    since = time.monotonic()
+                    yield None
+                patience = 0.5 if agents.is_shared else heartbeat
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(patience):
+                        await changed.wait()
 
     async def children(self, agent_id: str) -> Sequence[Agent]:
         """Return the sub-agents of an agent."""

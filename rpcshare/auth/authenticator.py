@@ -105,7 +105,7 @@ class Authenticator:
         """
         self._verifiers = tuple(verifiers)
         self._head_verifiers = tuple(head_verifiers)
-        self._failures = failures or FailureLimit(0)
+        self.failures = failures or FailureLimit(0)
         self.rates = rates or RequestRates()
         """Of the requests of users and keys."""
         self._audit = audit or AuditLog()
@@ -160,7 +160,7 @@ class Authenticator:
             return msgspec.structs.replace(caller, address=address, aliases=self._sources.aliases(caller))
 
     async def _verified(self, credential: Credential, address: str) -> Caller:
-        with self._failures.attempt(address, f"{credential.kind} {credential.value}"):
+        with self.failures.attempt(address, f"{credential.kind} {credential.value}"):
             caller = await self._known(credential)
             if caller is None:
                 if self._is_no_guess(credential):

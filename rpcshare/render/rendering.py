@@ -134,7 +134,14 @@ class Pages:
         return self._now() * 1000 - transcript.last_updated > _QUIET
 
     def share(
-        self, frame: Frame, transcript: Transcript, *, at: str, until: str, is_end: bool
+        self,
+        frame: Frame,
+        transcript: Transcript,
+        *,
+        at: str,
+        until: str,
+        is_end: bool,
+        panel: Draft[Markup] | None = None,
     ) -> Draft[str] | None:
         """Return the page of a share.
 
@@ -144,6 +151,7 @@ class Pages:
             at: the cursor at which to begin, or empty.
             until: the cursor before which to end, or empty.
             is_end: whether to show the end of the session.
+            panel: what is below its messages; None: nothing.
 
         Returns:
             None if a cursor is nowhere in the share.
@@ -170,9 +178,11 @@ class Pages:
                 more_prompts=more,
                 chunk=chunk,
                 views=views_of(transcript, shown, drawn, self._macro("messages", "group")),
+                panel=None if panel is None else panel.render(drawn),
             )
 
-        return Draft(pieces_of(shown), render)
+        # What is to be answered is drawn first: a page has only so much time.
+        return Draft([*(panel.pieces if panel is not None else ()), *pieces_of(shown)], render)
 
     def chunk(self, transcript: Transcript, *, at: str, until: str, is_end: bool) -> Draft[str] | None:
         """Return the messages of such a page alone."""

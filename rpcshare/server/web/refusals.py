@@ -53,7 +53,7 @@ _SAID: dict[ErrorCode, tuple[str, str]] = {
 
 # Where a visitor may be led after signing in: nothing but pages of this site.
 _NEXT = re.compile(
-    r"/((?:my-)?sessions|keys|vault|profile|organization|agents|workspaces(?:/wsp_[0-9a-f]{24}(?:/files)?)?|share/[A-Za-z0-9_-]{1,300})"
+    r"/((?:my-)?sessions|keys|vault|profile|organization|agents(?:/ses_[A-Za-z0-9]{1,60}(?:/diff)?)?|workspaces(?:/wsp_[0-9a-f]{24}(?:/files)?)?|share/[A-Za-z0-9_-]{1,300})"
 )
 
 

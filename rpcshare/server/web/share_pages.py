@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, TypeVar
 
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -44,10 +45,13 @@ class SharePages:
         """
         transcript = await self._transcript(request, caller)
         frame = self._frame(request, caller, transcript)
-        tag = self._tag(transcript, frame)
-        if (answer := not_modified(request, tag)) is not None:
+        panel = await self._panel(request, caller, transcript)
+        tag = self._tag(transcript, frame) if panel is None else None
+        if tag is not None and (answer := not_modified(request, tag)) is not None:
             return answer
-        return await self._answer(request, transcript, lambda: self._draft(request, frame, transcript), tag)
+        return await self._answer(
+            request, transcript, lambda: self._draft(request, frame, transcript, panel), tag
+        )
 
     async def part(self, request: Request, caller: Caller) -> Response:
         """Return the page of one part, of which all is shown."""
@@ -61,12 +65,19 @@ class SharePages:
             request, transcript, lambda: _found(self._site.pages.part(frame, transcript, anchor)), tag
         )
 
+    async def _panel(self, request: Request, caller: Caller, transcript: Transcript) -> Draft[Markup] | None:
+        """Return what steers an agent, if the session is one's that is in the caller's hands."""
+        pages, query = self._site.agent_pages, request.query_params
+        if pages is None or query.get("view") or "q" in query or "fragment" in query:
+            return None
+        return await pages.panel_of(request, caller, transcript.session_id)
+
     async def _transcript(self, request: Request, caller: Caller) -> Transcript:
         transcript = await self._site.service.transcript(caller, request.path_params["share_id"])
         return await self._relatives.find(caller, transcript)
 
     async def _answer(
-        self, request: Request, transcript: Transcript, draft: Callable[[], Draft[str]], tag: str
+        self, request: Request, transcript: Transcript, draft: Callable[[], Draft[str]], tag: str | None
     ) -> Response:
         drawing = self._site.draw_share(request, transcript.share_id, draft)
         try:
@@ -75,7 +86,9 @@ class SharePages:
             return Response(status_code=_CLIENT_GONE)
         return html_answer(request, html, tag=tag if is_final else None)
 
-    def _draft(self, request: Request, frame: Frame, transcript: Transcript) -> Draft[str]:
+    def _draft(
+        self, request: Request, frame: Frame, transcript: Transcript, panel: Draft[Markup] | None
+    ) -> Draft[str]:
         query, pages = request.query_params, self._site.pages
         if query.get("view") == "changes":
             file, start = _number(query.get("file", "")), _number(query.get("start", ""))
@@ -98,8 +111,8 @@ class SharePages:
         if "fragment" in query:
             draft = pages.chunk(transcript, at=at, until=until, is_end=is_end)
             return draft or _found(pages.chunk(transcript, at="", until="", is_end=False))
-        draft = pages.share(frame, transcript, at=at, until=until, is_end=is_end)
-        return draft or _found(pages.share(frame, transcript, at="", until="", is_end=False))
+        draft = pages.share(frame, transcript, at=at, until=until, is_end=is_end, panel=panel)
+        return draft or _found(pages.share(frame, transcript, at="", until="", is_end=False, panel=panel))
 
     def _frame(self, request: Request, caller: Caller, transcript: Transcript) -> Frame:
         frame = self._site.frame(request, caller)

@@ -40,6 +40,7 @@ from rpcshare.vault.caller_vault import CallerVault
 
 if TYPE_CHECKING:
     from rpcshare.agents.caller_agents import AgentServices, CallerAgents
+    from rpcshare.server.web.agent_pages import AgentPages
     from rpcshare.server.web.workspace_pages import WorkspacePages
     from rpcshare.workspaces.caller_workspaces import CallerWorkspaces
 
@@ -105,6 +106,7 @@ class PageSite:
         self.vault_of = vault_of
         self._vault = VaultPages(self, vault_of) if vault_of is not None else None
         self._workspace_pages: WorkspacePages | None = None
+        self.agent_pages: AgentPages | None = None
         self._signing_in = SigningIn(self)
         self.signed_in = signed_in
         self._users = UserSignIn(self, signed_in) if signed_in is not None else None
@@ -165,6 +167,12 @@ class PageSite:
 
             self._workspace_pages = WorkspacePages(self, self.workspaces_of, self.vault_of)
             routes += self._workspace_pages.routes()
+        if self.workspaces_of is not None and self.agents_of is not None and self.agents is not None:
+            from rpcshare.server.web.agent_pages import AgentPages  # noqa: PLC0415 -- likewise
+            from rpcshare.server.web.approve_pages import ApprovePages  # noqa: PLC0415 -- likewise
+
+            self.agent_pages = AgentPages(self, self.agents, self.agents_of, self.workspaces_of)
+            routes += [*self.agent_pages.routes(), *ApprovePages(self, self.agents).routes()]
         return routes
 
     def warm_up(self) -> None:
@@ -174,6 +182,8 @@ class PageSite:
 
     async def drain(self) -> None:
         """End the live pages; return when those that are being drawn are."""
+        if self.agent_pages is not None:
+            self.agent_pages.streams.drain()
         await asyncio.gather(self.live.drain(), self.drawings.drain())
 
     async def close(self) -> None:
