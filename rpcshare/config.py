@@ -377,6 +377,23 @@ class Settings(BaseModel):
         description="User and group, as numbers USER:GROUP, of agents and their files on a server that runs "
         "as root.",
     )
+    opencode_bin: types.FilePath | None = Field(
+        None, description="The opencode that agents run, of version 1. [default: opencode on PATH]"
+    )
+    agents_idle_timeout: types.Seconds = Field(
+        300.0,
+        ge=1,
+        description="After how long without anything to do the process of agents is stopped, such as 5m. A "
+        "message starts it again.",
+    )
+    max_agents: int = Field(
+        100, ge=1, description="Maximum number of agents of one owner that have not ended."
+    )
+    max_running_agents: int = Field(
+        8,
+        ge=1,
+        description="Maximum number of workspaces whose agents run at once on this server; others wait.",
+    )
     workspaces_dir: types.FilePath | None = Field(
         None,
         description="Directory of workspaces. Servers with one database need one, on a shared file system. "

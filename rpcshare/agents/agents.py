@@ -37,7 +37,7 @@ from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.workspaces.workspace import owner_text
 from rpcshare.workspaces.workspaces import Reach
 
-__all__ = ["AgentNews", "AgentPage", "Agents", "EventPage", "RequestLinkRow"]
+__all__ = ["AgentNews", "AgentPage", "AgentWork", "Agents", "EventPage", "RequestLinkRow"]
 
 T = TypeVar("T")
 
@@ -70,6 +70,14 @@ class RequestLinkRow(msgspec.Struct, frozen=True):
     made_by: str
     expires_at: int
     is_over: bool
+
+
+class AgentWork(msgspec.Struct, frozen=True):
+    """An agent, and its messages that are not done with."""
+
+    agent: Agent
+    sent: list[QueuedMessage]
+    queued: list[QueuedMessage]
 
 
 class AgentNews:
@@ -110,24 +118,26 @@ class Agents:
     """Keeps the rows; who may do what is known to those who call. Methods raise DatabaseError."""
 
     def __init__(
-        self, database: Database, *, max_of_owner: int = 100, clock: Callable[[], float] = time.time
+        self,
+        database: Database,
+        *,
+        max_of_owner: int = 100,
+        is_shared: bool | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """Keep them.
 
         Args:
             database: has the schema of records.
             max_of_owner: how many agents of one owner there may be that are not over.
+            is_shared: whether other processes have the same database; None: if it is PostgreSQL.
             clock: tells seconds.
         """
+        self.is_shared = not database.is_sqlite if is_shared is None else is_shared
         self.database = database
         self.news = AgentNews()
         self._max_of_owner = max_of_owner
         self._clock = clock
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether other nodes may have the same database."""
-        return not self.database.is_sqlite
 
     def now(self) -> int:
         """Return milliseconds since the epoch."""
@@ -235,6 +245,52 @@ class Agents:
         query = select(rows).where(rows.c.workspace == workspace, rows.c.status.not_in(over))
         found = await self.database.read(lambda connection: list(connection.execute(query)))
         return [agent_from(row) for row in found]
+
+    async def work_of(self, workspace: str) -> Sequence[AgentWork]:
+        """Return what is to be done for the agents of a workspace that are not over, but for sub-agents."""
+        over = [status.value for status in AgentStatus if status.is_over]
+        query = select(rows).where(
+            rows.c.workspace == workspace, rows.c.status.not_in(over), rows.c.parent.is_(None)
+        )
+        active = [MessageState.SENT.value, MessageState.QUEUED.value]
+
+        def read(connection: Connection) -> list[AgentWork]:
+            found = [agent_from(row) for row in connection.execute(query)]
+            ids = [agent.id for agent in found]
+            of_messages = select(agent_messages).where(
+                agent_messages.c.agent.in_(ids), agent_messages.c.state.in_(active)
+            )
+            messages = [
+                message_from(row) for row in connection.execute(of_messages.order_by(agent_messages.c.number))
+            ]
+            return [
+                AgentWork(
+                    agent,
+                    [each for each in messages if each.agent == agent.id and each.state is MessageState.SENT],
+                    [
+                        each
+                        for each in messages
+                        if each.agent == agent.id and each.state is MessageState.QUEUED
+                    ],
+                )
+                for agent in found
+            ]
+
+        return await self.database.read(read)
+
+    async def workspaces_at_work(self) -> Sequence[str]:
+        """Return the workspaces that have an agent with something to do."""
+        busy = [status.value for status in AgentStatus if status.is_busy]
+        query = select(rows.c.workspace).where(rows.c.status.in_(busy)).distinct()
+        found = await self.database.read(lambda connection: list(connection.execute(query)))
+        return [row.workspace for row in found]
+
+    async def has_work(self, workspace: str) -> bool:
+        """Whether there is something to do for an agent of a workspace."""
+        return any(
+            each.agent.status.is_busy or each.sent or (each.queued and each.agent.status is AgentStatus.IDLE)
+            for each in await self.work_of(workspace)
+        )
 
     async def messages(self, agent_id: str, *states: MessageState) -> Sequence[QueuedMessage]:
         """Return the messages of an agent in one of ``states``, the oldest first."""

@@ -88,7 +88,7 @@ class AgentServices:
         choose_model: Callable[[str | None], str],
         *,
         public_url: str,
-        discovered: Callable[[], Awaitable[None]] | None = None,
+        check_start: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Take them.
 
@@ -99,14 +99,14 @@ class AgentServices:
             choose_model: returns the full name of a model that was asked for, or of the default. Raises
             ShareError.
             public_url: the base of links.
-            discovered: returns if agents can be started now. Raises ShareError.
+            check_start: returns if agents can be started now. Raises ShareError.
         """
         self.opened = opened
         self.node = node
         self.shares = shares
         self.choose_model = choose_model
         self.public_url = public_url.rstrip("/")
-        self.check_start = discovered
+        self.check_start = check_start
         self.model_names: Callable[[], Sequence[str]] = tuple
         """Returns the models that there are, the default first; none: it is not known."""
 

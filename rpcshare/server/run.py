@@ -11,7 +11,7 @@ import ssl
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import uvicorn
 from anyio.lowlevel import checkpoint
@@ -64,6 +64,7 @@ from rpcshare.tracing import find_tracing
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from rpcshare.agents.caller_agents import AgentServices
     from rpcshare.auth.credential import CredentialVerifier
     from rpcshare.auth.revocation_list import RevocationList
     from rpcshare.auth.subject_sources import SubjectSources
@@ -214,14 +215,14 @@ async def _serve(settings: Settings, ground: Prepared, worker: Worker | None) ->
                 SiteCookies(base_url),
             ),
         )
-        open_vault, workspaces = await _opened_on_demand(settings, stack, audit, records)
+        platform = await _opened_on_demand(settings, stack, audit, records, service, base_url)
         app, connections = create_app(
             settings,
             service,
             authenticator,
             base_url,
             keys=ApiKeys(store),
-            open_vault=open_vault,
+            open_vault=platform.open_vault,
             caller_limits=limits,
             audit=audit,
             seal=seal,
@@ -229,7 +230,8 @@ async def _serve(settings: Settings, ground: Prepared, worker: Worker | None) ->
             link=ground.link,
             signed_in=signed_in,
             check_records=records.check,
-            workspaces=workspaces,
+            workspaces=platform.workspaces,
+            agents=platform.agents,
         )
         stack.push_async_callback(connections.close)
         stack.enter_context(connections.metrics.measuring_lag())
@@ -333,17 +335,34 @@ def _caller_limits(settings: Settings, worker: Worker | None) -> CallerLimits:
     )
 
 
+class _Platform(NamedTuple):
+    open_vault: OpenVault
+    workspaces: WorkspaceServices | None
+    agents: AgentServices | None
+
+
 async def _opened_on_demand(
-    settings: Settings, stack: contextlib.AsyncExitStack, audit: AuditLog, records: Records
-) -> tuple[OpenVault, WorkspaceServices | None]:
-    """Return what opens the vault, and what agents work on if the settings have any run."""
+    settings: Settings,
+    stack: contextlib.AsyncExitStack,
+    audit: AuditLog,
+    records: Records,
+    service: ShareService,
+    base_url: str,
+) -> _Platform:
+    """Return what opens the vault, and what agents and their workspaces are, if the settings have any run."""
     open_vault = await stack.enter_async_context(vault_on_demand(settings, records))
     if settings.agents == "off":
-        return open_vault, None
-    from rpcshare.server.workspaces_opening import opened_workspaces  # noqa: PLC0415 -- few servers run agents
+        return _Platform(open_vault, None, None)
+    # Few servers run agents.
+    from rpcshare.server.agents_opening import opened_agents  # noqa: PLC0415
+    from rpcshare.server.gateway_opening import opened_gateway  # noqa: PLC0415
+    from rpcshare.server.workspaces_opening import opened_workspaces  # noqa: PLC0415
 
-    workspaces = opened_workspaces(settings, open_vault, audit, records)
-    return open_vault, await stack.enter_async_context(workspaces)
+    opening = opened_workspaces(settings, open_vault, audit, records)
+    workspaces = await stack.enter_async_context(opening)
+    gateway = await stack.enter_async_context(opened_gateway(settings, open_vault, audit))
+    agents = opened_agents(settings, records, service, workspaces, gateway, public_url=base_url)
+    return _Platform(open_vault, workspaces, await stack.enter_async_context(agents))
 
 
 async def _run_until(
