@@ -50,7 +50,7 @@ async def opened_agents(
     node.start()
     found = asyncio.create_task(opening.warn())
     try:
-        yield AgentServices(
+        services = AgentServices(
             opening.agents,
             node,
             shares,
@@ -58,6 +58,8 @@ async def opened_agents(
             public_url=public_url,
             check_start=node.check,
         )
+        services.model_names = gateway.catalogue.names
+        yield services
     finally:
         found.cancel()
         await asyncio.gather(found, return_exceptions=True)

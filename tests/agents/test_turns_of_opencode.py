@@ -207,7 +207,7 @@ async def test_an_idle_process_is_stopped_and_a_message_wakes_it(tmp_path, model
         assert texts.index("One") < texts.index("Two")
 
 
-async def has_stopped(world, agent) -> bool:
+async def has_stopped(world, _agent) -> bool:
     return world.services.node.processes == 0
 
 
@@ -283,4 +283,4 @@ async def test_one_that_dies_at_its_start_fails_the_agent_with_its_last_words(tm
         with pytest.raises(ShareError) as caught:
             await world.of().send(agent.id, "Two")
         assert caught.value.code is ErrorCode.CONTAINER_START_FAILED
-        assert world.services.node.processes == 0
+        assert await has_stopped(world, agent)
