@@ -307,7 +307,8 @@ class AgentEvent(msgspec.Struct, frozen=True):
 
     def described(self, cursor: str) -> JSONObject:
         """Return it by the names of the wire."""
-        return {"type": self.type, "cursor": cursor, "at": self.at, **self.data}
+        head = {"type": self.type, "cursor": cursor, "at": self.at}
+        return {**head, **self.data, **head}
 
 
 class StartOptions(msgspec.Struct, frozen=True):

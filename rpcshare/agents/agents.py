@@ -8,10 +8,11 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, or_, select, tuple_
 
 from rpcshare.agents.agent import (
     Agent,
@@ -30,6 +31,7 @@ from rpcshare.agents.agent_edit import (
     message_from,
     request_from,
 )
+from rpcshare.agents.agent_feed import AgentFeeds
 from rpcshare.database.engine import Database
 from rpcshare.database.records import agent_events, agent_links, agent_messages, agent_requests, workspaces
 from rpcshare.database.records import agents as rows
@@ -44,6 +46,7 @@ T = TypeVar("T")
 _LINK_KEPT = 7 * 24 * 3600 * 1000  # milliseconds
 
 _MAX_EVENTS = 200  # that are read at once
+_MAX_IDS = 500  # of one query
 
 
 class AgentPage(msgspec.Struct, frozen=True):
@@ -136,6 +139,8 @@ class Agents:
         self.is_shared = not database.is_sqlite if is_shared is None else is_shared
         self.database = database
         self.news = AgentNews()
+        self.feeds = AgentFeeds(self)
+        self.news.listen(self.feeds.tell)
         self._max_of_owner = max_of_owner
         self._clock = clock
 
@@ -328,6 +333,32 @@ class Agents:
         events = [AgentEvent(row.number, row.type, row.at, msgspec.json.decode(row.data)) for row in found]
         return EventPage(events, is_gap=bool(events) and events[0].number > after + 1)
 
+    async def newest_events(self, agent_ids: Sequence[str]) -> dict[str, int]:
+        """Return the number of the last event of each agent."""
+        found: list[Row[Any]] = []
+        for start in range(0, len(agent_ids), _MAX_IDS):
+            query = select(rows.c.id, rows.c.events).where(rows.c.id.in_(agent_ids[start : start + _MAX_IDS]))
+            found += await self.database.read(partial(_all_rows, query))
+        return {row.id: row.events for row in found}
+
+    async def state_of(self, agent_id: str) -> tuple[Agent, Sequence[AgentRequest]]:
+        """Return an agent and what it asks, as they are at one moment.
+
+        Raises:
+            ShareError: SESSION_NOT_FOUND.
+        """
+        asked = (agent_requests.c.agent == agent_id, agent_requests.c.state == RequestState.ASKED.value)
+        of_requests = select(agent_requests).where(*asked)
+        of_requests = of_requests.order_by(agent_requests.c.asked_at, agent_requests.c.id)
+
+        def read(connection: Connection) -> tuple[Agent, Sequence[AgentRequest]]:
+            row = connection.execute(select(rows).where(rows.c.id == agent_id)).first()
+            if row is None:
+                raise unknown_agent()
+            return agent_from(row), [request_from(each) for each in connection.execute(of_requests)]
+
+        return await self.database.read(read)
+
     # Links that answer one request
 
     async def make_link(self, request: AgentRequest, made_by: str, lasts: float) -> tuple[str, int]:
@@ -376,6 +407,10 @@ class Agents:
         return RequestLinkRow(
             row.agent, row.request, row.made_by, row.expires_at, is_over=row.expires_at < self.now()
         )
+
+
+def _all_rows(query: Select[Any], connection: Connection) -> list[Row[Any]]:
+    return list(connection.execute(query))
 
 
 def _hash(token: str) -> str:

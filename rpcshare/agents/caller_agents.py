@@ -33,15 +33,16 @@ from rpcshare.agents.agent import (
     unknown_agent,
 )
 from rpcshare.agents.agent_edit import AgentEdit
-from rpcshare.agents.agent_watch import AgentCursor, watch_agent
+from rpcshare.agents.agent_watch import AgentSubscription, watch_agent
 from rpcshare.agents.agents import AgentPage, Agents
 from rpcshare.agents.answers import parse_answer
+from rpcshare.agents.watched_events import AgentCursor
 from rpcshare.auth.audit import Action, AuditLog
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.database import DatabaseError
 from rpcshare.errors import ErrorCode, ShareError
-from rpcshare.shares.events import Event
 from rpcshare.shares.service import ShareService
+from rpcshare.shares.subscriptions import Subscription
 from rpcshare.workspaces.caller_workspaces import CallerFiles, CallerWorkspaces
 from rpcshare.workspaces.workspaces import Reach
 
@@ -298,29 +299,28 @@ class CallerAgents:
 
             return await self._changed(agent_id, take)
 
-    async def watch(
-        self, agent_id: str, cursor: object = None
-    ) -> AsyncIterator[JSONObject | tuple[str, Event]]:
-        """Return the events of an agent from a cursor on (:mod:`~rpcshare.agents.agent_watch`).
+    async def watch(self, agent_id: str, cursor: object = None) -> AgentSubscription:
+        """Return the events of an agent from a cursor on (:mod:`~rpcshare.agents.watched_events`).
 
-        They end with a ShareError when the caller's credential does.
+        They end with a ShareError when the caller's credential does, or its right to the agent.
         """
         with self._failures(Action.AGENT_READ):
-            wanted = AgentCursor.parse(cursor)
-            agents, agent = await self._find(agent_id)
-            if wanted.events is not None and (await agents.events(agent.id, wanted.events)).is_gap:
-                wanted = AgentCursor(wanted.syncs, None)
-        return self._watched(agents, agent, wanted)
+            return await self._watched(agent_id, AgentCursor.parse(cursor))
 
-    async def ask(
-        self, agent_id: str, content: object
-    ) -> tuple[QueuedMessage, AsyncIterator[JSONObject | tuple[str, Event]]]:
+    async def ask(self, agent_id: str, content: object) -> tuple[QueuedMessage, AgentSubscription]:
         """Send a message; return it, and the events from now until its turn has ended."""
-        _, agent = await self._find(agent_id)
-        metadata = await self._services.shares.metadata(self._caller, agent.share_id)
-        events = await self.watch(agent_id, str(AgentCursor(metadata.sync_count, agent.events)))
-        sent = await self.send(agent_id, content)
-        return sent, _until_ended(events, sent.id)
+        message_id = new_id("msg")
+        with self._failures(Action.AGENT_READ):
+            _, agent = await self._find(agent_id)
+            require_alive(agent)
+            metadata = await self._services.shares.metadata(self._caller, agent.share_id)
+            from_now = AgentCursor(metadata.sync_count, agent.events)
+            events = await self._watched(agent_id, from_now, until=message_id)
+        try:
+            return await self.send(agent_id, content, message_id=message_id), events
+        except BaseException:
+            events.close()
+            raise
 
     async def approvals(self, agent_id: str) -> Sequence[AgentRequest]:
         """Return what somebody has to answer: approvals and questions, the oldest first."""
@@ -526,14 +526,24 @@ class CallerAgents:
         return agents, await agents.find(agent_id, reach)
 
     async def _watched(
-        self, agents: Agents, agent: Agent, cursor: AgentCursor
-    ) -> AsyncIterator[JSONObject | tuple[str, Event]]:
-        def subscribe(sync_count: int | None) -> object:
+        self, agent_id: str, cursor: AgentCursor, until: str | None = None
+    ) -> AgentSubscription:
+        agents, agent = await self._find(agent_id)
+
+        def check() -> None:
+            if not self._reach().has(agent.owner):
+                raise unknown_agent()
+
+        def subscribe(sync_count: int | None) -> Awaitable[Subscription]:
             return self._services.shares.subscribe(self._caller, agent.share_id, sync_count)
 
-        async for event in watch_agent(agents, agent, cursor, subscribe):
-            self._require_rights()
-            yield event
+        watched = await watch_agent(agents, agent, cursor, subscribe, check=check, until=until)
+        standing = self._caller.standing
+        if standing is not None:
+            message = "Unauthorized: the credential has expired or been revoked"
+            over = ShareError(ErrorCode.UNAUTHORIZED, message)
+            watched.on_end(standing.on_end(lambda: watched.fail(over)))
+        return watched
 
     def _owner(self) -> str:
         self._require_rights()
@@ -636,16 +646,3 @@ def _queued(
     if edit.agent.status in (AgentStatus.IDLE, AgentStatus.INTERRUPTED):
         edit.become(AgentStatus.RUNNING)
     return sent
-
-
-async def _until_ended(
-    events: AsyncIterator[JSONObject | tuple[str, Event]], message_id: str
-) -> AsyncIterator[JSONObject | tuple[str, Event]]:
-    async for event in events:
-        yield event
-        if isinstance(event, dict) and (event["type"], event.get("state"), event.get("messageID")) == (
-            "turn",
-            "ended",
-            message_id,
-        ):
-            return

@@ -21,8 +21,8 @@ from rpcshare.auth.caller import Caller
 from rpcshare.auth.rate_limits import ConnectionLimit
 from rpcshare.errors import ShareError
 from rpcshare.server.return_delay import return_delay, with_return_delay
+from rpcshare.shares.event_source import EventSource
 from rpcshare.shares.events import Deleted, Event, Refused, Snapshot, Sync
-from rpcshare.shares.subscriptions import Subscription
 
 __all__ = [
     "HEARTBEAT",
@@ -40,7 +40,7 @@ __all__ = [
 Write = Callable[[bytes], Awaitable[None]]
 """Sends what is next of a stream's body."""
 
-Deliver = Callable[[Subscription], Coroutine[object, object, "Ending"]]
+Deliver = Callable[[EventSource], Coroutine[object, object, "Ending"]]
 """Sends what a reader is told of a subscription, to its end."""
 
 HEARTBEAT = 15.0
@@ -112,7 +112,7 @@ class EventStreams:
     async def serve(
         self,
         caller: Caller,
-        subscription: Subscription,
+        subscription: EventSource,
         deliver: Coroutine[object, object, Ending],
         listen: Coroutine[object, object, Ending],
     ) -> Ending:
@@ -164,10 +164,10 @@ class EventStream(Response):
         self,
         event_streams: EventStreams,
         caller: Caller,
-        subscription: Subscription,
+        subscription: EventSource,
         held: contextlib.AbstractContextManager[object],
         *,
-        deliver: Callable[[Subscription, Write], Coroutine[object, object, Ending]],
+        deliver: Callable[[EventSource, Write], Coroutine[object, object, Ending]],
         headers: Mapping[str, str] | None = None,
         last_words: Mapping[Ending, bytes] | None = None,
     ) -> None:
@@ -198,7 +198,7 @@ class EventStream(Response):
         async def write(body: bytes) -> None:
             await send({"type": "http.response.body", "body": body, "more_body": True})
 
-        async def answer(events: Subscription) -> Ending:
+        async def answer(events: EventSource) -> Ending:
             # A client that has left may take not even this.
             await send(
                 {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
@@ -216,7 +216,7 @@ class EventStream(Response):
                         await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-async def deliver_server_sent(events: Subscription, write: Write) -> Ending:
+async def deliver_server_sent(events: EventSource, write: Write) -> Ending:
     """Send the events of a share as the API has them."""
     await write(_retry(RETRY / 1000))
     event: Event | None = None
@@ -259,7 +259,7 @@ def _server_sent(event: Event) -> bytes:
 
 
 def _number_line(event: Event) -> bytes:
-    return b"id: %d\n" % event.sync_count if isinstance(event, Snapshot | Sync) else b""
+    return b"id: %b\n" % event.event_id if event.event_id else b""
 
 
 async def _until_disconnected(receive: Receive) -> Ending:
@@ -284,7 +284,7 @@ class EventSocket:
     """Sends what is told of a share's events over a WebSocket that has been accepted."""
 
     def __init__(
-        self, event_streams: EventStreams, caller: Caller, subscription: Subscription, deliver: Deliver
+        self, event_streams: EventStreams, caller: Caller, subscription: EventSource, deliver: Deliver
     ) -> None:
         self._event_streams = event_streams
         self._caller = caller
@@ -309,7 +309,7 @@ class EventSocket:
                     await send({"type": "websocket.close", "code": code, "reason": reason})
 
 
-async def deliver_messages(events: Subscription, send: Send, transport: PartsTransport) -> Ending:
+async def deliver_messages(events: EventSource, send: Send, transport: PartsTransport) -> Ending:
     """Send the events of a share as the API has them, one text message each."""
     event: Event | None = None
     try:

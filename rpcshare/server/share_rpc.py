@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -178,10 +179,9 @@ class ShareRpc(RpcTarget):
     async def watch(self, share_id: str, from_sync_count: int | None = None) -> ReadableStream:
         """Return the events of a share as a stream; who reads it slowly gets what waits merged."""
         # What is wrong is said now, and not when somebody reads.
-        await (await self._service.subscribe(self._caller, share_id, from_sync_count)).aclose()
-        return ReadableStream(
-            event_stream(self._service, self._caller, share_id, from_sync_count, self._codec)
-        )
+        subscribe = partial(self._service.subscribe, self._caller, share_id, from_sync_count)
+        await (await subscribe()).aclose()
+        return ReadableStream(event_stream(subscribe, self._caller, self._codec))
 
     @rpc_method("openShare(shareID, secret)")
     async def open_share(self, share_id: str, secret: str | None) -> Share:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from weakref import WeakValueDictionary
 
 from rpcshare.auth.caller import Caller
 from rpcshare.auth.rate_limits import network_of
-from rpcshare.rpc import Codec, Preencoded, RpcError, RpcTarget, Stub, notify, rpc_method, when_room
+from rpcshare.rpc import Codec, RpcError, RpcTarget, Stub, notify, rpc_method, when_room
 from rpcshare.rpc.waiting import Signal
 from rpcshare.server.rpc_results import LARGE_EVENTS, Room, preencoded, preencoded_large
+from rpcshare.shares.event_source import EventSource
 from rpcshare.shares.events import Event, Refused, Snapshot, Sync
-from rpcshare.shares.service import ShareService
-from rpcshare.shares.subscriptions import Subscription
 from rpcshare.structured_log import structlog
 
 __all__ = ["CallbackSubscription", "event_stream"]
 
 logger = structlog.get_logger("rpcshare.server")
+
+Carried = Callable[[Event], object]
+"""Returns an event as a value of the wire."""
 
 # How many events may be on their way to a subscriber. Enough to fill a link of 100 ms at 300 syncs a second;
 # what comes on top waits, and is merged, in the subscription (PROTOCOL.md, "Subscriptions").
@@ -42,14 +44,17 @@ def _size(event: Event) -> int:
 
 
 async def event_stream(
-    service: ShareService, caller: Caller, share_id: str, from_sync_count: int | None, codec: Codec
-) -> AsyncIterator[Preencoded]:
-    """Yield the events of a share, subscribing when the first is asked for."""
+    subscribe: Callable[[], Awaitable[EventSource]],
+    caller: Caller,
+    codec: Codec,
+    carried: Carried = preencoded,
+) -> AsyncIterator[object]:
+    """Yield events, subscribing when the first is asked for."""
     room = _room_of(caller)
-    async with await service.subscribe(caller, share_id, from_sync_count) as events:
+    async with await subscribe() as events:
         async for event in events:
             if not event.is_large:
-                yield preencoded(event)
+                yield carried(event)
                 continue
             async with room.held(_size(event)):
                 yield await preencoded_large(event, codec)
@@ -58,8 +63,16 @@ async def event_stream(
 class CallbackSubscription(RpcTarget):
     """What ``subscribe`` returns. Disposing of it unsubscribes, and so does losing the connection."""
 
-    def __init__(self, subscription: Subscription, on_event: Stub, caller: Caller, codec: Codec) -> None:
+    def __init__(
+        self,
+        subscription: EventSource,
+        on_event: Stub,
+        caller: Caller,
+        codec: Codec,
+        carried: Carried = preencoded,
+    ) -> None:
         self._codec = codec
+        self._carried = carried
         self._room = _room_of(caller)
         self._subscription = subscription
         self._on_event = on_event.dup()
@@ -116,7 +129,7 @@ class CallbackSubscription(RpcTarget):
 
     def _send(self, event: Event, answered: Callable[[Exception | None], None]) -> None:
         try:
-            notify(self._on_event, (preencoded(event),), answered)
+            notify(self._on_event, (self._carried(event),), answered)
         except RpcError as exc:
             logger.warning("an event cannot be sent", share=event.share_id, error=exc.message)
             self._end()

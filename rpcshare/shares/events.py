@@ -28,6 +28,11 @@ class Event(msgspec.Struct, frozen=True, dict=True, weakref=True):
         return jsontext.encode({"type": self.type, "shareID": self.share_id})
 
     @property
+    def event_id(self) -> bytes:
+        """By what a reader of Server-Sent Events resumes behind it; empty: it is nowhere to resume from."""
+        return b""
+
+    @property
     def is_large(self) -> bool:
         """Whether the text is too long to be held as a whole."""
         return False
@@ -50,6 +55,15 @@ class Event(msgspec.Struct, frozen=True, dict=True, weakref=True):
 class _ItemsEvent(Event, frozen=True, dict=True, weakref=True):
     sync_count: int
     items: tuple[Item, ...]
+
+    @property
+    def event_id(self) -> bytes:
+        """By what a reader of Server-Sent Events resumes behind it."""
+        return b"%d" % self.sync_count
+
+    def with_items(self, items: tuple[Item, ...]) -> Self:
+        """Return the same event with newer values."""
+        return msgspec.structs.replace(self, items=items)
 
     @cached_property
     def size(self) -> int:

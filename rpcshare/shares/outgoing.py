@@ -83,7 +83,7 @@ class Outgoing:
         newest = shared.get("newest")
         if not isinstance(newest, Snapshot | Sync):
             event = self._event
-            newest = type(event)(event.share_id, event.sync_count, self._content.newest(event.items))
+            newest = event.with_items(self._content.newest(event.items))
             shared["newest"] = newest
         self._merge()
         self._hold.end()

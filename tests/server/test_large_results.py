@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
+from functools import partial
 from uuid import UUID
 
 import pytest
@@ -78,7 +79,7 @@ async def test_a_large_share_is_never_decoded_as_a_whole(service, share_id, code
 
 @BOTH_CODECS
 async def test_nor_is_a_large_event(service, share_id, codec, longest) -> None:
-    stream = event_stream(service, ALICE, share_id, None, codec)
+    stream = event_stream(partial(service.subscribe, ALICE, share_id), ALICE, codec)
     event = await anext(stream)
     frame = codec.encode(["push", event])
     assert max(longest) < 100_000
@@ -107,10 +108,10 @@ async def test_who_reads_no_large_events_keeps_no_other_caller_from_them(
     service, share_id, monkeypatch
 ) -> None:
     monkeypatch.setattr(subscriptions, "LARGE_EVENTS", 1_500_000)
-    held = [event_stream(service, ALICE, share_id, None, JSON) for _ in range(2)]
+    held = [event_stream(partial(service.subscribe, ALICE, share_id), ALICE, JSON) for _ in range(2)]
     await anext(held[0])
     waiting = asyncio.ensure_future(anext(held[1]))
-    reading = event_stream(service, BOB, share_id, None, JSON)
+    reading = event_stream(partial(service.subscribe, BOB, share_id), BOB, JSON)
     event = await asyncio.wait_for(anext(reading), 30)
     assert isinstance(event, Preencoded)
     assert json.loads(JSON.encode(event))["type"] == "snapshot"

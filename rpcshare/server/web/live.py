@@ -41,9 +41,9 @@ from rpcshare.server.web.relatives import RelativeFinder
 from rpcshare.server.web.render_queue import BusyError
 from rpcshare.server.web.responses import HEADERS
 from rpcshare.server.websocket_protocol import DIRECT
+from rpcshare.shares.event_source import EventSource
 from rpcshare.shares.events import Deleted, Event
 from rpcshare.shares.outline import Transcript
-from rpcshare.shares.subscriptions import Subscription
 
 if TYPE_CHECKING:
     from rpcshare.server.web.site import PageSite
@@ -74,7 +74,7 @@ class LiveStreams:
         share_id = request.path_params["share_id"]
         since = _sync_count(request.headers.get("last-event-id") or request.query_params.get("after") or "")
 
-        async def deliver(events: Subscription, write: Write) -> Ending:
+        async def deliver(events: EventSource, write: Write) -> Ending:
             await write(_RETRY)
             return await self._deliver(request, caller, events, since, lambda told: write(_server_sent(told)))
 
@@ -114,7 +114,7 @@ class LiveStreams:
                 if told is not None:  # of a peer that is gone, pings tell
                     await websocket.send_text(told.data.decode())
 
-            def deliver(events: Subscription) -> Coroutine[object, object, Ending]:
+            def deliver(events: EventSource) -> Coroutine[object, object, Ending]:
                 return self._deliver(websocket, caller, events, since, tell)
 
             last_words = {Ending.NO_STANDING: _ended(ErrorCode.UNAUTHORIZED).data.decode()}
@@ -123,7 +123,7 @@ class LiveStreams:
                 await socket.run(websocket.receive, websocket.send, last_words)
 
     async def _deliver(
-        self, request: HTTPConnection, caller: Caller, events: Subscription, since: int, tell: _Tell
+        self, request: HTTPConnection, caller: Caller, events: EventSource, since: int, tell: _Tell
     ) -> Ending:
         """Tell a page what changes after ``since``, to the end; None while nothing does."""
         is_first = True
@@ -218,7 +218,7 @@ def _ended(reason: str) -> _Message:
     return _Message(jsontext.encode({"reason": reason}), None)
 
 
-async def _next(events: Subscription, tell: _Tell) -> type[Event] | None:
+async def _next(events: EventSource, tell: _Tell) -> type[Event] | None:
     """Return of what kind the next event is, and let go of it: a page that is slow holds none."""
     while True:
         try:
