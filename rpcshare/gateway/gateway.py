@@ -63,7 +63,7 @@ LOOK_EVERY = 1.5
 
 _TRUST_WITHOUT_VAULT = 60.0  # seconds
 _MAX_ERROR = 64 * 1024  # bytes of the body of a provider's error that are passed on
-_MAX_HELD = 256 * 1024 * 1024  # bytes of bodies, of all sockets
+_MAX_HELD = 128 * 1024 * 1024  # bytes of bodies, of all sockets
 _MAX_PARENTS = 1000
 _DEEPEST = 32
 _CHARGE_SECONDS = 10.0

@@ -36,6 +36,7 @@ class ConnectionLimits:
     stalled: float = 300.0
     """For a piece of an answer to be taken."""
     head_bytes: int = 32 * 1024
+    head_lines: int = 100
     body_bytes: int = 32 * 1024 * 1024
     linger: float = 3.0
     """For the end of a stream whose reader has gone away: that is where it says what it has cost."""
@@ -45,7 +46,7 @@ class ConnectionLimits:
     """Of one socket in a second, after the first hundred; further ones wait."""
     under_way: int = 32
     """Requests of one socket that are carried out at a time."""
-    held_bytes: int = 64 * 1024 * 1024
+    held_bytes: int = 48 * 1024 * 1024
     """Bodies of one socket that are in memory at a time."""
 
 
@@ -185,6 +186,8 @@ class HttpConnection:
         if isinstance(event, h11.Data) and self._is_head:
             return
         if data := self._protocol.send(event):
+            if self._writer.is_closing():  # uvloop raises RuntimeError
+                raise ConnectionResetError
             self._writer.write(data)
         async with asyncio.timeout(self._limits.stalled):
             await self._writer.drain()
@@ -253,7 +256,7 @@ class HttpConnection:
         return HttpRequest(head.method.decode("ascii"), head.target.decode("latin-1"), headers, body)
 
     async def _read_head(self) -> h11.Request | None:
-        event = self._protocol.next_event()
+        event = self._next_of_head()
         if event is h11.NEED_DATA and not self._protocol.trailing_data[0]:
             try:
                 async with asyncio.timeout(self._limits.idle):
@@ -261,11 +264,11 @@ class HttpConnection:
             except TimeoutError:
                 return None
             self._protocol.receive_data(data)
-            event = self._protocol.next_event()
+            event = self._next_of_head()
         async with asyncio.timeout(self._limits.head):
             while event is h11.NEED_DATA:
                 self._protocol.receive_data(await self._reader.read(_PIECE))
-                event = self._protocol.next_event()
+                event = self._next_of_head()
         if isinstance(event, h11.ConnectionClosed):
             return None
         head = cast("h11.Request", event)
@@ -277,6 +280,13 @@ class HttpConnection:
             # A byte in a chunk of its own would take a hundred times the work; and nobody sends chunks.
             raise _RefusedError(411, "say the length of the request", "malformed", _shown(head))
         return head
+
+    def _next_of_head(self) -> object:
+        """Return the next event, unless there are more lines than one cares to have parsed."""
+        pending = self._protocol.trailing_data[0].partition(b"\r\n\r\n")[0]
+        if pending.count(b"\n") > self._limits.head_lines:
+            raise _RefusedError(431, "the request has too many headers", "size")
+        return self._protocol.next_event()
 
     async def _read_body(self, head: h11.Request) -> bytes:
         announced = next((value for name, value in head.headers if name == b"content-length"), b"0")

@@ -162,7 +162,11 @@ async def test_the_host_of_a_request_changes_nothing(gateway, provider):
 
 
 async def test_a_head_that_is_too_long_is_refused(gateway, provider):
-    for fields in ([f"X-{n}: {'x' * 100}" for n in range(500)], ["X: " + "x" * 100_000]):
+    for fields in (
+        [f"X-{n}: {'x' * 100}" for n in range(500)],
+        [f"X{n}: x" for n in range(150)],
+        ["X: " + "x" * 100_000],
+    ):
         answer = await said(gateway, head("/acme/v1/chat/completions", "POST", *fields))
         assert answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
     assert provider.asked == []
