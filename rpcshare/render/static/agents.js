@@ -151,7 +151,7 @@ if (panel) {
     }
     if (!newer.querySelector("#composer")) byId("composer")?.remove();
     const nonce = newer.querySelector("[name=nonce]");
-    const content = byId("content");
+    const content = byId("message");
     const heldNonce = panel.querySelector("[name=nonce]");
     // What is half written keeps its own: it may be under way.
     if (heldNonce && nonce && content && !content.value) heldNonce.value = nonce.value;
@@ -250,7 +250,7 @@ if (panel) {
   };
 
   // Ctrl or ⌘ with Enter sends
-  byId("content")?.addEventListener("keydown", (event) => {
+  byId("message")?.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || event.isComposing) return;
     event.preventDefault();
     byId("composer")?.requestSubmit();
