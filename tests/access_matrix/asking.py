@@ -28,6 +28,7 @@ TIMEOUT = 10  # seconds
 
 _ASSET = Assets().style
 _NO_IDS = {"key_id": "0" * 12, "entry_id": "vlt_0", "workspace_id": "wsp_0", "path": "a", "making": "none"}
+_NO_IDS |= {"agent_id": "ses_0", "request_id": "per_0", "token": "0" * 32}
 _OF_CODES = {code.value: cell for cell, code in ANSWERS.items() if code is not None}
 
 

@@ -371,6 +371,23 @@ REQUESTS: dict[str, Request] = {
     ),
     "GET /workspaces/{workspace_id}/files": Request("workspaces", status=404, kind="page"),
     "GET /workspaces/{workspace_id}/download": Request("workspaces", status=404, kind="page"),
+    "GET /agents": Request("workspaces", kind="page"),
+    # There is no such workspace, and no model.
+    "POST /agents": Request(
+        "workspaces", lambda _asked: {"workspace": "wsp_0", "prompt": "p"}, status=400, kind="form"
+    ),
+    # There is no such agent, which only who may have one is told.
+    "GET /agents/{agent_id}": Request("workspaces", status=404, kind="page"),
+    "GET /agents/{agent_id}/panel": Request("workspaces", status=404, kind="page"),
+    "GET /agents/{agent_id}/live": Request("workspaces", status=404, kind="page"),
+    "GET /agents/{agent_id}/diff": Request("workspaces", status=404, kind="page"),
+    **{
+        f"POST /agents/{{agent_id}}/{what}": Request("workspaces", status=404, kind="form")
+        for what in ("send", "unqueue", "control", "requests/{request_id}", "requests/{request_id}/link")
+    },
+    # The token of a link is all that is looked at, and there is no such link.
+    "GET /approve/{token}": Request("nothing", status=404, kind="page"),
+    "POST /approve/{token}": Request("nothing", status=404, kind="form"),
     "GET /my-sessions": Request("list-own", kind="page"),
     "GET /sessions/{share_id}/delete": Request("write by name", share="of", kind="page"),
     "POST /sessions/{share_id}/delete": Request("write by name", share="ends", status=303, kind="form"),

@@ -10,6 +10,7 @@ from starlette.routing import Route, WebSocketRoute
 from access_matrix.operations import CALLS, REQUESTS
 from access_matrix.rights import CALLERS
 from access_matrix.runs import ENTRIES, MatrixRun
+from rpcshare.agents.caller_agents import AgentServices
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.audit import AuditLog
 from rpcshare.auth.authenticator import Authenticator
@@ -26,6 +27,7 @@ from rpcshare.workspaces.caller_workspaces import WorkspaceServices
 from rpcshare.workspaces.git_clone import GitClone
 from rpcshare.workspaces.resources import Bounds
 from rpcshare.workspaces.sandboxing import EgressSettings, SandboxedPrograms
+from support.scripted_agents import ScriptedNode
 
 pytestmark = pytest.mark.slow  # real servers, several of them at a time
 
@@ -85,6 +87,7 @@ async def test_each_method_of_each_path_has_a_row() -> None:
         keys=ApiKeys(MemoryStore()),
         open_vault=open_vault,
         workspaces=_services(),
+        agents=AgentServices(open_vault, ScriptedNode(), service, str, public_url="http://share.example"),
     )
     await service.close()
     there = set()

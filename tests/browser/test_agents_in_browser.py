@@ -5,13 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 from page_watch import PageWatch
-from playwright.async_api import Browser, Page, Request, expect
+from playwright.async_api import Browser, FilePayload, Page, Request, ViewportSize, expect
 
 from support.scripted_agents import ScriptedAgents
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
-PHONE = {"width": 360, "height": 740}
+PHONE = ViewportSize(width=360, height=740)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ async def test_all_of_it_works_without_a_script(chromium: Browser, server: Scrip
             await page.reload()
         await page.get_by_label("Message to the agent").fill("and now")
         await page.locator("#files").set_input_files(
-            [{"name": "a.txt", "mimeType": "text/plain", "buffer": b"attached"}]
+            FilePayload(name="a.txt", mimeType="text/plain", buffer=b"attached")
         )
         await page.get_by_role("button", name="Send").click()
         await expect(page.locator("#agent .notice")).to_have_text("The message is sent.")
@@ -187,7 +187,7 @@ async def test_people_with_impairments_can_use_the_pages_and_nothing_is_wider_th
     page: Page, server: ScriptedAgents, axe: str, scheme: str
 ) -> None:
     await page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-    await page.set_viewport_size({"width": 360, "height": 740})
+    await page.set_viewport_size(PHONE)
     await open_agents(page, server)
     await start(page, "run " + "x" * 400)
     await expect(page.locator(".ask")).to_have_count(1)
