@@ -21,7 +21,7 @@ $(VENV)/.installed: pyproject.toml .ci/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("rpcshare needs Python 3.11 or newer; this is %d.%d. Name another: make PYTHON=python3.12 …" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
 	@$(PROGRESS) "Installing Python packages into $(VENV)" build/pip-$(notdir $(VENV)).log $(BIN)/python -m pip install \
-	  --disable-pip-version-check --progress-bar=off -c .ci/constraints.txt -e '.[server,s3,redis,postgres,docker,dev]'
+	  --disable-pip-version-check --progress-bar=off -c .ci/constraints.txt -e '.[server,s3,redis,postgres,docker,kubernetes,dev]'
 	@touch $@
 
 # The peers of the interoperability tests. Where node is missing, those tests are skipped.

@@ -11,6 +11,7 @@ from rpcshare.sandbox.driver import SandboxSpec
 
 _USER = (65534, 65534)
 _SECONDS = 120.0
+_ANSWER_SECONDS = 5.0
 
 
 async def main(work: Path) -> None:
@@ -53,8 +54,9 @@ async def healthy(path: Path | None) -> str:
     reader, writer = await asyncio.open_unix_connection(path)
     try:
         writer.write(b"GET /global/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        answer = await reader.read()
-    except OSError:
+        async with asyncio.timeout(_ANSWER_SECONDS):  # the first of them may hang
+            answer = await reader.read()
+    except (OSError, TimeoutError):
         return ""
     finally:
         writer.close()

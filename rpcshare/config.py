@@ -354,10 +354,10 @@ class Settings(BaseModel):
         default=True,
         description="Let owners read the values that they keep in the vault. Without it, they are only used.",
     )
-    agents: Annotated[Literal["off", "local", "docker"], types.AnyCase] = Field(
+    agents: Annotated[Literal["off", "local", "docker", "kubernetes"], types.AnyCase] = Field(
         "off",
-        description="What runs agents, in sandboxes: off, local (bubblewrap, on this machine), or docker "
-        "(containers of Docker or Podman, on this machine).",
+        description="What runs agents, in sandboxes: off, local (bubblewrap, on this machine), docker "
+        "(containers of Docker or Podman, on this machine), or kubernetes (pods).",
     )
     agents_image: types.ImageName = Field(
         "rpcshare-agents",
@@ -366,6 +366,14 @@ class Settings(BaseModel):
     agents_engine: types.EngineSocket | None = Field(
         None,
         description="Socket of the container engine: unix:///PATH, or PATH. [default: Docker's, or Podman's]",
+    )
+    agents_claim: types.KubernetesName | None = Field(
+        None,
+        description="Claim of the volume that is mounted at --workspaces-dir, and that pods of agents mount: "
+        "ReadWriteMany, in their namespace.",
+    )
+    agents_namespace: types.KubernetesName | None = Field(
+        None, description="Kubernetes namespace of agents. [default: the server's own]"
     )
     agents_unsafe: bool = Field(
         default=False,

@@ -33,6 +33,7 @@ __all__ = [
     "Host",
     "ImageName",
     "JWTSecret",
+    "KubernetesName",
     "ModelTables",
     "Networks",
     "Origins",
@@ -64,6 +65,8 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 # What the engine itself takes is narrower; this keeps what is no name out of paths of its API.
 _IMAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
+
+_KUBERNETES_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 # RFC 7518 section 3.2: at least as long as what HS256 makes.
 _MIN_JWT_SECRET = 32
@@ -242,6 +245,12 @@ def _image_name(value: str) -> str:
     return value
 
 
+def _kubernetes_name(value: str) -> str:
+    if not _KUBERNETES_NAME.fullmatch(value):
+        raise ValueError("must be a name of Kubernetes: lower-case letters, digits and dashes")
+    return value
+
+
 def _engine_socket(value: object) -> object:
     """Turn ``unix:///PATH`` into a path; an engine that is on another machine is of no use."""
     if not isinstance(value, str):
@@ -266,6 +275,7 @@ Host = Annotated[str, AfterValidator(_host)]
 ImageName = Annotated[str, AfterValidator(_image_name)]
 JWKSURL = Annotated[str, AfterValidator(_text), AfterValidator(_jwks_url)]
 JWTSecret = Annotated[Secret[str], AfterValidator(_jwt_secret)]
+KubernetesName = Annotated[str, AfterValidator(_kubernetes_name)]
 Networks = Annotated[
     tuple[Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)], ...],
     BeforeValidator(_listed),

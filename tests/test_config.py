@@ -232,6 +232,8 @@ EXAMPLES: dict[str, list[Any]] = {
         ("registry.example:5000/a/b:1", '"registry.example:5000/a/b:1"', "registry.example:5000/a/b:1"),
         ("a@sha256:0f", '"a@sha256:0f"', "a@sha256:0f"),
     ],
+    "agents_claim": [("a", '"a"', "a"), ("a-1", '"a-1"', "a-1"), ("0", '"0"', "0")],
+    "agents_namespace": [("a", '"a"', "a"), ("a-1", '"a-1"', "a-1"), ("0", '"0"', "0")],
     "agents_engine": [
         ("unix:///run/docker.sock", '"unix:///run/docker.sock"', Path("/run/docker.sock")),
         ("/run/podman/podman.sock", '"/run/podman/podman.sock"', Path("/run/podman/podman.sock")),

@@ -93,6 +93,7 @@ class BubblewrapDriver:
 
     name = "local"
     python = os.path.realpath(sys.executable)
+    scratch: Path | None = None
 
     def __init__(
         self,

@@ -58,6 +58,7 @@ class DockerDriver:
 
     name = "docker"
     python = "python3"
+    scratch: Path | None = None
 
     def __init__(
         self,

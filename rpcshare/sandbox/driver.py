@@ -175,6 +175,8 @@ class SandboxDriver(Protocol):
     """As in ``--agents``: ``local``, ``docker``, ``kubernetes``."""
     python: str
     """Python inside: a path, or a name on ``PATH``."""
+    scratch: Path | None
+    """Where directories have to be that sandboxes are given; None: anywhere."""
 
     async def check(self) -> None:
         """Return if sandboxes can be started here.

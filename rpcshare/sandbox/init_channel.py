@@ -22,8 +22,17 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class InitChannel:
     """Tells an init what to run, and hears of how that goes."""
 
-    def __init__(self, on_refused: Callable[[str], None] | None) -> None:
-        """Make the end of a connection that is opened later; hand on the names of refused system calls."""
+    def __init__(
+        self,
+        on_refused: Callable[[str], None] | None,
+        on_other: Callable[[Mapping[str, Any]], None] = lambda _: None,
+    ) -> None:
+        """Make the end of a connection that is opened later.
+
+        Args:
+            on_refused: is called with the names of refused system calls.
+            on_other: is called with messages that only some inits send.
+        """
         self.started = asyncio.Event()
         """Set once the command runs, or it is known why it does not."""
         self.exited = asyncio.Event()
@@ -32,6 +41,7 @@ class InitChannel:
         self.failure = ""
         """Why the command does not run."""
         self._on_refused = on_refused
+        self._on_other = on_other
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
@@ -44,6 +54,13 @@ class InitChannel:
         sent = socket.send_fds(control, [data], list(descriptors))
         self._reader, self._writer = await asyncio.open_unix_connection(sock=control)
         self._writer.write(data[sent:])
+
+    def open_streams(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: Mapping[str, object]
+    ) -> None:
+        """Send an init on another machine what it is to run."""
+        self._reader, self._writer = reader, writer
+        writer.write(json.dumps(message).encode() + b"\n")
 
     async def read(self) -> None:
         """Heed the init until the connection ends."""
@@ -62,8 +79,11 @@ class InitChannel:
             self.started.set()
         elif "started" in message:
             self.started.set()
-        elif "refused" in message and self._on_refused is not None:
-            self._on_refused(str(message["refused"]))
+        elif "refused" in message:
+            if self._on_refused is not None:
+                self._on_refused(str(message["refused"]))
+        else:
+            self._on_other(message)
 
     def terminate(self) -> None:
         """Have the command end by SIGTERM."""

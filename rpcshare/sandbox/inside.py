@@ -71,11 +71,15 @@ class Loop:
     def run(self) -> int:
         """Run until the command has ended; return its status."""
         while self.status is None:
-            for key, events in self.selector.select(_REPORT_EVERY if self.refused else None):
+            for key, events in self.selector.select(self.longest_wait()):
                 key.data(events)
             self.report()
         self.report(at_once=True)
         return self.status
+
+    def longest_wait(self) -> float | None:
+        """Return after how many seconds something is to be done although nothing happens."""
+        return _REPORT_EVERY if self.refused else None
 
     def tell(self, **message: object) -> None:
         """Send the server a message."""
@@ -370,9 +374,18 @@ def main() -> int:
         return 1
     try:
         message, descriptors = read_message(control)
+    except (OSError, ValueError) as exc:
+        sys.stderr.write(f"the server said nothing: {exc}\n")
+        return 1
+    return supervise(Loop(control), message, descriptors)
+
+
+def supervise(loop: Loop, message: dict[str, Any], descriptors: list[int]) -> int:
+    """Do what the server has said; return the status of the command."""
+    control = loop.control
+    try:
         become(message["user"])
         limit(message["limits"])
-        loop = Loop(control)
         for port, path in message["ports"]:
             loop.forward_port(port, path)
         if message["serves"] is not None:
@@ -386,8 +399,7 @@ def main() -> int:
         if output is not None:
             os.close(output)
     except (OSError, KeyError, ValueError) as exc:
-        with contextlib.suppress(OSError):
-            control.sendall(json.dumps({"failed": str(exc)}).encode() + b"\n")
+        loop.tell(failed=str(exc))
         return 1
     loop.tell(started=True)
     loop.reap()  # it may have ended before it was known

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import socket
@@ -15,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 from rpcshare.sandbox.disk_watch import DiskWatch
 from rpcshare.sandbox.driver import EndReason, SandboxError, SandboxLimits, SandboxSpec, SandboxStatus
@@ -23,6 +25,8 @@ from rpcshare.sandbox.log_tail import LogTail
 from rpcshare.sandbox.process_tree import process_tree_usage
 
 __all__ = ["FORKS_REFUSED", "SupervisedSandbox", "enforced_by", "require_name", "tree_exceeds"]
+
+logger = logging.getLogger("rpcshare.sandbox")
 
 FORKS_REFUSED = 64
 """A build that is refused one process goes on; a fork bomb is refused thousands."""
@@ -44,7 +48,7 @@ class SupervisedSandbox(ABC):
         """Made by a driver, which then opens the channel to the init and calls :meth:`_supervise`."""
         self._spec = spec
         self._log = LogTail(spec.log_file)
-        self._channel = InitChannel(spec.on_refused)
+        self._channel = InitChannel(spec.on_refused, self._heed_other)
         self._listener: socket.socket | None = None
         self._output: int | None = None
         self._telling: list[asyncio.Task[None]] = []
@@ -125,6 +129,10 @@ class SupervisedSandbox(ABC):
     async def _exceeded(self) -> EndReason | None:
         """Return which limit of memory or processes is exceeded."""
 
+    def _heed_other(self, message: Mapping[str, Any]) -> None:
+        """Take a message that only the inits of some drivers send."""
+        logger.warning("the init of %s sent what it never sends: %s", self.name, sorted(message))
+
     def _memory(self) -> int | None:
         """Return how much memory it uses now."""
         return None
@@ -165,15 +173,16 @@ class SupervisedSandbox(ABC):
         if self._listener is not None:
             self._listener.close()  # the init has it: once that is gone, a connection is refused
         self._close_output()
-        self._telling.append(asyncio.ensure_future(self._read_channel()))
-        await self._await_start()
+        await self._hear_start()
 
     def _close_output(self) -> None:
         if self._output is not None:
             os.close(self._output)
             self._output = None
 
-    async def _await_start(self) -> None:
+    async def _hear_start(self) -> None:
+        """Heed an init that was told what to run; return once it does. Raises SandboxError."""
+        self._telling.append(asyncio.ensure_future(self._read_channel()))
         try:
             await asyncio.wait_for(self._channel.started.wait(), self.start_seconds)
         except TimeoutError:

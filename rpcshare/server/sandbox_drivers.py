@@ -29,6 +29,25 @@ def sandbox_driver(settings: Settings) -> SandboxDriver:
             engine=settings.agents_engine,
             user=settings.agents_user,
         )
+    if settings.agents == "kubernetes":
+        if settings.agents_claim is None or settings.workspaces_dir is None:
+            raise ConfigError(
+                "--agents kubernetes needs --workspaces-dir, where a volume is mounted that pods mount, too, "
+                "and --agents-claim, its claim"
+            )
+        try:
+            from rpcshare.sandbox.kubernetes import KubernetesDriver  # noqa: PLC0415 -- an extra
+        except ImportError as exc:
+            needs = "--agents kubernetes needs kubernetes_asyncio: pip install 'rpcshare[kubernetes]'"
+            raise ConfigError(needs) from exc
+        return KubernetesDriver(
+            settings.agents_image,
+            settings.data_dir / "sandboxes",
+            claim=settings.agents_claim,
+            mounted_at=settings.workspaces_path,
+            namespace=settings.agents_namespace,
+            user=settings.agents_user,
+        )
     from rpcshare.sandbox.bubblewrap import BubblewrapDriver  # noqa: PLC0415 -- which the others do not need
 
     return BubblewrapDriver(

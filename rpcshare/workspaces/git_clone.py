@@ -147,8 +147,11 @@ class GitClone:
         if location.scheme == "ssh" and key is None:
             message = "source.key: over SSH a key is needed: keep it in the vault, for the service git"
             raise ShareError(ErrorCode.INVALID_ARGUMENT, message)
-        with tempfile.TemporaryDirectory(prefix="rpcs-git-") as folder:
-            home, run_dir = Path(folder, "home"), Path(folder, "run")
+        with (
+            tempfile.TemporaryDirectory(prefix="rpcs-git-") as folder,
+            tempfile.TemporaryDirectory(prefix=".rpcs-git-", dir=self._driver.scratch) as shared,
+        ):
+            home, run_dir = Path(shared, "home"), Path(folder, "run")
             await asyncio.to_thread(self._prepare, home, run_dir, key if location.scheme == "ssh" else None)
             proxy = self._proxy(location, run_dir, on_refused)
             if proxy is not None:
