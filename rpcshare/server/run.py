@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from rpcshare.auth.revocation_list import RevocationList
     from rpcshare.auth.subject_sources import SubjectSources
     from rpcshare.broadcast import Broadcaster
+    from rpcshare.gateway.gateway import ModelGateway
     from rpcshare.server.metrics import Metrics
     from rpcshare.server.worker import Worker
     from rpcshare.shares.search import SearchSettings
@@ -237,7 +238,7 @@ async def _serve(settings: Settings, ground: Prepared, worker: Worker | None) ->
         stack.enter_context(connections.metrics.measuring_lag())
         stack.enter_context(giving_back())
         connections.metrics.observe(observed, load)
-        _count_unchecked(connections, revocation_lists)
+        _count_others(connections.metrics, revocation_lists, platform.gateway)
         if worker is not None:
             worker.share_limits(limits, rates if rates.counted.on_count is None else None, audit)
             _join_others(worker, connections.metrics, stack)
@@ -339,6 +340,7 @@ class _Platform(NamedTuple):
     open_vault: OpenVault
     workspaces: WorkspaceServices | None
     agents: AgentServices | None
+    gateway: ModelGateway | None
 
 
 async def _opened_on_demand(
@@ -352,7 +354,7 @@ async def _opened_on_demand(
     """Return what opens the vault, and what agents and their workspaces are, if the settings have any run."""
     open_vault = await stack.enter_async_context(vault_on_demand(settings, records))
     if settings.agents == "off":
-        return _Platform(open_vault, None, None)
+        return _Platform(open_vault, None, None, None)
     # Few servers run agents.
     from rpcshare.server.agents_opening import opened_agents  # noqa: PLC0415
     from rpcshare.server.gateway_opening import opened_gateway  # noqa: PLC0415
@@ -362,7 +364,7 @@ async def _opened_on_demand(
     workspaces = await stack.enter_async_context(opening)
     gateway = await stack.enter_async_context(opened_gateway(settings, open_vault, audit))
     agents = opened_agents(settings, records, service, workspaces, gateway, public_url=base_url)
-    return _Platform(open_vault, workspaces, await stack.enter_async_context(agents))
+    return _Platform(open_vault, workspaces, await stack.enter_async_context(agents), gateway)
 
 
 async def _run_until(
@@ -403,9 +405,13 @@ async def _run_until(
     await running
 
 
-def _count_unchecked(connections: Shutdown, lists: list[RevocationList]) -> None:
+def _count_others(metrics: Metrics, lists: list[RevocationList], gateway: ModelGateway | None) -> None:
     for each in lists:
-        connections.metrics.count_unchecked_authorities(partial(_unchecked, each))
+        metrics.count_unchecked_authorities(partial(_unchecked, each))
+    if gateway is not None:
+        from rpcshare.server.gateway_metrics import GatewayMetrics  # noqa: PLC0415 -- few servers run agents
+
+        metrics.registry.register(GatewayMetrics(gateway.counts))
 
 
 def _unchecked(lists: RevocationList) -> int:

@@ -3,12 +3,18 @@
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from prometheus_client import CollectorRegistry, generate_latest
 
 from rpcshare.auth.audit import AuditLog
+from rpcshare.cli import main
 from rpcshare.config import ConfigError, Settings, load_settings
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.gateway.gateway import GatewayCounts
 from rpcshare.gateway.keys import fault_of_key
+from rpcshare.gateway.metering import Usage
 from rpcshare.gateway.models import ModelCatalogue, Prices, WireKind, parse_model_tables
+from rpcshare.server.gateway_metrics import GatewayMetrics
 from rpcshare.server.gateway_opening import opened_gateway
 
 TABLE = """
@@ -180,3 +186,38 @@ def test_a_key_that_no_header_can_carry_is_named_and_not_shown(tmp_path, monkeyp
     assert "sk-secret" not in fault
     path.write_text("sk-secret\n")
     assert fault_of_key(of_file) is None
+
+
+def test_config_shows_names_of_tables_and_finds_a_key_that_is_missing(tmp_path, monkeypatch):
+    monkeypatch.delenv("ACME_KEY", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rpcshare.toml").write_text(TABLE)
+    arguments = ["--config", "rpcshare.toml", "--data-dir", str(tmp_path)]
+    shown = CliRunner().invoke(main, ["config", "show", *arguments], prog_name="rpcshare")
+    assert "acme, claude" in shown.output
+    checked = CliRunner().invoke(main, ["config", "check", *arguments], prog_name="rpcshare")
+    assert (checked.exit_code, checked.stderr) == (1, "[models.acme]: key_env: ACME_KEY is not set\n")
+    monkeypatch.setenv("ACME_KEY", "sk-1")
+    checked = CliRunner().invoke(main, ["config", "check", *arguments], prog_name="rpcshare")
+    assert (checked.exit_code, checked.output) == (0, "the settings are good\n")
+
+
+def test_what_models_were_asked_is_in_the_metrics():
+    counts = GatewayCounts()
+    counts.requests["acme/large", "ok"] += 2
+    counts.refused["model"] += 1
+    counts.count("acme/large", Usage(10, 5, 3, 2, cost=0.25))
+    counts.count("acme/large", Usage(1, is_estimated=True))
+    registry = CollectorRegistry()
+    registry.register(GatewayMetrics(counts))
+    text = generate_latest(registry).decode()
+    for line in (
+        'rpcshare_model_requests_total{model="acme/large",outcome="ok"} 2.0',
+        'rpcshare_model_requests_refused_total{reason="model"} 1.0',
+        'rpcshare_model_tokens_total{kind="input",model="acme/large"} 11.0',
+        'rpcshare_model_tokens_total{kind="cache_read",model="acme/large"} 3.0',
+        'rpcshare_model_dollars_total{model="acme/large"} 0.25',
+        "rpcshare_model_usage_estimates_total 1.0",
+        "rpcshare_model_requests_under_way 0.0",
+    ):
+        assert line in text

@@ -73,6 +73,7 @@ def of_server(tmp_path_factory) -> set[str]:
         ("rpcshare.client", "clients"),
         ("rpcshare.sandbox", "--agents"),
         ("rpcshare.workspaces", "--agents"),
+        ("rpcshare.gateway.gateway", "--agents"),
         ("rpcshare.server.workspaces_rpc", "--agents"),
         ("rpcshare.maintenance", "other commands"),
         ("rpcshare.server.workers", "--workers"),
