@@ -386,7 +386,9 @@ class Settings(BaseModel):
         "as root.",
     )
     opencode_bin: types.FilePath | None = Field(
-        None, description="The opencode that agents run, of version 1. [default: opencode on PATH]"
+        None,
+        description="The opencode that agents run, of version 1. "
+        "[default: opencode on PATH, or that of --agents-image]",
     )
     agents_idle_timeout: types.Seconds = Field(
         300.0,

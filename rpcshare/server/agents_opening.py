@@ -126,7 +126,12 @@ class _Opening:
     async def _found_binary(self) -> OpencodeBinary:
         if self._binary is None:
             try:
-                self._binary = await OpencodeBinary.find(self._settings.opencode_bin)
+                settings = self._settings
+                if settings.opencode_bin is None and settings.agents in ("docker", "kubernetes"):
+                    driver = self._workspaces.programs.driver
+                    self._binary = await OpencodeBinary.find_inside(driver)
+                else:
+                    self._binary = await OpencodeBinary.find(settings.opencode_bin)
             except OpencodeUnavailableError as exc:
                 raise ShareError(ErrorCode.CONTAINER_START_FAILED, str(exc)) from exc
         return self._binary

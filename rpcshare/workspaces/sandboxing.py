@@ -117,6 +117,11 @@ class SandboxedPrograms:
         self._proxies: dict[str, set[EgressProxy]] = {}
         self._ends: set[asyncio.Task[None]] = set()
 
+    @property
+    def driver(self) -> SandboxDriver:
+        """What starts sandboxes."""
+        return self._driver
+
     def is_running(self, workspace_id: str) -> bool:
         """Whether a program runs on a workspace, on this server."""
         return bool(self._running.get(workspace_id))

@@ -65,9 +65,8 @@ class World:
         }
         self.settings = Settings(
             data_dir=folder,
-            agents="local",
             models=parse_model_tables({"fake": table}),
-            **{"opencode_bin": BINARY, **settings},
+            **{"agents": "local", "opencode_bin": BINARY, **settings},
         )
 
     async def __aenter__(self) -> Self:
