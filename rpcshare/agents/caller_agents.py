@@ -282,9 +282,7 @@ class CallerAgents:
         """Return the messages that wait, and the one whose turn is under way."""
         with self._failures(Action.AGENT_READ):
             agents, agent = await self._find(agent_id)
-            return await agents.messages(
-                agent.id, MessageState.SENT, MessageState.QUEUED, MessageState.INTERRUPTED
-            )
+            return await agents.messages(agent.id, MessageState.SENT, MessageState.QUEUED)
 
     async def unqueue(self, agent_id: str, message_id: str) -> bool:
         """Take a message out of the queue; return whether it was still there."""

@@ -521,6 +521,9 @@ class WorkspaceRunner:
                 await opencode.revert(session.id, str(call.arguments["messageID"]))
             case "unrevert":
                 await opencode.unrevert(session.id)
+        # What was done is told later than it is answered.
+        for event in await opencode.history({session.id: session.transcript.seq}):
+            await session.handle(event)
         await session.transcript.flush()
         return None
 
