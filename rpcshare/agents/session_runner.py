@@ -485,7 +485,7 @@ class SessionRunner:
             if edit.agent.status.is_busy or edit.agent.status is AgentStatus.INTERRUPTED:
                 if is_cut_off:
                     edit.become(AgentStatus.INTERRUPTED, edit.agent.error or "its process has ended")
-                elif sent:
+                else:
                     _rest(edit)
 
         if sent:

@@ -121,6 +121,7 @@ class WorkspaceRunner:
         self._calls: list[_Call] = []
         self._awake = asyncio.Event()
         self._ended: str | None = None  # how the process has ended, until that is noted
+        self._is_new = True
         self._used_at = time.monotonic()
         self._task: asyncio.Task[None] | None = None
 
@@ -198,6 +199,8 @@ class WorkspaceRunner:
         if self._ended is not None:
             await self._note_end(self._ended)
         work = await self._agents.work_of(self.workspace)
+        if self._is_new:
+            work = await self._take_over(work)
         if self._process is None:
             if not self._calls and not any(_needs_process(each) for each in work):
                 return
@@ -212,6 +215,20 @@ class WorkspaceRunner:
         if self._ended == "":
             self._ended = None
             await self._stop(None)
+
+    async def _take_over(self, work: Sequence[AgentWork]) -> Sequence[AgentWork]:
+        """Say of turns that a server has left behind that they are interrupted, until more is known."""
+
+        def cut_off(edit: AgentEdit) -> None:
+            if edit.agent.status.is_busy:
+                edit.withdraw(edit.requests())
+                edit.become(AgentStatus.INTERRUPTED, "the server that ran it has ended")
+
+        left = [each for each in work if each.sent and each.agent.status.is_busy]
+        for each in left:
+            await self._agents.edit(each.agent.id, cut_off)
+        self._is_new = False
+        return await self._agents.work_of(self.workspace) if left else work
 
     async def _step(self, work: AgentWork) -> None:
         session = self._sessions.get(work.agent.id)

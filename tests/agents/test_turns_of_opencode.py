@@ -231,8 +231,8 @@ async def test_a_killed_process_interrupts_its_turn_and_a_message_goes_on(world)
     assert stopped.error
     await world.of().send(agent.id, "Go on [scenario:hello]")
     await world.settled(agent)
-    tools = [each["data"] for each in await world.items(agent) if each["data"].get("type") == "tool"]
-    assert [each["state"]["status"] for each in tools] == ["error"]
+    parts = [each["data"] for each in await world.items(agent) if each["type"] == "part"]
+    assert [each["state"]["status"] for each in parts if each["type"] == "tool"] == ["error"]
     await same_as_opencode(world, agent)
 
 
