@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
@@ -53,8 +54,8 @@ async def test_an_agent_works_with_the_opencode_of_its_image(engine, tmp_path, m
         return DockerDriver(settings.agents_image, state, engine=engine.socket, mounts=mounts)
 
     monkeypatch.setattr("rpcshare.server.workspaces_opening.sandbox_driver", driver)
-    settings = {"agents": "docker", "agents_image": f"{IMAGE}:latest", "opencode_bin": None}
-    async with ScriptedModel() as model, World(tmp_path, model, **settings) as world:
+    options: dict[str, Any] = {"agents": "docker", "agents_image": f"{IMAGE}:latest", "opencode_bin": None}
+    async with ScriptedModel() as model, World(tmp_path, model, **options) as world:
         agent = await world.start("Edit [scenario:edit]")
         done = await world.settled(agent)
         assert done.error is None
