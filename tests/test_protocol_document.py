@@ -31,6 +31,7 @@ from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc.decoding import Decoder
 from rpcshare.rpc.encoding import Encoder
 from rpcshare.rpc.messagepack import MESSAGEPACK
+from rpcshare.server.agents_rpc import AgentRpc, AgentsRpc, ApprovalRpc
 from rpcshare.server.app import create_app
 from rpcshare.server.failures import STATUS, error_response, to_rpc_error
 from rpcshare.server.keys_rpc import KeysRpc
@@ -349,6 +350,9 @@ def test_error_is_told_this_way_over_http(block: Block) -> None:
         ("| method of `Workspaces` | returns |", WorkspacesRpc),
         ("| method of `Workspace` | returns |", WorkspaceRpc),
         ("| method of `Files` | returns |", FilesRpc),
+        ("| method of `Agents` | returns |", AgentsRpc),
+        ("| method of `Agent` | returns |", AgentRpc),
+        ("| method of `Approval` | returns |", ApprovalRpc),
     ],
 )
 def test_methods_are_those_of_the_target(heading: str, target: type[rpc.RpcTarget]) -> None:

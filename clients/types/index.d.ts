@@ -157,6 +157,7 @@ export type ErrorCode =
   | "SHARE_GONE"
   | "PAYLOAD_TOO_LARGE"
   | "RATE_LIMITED"
+  | "RATE_LIMIT_EXCEEDED"
   | "STORAGE_UNAVAILABLE"
   | "WORKSPACE_NOT_FOUND"
   | "SESSION_NOT_FOUND"
@@ -421,6 +422,178 @@ export interface Workspace {
   update(changes: Omit<Partial<NewWorkspace>, "source">): WorkspaceInfo;
 }
 
+export type AgentStatus =
+  | "initializing"
+  | "running"
+  | "idle"
+  | "blocked"
+  | "paused"
+  | "interrupted"
+  | "terminated"
+  | "failed";
+
+/** What an agent may spend; it is paused when that is spent. */
+export interface AgentBudget {
+  dollars?: number | null;
+  tokens?: number | null;
+  turns?: number | null;
+}
+
+/** One of opencode's rules. */
+export interface PermissionRule {
+  permission: string;
+  pattern: string;
+  action: "allow" | "ask" | "deny";
+}
+
+/** What an agent is started with. */
+export interface StartOptions {
+  workspace: string;
+  prompt?: string | null;
+  title?: string | null;
+  /** "NAME/model", of the server's settings. */
+  model?: string | null;
+  /** Which of opencode's agents: "build", "plan", or one of the workspace's. */
+  agent?: string | null;
+  permission?: PermissionRule[] | Record<string, "allow" | "ask" | "deny"> | null;
+  resources?: WorkspaceLimits | null;
+  budget?: AgentBudget | null;
+}
+
+/** What is known of an agent. Times are milliseconds since the epoch, `cost` is in dollars. */
+export interface AgentInfo {
+  id: string;
+  share: { id: string; url: string };
+  workspace: string;
+  status: AgentStatus;
+  title: string;
+  model: string;
+  agent: string;
+  parent: string | null;
+  createdAt: number;
+  lastActiveAt: number;
+  cost: number;
+  tokens: { input: number; output: number; cacheRead: number; cacheWrite: number; total: number };
+  turns: number;
+  budget: AgentBudget;
+  error?: string;
+}
+
+/** A file that goes with a message: `url` is a data: URL. */
+export interface Attachment {
+  url: string;
+  mimeType: string;
+  filename?: string;
+}
+
+export interface SendOptions {
+  /** Sent again with the same id, "msg_…", a message is the same message. */
+  id?: string | null;
+  attachments?: Attachment[] | null;
+  /** Behind what waits, or before the next step of the turn under way. */
+  delivery?: "queue" | "steer" | null;
+}
+
+/** A message that waits, or whose turn is under way. */
+export interface QueuedMessage {
+  messageID: string;
+  content: string;
+  command?: string;
+  attachments: { filename: string; mimeType: string }[];
+  delivery: "queue" | "steer";
+  state: "queued" | "sent" | "ended" | "interrupted" | "dropped";
+  createdAt: number;
+  transcriptID: string | null;
+}
+
+export interface AgentQuestion {
+  question: string;
+  header: string;
+  options: { label: string; description: string }[];
+  multiple?: boolean;
+  custom?: boolean;
+}
+
+/** What somebody has to answer, or has answered. */
+export interface AgentRequest {
+  id: string;
+  agent: string;
+  kind: "approval" | "question";
+  state: "asked" | "answered" | "withdrawn";
+  askedAt: number;
+  /** Of an approval. */
+  permission?: string;
+  patterns?: string[];
+  always?: string[];
+  metadata?: Record<string, unknown>;
+  /** Of a question. */
+  questions?: AgentQuestion[];
+  answer?: Record<string, unknown> | null;
+  answeredBy?: string | null;
+}
+
+/** What answers one approval or question, once. */
+export interface Approval {
+  info(): AgentRequest;
+  /** To a question: labels, or words of one's own, for each; or "reject". */
+  answer(answer: "once" | "always" | "reject" | string | string[][], note?: string): AgentRequest;
+  /** A page that answers it once, within a day, for whoever opens it. */
+  link(): { url: string; expiresAt: number };
+}
+
+/** What happens to an agent; `cursor` is where `watch` and `subscribe` go on behind it. */
+export type AgentNews = { cursor: string } & (
+  | ShareEvent
+  | { type: "status"; at: number; status: AgentStatus; error?: string }
+  | {
+      type: "turn";
+      at: number;
+      state: "queued" | "started" | "ended";
+      messageID: string;
+      transcriptID?: string | null;
+      delivery?: "queue" | "steer";
+      reason?: string;
+    }
+  /** `approval` is there where it is asked. `dup()` it to answer when `onEvent` has returned. */
+  | ({ type: "approval" | "question"; at: number; approval?: Approval } & Partial<AgentRequest>)
+  | { type: "file"; at: number; path: string }
+  | { type: "budget"; at: number; budget?: AgentBudget; spent?: Record<string, number>; reason?: string }
+);
+
+/** One agent. */
+export interface Agent {
+  info(): AgentInfo;
+  send(content: string, options?: SendOptions | null): { messageID: string };
+  ask(content: string): ReadableStream<AgentNews>;
+  command(name: string, arguments?: string): { messageID: string };
+  queue(): QueuedMessage[];
+  unqueue(messageID: string): { removed: boolean };
+  watch(cursor?: string | null): ReadableStream<AgentNews>;
+  subscribe(onEvent: (event: AgentNews) => void, cursor?: string | null): Subscription;
+  approvals(): (AgentRequest & { approval: Approval })[];
+  approval(id: string): Approval;
+  abort(): { success: boolean };
+  pause(): { success: boolean };
+  resume(options?: { budget?: AgentBudget | null } | null): { success: boolean };
+  terminate(): { success: boolean };
+  fork(messageID?: string | null): Agent;
+  revert(messageID: string): { success: boolean };
+  unrevert(): { success: boolean };
+  diff(): { file: string; additions: number; deletions: number; patch?: string; status?: string }[];
+  todo(): { content: string; status: string; priority: string }[];
+  files(): WorkspaceFiles;
+}
+
+/** The agents of one caller. */
+export interface Agents {
+  start(options: StartOptions): Agent;
+  list(options?: { status?: AgentStatus; workspace?: string; cursor?: string; limit?: number } | null): {
+    agents: AgentInfo[];
+    cursor: string | null;
+  };
+  get(sessionID: string): Agent;
+}
+
 /** The workspaces of one caller. */
 export interface Workspaces {
   create(workspace: NewWorkspace): Workspace;
@@ -470,6 +643,7 @@ export interface ShareRpc {
   keys(): ApiKeys;
   vault(): Vault;
   workspaces(): Workspaces;
+  agents(): Agents;
   users(): Users;
   /** Of a user, with the account, and what it and its organization use. */
   whoami(): Identity & { user?: Account; usage?: { user: Usage; organization: Usage } };

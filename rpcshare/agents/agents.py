@@ -238,6 +238,11 @@ class Agents:
         last_one = page[-1] if len(found) > limit else None
         return AgentPage(page, None if last_one is None else f"{last_one.created_at}-{last_one.id}")
 
+    async def find_all(self, agent_ids: Sequence[str], reach: Reach) -> Sequence[Agent]:
+        """Return those of the agents, at most 500, that there are within reach."""
+        query = select(rows).where(rows.c.id.in_(agent_ids), *_within(reach))
+        return [agent_from(row) for row in await self.database.read(partial(_all_rows, query))]
+
     async def children(self, agent_id: str) -> Sequence[Agent]:
         """Return the sub-agents of an agent."""
         query = select(rows).where(rows.c.parent == agent_id).order_by(rows.c.created_at)

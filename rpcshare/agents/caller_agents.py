@@ -201,6 +201,18 @@ class CallerAgents:
                 return None
             raise
 
+    async def of_sessions(self, session_ids: Sequence[str]) -> Sequence[Agent]:
+        """Return those of the sessions that are agents which the caller may use; to others there are none."""
+        try:
+            reach = self._reach()
+        except ShareError:
+            return []
+        with self._failures(Action.AGENTS_LIST):
+            wanted = [each for each in session_ids if is_session_id(each)]
+            if not wanted:
+                return []
+            return await (await self._services.opened()).find_all(wanted, reach)
+
     async def changes(self, agent_id: str, heartbeat: float) -> AsyncIterator[int | None]:
         """Yield the number of an agent's last event whenever it is another, without end.
 
@@ -245,7 +257,7 @@ class CallerAgents:
         """Give an agent a message; return once it is kept. The same ``message_id`` again changes nothing.
 
         Raises:
-            ShareError: PAYLOAD_TOO_LARGE, RATE_LIMITED: too many wait.
+            ShareError: PAYLOAD_TOO_LARGE, RATE_LIMIT_EXCEEDED: too many wait.
         """
         with self._failures(Action.AGENT_SEND):
             if not isinstance(content, str):
@@ -639,7 +651,7 @@ def _queued(
 ) -> QueuedMessage:
     if len(edit.messages(MessageState.QUEUED)) >= MAX_QUEUED:
         message = f"{MAX_QUEUED} messages of this agent wait already"
-        raise ShareError(ErrorCode.RATE_LIMITED, message, retry_after=5)
+        raise ShareError(ErrorCode.RATE_LIMIT_EXCEEDED, message, retry_after=5)
     sent = edit.add_message(message_id, content, attachments, delivery, command)  # type: ignore[arg-type]
     if edit.agent.status in (AgentStatus.IDLE, AgentStatus.INTERRUPTED):
         edit.become(AgentStatus.RUNNING)

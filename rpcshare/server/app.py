@@ -35,7 +35,7 @@ from rpcshare.server import schemas
 from rpcshare.server.body_limits import BodyLimits, BodyLimitsMiddleware
 from rpcshare.server.connection_verifiers import proxy_secret
 from rpcshare.server.cors import CorsMiddleware
-from rpcshare.server.event_socket import EventSocketEndpoint
+from rpcshare.server.event_socket import EVENTS_OF_A_SHARE, EventSocketEndpoint, share_events
 from rpcshare.server.event_streams import EventStreams
 from rpcshare.server.failures import HttpError, error_response
 from rpcshare.server.large_syncs import LargeSyncs
@@ -59,6 +59,7 @@ from rpcshare.vault.caller_vault import CallerVault
 
 if TYPE_CHECKING:
     from rpcshare.agents.caller_agents import AgentServices, CallerAgents
+    from rpcshare.server.agents_api import AgentsApi
     from rpcshare.server.workspaces_api import WorkspacesApi
     from rpcshare.workspaces.caller_workspaces import CallerWorkspaces, WorkspaceServices
 
@@ -147,6 +148,7 @@ def create_app(
         max_items=settings.max_share_items,
         workers=settings.workers,
     )
+    agents_api = None if agents_of is None else _agents_api(agents_of, event_streams, base_url)
     rest = RestApi(
         service,
         authenticator,
@@ -156,8 +158,9 @@ def create_app(
         large_syncs,
         None if vault_of is None else VaultApi(vault_of),
         None if workspaces_of is None else _workspaces_api(workspaces_of),
+        agents_api,
     )
-    events = EventSocketEndpoint(service, authenticator, origins, event_streams)
+    events = EventSocketEndpoint(share_events(service), authenticator, origins, event_streams)
     site = PageSite(
         service,
         authenticator,
@@ -187,7 +190,8 @@ def create_app(
     routes: list[BaseRoute] = [
         *rpc.routes("/rpc"),
         *rpc.routes("/rpc/share"),
-        *events.routes("/ws/{share_id}"),
+        *events.routes("/ws/{share_id}", EVENTS_OF_A_SHARE),
+        *([] if agents_api is None else _agent_sockets(agents_api, authenticator, origins, event_streams)),
         *rest.routes(),
         *site.routes(),
         *_health_routes(service, check_records),
@@ -243,6 +247,29 @@ def _workspaces_api(workspaces_of: Callable[[Caller], CallerWorkspaces]) -> Work
     from rpcshare.server.workspaces_api import WorkspacesApi  # noqa: PLC0415 -- likewise
 
     return WorkspacesApi(workspaces_of)
+
+
+def _agents_api(
+    agents_of: Callable[[Caller], CallerAgents], event_streams: EventStreams, base_url: str
+) -> AgentsApi:
+    from rpcshare.server.agents_api import AgentsApi  # noqa: PLC0415 -- likewise
+
+    return AgentsApi(agents_of, event_streams, base_url)
+
+
+def _agent_sockets(
+    api: AgentsApi, authenticator: Authenticator, origins: OriginPolicy, event_streams: EventStreams
+) -> list[BaseRoute]:
+    from rpcshare.server.agents_api import CURSOR, SOCKET_PATH  # noqa: PLC0415 -- likewise
+
+    operation = Operation(
+        summary="What happens to an agent, one JSON text message each",
+        needs=Needs.CREDENTIAL,
+        parameters=(CURSOR,),
+        codes=(ErrorCode.INVALID_ARGUMENT, ErrorCode.SESSION_NOT_FOUND),
+    )
+    endpoint = EventSocketEndpoint(api.watched, authenticator, origins, event_streams)
+    return endpoint.routes(SOCKET_PATH, operation)
 
 
 def _count_sandboxes(metrics: Metrics, services: WorkspaceServices) -> None:

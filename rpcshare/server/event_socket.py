@@ -1,8 +1,9 @@
-"""``/ws/{share_id}``: the handshake of a WebSocket that has a share's events, and nothing else."""
+"""The handshake of a WebSocket with the events of a share (``/ws/{share_id}``) or an agent, and no more."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from starlette.requests import Request
@@ -12,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from rpcshare.auth.authenticator import SUBPROTOCOLS, Authenticator, select_subprotocol
+from rpcshare.auth.caller import Caller
 from rpcshare.auth.origin import OriginPolicy
 from rpcshare.errors import ErrorCode
 from rpcshare.server.event_streams import MAX_CHATTER, EventSocket, EventStreams, deliver_messages
@@ -20,36 +22,49 @@ from rpcshare.server.operation import ApiSocket, Needs, Operation
 from rpcshare.server.query_parameters import FROM_SYNC_COUNT, from_sync_count
 from rpcshare.server.request import request_head
 from rpcshare.server.websocket_protocol import DIRECT
+from rpcshare.shares.event_source import EventSource
 from rpcshare.shares.service import ShareService
 
-__all__ = ["EventSocketEndpoint"]
+__all__ = ["EVENTS_OF_A_SHARE", "EventSocketEndpoint", "share_events"]
 
 _JSON = SUBPROTOCOLS[0]
 
 
+EVENTS_OF_A_SHARE = Operation(
+    summary="The events of a share, one JSON text message each",
+    needs=Needs.LINK,
+    parameters=(FROM_SYNC_COUNT,),
+    codes=(ErrorCode.INVALID_ARGUMENT,),
+)
+
+
+def share_events(service: ShareService) -> Callable[[WebSocket, Caller], Awaitable[EventSource]]:
+    """Return what subscribes to the share that a handshake names."""
+
+    async def subscribe(websocket: WebSocket, caller: Caller) -> EventSource:
+        count = from_sync_count(websocket.query_params.get("fromSyncCount"))
+        return await service.subscribe(caller, websocket.path_params["share_id"], count)
+
+    return subscribe
+
+
 class EventSocketEndpoint:
-    """Sends the events of a share over each WebSocket whose handshake it accepts."""
+    """Sends events, of a share or of an agent, over each WebSocket whose handshake it accepts."""
 
     def __init__(
         self,
-        service: ShareService,
+        subscribe: Callable[[WebSocket, Caller], Awaitable[EventSource]],
         authenticator: Authenticator,
         origins: OriginPolicy,
         event_streams: EventStreams,
     ) -> None:
-        self._service = service
+        self._subscribe = subscribe
         self._authenticator = authenticator
         self._origins = origins
         self._event_streams = event_streams
 
-    def routes(self, path: str) -> list[BaseRoute]:
+    def routes(self, path: str, operation: Operation) -> list[BaseRoute]:
         """Return what answers handshakes, and what answers requests that are none."""
-        operation = Operation(
-            summary="The events of a share, one JSON text message each",
-            needs=Needs.LINK,
-            parameters=(FROM_SYNC_COUNT,),
-            codes=(ErrorCode.INVALID_ARGUMENT,),
-        )
         return [ApiSocket(path, self, operation), Route(path, _no_handshake, include_in_schema=False)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,9 +76,7 @@ class EventSocketEndpoint:
                 self._origins.check(head)
                 caller = await self._authenticator.caller(head)
                 stack.enter_context(self._event_streams.connections.hold(caller))
-                count = from_sync_count(websocket.query_params.get("fromSyncCount"))
-                share_id = websocket.path_params["share_id"]
-                subscription = await self._service.subscribe(caller, share_id, count)
+                subscription = await self._subscribe(websocket, caller)
                 await stack.enter_async_context(subscription)
             except Exception as exc:  # noqa: BLE001 -- told in one place, whatever it is
                 await websocket.receive()  # the handshake, which is answered in its place

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypedDict
 
 import msgspec
@@ -68,11 +68,16 @@ _SEARCHING = (
 )
 
 
+AgentsAmong = Callable[[Caller, list[str]], Awaitable[Mapping[str, object]]]
+"""Returns which sessions of a list are agents, and what a row says of them."""
+
+
 class Listings:
     """Answers requests for lists."""
 
-    def __init__(self, service: ShareService) -> None:
+    def __init__(self, service: ShareService, agents_among: AgentsAmong | None = None) -> None:
         self._service = service
+        self._agents_among = agents_among
 
     def operations(self) -> Mapping[str, Operation]:
         """Return what there is to ask for, by path."""
@@ -86,7 +91,15 @@ class Listings:
 
     async def _list_sessions(self, request: Request, caller: Caller) -> object:
         page = await self._service.list_sessions(caller, **_paging(request))
-        return msgspec.to_builtins(page)
+        told = msgspec.to_builtins(page)
+        if self._agents_among is not None:
+            rows = told["sessions"]
+            agents = await self._agents_among(caller, [row["sessionID"] for row in rows])
+            told["sessions"] = [
+                {**row, "agent": agents[row["sessionID"]]} if row["sessionID"] in agents else row
+                for row in rows
+            ]
+        return told
 
     async def _list_own(self, request: Request, caller: Caller) -> object:
         page = await self._service.list_own(caller, **_paging(request))

@@ -42,6 +42,7 @@ from rpcshare.shares.share_identity import is_share_id
 from rpcshare.structured_log import structlog
 
 if TYPE_CHECKING:
+    from rpcshare.server.agents_api import AgentsApi
     from rpcshare.server.workspaces_api import WorkspacesApi  # of servers that run agents
 
 __all__ = ["RestApi"]
@@ -79,6 +80,7 @@ class RestApi:
         large_syncs: LargeSyncs,
         vault: VaultApi | None = None,
         workspaces: WorkspacesApi | None = None,
+        agents: AgentsApi | None = None,
     ) -> None:
         self._service = service
         self._authenticator = authenticator
@@ -88,14 +90,16 @@ class RestApi:
         self._large_syncs = large_syncs
         self._documents = DocumentResponses()
         self._files = ShareFiles(service, self._documents)
-        self._listings = Listings(service)
-        self._others = [each for each in (vault, workspaces) if each is not None]
+        self._listings = Listings(service, None if agents is None else agents.described_sessions)
+        self._others = [each for each in (vault, workspaces, agents) if each is not None]
 
     def routes(self) -> list[ApiRoute]:
         """Return the routes under ``/api``; ``/api/shares`` is opencode's other name for ``/api/share``."""
-        routes = [self._route(path, GET=each) for path, each in self._listings.operations().items()]
+        paths = {path: {"GET": each} for path, each in self._listings.operations().items()}
         for other in self._others:
-            routes += [self._route(path, **each) for path, each in other.operations().items()]
+            for path, operations in other.operations().items():
+                paths.setdefault(path, {}).update(operations)
+        routes = [self._route(path, **operations) for path, operations in paths.items()]
         for base in ("/api/share", "/api/shares"):
             share = base + "/{share_id}"
             routes += [

@@ -249,6 +249,16 @@ class ShareRpc(RpcTarget):
 
         return WorkspacesRpc(self._workspaces_of(self._caller))
 
+    @rpc_method("agents()")
+    def agents(self) -> RpcTarget:
+        """Return the agents that are the caller's, as a capability."""
+        require_standing(self._caller)
+        if self._agents_of is None:
+            raise ShareError(ErrorCode.FORBIDDEN, "Forbidden: this server runs no agents")
+        from rpcshare.server.agents_rpc import AgentsRpc  # noqa: PLC0415 -- few servers need it
+
+        return AgentsRpc(self._agents_of(self._caller), self._caller, self._codec)
+
     @rpc_method("whoami()")
     async def whoami(self) -> dict[str, Any]:
         """Return who the caller is, and what a user has and may have."""

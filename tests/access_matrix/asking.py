@@ -27,8 +27,19 @@ Answers = dict[str, tuple[str, str]]
 TIMEOUT = 10  # seconds
 
 _ASSET = Assets().style
-_NO_IDS = {"key_id": "0" * 12, "entry_id": "vlt_0", "workspace_id": "wsp_0", "path": "a", "making": "none"}
-_NO_IDS |= {"agent_id": "ses_0", "request_id": "per_0", "token": "0" * 32}
+_NO_IDS = {
+    "key_id": "0" * 12,
+    "entry_id": "vlt_0",
+    "workspace_id": "wsp_0",
+    "path": "a",
+    "making": "none",
+    "session_id": "ses_0",
+    "approval_id": "per_0",
+    "message_id": "msg_0",
+    "agent_id": "ses_0",
+    "request_id": "per_0",
+    "token": "0" * 32,
+}
 _OF_CODES = {code.value: cell for cell, code in ANSWERS.items() if code is not None}
 
 
@@ -298,6 +309,10 @@ def _handshake(
 ) -> None:
     if cell != "ok":
         asker.note(operation, share, cell, *_refused_handshake(client, asker.caller.prefix + path))
+        return
+    if REQUESTS[operation].status == 404:  # of what is not there there are no events
+        answered, raw = _refused_handshake(client, asker.caller.prefix + path)
+        asker.note(operation, share, cell, "ok" if b"NOT_FOUND" in raw else answered, raw)
         return
     with asker.websocket(path) as websocket:
         raw = b"" if share is None else websocket.recv()

@@ -178,6 +178,17 @@ def _workspaces(method: str, *arguments: Expression, of: str = "", refused_with:
     return Call("workspaces", make, refused_with=refused_with)
 
 
+def _agents(method: str, *arguments: Expression, of: str = "agent") -> Call:
+    """Return a call of an agent that there is not, or of something that it asks."""
+
+    def make(messages: Messages, _asked: Asked) -> int:
+        agent = messages.call("get", "ses_0", on=messages.call("agents"))
+        on = messages.call("approval", "per_0", on=agent) if of == "approval" else agent
+        return messages.call(method, *arguments, on=on)
+
+    return Call("workspaces", make, refused_with="SESSION_NOT_FOUND")
+
+
 def _argument(messages: Messages, asked: Asked, name: str) -> Expression:  # noqa: PLR0911 -- one return for each kind
     match name:
         case "id":
@@ -247,6 +258,54 @@ CALLS: dict[str, Call] = {
     "FilesRpc.find": _workspaces("find", "a", of="files"),
     "FilesRpc.search": _workspaces("search", "a", of="files"),
     "FilesRpc.read": _workspaces("read", "missing", of="files", refused_with="INVALID_ARGUMENT"),
+    "ShareRpc.agents": _share_rpc("connect", "agents"),
+    # There is no agent of the id, nor any model, which only who may have agents is told.
+    "AgentsRpc.start": Call(
+        "workspaces",
+        lambda messages, _asked: messages.call(
+            "start", {"workspace": "wsp_0", "model": "none/none"}, on=messages.call("agents")
+        ),
+        refused_with="INVALID_ARGUMENT",
+    ),
+    "AgentsRpc.list": Call(
+        "workspaces", lambda messages, _asked: messages.call("list", on=messages.call("agents"))
+    ),
+    "AgentsRpc.get": Call(
+        "workspaces",
+        lambda messages, _asked: messages.call("get", "ses_0", on=messages.call("agents")),
+        refused_with="SESSION_NOT_FOUND",
+    ),
+    "AgentRpc.info": _agents("info"),
+    "AgentRpc.send": _agents("send", "hello"),
+    "AgentRpc.ask": _agents("ask", "hello"),
+    "AgentRpc.command": _agents("command", "init"),
+    "AgentRpc.queue": _agents("queue"),
+    "AgentRpc.unqueue": _agents("unqueue", "msg_0"),
+    "AgentRpc.watch": _agents("watch"),
+    "AgentRpc.approvals": _agents("approvals"),
+    "AgentRpc.approval": _agents("approval", "per_0"),
+    "AgentRpc.abort": _agents("abort"),
+    "AgentRpc.pause": _agents("pause"),
+    "AgentRpc.resume": _agents("resume"),
+    "AgentRpc.terminate": _agents("terminate"),
+    "AgentRpc.fork": _agents("fork"),
+    "AgentRpc.revert": _agents("revert", "msg_0"),
+    "AgentRpc.unrevert": _agents("unrevert"),
+    "AgentRpc.diff": _agents("diff"),
+    "AgentRpc.todo": _agents("todo"),
+    "AgentRpc.files": _agents("files"),
+    "AgentRpc.subscribe": Call(
+        "workspaces",
+        lambda messages, _asked: messages.call(
+            "subscribe",
+            messages.callback(),
+            on=messages.call("get", "ses_0", on=messages.call("agents")),
+        ),
+        refused_with="SESSION_NOT_FOUND",
+    ),
+    "ApprovalRpc.info": _agents("info", of="approval"),
+    "ApprovalRpc.answer": _agents("answer", "once", of="approval"),
+    "ApprovalRpc.link": _agents("link", of="approval"),
     "ShareRpc.users": _share_rpc("users", "users"),
     "UsersRpc.list": _users("list"),
     "UsersRpc.get": _users("get", "usr_0"),
@@ -321,6 +380,40 @@ REQUESTS: dict[str, Request] = {
     "DELETE /api/workspaces/{workspace_id}": Request("workspaces", status=404),
     "GET /api/files/search": Request("workspaces", query="?query=a&workspace=wsp_0", status=404),
     "GET /api/files/{path:path}": Request("workspaces", query="?workspace=wsp_0", status=404),
+    # There is no agent of the id, nor any model, which only who may have agents is told.
+    "POST /api/sessions": Request(
+        "workspaces",
+        lambda _asked: {"workspace": "wsp_0", "config": {"model": "none/none"}},
+        status=400,
+    ),
+    "GET /api/sessions/{session_id}": Request("workspaces", status=404),
+    "DELETE /api/sessions/{session_id}": Request("workspaces", status=404),
+    "POST /api/sessions/{session_id}/messages": Request(
+        "workspaces", lambda _asked: {"content": "hello"}, status=404
+    ),
+    "POST /api/sessions/{session_id}/commands": Request(
+        "workspaces", lambda _asked: {"name": "init"}, status=404
+    ),
+    "GET /api/sessions/{session_id}/queue": Request("workspaces", status=404),
+    "DELETE /api/sessions/{session_id}/queue/{message_id}": Request("workspaces", status=404),
+    "GET /api/sessions/{session_id}/events": Request("workspaces", status=404),
+    "WEBSOCKET /api/sessions/{session_id}/ws": Request("workspaces", kind="socket", status=404),
+    "GET /api/sessions/{session_id}/ws": Request("nothing", status=426),
+    "GET /api/sessions/{session_id}/approvals": Request("workspaces", status=404),
+    "GET /api/sessions/{session_id}/approvals/{approval_id}": Request("workspaces", status=404),
+    "POST /api/sessions/{session_id}/approvals/{approval_id}": Request(
+        "workspaces", lambda _asked: {"answer": "once"}, status=404
+    ),
+    "POST /api/sessions/{session_id}/approvals/{approval_id}/link": Request("workspaces", status=404),
+    **{
+        f"POST /api/sessions/{{session_id}}/{name}": Request("workspaces", status=404)
+        for name in ("abort", "pause", "resume", "fork", "unrevert")
+    },
+    "POST /api/sessions/{session_id}/revert": Request(
+        "workspaces", lambda _asked: {"messageID": "msg_0"}, status=404
+    ),
+    "GET /api/sessions/{session_id}/diff": Request("workspaces", status=404),
+    "GET /api/sessions/{session_id}/todo": Request("workspaces", status=404),
     "GET /share/{share_id}": Request("read", share="of", kind="page"),
     "GET /share/{share_id}/part/{part}": Request("read", share="of", kind="page"),
     "GET /share/{share_id}/live": Request("read", share="of", kind="stream"),

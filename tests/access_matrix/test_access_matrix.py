@@ -18,7 +18,15 @@ from rpcshare.broadcast import LocalBroadcaster
 from rpcshare.config import Settings
 from rpcshare.rpc import RpcTarget
 from rpcshare.sandbox.bubblewrap import BubblewrapDriver
-from rpcshare.server import keys_rpc, share_rpc, subscriptions, users_rpc, vault_rpc, workspaces_rpc
+from rpcshare.server import (
+    agents_rpc,
+    keys_rpc,
+    share_rpc,
+    subscriptions,
+    users_rpc,
+    vault_rpc,
+    workspaces_rpc,
+)
 from rpcshare.server.app import create_app
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.share_identity import Credentials
@@ -48,7 +56,7 @@ def test_each_caller_is_answered_as_the_table_says(run: MatrixRun, caller: str, 
 
 
 def test_each_call_has_a_row() -> None:
-    modules = (share_rpc, keys_rpc, subscriptions, users_rpc, vault_rpc, workspaces_rpc)
+    modules = (share_rpc, keys_rpc, subscriptions, users_rpc, vault_rpc, workspaces_rpc, agents_rpc)
     targets = {
         each
         for module in modules

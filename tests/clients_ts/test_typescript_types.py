@@ -13,6 +13,7 @@ import rpcshare
 from rpcshare.errors import ErrorCode
 from rpcshare.rpc import RpcTarget
 from rpcshare.rpc.members import Method
+from rpcshare.server.agents_rpc import AgentRpc, AgentsRpc, ApprovalRpc
 from rpcshare.server.keys_rpc import KeyOptions, KeysRpc
 from rpcshare.server.share_rpc import ListOptions, Share, ShareRpc, ViewTokenOptions
 from rpcshare.server.subscriptions import CallbackSubscription
@@ -54,6 +55,9 @@ def signature(method: Method) -> str:
         ("Users", UsersRpc),
         ("Vault", VaultRpc),
         ("Workspaces", WorkspacesRpc),
+        ("Agents", AgentsRpc),
+        ("Agent", AgentRpc),
+        ("Approval", ApprovalRpc),
         ("Workspace", WorkspaceRpc),
         ("WorkspaceFiles", FilesRpc),
     ],
