@@ -52,6 +52,9 @@ _PATH_PARAMETERS = {
     "part_id": _PART_ID,
     "entry_id": _in_path("entry_id", "The id of an entry of the vault."),
     "workspace_id": _in_path("workspace_id", "The id of a workspace."),
+    "session_id": _in_path("session_id", "The id of an agent, `ses_…`."),
+    "message_id": _in_path("message_id", "The id of a message, as it was returned."),
+    "approval_id": _in_path("approval_id", "The id of an approval or a question."),
     "path": _in_path("path", "A path beneath the workspace, with its slashes."),
 }
 _ETAG = {"ETag": {"description": "Which version this is.", "schema": {"type": "string"}}}
@@ -186,7 +189,10 @@ def _responses(operation: Operation, *, has_share_id: bool) -> dict[str, Any]:  
 def _server_sent(kind: object) -> dict[str, Any]:
     """Return what one event is, as its lines make it."""
     data = {"type": "string", "contentMediaType": "application/json", "contentSchema": _schema(kind)}
-    number = {"type": "string", "description": "The event's `syncCount`; a `deleted` has none of its own."}
+    number = {
+        "type": "string",
+        "description": "The event's `syncCount` or, of an agent, its `cursor`; a share's `deleted` has none.",
+    }
     return {"type": "object", "properties": {"id": number, "data": data}, "required": ["data"]}
 
 
