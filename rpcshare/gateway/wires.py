@@ -35,10 +35,15 @@ _REFUSED = frozenset(
     | {"custom_llm_provider", "content_policy_fallbacks", "model_list", "user_config", "mock_response"}
 )
 _REFUSED_BEGINNINGS = ("litellm_", "aws_", "azure_", "vertex_")
-_READ_HERE = frozenset({"model", "stream", "stream_options", "messages", "system", "tools"})
+_READ_HERE = frozenset({"model", "stream", "stream_options", "messages", "system", "tools", "n", "best_of"})
 _CLIENT_TOOLS = re.compile(r"(custom|(bash|text_editor|computer|memory)_[0-9]{8})")
-_SPOKEN = frozenset({"text", "tool_use", "thinking", "redacted_thinking", "reasoning", "refusal"})
-_URL = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]{1,15}:", re.ASCII)
+_SPOKEN = frozenset(
+    {"text", "tool_use", "thinking", "redacted_thinking", "reasoning", "refusal", "search_result"}
+)
+# Who reads URLs as browsers do drops blanks, wherever they are, and wants no slashes.
+_BLANKS = "".join(map(chr, range(33)))
+_WITHOUT_BLANKS = str.maketrans("", "", _BLANKS)
+_URL = re.compile(r"(https?|ftp|s3|gs|file):|[a-z][a-z0-9+.-]{1,15}://", re.IGNORECASE)
 
 _ERRORS = {
     400: "invalid_request_error",
@@ -110,11 +115,15 @@ class Wire:
             raise GatewayError(400, "model: must be the name of a model")
         if not (is_stream is None or isinstance(is_stream, bool)):
             raise GatewayError(400, "stream: must be true or false")
+        for name in ("n", "best_of"):
+            if asked.get(name) not in (None, 1):
+                # What one request may cost is what may be spent beyond a budget.
+                raise GatewayError(403, f"{name}: one answer at a time", "field")
         self._check_tools(asked.get("tools"))
         pictures, weight = 0, 0
         for part in _parts([asked.get("messages"), asked.get("system")]):
             for text in _texts(part):
-                if _URL.match(text) and text.lstrip()[:5].lower() != "data:":
+                if _URL.match(text.lstrip(_BLANKS)[:100].translate(_WITHOUT_BLANKS)):
                     message = (
                         "a file by its URL is not taken: send what is in it, as a data: URL or in base64"
                     )

@@ -90,6 +90,9 @@ class Gateway:
         limits: ConnectionLimits | None = None,
         sessions: Any = None,
     ) -> None:
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+            monkeypatch.delenv(name.lower(), raising=False)
         monkeypatch.setenv("ACME_KEY", KEY)
         monkeypatch.setenv("CLAUDE_KEY", ANTHROPIC_KEY)
         self.provider = provider

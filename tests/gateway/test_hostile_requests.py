@@ -306,6 +306,8 @@ def test_tools_that_run_at_the_provider_are_refused(kind, tool, is_taken):
         (WireKind.OPENAI, {"type": "video_url", "video_url": {"url": "s3://bucket"}}),
         (WireKind.OPENAI, {"type": "file", "file": {"file_data": "https://evil.example"}}),
         (WireKind.OPENAI, {"image_url": {"url": "https://evil.example"}, "type": "x"}),
+        (WireKind.OPENAI, {"type": "image_url", "image_url": {"url": "\x01 ht\ntps:evil.example"}}),
+        (WireKind.OPENAI, {"type": "image_url", "image_url": {"url": " " * 5000 + "https:/evil.example"}}),
         (WireKind.ANTHROPIC, {"type": "image", "source": {"type": "url", "url": "https://evil.example"}}),
         (WireKind.ANTHROPIC, {"type": "document", "source": {"type": "url", "url": "https://evil.example"}}),
         (
@@ -337,6 +339,14 @@ def test_a_file_by_its_url_is_refused(kind, part):
             {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "https://x"}},
         ),
         (WireKind.ANTHROPIC, {"type": "image", "source": {"type": "base64", "data": "AAAA"}}),
+        (
+            WireKind.ANTHROPIC,
+            {"type": "document", "title": "Note: see", "source": {"type": "base64", "data": "AAAA"}},
+        ),
+        (
+            WireKind.OPENAI,
+            {"type": "file", "file": {"filename": "C:\\a.pdf", "file_data": "data:x;base64,AA"}},
+        ),
     ],
 )
 def test_urls_in_texts_and_calls_are_no_files(kind, part):
@@ -344,6 +354,14 @@ def test_urls_in_texts_and_calls_are_no_files(kind, part):
         kind,
         messages=[{"role": "user", "content": [part]}, {"role": "user", "content": "https://example.com"}],
     )
+
+
+async def test_several_answers_to_one_request_are_refused(gateway, provider):
+    provider.answers(json_answer(WHOLE))
+    for more in ({"n": 128}, {"n": "2"}, {"best_of": 2}, {"N": 2}):
+        assert (await gateway.chat(**more)).status_code in (400, 403)
+    assert provider.asked == []
+    assert (await gateway.chat(n=1)).status_code == 200
 
 
 async def test_a_body_that_is_too_large_is_refused_before_it_is_sent(provider, tmp_path, monkeypatch):

@@ -237,6 +237,31 @@ async def test_a_provider_that_closes_is_asked_once(gateway, provider):
     assert len(provider.asked) == 1
 
 
+async def test_a_connection_that_the_provider_has_closed_meanwhile_is_not_used_again(gateway, provider):
+    provider.answers(json_answer(WHOLE))
+    for _ in range(5):
+        assert (await gateway.chat()).status_code == 200
+        await asyncio.sleep(0.02)  # it closes after each answer, and has not said so
+    assert len(provider.asked) == 5
+
+
+async def test_an_error_in_the_first_event_passes_on_as_it_is(gateway, provider):
+    body = event({"error": {"message": "You exceeded your quota", "code": 429}}) + b"data: [DONE]\n\n"
+    provider.answers(stream([body]))
+    response = await gateway.chat(stream=True)
+    assert (response.status_code, response.content) == (200, body)
+    assert (await gateway.sessions.usage()).output == 0
+
+
+async def test_chunks_without_choices_are_counted_and_pass_on(gateway, provider):
+    """Azure's first has the results of its filters, and the last the usage."""
+    first = event({"choices": [], "prompt_filter_results": [{"prompt_index": 0}], "usage": None})
+    provider.answers(stream([first, *SAID]))
+    response = await gateway.chat(stream=True)
+    assert response.content == b"".join([first, *SAID])
+    assert (await gateway.sessions.usage()).output == 3
+
+
 async def test_a_stream_that_dies_between_events_ends_in_an_error_of_its_wire(gateway, provider):
     provider.answers(stream(SAID[:2], end=False))
     response = await gateway.chat(stream=True)

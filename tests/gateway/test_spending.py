@@ -1,9 +1,13 @@
 """A budget that many requests at once do not overrun."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
+from gateway.gateway_fixtures import Gateway, Sessions
+from gateway.scripted_provider import ScriptedProvider, json_answer
+from rpcshare.auth.caller import Caller
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.gateway.metering import Usage
 from rpcshare.gateway.spending import Spending
@@ -58,6 +62,34 @@ async def test_fifty_at_once_overrun_it_by_no_more_than_one():
     assert sum(isinstance(each, ShareError) for each in outcomes) == 47
     assert spending.spent_dollars == pytest.approx(1.2)
     assert spending.in_flight == 0
+
+
+async def test_fifty_at_once_through_the_gateway_overrun_it_by_no_more_than_one(
+    provider: ScriptedProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Budgeted(Sessions):
+        spending = Spending(dollars=0.01)  # what three answers cost, and a part of the fourth
+
+        async def admit(self, session_id: str | None, model: str) -> Caller:
+            await self.spending.admit()
+            return await super().admit(session_id, model)
+
+        async def charge(self, session_id: str | None, model: str, usage: Usage) -> None:
+            await super().charge(session_id, model, usage)
+            await self.spending.charge(usage)
+
+    usage = {"prompt_tokens": 500, "completion_tokens": 100}  # 0.003 dollars
+    provider.answers(json_answer({"choices": [], "usage": usage}))
+    sessions = Budgeted()
+    async with Gateway(provider, tmp_path, monkeypatch, sessions=sessions) as gateway:
+        answers = await asyncio.gather(*(gateway.chat() for _ in range(50)))
+    statuses = sorted(each.status_code for each in answers)
+    # Those beyond what a sandbox may have under way are told to come again.
+    assert statuses.count(200) == len(provider.asked) == 4
+    assert statuses.count(403) == 28
+    assert statuses.count(429) == 18
+    assert sessions.spending.spent_dollars == pytest.approx(0.012)
+    assert sessions.spending.in_flight == 0
 
 
 async def test_the_first_goes_alone_and_the_others_follow_it():
