@@ -23,6 +23,7 @@ from rpcshare.agents.agent import (
     QueuedMessage,
     RequestState,
 )
+from rpcshare.agents.webhooks import note_change
 from rpcshare.database.records import agent_events, agent_messages, agent_requests
 from rpcshare.database.records import agents as rows
 from rpcshare.workspaces.workspace import owner_from, owner_text
@@ -210,6 +211,8 @@ class AgentEdit:
                 name: value for name, value in agent_columns(self.agent).items() if value != before[name]
             }
             self._connection.execute(update(rows).where(rows.c.id == self.agent.id).values(values))
+            if self.agent.status is not self._before.status:
+                note_change(self._connection, self._before, self.agent, self.requests(), self.now)
 
 
 def agent_columns(agent: Agent) -> Values:

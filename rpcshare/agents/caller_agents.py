@@ -37,10 +37,12 @@ from rpcshare.agents.agent_watch import AgentSubscription, watch_agent
 from rpcshare.agents.agents import AgentPage, Agents
 from rpcshare.agents.answers import parse_answer
 from rpcshare.agents.watched_events import AgentCursor
+from rpcshare.agents.webhooks import Webhook, Webhooks, check_url
 from rpcshare.auth.audit import Action, AuditLog
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.database import DatabaseError
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.sandbox.egress_proxy import EgressPolicy
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.subscriptions import Subscription
 from rpcshare.workspaces.caller_workspaces import CallerFiles, CallerWorkspaces
@@ -110,6 +112,10 @@ class AgentServices:
         self.check_start = check_start
         self.model_names: Callable[[], Sequence[str]] = tuple
         """Returns the models that there are, the default first; none: it is not known."""
+        self.webhook_policy: EgressPolicy | None = None
+        """Where webhooks may be; None: there are none."""
+        self.wake_webhooks: Callable[[], None] = lambda: None
+        """Delivers at once what is due."""
 
 
 class CallerAgents:
@@ -130,6 +136,43 @@ class CallerAgents:
         self._caller = caller
         self._workspaces = workspaces
         self._audit = audit
+
+    @property
+    def has_webhooks(self) -> bool:
+        """Whether owners can be told by webhooks."""
+        return self._services.webhook_policy is not None
+
+    async def webhook(self) -> Webhook | None:
+        """Return where the caller is told of its own agents; None: nowhere."""
+        with self._failures(Action.AGENT_READ):
+            owner = self._owner()
+            return await Webhooks((await self._services.opened()).database).of(owner)
+
+    async def set_webhook(self, url: str | None) -> Webhook | None:
+        """Tell the caller at ``url`` from now on when an agent of its own waits, is done or fails.
+
+        None ends that. Raises ShareError: INVALID_ARGUMENT: nothing may be delivered there.
+        """
+        with self._failures(Action.AGENT_WEBHOOK):
+            owner, policy = self._owner(), self._services.webhook_policy
+            if policy is None:
+                raise ShareError(ErrorCode.INVALID_ARGUMENT, "url: this server has no webhooks")
+            webhooks = Webhooks((await self._services.opened()).database)
+            made = None if url is None else await webhooks.set(owner, check_url(url, policy))
+            if url is None:
+                await webhooks.remove(owner)
+        self._audit.done(Action.AGENT_WEBHOOK, self._caller, what="remove" if url is None else "set")
+        return made
+
+    async def test_webhook(self) -> None:
+        """Deliver a notice of the type ``test``."""
+        with self._failures(Action.AGENT_WEBHOOK):
+            webhooks = Webhooks((await self._services.opened()).database)
+            if await webhooks.of(self._owner()) is None:
+                raise ShareError(ErrorCode.INVALID_ARGUMENT, "url: there is none yet")
+            await webhooks.test(self._owner())
+        self._services.wake_webhooks()
+        self._audit.done(Action.AGENT_WEBHOOK, self._caller, what="test")
 
     async def start(self, given: object) -> Agent:
         """Make an agent, whose share is there at once; its process starts in the background.

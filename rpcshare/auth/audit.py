@@ -96,6 +96,8 @@ class Action(StrEnum):
     AGENT_CONTROL = "agent.control"
     """Abort, pause, resume, revert, and the like; ``what`` says which."""
     AGENT_TERMINATE = "agent.terminate"
+    AGENT_WEBHOOK = "agent.webhook"
+    """Where an owner is told of agents; ``what`` is ``set``, ``remove`` or ``test``."""
     SANDBOX_EGRESS = "sandbox.egress"
     """A connection out of a sandbox."""
     SANDBOX_CALL = "sandbox.call"

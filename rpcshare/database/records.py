@@ -11,7 +11,9 @@ __all__ = [
     "agent_events",
     "agent_links",
     "agent_messages",
+    "agent_notices",
     "agent_requests",
+    "agent_webhooks",
     "agents",
     "allowances",
     "audit_events",
@@ -268,6 +270,33 @@ agent_events = Table(
 )
 """What has happened to agents, in the order of its numbers, for who watches. ``data`` is JSON. Only the last
 are kept."""
+
+agent_webhooks = Table(
+    "agent_webhooks",
+    metadata,
+    Column("owner", String, primary_key=True),
+    Column("url", String, nullable=False),
+    Column("secret", String, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("delivered_at", BigInteger),
+    Column("problem", String),
+)
+"""Where owners are told of their agents. ``secret`` signs what they are told; ``problem`` says why the last
+delivery failed."""
+
+agent_notices = Table(
+    "agent_notices",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("body", String, nullable=False),
+    Column("attempts", BigInteger, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index("ix_agent_notices_due", "due_at"),
+    Index("ix_agent_notices_owner", "owner"),
+)
+"""What owners are still to be told: each goes when it is delivered, or has failed too often."""
 
 workspace_leases = Table(
     "workspace_leases",

@@ -13,7 +13,7 @@ __all__ = ["PROJECTION", "RECORDS", "REVISIONS", "Schema", "check_not_newer", "r
 REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """The revisions of the projection, the newest last: the scripts in ``migrations/versions``."""
 
-RECORD_REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
+RECORD_REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """Those of the records: the scripts in ``records_migrations/versions``."""
 
 

@@ -19,6 +19,7 @@ from rpcshare.agents.agent import (
     QueuedMessage,
     RequestKind,
 )
+from rpcshare.agents.webhooks import Webhook
 from rpcshare.render import figures
 from rpcshare.render.lenient_json import Fields
 from rpcshare.render.pieces import CodePiece, Draft, FilePiece, Piece
@@ -178,6 +179,7 @@ class AgentRendering:
         values: Mapping[str, str],
         problem: FormProblem | None = None,
         notice: str = "",
+        has_webhooks: bool = False,
         is_fragment: bool = False,
     ) -> str:
         """Return the list of agents, with a form to start one.
@@ -190,6 +192,7 @@ class AgentRendering:
             values: of the form's fields.
             problem: what was wrong with the form.
             notice: what was done.
+            has_webhooks: whether owners can be told by webhooks.
             is_fragment: whether the list alone is asked for.
         """
         return self._pages.render(
@@ -204,6 +207,7 @@ class AgentRendering:
             values=values,
             problem=problem,
             notice=notice,
+            has_webhooks=has_webhooks,
         )
 
     def panel(self, frame: Frame, panel: Panel) -> Draft[Markup]:
@@ -283,6 +287,30 @@ class AgentRendering:
             )
 
         return Draft([piece for _, piece in view.pieces], render)
+
+    def webhook(
+        self,
+        frame: Frame,
+        webhook: Webhook | None,
+        *,
+        entered: str = "",
+        problem: FormProblem | None = None,
+        notice: str = "",
+    ) -> str:
+        """Return the page that says where the caller is told of agents; ``entered`` is what was wrong."""
+        delivered = None if webhook is None else webhook.delivered_at
+        return self._pages.render(
+            "agent_webhook.html",
+            frame=frame,
+            has_webhook=webhook is not None,
+            values={"url": entered or ("" if webhook is None else webhook.url)},
+            secret="" if webhook is None else webhook.secret,
+            delivered=figures.moment(delivered),
+            delivered_iso=figures.iso_time(delivered),
+            failed="" if webhook is None else webhook.problem or "",
+            problem=problem,
+            notice=notice,
+        )
 
     def made_link(self, frame: Frame, agent: Agent, url: str, expires_at: int) -> str:
         """Return the page that shows a link once."""

@@ -25,7 +25,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeAlias, cast
 
-__all__ = ["EgressPolicy", "EgressProxy", "EgressRefusal", "EgressTraffic", "Resolve"]
+__all__ = [
+    "EgressPolicy",
+    "EgressProxy",
+    "EgressRefusal",
+    "EgressRefusedError",
+    "EgressTraffic",
+    "Resolve",
+    "allowed_addresses",
+]
 
 logger = logging.getLogger("rpcshare.sandbox")
 
@@ -68,7 +76,9 @@ class EgressRefusal(StrEnum):
     """There were too many connections at once."""
 
 
-class _RefusedError(Exception):
+class EgressRefusedError(Exception):
+    """A connection is refused; ``message`` says why."""
+
     def __init__(self, reason: EgressRefusal, message: str, host: str = "") -> None:
         super().__init__(message)
         self.reason = reason
@@ -168,7 +178,7 @@ class EgressProxy:
         self._connections.add(task)
         try:
             await self._serve(reader, writer)
-        except _RefusedError as exc:
+        except EgressRefusedError as exc:
             self._refuse(exc, writer)
         except (OSError, asyncio.IncompleteReadError, TimeoutError):
             pass
@@ -179,7 +189,7 @@ class EgressProxy:
             self._connections.discard(task)
             writer.close()
 
-    def _refuse(self, refused: _RefusedError, writer: asyncio.StreamWriter) -> None:
+    def _refuse(self, refused: EgressRefusedError, writer: asyncio.StreamWriter) -> None:
         self.traffic.refused += 1
         self._on_refused(refused.reason, refused.host)
         _answer(writer, "403 Forbidden", f"rpcshare: {refused.message}\n")
@@ -188,7 +198,7 @@ class EgressProxy:
         async with asyncio.timeout(_HEAD_SECONDS):
             head = await _read_head(reader)
         if len(self._connections) > _MAX_CONNECTIONS:
-            raise _RefusedError(EgressRefusal.TOO_MANY, "there are too many connections")
+            raise EgressRefusedError(EgressRefusal.TOO_MANY, "there are too many connections")
         method, target, fields = _parsed(head)
         if method == b"CONNECT":
             host, port = _authority(target, None)
@@ -197,7 +207,7 @@ class EgressProxy:
             host, port, path = _absolute(target)
             first = _request(method, path, host, port, fields)
         try:
-            addresses = await self._allowed_addresses(host, port)
+            addresses = await allowed_addresses(self.policy, host, port, self._resolve)
             far_reader, far_writer = await _connect(addresses, port)
         except (OSError, TimeoutError):
             _answer(writer, "502 Bad Gateway", f"rpcshare: {host} cannot be reached\n")
@@ -212,27 +222,6 @@ class EgressProxy:
             await self._relay(reader, writer, far_reader, far_writer)
         finally:
             far_writer.close()
-
-    async def _allowed_addresses(self, host: str, port: int) -> list[Address]:
-        """Return what ``host`` resolves to now, if it may be connected to."""
-        shown = f"{host}:{port}"
-        if not self.policy.allows(host, port):
-            if self.policy.knows_host(host):
-                raise _RefusedError(EgressRefusal.PORT, f"{host} is allowed, but not on port {port}", shown)
-            raise _RefusedError(EgressRefusal.HOST, f"{host} is not a host that is allowed", shown)
-        try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
-                found = [ipaddress.ip_address(each) for each in await self._resolve(host, port)]
-        except (OSError, UnicodeError) as exc:
-            raise OSError(f"{host} has no address") from exc
-        is_private_allowed = self.policy.allows_private(host, port)
-        for address in found:
-            if not _is_public(address) and not (is_private_allowed and _is_private(address)):
-                message = f"{host} has an address that is not of the public internet"
-                raise _RefusedError(EgressRefusal.PRIVATE, message, shown)
-        if not found:
-            raise OSError(f"{host} has no address")
-        return found
 
     async def _relay(
         self,
@@ -278,20 +267,49 @@ class EgressProxy:
             await asyncio.gather(*pumps, return_exceptions=True)
 
 
+async def allowed_addresses(
+    policy: EgressPolicy, host: str, port: int, resolve: Resolve | None = None
+) -> list[Address]:
+    """Return what ``host``, in lower case, resolves to now. Whoever connects, connects to these alone.
+
+    Raises:
+        EgressRefusedError: it may not be connected to.
+        OSError: it has no address.
+    """
+    shown = f"{host}:{port}"
+    if not policy.allows(host, port):
+        if policy.knows_host(host):
+            raise EgressRefusedError(EgressRefusal.PORT, f"{host} is allowed, but not on port {port}", shown)
+        raise EgressRefusedError(EgressRefusal.HOST, f"{host} is not a host that is allowed", shown)
+    try:
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            found = [ipaddress.ip_address(each) for each in await (resolve or _resolve)(host, port)]
+    except (OSError, UnicodeError) as exc:
+        raise OSError(f"{host} has no address") from exc
+    is_private_allowed = policy.allows_private(host, port)
+    for address in found:
+        if not _is_public(address) and not (is_private_allowed and _is_private(address)):
+            message = f"{host} has an address that is not of the public internet"
+            raise EgressRefusedError(EgressRefusal.PRIVATE, message, shown)
+    if not found:
+        raise OSError(f"{host} has no address")
+    return found
+
+
 async def _read_head(reader: asyncio.StreamReader) -> bytes:
     try:
         return await reader.readuntil(b"\r\n\r\n")
     except asyncio.LimitOverrunError:
-        raise _RefusedError(EgressRefusal.MALFORMED, "the head of the request is too long") from None
+        raise EgressRefusedError(EgressRefusal.MALFORMED, "the head of the request is too long") from None
 
 
 def _parsed(head: bytes) -> tuple[bytes, bytes, list[bytes]]:
     line, *fields = head[:-4].split(b"\r\n")
     parts = line.split(b" ")
     if len(parts) != 3 or not _METHOD.fullmatch(parts[0]) or parts[2] not in (b"HTTP/1.1", b"HTTP/1.0"):
-        raise _RefusedError(EgressRefusal.MALFORMED, "this is a proxy for HTTP")
+        raise EgressRefusedError(EgressRefusal.MALFORMED, "this is a proxy for HTTP")
     if not all(map(_FIELD.fullmatch, fields)):
-        raise _RefusedError(EgressRefusal.MALFORMED, "a field of the head is malformed")
+        raise EgressRefusedError(EgressRefusal.MALFORMED, "a field of the head is malformed")
     return parts[0], parts[1], fields
 
 
@@ -305,23 +323,23 @@ def _authority(text: bytes, default: int | None) -> tuple[str, int]:
     port = int(digits) if is_number else default if not digits else None
     shown = decoded[:260]
     if port is None or not 0 < port < 65_536:
-        raise _RefusedError(EgressRefusal.MALFORMED, "expected HOST:PORT", shown)
+        raise EgressRefusedError(EgressRefusal.MALFORMED, "expected HOST:PORT", shown)
     host = host.removesuffix(".")
     if host.startswith("[") or ":" in host or _NUMERIC.fullmatch(host.rpartition(".")[2]):
-        raise _RefusedError(EgressRefusal.ADDRESS, "name the host, not its address", shown)
+        raise EgressRefusedError(EgressRefusal.ADDRESS, "name the host, not its address", shown)
     if len(host) > 253 or not _HOST.fullmatch(host):
-        raise _RefusedError(EgressRefusal.MALFORMED, "that is no name of a host", shown)
+        raise EgressRefusedError(EgressRefusal.MALFORMED, "that is no name of a host", shown)
     return host, port
 
 
 def _absolute(target: bytes) -> tuple[str, int, bytes]:
     if not target.lower().startswith(b"http://"):
         message = "expected the whole URL, beginning with http://; for https use CONNECT"
-        raise _RefusedError(EgressRefusal.MALFORMED, message)
+        raise EgressRefusedError(EgressRefusal.MALFORMED, message)
     authority, slash, path = target[7:].partition(b"/")
     authority, question, query = authority.partition(b"?")
     if b"@" in authority:
-        raise _RefusedError(EgressRefusal.MALFORMED, "a URL with a user is not taken")
+        raise EgressRefusedError(EgressRefusal.MALFORMED, "a URL with a user is not taken")
     host, port = _authority(authority, 80)
     return host, port, b"/" + (question + query + slash + path if question else path)
 

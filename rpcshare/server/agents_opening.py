@@ -14,12 +14,14 @@ from rpcshare.agents.agents import Agents
 from rpcshare.agents.caller_agents import AgentServices
 from rpcshare.agents.node import AgentNode
 from rpcshare.agents.opencode.binary import OpencodeBinary, OpencodeUnavailableError
+from rpcshare.agents.webhook_delivery import WebhookDelivery
 from rpcshare.agents.workspace_runner import RunnerSettings, Running
 from rpcshare.config import ConfigError, Settings
 from rpcshare.database import DatabaseError
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.gateway.gateway import GatewaySocket, ModelGateway
 from rpcshare.gateway.metering import ModelSessions
+from rpcshare.sandbox.egress_proxy import EgressPolicy
 from rpcshare.server.records_opening import Records
 from rpcshare.shares.service import ShareService
 from rpcshare.structured_log import structlog
@@ -49,6 +51,8 @@ async def opened_agents(
     node = AgentNode(f"node-{secrets.token_hex(8)}", opening.agents, opening.running)
     node.start()
     found = asyncio.create_task(opening.warn())
+    policy = EgressPolicy(["*"], settings.egress_private)
+    delivery = WebhookDelivery(opening.agents, policy)
     try:
         services = AgentServices(
             opening.agents,
@@ -59,8 +63,12 @@ async def opened_agents(
             check_start=node.check,
         )
         services.model_names = gateway.catalogue.names
+        services.webhook_policy = policy
+        services.wake_webhooks = delivery.wake
+        delivery.start()
         yield services
     finally:
+        await delivery.close()
         found.cancel()
         await asyncio.gather(found, return_exceptions=True)
         await node.close()

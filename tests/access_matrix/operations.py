@@ -469,6 +469,10 @@ REQUESTS: dict[str, Request] = {
     "POST /agents": Request(
         "workspaces", lambda _asked: {"workspace": "wsp_0", "prompt": "p"}, status=400, kind="form"
     ),
+    "GET /agents/webhook": Request("workspaces", kind="page"),
+    "POST /agents/webhook": Request(
+        "workspaces", lambda _asked: {"do": "set", "url": "http://10.0.0.1/"}, status=400, kind="form"
+    ),
     # There is no such agent, which only who may have one is told.
     "GET /agents/{agent_id}": Request("workspaces", status=404, kind="page"),
     "GET /agents/{agent_id}/panel": Request("workspaces", status=404, kind="page"),

@@ -78,6 +78,11 @@ _NOTICES = {
     "unqueued": "The message is taken out.",
     "started": "It is taken out of the queue already: its turn has begun.",
 }
+_OF_WEBHOOKS = {
+    "set": "You are told there from now on.",
+    "remove": "You are told nowhere any more.",
+    "test": "A notice of the type test is on its way.",
+}
 _MEDIA_TYPE = re.compile(r"[\w.+-]{1,80}/[\w.+-]{1,80}", re.ASCII)
 
 
@@ -104,6 +109,7 @@ class AgentPages:
         page, one = self._site.page, "/agents/{agent_id}"
         return [
             Route("/agents", page(self.show), methods=["GET", "POST"]),
+            Route("/agents/webhook", page(self.webhook), methods=["GET", "POST"]),
             Route(one, page(self.agent), methods=["GET"]),
             Route(f"{one}/panel", page(self.panel), methods=["GET"]),
             Route(f"{one}/live", page(self.live), methods=["GET"]),
@@ -137,6 +143,34 @@ class AgentPages:
         agent = await self._agents_of(caller).get(request.path_params["agent_id"])
         return redirect(_place(agent, "../"))
 
+    async def webhook(self, request: Request, caller: Caller) -> Response:
+        """Return where the caller is told of its agents, with a form to change that."""
+        agents = self._agents_of(caller)
+        if request.method in READS:
+            return await self._webhook(request, caller)
+        check_own_form(request, self._site.origins)
+        form = await read_form(request)
+        try:
+            await _change_webhook(agents, form)
+        except ShareError as exc:
+            if exc.code is not ErrorCode.INVALID_ARGUMENT:
+                raise
+            return await self._webhook(request, caller, entered=form.get("url", ""), error=exc)
+        return redirect(f"webhook?notice={form['do']}")
+
+    async def _webhook(
+        self, request: Request, caller: Caller, *, entered: str = "", error: ShareError | None = None
+    ) -> Response:
+        draw = partial(
+            self._drawn.webhook,
+            self._site.frame(request, caller, "Notifications"),
+            await self._agents_of(caller).webhook(),
+            entered=entered,
+            problem=None if error is None else form_problem(error.message, {"url": "url"}),
+            notice=_OF_WEBHOOKS.get(request.query_params.get("notice", ""), ""),
+        )
+        return html_answer(request, await self._site.draw(request, draw), 200 if error is None else 400)
+
     async def _list(
         self, request: Request, caller: Caller, values: Mapping[str, str], *, error: ShareError | None = None
     ) -> Response:
@@ -165,6 +199,7 @@ class AgentPages:
             models=[(name, name) for name in self._services.model_names()],
             values=values,
             problem=None if error is None else form_problem(error.message, _OF_MESSAGES),
+            has_webhooks=self._agents_of(caller).has_webhooks,
             is_fragment="fragment" in given,
         )
         html = await self._site.draw(request, draw)
@@ -292,6 +327,18 @@ class AgentPages:
         with contextlib.suppress(ShareError):  # it may be gone
             return (await self._workspaces_of(caller).get(agent.workspace)).name
         return ""
+
+
+async def _change_webhook(agents: CallerAgents, form: Mapping[str, str]) -> None:
+    match form.get("do", ""):
+        case "set":
+            await agents.set_webhook(form.get("url", "").strip())
+        case "remove":
+            await agents.set_webhook(None)
+        case "test":
+            await agents.test_webhook()
+        case _:
+            raise ShareError(ErrorCode.INVALID_ARGUMENT, "do: there is nothing of that name to do")
 
 
 async def answer_of(request: Request, asked: AgentRequest) -> tuple[object, str | None]:
