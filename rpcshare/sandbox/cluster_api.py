@@ -19,7 +19,7 @@ __all__ = ["FAILURES", "ClusterAPI", "ClusterError", "connected_client", "own_na
 JSON: TypeAlias = "dict[str, Any]"
 
 _SECONDS = 60.0
-_WATCH_SECONDS = 300
+_WATCH_SECONDS = 60  # one that hangs, as where a firewall has forgotten the connection, is soon replaced
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _SHOWN = 400
 
@@ -102,7 +102,7 @@ class ClusterAPI:
             resource_version=version,
             allow_watch_bookmarks=True,
             timeout_seconds=_WATCH_SECONDS,
-            _request_timeout=aiohttp.ClientTimeout(sock_connect=_SECONDS, sock_read=_WATCH_SECONDS + 30),
+            _request_timeout=aiohttp.ClientTimeout(sock_connect=_SECONDS, sock_read=_WATCH_SECONDS + 15),
             _preload_content=False,
         )
         try:

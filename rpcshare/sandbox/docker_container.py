@@ -32,6 +32,7 @@ logger = logging.getLogger("rpcshare.sandbox")
 _CONNECT_SECONDS = 60.0
 _REMOVAL_TRIES = 5
 _LOOK_AGAIN = 0.5
+_TOLD_SECONDS = 5.0
 _STATISTICS_EVERY = 2.0
 
 
@@ -190,6 +191,23 @@ class DockerSandbox(SupervisedSandbox):
             await container.kill(signal="SIGKILL")
 
     async def _until_gone(self) -> None:
+        told = asyncio.ensure_future(self._until_engine_tells())
+        try:
+            if self._hearing is not None:
+                await asyncio.wait((told, self._hearing), return_when=asyncio.FIRST_COMPLETED)
+                # The init is gone. Most engines tell so at once, and some never do: a daemon that was
+                # restarted while its containers went on may take them for running ever after.
+                while not told.done():
+                    await asyncio.wait((told,), timeout=_TOLD_SECONDS)
+                    if self._process is None or not _exists(self._process):
+                        break
+            else:
+                await asyncio.wait((told,), timeout=_CONNECT_SECONDS)
+        finally:
+            told.cancel()
+            await asyncio.gather(told, return_exceptions=True)
+
+    async def _until_engine_tells(self) -> None:
         while self._container is not None:
             try:
                 await self._container.wait()

@@ -103,7 +103,7 @@ class PodSandbox(SupervisedSandbox):
 
         watch, name = self._cluster.watch, self._pod_name
         try:
-            pod = await asyncio.wait_for(watch.until(name, is_decided), _START_SECONDS)
+            pod = await asyncio.wait_for(watch.until(name, is_decided, asks=True), _START_SECONDS)
         except TimeoutError:
             pod = watch.pods.get(name)
             why = "the cluster tells nothing of it" if pod is None else failure_to_start(pod, pulls=True)
@@ -196,8 +196,9 @@ class PodSandbox(SupervisedSandbox):
             if telling:
                 await asyncio.wait((ending, *telling), return_when=asyncio.FIRST_COMPLETED)
             # The init is gone, or the network between: the cluster says which, if it says something.
-            await asyncio.wait((ending,), timeout=_SAID_SECONDS)
-            pod = ending.result() if ending.done() else watch.pods.get(name)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(watch.until(name, ended, asks=True), _SAID_SECONDS)
+            pod = watch.pods.get(name)
         finally:
             ending.cancel()
             await asyncio.gather(ending, return_exceptions=True)

@@ -22,6 +22,7 @@ Pod: TypeAlias = Mapping[str, Any]
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.2, 15.0
 _GONE = 410
+_ASK_EVERY = 5.0
 
 # Of a container that waits, those that will not pass by waiting; an image may yet be pulled at the next try.
 _HOPELESS = frozenset(
@@ -60,10 +61,23 @@ class PodWatch:
         """Those that there are, by name."""
         return self._pods
 
-    async def until(self, name: str, is_so: Callable[[Pod | None], bool]) -> Pod | None:
-        """Return a pod once something holds of it; None: it has been deleted, or is not there yet."""
+    async def until(
+        self, name: str, is_so: Callable[[Pod | None], bool], *, asks: bool = False
+    ) -> Pod | None:
+        """Return a pod once something holds of it; None: it has been deleted, or is not there yet.
+
+        Args:
+            name: of the pod.
+            is_so: what is to hold.
+            asks: whether to list the pods every few seconds, too: a watch may hang without ending. For what
+                takes a short time, as otherwise each pod would be a load on the cluster.
+        """
         while not is_so(self._pods.get(name)):
-            await self._changed.wait()
+            try:
+                await asyncio.wait_for(self._changed.wait(), _ASK_EVERY if asks else None)
+            except TimeoutError:
+                with contextlib.suppress(*FAILURES, ValueError, LookupError):
+                    await self._list()
         return self._pods.get(name)
 
     async def _list(self) -> str:

@@ -52,6 +52,8 @@ class SupervisedSandbox(ABC):
         self._listener: socket.socket | None = None
         self._output: int | None = None
         self._telling: list[asyncio.Task[None]] = []
+        self._hearing: asyncio.Task[None] | None = None
+        """Ends with the connection to the init, which the init keeps for as long as it runs."""
         self._watching: list[asyncio.Task[None]] = []
         self._reason: EndReason | None = None
         self._ended = asyncio.Event()
@@ -182,7 +184,8 @@ class SupervisedSandbox(ABC):
 
     async def _hear_start(self) -> None:
         """Heed an init that was told what to run; return once it does. Raises SandboxError."""
-        self._telling.append(asyncio.ensure_future(self._read_channel()))
+        self._hearing = asyncio.ensure_future(self._read_channel())
+        self._telling.append(self._hearing)
         try:
             await asyncio.wait_for(self._channel.started.wait(), self.start_seconds)
         except TimeoutError:

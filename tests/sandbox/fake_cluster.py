@@ -46,6 +46,8 @@ class FakeCluster:
         self.refusals: list[tuple[int, str]] = []
         """With what the next calls are refused, that make something."""
         self.lists = self.watches = 0
+        self.hangs = False
+        """Whether watches stay open and tell nothing."""
         self.drop_watches = asyncio.Event()
         self.running: set[asyncio.Task[None]] = set()
 
@@ -132,7 +134,7 @@ class FakeCluster:
             return response
         while not dropped.is_set():
             changed = self.changed
-            for version, kind, thing in self.events:
+            for version, kind, thing in [] if self.hangs else self.events:
                 if version > seen and matches(thing, request):
                     await response.write(json.dumps({"type": kind, "object": thing}).encode() + b"\n")
                     seen = version
@@ -245,9 +247,11 @@ async def fake_cluster(volume: Path) -> AsyncIterator[FakeCluster]:
     try:
         yield cluster
     finally:
+        for name in list(cluster.kept[PODS]):
+            cluster.put(PODS, "DELETED", cluster.kept[PODS][name])
         cluster.end_watches()
-        for task in list(cluster.running):
-            task.cancel()
+        if cluster.running:  # each ends what it has started
+            await asyncio.wait(cluster.running, timeout=20)
         await asyncio.gather(*cluster.running, return_exceptions=True)
         await runner.cleanup()
         shutil.rmtree(folder, ignore_errors=True)

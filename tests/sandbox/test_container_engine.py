@@ -1,5 +1,7 @@
 """What the driver ``docker`` says of engines that it cannot use, and what it asks of those that it can."""
 
+import asyncio
+import inspect
 import os
 import socket
 import tempfile
@@ -46,7 +48,8 @@ async def serve() -> AsyncIterator[Serve]:
                 name = request.path.rpartition("/")[2]
                 found = {"version": version, "info": info, **routes}.get(name)
                 if callable(found):
-                    return found(request)
+                    made = found(request)
+                    return await made if inspect.isawaitable(made) else made
                 if found is None:
                     return web.json_response({"message": f"no such thing: {name}"}, status=404)
                 return web.json_response(found)
@@ -124,6 +127,23 @@ async def test_why_an_image_cannot_be_pulled_is_told_although_the_answer_began_w
     engine = await serve(create=create)
     with pytest.raises(SandboxError, match="cannot be pulled: denied: who are you"):
         await engine.image("registry.example/private")
+
+
+async def test_hundreds_of_containers_that_are_waited_for_hold_nothing_up(serve):
+    """Each wait is a connection; clients keep a hundred at most unless they are told otherwise."""
+    going_on = asyncio.Event()
+
+    async def wait(_request: web.Request) -> web.Response:
+        await going_on.wait()
+        return web.json_response({"StatusCode": 0})
+
+    engine = await serve(wait=wait)
+    docker = engine.docker
+    waits = [asyncio.ensure_future(docker.containers.container(f"c{n}").wait()) for n in range(150)]
+    await asyncio.sleep(0)
+    assert (await asyncio.wait_for(engine.abilities(), 30)).name == "Docker"
+    going_on.set()
+    assert len(await asyncio.gather(*waits)) == 150
 
 
 ABILITIES = EngineAbilities(

@@ -201,6 +201,19 @@ async def test_sandboxes_end_with_their_server_and_the_next_one_removes_what_is_
     assert list((tmp_path / "state").iterdir()) == []
 
 
+async def test_a_sandbox_ends_although_its_engine_goes_on_to_take_it_for_running(driver, places, monkeypatch):
+    """As Docker does which was restarted while its containers went on."""
+    monkeypatch.setattr("rpcshare.sandbox.docker_container._TOLD_SECONDS", 0.2)
+
+    async def never(_container: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("aiodocker.containers.DockerContainer.wait", never)
+    sandbox = await driver.start(places.shell("exit 4"))
+    status = await asyncio.wait_for(sandbox.wait(), 30)
+    assert (status.reason, status.exit_code) == (EndReason.EXITED, 4)
+
+
 async def test_a_sandbox_ends_as_it_does_while_its_engine_is_gone(tmp_path, places):
     """As when Podman's service is restarted: its containers go on."""
     with podman_engine() as engine:

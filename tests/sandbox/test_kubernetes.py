@@ -217,6 +217,15 @@ class TestEnds:
         assert ended.reason is EndReason.LOST
         assert cluster.lists > listed
 
+    async def test_a_watch_that_hangs_keeps_no_sandbox_from_starting_or_ending(
+        self, cluster, driver, places, monkeypatch
+    ):
+        monkeypatch.setattr("rpcshare.sandbox.pod_watch._ASK_EVERY", 0.2)
+        cluster.hangs = True
+        sandbox = await asyncio.wait_for(driver.start(places.shell("exit 6")), 30)
+        ended = await asyncio.wait_for(sandbox.wait(), 30)
+        assert (ended.reason, ended.exit_code) == (EndReason.EXITED, 6)
+
     async def test_a_watch_that_ends_goes_on(self, cluster, driver, places):
         sandbox = await driver.start(places.shell("until test -f go; do sleep 0.1; done; exit 5"))
         for _ in range(3):
