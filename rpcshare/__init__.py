@@ -15,6 +15,12 @@ TYPE_CHECKING = False  # type checkers know it by its name: nothing here needs t
 if TYPE_CHECKING:
     from rpcshare.client import (
         AccessSettings,
+        Agent,
+        AgentEvent,
+        AgentEvents,
+        AgentInfo,
+        AgentRequest,
+        Agents,
         BlockingShareClient,
         ConnectFailedError,
         ConnectionState,
@@ -39,6 +45,12 @@ if TYPE_CHECKING:
 __all__ = [
     "UNDEFINED",
     "AccessSettings",
+    "Agent",
+    "AgentEvent",
+    "AgentEvents",
+    "AgentInfo",
+    "AgentRequest",
+    "Agents",
     "BlockingShareClient",
     "ConnectFailedError",
     "ConnectionState",

@@ -1,5 +1,16 @@
 """Clients of a share server, for scripts and programs: the bare stub, the typed client, the blocking one."""
 
+from rpcshare.client.agents import (
+    Agent,
+    AgentEvent,
+    AgentEvents,
+    AgentInfo,
+    AgentPage,
+    AgentRequest,
+    Agents,
+    ApprovalLink,
+    QueuedMessage,
+)
 from rpcshare.client.batching import Batch, batch
 from rpcshare.client.blocking import BlockingShareClient, connect_blocking
 from rpcshare.client.connect_failures import ConnectFailedError
@@ -21,12 +32,21 @@ from rpcshare.client.types import (
 
 __all__ = [
     "AccessSettings",
+    "Agent",
+    "AgentEvent",
+    "AgentEvents",
+    "AgentInfo",
+    "AgentPage",
+    "AgentRequest",
+    "Agents",
+    "ApprovalLink",
     "Batch",
     "BlockingShareClient",
     "ConnectFailedError",
     "ConnectionState",
     "EventStream",
     "Identity",
+    "QueuedMessage",
     "Reconnecting",
     "SearchHit",
     "SearchPage",

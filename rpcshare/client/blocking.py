@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 import anyio
 from msgspec import UNSET, UnsetType
 
+from rpcshare.client.blocking_agents import BlockingAgents
 from rpcshare.client.forks import ForkedError
 from rpcshare.client.reconnecting import ConnectionState
 from rpcshare.client.share_client import ClientOptions, Duration, ShareClient, Visibility
@@ -185,6 +186,11 @@ class BlockingShareClient:
             return await self._connected.api[name](*arguments)
 
         return lambda *arguments: self._run(call(arguments))
+
+    @property
+    def agents(self) -> BlockingAgents:
+        """The caller's agents; see :attr:`ShareClient.agents`."""
+        return BlockingAgents(self._connected.agents, self._run)
 
     @property
     def state(self) -> ConnectionState:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self, TypeAlias, TypedDict, TypeVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from rpcshare.client.agents import Agents
 from rpcshare.client.connecting import connect
 from rpcshare.client.events import EventStream
 from rpcshare.client.reconnecting import Reconnecting, Token
@@ -102,6 +103,11 @@ class ShareClient:
         if self._api is None:
             raise RuntimeError("a ShareClient is used inside `async with`")
         return self._api
+
+    @property
+    def agents(self) -> Agents:
+        """The caller's agents."""
+        return Agents(lambda: self.api, comes_back=isinstance(self._connecting, Reconnecting))
 
     @property
     def healing(self) -> Reconnecting:
