@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -116,6 +116,8 @@ class AgentServices:
         """Where webhooks may be; None: there are none."""
         self.wake_webhooks: Callable[[], None] = lambda: None
         """Delivers at once what is due."""
+        self.collectors: Sequence[Any] = ()
+        """Of metrics: what a registry of prometheus_client takes."""
 
 
 class CallerAgents:

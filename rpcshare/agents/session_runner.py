@@ -24,6 +24,7 @@ from rpcshare.agents.agent import (
 )
 from rpcshare.agents.agent_edit import AgentEdit
 from rpcshare.agents.agents import Agents, AgentWork
+from rpcshare.agents.counts import AgentCounts
 from rpcshare.agents.opencode.client import Opencode, OpencodeError
 from rpcshare.agents.opencode.events import OpencodeEvent, SyncItem
 from rpcshare.agents.redacting import redacted
@@ -72,6 +73,7 @@ class SessionRunner:
         *,
         root: SessionRunner | None = None,
         wake: Callable[[], None] = lambda: None,
+        counts: AgentCounts | None = None,
     ) -> None:
         """Made by :class:`~rpcshare.agents.workspace_runner.WorkspaceRunner`.
 
@@ -82,12 +84,14 @@ class SessionRunner:
             opencode: the process.
             root: of a sub-agent's, the one that people talk to; None: it is that itself.
             wake: is called when there may be something to do.
+            counts: of the node.
         """
         self.agent = agent
         self.root = root or self
         self._agents = agents
         self._opencode = opencode
         self._wake = wake
+        self._counts = counts or AgentCounts()
         self._turn: _Turn | None = None
         self._asked: set[str] = set()  # what opencode waits for an answer to
         self._last_id = ""
@@ -130,15 +134,15 @@ class SessionRunner:
             OpencodeError: opencode fails.
         """
         agent = self.agent
-        if await self._opencode.session(agent.id) is None:
+        if agent.status is AgentStatus.INITIALIZING or await self._opencode.session(agent.id) is None:
             await self._opencode.make_session(agent.id, title=agent.title, permission=agent.permission)
             model = await self._opencode.model(agent.model)
             if model is not None:
                 self.transcript.put(SyncItem("model", "", [model]))
-            messages: list[JSONObject] = []
-        else:
-            messages = await self._opencode.messages(agent.id)
-            await self._end_tools(messages)
+            if not sent:
+                return
+        messages = await self._opencode.messages(agent.id)
+        await self._end_tools(messages)
         await self._settle(sent, messages)
 
     async def step(self, work: AgentWork) -> None:
@@ -182,6 +186,7 @@ class SessionRunner:
         """Note that the process has ended. Raises DatabaseError."""
         turn, self._turn = self._turn, None
         self._asked.clear()
+        self._counts.turns["interrupted"] += turn is not None
         for part in self.transcript.running_tools:
             self.transcript.put(SyncItem("part", str(part["id"]), _ended_tool(part)))
         await self.transcript.close()
@@ -268,6 +273,8 @@ class SessionRunner:
 
     async def ask(self, request_id: str, kind: RequestKind, asked: JSONObject) -> None:
         """Have somebody answer something, for this session or a sub-agent's."""
+        if request_id not in self._asked:
+            self._counts.requests[kind.value] += 1
         self._asked.add(request_id)
 
         def ask(edit: AgentEdit) -> None:
@@ -401,6 +408,7 @@ class SessionRunner:
         self._turn = None
         self._asked.clear()
         error = None if turn.error is None else redacted(turn.error)
+        self._counts.turns["completed" if error is None else "error"] += 1
 
         def end(edit: AgentEdit) -> None:
             details = {"reason": "completed"} if error is None else {"reason": "error", "error": error}
@@ -429,6 +437,7 @@ class SessionRunner:
         await self._flush()
         self._turn = None
         self._asked.clear()
+        self._counts.turns["aborted"] += 1
 
         def end(edit: AgentEdit) -> None:
             for message in edit.messages(MessageState.SENT):

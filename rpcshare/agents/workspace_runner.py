@@ -19,11 +19,13 @@ from typing import Any, Protocol, TypeAlias
 from rpcshare.agents.agent import Agent, AgentStatus, JSONObject, MessageState, Spent
 from rpcshare.agents.agent_edit import AgentEdit
 from rpcshare.agents.agents import Agents, AgentWork
+from rpcshare.agents.counts import AgentCounts
 from rpcshare.agents.model_sessions import WorkspaceModelSessions
 from rpcshare.agents.opencode.binary import OpencodeBinary
 from rpcshare.agents.opencode.client import Opencode, OpencodeError
 from rpcshare.agents.opencode.events import LOST, OpencodeEvent
 from rpcshare.agents.owners import caller_of
+from rpcshare.agents.process_slots import ProcessSlots
 from rpcshare.agents.redacting import redacted
 from rpcshare.agents.session_runner import SessionRunner
 from rpcshare.agents.transcript import AGENTS
@@ -57,6 +59,8 @@ class RunnerSettings:
     """Seconds until opencode has to answer."""
     idle_timeout: float = 300.0
     """Seconds without anything to do after which it is stopped."""
+    grace: float = 2.0
+    """The same, while others wait for a slot."""
     looks_again: float = 1.0
     """Seconds after which rows are read again, where other nodes may have changed them."""
 
@@ -73,10 +77,8 @@ class Running:
     open_models: Callable[[Workspace, str, ModelSessions], Awaitable[Models]]
     """Opens the models for a process that answers by this one unless it is asked for another."""
     settings: RunnerSettings
-    slots: asyncio.Semaphore
-    """How many processes there may be at once."""
-    made: Callable[[str], None] = lambda _: None
-    """Is told of the session IDs that this node runs."""
+    slots: ProcessSlots
+    counts: AgentCounts
 
 
 class Models(Protocol):
@@ -167,6 +169,7 @@ class WorkspaceRunner:
             self._task.cancel()
         if self._process is not None:
             process, self._process = self._process, None
+            self._running.counts.processes -= 1
             for task in process.tasks:
                 task.cancel()
             self._background = asyncio.create_task(self._discard(process))
@@ -176,7 +179,7 @@ class WorkspaceRunner:
         settings = self._running.settings
         while True:
             busy = any(each.is_busy for each in self._sessions.values())
-            timeout = settings.looks_again if busy or self._agents.is_shared else 5.0
+            timeout = settings.looks_again if busy or self._agents.is_shared else 3.0
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._awake.wait(), timeout)
             self._awake.clear()
@@ -243,15 +246,21 @@ class WorkspaceRunner:
         if process is None:
             raise OpencodeError("it has ended")
         session = SessionRunner(
-            agent, self._agents, self._running.shares, process.opencode, root=root, wake=self.wake
+            agent,
+            self._agents,
+            self._running.shares,
+            process.opencode,
+            root=root,
+            wake=self.wake,
+            counts=self._running.counts,
         )
         self._sessions[agent.id] = session
-        self._running.made(agent.id)
         try:
             if root is None:
                 await session.open([] if work is None else work.sent)
-            for event in await process.opencode.history({agent.id: agent.sync_seq}):
-                session.transcript.take(event)
+            if agent.status is not AgentStatus.INITIALIZING:
+                for event in await process.opencode.history({agent.id: agent.sync_seq}):
+                    session.transcript.take(event)
         except BaseException:
             del self._sessions[agent.id]
             await session.transcript.close()
@@ -266,7 +275,10 @@ class WorkspaceRunner:
         first = next((each.agent for each in work), self._calls[0].agent if self._calls else None)
         if first is None:
             return False
-        await running.slots.acquire()
+        await running.slots.take()
+        if not self._calls and not any(map(_needs_process, await self._agents.work_of(self.workspace))):
+            running.slots.give_back()  # it was terminated meanwhile
+            return False
         try:
             workspace = await workspaces.find(self.workspace, Reach((), is_all=True))
             sessions = WorkspaceModelSessions(self._agents, lambda: self._sessions)
@@ -281,12 +293,12 @@ class WorkspaceRunner:
                 await models.close()
                 raise
         except (ShareError, SandboxError) as exc:
-            running.slots.release()
+            running.slots.give_back()
             log = exc.log if isinstance(exc, SandboxError) else ""
             await self._fail(work, _sentence(exc.message, log))
             return False
         except BaseException:
-            running.slots.release()
+            running.slots.give_back()
             raise
         if sandbox.socket_path is None:
             raise RuntimeError("a sandbox of opencode's has no socket")
@@ -301,6 +313,8 @@ class WorkspaceRunner:
             await self._fail(work, _sentence(why, sandbox.log_tail(_LOG_LINES)))
             return False
         self._process = process
+        running.counts.starts["ok"] += 1
+        running.counts.processes += 1
         self._ended = None
         self._used_at = time.monotonic()
         process.tasks = [
@@ -330,7 +344,7 @@ class WorkspaceRunner:
         await process.opencode.close()
         await process.sandbox.terminate(grace=1)
         await process.models.close()
-        self._running.slots.release()
+        self._running.slots.give_back()
 
     async def _await_end(self, process: _Process) -> None:
         status = await process.sandbox.wait()
@@ -363,6 +377,7 @@ class WorkspaceRunner:
         sessions, self._sessions = list(self._sessions.values()), {}
         if process is None:
             return
+        self._running.counts.processes -= 1
         for task in process.tasks:
             task.cancel()
         await asyncio.gather(*process.tasks, return_exceptions=True)
@@ -377,6 +392,7 @@ class WorkspaceRunner:
     async def _fail(self, work: Sequence[AgentWork], why: str) -> None:
         """Note that no process can be started: of agents that are new, that they have failed."""
         logger.warning("an agent cannot be started: %s", why)
+        self._running.counts.starts["failed"] += 1
 
         def fail(edit: AgentEdit) -> None:
             if edit.agent.status is AgentStatus.INITIALIZING:
@@ -406,7 +422,10 @@ class WorkspaceRunner:
             _needs_process(each) for each in work
         ):
             self._used_at = time.monotonic()
-        elif time.monotonic() - self._used_at > self._running.settings.idle_timeout or not work:
+            return
+        settings = self._running.settings
+        idle = time.monotonic() - self._used_at
+        if not work or idle > (settings.grace if self._running.slots.is_wanted else settings.idle_timeout):
             self._ended = ""
 
     # What opencode tells

@@ -12,9 +12,11 @@ from typing import Any
 
 from rpcshare.agents.agents import Agents
 from rpcshare.agents.caller_agents import AgentServices
+from rpcshare.agents.counts import AgentCounts
 from rpcshare.agents.node import AgentNode
 from rpcshare.agents.opencode.binary import OpencodeBinary, OpencodeUnavailableError
 from rpcshare.agents.webhook_delivery import WebhookDelivery
+from rpcshare.agents.process_slots import ProcessSlots
 from rpcshare.agents.workspace_runner import RunnerSettings, Running
 from rpcshare.config import ConfigError, Settings
 from rpcshare.database import DatabaseError
@@ -22,6 +24,8 @@ from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.gateway.gateway import GatewaySocket, ModelGateway
 from rpcshare.gateway.metering import ModelSessions
 from rpcshare.sandbox.egress_proxy import EgressPolicy
+from rpcshare.server.agent_metrics import AgentMetrics
+from rpcshare.server.gateway_metrics import GatewayMetrics
 from rpcshare.server.records_opening import Records
 from rpcshare.shares.service import ShareService
 from rpcshare.structured_log import structlog
@@ -66,6 +70,7 @@ async def opened_agents(
         services.webhook_policy = policy
         services.wake_webhooks = delivery.wake
         delivery.start()
+        services.collectors = (AgentMetrics(opening.counts), GatewayMetrics(gateway.counts))
         yield services
     finally:
         await delivery.close()
@@ -93,7 +98,8 @@ class _Opening:
         self._lock = asyncio.Lock()
         self._agents: Agents | None = None
         self._binary: OpencodeBinary | None = None
-        self._slots = asyncio.Semaphore(settings.max_running_agents)
+        self.counts = AgentCounts()
+        self._slots = ProcessSlots(settings.max_running_agents)
 
     async def agents(self) -> Agents:
         async with self._lock:
@@ -129,6 +135,7 @@ class _Opening:
             open_models=self._open_models,
             settings=RunnerSettings(idle_timeout=self._settings.agents_idle_timeout),
             slots=self._slots,
+            counts=self.counts,
         )
 
     async def _found_binary(self) -> OpencodeBinary:

@@ -181,6 +181,8 @@ def create_app(
     )
     if workspaces is not None:
         _count_sandboxes(metrics, workspaces)
+    for collector in () if agents is None else agents.collectors:
+        metrics.registry.register(collector)
     metrics.queues.pages = site.drawings.__len__
     metrics.limits.others = {
         "pages": lambda: site.drawings.refused,

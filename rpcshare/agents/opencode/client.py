@@ -60,6 +60,7 @@ class Opencode:
         self._http = httpx.AsyncClient(
             transport=transport, base_url="http://opencode", auth=("opencode", password), timeout=_TIMEOUT
         )
+        self._providers: list[JSONObject] | None = None  # which do not change while it runs
 
     async def __aenter__(self) -> Self:
         return self
@@ -186,8 +187,10 @@ class Opencode:
     async def model(self, name: str) -> JSONObject | None:
         """Return what opencode knows of a model ``PROVIDER/ID``; None: nothing."""
         provider, _, model_id = name.partition("/")
-        found = _object(await self._call("GET", "/config/providers")).get("providers")
-        for each in _objects(found):
+        if self._providers is None:
+            found = _object(await self._call("GET", "/config/providers"))
+            self._providers = _objects(found.get("providers"))
+        for each in self._providers:
             model = _object(each.get("models")).get(model_id)
             if each.get("id") == provider and isinstance(model, dict):
                 return model
