@@ -25,7 +25,6 @@ from rpcshare.gateway.gateway import GatewaySocket, ModelGateway
 from rpcshare.gateway.metering import ModelSessions
 from rpcshare.sandbox.egress_proxy import EgressPolicy
 from rpcshare.server.agent_metrics import AgentMetrics
-from rpcshare.server.gateway_metrics import GatewayMetrics
 from rpcshare.server.records_opening import Records
 from rpcshare.shares.service import ShareService
 from rpcshare.structured_log import structlog
@@ -70,7 +69,7 @@ async def opened_agents(
         services.webhook_policy = policy
         services.wake_webhooks = delivery.wake
         delivery.start()
-        services.collectors = (AgentMetrics(opening.counts), GatewayMetrics(gateway.counts))
+        services.collectors = (AgentMetrics(opening.counts),)
         yield services
     finally:
         await delivery.close()
