@@ -72,7 +72,7 @@ async def wait_for(running: RunningServer, agent_id: str, *statuses: str, second
     until = time.monotonic() + seconds
     info: dict[str, Any] = {}
     while time.monotonic() < until:
-        async with rpcshare.connect_stub(running.url, token=running.token) as api:
+        async with rpcshare.connect(running.url, token=running.token) as api:
             info = await api.agents().get(agent_id).info()
         if info["status"] in statuses:
             return info
