@@ -40,6 +40,7 @@ _COMMANDS = {
     "keys": "Create, list, rotate and revoke API keys.",
     "vault": "Keep keys of third parties on the server.",
     "workspace": "Make and look into what agents work on.",
+    "agent": "Start agents, follow them, answer what they ask.",
     "users": "List users, set roles and limits, disable accounts, claim shares.",
     "organizations": "List organizations, set their limits, show what was done.",
     "token": "Sign tokens with the server's own key; revoke signed tokens.",

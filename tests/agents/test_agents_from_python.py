@@ -65,24 +65,26 @@ async def test_an_agent_is_started_watched_answered_and_ended(server, workspace)
 
 
 async def test_events_go_on_from_connection_to_connection_without_a_gap(server, workspace):
-    async with TcpProxy(server.url).run() as proxy:
-        async with rpcshare.ShareClient(proxy.url, token=server.token, reconnect=True) as client:
-            agent = await client.agents.start(workspace)
-            numbers, ended = [], 0
-            async with agent.watch() as events, asyncio.timeout(60):
-                async for event in events:
-                    if event.type not in ("snapshot", "sync"):
-                        numbers.append(int(event.cursor.partition(".")[2]))
-                    if is_end(event):
-                        ended += 1
-                        await proxy.cut()
-                    if ended == 3:
-                        break
-                    if (event.type, event.value.get("status")) == ("status", "idle"):
-                        await agent.send(f"hello {ended}")
-            own = sorted(set(numbers))
-            assert own == list(range(own[0], own[-1] + 1))
-            assert len(numbers) == len(own)
+    async with (
+        TcpProxy(server.url).run() as proxy,
+        rpcshare.ShareClient(proxy.url, token=server.token, reconnect=True) as client,
+    ):
+        agent = await client.agents.start(workspace)
+        numbers, ended = [], 0
+        async with agent.watch() as events, asyncio.timeout(60):
+            async for event in events:
+                if event.type not in ("snapshot", "sync"):
+                    numbers.append(int(event.cursor.partition(".")[2]))
+                if is_end(event):
+                    ended += 1
+                    await proxy.cut()
+                if ended == 3:
+                    break
+                if (event.type, event.value.get("status")) == ("status", "idle"):
+                    await agent.send(f"hello {ended}")
+        own = sorted(set(numbers))
+        assert own == list(range(own[0], own[-1] + 1))
+        assert len(numbers) == len(own)
 
 
 def test_a_script_without_an_event_loop_does_the_same(server, workspace):

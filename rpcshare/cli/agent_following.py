@@ -1,0 +1,213 @@
+"""Following an agent on a terminal: its words as they come, its tools, and what it asks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from typing import Any
+
+import click
+
+from rpcshare.cli.exit_status import ExitStatus
+from rpcshare.cli.terminal import json_text, printable, say, standard_output
+from rpcshare.client import Agent, AgentEvent
+
+__all__ = ["Follower"]
+
+_OVER = ("terminated", "failed", "interrupted")
+_REPLIES = {"y": "once", "a": "always", "n": "reject"}
+
+
+class Follower:
+    """Prints what an agent says and does, and has what it asks answered."""
+
+    def __init__(self, agent: Agent, *, as_json: bool, allows: bool) -> None:
+        """Follow ``agent``; ``allows``: whatever it asks for is allowed, once each."""
+        self._agent = agent
+        self._as_json = as_json
+        self._allows = allows
+        self._out = standard_output()
+        self._roles: dict[str, str] = {}  # of messages
+        self._texts: dict[str, int] = {}  # how much of a part has been printed
+        self._tools: dict[str, str] = {}  # how far a tool was
+        self._in_line = False
+        self._seen_asked: set[str] = set()
+        self._interrupts = 0
+
+    async def follow(
+        self,
+        cursor: str | None,
+        *,
+        ends_idle: bool = False,
+        ends_with: str | None = None,
+        is_new: bool = False,
+    ) -> int:
+        """Print events behind a cursor; return the exit status.
+
+        Args:
+            cursor: None: only what is said from now on is printed.
+            ends_idle: end when the agent has nothing to do.
+            ends_with: a message with the end of whose turn this ends.
+            is_new: print what has been said as well.
+        """
+        is_new = is_new or cursor is not None
+        task = asyncio.current_task()
+        with self._aborting_first(task):
+            async with self._agent.watch(cursor) as events:
+                async for event in events:
+                    if self._as_json:
+                        value = {name: each for name, each in event.value.items() if name != "approval"}
+                        click.echo(json_text(value))
+                    else:
+                        self._print(event, is_new=is_new or event.type != "snapshot")
+                    status = await self._heed(event, ends_idle=ends_idle, ends_with=ends_with)
+                    if status is not None:
+                        self._end_line()
+                        return status
+        self._end_line()
+        return ExitStatus.FAILURE  # the server has stopped
+
+    async def _heed(self, event: AgentEvent, *, ends_idle: bool, ends_with: str | None) -> int | None:
+        """Answer an event that asks; return the exit status with which one is the last."""
+        value = event.value
+        match event.type, value.get("state") or value.get("status"):
+            case (("approval" | "question"), "asked"):
+                await self._answer(value)
+            case "turn", "ended" if ends_with is not None and value.get("messageID") == ends_with:
+                return ExitStatus.FAILURE if value.get("reason") else ExitStatus.DONE
+            case "status", "idle" if ends_idle:
+                return ExitStatus.DONE
+            case "status", "paused" if ends_idle or ends_with:
+                self._note(f"paused: {value.get('error') or 'resume it to go on'}")
+                return ExitStatus.FAILURE
+            case "status", status if status in _OVER and (ends_idle or ends_with or status != "interrupted"):
+                self._note(f"{status}{': ' + str(value['error']) if value.get('error') else ''}")
+                return ExitStatus.DONE if status == "terminated" and not ends_with else ExitStatus.FAILURE
+        return None
+
+    async def _answer(self, value: dict[str, Any]) -> None:
+        request_id = str(value.get("id"))
+        if request_id in self._seen_asked:
+            return
+        self._seen_asked.add(request_id)
+        is_question = value.get("type") == "question"
+        if self._allows and not is_question:
+            await self._agent.answer(request_id, "once")
+            return
+        if not sys.stdin.isatty() or self._as_json:
+            if not self._as_json:
+                self._note(f"it waits for an answer: rpcshare agent approve {self._agent.id} {request_id}")
+            return
+        answer = await asyncio.to_thread(self._ask_questions if is_question else self._ask_approval, value)
+        with contextlib.suppress(Exception):  # somebody else has answered meanwhile, which an event tells
+            await self._agent.answer(request_id, answer)
+
+    def _ask_approval(self, value: dict[str, Any]) -> str:
+        what = ", ".join(str(each) for each in value.get("patterns") or [])
+        self._note(f"? {value.get('permission')}: {what}")
+        while True:
+            reply = click.prompt(
+                "  allow it? [y]es, [a]lways, [n]o", default="n", show_default=False, err=True
+            )
+            found = _REPLIES.get(str(reply).strip().lower()[:1])
+            if found is not None:
+                return found
+
+    def _ask_questions(self, value: dict[str, Any]) -> list[list[str]]:
+        answers = []
+        for question in value.get("questions") or []:
+            self._note(f"? {question.get('question')}")
+            labels = [str(each.get("label")) for each in question.get("options") or []]
+            say(*(f"  {number}. {label}" for number, label in enumerate(labels, 1)), err=True)
+            reply = str(click.prompt("  answer", err=True)).strip()
+            chosen = reply.isdecimal() and 0 < int(reply) <= len(labels)
+            answers.append([labels[int(reply) - 1] if chosen else reply])
+        return answers
+
+    @contextlib.contextmanager
+    def _aborting_first(self, task: asyncio.Task[Any] | None) -> Any:  # noqa: ANN401 -- a generator
+        """Have the first Ctrl-C end the agent's turn, and the second this command."""
+        loop = asyncio.get_running_loop()
+        aborting: list[asyncio.Task[None]] = []
+
+        def interrupt() -> None:
+            self._interrupts += 1
+            if self._interrupts > 1 or not sys.stdin.isatty():
+                if task is not None:
+                    task.cancel()
+                return
+            self._note("ending its turn; once more to leave")
+            aborting.append(loop.create_task(self._agent.abort()))
+
+        try:
+            loop.add_signal_handler(signal.SIGINT, interrupt)
+        except (NotImplementedError, RuntimeError, ValueError):
+            yield
+            return
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self._interrupts:
+                raise KeyboardInterrupt from None
+            raise
+        finally:
+            loop.remove_signal_handler(signal.SIGINT)
+
+    # What is printed
+
+    def _print(self, event: AgentEvent, *, is_new: bool) -> None:
+        value = event.value
+        if event.type in ("snapshot", "sync"):
+            for item in event.data:
+                data = item.get("data")
+                if isinstance(data, dict):
+                    self._item(item.get("type"), data, is_new=is_new)
+        elif event.type == "turn" and value.get("state") == "ended" and value.get("reason"):
+            self._note(f"the turn has ended: {value['reason']}")
+        elif event.type == "budget" and value.get("reason"):
+            self._note(str(value["reason"]))
+
+    def _item(self, kind: object, data: dict[str, Any], *, is_new: bool) -> None:
+        if kind == "message":
+            self._roles[str(data.get("id"))] = str(data.get("role"))
+        elif kind == "part" and data.get("type") == "text":
+            text, part_id = str(data.get("text") or ""), str(data.get("id"))
+            printed = self._texts.get(part_id, 0)
+            self._texts[part_id] = max(len(text), printed)
+            if is_new and self._roles.get(str(data.get("messageID"))) != "user" and len(text) > printed:
+                self._write(text[printed:], begins=printed == 0)
+        elif kind == "part" and data.get("type") == "tool":
+            state = _object(data.get("state"))
+            status, part_id = str(state.get("status")), str(data.get("id"))
+            if self._tools.get(part_id) == status:
+                return
+            self._tools[part_id] = status
+            if is_new and status in ("completed", "error"):
+                given = _object(state.get("input"))
+                said = state.get("error") or state.get("title") or given.get("command") or ""
+                mark = "✗" if status == "error" else "✓"
+                self._note(f"{mark} {data.get('tool')} {str(said).splitlines()[0] if said else ''}".rstrip())
+
+    def _write(self, text: str, *, begins: bool) -> None:
+        if begins:
+            self._end_line()
+        lines = text.split("\n")
+        self._out.write("\n".join(printable(line) for line in lines))
+        self._out.flush()
+        self._in_line = lines[-1] != ""
+
+    def _note(self, line: str) -> None:
+        self._end_line()
+        say(line, err=True)
+
+    def _end_line(self) -> None:
+        if self._in_line:
+            self._out.write("\n")
+            self._out.flush()
+            self._in_line = False
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
