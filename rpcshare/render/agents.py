@@ -24,7 +24,7 @@ from rpcshare.render import figures
 from rpcshare.render.lenient_json import Fields
 from rpcshare.render.pieces import CodePiece, Draft, FilePiece, Piece
 from rpcshare.render.rendering import Frame, Pages
-from rpcshare.render.safe_text import clean, visible
+from rpcshare.render.safe_text import clean, unmistakable
 from rpcshare.render.workspaces import FormProblem, shown_owner
 
 __all__ = ["PERMISSIONS", "AgentRendering", "Listed", "Panel"]
@@ -455,7 +455,7 @@ def _pieces(request_id: str, metadata: Fields) -> list[tuple[str, Piece]]:
             text = value if isinstance(value, str) else jsontext.encode(value).decode()
             language = "a.sh" if name == "command" else "" if isinstance(value, str) else "a.json"
             label = _line(name, 60)
-            found.append((label, CodePiece(text.encode("utf-8", "replace"), language)))
+            found.append((label, CodePiece(unmistakable(text).encode("utf-8", "replace"), language)))
     return found
 
 
@@ -475,7 +475,7 @@ def _view_of_message(message: QueuedMessage) -> QueuedView:
 
 
 def _texts(items: Sequence[object]) -> list[str]:
-    return [visible(each) for each in items[:200] if isinstance(each, str)]
+    return [unmistakable(each) for each in items[:200] if isinstance(each, str)]
 
 
 def _line(text: str, limit: int = 300) -> str:

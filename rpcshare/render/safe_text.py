@@ -1,8 +1,17 @@
 """Text of strangers, without what cannot be shown, steers a terminal, or poses as other text."""
 
 import re
+import unicodedata
 
-__all__ = ["STYLE_SEQUENCE", "clean", "clean_but_for_styles", "plain", "visible", "without_terminal_controls"]
+__all__ = [
+    "STYLE_SEQUENCE",
+    "clean",
+    "clean_but_for_styles",
+    "plain",
+    "unmistakable",
+    "visible",
+    "without_terminal_controls",
+]
 
 # Half of a surrogate pair has no form in UTF-8; of the control characters, HTML has tab and newline.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -16,6 +25,13 @@ _OVERRIDE = re.compile("[\u202d\u202e]")
 # ECMA-48: control sequences, operating system commands, and the rest of what a terminal swallows.
 _TERMINAL = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[PX^_][^\x1b]*\x1b\\|\x1b[ -/]*[0-~]"
+)
+
+_NOT_ASCII = re.compile(r"[^\x00-\x7f\u2400-\u2426]")
+
+# Default_Ignorable_Code_Point (Unicode DerivedCoreProperties) of other categories than controls and formats.
+_WITHOUT_LOOK = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 
 _CONTROLS = re.compile("[\x01-\x08\x0b-\x1f]")  # of ASCII, but tab and newline
@@ -58,6 +74,16 @@ def visible(text: str) -> str:
     return _DECEIVING.sub(_named, _UNPRINTABLE.sub("\ufffd", _CONTROLS.sub(_picture, text)))
 
 
+def unmistakable(text: str) -> str:
+    """Return text that somebody decides by: all in it that has no look of its own is named.
+
+    Characters that join, fill, select variants or are spaces of another kind are named, too. In prose and in
+    emoji they have their use; in a command they let two look alike.
+    """
+    text = visible(text)
+    return text if text.isascii() else _NOT_ASCII.sub(_named_unless_seen, text)
+
+
 def plain(text: str) -> str:
     """Return code, output or a name as it is: terminal controls applied, and no character hidden."""
     if "\x1b" in text:
@@ -67,6 +93,12 @@ def plain(text: str) -> str:
     if text.isascii():
         return clean(text)
     return _DECEIVING.sub(_named, clean(text))
+
+
+def _named_unless_seen(character: re.Match[str]) -> str:
+    char = character[0]
+    has_look = unicodedata.category(char)[0] not in "CZ" and not _WITHOUT_LOOK.match(char)
+    return char if has_look or char == "\ufffd" else _named(character)
 
 
 def _picture(character: re.Match[str]) -> str:

@@ -1,5 +1,6 @@
 """The pages of workspaces and agents in Chromium: with a script and without, on a phone, by keyboard."""
 
+import asyncio
 import re
 from collections.abc import Iterator
 
@@ -227,3 +228,40 @@ async def test_people_with_impairments_can_use_the_pages_and_nothing_is_wider_th
             faults.append("wider than a phone")
         found[name] = faults
     assert found == {name: [] for name in addresses}
+
+
+async def test_a_stream_that_is_dead_without_knowing_is_replaced(page: Page, server: ScriptedAgents) -> None:
+    """As of a phone that has slept: a new stream may never answer, and no event tells of it."""
+    await open_agents(page, server)
+    await page.add_init_script(
+        """
+        const Real = EventSource;
+        window.opened = 0;
+        window.EventSource = class extends Real {
+          constructor(address) {
+            window.opened += 1;
+            super(window.opened === 1 ? "/static/none" : address);
+            if (window.opened === 1) Object.defineProperty(this, "readyState", { value: Real.CONNECTING });
+          }
+          set onerror(handler) { if (window.opened > 1) super.onerror = handler; }
+        };
+        """
+    )
+    await start(page, "wait")
+    async with asyncio.timeout(60):
+        while await page.evaluate("window.opened") < 2:  # noqa: ASYNC110 -- a page's
+            await asyncio.sleep(0.2)
+    await page.get_by_role("button", name="Stop this turn").click()
+    await expect(page.locator("#agent-state .state")).to_have_text("Idle")
+
+
+async def test_a_page_whose_right_is_gone_says_so_and_keeps_what_was_written(
+    page: Page, server: ScriptedAgents
+) -> None:
+    await open_agents(page, server)
+    await start(page, "wait")
+    await page.get_by_label("Message to the agent").fill("a long thought")
+    await page.context.clear_cookies()
+    await page.get_by_role("button", name="Send").click()
+    await expect(page.locator("#agent > .notice.wrong")).to_contain_text("not live any more")
+    await expect(page.get_by_label("Message to the agent")).to_have_value("a long thought")

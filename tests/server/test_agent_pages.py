@@ -177,7 +177,10 @@ def test_an_edit_shows_its_diff_and_a_command_all_of_itself(start):
     assert 'class="removed"' in panel
     hidden = "x" * 20_000 + "; rm -rf /"
     assert "; rm -rf /" in start(f"run echo {hidden}").until(lambda panel: "per_" in panel)
-    # What a terminal would not show is there, too.
+    # What a terminal or a page would not show is there, too.
+    unseen = "run rm\u200b -rf\u3164x\u2060y\u00a0z\U000e0100\u202e"
+    panel = re.sub(r"</?span[^>]*>", "", start(unseen).until(lambda panel: "per_" in panel))
+    assert "rm[U+200B] -rf[U+3164]x[U+2060]y[U+00A0]z[U+E0100][U+202E]" in panel
     shown = start("run rm -rf /\rls\x1b[2K").until(lambda panel: "per_" in panel)
     assert "rm -rf /" in shown
     assert "\u240dls\u241b" in re.sub(r"</?span[^>]*>", "", shown)

@@ -128,6 +128,7 @@ if (panel) {
       do {
         again = false;
         const answer = await fetch(panel.dataset.panel ?? "", { credentials: "same-origin" });
+        if ([401, 403, 404].includes(answer.status)) end();
         if (!answer.ok) throw new Error(`status ${answer.status}`);
         apply(new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("agent"));
       } while (again);
@@ -168,25 +169,53 @@ if (panel) {
   mark();
 
   // A browser has six HTTP connections to a server, and a stream keeps one: only of a page that is looked at.
+  // A phone that wakes may have a stream that is dead without knowing, or open one that never answers.
+  const SILENT = 40000;
   let source = null;
   let fallback = 0;
+  let heardAt = 0;
   const connect = () => {
-    if (source || document.visibilityState !== "visible") return;
+    if (source || isEnded || document.visibilityState !== "visible") return;
+    heardAt = Date.now();
     source = new EventSource(panel.dataset.liveEvents ?? "");
-    source.onmessage = ({ data }) => {
+    const hear = () => {
+      heardAt = Date.now();
       clearInterval(fallback);
       fallback = 0;
+    };
+    source.onopen = hear;
+    source.addEventListener("alive", hear);
+    source.onmessage = ({ data }) => {
+      hear();
       if (data !== panel.dataset.events) look();
     };
-    source.addEventListener("ended", leave);
+    source.addEventListener("ended", end);
     source.onerror = () => {
-      // A proxy may hold streams back, and a phone wakes with one that is dead.
       if (source?.readyState === EventSource.CLOSED) {
         leave();
         setTimeout(connect, 5000);
       }
+      // A proxy may hold streams back.
       if (!fallback) fallback = setInterval(() => document.visibilityState === "visible" && look(), 5000);
     };
+  };
+  setInterval(() => {
+    if (!source || Date.now() - heardAt < (source.readyState === EventSource.OPEN ? SILENT : 10000)) return;
+    leave();
+    connect();
+    look();
+  }, 2000);
+  let isEnded = false;
+  /** The right to steer it is gone: what is on the page stays, and says so. */
+  const end = () => {
+    if (isEnded) return;
+    isEnded = true;
+    leave();
+    const told = document.createElement("p");
+    told.className = "notice wrong";
+    told.setAttribute("role", "alert");
+    told.textContent = "This page is not live any more: your sign-in may have ended. Load it again.";
+    panel.prepend(told);
   };
   const leave = () => {
     source?.close();
@@ -194,7 +223,14 @@ if (panel) {
     clearInterval(fallback);
     fallback = 0;
   };
-  document.addEventListener("visibilitychange", () => (document.visibilityState === "visible" ? connect() : leave()));
+  document.addEventListener("visibilitychange", () => {
+    if (document.visibilityState !== "visible") {
+      leave();
+      return;
+    }
+    connect();
+    if (!isEnded) look();
+  });
   window.addEventListener("pagehide", leave);
   window.addEventListener("pageshow", connect);
   connect();

@@ -40,7 +40,7 @@ class ChangeStreams:
             end.set()
 
     def answer(self, caller: Caller, changes: AsyncIterator[int | None]) -> Response:
-        """Return the stream of numbers that ``changes`` yields; of None, a comment."""
+        """Return the stream of numbers that ``changes`` yields; of None, an event ``alive``."""
         return _Stream(self, caller, changes)
 
     @contextlib.contextmanager
@@ -93,7 +93,8 @@ class _Stream(Response):
         await send({"type": "http.response.body", "body": _RETRY, "more_body": True})
         try:
             async for number in self._changes:
-                body = b":\n\n" if number is None else b"data: %d\n\n" % number
+                # A comment is not heard by a script, which has to know that the stream is not dead.
+                body = b"event: alive\ndata:\n\n" if number is None else b"data: %d\n\n" % number
                 await send({"type": "http.response.body", "body": body, "more_body": True})
         except ShareError as exc:
             body = b"event: ended\ndata: %b\n\n" % exc.code.value.encode()
