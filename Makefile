@@ -9,7 +9,7 @@ PROGRESS = $(PYTHON) .packaging/progress.py
 # What a release is made of. None of it is part of `make test`: each takes minutes, and some need programs of the system.
 CHECK_TOOLS = @$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
 
-.PHONY: release-check image-check agents-image-check chart-check docs install node-peers serve test test-all test-slow test-pure test-rare lint lint-style lint-types lint-test-types lint-imports format bench bench-quick fuzz crash abuse clean
+.PHONY: release-check image-check agents-image-check kubernetes-check chart-check docs install node-peers serve test test-all test-slow test-pure test-rare lint lint-style lint-types lint-test-types lint-imports format bench bench-quick fuzz crash abuse clean
 
 # Both steps compare what they have made with its sources, and are over in a moment if that fits. Without bytecode, which
 # pip makes of packages but not of a checkout, and Python itself not everywhere, a server takes half as long again to start.
@@ -111,6 +111,10 @@ image-check:
 # Builds the image that agents run in, and starts opencode in it.
 agents-image-check: $(VENV)/.installed
 	@.packaging/agents-image-check.sh
+
+# Tests the driver for pods on a real API server, which it builds if need be.
+kubernetes-check: $(VENV)/.installed
+	@.packaging/kubernetes-check.sh
 
 # Has helm and kubeconform check the chart.
 chart-check: $(VENV)/.installed
