@@ -175,7 +175,6 @@ class ModelGateway:
         self.counts = GatewayCounts()
         self.pool = BodyPool(_MAX_HELD)
         self._upstream = Upstream(self.timeouts)
-        self._has_upstream = False
         self._sockets: set[GatewaySocket] = set()
         self._under_way: set[_Exchange] = set()
         self._charging: set[asyncio.Task[None]] = set()
@@ -199,9 +198,7 @@ class ModelGateway:
         Raises:
             OSError: it cannot be listened on.
         """
-        if not self._has_upstream:
-            self._has_upstream = True
-            await self._upstream.__aenter__()
+        await self._upstream.open()
         if self._looking is None:
             self._looking = asyncio.ensure_future(self._look_again_and_again())
         opened = GatewaySocket(self, path, sessions, KeyFor(workspace_id, workspace_name))
@@ -217,7 +214,7 @@ class ModelGateway:
         for each in [*self._sockets]:
             await each.close()
         await asyncio.gather(*self._charging, return_exceptions=True)
-        await self._upstream.__aexit__(None, None, None)
+        await self._upstream.close()
 
     def forget(self, socket: GatewaySocket) -> None:
         """Know a socket no more, which has been closed."""
@@ -422,20 +419,23 @@ class ModelGateway:
         for each in self._under_way:
             if each.key.entry_id is not None:
                 by_entry.setdefault((each.key.owner, each.key.entry_id), []).append(each)
-        for them in by_entry.values():
-            now = time.monotonic()
-            try:
-                async with asyncio.timeout(LOOK_EVERY):
-                    holds = await self.keys.holds(them[0].key)
-            except (ShareError, DatabaseError, TimeoutError) as exc:
-                logger.warning("the vault cannot be asked whether a key holds: %s", type(exc).__name__)
-                holds = all(now - each.seen_at < _TRUST_WITHOUT_VAULT for each in them)
-            else:
-                for each in them:
-                    each.seen_at = now
-            if not holds:
-                for each in them:
-                    each.end("the key for this model has been revoked, or has expired")
+        await asyncio.gather(*map(self._look_at, by_entry.values()))
+
+    async def _look_at(self, them: Sequence[_Exchange]) -> None:
+        """Look at what is under way with one entry."""
+        now = time.monotonic()
+        try:
+            async with asyncio.timeout(LOOK_EVERY):
+                holds = await self.keys.holds(them[0].key)
+        except (ShareError, DatabaseError, TimeoutError) as exc:
+            logger.warning("the vault cannot be asked whether a key holds: %s", type(exc).__name__)
+            holds = all(now - each.seen_at < _TRUST_WITHOUT_VAULT for each in them)
+        else:
+            for each in them:
+                each.seen_at = now
+        if not holds:
+            for each in them:
+                each.end("the key for this model has been revoked, or has expired")
 
 
 class GatewaySocket:

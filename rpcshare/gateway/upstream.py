@@ -9,8 +9,8 @@ import re
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from rpcshare.gateway.wires import GatewayError
 
@@ -119,26 +119,23 @@ class Upstream:
         self._timeouts = timeouts
         self._client: httpx.AsyncClient | None = None
 
-    async def __aenter__(self) -> Self:
-        # 0.1 s, which a server without agents need not wait for.
-        import httpx  # noqa: PLC0415
+    async def open(self) -> None:
+        """Be ready to connect."""
+        # It takes a while to import, which a server without agents need not wait for, and nobody here.
+        httpx = await asyncio.to_thread(import_module, "httpx")
+        if self._client is None:
+            timeouts = self._timeouts
+            self._client = httpx.AsyncClient(
+                timeout=httpx.Timeout(None, connect=timeouts.connect, write=timeouts.send),
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
+                follow_redirects=False,
+            )
 
-        timeouts = self._timeouts
-        self._client = httpx.AsyncClient(
-            timeout=httpx.Timeout(None, connect=timeouts.connect, write=timeouts.send),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
-            follow_redirects=False,
-        )
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._client is not None:
-            await self._client.aclose()
+    async def close(self) -> None:
+        """Close all connections."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
 
     @contextlib.asynccontextmanager
     async def ask(self, url: str, headers: Mapping[str, str], body: bytes) -> AsyncIterator[UpstreamAnswer]:

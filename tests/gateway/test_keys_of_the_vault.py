@@ -14,7 +14,7 @@ from gateway.gateway_fixtures import KEY, OWNER, Gateway, tables
 from gateway.scripted_provider import Asked, ScriptedProvider, chunk, json_answer
 from rpcshare.auth.caller import Caller, CallerUser, Role
 from rpcshare.auth.credential_validity import CredentialValidity
-from rpcshare.database import parse_location
+from rpcshare.database import DatabaseError, parse_location
 from rpcshare.database.engine import Database
 from rpcshare.database.schema_version import RECORDS
 from rpcshare.errors import ErrorCode, ShareError
@@ -163,6 +163,30 @@ async def test_what_is_under_way_ends_with_its_key(gateway, vault, provider, way
     usage = await gateway.sessions.usage()
     assert (usage.output, usage.is_estimated) == (10, True)
     assert gateway.it.counts.requests == {("mine/large", "ended"): 1}
+
+
+async def test_a_vault_that_cannot_be_asked_ends_nothing_for_a_while(gateway, vault, provider, monkeypatch):
+    await keep(vault, "sk-mine")
+    asked = 0
+
+    async def holds(_key: object) -> bool:
+        nonlocal asked
+        asked += 1
+        raise DatabaseError("it is down")
+
+    monkeypatch.setattr(gateway.it.keys, "holds", holds)
+
+    async def script(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + chunk("x" * 40))
+        await asyncio.sleep(3600)
+
+    provider.answers(script)
+    asking = asyncio.create_task(ask(gateway, stream=True))
+    await eventually(lambda: asked >= 3)
+    assert not asking.done()
+    monkeypatch.setattr(gateway_module, "_TRUST_WITHOUT_VAULT", 0.0)
+    async with asyncio.timeout(30):
+        assert "has been revoked" in (await asking).text
 
 
 async def test_another_value_is_used_from_the_next_request_on(gateway, vault, provider):
