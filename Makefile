@@ -9,7 +9,7 @@ PROGRESS = $(PYTHON) .packaging/progress.py
 # What a release is made of. None of it is part of `make test`: each takes minutes, and some need programs of the system.
 CHECK_TOOLS = @$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
 
-.PHONY: release-check image-check agents-image-check kubernetes-check chart-check docs install node-peers serve test test-all test-slow test-pure test-rare lint lint-style lint-types lint-test-types lint-imports format bench bench-quick fuzz crash abuse clean
+.PHONY: release-check image-check agents-image-check kubernetes-check chart-check docs install node-peers serve test test-all test-slow test-pure test-rare lint lint-style lint-types lint-test-types lint-imports format bench bench-quick fuzz sanitize crash abuse clean
 
 # Both steps compare what they have made with its sources, and are over in a moment if that fits. Without bytecode, which
 # pip makes of packages but not of a checkout, and Python itself not everywhere, a server takes half as long again to start.
@@ -88,6 +88,17 @@ bench-quick: install $(NODE_PEERS) $(BENCH_PEERS)
 # 200,000 hostile messages, in some minutes; SEED=n repeats a run.
 fuzz: install
 	@$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED))
+
+# The module in C with checks of every access and of undefined behaviour, for a minute on random messages.
+SANITIZED := build/sanitized/short_messages.so
+sanitize: install
+	@mkdir -p $(dir $(SANITIZED))
+	@$(CC) -g -O1 -Wall -Wextra -shared -fPIC -fsanitize=address,undefined -fno-sanitize-recover=all \
+	  -I$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('include'))") \
+	  rpcshare/rpc/short_messages.c -o $(SANITIZED)
+	@LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
+	  $(BIN)/python -m tests.fuzz.short_messages --module $(SANITIZED) $(if $(SEED),--seed $(SEED))
 
 # A server killed under load, 200 times; nothing that it acknowledged may be missing. Then 20,000 steps of nodes,
 # messages, copies, rollbacks and clocks at random; SEED=n repeats those.

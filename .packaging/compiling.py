@@ -1,4 +1,4 @@
-"""Compiles the RPC core, what drives it, and the checks of what callers send, with mypyc.
+"""Compiles the RPC core, what drives it, and the checks of what callers send, with mypyc; one module is in C.
 
 Run it (``make install`` does) to have the compiled modules beside their sources, where Python prefers them.
 They are the same modules, and the tests of the core run on both. Where there is no C compiler, it says so and
@@ -74,6 +74,9 @@ LIBRARIES = (
     Library(Path("rpcshare/shares"), "checks", ("batch_validation",)),
 )
 
+# Modules that are written in C, with one in Python beside each that does the same.
+IN_C = (Path("rpcshare/rpc/short_messages.c"),)
+
 _BUILD = """
 import sys
 from mypyc.build import mypycify
@@ -83,6 +86,16 @@ from setuptools import setup
 options = ["--follow-imports=silent"]
 name, *sources = sys.argv[1:]
 modules = mypycify([*options, *sources], group_name=name)
+setup(name=name, ext_modules=modules, script_args=["-q", "build_ext", "--inplace"])
+"""
+
+_BUILD_IN_C = """
+import sys
+from setuptools import Extension, setup
+
+name, source = sys.argv[1:]
+options = [] if sys.platform == "win32" else ["-Wall", "-Wextra", "-Werror=implicit-function-declaration"]
+modules = [Extension(name, [source], extra_compile_args=options)]
 setup(name=name, ext_modules=modules, script_args=["-q", "build_ext", "--inplace"])
 """
 
@@ -159,6 +172,12 @@ def compile_core(root: Path, into: Path, log: Path) -> list[Path]:
         status = progress.run(f"Compiling {library.package}", log, command, cwd=into, env=_environment())
         if status:
             raise CompileError(_cause(log, status))
+    for source in IN_C:
+        name = ".".join(source.with_suffix("").parts)
+        command = [sys.executable, "-c", _BUILD_IN_C, name, str(source)]
+        status = progress.run(f"Compiling {source}", log, command, cwd=into, env=_environment())
+        if status:
+            raise CompileError(_cause(log, status))
     return _recorded(into)
 
 
@@ -186,12 +205,14 @@ def _recorded(into: Path) -> list[Path]:
 
 
 def _expected_modules() -> set[str]:
-    return {name for library in LIBRARIES for name in (*library.modules, f"{library.name}__mypyc")}
+    by_mypyc = {name for library in LIBRARIES for name in (*library.modules, f"{library.name}__mypyc")}
+    return by_mypyc | {source.stem for source in IN_C}
 
 
 def _made_of() -> list[str]:
     """Return the compiler, and what it is given."""
-    return [f"mypy {version('mypy')}", *(str(source) for library in LIBRARIES for source in library.sources)]
+    sources = [*(source for library in LIBRARIES for source in library.sources), *IN_C]
+    return [f"mypy {version('mypy')}", *map(str, sources)]
 
 
 def _all_sources(root: Path) -> list[Path]:
@@ -203,7 +224,7 @@ def _all_sources(root: Path) -> list[Path]:
         if source not in found:
             found.add(source)
             waiting += _imported(root, source)
-    return sorted(found)
+    return sorted(found | {root / source for source in IN_C})
 
 
 def _imported(root: Path, source: Path) -> Iterator[Path]:

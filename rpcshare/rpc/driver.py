@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 import anyio
 from anyio.lowlevel import checkpoint
 
+from rpcshare.rpc import short_messages
 from rpcshare.rpc.codec import JSON, Codec, JSONCodec
 from rpcshare.rpc.counted_calls import PLAIN
 from rpcshare.rpc.errors import (
@@ -48,6 +49,11 @@ TIME_SLICE: Final = 0.02
 
 # From so many bytes on, the values of a frame are counted before they are made.
 LONG_FRAME: Final = 64 * 1024
+
+# Up to so many bytes a frame is tried to be read without the objects in between (short_messages.py).
+SHORT_FRAME: Final = 16 * 1024
+
+_read: Final = short_messages.read
 
 # For how long a last frame (an abort, mostly) may take before the connection is cut.
 CLOSE_TIMEOUT = 5.0
@@ -104,12 +110,13 @@ class Driver:
             on_send_error=on_send_error,
             wake=self._wake,
             encode=codec.encode,
+            is_json=type(codec) is JSONCodec,
             pool=pool,
             pool_owner=pool_owner,
         )
         self._codec = codec
         # The same, if it is the usual one: compiled code calls what it knows without Python's calls.
-        self._json = codec if isinstance(codec, JSONCodec) else None
+        self._json = codec if type(codec) is JSONCodec else None
         self._limits = limits
         self._max_size = limits.message_bytes
         self._throttle = throttle
@@ -238,7 +245,7 @@ class Driver:
         try:
             if size > LONG_FRAME and self._limits.values:
                 self._require_room(frame, size)
-            message = self._codec.decode(frame) if self._json is None else self._json.decode(frame)
+            message = self._decode(frame, size)
         except ProtocolError as exc:
             self.session.abort(exc)
             return
@@ -255,6 +262,20 @@ class Driver:
             self._report()
         self.session.receive(message, size)
         self._carry_out()
+
+    def _decode(self, frame: bytes | str, size: int) -> object:
+        """Return the message in a frame; a call of the usual form as what it asks for.
+
+        Raises:
+            ProtocolError: as :meth:`Codec.decode`.
+        """
+        if self._json is None:
+            return self._codec.decode(frame)
+        if size <= SHORT_FRAME:
+            message = _read(frame, self.session.max_depth)
+            if message is not None:
+                return message
+        return self._json.decode(frame)
 
     def _require_room(self, frame: bytes | str, size: int) -> None:
         """Refuse a frame for whose values there is no room, before they are made.

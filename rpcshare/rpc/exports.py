@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Final, TypeGuard
 
+from rpcshare.rpc import short_messages
 from rpcshare.rpc.blobs import ArrivingBlob
 from rpcshare.rpc.errors import (
     DisposedError,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from rpcshare.rpc.session import Session
 
 __all__ = ["ExportTable"]
+
+_write: Final = short_messages.write
 
 
 class Export:
@@ -301,6 +304,9 @@ class ExportTable:
             session.send(["reject", export_id, session.encode_error(outcome)])
             self._answered(entry)
             return
+        if session.is_json and self._send_short(entry, outcome):
+            self._answered(entry)
+            return
         encoder = session.encoder(outcome)
         try:
             expression = encoder.encode_payload()
@@ -316,6 +322,29 @@ class ExportTable:
             session.unsent += encoder.values * VALUE_BYTES + encoder.size
             session.send(["resolve", export_id, expression], encoder.introduced)
         self._answered(entry)
+
+    def _send_short(self, entry: Export, outcome: Payload) -> bool:
+        """Send a value in the shorter way, if it is plain; return whether that has been done."""
+        session = self._session
+        if outcome.stubs or outcome.lent:
+            return False
+        written = _write(entry.id, outcome.value, session.max_depth)
+        if written is None:
+            return False
+        frame, values = written
+        if values > session.max_values > 0:
+            return False  # which is an error, and told so
+        if outcome.charge is None and not outcome.values:
+            try:
+                outcome.account_for(values)
+            except LimitExceededError as exc:
+                session.send(["reject", entry.id, session.encode_error(too_much(exc))])
+                return True
+        if outcome.stubs is None:
+            outcome.stubs = []
+        session.unsent += len(frame)
+        session.send(frame)
+        return True
 
     def _answer_more(self) -> None:
         """Send the outcomes that have waited, until there is no room again."""

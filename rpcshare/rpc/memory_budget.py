@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Final
 
+from rpcshare.rpc import short_messages
 from rpcshare.rpc.errors import LimitExceededError, RpcError
 
 __all__ = [
@@ -42,6 +43,8 @@ ENTRY_BYTES: Final = 1024
 
 CALL_BYTES: Final = 4096
 """For what a call that is under way counts, with its task."""
+
+_count: Final = short_messages.count
 
 # What a payload may hold for what its entry counts for anyway.
 _SMALL: Final = 1024
@@ -213,12 +216,16 @@ def is_leaf(value: object) -> bool:
     return kind is str or kind is int or value is None or kind is bool or kind is float or kind is bytes
 
 
-def count_values(value: object, account: Account) -> tuple[int, bool]:
+def count_values(value: object, account: Account) -> tuple[int, bool]:  # noqa: C901 -- a case for each kind
     """Return how many values there are in ``value``, and whether nothing in it refers to anything.
 
     Raises:
         LimitExceededError: there are too many to be looked at, as there are in one that holds itself.
     """
+    count = _count(value)
+    if count > 0:
+        account.copy(count - 1)
+        return count, True
     count = 1
     is_plain = True
     left: list[object] = [value]

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Sequence
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import msgspec
 
@@ -56,6 +56,9 @@ from rpcshare.rpc.reference import Budget, Instructions, Owner, Path, Reference,
 from rpcshare.rpc.remote import FarReference
 from rpcshare.rpc.streams import ReadableStream, WritableStream
 from rpcshare.rpc.stub import Stub
+
+if TYPE_CHECKING:
+    from rpcshare.rpc.short_messages import ShortCall
 
 __all__ = ["MAX_UNSENT", "OnSendError", "Session", "Stats", "redact_error"]
 
@@ -99,6 +102,7 @@ class Session(Owner):
         wake: called, from any thread, when there may be something to take or to carry out.
         encode: makes a frame of a message. Messages whose size matters are encoded by it at once, and are in
             the output as frames; without it, their size is that of their JSON.
+        is_json: whether that is JSON, whose commonest messages are read and written in a shorter way.
         pool: counts what all sessions of the process hold together.
         pool_owner: whose session it is, there.
     """
@@ -113,6 +117,7 @@ class Session(Owner):
         on_send_error: OnSendError | None = None,
         wake: Callable[[], None] | None = None,
         encode: Callable[[object], bytes] | None = None,
+        is_json: bool = False,
         pool: Pool | None = None,
         pool_owner: Hashable = None,
     ) -> None:
@@ -120,7 +125,7 @@ class Session(Owner):
         self.limits = limits
         self.max_depth = min(limits.depth or MAX_DEPTH, MAX_DEPTH)
         self._max_calls = limits.calls_in_flight
-        self._max_values = limits.values
+        self.max_values = limits.values
         self.wake = wake
         # Whether what drives the session knows that there is something to take, or to carry out.
         self.is_scheduled = False
@@ -129,6 +134,7 @@ class Session(Owner):
 
         self._raw_bytes = raw_bytes
         self._encode = encode
+        self.is_json = is_json
         self._describe_error = describe_error
         self._on_send_error = on_send_error
 
@@ -165,7 +171,7 @@ class Session(Owner):
         """Process one message of the peer. A peer that breaks the rules ends the session, not the caller.
 
         Args:
-            message: as the codec decoded it.
+            message: as the codec decoded it, or :mod:`rpcshare.rpc.short_messages`.
             size: of its encoded form in bytes, which counts where it has to wait to be read.
         """
         if self.closed is not None:
@@ -255,6 +261,9 @@ class Session(Owner):
     # Messages of the peer, by kind.
 
     def _dispatch(self, message: object) -> None:  # noqa: C901 -- a case for each kind
+        if isinstance(message, tuple):
+            self._push(cast("ShortCall", message))
+            return
         if not isinstance(message, list) or not message:
             raise ProtocolError("a message is not a list")
         kind = message[0]
@@ -281,6 +290,14 @@ class Session(Owner):
             self._on_abort(message[1])
         else:
             raise _bad_message()
+
+    def _push(self, call: ShortCall) -> None:
+        """Make a call that has been read in the shorter way: its arguments are decoded, and have no stubs."""
+        target, path, arguments, values = call
+        reference = self.exports.reference(target)
+        payload = Payload(self, arguments, stubs=[], private=True)
+        payload.account_for(values, self.take_size())
+        self.exports.add_pushed(reference.call(path, payload))
 
     def _evaluate(self, expression: object) -> Reference:
         """Return a hold on what ``expression`` stands for, having made the calls in it."""
@@ -504,7 +521,7 @@ class Session(Owner):
             max_depth=self.max_depth,
             raw_bytes=self._raw_bytes,
             payload=payload,
-            max_values=self._max_values,
+            max_values=self.max_values,
         )
 
     def encode_error(self, error: BaseException) -> object:
