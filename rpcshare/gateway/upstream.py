@@ -181,9 +181,7 @@ class SecretScrubber:
     def feed(self, data: bytes) -> bytes:
         """Return what can be passed on."""
         data = self.scrubbed(self._held + data)
-        keep = next(
-            (n for n in range(min(len(self._secret) - 1, len(data)), 0, -1) if self._may_begin(data, n)), 0
-        )
+        keep = self._beginning_at_end(data)
         self._held = data[len(data) - keep :]
         return data[: len(data) - keep]
 
@@ -201,8 +199,13 @@ class SecretScrubber:
         # By words: a pattern of what stands around the stars takes time by the square of the text.
         return _WORD.sub(lambda word: _REDACTED if b"***" in word[0] else word[0], self.scrubbed(data))
 
-    def _may_begin(self, data: bytes, count: int) -> bool:
-        return data.endswith(self._secret[:count])
+    def _beginning_at_end(self, data: bytes) -> int:
+        """Return how many bytes at the end of ``data`` may be the beginning of the key."""
+        tail = data[max(0, len(data) - len(self._secret) + 1) :]
+        at = tail.find(self._secret[:1])
+        while at != -1 and not self._secret.startswith(tail[at:]):
+            at = tail.find(self._secret[:1], at + 1)
+        return 0 if at == -1 else len(tail) - at
 
 
 async def _sliced(body: bytes) -> AsyncIterator[bytes]:
