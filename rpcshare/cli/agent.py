@@ -18,7 +18,7 @@ import msgspec
 from rpcshare.cli.agent_following import Follower
 from rpcshare.cli.connection import Server, with_server
 from rpcshare.cli.exit_status import NotFoundError
-from rpcshare.cli.terminal import Column, ago, json_text, print_table, say
+from rpcshare.cli.terminal import Column, ago, json_text, print_table, printable_text, say, standard_output
 from rpcshare.client import Agent, AgentInfo, AgentRequest, ShareClient
 
 __all__ = ["agent"]
@@ -338,7 +338,12 @@ def diff(server: Server, session_id: str, as_json: bool) -> int | None:
             patch = each.get("patch")
             head = f"{each.get('file')} +{each.get('additions')} -{each.get('deletions')}"
             lines += [head, *(patch.splitlines() if isinstance(patch, str) else [])]
-        _print(found, as_json, *lines)
+        if as_json:
+            click.echo(json_text(found))
+        else:
+            click.echo(
+                "".join(printable_text(line) + "\n" for line in lines), file=standard_output(), nl=False
+            )
         return None
 
     return _run(server, work)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from rpcshare.cli.exit_status import ExitStatus
-from rpcshare.cli.terminal import json_text, printable, say, standard_output
+from rpcshare.cli.terminal import json_text, printable_text, say, standard_output
 from rpcshare.client import Agent, AgentEvent
 
 __all__ = ["Follower"]
@@ -76,7 +76,7 @@ class Follower:
             case (("approval" | "question"), "asked"):
                 await self._answer(value)
             case "turn", "ended" if ends_with is not None and value.get("messageID") == ends_with:
-                return ExitStatus.FAILURE if value.get("reason") else ExitStatus.DONE
+                return ExitStatus.DONE if _is_good(value) else ExitStatus.FAILURE
             case "status", "idle" if ends_idle:
                 return ExitStatus.DONE
             case "status", "paused" if ends_idle or ends_with:
@@ -164,7 +164,7 @@ class Follower:
                 data = item.get("data")
                 if isinstance(data, dict):
                     self._item(item.get("type"), data, is_new=is_new)
-        elif event.type == "turn" and value.get("state") == "ended" and value.get("reason"):
+        elif event.type == "turn" and value.get("state") == "ended" and not _is_good(value):
             self._note(f"the turn has ended: {value['reason']}")
         elif event.type == "budget" and value.get("reason"):
             self._note(str(value["reason"]))
@@ -193,10 +193,9 @@ class Follower:
     def _write(self, text: str, *, begins: bool) -> None:
         if begins:
             self._end_line()
-        lines = text.split("\n")
-        self._out.write("\n".join(printable(line) for line in lines))
+        self._out.write(printable_text(text))
         self._out.flush()
-        self._in_line = lines[-1] != ""
+        self._in_line = not text.endswith("\n")
 
     def _note(self, line: str) -> None:
         self._end_line()
@@ -207,6 +206,11 @@ class Follower:
             self._out.write("\n")
             self._out.flush()
             self._in_line = False
+
+
+def _is_good(ended: dict[str, Any]) -> bool:
+    """Whether a turn has come to its own end."""
+    return ended.get("reason") in (None, "completed")
 
 
 def _object(value: object) -> dict[str, Any]:

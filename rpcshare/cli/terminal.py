@@ -17,7 +17,16 @@ from rpcshare import jsontext
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Column", "ago", "json_text", "print_table", "printable", "say", "standard_output"]
+__all__ = [
+    "Column",
+    "ago",
+    "json_text",
+    "print_table",
+    "printable",
+    "printable_text",
+    "say",
+    "standard_output",
+]
 
 # ECMA-48 sections 5.4 (CSI) and 8.3.89 (OSC). Programs' output in a session is full of colours: taken out
 # whole, they leave readable text. Whatever has another form loses its control characters all the same.
@@ -45,6 +54,16 @@ def printable(text: str) -> str:
         return line
     return "".join(
         char for char in line if char in _JOINERS or unicodedata.category(char) not in _UNPRINTABLE
+    )
+
+
+def printable_text(text: str) -> str:
+    """Return ``text`` with its lines and spaces, without anything else that a terminal would act upon."""
+    text = _ESCAPE_SEQUENCE.sub("", text).replace("\t", "    ")
+    return "".join(
+        char
+        for char in text
+        if char == "\n" or char in _JOINERS or unicodedata.category(char) not in _UNPRINTABLE
     )
 
 

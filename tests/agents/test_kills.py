@@ -4,7 +4,6 @@ Servers are processes of their own, and so is what they are killed by.
 """
 
 import asyncio
-import json
 import os
 import signal
 import time
@@ -20,7 +19,6 @@ from agents.real_agents import BINARY
 from agents.scripted_model import ScriptedModel
 from support.postgres_server import *  # noqa: F403 -- fixtures
 from support.running_server import RunningServer
-from support.s3_server import ENDPOINT_VARIABLE, moto_server, real_server
 
 pytestmark = [
     pytest.mark.slow,
@@ -67,7 +65,9 @@ def server(folder: Path, name: str, config: Path, *options: str, **env: str) -> 
         yield running
 
 
-async def wait_for(running: RunningServer, agent_id: str, *statuses: str, seconds: float = 60) -> dict[str, Any]:
+async def wait_for(
+    running: RunningServer, agent_id: str, *statuses: str, seconds: float = 60
+) -> dict[str, Any]:
     """Return what is known of an agent once it has one of the statuses."""
     until = time.monotonic() + seconds
     info: dict[str, Any] = {}
@@ -94,5 +94,6 @@ def kill_opencode(folder: Path) -> None:
 
 def points() -> list[Any]:
     return [
-        pytest.param(point, marks=[] if point in FEW else [pytest.mark.rare], id=f"{point}") for point in range(POINTS)
+        pytest.param(point, marks=[] if point in FEW else [pytest.mark.rare], id=f"{point}")
+        for point in range(POINTS)
     ]
