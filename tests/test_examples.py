@@ -15,6 +15,7 @@ import rpcshare
 from support.narrowing import not_none
 from support.npm_packages import built, needs_packages
 from support.running_server import bare_environment
+from support.scripted_agents import ScriptedAgents
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -274,3 +275,38 @@ def test_curl_of_the_clients_page(run, client, documented, tmp_path):
     assert '"text":"Hello"' in printed
     with pytest.raises(rpcshare.ShareError, match="not found"):
         client.get_share("emo_0004")
+
+
+@pytest.fixture(scope="module")
+def agents(tmp_path_factory):
+    options = ("--agents=local", "--agents-unsafe")
+    with ScriptedAgents(tmp_path_factory.mktemp("agents") / "data", *options) as running:
+        yield running
+
+
+@pytest.mark.slow
+@needs_node
+@pytest.mark.parametrize("name", ["agent.py", "agent.mjs"])
+def test_an_agent(name, agents, tmp_path):
+    with rpcshare.connect_blocking(agents.url, token=agents.token) as client:
+        workspaces = client.workspaces()
+        workspace = client._run(_made(workspaces, name.replace(".", "-")))
+    (tmp_path / "node_modules").symlink_to(NODE_MODULES)
+    (tmp_path / name).write_text((EXAMPLES / name).read_text())
+    program = sys.executable if name.endswith(".py") else not_none(NODE)
+    done = subprocess.run(
+        [program, tmp_path / name, workspace, "run make"],
+        env=bare_environment(RPCSHARE_URL=agents.url, RPCSHARE_TOKEN=agents.token),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["allowed: make", "run make", "Answered: {'reply': 'once'}"]
+
+
+async def _made(workspaces, name):
+    return (await workspaces.create({"name": name}).info())["id"]

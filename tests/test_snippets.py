@@ -37,6 +37,7 @@ ELSEWHERE = {
     ("docs/performance.md", "make bench"): "takes minutes, and is run before a release",
     ("docs/workspaces.md", "rpcshare serve"): "needs bubblewrap: tests/workspaces",
     ("docs/workspaces.md", "rpcshare workspace"): "needs a server that runs agents: tests/workspaces",
+    ("docs/agents.md", "rpcshare agent"): "needs a server that runs agents: tests/agents",
     ("docs/install.md", "uvx"): "needs uv and a package index; make release-check installs what it would",
     ("docs/install.md", "pipx"): "needs pipx and a package index; make release-check installs what it would",
     ("docs/install.md", "python3 -m venv"): "needs a package index; make release-check does it",

@@ -164,6 +164,9 @@ def _begin(edit: AgentEdit, message: QueuedMessage, synced: list[JSONObject]) ->
         edit.become(AgentStatus.BLOCKED)
 
 
+_said: set[str] = set()
+
+
 def _go_on(edit: AgentEdit, message: QueuedMessage, synced: list[JSONObject]) -> bool:
     word = message.content.partition(" ")[0]
     if word == "wait":
@@ -173,7 +176,10 @@ def _go_on(edit: AgentEdit, message: QueuedMessage, synced: list[JSONObject]) ->
         return False
     answers = [each.answer for each in edit.requests(RequestState.ANSWERED)][-1:]
     said = f"Answered: {answers[0]}" if answers and word in ("run", "edit", "question") else "It is done."
-    synced += _message(edit.agent, new_id("msg"), "assistant", said)
+    if message.id not in _said:  # first it is in the share, and then its turn has ended
+        _said.add(message.id)
+        synced += _message(edit.agent, new_id("msg"), "assistant", said)
+        return True
     edit.move(message, MessageState.ENDED, told="ended")
     spent = edit.agent.spent
     edit.set(spent=Spent(spent.dollars + 0.01, spent.input + 90, spent.output + 10, turns=spent.turns + 1))
