@@ -4,17 +4,6 @@
 each table: ``/NAME/v1/models``, and ``/NAME/v1/chat/completions`` or ``/NAME/v1/messages``. A request is
 sent to the provider once: whether it is tried again is for the agent to decide, since each try may be
 charged.
-
-Which session a request is of, opencode says itself. Seen with opencode 1.18.33, the same for both packages:
-
-- ``x-session-id`` and ``x-session-affinity`` have the session's id (``ses_…``), with the requests for titles,
-  too, which go to ``small_model``;
-- a sub-agent has a session of its own, and ``x-parent-session-id`` has the one that began it;
-- a provider that is called ``opencode…`` gets ``x-opencode-session`` in place of these, and one that is
-  called ``openai`` gets ``session-id`` beside them;
-- it sends ``stream_options: {include_usage: true}`` itself, and ``Accept-Encoding: gzip, deflate, br, zstd``.
-
-So no plugin is needed. What begins with a sub-agent's id is followed to the session at the top.
 """
 
 from __future__ import annotations
@@ -22,12 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import re
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,19 +21,19 @@ from rpcshare.auth.audit import AuditLog
 from rpcshare.auth.caller import Caller
 from rpcshare.database import DatabaseError
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.gateway.exchange import Exchange, GatewayCounts
+from rpcshare.gateway.gateway_socket import GatewaySocket
 from rpcshare.gateway.http_connection import (
     BodyPool,
     ConnectionLimits,
     HttpAnswer,
-    HttpConnection,
     HttpRequest,
-    Pace,
 )
 from rpcshare.gateway.keys import KeyFor, ModelKey, ModelKeys, fault_of_key
-from rpcshare.gateway.metering import AnswerMeter, ModelSessions, Usage, estimated
-from rpcshare.gateway.models import Model, ModelCatalogue, ModelTable, WireKind
+from rpcshare.gateway.metering import AnswerMeter, ModelSessions, Usage
+from rpcshare.gateway.models import ModelCatalogue, ModelTable, WireKind
 from rpcshare.gateway.upstream import SecretScrubber, Upstream, UpstreamAnswer, UpstreamTimeouts
-from rpcshare.gateway.wires import GatewayError, ModelRequest, Wire, wire_of
+from rpcshare.gateway.wires import GatewayError, Wire, wire_of
 from rpcshare.json_values import holds_more_than
 from rpcshare.long_work import LongWork
 
@@ -64,8 +50,6 @@ LOOK_EVERY = 1.5
 _TRUST_WITHOUT_VAULT = 60.0  # seconds
 _MAX_ERROR = 64 * 1024  # bytes of the body of a provider's error that are passed on
 _MAX_HELD = 128 * 1024 * 1024  # bytes of bodies, of all sockets
-_MAX_PARENTS = 1000
-_DEEPEST = 32
 _CHARGE_SECONDS = 10.0
 
 # Of a request. The longest sessions have some ten thousand; to decode a million takes seconds.
@@ -73,8 +57,6 @@ MAX_VALUES = 100_000
 _LONG = 64 * 1024  # bytes, from which on they are counted
 
 _PATH = re.compile(r"/(?P<table>[a-z0-9][a-z0-9_-]{0,31})/v1(?P<path>/[a-z/_]{1,64})")
-_SESSION = re.compile(r"[A-Za-z0-9_-]{1,128}")
-_SESSION_HEADERS = ("x-session-id", "x-opencode-session", "x-session-affinity")
 
 _STATUSES = {
     ErrorCode.INVALID_ARGUMENT: 400,
@@ -90,61 +72,6 @@ _STATUSES = {
     ErrorCode.RATE_LIMITED: 429,
     ErrorCode.STORAGE_UNAVAILABLE: 503,
 }
-
-
-@dataclass
-class GatewayCounts:
-    """What has gone through a gateway, for metrics."""
-
-    requests: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """By model and outcome: ``ok``, ``error`` (the provider's), ``failed`` (it gave no whole answer),
-    ``left`` (the agent went away) or ``ended`` (its key was revoked)."""
-    refused: Counter[str] = field(default_factory=Counter)
-    """Requests that no provider saw, by reason."""
-    tokens: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """By model and kind: ``input``, ``output``, ``cache_read``, ``cache_write``."""
-    dollars: Counter[str] = field(default_factory=Counter)
-    """By model, in millionths."""
-    estimates: int = 0
-    """Requests whose usage was estimated."""
-    under_way: int = 0
-
-    def count(self, model: str, usage: Usage) -> None:
-        """Count what was used."""
-        for kind in ("input", "output", "cache_read", "cache_write"):
-            self.tokens[model, kind] += getattr(usage, kind)
-        self.dollars[model] += round(usage.cost * 1_000_000)
-        self.estimates += usage.is_estimated
-
-
-class _Exchange:
-    """One request that was admitted, from then on to its end."""
-
-    def __init__(self, model: Model, asked: ModelRequest) -> None:
-        self.model = model
-        self.asked = asked
-        self.key = ModelKey("")
-        self.ending: asyncio.Timeout | None = None
-        self.ended_because = ""
-        self.is_sent = False
-        self.is_free = False
-        self.meter: AnswerMeter | None = None
-        self.outcome = "left"
-        self.seen_at = time.monotonic()
-
-    def end(self, why: str) -> None:
-        """End it now, whatever it does."""
-        if self.ending is not None and not self.ended_because:
-            self.ended_because = why
-            self.ending.reschedule(0)
-
-    def usage(self) -> Usage:
-        """Return what it has used, as far as can be known."""
-        if not self.is_sent or self.is_free:
-            return Usage()
-        if self.meter is None:
-            return estimated(self.model, self.asked.tokens)
-        return self.meter.usage(self.model, self.asked.tokens)
 
 
 class ModelGateway:
@@ -176,7 +103,7 @@ class ModelGateway:
         self.pool = BodyPool(_MAX_HELD)
         self._upstream = Upstream(self.timeouts)
         self._sockets: set[GatewaySocket] = set()
-        self._under_way: set[_Exchange] = set()
+        self._under_way: set[Exchange] = set()
         self._charging: set[asyncio.Task[None]] = set()
         self._looking: asyncio.Task[None] | None = None
 
@@ -264,7 +191,7 @@ class ModelGateway:
 
     async def _exchange_of(
         self, socket: GatewaySocket, table: ModelTable, path: str, request: HttpRequest
-    ) -> _Exchange:
+    ) -> Exchange:
         """Return what a request asks for. Raises GatewayError."""
         wire = wire_of(table.kind)
         if request.method != "POST" or path != wire.path:
@@ -282,10 +209,10 @@ class ModelGateway:
         if socket.under_way >= self.limits.under_way:
             message = f"{self.limits.under_way} requests of this agent are under way"
             raise GatewayError(429, message, "too_many", retry_after=1.0)
-        return _Exchange(model, asked)
+        return Exchange(model, asked)
 
     async def _admitted(
-        self, socket: GatewaySocket, headers: Mapping[str, str], exchange: _Exchange, answer: HttpAnswer
+        self, socket: GatewaySocket, headers: Mapping[str, str], exchange: Exchange, answer: HttpAnswer
     ) -> None:
         session_id, model = socket.session_of(headers), exchange.model.name
         socket.under_way += 1
@@ -317,7 +244,7 @@ class ModelGateway:
             charging.add_done_callback(self._charging.discard)
 
     async def _exchange(
-        self, headers: Mapping[str, str], exchange: _Exchange, caller: Caller, answer: HttpAnswer
+        self, headers: Mapping[str, str], exchange: Exchange, caller: Caller, answer: HttpAnswer
     ) -> None:
         """Ask the provider, and pass on what it answers."""
         table, asked, key = exchange.model.table, exchange.asked, exchange.key
@@ -356,7 +283,7 @@ class ModelGateway:
                 take_back()
 
     async def _pass_on(
-        self, wire: Wire, exchange: _Exchange, answered: UpstreamAnswer, answer: HttpAnswer
+        self, wire: Wire, exchange: Exchange, answered: UpstreamAnswer, answer: HttpAnswer
     ) -> None:
         scrubber = SecretScrubber(exchange.key.value)
         if 300 <= answered.status < 400 or answered.status < 200:
@@ -386,7 +313,7 @@ class ModelGateway:
         exchange.outcome = "ok"
         await answer.end()
 
-    async def _fail(self, wire: Wire, exchange: _Exchange, answer: HttpAnswer, error: GatewayError) -> None:
+    async def _fail(self, wire: Wire, exchange: Exchange, answer: HttpAnswer, error: GatewayError) -> None:
         """Say that an answer has failed, in whatever state it is."""
         if not answer.has_begun:
             await self._refuse(wire, answer, error)
@@ -415,13 +342,13 @@ class ModelGateway:
 
     async def _look(self) -> None:
         """End what is under way with a key of the vault that has been revoked, or has expired."""
-        by_entry: dict[tuple[object, str], list[_Exchange]] = {}
+        by_entry: dict[tuple[object, str], list[Exchange]] = {}
         for each in self._under_way:
             if each.key.entry_id is not None:
                 by_entry.setdefault((each.key.owner, each.key.entry_id), []).append(each)
         await asyncio.gather(*map(self._look_at, by_entry.values()))
 
-    async def _look_at(self, them: Sequence[_Exchange]) -> None:
+    async def _look_at(self, them: Sequence[Exchange]) -> None:
         """Look at what is under way with one entry."""
         now = time.monotonic()
         try:
@@ -438,89 +365,6 @@ class ModelGateway:
                 each.end("the key for this model has been revoked, or has expired")
 
 
-class GatewaySocket:
-    """The gateway as one sandbox sees it."""
-
-    def __init__(self, gateway: ModelGateway, path: Path, sessions: ModelSessions, key_for: KeyFor) -> None:
-        """Made by :meth:`ModelGateway.open`."""
-        self.path = path
-        self.sessions = sessions
-        self.under_way = 0
-        """Requests that are carried out."""
-        self._gateway = gateway
-        self._key_for = key_for
-        self._parents: dict[str, str] = {}
-        self._pool = BodyPool(gateway.limits.held_bytes, gateway.pool)
-        self._pace = Pace(gateway.limits.requests)
-        self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
-
-    async def listen(self) -> None:
-        """Listen. Raises OSError."""
-        with contextlib.suppress(FileNotFoundError):
-            self.path.unlink()
-        self._server = await asyncio.start_unix_server(self._on_connection, self.path, backlog=128)
-        # Who is inside is another user; the directory keeps others out.
-        os.chmod(self.path, 0o666)  # noqa: PTH101, S103 -- a Path follows links
-
-    async def close(self) -> None:
-        """End all requests. What they have used is charged soon, and before the gateway has closed."""
-        if self._server is not None:
-            self._server.close()
-        for each in self._connections:
-            each.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
-        self._gateway.forget(self)
-        with contextlib.suppress(OSError):
-            self.path.unlink()
-
-    def key_for(self, session_id: str | None) -> KeyFor:
-        """Return what a key is used for."""
-        return self._key_for._replace(session_id=session_id or "")
-
-    def session_of(self, headers: Mapping[str, str]) -> str | None:
-        """Return the session that a request says it is of: of a sub-agent, the one at the top; or None."""
-        given = (headers.get(name, "") for name in _SESSION_HEADERS)
-        session = next((each for each in given if _SESSION.fullmatch(each)), None)
-        parent = headers.get("x-parent-session-id", "")
-        if session is None:
-            return None
-        if _SESSION.fullmatch(parent) and parent != session:
-            self._parents.pop(session, None)
-            self._parents[session] = parent
-            while len(self._parents) > _MAX_PARENTS:
-                del self._parents[next(iter(self._parents))]
-        for _ in range(_DEEPEST):
-            above = self._parents.get(session)
-            if above is None:
-                break
-            session = above
-        return session
-
-    async def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None or len(self._connections) >= self._gateway.limits.connections:
-            writer.transport.abort()
-            return
-        self._connections.add(task)
-        gateway = self._gateway
-
-        async def handle(request: HttpRequest, answer: HttpAnswer) -> None:
-            await gateway.handle(self, request, answer)
-
-        try:
-            connection = HttpConnection(
-                reader, writer, handle, gateway.refusal, gateway.limits, self._pool, self._pace
-            )
-            await connection.serve()
-        except asyncio.CancelledError:
-            writer.transport.abort()
-            if not task.cancelling():
-                raise
-        finally:
-            self._connections.discard(task)
-
-
 async def _admit(sessions: ModelSessions, session_id: str | None, model: str) -> Caller:
     try:
         return await sessions.admit(session_id, model)
@@ -528,7 +372,7 @@ async def _admit(sessions: ModelSessions, session_id: str | None, model: str) ->
         raise _refused(exc, "session") from None
 
 
-async def _found_key(keys: ModelKeys, exchange: _Exchange, caller: Caller, key_for: KeyFor) -> ModelKey:
+async def _found_key(keys: ModelKeys, exchange: Exchange, caller: Caller, key_for: KeyFor) -> ModelKey:
     try:
         return await keys.find(exchange.model.table, caller, key_for)
     except ShareError as exc:
