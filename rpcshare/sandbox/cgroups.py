@@ -94,6 +94,23 @@ class ControlGroup:
         processes = None if pids is None else _number(pids / "pids.current")
         return GroupUsage(used, processes, out_of_memory or 0, refused or 0)
 
+    def limited(self, limits: SandboxLimits) -> frozenset[str]:
+        """Return the controllers that have these limits, or lower ones."""
+        found = set()
+        for controller, name, most in (
+            ("memory", "memory.max" if self.is_version_2 else "memory.limit_in_bytes", limits.memory),
+            ("pids", "pids.max", limits.processes),
+            ("cpu", "cpu.max" if self.is_version_2 else "cpu.cfs_quota_us", None),
+        ):
+            directory = self.directories.get(controller)
+            if directory is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    # "max", or -1, is no limit; of version 2, a period follows the quota.
+                    value = int((directory / name).read_text().split()[0])
+                    if value > 0 and (most is None or value <= most):
+                        found.add(controller)
+        return frozenset(found)
+
     def peak_memory(self) -> int | None:
         """Return the most bytes that it has had at once."""
         memory = self.directories.get("memory")

@@ -15,14 +15,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rpcshare.sandbox import inside
 from rpcshare.sandbox.container_config import INSTANCE_LABEL, SERVER_LABEL, JSONObject, container_config
 from rpcshare.sandbox.container_engine import ContainerEngine, EngineAbilities, Image, default_socket
 from rpcshare.sandbox.docker_container import DockerSandbox, remove_container
-from rpcshare.sandbox.driver import EndReason, Mount, Sandbox, SandboxError, SandboxLimits, SandboxSpec
+from rpcshare.sandbox.driver import EndReason, Mount, SandboxError, SandboxLimits, SandboxSpec
 from rpcshare.sandbox.inner_etc import InnerEtc
 from rpcshare.sandbox.instance_lock import InstanceLock
 from rpcshare.sandbox.supervision import (
@@ -133,12 +133,26 @@ class DockerDriver:
                         raise SandboxError(f"{what}: {exc.message}", exc.log) from exc
                     continue
                 status = await sandbox.wait()
+                self._note_limited(sandbox.limited)
             if status.reason is not EndReason.EXITED or status.exit_code != 0:
                 said = sandbox.log_tail(3)
                 raise SandboxError(
                     f"a container of the image {self._image_name} {status.message}: {said}", said
                 )
             return
+
+    def _note_limited(self, limited: frozenset[str] | None) -> None:
+        """Believe what a container has, and not what the engine says that it can do.
+
+        Podman that is rootless leaves limits out in silence, on control groups of version 1.
+        """
+        opened = self._require_opened()
+        if limited is not None and (missing := opened.abilities.controlled - limited):
+            logger.warning("containers get no limit by a control group on: %s", ", ".join(sorted(missing)))
+            abilities = opened.abilities
+            for each in missing:
+                abilities = abilities.without(each)
+            self._opened = replace(opened, abilities=abilities)
 
     def _give_up_controller(self, message: str) -> bool:
         """Whether an engine was refused a controller that it claims to have, as where it is not delegated."""
@@ -165,7 +179,7 @@ class DockerDriver:
                     await remove_container(container)
                     logger.info("removed a container that a server has left: %s", container.id[:12])
 
-    async def start(self, spec: SandboxSpec) -> Sandbox:
+    async def start(self, spec: SandboxSpec) -> DockerSandbox:
         """Start a command; return once it runs. Raises SandboxError."""
         require_name(spec)
         if self._opened is None:

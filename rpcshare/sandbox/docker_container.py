@@ -18,7 +18,7 @@ from aiodocker import DockerError
 from aiodocker.containers import DockerContainer
 
 from rpcshare.sandbox.cgroups import ControlGroup
-from rpcshare.sandbox.container_config import RUN, JSONObject
+from rpcshare.sandbox.container_config import CONTROL, RUN, JSONObject
 from rpcshare.sandbox.container_engine import ContainerEngine, EngineAbilities
 from rpcshare.sandbox.driver import EndReason, SandboxError, SandboxSpec
 from rpcshare.sandbox.init_channel import forwarded_ports, init_message
@@ -54,6 +54,8 @@ class DockerSandbox(SupervisedSandbox):
         self._counted = 0.0
         self._at_limit = 0
         self._used: int | None = None
+        self.limited: frozenset[str] | None = None
+        """Which controllers do limit it, once it has started; None: this server cannot see that."""
 
     async def start(
         self, config: Callable[[Path], JSONObject], user: tuple[int, int], defaults: Mapping[str, str]
@@ -85,7 +87,8 @@ class DockerSandbox(SupervisedSandbox):
             shown = await self._require_container().show()
         self._process = _visible_process(shown)
         if self._process is not None:
-            self._group = ControlGroup.of_process(self._process)
+            self._group = _group_of(self._process, str(shown["Id"]))
+            self.limited = frozenset() if self._group is None else self._group.limited(self._spec.limits)
         await self._talk_to_init(
             near,
             init_message(
@@ -150,7 +153,7 @@ class DockerSandbox(SupervisedSandbox):
                 return EndReason.MEMORY
             if usage.refused_processes >= FORKS_REFUSED:
                 return EndReason.PROCESSES
-        elif {"memory", "pids"} & self._abilities.controlled:
+        elif self._process is None and {"memory", "pids"} & self._abilities.controlled:
             return await self._exceeded_by_statistics()
         if {"memory", "pids"} <= self._abilities.controlled or self._process is None:
             return None
@@ -257,10 +260,20 @@ def _visible_process(shown: Mapping[str, Any]) -> int | None:
     """Return process 1 of a container, if this server sees it as the engine does."""
     process = int(shown["State"].get("Pid") or 0)
     try:
-        groups = Path(f"/proc/{process}/cgroup").read_text()
+        command = Path(f"/proc/{process}/cmdline").read_bytes()
     except OSError:
         return None
-    return process if str(shown["Id"]) in groups else None
+    return process if bytes(CONTROL) in command else None
+
+
+def _group_of(process: int, container: str) -> ControlGroup | None:
+    """Return the control group of a container; None, where it has none of its own, or it cannot be seen."""
+    try:
+        if container not in Path(f"/proc/{process}/cgroup").read_text():
+            return None
+    except OSError:
+        return None
+    return ControlGroup.of_process(process)
 
 
 def _exists(process: int) -> bool:

@@ -63,6 +63,21 @@ async def test_it_tries_a_container_before_it_says_that_it_works(engine, tmp_pat
     await driver.close()
 
 
+async def test_limits_that_an_engine_claims_and_does_not_set_are_others_to_enforce(
+    engine, tmp_path, places, monkeypatch
+):
+    """As of rootless Podman on control groups of version 1, which leaves them out in silence."""
+    monkeypatch.setattr("rpcshare.sandbox.docker_container._group_of", lambda _process, _container: None)
+    driver = driver_of(engine, tmp_path)
+    await driver.check()
+    sandbox = await driver.start(places.python(FORKS, limits=SandboxLimits(processes=40)))
+    status = await asyncio.wait_for(sandbox.wait(), 60)
+    assert status.reason is EndReason.PROCESSES
+    assert status.enforced_by["memory"] == "rlimit and measurement"
+    assert status.enforced_by["cpu"] == "nothing"
+    await driver.close()
+
+
 async def test_an_image_without_python_is_named(engine, tmp_path):
     driver = DockerDriver(IMAGE, tmp_path / "state", engine=engine.socket, user=USER)
     with pytest.raises(SandboxError, match=f"image {IMAGE} does not start: .*python3"):

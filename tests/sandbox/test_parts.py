@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rpcshare.sandbox.cgroups import ControlGroups
+from rpcshare.sandbox.cgroups import ControlGroup, ControlGroups
 from rpcshare.sandbox.disk_watch import DiskUsage, DiskWatch, disk_usage
 from rpcshare.sandbox.driver import SandboxLimits
 from rpcshare.sandbox.log_tail import LogTail
@@ -78,6 +78,23 @@ def test_what_a_group_tells_is_read_in_both_versions(tmp_path):
     (directory / "pids.events").write_text("max 7\n")
     usage = made.usage()
     assert (usage.memory, usage.out_of_memory, usage.refused_processes) == (4096, 2, 7)
+
+
+def test_which_limits_a_group_of_somebody_else_has_is_read(tmp_path):
+    group = ControlGroup(dict.fromkeys(("memory", "pids", "cpu"), tmp_path), is_version_2=True)
+    assert group.limited(LIMITS) == frozenset()
+    (tmp_path / "memory.max").write_text(f"{64 * MiB}\n")
+    (tmp_path / "pids.max").write_text("max\n")
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert group.limited(LIMITS) == {"memory"}
+    (tmp_path / "memory.max").write_text(f"{65 * MiB}\n")
+    (tmp_path / "pids.max").write_text("20\n")
+    (tmp_path / "cpu.max").write_text("150000 100000\n")
+    assert group.limited(LIMITS) == {"pids", "cpu"}
+    first = ControlGroup({"memory": tmp_path, "cpu": tmp_path}, is_version_2=False)
+    (tmp_path / "memory.limit_in_bytes").write_text(f"{64 * MiB}\n")
+    (tmp_path / "cpu.cfs_quota_us").write_text("-1\n")
+    assert first.limited(LIMITS) == {"memory"}
 
 
 def run(program: bytes, number: int, arguments: tuple[int, ...] = (), machine: int = 0xC000003E) -> int:
