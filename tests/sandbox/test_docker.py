@@ -20,7 +20,13 @@ from sandbox.places import PYTHON, USER
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module", params=[podman_engine, docker_engine], ids=["podman", "docker"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(podman_engine, id="podman"),
+        pytest.param(docker_engine, id="docker", marks=pytest.mark.rare),
+    ],
+)
 def engine(request) -> Iterator[Engine]:
     with request.param() as engine:
         if isinstance(engine, str):
@@ -50,6 +56,7 @@ class TestContract(DriverContract):
     """By each engine."""
 
 
+@pytest.mark.rare
 class TestEscapes(EscapeContract):
     """By each engine, whose own filter refuses some calls before the sandbox's can tell of them."""
 
