@@ -165,6 +165,9 @@ async def test_a_card_is_answered_by_keyboard(page: Page, server: ScriptedAgents
     await expect(page.get_by_role("button", name="Reject")).to_be_focused()
     await page.keyboard.press("Enter")
     await expect(page.get_by_text("Answered: {'reply': 'reject', 'note': 'not now'}")).to_be_visible()
+    # Who listens hears of it, and goes on from there.
+    await expect(page.locator("#agent-said")).to_have_text("Idle")
+    assert await page.evaluate("document.activeElement.closest('#agent') !== null")
 
 
 async def test_a_page_keeps_a_stream_only_while_it_is_looked_at(page: Page, server: ScriptedAgents) -> None:

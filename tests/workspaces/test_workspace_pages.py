@@ -1,12 +1,15 @@
 """The pages of workspaces: forms without a script, and files that stay text."""
 
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
-from support.running_server import RunningServer
+from support.running_server import RPCSHARE, RunningServer, bare_environment
 
 pytestmark = pytest.mark.slow
 
@@ -168,3 +171,59 @@ def test_a_file_has_numbers_of_lines_and_search_leads_to_one(server, browser):
         found = browser.get(f"/workspaces/{made}/files", params={"q": "needle"}).text
         assert "path=a%20b.py#L4" in found
         assert "<mark>needle</mark>" in found
+
+
+class AtLeisure(RunningServer):
+    """A server that shows the page of what is being made at once."""
+
+    command = (
+        sys.executable,
+        "-c",
+        "import rpcshare.server.web.workspace_pages as pages; pages._AT_ONCE = 0.0;"
+        "from rpcshare.cli import main; main(prog_name='rpcshare')",
+    )
+
+
+def test_a_clone_that_takes_long_has_a_page_that_leads_on_when_it_is_over(tmp_path):
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    (tmp_path / "repositories" / "none").mkdir(parents=True)
+    options = ("--agents=local", "--agents-unsafe", f"--git-file-root={tmp_path / 'repositories'}")
+    with AtLeisure(tmp_path / "data", *options) as server:
+        headers = {"Authorization": f"Bearer {server.token}", "Origin": server.url}
+        with httpx.Client(base_url=server.url, headers=headers, timeout=60) as browser:
+            url = f"file://{tmp_path}/repositories/none"
+            sent = browser.post("/workspaces", data={"name": "broken", "git": url})
+            assert sent.headers["location"].startswith("workspaces/making/")
+            place = f"/{sent.headers['location']}"
+            while (page := browser.get(place)).status_code == 200:
+                assert "broken is being made" in page.text
+                assert 'data-poll="2000"' in page.text
+            assert page.status_code == 502
+            assert url in page.text
+            sent = browser.post("/workspaces", data={"name": "good"})
+            place = f"/{sent.headers['location']}"
+            while (page := browser.get(place)).status_code == 200:
+                pass
+            assert page.status_code == 303
+            assert page.headers["location"].startswith("../wsp_")
+            # The page of somebody else's leads to one's own.
+            key = make_key(server)
+            other = httpx.get(f"{server.url}{place}", headers={"Authorization": f"ApiKey {key}"})
+            assert (other.status_code, other.headers["location"]) == (303, "../../workspaces")
+            assert (
+                "good"
+                not in httpx.get(f"{server.url}/workspaces", headers={"Authorization": f"ApiKey {key}"}).text
+            )
+
+
+def make_key(server: RunningServer) -> str:
+    made = subprocess.run(
+        [RPCSHARE, "keys", "create", "bob", "--json", f"--data-dir={server.data_dir}"],
+        env=bare_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    key: str = json.loads(made.stdout)["key"]
+    return key

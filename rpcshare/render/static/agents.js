@@ -105,8 +105,10 @@ function mergeSection(held, newer) {
   const isTyped = [...held.querySelectorAll("input[type=text]")].some((each) => each.value !== each.defaultValue);
   if (isTyped || (held.contains(active) && active?.matches("input, select, textarea"))) return;
   const opened = [...held.querySelectorAll("details[open]")].map((each) => each.id);
+  const isFocused = active === held;
   const hadFocus = held.contains(active) ? active?.textContent : null;
   held.replaceWith(newer);
+  if (isFocused) newer.focus({ preventScroll: true });
   for (const id of opened) {
     const details = byId(id);
     if (details instanceof HTMLDetailsElement) details.open = true;
@@ -116,6 +118,7 @@ function mergeSection(held, newer) {
 
 if (panel) {
   const title = document.title;
+  let asked = panel.querySelectorAll(".ask").length;
   let under = null;
   let again = false;
 
@@ -145,11 +148,17 @@ if (panel) {
   /** @param {HTMLElement | null} newer */
   const apply = (newer) => {
     if (!newer) return;
+    // Read out where it stays: a region that is put anew into a page is not.
+    const asks = newer.querySelectorAll(".ask").length;
+    const news = `${newer.querySelector(".state")?.textContent ?? ""}${asks ? `: ${asks} to answer` : ""}`;
     for (const id of ["agent-state", "agent-requests", "agent-queue", "agent-controls"]) {
       const held = byId(id);
       const found = newer.querySelector(`#${id}`);
       if (held && found instanceof HTMLElement) mergeSection(held, found);
     }
+    const said = byId("agent-said");
+    if (said && (panel.dataset.status !== newer.dataset.status || asks > asked)) said.textContent = news;
+    asked = asks;
     if (!newer.querySelector("#composer")) byId("composer")?.remove();
     const nonce = newer.querySelector("[name=nonce]");
     const content = byId("message");
@@ -254,7 +263,7 @@ if (panel) {
       });
       if (answer.type !== "opaqueredirect") throw new Error(await toldBy(answer));
       if ("composer" in form.dataset) form.reset();
-      else form.closest(".ask")?.remove();
+      else removeCard(form.closest(".ask"));
       for (const details of form.closest("details") ? [form.closest("details")] : []) details.open = false;
       for (const input of form.querySelectorAll("input[type=text]")) input.defaultValue = input.value;
     } catch (error) {
@@ -265,6 +274,18 @@ if (panel) {
     }
     look();
   });
+
+  /** The focus goes on to what is asked next, and not to the page's start.
+   * @param {Element | null} card */
+  const removeCard = (card) => {
+    if (!card) return;
+    const hadFocus = card.contains(document.activeElement);
+    card.remove();
+    const next = panel.querySelector(".ask h3") ?? byId("agent-state");
+    if (!hadFocus || !(next instanceof HTMLElement)) return;
+    next.tabIndex = -1;
+    next.focus({ preventScroll: true });
+  };
 
   /** @param {HTMLFormElement} form @returns {HTMLElement} where it says what went wrong */
   const problemOf = (form) => {
