@@ -13,6 +13,7 @@ import click
 from rpcshare.cli.exit_status import ExitStatus
 from rpcshare.cli.terminal import json_text, printable_text, say, standard_output
 from rpcshare.client import Agent, AgentEvent
+from rpcshare.errors import ShareError
 
 __all__ = ["Follower"]
 
@@ -33,7 +34,11 @@ class Follower:
         self._texts: dict[str, int] = {}  # how much of a part has been printed
         self._tools: dict[str, str] = {}  # how far a tool was
         self._in_line = False
-        self._seen_asked: set[str] = set()
+        self._heard: set[str] = set()  # requests
+        self._waiting: list[dict[str, Any]] = []  # for who sits at the terminal
+        self._given: list[list[str]] = []  # to the first questions of the first of them
+        self._is_asking = False
+        self._answering: set[asyncio.Task[None]] = set()
         self._interrupts = 0
 
     async def follow(
@@ -54,9 +59,11 @@ class Follower:
         """
         is_new = is_new or cursor is not None
         task = asyncio.current_task()
-        with self._aborting_first(task):
+        with self._aborting_first(task), self._asking():
             async with self._agent.watch(cursor) as events:
                 async for event in events:
+                    if event.type == "snapshot" and not (self._as_json or is_new):
+                        self._note(f"following {self._agent.id}")
                     if self._as_json:
                         value = {name: each for name, each in event.value.items() if name != "approval"}
                         click.echo(json_text(value))
@@ -74,7 +81,9 @@ class Follower:
         value = event.value
         match event.type, value.get("state") or value.get("status"):
             case (("approval" | "question"), "asked"):
-                await self._answer(value)
+                await self._hear(value)
+            case (("approval" | "question"), _):
+                self._settled(value)
             case "turn", "ended" if ends_with is not None and value.get("messageID") == ends_with:
                 return ExitStatus.DONE if _is_good(value) else ExitStatus.FAILURE
             case "status", "idle" if ends_idle:
@@ -87,44 +96,99 @@ class Follower:
                 return ExitStatus.DONE if status == "terminated" and not ends_with else ExitStatus.FAILURE
         return None
 
-    async def _answer(self, value: dict[str, Any]) -> None:
+    async def _hear(self, value: dict[str, Any]) -> None:
+        """Have what is asked answered: by a rule, at the terminal, or by somebody elsewhere."""
         request_id = str(value.get("id"))
-        if request_id in self._seen_asked:
+        if request_id in self._heard:
             return
-        self._seen_asked.add(request_id)
-        is_question = value.get("type") == "question"
-        if self._allows and not is_question:
-            await self._agent.answer(request_id, "once")
+        self._heard.add(request_id)
+        if request_id not in [each.id for each in await self._agent.approvals()]:
+            return  # these are events of some time ago, and it has been answered since
+        if self._allows and value.get("type") == "approval":
+            with contextlib.suppress(ShareError):  # somebody has answered meanwhile, which an event tells
+                await self._agent.answer(request_id, "once")
+        elif self._is_asking:
+            self._waiting.append(value)
+            if len(self._waiting) == 1:
+                self._prompt()
+        elif not self._as_json:
+            self._note(f"it waits for an answer: rpcshare agent approve {self._agent.id} {request_id}")
+
+    def _settled(self, value: dict[str, Any]) -> None:
+        """Ask no longer what has been answered elsewhere, or what nobody waits for any more."""
+        request_id = value.get("id")
+        if not any(each.get("id") == request_id for each in self._waiting):
             return
-        if not sys.stdin.isatty() or self._as_json:
-            if not self._as_json:
-                self._note(f"it waits for an answer: rpcshare agent approve {self._agent.id} {request_id}")
+        is_shown = self._waiting[0].get("id") == request_id
+        self._waiting = [each for each in self._waiting if each.get("id") != request_id]
+        if is_shown:
+            self._given = []
+            self._note(f"  {value.get('state')}")
+            self._prompt()
+
+    def _prompt(self) -> None:
+        """Ask for the next line of an answer."""
+        if not self._waiting:
             return
-        answer = await asyncio.to_thread(self._ask_questions if is_question else self._ask_approval, value)
-        with contextlib.suppress(Exception):  # somebody else has answered meanwhile, which an event tells
+        value = self._waiting[0]
+        if value.get("type") == "approval":
+            what = ", ".join(str(each) for each in value.get("patterns") or [])
+            self._note(f"? {value.get('permission')}: {what}")
+            self._note("  allow it? [y]es, [a]lways, [n]o")
+            return
+        question = _questions(value)[len(self._given)]
+        self._note(f"? {question.get('question')}")
+        for number, label in enumerate(_labels(question), 1):
+            self._note(f"  {number}. {label}")
+
+    def _read_line(self) -> None:
+        """Take a line that was typed."""
+        line = sys.stdin.readline()
+        if not line:  # nobody is there any more
+            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+            return
+        if not self._waiting:
+            return
+        value, words = self._waiting[0], line.strip()
+        answer: str | list[list[str]] | None
+        if value.get("type") == "approval":
+            answer = _REPLIES.get(words[:1].lower())
+        else:
+            labels = _labels(_questions(value)[len(self._given)])
+            is_number = words.isdecimal() and 0 < int(words) <= len(labels)
+            self._given.append([labels[int(words) - 1] if is_number else words])
+            answer = self._given if len(self._given) == len(_questions(value)) else None
+        if answer is None:
+            self._prompt()
+            return
+        self._given = []
+        task = asyncio.get_running_loop().create_task(self._send_answer(str(value.get("id")), answer))
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+
+    async def _send_answer(self, request_id: str, answer: str | list[list[str]]) -> None:
+        try:
             await self._agent.answer(request_id, answer)
+        except ShareError as exc:
+            self._note(exc.message)
 
-    def _ask_approval(self, value: dict[str, Any]) -> str:
-        what = ", ".join(str(each) for each in value.get("patterns") or [])
-        self._note(f"? {value.get('permission')}: {what}")
-        while True:
-            reply = click.prompt(
-                "  allow it? [y]es, [a]lways, [n]o", default="n", show_default=False, err=True
-            )
-            found = _REPLIES.get(str(reply).strip().lower()[:1])
-            if found is not None:
-                return found
-
-    def _ask_questions(self, value: dict[str, Any]) -> list[list[str]]:
-        answers = []
-        for question in value.get("questions") or []:
-            self._note(f"? {question.get('question')}")
-            labels = [str(each.get("label")) for each in question.get("options") or []]
-            say(*(f"  {number}. {label}" for number, label in enumerate(labels, 1)), err=True)
-            reply = str(click.prompt("  answer", err=True)).strip()
-            chosen = reply.isdecimal() and 0 < int(reply) <= len(labels)
-            answers.append([labels[int(reply) - 1] if chosen else reply])
-        return answers
+    @contextlib.contextmanager
+    def _asking(self) -> Any:  # noqa: ANN401 -- a generator
+        """Take answers from the terminal, if there is one, while events go on being printed."""
+        if self._as_json or not sys.stdin.isatty():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            loop.add_reader(sys.stdin.fileno(), self._read_line)
+        except (NotImplementedError, OSError, PermissionError):
+            yield
+            return
+        self._is_asking = True
+        try:
+            yield
+        finally:
+            loop.remove_reader(sys.stdin.fileno())
 
     @contextlib.contextmanager
     def _aborting_first(self, task: asyncio.Task[Any] | None) -> Any:  # noqa: ANN401 -- a generator
@@ -211,6 +275,14 @@ class Follower:
 def _is_good(ended: dict[str, Any]) -> bool:
     """Whether a turn has come to its own end."""
     return ended.get("reason") in (None, "completed")
+
+
+def _questions(value: dict[str, Any]) -> list[dict[str, Any]]:
+    return [each for each in value.get("questions") or [] if isinstance(each, dict)] or [{}]
+
+
+def _labels(question: dict[str, Any]) -> list[str]:
+    return [str(_object(each).get("label")) for each in question.get("options") or []]
 
 
 def _object(value: object) -> dict[str, Any]:

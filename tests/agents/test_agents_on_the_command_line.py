@@ -2,6 +2,9 @@
 
 import json
 import os
+import pty
+import select
+import signal
 import subprocess
 import sys
 
@@ -103,3 +106,70 @@ def test_what_makes_no_sense_is_one_line_and_a_status(server, site, arguments, s
     refused = run(server, "agent", *arguments)
     assert (refused.returncode, refused.stderr.count("\n")) == (status, 1), refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+class Terminal:
+    """A command on a terminal of its own."""
+
+    def __init__(self, server, *arguments):
+        environment = {**os.environ, "RPCSHARE_URL": server.url, "RPCSHARE_TOKEN": server.token}
+        self._here, there = pty.openpty()
+        command = [sys.executable, "-m", "rpcshare", "agent", *arguments]
+        self._process = subprocess.Popen(
+            command, stdin=there, stdout=there, stderr=there, env=environment, start_new_session=True
+        )
+        os.close(there)
+        self.shown = ""
+
+    def until(self, text):
+        """Read what it shows up to ``text``."""
+        while text not in self.shown:
+            ready, _, _ = select.select([self._here], [], [], 60)
+            assert ready, self.shown
+            try:
+                self.shown += os.read(self._here, 4096).decode()
+            except OSError:
+                raise AssertionError(self.shown) from None
+
+    def type(self, text):
+        os.write(self._here, text.encode())
+
+    def interrupt(self):
+        self._process.send_signal(signal.SIGINT)
+
+    def wait(self):
+        return self._process.wait(60)
+
+
+def test_who_sits_at_the_terminal_is_asked(server, site):
+    terminal = Terminal(server, "start", "-w", site, "--watch", "run ls")
+    terminal.until("[n]o")
+    terminal.type("what?\n")
+    terminal.type("y\n")
+    terminal.until("Answered: {'reply': 'once'}")
+    assert terminal.wait() == 0
+    questions = Terminal(server, "start", "-w", site, "--watch", "question")
+    for text, answer in (("Which database?", "1\n"), ("Which parts?", "API\n"), ("called?", "demo\n")):
+        questions.until(text)
+        questions.type(answer)
+    questions.until("[['SQLite'], ['API'], ['demo']]")
+    assert questions.wait() == 0
+
+
+def test_what_is_answered_elsewhere_is_asked_no_longer(server, site):
+    terminal = Terminal(server, "start", "-w", site, "--watch", "run ls")
+    terminal.until("[n]o")
+    assert run(server, "agent", "approve", "-", "--reject").returncode == 0
+    terminal.until("Answered: {'reply': 'reject'}")
+    assert terminal.wait() == 0
+
+
+def test_the_first_interrupt_ends_the_turn_and_the_second_the_command(server, site):
+    session = started(server, "wait")
+    terminal = Terminal(server, "watch", session)
+    terminal.until("following")
+    terminal.interrupt()
+    terminal.until("once more to leave")
+    terminal.until("the turn has ended: aborted")
+    terminal.interrupt()
+    assert terminal.wait() == 130

@@ -211,8 +211,9 @@ class ScriptedNode:
 
 
 def _started(edit: AgentEdit) -> None:
-    waits = edit.messages(MessageState.QUEUED)
-    edit.become(AgentStatus.RUNNING if waits else AgentStatus.IDLE)
+    if edit.agent.status is AgentStatus.INITIALIZING:  # and not paused meanwhile
+        waits = edit.messages(MessageState.QUEUED)
+        edit.become(AgentStatus.RUNNING if waits else AgentStatus.IDLE)
 
 
 def _next(edit: AgentEdit) -> QueuedMessage | None:
