@@ -245,6 +245,10 @@ EXAMPLES: dict[str, list[Any]] = {
         ("1000:1001", '"1000:1001"', (1000, 1001)),
         ("5", "5", (5, 5)),
     ],
+    "opencode_bin": FILES,
+    "agents_idle_timeout": [("5", "5", 5), ("90s", '"90s"', 90), ("2m", '"2m"', 120)],
+    "max_agents": [("1", "1", 1), ("2", "2", 2), ("3", "3", 3)],
+    "max_running_agents": [("1", "1", 1), ("2", "2", 2), ("3", "3", 3)],
     "workspaces_dir": FILES,
     "max_workspaces": [("1", "1", 1), ("2", "2", 2), ("3", "3", 3)],
     "max_workspace_memory": [

@@ -1,4 +1,4 @@
-"""Whatever is killed in the middle of a turn: nothing that was sent is lost, or run twice, and each status is true.
+"""Whatever is killed in the middle of a turn: nothing that was sent is lost or run twice; each status is true.
 
 Servers are processes of their own, and so is what they are killed by.
 """
@@ -29,7 +29,7 @@ POINTS = 20
 FEW = (3, 11, 17)
 """Of them, what the slow tier tries."""
 TURN = 6.0
-"""Seconds of the turns that are cut, and of the start of their process, on a machine with little else to do."""
+"""Seconds of the turns that are cut, and of the start of their process, on a machine at rest."""
 
 
 @pytest.fixture
