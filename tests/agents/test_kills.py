@@ -1,4 +1,4 @@
-"""Whatever is killed in the middle of a turn: nothing that was sent is lost or run twice; each status is true.
+"""Whatever is killed in the middle of a turn: nothing sent is lost or run twice; each status is true.
 
 Servers are processes of their own, and so is what they are killed by.
 """
