@@ -33,7 +33,6 @@ async def watch_agent(
     cursor: AgentCursor,
     subscribe: Callable[[int | None], Awaitable[Subscription]],
     *,
-    check: Callable[[], None] = lambda: None,
     until: str | None = None,
 ) -> AgentSubscription:
     """Return the events of an agent behind a cursor, without end.
@@ -43,7 +42,6 @@ async def watch_agent(
         agent: whose events.
         cursor: the last one that was seen.
         subscribe: returns the share's subscription behind a sync count.
-        check: raises ShareError when the reader may read no longer.
         until: a message with the end of whose turn the events end.
 
     Raises:
@@ -56,7 +54,7 @@ async def watch_agent(
         if exc.code not in (ErrorCode.SHARE_NOT_FOUND, ErrorCode.SHARE_GONE):
             raise
         share = None  # the agent goes on without it
-    watched = AgentSubscription(agents, agent, cursor, share, check, until)
+    watched = AgentSubscription(agents, agent, cursor, share, until)
     try:
         await watched.begin()
     except BaseException:
@@ -78,14 +76,12 @@ class AgentSubscription(AsyncIterator[Event]):
         agent: Agent,
         cursor: AgentCursor,
         share: Subscription | None,
-        check: Callable[[], None],
         until: str | None,
     ) -> None:
         """Made by :func:`watch_agent`."""
         self.share_id = agent.share_id
         self._agents = agents
         self._agent = agent
-        self._check = check
         self._until = until
         self._syncs = cursor.syncs
         self._number = cursor.events
@@ -217,11 +213,6 @@ class AgentSubscription(AsyncIterator[Event]):
             self._is_taking = False
 
     def _next(self) -> Event | None:
-        try:
-            self._check()
-        except ShareError as exc:
-            self.fail(exc)
-            return None
         if self._first:
             return self._first.pop(0)
         if self._is_due and (event := self._take_own()) is not None:
@@ -251,7 +242,7 @@ class AgentSubscription(AsyncIterator[Event]):
             self._syncs = event.sync_count
         if isinstance(event, Deleted):
             self._share = None  # the agent goes on without it
-        return with_cursor(event, self._cursor(self._number))
+        return with_cursor(event, self._syncs, self._number)
 
     # The agent's own
 

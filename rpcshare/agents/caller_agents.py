@@ -357,7 +357,7 @@ class CallerAgents:
     async def watch(self, agent_id: str, cursor: object = None) -> AgentSubscription:
         """Return the events of an agent from a cursor on (:mod:`~rpcshare.agents.watched_events`).
 
-        They end with a ShareError when the caller's credential does, or its right to the agent.
+        They end with a ShareError when the caller's credential does.
         """
         with self._failures(Action.AGENT_READ):
             return await self._watched(agent_id, AgentCursor.parse(cursor))
@@ -585,14 +585,10 @@ class CallerAgents:
     ) -> AgentSubscription:
         agents, agent = await self._find(agent_id)
 
-        def check() -> None:
-            if not self._reach().has(agent.owner):
-                raise unknown_agent()
-
         def subscribe(sync_count: int | None) -> Awaitable[Subscription]:
             return self._services.shares.subscribe(self._caller, agent.share_id, sync_count)
 
-        watched = await watch_agent(agents, agent, cursor, subscribe, check=check, until=until)
+        watched = await watch_agent(agents, agent, cursor, subscribe, until=until)
         standing = self._caller.standing
         if standing is not None:
             message = "Unauthorized: the credential has expired or been revoked"

@@ -105,12 +105,21 @@ class _AgentDeleted(Deleted, frozen=True, dict=True, weakref=True):
         return jsontext.encode({"type": self.type, "cursor": self.cursor, "shareID": self.share_id})
 
 
-def with_cursor(event: Event, cursor: str) -> Event:
-    """Return an event of a share as those who watch its agent get it, made once for each cursor."""
-    made: dict[str, Event] = event.__dict__.setdefault("with_cursor", {})
-    found = made.get(cursor)
+def with_cursor(event: Event, syncs: int | None, events: int | None) -> Event:
+    """Return an event of a share as those who watch its agent get it, made once for each cursor.
+
+    Args:
+        event: a snapshot or a sync is the last that its cursor has.
+        syncs: the last sync before any other event.
+        events: the last event of the agent's own.
+    """
+    made: dict[int | None, Event] | None = event.__dict__.get("with_cursor")
+    if made is None:
+        made = event.__dict__["with_cursor"] = {}
+    found = made.get(events)
     if found is None:
-        found = made[cursor] = _made(event, cursor)
+        syncs = event.sync_count if isinstance(event, Snapshot | Sync) else syncs
+        found = made[events] = _made(event, str(AgentCursor(syncs, events)))
     return found
 
 

@@ -51,12 +51,6 @@ class Reach(msgspec.Struct, frozen=True):
     organization: str | None = None
     is_all: bool = False
 
-    def has(self, owner: str) -> bool:
-        """Whether what ``owner`` has is within reach."""
-        if self.is_all or owner in self.owners:
-            return True
-        return self.organization is not None and organization_of(owner) == self.organization
-
 
 class WorkspaceFolder(msgspec.Struct, frozen=True):
     """Where a workspace is on this machine."""

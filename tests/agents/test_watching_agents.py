@@ -206,3 +206,36 @@ async def test_a_cursor_that_is_none_is_refused(world, cursor):
         return
     with pytest.raises(ShareError, match="cursor"):
         await world.of(ALICE).watch(agent.id, cursor)
+
+
+async def test_a_reader_that_stalls_has_what_waits_merged_and_holds_up_nobody(world):
+    agent = await world.start(ALICE)
+    stalled = await world.of(ALICE).watch(agent.id)
+    async with await world.of(ALICE).watch(agent.id) as quick:
+        await world.of(ALICE).send(agent.id, "say 400")
+        await until(quick, turn_ended)
+    assert len(stalled._share._events) <= 66
+    seen = await until(stalled, turn_ended)
+    assert len([each for each in seen if each["type"] == "sync"]) < 100
+    assert texts(seen)[-1].count("word") == 400
+    stalled.close()
+
+
+async def test_events_are_encoded_once_for_all_who_are_at_the_same_place(world):
+    agent = await world.start(ALICE)
+    watched = [await world.of(ALICE).watch(agent.id) for _ in range(3)]
+    for each in watched:
+        await until(each, is_idle)
+
+    async def four(events):
+        return [await anext(events) for _ in range(4)]
+
+    found = [asyncio.ensure_future(four(each)) for each in watched]
+    await asyncio.sleep(0)
+    await world.of(ALICE).send(agent.id, "hello")
+    found = await asyncio.gather(*found)
+    made: dict = {}
+    for event in (each for events in found for each in events if each.value["type"] in ("sync", "turn")):
+        assert made.setdefault(event.value["cursor"], event) is event
+    for each in watched:
+        each.close()
