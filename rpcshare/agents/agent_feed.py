@@ -55,12 +55,17 @@ class AgentFeed:
         if not self._watchers and self._reading is not None:
             self._reading.cancel()
 
+    def begin(self, number: int) -> None:
+        """Take note of the newest event that a watcher begins behind; what is older it reads itself."""
+        if self.last < 0:
+            self.last = number
+        self.learn(number)
+
     def learn(self, number: int) -> None:
         """Take note that there is an event of this number, and read what leads to it."""
-        if self.last < 0:
-            self.last = self._announced = number  # what is older is read by those who want it
         self._announced = max(self._announced, number)
-        if self._announced > self.last and self._reading is None:
+        # Before a watcher knows where it begins, its read and this news may come in any order.
+        if 0 <= self.last < self._announced and self._reading is None:
             self._reading = asyncio.get_running_loop().create_task(self._read())
             self._reading.add_done_callback(self._has_read)
 
@@ -136,7 +141,7 @@ class AgentFeeds:
     def tell(self, agent: Agent) -> None:
         """Take note that an agent has changed."""
         feed = self._feeds.get(agent.id)
-        if feed is not None and feed.last >= 0:
+        if feed is not None:
             feed.learn(agent.events)
 
     async def _poll(self) -> None:
@@ -149,5 +154,5 @@ class AgentFeeds:
                 continue
             for agent_id, number in numbers.items():
                 feed = self._feeds.get(agent_id)
-                if feed is not None and feed.last >= 0:
+                if feed is not None:
                     feed.learn(number)

@@ -83,7 +83,8 @@ class AgentSubscription(AsyncIterator[Event]):
         self._agents = agents
         self._agent = agent
         self._until = until
-        self._syncs = cursor.syncs
+        # What was seen of another share, or before a snapshot, is nowhere to resume from.
+        self._syncs = None if share is not None and share.begins_anew else cursor.syncs
         self._number = cursor.events
         self._share = share
         self._source = share  # which large events are sent from, even when there will be no more
@@ -111,7 +112,7 @@ class AgentSubscription(AsyncIterator[Event]):
             self._number = None  # it is a cursor of another agent, or of a database before it was restored
         if self._number is None:
             self._restart(agent, requests)
-        self._feed.learn(agent.events)
+        self._feed.begin(agent.events)
         self._hear()
 
     async def __anext__(self) -> Event:

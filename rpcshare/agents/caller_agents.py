@@ -424,9 +424,9 @@ class CallerAgents:
         """End the turn under way; what waits in the queue goes on."""
 
         def end(edit: AgentEdit) -> None:
+            edit.withdraw(edit.requests())  # first: nobody is to answer what has ended
             for message in edit.messages(MessageState.SENT):
                 edit.move(message, MessageState.INTERRUPTED, told="ended", reason="aborted")
-            edit.withdraw(edit.requests())
 
         await self._controlled(agent_id, "abort", end)
 

@@ -147,6 +147,11 @@ class Subscription(AsyncIterator[Event]):
         self._ready = ready
 
     @property
+    def begins_anew(self) -> bool:
+        """Whether a snapshot is next, whatever its consumer has seen before."""
+        return bool(self._events) and isinstance(self._events[0], Snapshot)
+
+    @property
     def has_more(self) -> bool:
         """Whether there is an event to be taken, or the end to be noticed."""
         return bool(self._events) or self._ended or self._lag is not None

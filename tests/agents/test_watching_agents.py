@@ -114,7 +114,7 @@ async def test_a_cursor_of_the_future_begins_anew(world):
     agent = await world.start(ALICE)
     async with await world.of(ALICE).watch(agent.id, "999999.999999") as events:
         seen = await until(events, lambda each: each["type"] == "snapshot")
-    assert seen[0]["type"] == "status"
+    assert (seen[0]["type"], seen[0]["cursor"].partition(".")[0]) == ("status", "")
 
 
 async def test_a_reader_behind_more_than_is_kept_begins_anew_with_what_is_asked(world, monkeypatch):
@@ -239,3 +239,20 @@ async def test_events_are_encoded_once_for_all_who_are_at_the_same_place(world):
         assert made.setdefault(event.value["cursor"], event) is event
     for each in watched:
         each.close()
+
+
+async def test_what_happens_while_a_watcher_finds_out_where_it_begins_is_not_missed(world, monkeypatch):
+    agent = await world.start(ALICE, "hang")
+    original = Agents.state_of
+
+    async def overtaken(self, agent_id):
+        found = await original(self, agent_id)
+        await self.edit(agent_id, lambda edit: edit.event("file", path="meanwhile"))
+        return found
+
+    async with await world.of(ALICE).watch(agent.id) as events:
+        await until(events, lambda each: each.get("state") == "started")
+    monkeypatch.setattr(Agents, "state_of", overtaken)
+    async with await world.of(ALICE).watch(agent.id) as events:
+        seen = await until(events, lambda each: each["type"] == "file")
+    assert [each["type"] for each in seen if each["type"] in ("status", "file")] == ["status", "file"]
