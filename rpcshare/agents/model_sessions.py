@@ -28,6 +28,7 @@ class WorkspaceModelSessions:
         self._agents = agents
         self._sessions = sessions
         self._spending: dict[str, Spending] = {}
+        self._admitted: dict[str | None, list[str]] = {}  # whose requests are in flight, by what was said
 
     async def admit(self, session_id: str | None, model: str) -> Caller:
         """Allow one request to the agent's own model."""
@@ -40,11 +41,16 @@ class WorkspaceModelSessions:
         if why is not None:
             raise _forbidden(why)
         await (await self._spending_of(agent)).admit()
+        self._admitted.setdefault(session_id, []).append(agent.id)
         return caller_of(agent.owner)
 
     async def charge(self, session_id: str | None, model: str, usage: Usage) -> None:  # noqa: ARG002 -- as it is asked
         """Count what a request has used, and pause the agent whose budget is spent by it."""
-        root = self._root(session_id)
+        # Its session may be gone by now, and is in flight all the same.
+        admitted = self._admitted[session_id]
+        root = admitted.pop()
+        if not admitted:
+            del self._admitted[session_id]
         spending = self._spending.get(root)
         if spending is not None:
             await spending.charge(usage)

@@ -197,11 +197,7 @@ class SessionRunner:
                 edit.set(sync_seq=self._kept_seq)
             if edit.agent.status.is_over:
                 return
-            for message in edit.messages(MessageState.SENT):
-                if turn is not None and (message.id == turn.message.id):
-                    edit.move(message, MessageState.INTERRUPTED, told="ended", reason="interrupted")
-                else:
-                    edit.move(message, MessageState.QUEUED)
+            # Whether opencode has kept what it was sent is known when it runs again.
             if turn is not None or (edit.agent.parent is not None and edit.agent.status.is_busy):
                 edit.become(AgentStatus.INTERRUPTED, reason)
 

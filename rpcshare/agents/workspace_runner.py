@@ -124,6 +124,7 @@ class WorkspaceRunner:
         self._awake = asyncio.Event()
         self._ended: str | None = None  # how the process has ended, until that is noted
         self._is_new = True
+        self._has_given_up = False
         self._used_at = time.monotonic()
         self._task: asyncio.Task[None] | None = None
 
@@ -205,7 +206,7 @@ class WorkspaceRunner:
         if self._is_new:
             work = await self._take_over(work)
         if self._process is None:
-            if not self._calls and not any(_needs_process(each) for each in work):
+            if not self._calls and not any(self._needs_process(each) for each in work):
                 return
             if not await self._start(work):
                 return
@@ -218,6 +219,18 @@ class WorkspaceRunner:
         if self._ended == "":
             self._ended = None
             await self._stop(None)
+
+    def _needs_process(self, work: AgentWork) -> bool:
+        match work.agent.status:
+            case AgentStatus.INITIALIZING:
+                return True
+            case AgentStatus.RUNNING | AgentStatus.IDLE | AgentStatus.BLOCKED:
+                return bool(work.queued or work.sent)
+            case AgentStatus.INTERRUPTED:
+                # How its turn has ended is found out once, and not again and again where nothing starts.
+                return bool(work.sent) and not self._has_given_up
+            case _:
+                return False
 
     async def _take_over(self, work: Sequence[AgentWork]) -> Sequence[AgentWork]:
         """Say of turns that a server has left behind that they are interrupted, until more is known."""
@@ -276,7 +289,7 @@ class WorkspaceRunner:
         if first is None:
             return False
         await running.slots.take()
-        if not self._calls and not any(map(_needs_process, await self._agents.work_of(self.workspace))):
+        if not self._calls and not any(map(self._needs_process, await self._agents.work_of(self.workspace))):
             running.slots.give_back()  # it was terminated meanwhile
             return False
         try:
@@ -313,6 +326,7 @@ class WorkspaceRunner:
             await self._fail(work, _sentence(why, sandbox.log_tail(_LOG_LINES)))
             return False
         self._process = process
+        self._has_given_up = False
         running.counts.starts["ok"] += 1
         running.counts.processes += 1
         self._ended = None
@@ -393,6 +407,7 @@ class WorkspaceRunner:
         """Note that no process can be started: of agents that are new, that they have failed."""
         logger.warning("an agent cannot be started: %s", why)
         self._running.counts.starts["failed"] += 1
+        self._has_given_up = True
 
         def fail(edit: AgentEdit) -> None:
             if edit.agent.status is AgentStatus.INITIALIZING:
@@ -400,8 +415,6 @@ class WorkspaceRunner:
                     edit.move(message, MessageState.DROPPED, told="ended", reason="failed")
                 edit.become(AgentStatus.FAILED, why)
             elif edit.agent.status.is_busy:
-                for message in edit.messages(MessageState.SENT):
-                    edit.move(message, MessageState.INTERRUPTED, told="ended", reason="interrupted")
                 edit.withdraw(edit.requests())
                 edit.become(AgentStatus.INTERRUPTED, why)
 
@@ -419,7 +432,7 @@ class WorkspaceRunner:
 
     def _stop_if_idle(self, work: Sequence[AgentWork]) -> None:
         if any(each.is_busy for each in self._sessions.values()) or any(
-            _needs_process(each) for each in work
+            self._needs_process(each) for each in work
         ):
             self._used_at = time.monotonic()
             return
@@ -575,13 +588,6 @@ class WorkspaceRunner:
         for call in calls:
             if not call.answer.done():
                 call.answer.set_exception(ShareError(ErrorCode.CONTAINER_START_FAILED, why))
-
-
-def _needs_process(work: AgentWork) -> bool:
-    status = work.agent.status
-    if status is AgentStatus.INITIALIZING or work.sent:
-        return True
-    return bool(work.queued) and status in (AgentStatus.RUNNING, AgentStatus.IDLE)
 
 
 def _sentence(why: str, log: str) -> str:

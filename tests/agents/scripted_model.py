@@ -59,7 +59,7 @@ SCENARIOS: dict[str, list[Any]] = {
         "There is something to do.",
     ],
     "refused": [400],
-    "long": [" ".join(f"word{number}" for number in range(400))],
+    "long": [" ".join(f"word{number}" for number in range(120))],
 }
 
 
