@@ -120,6 +120,14 @@ class AgentEdit:
             message_from(row) for row in self._connection.execute(query.order_by(agent_messages.c.number))
         ]
 
+    def is_cut_off(self) -> bool:
+        """Whether the agent is interrupted, its last turn was cut off, and no message follows."""
+        if self.agent.status is not AgentStatus.INTERRUPTED:
+            return False
+        own = agent_messages.c.agent == self.agent.id
+        query = select(agent_messages.c.state).where(own).order_by(agent_messages.c.number.desc()).limit(1)
+        return self._connection.execute(query).scalar() == MessageState.INTERRUPTED.value
+
     def message(self, message_id: str) -> QueuedMessage | None:
         """Return a message, by its ID here or in the transcript."""
         of_id = (agent_messages.c.id == message_id) | (agent_messages.c.transcript_id == message_id)

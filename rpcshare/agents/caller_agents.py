@@ -54,6 +54,7 @@ logger = logging.getLogger("rpcshare.agents")
 
 T = TypeVar("T")
 
+_GO_ON = "Go on where you were interrupted."
 _LINK_LASTS = 24 * 3600.0  # seconds
 _MAX_PAGE = 200
 
@@ -437,6 +438,8 @@ class CallerAgents:
     async def resume(self, agent_id: str, budget: object = None) -> None:
         """Go on with an agent that is paused or interrupted, with another budget if one is given.
 
+        One whose turn was cut off, and for which nothing waits, is told to go on.
+
         Raises:
             ShareError: INVALID_ARGUMENT: its budget is spent.
         """
@@ -450,6 +453,8 @@ class CallerAgents:
             if why is not None:
                 raise ShareError(ErrorCode.INVALID_ARGUMENT, f"budget: {why}: give it a larger one")
             if edit.agent.status in (AgentStatus.PAUSED, AgentStatus.INTERRUPTED):
+                if edit.is_cut_off():
+                    edit.add_message(new_id("msg"), _GO_ON)
                 waits = edit.messages(MessageState.QUEUED, MessageState.SENT)
                 edit.become(AgentStatus.RUNNING if waits else AgentStatus.IDLE)
 
