@@ -8,8 +8,6 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +17,9 @@ import pytest
 import rpcshare
 from agents.real_agents import BINARY
 from agents.scripted_model import ScriptedModel
-from support.postgres_server import *  # noqa: F403 -- fixtures
+from agents.servers_of_agents import *  # noqa: F403 -- fixtures
+from agents.servers_of_agents import configuration, server, two_servers, wait_for
 from support.running_server import RunningServer
-from support.s3_server import ENDPOINT_VARIABLE, moto_server, real_server
 
 pytestmark = [
     pytest.mark.slow,
@@ -33,54 +31,6 @@ FEW = (3, 11, 17)
 """Of them, what the slow tier tries."""
 TURN = 6.0
 """Seconds of the turns that are cut, on a machine with little else to do."""
-
-
-@pytest.fixture
-async def model() -> AsyncIterator[ScriptedModel]:
-    async with ScriptedModel() as model:
-        model.delay = 0.02
-        yield model
-
-
-def configuration(folder: Path, model: ScriptedModel) -> Path:
-    """Write the settings of agents."""
-    path = folder / "rpcshare.toml"
-    path.write_text(
-        f"""
-agents = "local"
-opencode_bin = "{BINARY}"
-workspaces_dir = "{folder}/workspaces"
-[models.fake]
-kind = "openai"
-base_url = "{model.url}"
-key_env = "FAKE_KEY"
-models = ["scripted"]
-"""
-    )
-    return path
-
-
-@contextmanager
-def server(folder: Path, name: str, config: Path, *options: str, **env: str) -> Iterator[RunningServer]:
-    with RunningServer(
-        folder / name, f"--config={config}", *options, env={"FAKE_KEY": "sk-fake", **env}
-    ) as running:
-        yield running
-
-
-async def wait_for(
-    running: RunningServer, agent_id: str, *statuses: str, seconds: float = 60
-) -> dict[str, Any]:
-    """Return what is known of an agent once it has one of the statuses."""
-    until = time.monotonic() + seconds
-    info: dict[str, Any] = {}
-    while time.monotonic() < until:
-        async with rpcshare.connect(running.url, token=running.token) as api:
-            info = await api.agents().get(agent_id).info()
-        if info["status"] in statuses:
-            return info
-        await asyncio.sleep(0.2)
-    raise AssertionError(f"{info} and not {statuses} within {seconds:.0f} s")
 
 
 def kill_opencode(folder: Path) -> int:
@@ -205,13 +155,7 @@ async def test_the_server_is_killed_at_a_point_of_a_turn(tmp_path, model, point)
 async def test_one_of_two_nodes_is_killed_at_a_point_of_a_turn(
     tmp_path, model, postgres_url, bucket_url, point
 ):
-    config = configuration(tmp_path, model)
-    credentials = {name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
-    options = (f"--store={bucket_url}", f"--database={postgres_url}")
-    with (
-        server(tmp_path, "one", config, *options, **credentials) as one,
-        server(tmp_path, "two", config, *options, **credentials) as two,
-    ):
+    with two_servers(tmp_path, model, bucket_url, postgres_url) as (one, two):
         agent_id = await begun(one)
         await asyncio.sleep(TURN * 1.5 * point / POINTS)
         one.kill()
@@ -219,10 +163,3 @@ async def test_one_of_two_nodes_is_killed_at_a_point_of_a_turn(
         await wait_for(two, agent_id, "interrupted", "initializing", "running", "idle", seconds=10)
         await finish(two, agent_id)
         await check(two, model, agent_id)
-
-
-@pytest.fixture
-def bucket_url() -> Iterator[str]:
-    with real_server() if os.environ.get(ENDPOINT_VARIABLE) else moto_server() as s3:
-        location = s3.location()
-        yield f"s3://{location.bucket}/{location.prefix}?endpoint_url={location.endpoint_url}&region=us-east-1"
