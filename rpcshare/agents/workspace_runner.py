@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from rpcshare.agents.agent import Agent, AgentStatus, JSONObject, MessageState, Spent
+import msgspec
+
+from rpcshare.agents.agent import Agent, AgentStatus, JSONObject, MessageState, Spent, is_session_id
 from rpcshare.agents.agent_edit import AgentEdit
 from rpcshare.agents.agents import Agents, AgentWork
 from rpcshare.agents.counts import AgentCounts
@@ -49,6 +51,8 @@ _WATCHES = 10.0
 """Seconds between two looks whether opencode is well."""
 _FAILURES = 3
 _LOG_LINES = 20
+_MOST_SESSIONS = 1000
+"""That one process's sub-agents and agents may be, before further sub-agents are not followed."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,7 @@ class WorkspaceRunner:
         self._ended: str | None = None  # how the process has ended, until that is noted
         self._is_new = True
         self._has_given_up = False
+        self._has_warned = False
         self._used_at = time.monotonic()
         self._task: asyncio.Task[None] | None = None
 
@@ -496,22 +501,45 @@ class WorkspaceRunner:
         parent = self._sessions.get(str(info.get("parentID"))) if isinstance(info, dict) else None
         if parent is None or not isinstance(info, dict):
             return None
-        agent = await self._make_agent(parent.root.agent, session_id, info, parent=parent.id)
+        if len(self._sessions) >= _MOST_SESSIONS:
+            self._warn_of_sessions("opencode has more sessions than are kept")
+            return None
+        try:
+            agent = await self._make_agent(parent.root.agent, session_id, info, parent=parent.id)
+        except ShareError as exc:
+            if exc.code is not ErrorCode.INVALID_ARGUMENT:
+                raise
+            self._warn_of_sessions(exc.message)
+            return None
         return await self._open(agent, root=parent.root)
 
     async def _make_agent(
         self, like: Agent, session_id: str, info: JSONObject, *, parent: str | None
     ) -> Agent:
-        """Make an agent, and a share, of a session that opencode has made; the same again finds them."""
-        with contextlib.suppress(ShareError):
-            return await self._agents.find(session_id, Reach((), is_all=True))
+        """Make an agent, and a share, of a session that opencode has made; the same again finds them.
+
+        Raises:
+            ShareError: INVALID_ARGUMENT: there is one already that is not this one. Whoever controls a
+                sandbox names sessions as they like, those of others too.
+        """
+        known = None if not is_session_id(session_id) else await self._known(session_id)
+        if known is not None and (known.workspace, known.parent) == (self.workspace, parent):
+            return known
+        if known is not None or not is_session_id(session_id):
+            raise ShareError(ErrorCode.INVALID_ARGUMENT, "opencode has made a session that is another's")
         owner = caller_of(like.owner)
         row = await self._running.shares.row(AGENTS, like.share_id)
         # What a password protects has parts that nobody has chosen one for.
         is_private = row.is_private or row.has_password
         visibility = "private" if is_private else "organization" if row.is_for_organization else "link"
         created = await self._running.shares.create(
-            owner, session_id, [{"type": "session", "data": info}], {"visibility": visibility}
+            owner,
+            session_id,
+            [{"type": "session", "data": info}],
+            {"visibility": visibility},
+            # The owner's shares of other sessions have other parents. One was made by a server that has
+            # ended before it could make the agent.
+            if_there=lambda session: parent is not None and _parent_of(session) == parent,
         )
         now = self._agents.now()
         agent = Agent(
@@ -534,6 +562,18 @@ class WorkspaceRunner:
         )
         await self._agents.add(agent, lambda edit: edit.event("status", status=edit.agent.status.value))
         return agent
+
+    def _warn_of_sessions(self, why: str) -> None:
+        # Once: whoever controls a sandbox could fill the log.
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning("a session is not followed: %s", why)
+
+    async def _known(self, session_id: str) -> Agent | None:
+        try:
+            return await self._agents.find(session_id, Reach((), is_all=True))
+        except ShareError:
+            return None
 
     # What callers ask of it
 
@@ -588,6 +628,10 @@ class WorkspaceRunner:
         for call in calls:
             if not call.answer.done():
                 call.answer.set_exception(ShareError(ErrorCode.CONTAINER_START_FAILED, why))
+
+
+def _parent_of(session: bytes) -> object:
+    return msgspec.json.decode(session).get("parentID")
 
 
 def _sentence(why: str, log: str) -> str:

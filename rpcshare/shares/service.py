@@ -152,7 +152,13 @@ class ShareService:
 
     @audited(Action.SHARE_CREATE)
     async def create(
-        self, caller: Caller, session_id: object, data: object = None, options: object = None
+        self,
+        caller: Caller,
+        session_id: object,
+        data: object = None,
+        options: object = None,
+        *,
+        if_there: Callable[[bytes], bool] | None = None,
     ) -> ShareCredentials:
         """Make a share of a session, or find the one that the caller made; return its credentials.
 
@@ -163,10 +169,13 @@ class ShareService:
             options: ``{visibility?, expiresIn?, password?, secret?}``. Of a share that is there already,
                 what is given is changed. The secret is that of a share of the session that belongs to
                 nobody, which becomes the caller's by it.
+            if_there: of a share that is there already, whether its session, as JSON, is the one that is
+                meant; None: it is. Otherwise nothing is changed.
 
         Raises:
             ShareError: UNAUTHORIZED, FORBIDDEN, RATE_LIMITED, PAYLOAD_TOO_LARGE. INVALID_SECRET: the
-                session has a share that belongs to nobody, and its secret is another.
+                session has a share that belongs to nobody, and its secret is another. INVALID_ARGUMENT:
+                it is not the one that is meant.
         """
         access.may_create(caller, anonymous_create=self._anonymous_create)
         self._limits.take_create(caller)
@@ -186,7 +195,7 @@ class ShareService:
             batch = await parser.parse_in_slices(data) if is_large(data) else parser.parse(data)
             for _ in range(_CREATE_ATTEMPTS):
                 try:
-                    created = await self._create(caller, session_id, batch, wanted, shown)
+                    created = await self._create(caller, session_id, batch, wanted, shown, if_there)
                 except ShareError as exc:
                     if exc.code not in (ErrorCode.SHARE_NOT_FOUND, ErrorCode.SHARE_GONE):
                         raise
@@ -706,7 +715,13 @@ class ShareService:
             yield share
 
     async def _create(
-        self, caller: Caller, session_id: str, batch: Batch, wanted: AccessOptions, shown: str | None
+        self,
+        caller: Caller,
+        session_id: str,
+        batch: Batch,
+        wanted: AccessOptions,
+        shown: str | None,
+        if_there: Callable[[bytes], bool] | None,
     ) -> ShareCredentials:
         now = self._clock()
         # Of a share that is there already, only what is asked for is changed.
@@ -731,6 +746,8 @@ class ShareService:
                     if batch.items:
                         await self._shares.append_first(share, batch)
                     return credentials
+                if if_there is not None and not if_there(share.state.session):
+                    raise ShareError(ErrorCode.INVALID_ARGUMENT, "sessionID: another session has it")
                 before = share.head
                 if await self._change_access(share, wanted) != before:
                     self.audit.done(Action.SHARE_UPDATE, caller, share=share.share_id)
