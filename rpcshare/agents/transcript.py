@@ -26,9 +26,12 @@ logger = logging.getLogger("rpcshare.agents")
 AGENTS = Caller(subject="agents", source="server", scopes=frozenset({Scope.ADMIN}))
 """Who writes transcripts: the server itself."""
 
-_FIRST_WAIT = 0.02
+_FIRST_WAIT = 0.005
+_STEP = 0.02
 _INTERVAL = 0.25
 """Seconds between two syncs while text is written."""
+_SOON = 0.05
+"""Seconds between two syncs where something else has changed."""
 _LONGEST_RETRY = 10.0
 _WRITING = frozenset({"text", "reasoning"})
 """Types of parts that are told of in pieces."""
@@ -76,6 +79,7 @@ class Transcript:
         self._is_idle = asyncio.Event()
         self._is_idle.set()
         self._hurries = False
+        self._only_writes = True  # of what waits, all is text that goes on
         self._task = asyncio.create_task(self._run())
 
     @property
@@ -106,6 +110,7 @@ class Transcript:
         """Take an item."""
         if item.kind == "part" and isinstance(item.data, dict):
             self._note_part(item.key, item.data)
+        self._only_writes = False
         self._waiting.pop((item.kind, item.key), None)
         self._waiting[item.kind, item.key] = item
         self._is_idle.clear()
@@ -161,12 +166,14 @@ class Transcript:
         loop = asyncio.get_running_loop()
         while True:
             await self._has_more.wait()
-            wait = max(_FIRST_WAIT, last + _INTERVAL - loop.time())
-            while wait > 0 and not self._hurries:
-                step = min(wait, _FIRST_WAIT)
-                await asyncio.sleep(step)
-                wait -= step
+            await asyncio.sleep(_FIRST_WAIT)  # in which what comes at once is gathered
+            while not self._hurries:
+                wait = last + (_INTERVAL if self._only_writes else _SOON) - loop.time()
+                if wait <= 0:
+                    break
+                await asyncio.sleep(min(wait, _STEP))
             self._has_more.clear()
+            self._only_writes = True
             await self._sync()
             last = loop.time()
             if not self._waiting:

@@ -1,5 +1,6 @@
 """The tables ``[models.NAME]``: what they may say, and what is said of a wrong one."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -189,7 +190,8 @@ def test_a_key_that_no_header_can_carry_is_named_and_not_shown(tmp_path, monkeyp
 
 
 def test_config_shows_names_of_tables_and_finds_a_key_that_is_missing(tmp_path, monkeypatch):
-    monkeypatch.delenv("ACME_KEY", raising=False)
+    for name in ("ACME_KEY", *(each for each in os.environ if each.startswith("RPCSHARE_"))):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rpcshare.toml").write_text(TABLE)
     arguments = ["--config", "rpcshare.toml", "--data-dir", str(tmp_path)]

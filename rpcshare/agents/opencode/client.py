@@ -85,13 +85,14 @@ class Opencode:
 
     async def make_session(
         self, session_id: str, *, title: str, permission: Sequence[JSONObject] = ()
-    ) -> JSONObject:
+    ) -> None:
         """Make a session of this ID; one that is there stays as it is, but for its title and its rules."""
         await self._call("POST", "/api/session", {"id": session_id})
         changes: JSONObject = {"title": title} if title else {}
         if permission:
             changes["permission"] = list(permission)
-        return await self._changed(session_id, changes)
+        if changes:
+            await self._call("PATCH", f"/session/{session_id}", changes)
 
     async def session(self, session_id: str) -> JSONObject | None:
         """Return a session; None: there is none."""
@@ -259,11 +260,6 @@ class Opencode:
                     await self.version()
                 except OpencodeError:
                     raise OpencodeError(f"its events have ended: {type(exc).__name__}") from exc
-
-    async def _changed(self, session_id: str, changes: JSONObject) -> JSONObject:
-        if not changes:
-            return await self.session(session_id) or {}
-        return _object(await self._call("PATCH", f"/session/{session_id}", changes))
 
     async def _call(
         self, method: str, path: str, body: object = None, *, within: float | None = 60.0
