@@ -27,6 +27,7 @@ from rpcshare.agents.agents import Agents, AgentWork
 from rpcshare.agents.counts import AgentCounts
 from rpcshare.agents.opencode.client import Opencode, OpencodeError
 from rpcshare.agents.opencode.events import OpencodeEvent, SyncItem
+from rpcshare.agents.opencode.forms import ended_tool, error_of, is_finished, part_ids
 from rpcshare.agents.redacting import redacted
 from rpcshare.agents.transcript import Transcript
 from rpcshare.errors import ShareError
@@ -42,8 +43,6 @@ _LATEST_BEGIN = 20.0
 """Seconds after which a turn that opencode does not begin is over."""
 _ABORT_LOOKS = 150
 _FLUSH_SECONDS = 10.0
-_UNFINISHED = frozenset({"", "tool-calls", "unknown"})
-"""Ways in which a step ends that is not the last of its turn."""
 
 
 @dataclass
@@ -188,7 +187,7 @@ class SessionRunner:
         self._asked.clear()
         self._counts.turns["interrupted"] += turn is not None
         for part in self.transcript.running_tools:
-            self.transcript.put(SyncItem("part", str(part["id"]), _ended_tool(part)))
+            self.transcript.put(SyncItem("part", str(part["id"]), ended_tool(part)))
         await self.transcript.close()
 
         def end(edit: AgentEdit) -> None:
@@ -228,7 +227,7 @@ class SessionRunner:
             if parent == turn.transcript_id or parent in turn.steers:
                 turn.has_begun = True
                 turn.answered.add(parent)
-                turn.error = _error_of(info.get("error"))
+                turn.error = error_of(info.get("error"))
 
     async def _on_session(self, data: JSONObject) -> None:
         info = data.get("info")
@@ -256,7 +255,7 @@ class SessionRunner:
 
     async def _on_error(self, data: JSONObject) -> None:
         if self._turn is not None:
-            self._turn.error = _error_of(data.get("error"))
+            self._turn.error = error_of(data.get("error"))
             self._turn.has_begun = True
 
     async def _on_asked(self, data: JSONObject) -> None:
@@ -348,7 +347,7 @@ class SessionRunner:
         await self._opencode.prompt(
             agent.id,
             transcript_id,
-            _part_ids(transcript_id, 1 + len(message.attachments)),
+            part_ids(transcript_id, 1 + len(message.attachments)),
             message.content,
             attachments=message.attachments,
             model=agent.model,
@@ -471,7 +470,7 @@ class SessionRunner:
         known = {info.get("id") for info in infos}
         self._last_id = max((str(each) for each in known), default="")
         finished = {
-            info.get("parentID") for info in infos if info.get("role") == "assistant" and _is_finished(info)
+            info.get("parentID") for info in infos if info.get("role") == "assistant" and is_finished(info)
         }
 
         def settle(edit: AgentEdit) -> None:
@@ -502,7 +501,7 @@ class SessionRunner:
             for part in message.get("parts", ()):
                 state = part.get("state") if isinstance(part, dict) else None
                 if isinstance(state, dict) and state.get("status") in ("pending", "running"):
-                    await self._opencode.change_part(self.id, _ended_tool(part))
+                    await self._opencode.change_part(self.id, ended_tool(part))
 
     async def _flush(self) -> None:
         try:
@@ -538,40 +537,3 @@ def _rest(edit: AgentEdit, error: str | None = None) -> None:
     """Have an agent without a turn be what it is: its next turn is about to begin, or it waits."""
     waits = bool(edit.messages(MessageState.QUEUED))
     edit.become(AgentStatus.RUNNING if waits else AgentStatus.IDLE, None if waits else error)
-
-
-def _part_ids(transcript_id: str, count: int) -> list[str]:
-    """Return IDs of parts that follow from the message's, so that sending it again adds nothing."""
-    return [f"prt_{transcript_id[4:]}{number:02d}" for number in range(count)]
-
-
-def _is_finished(info: JSONObject) -> bool:
-    time_of = info.get("time")
-    is_completed = isinstance(time_of, dict) and "completed" in time_of
-    return is_completed and (info.get("finish") or "") not in _UNFINISHED
-
-
-def _ended_tool(part: JSONObject) -> JSONObject:
-    state = part.get("state")
-    before = state if isinstance(state, dict) else {}
-    times = before.get("time")
-    start = times.get("start") if isinstance(times, dict) else None
-    now = int(time.time() * 1000)
-    ended = {
-        "status": "error",
-        "input": before.get("input") if isinstance(before.get("input"), dict) else {},
-        "error": "Interrupted: the process that ran it has ended",
-        "time": {"start": start if isinstance(start, int | float) else now, "end": now},
-    }
-    metadata = before.get("metadata")
-    if isinstance(metadata, dict):
-        ended["metadata"] = metadata
-    return {**part, "state": ended}
-
-
-def _error_of(error: object) -> str | None:
-    if not isinstance(error, dict):
-        return None
-    data = error.get("data")
-    message = data.get("message") if isinstance(data, dict) else None
-    return str(message or error.get("name") or "an error")[:1000]

@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench import (
     against_npm,
+    agent_turns,
     clients,
     growth,
     indexing,
@@ -22,7 +23,13 @@ from bench import (
 )
 from bench.figures import Figure
 
-LONG = ("listings", "searching", "indexing", "people")  # which --quick leaves out, unless asked for: minutes
+LONG = (
+    "listings",
+    "searching",
+    "indexing",
+    "people",
+    "agents",
+)  # which --quick leaves out, unless asked for: minutes
 RESULTS = Path(__file__).parents[2] / ".bench"
 
 
@@ -39,6 +46,7 @@ def figures(*, quick: bool, only: str) -> Iterator[Figure]:
         "searching": searching,
         "indexing": indexing,
         "people": people,
+        "agents": agent_turns,
     }
     for name, part in parts.items():
         if only == name or (not only and not (quick and name in LONG)):
@@ -52,7 +60,8 @@ def main() -> None:
         "--only",
         default="",
         metavar="PART",
-        help="what has this in its name; or: client, starting, listings, searching, indexing, people, scale, "
+        help="what has this in its name; or: client, starting, listings, searching, indexing, people, "
+        + "agents, scale, "
         + ", ".join(measure.__name__ for measure in scale.PARTS),
     )
     options = parser.parse_args()
