@@ -32,8 +32,16 @@ from rpcshare.agents.agent_edit import (
     request_from,
 )
 from rpcshare.agents.agent_feed import AgentFeeds
+from rpcshare.auth.subject_sources import user_of
 from rpcshare.database.engine import Database
-from rpcshare.database.records import agent_events, agent_links, agent_messages, agent_requests, workspaces
+from rpcshare.database.records import (
+    agent_events,
+    agent_links,
+    agent_messages,
+    agent_requests,
+    users,
+    workspaces,
+)
 from rpcshare.database.records import agents as rows
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.workspaces.workspace import owner_text
@@ -294,6 +302,14 @@ class Agents:
         query = select(rows.c.workspace).where(rows.c.status.in_(busy)).distinct()
         found = await self.database.read(lambda connection: list(connection.execute(query)))
         return [row.workspace for row in found]
+
+    async def is_owner_enabled(self, owner: str) -> bool:
+        """Whether an owner is nobody's user, or a user who is there and not disabled."""
+        user_id = user_of(owner)
+        if user_id is None:
+            return True
+        query = select(users.c.id).where(users.c.id == user_id, users.c.disabled_at.is_(None))
+        return await self.database.read(lambda connection: connection.execute(query).first()) is not None
 
     async def has_work(self, workspace: str) -> bool:
         """Whether there is something to do for an agent of a workspace."""

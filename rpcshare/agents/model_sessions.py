@@ -35,6 +35,8 @@ class WorkspaceModelSessions:
         agent = await self._agents.find(self._root(session_id), Reach((), is_all=True))
         if agent.status.is_over:
             raise _forbidden("the agent has ended")
+        if not await self._agents.is_owner_enabled(agent.owner):
+            raise _forbidden("the account of its owner is disabled")
         if model != agent.model:
             raise _forbidden(f"this agent uses {agent.model}")
         why = agent.spent.exceeds(msgspec.structs.replace(agent.budget, turns=None))
