@@ -318,7 +318,11 @@ class CallerAgents:
             wanted = new_id("msg") if message_id is None else check_message_id(message_id)
 
             def put(edit: AgentEdit) -> QueuedMessage:
-                return edit.message(wanted) or _queued(edit, wanted, content, files, when)
+                known = edit.message(wanted)
+                if known is not None and known.state is MessageState.DROPPED:
+                    message = "id: this message was taken out of the queue: send it under another id"
+                    raise ShareError(ErrorCode.INVALID_ARGUMENT, message)
+                return known or _queued(edit, wanted, content, files, when)
 
             sent = await self._changed(agent_id, put)
         self._audit.done(Action.AGENT_SEND, self._caller, agent=agent_id, message=sent.id)

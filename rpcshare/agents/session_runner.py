@@ -73,6 +73,7 @@ class SessionRunner:
         root: SessionRunner | None = None,
         wake: Callable[[], None] = lambda: None,
         counts: AgentCounts | None = None,
+        end_process: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         """Made by :class:`~rpcshare.agents.workspace_runner.WorkspaceRunner`.
 
@@ -84,6 +85,7 @@ class SessionRunner:
             root: of a sub-agent's, the one that people talk to; None: it is that itself.
             wake: is called when there may be something to do.
             counts: of the node.
+            end_process: ends the process, for a reason: of a session that hangs.
         """
         self.agent = agent
         self.root = root or self
@@ -91,6 +93,7 @@ class SessionRunner:
         self._opencode = opencode
         self._wake = wake
         self._counts = counts or AgentCounts()
+        self._end_process = end_process or _cannot_end
         self._turn: _Turn | None = None
         self._asked: set[str] = set()  # what opencode waits for an answer to
         self._last_id = ""
@@ -197,8 +200,12 @@ class SessionRunner:
             if edit.agent.status.is_over:
                 return
             # Whether opencode has kept what it was sent is known when it runs again.
-            if turn is not None or (edit.agent.parent is not None and edit.agent.status.is_busy):
+            sent = {each.id for each in edit.messages(MessageState.SENT)}
+            is_child_at_work = edit.agent.parent is not None and edit.agent.status.is_busy
+            if is_child_at_work or (turn is not None and turn.message.id in sent):
                 edit.become(AgentStatus.INTERRUPTED, reason)
+            elif turn is not None and edit.agent.status.is_busy:
+                _rest(edit)  # it was aborted
 
         await self._edit(end)
 
@@ -427,6 +434,10 @@ class SessionRunner:
             if self.id not in await self._opencode.busy_sessions():
                 break
             await asyncio.sleep(0.1)
+        else:
+            # Of a session that hangs, opencode answers nothing any more; a new process does.
+            await self._end_process("its turn could not be aborted")
+            return
         if turn.command is not None:
             turn.command.cancel()
         await self._flush()
@@ -537,3 +548,7 @@ def _rest(edit: AgentEdit, error: str | None = None) -> None:
     """Have an agent without a turn be what it is: its next turn is about to begin, or it waits."""
     waits = bool(edit.messages(MessageState.QUEUED))
     edit.become(AgentStatus.RUNNING if waits else AgentStatus.IDLE, None if waits else error)
+
+
+async def _cannot_end(reason: str) -> None:
+    raise OpencodeError(reason)

@@ -126,6 +126,7 @@ class WorkspaceRunner:
         self._sessions: dict[str, SessionRunner] = {}
         self._calls: list[_Call] = []
         self._awake = asyncio.Event()
+        self._reason: str | None = None  # why the process is being ended
         self._ended: str | None = None  # how the process has ended, until that is noted
         self._is_new = True
         self._has_given_up = False
@@ -271,6 +272,7 @@ class WorkspaceRunner:
             root=root,
             wake=self.wake,
             counts=self._running.counts,
+            end_process=self._end_process,
         )
         self._sessions[agent.id] = session
         try:
@@ -359,6 +361,14 @@ class WorkspaceRunner:
             return None
         return f"opencode has ended at its start: {process.sandbox.status.message}"
 
+    async def _end_process(self, reason: str) -> None:
+        """End the process because it does not do what it is told; what is under way is interrupted."""
+        process = self._process
+        if process is not None:
+            logger.warning("opencode is ended: %s", reason)
+            self._reason = reason
+            await process.sandbox.terminate(grace=0)
+
     async def _discard(self, process: _Process) -> None:
         await process.opencode.close()
         await process.sandbox.terminate(grace=1)
@@ -368,7 +378,8 @@ class WorkspaceRunner:
     async def _await_end(self, process: _Process) -> None:
         status = await process.sandbox.wait()
         if self._process is process:
-            self._ended = _how(status, process.sandbox)
+            reason, self._reason = self._reason, None
+            self._ended = reason or _how(status, process.sandbox)
             self._awake.set()
 
     async def _watch(self, process: _Process) -> None:
