@@ -35,6 +35,8 @@ Values: TypeAlias = dict[str, Any]
 KEPT_EVENTS = 1000
 """Of one agent. A cursor from before them begins anew."""
 
+_KEPT_REQUESTS = 1000
+"""Of one agent. Of more, the oldest that wait for nobody are forgotten."""
 _TRIMMED = 100  # events between two looks at what is too many
 _JSON = ("permission", "budget", "spent")
 
@@ -165,7 +167,17 @@ class AgentEdit:
         values = msgspec.structs.asdict(request)
         values |= {"kind": request.kind.value, "state": request.state.value, "asked": _json(request.asked)}
         self._connection.execute(insert(agent_requests), values)
+        self._trim_requests()
         self.event(request.kind.value, **request.described())
+
+    def _trim_requests(self) -> None:
+        own = agent_requests.c.agent == self.agent.id
+        count = self._connection.execute(select(func.count()).select_from(agent_requests).where(own)).scalar()
+        if (count or 0) > _KEPT_REQUESTS:
+            over = select(agent_requests.c.id).where(own, agent_requests.c.state != RequestState.ASKED.value)
+            over = over.order_by(agent_requests.c.asked_at, agent_requests.c.id).limit(_TRIMMED)
+            ids = list(self._connection.execute(over).scalars())
+            self._connection.execute(delete(agent_requests).where(own, agent_requests.c.id.in_(ids)))
 
     def request(self, request_id: str) -> AgentRequest | None:
         """Return a request."""

@@ -53,6 +53,7 @@ class AgentNode:
         self._calls: AgentCalls | None = None
         self._rounds: asyncio.Task[None] | None = None
         self._waking: set[asyncio.Task[None]] = set()
+        self._answering: dict[str, asyncio.Task[None]] = {}  # what other nodes ask, by workspace
         self._is_closed = False
 
     @property
@@ -94,6 +95,10 @@ class AgentNode:
             self._rounds.cancel()
             await asyncio.gather(self._rounds, return_exceptions=True)
         await asyncio.gather(*self._waking, return_exceptions=True)
+        answering = list(self._answering.values())
+        for each in answering:
+            each.cancel()
+        await asyncio.gather(*answering, return_exceptions=True)
         runners = dict(self._runners)
         await asyncio.gather(*(each.close() for each in runners.values()))
         for workspace in runners:
@@ -155,11 +160,26 @@ class AgentNode:
                 await runner.close()
                 await self._give_back(workspace)
             elif agents.is_shared:
-                await self._calls.answer(workspace, runner.call)
+                self._answer(self._calls, workspace, runner)
         held = await self._leases.held()
         for workspace in await agents.workspaces_at_work():
             if workspace not in held:
                 self.wake(workspace)
+
+    def _answer(self, calls: AgentCalls, workspace: str, runner: WorkspaceRunner) -> None:
+        """Answer what other nodes ask, and go on meanwhile: a process may let itself be waited for."""
+        if workspace in self._answering:
+            return
+
+        async def answer() -> None:
+            try:
+                await calls.answer(workspace, runner.call)
+            except (ShareError, DatabaseError) as exc:
+                logger.warning("what another server asks cannot be answered: %s", exc)
+            finally:
+                del self._answering[workspace]
+
+        self._answering[workspace] = asyncio.create_task(answer())
 
     async def _give_back(self, workspace: str) -> None:
         if self._leases is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from rpcshare.agents.counts import AgentCounts
 from rpcshare.agents.opencode.client import Opencode, OpencodeError
 from rpcshare.agents.opencode.events import OpencodeEvent, SyncItem
 from rpcshare.agents.opencode.forms import ended_tool, error_of, is_finished, part_ids
-from rpcshare.agents.redacting import redacted
+from rpcshare.agents.redacting import redacted, shown_title
 from rpcshare.agents.transcript import Transcript
 from rpcshare.errors import ShareError
 from rpcshare.shares.service import ShareService
@@ -43,6 +44,13 @@ _LATEST_BEGIN = 20.0
 """Seconds after which a turn that opencode does not begin is over."""
 _ABORT_LOOKS = 150
 _FLUSH_SECONDS = 10.0
+_LARGEST_ASKED = 2**20
+"""Bytes of the JSON of what somebody has to answer."""
+_MOST_ASKED = 200
+"""What may wait for answers at once, of one agent and its sub-agents."""
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_LONGEST_PATH = 4096
+_REPLIES = frozenset({"once", "always", "reject"})
 
 
 @dataclass
@@ -219,6 +227,7 @@ class SessionRunner:
     async def handle(self, event: OpencodeEvent) -> None:
         """Take an event of this session. Raises OpencodeError, DatabaseError."""
         self.transcript.take(event)
+        await self.transcript.room()
         handler = self._handlers.get(event.type)
         if handler is not None:
             await handler(event.data)
@@ -240,8 +249,9 @@ class SessionRunner:
         info = data.get("info")
         title = info.get("title") if isinstance(info, dict) else None
         if isinstance(title, str) and title and title != self.agent.title:
-            shown = redacted(title)[:500]
-            await self._edit(lambda edit: edit.set(title=shown))
+            shown = shown_title(title)
+            if shown != self.agent.title:
+                await self._edit(lambda edit: edit.set(title=shown))
 
     async def _on_status(self, data: JSONObject) -> None:
         status = data.get("status")
@@ -267,11 +277,36 @@ class SessionRunner:
 
     async def _on_asked(self, data: JSONObject) -> None:
         kind = RequestKind.QUESTION if "questions" in data else RequestKind.APPROVAL
-        request_id = str(data.get("id", ""))
+        request_id = data.get("id")
+        if not isinstance(request_id, str) or _REQUEST_ID.fullmatch(request_id) is None:
+            return
+        # What nobody could look at, or get through, is rejected: not to answer would hang the turn.
+        why = None
+        if len(msgspec.json.encode(data)) > _LARGEST_ASKED:
+            why = f"it asks for more than {_LARGEST_ASKED:,} bytes, which are too many to be shown"
+        elif not self.root.may_ask(request_id):
+            why = f"{_MOST_ASKED} others wait for an answer already"
+        if why is not None:
+            await self._reject(request_id, kind, why)
+            return
         asked = {name: value for name, value in data.items() if name not in ("id", "sessionID")}
         if self is not self.root:
             asked["session"] = self.id
         await self.root.ask(request_id, kind, redacted(asked))
+
+    def may_ask(self, request_id: str) -> bool:
+        """Whether there is room for something to be answered, or it is known."""
+        return request_id in self._asked or len(self._asked) < _MOST_ASKED
+
+    async def _reject(self, request_id: str, kind: RequestKind, why: str) -> None:
+        try:
+            if kind is RequestKind.APPROVAL:
+                await self._opencode.reply(request_id, "reject", why)
+            else:
+                await self._opencode.reject_question(request_id)
+        except OpencodeError as exc:
+            if exc.status is None:
+                raise
 
     async def ask(self, request_id: str, kind: RequestKind, asked: JSONObject) -> None:
         """Have somebody answer something, for this session or a sub-agent's."""
@@ -300,7 +335,8 @@ class SessionRunner:
             request = edit.request(request_id)
             if request is not None and request.state is RequestState.ASKED:
                 # "always" answers others of its kind, too.
-                reply = data.get("reply", "always")
+                given = data.get("reply")
+                reply = given if isinstance(given, str) and given in _REPLIES else "always"
                 edit.settle(request, RequestState.ANSWERED, {"reply": reply}, "opencode")
             if not edit.requests() and edit.agent.status is AgentStatus.BLOCKED:
                 edit.become(AgentStatus.RUNNING)
@@ -308,7 +344,7 @@ class SessionRunner:
         await self._edit(settle)
 
     async def _on_file(self, data: JSONObject) -> None:
-        path = str(data.get("file", ""))
+        path = str(data.get("file", ""))[:_LONGEST_PATH]
         await self._edit(lambda edit: edit.event("file", path=path.removeprefix("/workspace/")))
 
     # What they are made of

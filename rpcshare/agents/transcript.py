@@ -33,6 +33,12 @@ _INTERVAL = 0.25
 _SOON = 0.05
 """Seconds between two syncs where something else has changed."""
 _LONGEST_RETRY = 10.0
+_LARGEST_WAITING = 8 * 2**20
+"""Bytes told and not yet written, beyond which nothing more is listened to."""
+_LARGEST_WRITTEN = 2**20
+"""Characters of a text that is being written, beyond which it is shown when it is complete."""
+_MOST_WRITTEN = 1000
+"""Texts that are being written, and tools that run, at once."""
 _WRITING = frozenset({"text", "reasoning"})
 """Types of parts that are told of in pieces."""
 _FOR_GOOD = frozenset(
@@ -73,6 +79,9 @@ class Transcript:
         self._waiting: dict[tuple[str, str], SyncItem] = {}
         self._written: dict[str, JSONObject] = {}  # parts whose text is being written
         self._tools: dict[str, JSONObject] = {}  # parts of tools that run
+        self._waiting_size = 0
+        self._has_room = asyncio.Event()
+        self._has_room.set()
         self._seq = -1
         self._is_refused = False
         self._has_more = asyncio.Event()
@@ -105,6 +114,15 @@ class Transcript:
             return  # the sync event says the same
         for item in sync_items(event):
             self.put(item)
+            self._waiting_size += event.size
+        if self._waiting_size > _LARGEST_WAITING:
+            self._has_room.clear()
+
+    async def room(self) -> None:
+        """Return once what waits to be written is no more than it may be."""
+        if not self._has_room.is_set():
+            self._hurries = True
+            await self._has_room.wait()
 
     def put(self, item: SyncItem) -> None:
         """Take an item."""
@@ -136,27 +154,26 @@ class Transcript:
             time = part.get("time")
             if isinstance(time, dict) and "end" in time:
                 self._written.pop(key, None)
-            else:
+            elif key in self._written or len(self._written) < _MOST_WRITTEN:
                 self._written[key] = dict(part)
         elif part.get("type") == "tool":
             state = part.get("state")
             if isinstance(state, dict) and state.get("status") in ("pending", "running"):
-                self._tools[key] = part
+                if key in self._tools or len(self._tools) < _MOST_WRITTEN:
+                    self._tools[key] = part
             else:
                 self._tools.pop(key, None)
 
     def _write_on(self, data: JSONObject) -> None:
         key, field, delta = data.get("partID"), data.get("field"), data.get("delta")
         part = self._written.get(key) if isinstance(key, str) else None
-        if (
-            part is None
-            or not isinstance(key, str)
-            or not isinstance(field, str)
-            or not isinstance(delta, str)
-        ):
+        if part is None or not isinstance(key, str) or field != "text" or not isinstance(delta, str):
             return
-        before = part.get(field, "")
-        part[field] = (before if isinstance(before, str) else "") + delta
+        before = part.get("text", "")
+        text = (before if isinstance(before, str) else "") + delta
+        if len(text) > _LARGEST_WRITTEN:
+            return
+        part["text"] = text
         self._waiting[("part", key)] = SyncItem("part", key, part)
         self._is_idle.clear()
         self._has_more.set()
@@ -185,7 +202,8 @@ class Transcript:
         delay = 0.2
         while self._waiting:
             taken, seq = self._waiting, self._seq
-            self._waiting = {}
+            self._waiting, self._waiting_size = {}, 0
+            self._has_room.set()
             if self._is_refused:
                 return
             data = [{"type": each.kind, "data": each.data} for each in taken.values()]

@@ -28,7 +28,7 @@ from rpcshare.agents.opencode.client import Opencode, OpencodeError
 from rpcshare.agents.opencode.events import LOST, OpencodeEvent
 from rpcshare.agents.owners import caller_of
 from rpcshare.agents.process_slots import ProcessSlots
-from rpcshare.agents.redacting import redacted
+from rpcshare.agents.redacting import redacted, redacted_aside, shown_title
 from rpcshare.agents.session_runner import SessionRunner
 from rpcshare.agents.transcript import AGENTS
 from rpcshare.database import DatabaseError
@@ -560,9 +560,9 @@ class WorkspaceRunner:
             share_id=created.id,
             share_url=created.url,
             status=AgentStatus.IDLE,
-            title=redacted(str(info.get("title") or ""))[:500],
+            title=shown_title(str(info.get("title") or "")),
             model=like.model,
-            mode=str(info.get("agent") or like.mode)[:64],
+            mode=str(info.get("agent") or like.mode)[:64].replace("\0", ""),
             permission=like.permission,
             budget=like.budget,
             spent=Spent(),
@@ -609,9 +609,9 @@ class WorkspaceRunner:
         opencode = process.opencode
         match call.name:
             case "diff":
-                return redacted(await opencode.diff())
+                return await redacted_aside(await opencode.diff())
             case "todo":
-                return redacted(await opencode.todo(session.id))
+                return await redacted_aside(await opencode.todo(session.id))
             case "fork":
                 return await self._fork(opencode, session, call.arguments.get("messageID"))
             case "revert" | "unrevert" if session.is_busy:

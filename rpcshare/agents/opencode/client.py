@@ -19,6 +19,8 @@ import msgspec
 
 from rpcshare.agents.agent import Attachment
 from rpcshare.agents.opencode.events import LOST, OpencodeEvent, read_event, sync_event
+from rpcshare.json_values import holds_more_than
+from rpcshare.long_work import LongWork
 
 __all__ = ["Opencode", "OpencodeError"]
 
@@ -27,9 +29,15 @@ JSONObject: TypeAlias = dict[str, Any]
 _TIMEOUT = httpx.Timeout(30.0, read=60.0)
 _SILENCE = 35.0
 """Seconds without anything on the stream of events, whose heartbeat comes every 10."""
+_PAUSE = 0.2
+"""Seconds between two streams of events."""
 _NEVER = 2**53 - 1
 _LARGEST_ANSWER = 64 * 2**20
 _LARGEST_EVENT = 32 * 2**20
+_MOST_VALUES = 1_000_000
+"""Of the JSON of one answer or event: of an empty list a decoder makes twenty times its text."""
+_COUNTED = 64 * 1024
+"""Bytes up to which JSON is not worth counting."""
 
 
 class OpencodeError(Exception):
@@ -58,7 +66,11 @@ class Opencode:
         """Speak to what listens behind ``socket``."""
         transport = httpx.AsyncHTTPTransport(uds=str(socket), limits=httpx.Limits(max_connections=64))
         self._http = httpx.AsyncClient(
-            transport=transport, base_url="http://opencode", auth=("opencode", password), timeout=_TIMEOUT
+            transport=transport,
+            base_url="http://opencode",
+            auth=("opencode", password),
+            timeout=_TIMEOUT,
+            headers={"Accept-Encoding": "identity"},
         )
         self._providers: list[JSONObject] | None = None  # which do not change while it runs
 
@@ -251,11 +263,13 @@ class Opencode:
                     async for line in _lines(answer):
                         if line.startswith(b"data:"):
                             with contextlib.suppress(msgspec.DecodeError, msgspec.ValidationError):
+                                await _check_values(line)
                                 event = read_event(line[5:])
                                 if event is not None:
-                                    yield event
+                                    yield msgspec.structs.replace(event, size=len(line))
+                await asyncio.sleep(_PAUSE)  # it has ended it, and may do so again at once
             except httpx.TransportError as exc:
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(_PAUSE)
                 try:
                     await self.version()
                 except OpencodeError:
@@ -280,15 +294,30 @@ class Opencode:
             return None
         if "json" not in answer.headers.get("content-type", ""):
             raise OpencodeError(f"it does not know {method} {_shape(path)}", answer.status_code)
+        await _check_values(text)
         try:
             return msgspec.json.decode(text)
         except msgspec.DecodeError as exc:
             raise OpencodeError(f"its answer to {method} {_shape(path)} is no JSON") from exc
 
 
+async def _check_values(text: bytes) -> None:
+    if len(text) > _COUNTED:
+        async with LongWork() as work:
+            if await holds_more_than(text, _MOST_VALUES, work):
+                raise OpencodeError(f"its answer has more than {_MOST_VALUES:,} values")
+
+
+def _raw(answer: httpx.Response) -> AsyncIterator[bytes]:
+    """Return the pieces of an answer as they come: a few bytes of what is compressed may hold gigabytes."""
+    if answer.headers.get("content-encoding", "identity") != "identity":
+        raise OpencodeError("its answer is compressed, which it was not asked for")
+    return answer.aiter_raw()
+
+
 async def _bounded(answer: httpx.Response) -> bytes:
     pieces, size = [], 0
-    async for piece in answer.aiter_bytes():
+    async for piece in _raw(answer):
         size += len(piece)
         if size > _LARGEST_ANSWER:
             raise OpencodeError(f"its answer has more than {_LARGEST_ANSWER:,} bytes")
@@ -299,7 +328,7 @@ async def _bounded(answer: httpx.Response) -> bytes:
 async def _lines(answer: httpx.Response) -> AsyncIterator[bytes]:
     """Yield lines; httpx's own would split them at characters that are within JSON, too."""
     rest = bytearray()
-    async for piece in answer.aiter_bytes():
+    async for piece in _raw(answer):
         start = 0
         while (end := piece.find(b"\n", start)) >= 0:
             rest += piece[start:end]

@@ -18,6 +18,9 @@ JSONObject: TypeAlias = dict[str, Any]
 LOST = "stream.lost"
 """The type of an event of our own: the stream was cut, and something may have been missed."""
 
+_LARGEST_SEQ = 2**53 - 1
+"""What a JavaScript program counts to, and more than a database's column is to be given."""
+
 _ITEMS = {
     "session.created": ("session", "info"),
     "session.updated": ("session", "info"),
@@ -36,6 +39,8 @@ class OpencodeEvent(msgspec.Struct, frozen=True):
     data: JSONObject
     seq: int | None = None
     """Of a sync event."""
+    size: int = 0
+    """Bytes of the line that it was, if it came as one."""
 
 
 class SyncItem(msgspec.Struct, frozen=True):
@@ -85,6 +90,8 @@ def sync_event(given: JSONObject) -> OpencodeEvent | None:
     session = given.get("aggregateID") or given.get("aggregate_id")
     kind, seq, data = given.get("type"), given.get("seq"), given.get("data")
     if not isinstance(session, str) or not isinstance(kind, str) or type(seq) is not int:
+        return None
+    if not 0 <= seq <= _LARGEST_SEQ:
         return None
     name, _, version = kind.rpartition(".")
     return OpencodeEvent(
