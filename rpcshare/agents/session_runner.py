@@ -266,6 +266,7 @@ class SessionRunner:
 
     async def _on_idle(self, _data: JSONObject) -> None:
         if self.agent.parent is not None:
+            await self._flush()  # as at the end of a turn: who sees it idle finds what it said
             await self._edit(lambda edit: edit.become(AgentStatus.IDLE))
         elif self._turn is not None:
             await self._look_for_end()
