@@ -147,6 +147,7 @@ class Transcript:
         except TimeoutError:
             logger.warning("the end of a transcript could not be kept", extra={"share": self._share_id})
         self._task.cancel()
+        self._has_room.set()
         await asyncio.gather(self._task, return_exceptions=True)
 
     def _note_part(self, key: str, part: JSONObject) -> None:
@@ -201,10 +202,10 @@ class Transcript:
         """Have all that waits kept, however long that takes."""
         delay = 0.2
         while self._waiting:
-            taken, seq = self._waiting, self._seq
+            taken, size, seq = self._waiting, self._waiting_size, self._seq
             self._waiting, self._waiting_size = {}, 0
-            self._has_room.set()
             if self._is_refused:
+                self._has_room.set()
                 return
             data = [{"type": each.kind, "data": each.data} for each in taken.values()]
             try:
@@ -212,11 +213,15 @@ class Transcript:
             except ShareError as exc:
                 if exc.code in _FOR_GOOD:
                     self._is_refused = True
+                    self._has_room.set()
                     self._on_refused(exc)
                     return
                 logger.warning("a transcript cannot be kept now: %s", exc.message)
                 self._waiting = {**taken, **self._waiting}
+                self._waiting_size += size
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, _LONGEST_RETRY)
             else:
                 self._on_kept(seq)
+                if self._waiting_size <= _LARGEST_WAITING:
+                    self._has_room.set()
