@@ -382,6 +382,9 @@ class SessionRunner:
     async def _prompt(self, turn: _Turn, message: QueuedMessage, transcript_id: str) -> None:
         agent = self.agent
         self._last_id = max(self._last_id, transcript_id)
+        if agent.mode and agent.mode not in (modes := await self._opencode.agent_names()):
+            there_are = ", ".join(sorted(modes))
+            raise OpencodeError(f"opencode has no agent {agent.mode!r}, but {there_are}", 404)
         if message.command is not None:
             names = await self._opencode.command_names()
             if message.command not in names:

@@ -349,10 +349,10 @@ def diff(server: Server, session_id: str, as_json: bool) -> int | None:
     return _run(server, work)
 
 
-def _control(name: str, done: str, about: str) -> None:
+def _control(name: str, done: str, about: str, short: str) -> None:
     """Add a command that needs nothing but the agent."""
 
-    @agent.command(name, short_help=about, help=f"{about.rstrip('.')} AGENT.")
+    @agent.command(name, short_help=short, help=about)
     @_agent_argument
     @_json_option
     @with_server
@@ -366,9 +366,9 @@ def _control(name: str, done: str, about: str) -> None:
         return _run(server, work)
 
 
-_control("abort", "aborted", "End the turn under way of")
-_control("pause", "paused", "Begin no further turn of")
-_control("stop", "stopped", "End for good, but for its transcript,")
+_control("abort", "aborted", "End the turn under way of AGENT.", "End the turn under way.")
+_control("pause", "paused", "Begin no further turn of AGENT.", "Begin no further turn.")
+_control("stop", "stopped", "End AGENT for good, but for its transcript.", "End an agent for good.")
 
 
 async def _follow(

@@ -40,6 +40,7 @@ class Follower:
         self._is_asking = False
         self._answering: set[asyncio.Task[None]] = set()
         self._interrupts = 0
+        self._has_failed = False  # the turn that ended last
 
     async def follow(
         self,
@@ -84,10 +85,15 @@ class Follower:
                 await self._hear(value)
             case (("approval" | "question"), _):
                 self._settled(value)
-            case "turn", "ended" if ends_with is not None and value.get("messageID") == ends_with:
-                return ExitStatus.DONE if _is_good(value) else ExitStatus.FAILURE
+            case "turn", "ended":
+                self._has_failed = not _is_good(value)
+                if ends_with is not None and value.get("messageID") == ends_with:
+                    return ExitStatus.FAILURE if self._has_failed else ExitStatus.DONE
             case "status", "idle" if ends_idle:
-                return ExitStatus.DONE
+                if value.get("error") and not self._has_failed:  # it ended before this began to follow
+                    self._note(f"its last turn has ended: {_one_line(value['error'])}")
+                    self._has_failed = True
+                return ExitStatus.FAILURE if self._has_failed else ExitStatus.DONE
             case "status", "paused" if ends_idle or ends_with:
                 self._note(f"paused: {value.get('error') or 'resume it to go on'}")
                 return ExitStatus.FAILURE
@@ -229,7 +235,8 @@ class Follower:
                 if isinstance(data, dict):
                     self._item(item.get("type"), data, is_new=is_new)
         elif event.type == "turn" and value.get("state") == "ended" and not _is_good(value):
-            self._note(f"the turn has ended: {value['reason']}")
+            why = f": {_one_line(value['error'])}" if value.get("error") else ""
+            self._note(f"the turn has ended: {value['reason']}{why}")
         elif event.type == "budget" and value.get("reason"):
             self._note(str(value["reason"]))
 
@@ -275,6 +282,10 @@ class Follower:
 def _is_good(ended: dict[str, Any]) -> bool:
     """Whether a turn has come to its own end."""
     return ended.get("reason") in (None, "completed")
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())
 
 
 def _questions(value: dict[str, Any]) -> list[dict[str, Any]]:

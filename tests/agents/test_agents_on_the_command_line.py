@@ -49,6 +49,23 @@ def test_a_turn_is_followed_to_its_end(server, site):
     assert (failed.returncode, "failed: the script says so" in failed.stderr) == (1, True)
 
 
+def test_a_turn_that_ends_by_an_error_is_a_failure_that_says_why(server, site):
+    failed = run(server, "agent", "start", "-w", site, "--watch", "err")
+    assert (failed.returncode, "the turn has ended: error: the script says no" in failed.stderr) == (1, True)
+    later = run(server, "agent", "watch", "-", "--until-idle")
+    assert (later.returncode, later.stderr.count("the script says no")) == (1, 1)
+    again = run(server, "agent", "send", "-", "--watch", "hello")
+    assert again.returncode == 0
+    assert run(server, "agent", "watch", "-", "--until-idle").returncode == 0
+
+
+def test_the_list_of_commands_has_whole_sentences(server):
+    shown = run(server, "agent", "--help").stdout
+    for line in ("abort      End the turn under way.", "pause      Begin no further turn.",
+                 "stop       End an agent for good."):  # fmt: skip
+        assert line in shown
+
+
 def test_a_question_wants_an_answer_for_each(server, site):
     session = started(server, "question")
     for _ in range(100):

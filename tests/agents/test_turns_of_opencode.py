@@ -11,6 +11,7 @@ from agents.real_agents import BINARY, World, eventually, text_of
 from agents.scripted_model import ScriptedModel
 from rpcshare.agents.agent import AgentStatus
 from rpcshare.agents.opencode.binary import OpencodeBinary
+from rpcshare.agents.opencode.forms import error_of
 from rpcshare.errors import ErrorCode, ShareError
 
 pytestmark = [
@@ -41,6 +42,21 @@ async def test_a_prompt_is_answered_and_the_share_holds_what_opencode_has(world)
     assert done.spent.turns == 1
     assert done.spent.dollars > 0
     await same_as_opencode(world, agent)
+
+
+async def test_an_agent_of_opencode_that_is_not_there_is_named_with_those_that_are(world):
+    agent = await world.start("Say hello [scenario:hello]", agent="nosuch")
+    refused = await world.settled(agent)
+    assert refused.error is not None
+    assert refused.error.startswith("opencode has no agent 'nosuch', but build, ")
+    assert "plan" in refused.error
+    planned = await world.settled(await world.start("Say hello [scenario:hello]", agent="plan"))
+    assert planned.error is None
+
+
+def test_an_error_is_told_without_the_stack_of_opencode():
+    message = "UnknownError: no\nmore\n    at <anonymous> (/$bunfs/root/chunk.js:1:2)\n    at Server.listen"
+    assert error_of({"name": "UnknownError", "data": {"message": message}}) == "UnknownError: no\nmore"
 
 
 async def same_as_opencode(world, agent) -> None:

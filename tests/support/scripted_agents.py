@@ -7,6 +7,7 @@ What a prompt begins with is what its turn does:
 - ``question``: asks three questions;
 - ``wait``: goes on until it is stopped;
 - ``fail``: ends the agent as failed;
+- ``err``: ends its turn by an error;
 - anything else: answers, and costs a cent and 100 tokens.
 """
 
@@ -174,6 +175,10 @@ def _go_on(edit: AgentEdit, message: QueuedMessage, synced: list[JSONObject]) ->
     if word == "fail":
         edit.become(AgentStatus.FAILED, "the script says so")
         return False
+    if word == "err":
+        edit.move(message, MessageState.ENDED, told="ended", reason="error", error="the script\nsays no")
+        edit.become(AgentStatus.IDLE, "the script\nsays no")
+        return True
     answers = [each.answer for each in edit.requests(RequestState.ANSWERED)][-1:]
     said = f"Answered: {answers[0]}" if answers and word in ("run", "edit", "question") else "It is done."
     if message.id not in _said:  # first it is in the share, and then its turn has ended

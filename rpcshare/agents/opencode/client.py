@@ -167,6 +167,11 @@ class Opencode:
         """Return the names of the commands that there are."""
         return {str(each.get("name")) for each in _objects(await self._call("GET", "/command"))}
 
+    async def agent_names(self) -> set[str]:
+        """Return the names of the agents that there are and that somebody may choose."""
+        found = _objects(await self._call("GET", "/agent"))
+        return {str(each.get("name")) for each in found if not each.get("hidden")}
+
     async def abort(self, session_id: str) -> None:
         """End the turn under way. What was sent meanwhile is never answered."""
         await self._call("POST", f"/session/{session_id}/abort")

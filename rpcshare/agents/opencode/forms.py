@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any, TypeAlias
 
@@ -11,6 +12,8 @@ JSONObject: TypeAlias = dict[str, Any]
 
 _UNFINISHED = frozenset({"", "tool-calls", "unknown"})
 """Ways in which a step ends that is not the last of its turn."""
+_STACK = re.compile(r"\n\s+at ")
+"""Where the stack trace begins that opencode puts behind some of its errors."""
 
 
 def part_ids(transcript_id: str, count: int) -> list[str]:
@@ -50,4 +53,4 @@ def error_of(error: object) -> str | None:
         return None
     data = error.get("data")
     message = data.get("message") if isinstance(data, dict) else None
-    return str(message or error.get("name") or "an error")[:1000]
+    return _STACK.split(str(message or error.get("name") or "an error"), 1)[0][:1000]
