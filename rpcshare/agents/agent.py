@@ -48,6 +48,8 @@ MAX_ATTACHMENT_BYTES = 8 * 2**20
 """Of all attachments of one message, as data URLs."""
 MAX_QUEUED = 100
 """Messages of one agent that wait."""
+MAX_QUEUED_SIZE = 4 * MAX_ATTACHMENT_BYTES
+"""Characters of them, with their attachments."""
 
 
 class AgentStatus(StrEnum):
@@ -230,6 +232,11 @@ class QueuedMessage(msgspec.Struct, frozen=True):
     waited gets a new one."""
     command: str | None = None
     """Which of opencode's commands is run, with the content as its arguments; None: it is a prompt."""
+
+    @property
+    def size(self) -> int:
+        """Characters of the content and the attachments."""
+        return len(self.content) + sum(len(each.url) for each in self.attachments)
 
     def described(self) -> JSONObject:
         """Return it by the names of the wire."""

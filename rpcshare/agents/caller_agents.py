@@ -13,9 +13,11 @@ import msgspec
 
 from rpcshare.agents.agent import (
     MAX_QUEUED,
+    MAX_QUEUED_SIZE,
     Agent,
     AgentRequest,
     AgentStatus,
+    Attachment,
     Delivery,
     JSONObject,
     MessageState,
@@ -695,14 +697,19 @@ def _queued(
     edit: AgentEdit,
     message_id: str,
     content: str,
-    attachments: object = (),
+    attachments: tuple[Attachment, ...] = (),
     delivery: Delivery = Delivery.QUEUE,
     command: str | None = None,
 ) -> QueuedMessage:
-    if len(edit.messages(MessageState.QUEUED)) >= MAX_QUEUED:
+    waiting = edit.messages(MessageState.QUEUED)
+    if len(waiting) >= MAX_QUEUED:
         message = f"{MAX_QUEUED} messages of this agent wait already"
         raise ShareError(ErrorCode.RATE_LIMIT_EXCEEDED, message, retry_after=5)
-    sent = edit.add_message(message_id, content, attachments, delivery, command)  # type: ignore[arg-type]
+    size = len(content) + sum(len(each.url) for each in attachments)
+    if waiting and size + sum(each.size for each in waiting) > MAX_QUEUED_SIZE:
+        message = f"more than {MAX_QUEUED_SIZE:,} characters of messages to this agent would wait"
+        raise ShareError(ErrorCode.RATE_LIMIT_EXCEEDED, message, retry_after=5)
+    sent = edit.add_message(message_id, content, attachments, delivery, command)
     if edit.agent.status in (AgentStatus.IDLE, AgentStatus.INTERRUPTED):
         edit.become(AgentStatus.RUNNING)
     return sent

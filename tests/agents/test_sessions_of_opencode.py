@@ -5,12 +5,22 @@ from typing import Any
 
 import pytest
 
-from rpcshare.agents import session_runner
-from rpcshare.agents.agent import Agent, AgentStatus, Budget, Delivery, MessageState, Spent, new_id
+from rpcshare.agents import caller_agents, session_runner
+from rpcshare.agents.agent import (
+    Agent,
+    AgentStatus,
+    Attachment,
+    Budget,
+    Delivery,
+    MessageState,
+    Spent,
+    new_id,
+)
 from rpcshare.agents.agents import Agents
 from rpcshare.agents.opencode.client import OpencodeError
 from rpcshare.agents.opencode.events import OpencodeEvent
 from rpcshare.agents.session_runner import SessionRunner
+from rpcshare.errors import ErrorCode, ShareError
 
 
 class FakeOpencode:
@@ -230,3 +240,18 @@ async def test_one_that_refuses_a_message_ends_its_turn_with_its_reason(session)
     assert (await session.step()).error == "no such agent"
     await asyncio.sleep(0)
     assert await session.states() == [("", MessageState.ENDED)]
+
+
+async def test_what_waits_for_one_agent_is_bounded_in_size(session, monkeypatch):
+    monkeypatch.setattr(caller_agents, "MAX_QUEUED_SIZE", 100)
+    file = (Attachment("data:text/plain,x", "text/plain"),)
+
+    def send(text: str):
+        return session.agents.edit(
+            session.runner.id, lambda edit: caller_agents._queued(edit, new_id("msg"), text, file)
+        )
+
+    await send("a" * 500)  # one is always taken
+    with pytest.raises(ShareError, match="100 characters of messages") as caught:
+        await send("b")
+    assert caught.value.code is ErrorCode.RATE_LIMIT_EXCEEDED
