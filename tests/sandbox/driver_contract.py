@@ -187,13 +187,14 @@ except OSError:
         assert "bye" in sandbox.log_tail()
 
     async def test_what_ignores_sigterm_is_killed_with_all_that_it_has_started(self, driver, places) -> None:
-        script = "trap '' TERM; (setsid sleep 345 &) ; echo up; while :; do sleep 0.1; done"
+        mark = 345_000 + os.getpid() % 1000  # not that of a process that tests another driver
+        script = f"trap '' TERM; (setsid sleep {mark} &) ; echo up; while :; do sleep 0.1; done"
         sandbox = await driver.start(places.shell(script))
         async with asyncio.timeout(20):
             while "up" not in sandbox.log_tail():
                 await asyncio.sleep(0.01)
         await asyncio.wait_for(sandbox.terminate(grace=0.2), 20)
-        left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if _reads(path, b"sleep\x00345")]
+        left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if _reads(path, b"sleep\x00%d" % mark)]
         assert left == []
 
     async def test_what_a_command_leaves_behind_ends_with_it(self, driver, places) -> None:

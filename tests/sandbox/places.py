@@ -9,7 +9,8 @@ from rpcshare.sandbox.driver import SandboxSpec
 
 __all__ = ["PYTHON", "USER", "Places"]
 
-USER = (65534, 65534)
+USER = (40_000 + os.getpid() % 20_000,) * 2
+"""Nobody else's: without control groups, all processes of a user count together."""
 PYTHON = os.path.realpath(sys.executable)
 """Which is inside as well, as the init runs by it."""
 

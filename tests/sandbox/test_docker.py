@@ -186,8 +186,9 @@ from rpcshare.sandbox.docker import DockerDriver
 from rpcshare.sandbox.driver import SandboxSpec
 from sandbox.engines import IMAGE, host_mounts
 async def main():
-    root, engine, state = map(Path, sys.argv[1:])
-    driver = DockerDriver(IMAGE, state, engine=engine, mounts=host_mounts())
+    root, engine, state = map(Path, sys.argv[1:4])
+    user = (int(sys.argv[4]), int(sys.argv[4]))
+    driver = DockerDriver(IMAGE, state, engine=engine, user=user, mounts=host_mounts())
     command = ("/bin/sh", "-c", "(setsid sleep 361 &); sleep 362")
     await driver.start(SandboxSpec("killed", command, root / "ws", root / "home", root / "run"))
     print("up", flush=True)
@@ -199,7 +200,7 @@ asyncio.run(main())
 async def test_sandboxes_end_with_their_server_and_the_next_one_removes_what_is_left(
     engine, places, tmp_path, monkeypatch
 ):
-    arguments = [str(places.root), str(engine.socket), str(tmp_path / "state")]
+    arguments = [str(places.root), str(engine.socket), str(tmp_path / "state"), str(USER[0])]
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     killed = subprocess.Popen([sys.executable, "-c", KILLED, *arguments], stdout=subprocess.PIPE, text=True)
     assert killed.stdout is not None
