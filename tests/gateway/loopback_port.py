@@ -17,11 +17,10 @@ async def port_of(path: Path) -> AsyncIterator[int]:
         far_reader, far_writer = await asyncio.open_unix_connection(path)
 
         async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(OSError):
+            with contextlib.closing(target), contextlib.suppress(OSError):
                 while data := await source.read(65536):
                     target.write(data)
                     await target.drain()
-            target.close()
 
         await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
 
