@@ -12,7 +12,7 @@ JSONObject: TypeAlias = dict[str, Any]
 
 _UNFINISHED = frozenset({"", "tool-calls", "unknown"})
 """Ways in which a step ends that is not the last of its turn."""
-_STACK = re.compile(r"\n\s+at ")
+_STACK = re.compile(r"\n[ \t]+at ")
 """Where the stack trace begins that opencode puts behind some of its errors."""
 
 
