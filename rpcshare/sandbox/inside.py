@@ -201,6 +201,7 @@ class Pair:
         self.ends = (near, far)
         self.waiting = [b"", b""]  # to be written to each
         self.ended = [False, False]  # reading from each
+        self.is_closed = False
         for each in self.ends:
             each.setblocking(False)
             loop.selector.register(each, selectors.EVENT_READ, self.ready(each))
@@ -212,6 +213,8 @@ class Pair:
 
     def on_ready(self, index: int, events: int) -> None:
         """Read and write what can be."""
+        if self.is_closed:  # by what its other end was told in the same round
+            return
         try:
             if events & selectors.EVENT_WRITE:
                 sent = self.ends[index].send(self.waiting[index])
@@ -257,7 +260,10 @@ class Pair:
                 self.loop.selector.unregister(end)
 
     def close(self) -> None:
-        """End both."""
+        """End both, once."""
+        if self.is_closed:
+            return
+        self.is_closed = True
         for each in self.ends:
             with contextlib.suppress(KeyError):
                 self.loop.selector.unregister(each)

@@ -2,11 +2,14 @@
 
 import asyncio
 import os
+import selectors
+import socket
 import struct
 from pathlib import Path
 
 import pytest
 
+from rpcshare.sandbox import inside
 from rpcshare.sandbox.cgroups import ControlGroup, ControlGroups
 from rpcshare.sandbox.disk_watch import DiskUsage, DiskWatch, disk_usage
 from rpcshare.sandbox.driver import SandboxLimits
@@ -220,3 +223,24 @@ def test_a_tree_of_processes_is_counted():
     assert usage.processes is not None
     assert usage.processes >= 1
     assert (usage.memory or 0) > MiB
+
+
+def test_a_connection_whose_ends_are_both_ready_is_closed_once():
+    """The second of two events of one round comes to a pair that the first has closed."""
+    control, server = socket.socketpair()
+    outside, near = socket.socketpair()
+    inner, far = socket.socketpair()
+    loop = inside.Loop(control)
+    loop.connections = 1
+    try:
+        pair = inside.Pair(loop, near, far)
+        outside.close()
+        inner.close()
+        for index in (0, 1, 0, 1):  # both ends of both directions, and then some that come too late
+            pair.on_ready(index, selectors.EVENT_READ)
+        assert loop.connections == 0
+        assert (near.fileno(), far.fileno()) == (-1, -1)
+    finally:
+        loop.selector.close()
+        for each in (control, server, outside, inner, near, far):
+            each.close()
