@@ -65,6 +65,7 @@ _CORE = (
     "payload",
     "preencoded",
     "promises",
+    "read_coalescing",
     "reference",
     "remote",
     "session",

@@ -180,7 +180,11 @@ class AgentSubscription(AsyncIterator[Event]):
         assert self._source is not None  # noqa: S101 -- which it has come from
         return self._source.parts(event)
 
-    def call_when_ready(self, ready: Callable[[], None]) -> None:
+    def call_when_ready(
+        self,
+        ready: Callable[[], None],
+        directly: Callable[[Sync], bool] | None = None,  # noqa: ARG002 -- a sync has its place among others
+    ) -> None:
         """Call ``ready`` each time that there may be more to :meth:`take`, and at the end."""
         self._ready = ready
 

@@ -11,6 +11,7 @@ from rpcshare.rpc.driver import HIGH_WATER, TIME_SLICE, Driver, lost
 from rpcshare.rpc.errors import LimitExceededError, RpcError
 from rpcshare.rpc.limits import Limits
 from rpcshare.rpc.memory_budget import Pool
+from rpcshare.rpc.read_coalescing import ReadCoalescing
 from rpcshare.rpc.session import DEFAULT_LIMITS, OnSendError, redact_error
 from rpcshare.rpc.trampoline import take_turn
 from rpcshare.rpc.transport import DirectTransport, TransportClosedError
@@ -26,6 +27,9 @@ class CallbackConnection(Driver):
 
     Frames that arrived together are processed in the callback that brought them, and what they produced
     is written before it returns. Arguments are those of :class:`~rpcshare.rpc.driver.Driver`.
+
+    Args:
+        coalescing: lets more arrive at a time while the peer has many calls under way.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class CallbackConnection(Driver):
         call_grace: float = 10.0,
         pool: Pool | None = None,
         pool_owner: Hashable = None,
+        coalescing: ReadCoalescing | None = None,
     ) -> None:
         super().__init__(
             transport,
@@ -55,7 +60,10 @@ class CallbackConnection(Driver):
             pool_owner=pool_owner,
         )
         self._direct = transport
+        self._coalescing = coalescing
         self._is_attached = False
+        # Whether something has been written since frames arrived last.
+        self._has_written = False
         # Frames that arrived while the connection took none, and whether the transport is paused for that.
         self._inbox: list[bytes | str] = []
         self._is_paused = False
@@ -92,14 +100,19 @@ class CallbackConnection(Driver):
 
     def frames_received(self, frames: Sequence[bytes | str]) -> None:
         """Process frames that arrived together, and write what they produced together."""
+        self._has_written = False
         if len(frames) == 1 and not self._inbox and not self._takes_no_more and not self._is_blocked():
             # As nearly always while this side waits for its peer: each message comes alone.
             self.session.is_scheduled = True
             self._receive(frames[0])
             self._flush()
-            return
-        self._inbox.extend(frames)
-        self._process()
+        else:
+            self._inbox.extend(frames)
+            self._process()
+        if self._coalescing is not None:
+            self._coalescing.arrived(
+                self, len(frames), self.session.exports.calls, is_answered=self._has_written
+            )
 
     def writable(self) -> None:
         """Write more of what waits."""
@@ -166,6 +179,7 @@ class CallbackConnection(Driver):
             super()._encode()
 
     def _pass_on(self) -> None:
+        self._has_written = True
         frames, self._frames = self._frames, []
         self._pending = self._direct.write(frames, text=self._codec.text)
 

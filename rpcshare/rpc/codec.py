@@ -10,7 +10,7 @@ import msgspec
 from rpcshare import jsontext
 from rpcshare.rpc.errors import InvalidTextError, ProtocolError
 from rpcshare.rpc.mypyc_compat import mypyc_attr
-from rpcshare.rpc.preencoded import Preencoded
+from rpcshare.rpc.preencoded import JSON_SUBPROTOCOL, Preencoded
 
 __all__ = ["JSON", "Codec", "JSONCodec"]
 
@@ -79,7 +79,7 @@ class Codec(Protocol):
 class JSONCodec:
     """One JSON text for each message, as npm capnweb sends them."""
 
-    subprotocol = "rpcshare.json"
+    subprotocol = JSON_SUBPROTOCOL
     raw_bytes = False
     text = True
     separator = b","

@@ -110,6 +110,8 @@ class ExportTable:
         # The next numbers: of what the peer pushes, and of what this side exports.
         self._next_pushed = 1
         self._next_exported = -1
+        self.calls = 0
+        """How many of the entries are what the peer has pushed: as a rule calls that it still waits for."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -137,6 +139,7 @@ class ExportTable:
         export_id = self._next_pushed
         self._next_pushed += 1
         entry = self._entries[export_id] = Export(self, export_id, reference, is_promise=False)
+        self.calls += 1
         if self._session.closed is not None:
             self._unintroduce(export_id, 1)  # what was pushed has ended the session
             return export_id
@@ -231,6 +234,8 @@ class ExportTable:
         entry.remote_refcount -= count
         if entry.remote_refcount == 0:
             del self._entries[export_id]
+            if export_id > 0:
+                self.calls -= 1
             self._uncount(entry)
             entry.reference.release()
 

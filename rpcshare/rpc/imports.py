@@ -16,7 +16,7 @@ from rpcshare.rpc.errors import (
 from rpcshare.rpc.local_references import ValueReference
 from rpcshare.rpc.memory_budget import ENTRY_BYTES
 from rpcshare.rpc.payload import Payload
-from rpcshare.rpc.preencoded import Preencoded
+from rpcshare.rpc.preencoded import JSON_SUBPROTOCOL, Preencoded
 from rpcshare.rpc.promises import BrokenReference
 from rpcshare.rpc.reference import Instructions, Path, Reference
 from rpcshare.rpc.remote import FarReference
@@ -120,6 +120,14 @@ class ImportTable:
             EncodeError: an argument has no form on the wire.
         """
         session = self._session
+        if self.peer_knows_streams and self._given_up is None and not path and session.is_json:
+            text = _encoded(arguments)
+            if text is not None:
+                # As nearly every event goes: its text is there, and is what others are sent.
+                self._notices[self._next_pushed] = settled
+                self._next_pushed += 1
+                session.send(b'["stream",["pipeline",%d,[],[%b]]]' % (reference.id, text))
+                return
         encoded: list[object]
         exported: Sequence[int] = ()
         if all(type(argument) is Preencoded for argument in arguments):
@@ -314,3 +322,11 @@ class ImportTable:
         reference = FarReference(self._session, import_id, is_promise=is_promise, pulled=True)
         self._entries[import_id] = reference
         return reference
+
+
+def _encoded(arguments: tuple[object, ...]) -> bytes | None:
+    """Return the JSON of what is the only argument, if it has been made for others."""
+    if len(arguments) != 1:
+        return None
+    argument = arguments[0]
+    return argument.encoded.get(JSON_SUBPROTOCOL) if isinstance(argument, Preencoded) else None

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from rpcshare.rpc.values import UNDEFINED
 
-__all__ = ["Preencoded"]
+__all__ = ["JSON_SUBPROTOCOL", "Preencoded"]
+
+JSON_SUBPROTOCOL: Final = "rpcshare.json"
+"""By which the JSON of a value is kept."""
 
 
 class Preencoded:

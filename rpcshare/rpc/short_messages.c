@@ -364,7 +364,7 @@ read_value(Reader *r, int depth)
     }
 }
 
-static PyObject *pull, *release; /* as long as the process */
+static PyObject *pull, *release, *resolve, *undefined; /* as long as the process */
 
 /* ["pull",N] and ["release",N,N], as the general code would have them. */
 static PyObject *
@@ -389,6 +389,16 @@ read_numbers(Reader *r, PyObject *kind, int count)
         PyList_SET_ITEM(message, 1 + i, number);
     }
     return message;
+}
+
+/* ["resolve",N,["undefined"]], as the general code would have it: what a call yields that is made for its effect. */
+static PyObject *
+read_done(Reader *r)
+{
+    long long number;
+    if (!read_integer(r, &number) || !TAKE(r, ",[\"undefined\"]]") || r->at != r->end)
+        return NULL;
+    return Py_BuildValue("[OL[O]]", resolve, number, undefined);
 }
 
 /* A tuple of up to four objects, to which the references pass; NULL if one of the first or the last is NULL. */
@@ -458,6 +468,8 @@ read_message(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t
             message = read_numbers(&r, pull, 1);
         else if (TAKE(&r, "[\"release\","))
             message = read_numbers(&r, release, 2);
+        else if (TAKE(&r, "[\"resolve\","))
+            message = read_done(&r);
     }
     if (message != NULL)
         return message;
@@ -700,7 +712,9 @@ PyInit_short_messages(void)
         return NULL;
     pull = PyUnicode_InternFromString("pull");
     release = PyUnicode_InternFromString("release");
-    if (pull == NULL || release == NULL)
+    resolve = PyUnicode_InternFromString("resolve");
+    undefined = PyUnicode_InternFromString("undefined");
+    if (pull == NULL || release == NULL || resolve == NULL || undefined == NULL)
         return NULL;
     return PyModule_Create(&module);
 }

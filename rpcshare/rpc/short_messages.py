@@ -5,8 +5,9 @@ Python nothing is gained by a second way, so here each function says that it doe
 The one in C says so of whatever is not of the commonest form: the general code reads or writes that. So there
 is one place that decides what is an error, and which.
 
-- A call: ``["push",["pipeline",N,["name",…],[argument,…]]]``, and ``["pull",N]`` and ``["release",N,N]``,
-  without white space. Arguments are plain JSON, dates and bytes, nested to 64 levels.
+- A call: ``["push",["pipeline",N,["name",…],[argument,…]]]``, and ``["pull",N]``, ``["release",N,N]`` and
+  ``["resolve",N,["undefined"]]``, without white space. Arguments are plain JSON, dates and bytes, nested to
+  64 levels.
 - A result of plain JSON without floats, of up to 64 kB of text.
 """
 
@@ -24,7 +25,7 @@ def read(
     frame: object,  # noqa: ARG001 -- as of the function in C
     max_depth: int,  # noqa: ARG001
 ) -> ShortCall | list[object] | None:
-    """Return the call in ``frame``, or the message if that is a pull or a release; None: not known here.
+    """Return the call in ``frame``, or the message if that is one of the others; None: not known here.
 
     Args:
         frame: bytes; anything else is not known here.

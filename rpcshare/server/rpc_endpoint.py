@@ -27,8 +27,10 @@ from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.rpc import JSON, Codec, Connection, ConnectionLostError, Limits, RpcError
 from rpcshare.rpc.batch import BatchServerTransport
 from rpcshare.rpc.callback_connection import CallbackConnection
+from rpcshare.rpc.event_loop import running_loop
 from rpcshare.rpc.memory_budget import Pool
 from rpcshare.rpc.messagepack import MESSAGEPACK
+from rpcshare.rpc.read_coalescing import ReadCoalescing
 from rpcshare.server.content_coding import read_decoded_body
 from rpcshare.server.failures import error_response, to_rpc_error, upgrade_required
 from rpcshare.server.metrics import Metrics
@@ -130,6 +132,7 @@ class RpcEndpoint:
         self._tracing = tracing
         self._metrics = metrics
         self._pool = pool
+        self._coalescing: ReadCoalescing | None = None  # of the event loop, once it runs
         # Sessions by what they run over.
         self._connections: set[CallbackConnection] = set()
         self._running: set[asyncio.Task[None]] = set()
@@ -184,6 +187,8 @@ class RpcEndpoint:
             if self._draining:
                 return
             codec = CODECS[subprotocol or JSON.subprotocol]
+            if self._coalescing is None:
+                self._coalescing = ReadCoalescing(running_loop())
             connection = CallbackConnection(
                 websocket.scope["extensions"][DIRECT],
                 self._main(caller, codec),
@@ -194,6 +199,7 @@ class RpcEndpoint:
                 call_grace=CALL_GRACE,
                 pool=self._pool,
                 pool_owner=_owner_of(caller),
+                coalescing=self._coalescing,
             )
             connection.around_call = self._around_calls()
             told = self._session_told(connection, caller)

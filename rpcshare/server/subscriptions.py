@@ -96,7 +96,7 @@ class CallbackSubscription(RpcTarget):
 
     def _begin(self) -> None:
         if not self._is_over:
-            self._subscription.call_when_ready(self._deliver)
+            self._subscription.call_when_ready(self._deliver, self._deliver_directly)
             self._deliver()
 
     def _deliver(self) -> None:
@@ -122,6 +122,23 @@ class CallbackSubscription(RpcTarget):
                     self._send(Refused.because(error, subscription.share_id), _ignore)
                 self._end()
             return
+
+    def _deliver_directly(self, event: Sync) -> bool:
+        """Send what nothing waits before; return whether that has been done."""
+        if (
+            self._in_flight >= WINDOW
+            or self._large is not None
+            or self._waits_for_room
+            or self._is_over
+            or event.is_large
+        ):
+            return False
+        if not when_room(self._on_event, self._go_on):
+            self._waits_for_room = True
+            return False
+        self._in_flight += 1
+        self._send(event, self._answered)
+        return True
 
     def _go_on(self) -> None:
         self._waits_for_room = False

@@ -34,8 +34,14 @@ class EventSource(Protocol):
     def take(self) -> Event | None:
         """Return the next event if there is one."""
 
-    def call_when_ready(self, ready: Callable[[], None]) -> None:
-        """Call ``ready`` each time that there may be more to take, and at the end."""
+    def call_when_ready(
+        self, ready: Callable[[], None], directly: Callable[[Sync], bool] | None = None
+    ) -> None:
+        """Call ``ready`` each time that there may be more to take, and at the end.
+
+        Before a sync waits that would be the next event, ``directly`` may be asked to take it, and returns
+        whether it has.
+        """
 
     def parts(self, event: Snapshot | Sync) -> Generator[bytes]:
         """Yield the text of ``event``, which has just been taken, in parts."""

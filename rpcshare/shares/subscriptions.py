@@ -51,6 +51,7 @@ class Subscription(AsyncIterator[Event]):
         self._on_end: list[Callable[[], None]] = []
         self._wake_up: asyncio.Future[None] | None = None  # of a consumer that waits
         self._ready: Callable[[], None] | None = None  # of a consumer that is called
+        self._directly: Callable[[Sync], bool] | None = None  # of the same
         self._outgoing: Outgoing | None = None  # an event that is being sent in parts
         self._give_up: Callable[[], None] | None = None  # of its consumer
 
@@ -138,13 +139,21 @@ class Subscription(AsyncIterator[Event]):
         self._last = None
         self._catch_up()
 
-    def call_when_ready(self, ready: Callable[[], None]) -> None:
+    def call_when_ready(
+        self, ready: Callable[[], None], directly: Callable[[Sync], bool] | None = None
+    ) -> None:
         """Call ``ready`` each time that there may be more to :meth:`take`, and at the end.
 
         For a consumer that never waits, and so costs no task. It is called where the event is made: it
         raises nothing, and is quick.
+
+        Args:
+            ready: is called.
+            directly: is asked to take a sync, where nothing waits before it; returns whether it has. So a
+                consumer that keeps up, as nearly all do, costs no queue either.
         """
         self._ready = ready
+        self._directly = directly
 
     @property
     def begins_anew(self) -> bool:
@@ -182,6 +191,9 @@ class Subscription(AsyncIterator[Event]):
     def push_sync(self, event: Sync) -> None:
         """Add a sync to what waits. For the hub, like all that follows."""
         if self._ended:
+            return
+        directly = self._directly
+        if directly is not None and not self._events and self._lag is None and directly(event):
             return
         if self._lag is None:
             self._events.append(event)

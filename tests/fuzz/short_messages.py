@@ -23,7 +23,7 @@ DEPTHS = (1, 2, 3, 64)
 
 
 def read_generally(frame: bytes, session: Session) -> object:
-    """Return what the general code makes of a call, a pull or a release; None if it is wrong."""
+    """Return what the general code makes of a message; None if it is wrong."""
     try:
         message: Any = JSON.decode(frame)
         if message[0] != "push":
@@ -140,12 +140,15 @@ def expression(choose: random.Random, depth: int = 0) -> object:
 
 def frame(choose: random.Random) -> bytes:
     """Return a frame, half of which are malformed in one place or more."""
-    kind = choose.randrange(8)
+    kind = choose.randrange(9)
     message: object
     if kind == 0:
         message = ["pull", choose.choice(NUMBERS)]
     elif kind == 1:
         message = ["release", choose.choice(NUMBERS), choose.choice(NUMBERS)]
+    elif kind == 2:
+        yielded = choose.choice([["undefined"], ["undefined", 1], [], "undefined", ["bigint", "1"], None])
+        message = ["resolve", choose.choice(NUMBERS), yielded]
     else:
         path = [choose.choice(STRINGS) for _ in range(choose.randrange(4))]
         arguments = [expression(choose) for _ in range(choose.randrange(4))]

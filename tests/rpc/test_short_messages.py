@@ -15,6 +15,7 @@ from rpcshare.compiled import core
 from rpcshare.rpc import short_messages
 from rpcshare.rpc.dates import date_from_milliseconds
 
+DONE = b'["resolve",12,["undefined"]]'
 CALL = b'["push",["pipeline",0,["name"],[%b]]]'
 
 in_c = pytest.mark.skipif(core() != "compiled", reason="in pure Python there is no shorter way")
@@ -37,7 +38,10 @@ def test_a_result_is_written_as_the_general_way_writes_it_or_not_at_all(
     check_writing(short_messages, plain(choose), sessions()[depth])
 
 
-@given(st.binary(max_size=40), st.sampled_from([b"", CALL[:31], b'["pull",', b'["release",', CALL[:20]]))
+@given(
+    st.binary(max_size=40),
+    st.sampled_from([b"", CALL[:31], b'["pull",', b'["release",', DONE[:14], CALL[:20]]),
+)
 @settings(max_examples=500)
 def test_any_bytes_may_be_read(behind: bytes, begins: bytes) -> None:
     check_reading(short_messages, begins + behind, sessions()[-1])
@@ -59,13 +63,18 @@ def test_a_usual_call_is_known(argument: bytes) -> None:
 
 
 @in_c
+def test_that_a_call_has_been_carried_out_is_known() -> None:
+    assert check_reading(short_messages, DONE, sessions()[-1])
+
+
+@in_c
 def test_a_usual_result_is_known() -> None:
     value = {"success": True, "syncCount": 3, "list": [1, "two", {"three": None}], "text": 'é"\n'}
     assert check_writing(short_messages, value, sessions()[-1])
 
 
 @pytest.mark.parametrize(
-    "whole", [CALL % b'{"a":["bytes","AAAA"],"b":[["\\n",1.5e3]]}', b'["release",12,34]']
+    "whole", [CALL % b'{"a":["bytes","AAAA"],"b":[["\\n",1.5e3]]}', b'["release",12,34]', DONE]
 )
 def test_half_a_frame_is_not_known(whole: bytes) -> None:
     for length in range(len(whole)):
@@ -124,14 +133,16 @@ def test_nothing_is_kept_of_what_has_been_read_or_written() -> None:
     tracemalloc.start()
     try:
         work()
-        references = [sys.getrefcount(each) for each in ("pull", "release", None, True, *values[:50])]
+        references = [
+            sys.getrefcount(each) for each in ("pull", "release", "resolve", None, True, *values[:50])
+        ]
         gc.collect()
         before = tracemalloc.get_traced_memory()[0]
         for _ in range(10):
             work()
         gc.collect()
         grown = tracemalloc.get_traced_memory()[0] - before
-        after = [sys.getrefcount(each) for each in ("pull", "release", None, True, *values[:50])]
+        after = [sys.getrefcount(each) for each in ("pull", "release", "resolve", None, True, *values[:50])]
     finally:
         tracemalloc.stop()
     # 10 times 4,000 messages: one byte for each would be more.
