@@ -1,10 +1,12 @@
 """The client that speaks S3: one for the life of a store, with its pool of connections."""
 
+import asyncio
 import base64
 import functools
 import hashlib
 import io
 import logging
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,12 +19,10 @@ from botocore.loaders import Loader, create_loader
 from botocore.utils import determine_content_length
 
 from rpcshare.storage.s3_direct import DirectRequests
-from rpcshare.storage.s3_failures import RedirectedError
+from rpcshare.storage.s3_failures import check_not_redirected
 from rpcshare.storage.s3_location import S3Location
 
 if TYPE_CHECKING:
-    import asyncio
-
     from aiobotocore.credentials import AioCredentials
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.type_defs import PutObjectRequestTypeDef
@@ -32,8 +32,6 @@ __all__ = ["Client", "open_client"]
 EXPECT_FROM = 2**20  # bytes; smaller bodies are sent faster than an answer comes
 _CONTINUE_WITHIN = 1.0  # seconds: RFC 9110 section 10.1.1 has clients wait for no indefinite period
 _EXPECTATION_FAILED = 417
-_REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
-_REGION = "x-amz-bucket-region"
 
 _CONNECT_TIMEOUT = 3.0  # seconds
 
@@ -45,7 +43,11 @@ class Client:
     """A client with the credentials that it shows, entered as long as it is in use."""
 
     def __init__(
-        self, client: "S3Client", credentials: "AioCredentials | None", resources: AsyncExitStack
+        self,
+        location: S3Location,
+        client: "S3Client",
+        credentials: "AioCredentials | None",
+        resources: AsyncExitStack,
     ) -> None:
         """For :func:`open_client`."""
         self.s3 = client
@@ -53,7 +55,11 @@ class Client:
         self._resources = resources
         self._uses = 0
         self._is_retired = False
-        self._direct = None if credentials is None else DirectRequests(client, credentials)
+        self._direct: DirectRequests | None = None
+        if credentials is not None:
+            tls = _session_of(client).tls
+            self._direct = DirectRequests(client, credentials, tls, _connect_timeout(location))
+            resources.callback(self._direct.close)
 
     async def secrets(self) -> tuple[str, ...]:
         """Return what must not be told of the credentials."""
@@ -82,7 +88,7 @@ class Client:
         Raises:
             ClientError: the store refused, or failed.
             KeyError: its answer names no etag.
-            BotoCoreError: there is no answer.
+            BotoCoreError, OSError: there is no answer.
         """
         direct = self._direct if len(body) < EXPECT_FROM else None
         if direct is not None:
@@ -110,7 +116,7 @@ class Client:
         Raises:
             ClientError: there is none, or the store refused, or failed.
             KeyError: its answer names no etag, or no length.
-            BotoCoreError, aiohttp.ClientError: there is no answer, or half of one.
+            BotoCoreError, OSError, aiohttp.ClientError: there is no answer, or half of one.
         """
         if self._direct is not None:
             found = await self._direct.get(bucket, key, allow_for)
@@ -147,7 +153,7 @@ async def open_client(location: S3Location) -> Client:
     session.register_component("data_loader", _loader())
     resources = AsyncExitStack()
     client = await resources.enter_async_context(create_client(location, session))
-    return Client(client, await session.get_credentials(), resources)
+    return Client(location, client, await session.get_credentials(), resources)
 
 
 def create_client(
@@ -166,7 +172,7 @@ def create_client(
         config=AioConfig(
             http_session_cls=_Session,
             retries={"total_max_attempts": 1},
-            connect_timeout=min(_CONNECT_TIMEOUT, location.attempt_timeout),
+            connect_timeout=_connect_timeout(location),
             read_timeout=location.attempt_timeout,
             max_pool_connections=location.connections,
             s3={"addressing_style": _ADDRESSING_STYLES[location.path_style]},
@@ -175,6 +181,10 @@ def create_client(
             response_checksum_validation="when_required",
         ),
     )
+
+
+def _connect_timeout(location: S3Location) -> float:
+    return min(_CONNECT_TIMEOUT, location.attempt_timeout)
 
 
 def _add_content_md5(params: dict[str, Any], **_more: object) -> None:
@@ -217,10 +227,20 @@ class _Session(AIOHTTPSession):
             del request.headers["Expect"]
             request.reset_stream()
             response = await super().send(request)
-        # botocore would ask where the bucket is, be redirected again, and so on, unless the answer says it.
-        if response.status_code in _REDIRECTIONS and _REGION not in response.headers:
-            raise RedirectedError(response.status_code, response.headers.get("Location"))
+        check_not_redirected(response.status_code, response.headers)
         return response
+
+    async def tls(self) -> ssl.SSLContext:
+        """Return how certificates are checked: by AWS's settings, as all of this session's are."""
+        context: ssl.SSLContext
+        context, _ = await asyncio.to_thread(self._build_ssl_contexts, None)  # type: ignore[attr-defined]
+        return context
+
+
+def _session_of(client: "S3Client") -> _Session:
+    # There is no public way to it.
+    session: _Session = client._endpoint.http_session  # type: ignore[attr-defined]  # noqa: SLF001
+    return session
 
 
 class _Request(aiohttp.ClientRequest):
@@ -232,7 +252,7 @@ class _Request(aiohttp.ClientRequest):
             self.loop.call_later(_CONTINUE_WITHIN, _go_on, self._continue)
 
 
-def _go_on(allowed: "asyncio.Future[bool]") -> None:
+def _go_on(allowed: asyncio.Future[bool]) -> None:
     if not allowed.done():
         allowed.set_result(True)
 

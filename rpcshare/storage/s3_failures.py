@@ -1,7 +1,8 @@
 """What went wrong with a request to S3: in words, and whether it is worth another attempt."""
 
 import re
-from collections.abc import Iterable
+import ssl
+from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -23,7 +24,14 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-__all__ = ["REQUEST_ERRORS", "Failure", "RedirectedError", "failure_of"]
+from rpcshare.storage.http_connections import (
+    CannotConnectError,
+    CutShortError,
+    NotHTTPError,
+    SlowConnectError,
+)
+
+__all__ = ["REQUEST_ERRORS", "Failure", "RedirectedError", "check_not_redirected", "failure_of"]
 
 
 class RedirectedError(BotoCoreError):
@@ -34,6 +42,19 @@ class RedirectedError(BotoCoreError):
         self.status = status
         self.location = location
 
+
+def check_not_redirected(status: int, headers: Mapping[str, str]) -> None:
+    """Raise RedirectedError if an answer, whose headers have lower-case names, says no more than where to go.
+
+    One that names the region of the bucket is understood by botocore. It would ask a store that names none
+    where the bucket is, be redirected again, and so on.
+    """
+    if status in _REDIRECTIONS and _REGION not in headers:
+        raise RedirectedError(status, headers.get("location"))
+
+
+_REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
+_REGION = "x-amz-bucket-region"
 
 REQUEST_ERRORS = (BotoCoreError, ClientError, ResponseParserError, KeyError, aiohttp.ClientError, OSError)
 """What a request raises that did not succeed. KeyError: its answer lacks what S3 always says, so somebody
@@ -82,17 +103,22 @@ _NOT_IMPLEMENTED = 501
 
 # Words for operators, who may not know botocore's names. None of them quotes a request, for that has
 # credentials in its headers and users' words in its body.
+_TLS_ERRORS = (SSLError, ssl.SSLError)
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (NoCredentialsError, "no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
     (PartialCredentialsError, "incomplete credentials"),
     (CredentialRetrievalError, "no credentials could be had from where the settings of AWS say"),
-    (SSLError, "TLS failed: the certificate is not trusted, or this is no TLS port"),
+    *((kind, "TLS failed: the certificate is not trusted, or this is no TLS port") for kind in _TLS_ERRORS),
     (ConnectTimeoutError, "connecting took too long"),
+    (SlowConnectError, "connecting took too long"),
     (ReadTimeoutError, "no answer in time"),
     (EndpointConnectionError, "cannot connect"),
+    (CannotConnectError, "cannot connect"),
     (IncompleteReadError, "the answer was cut short"),
     (ResponseStreamingError, "the answer was cut short"),
     (aiohttp.ClientPayloadError, "the answer was cut short"),
+    (CutShortError, "the answer was cut short"),
+    (NotHTTPError, "the answer is not HTTP"),
     (ResponseParserError, "the answer is not S3's"),
     (KeyError, "the answer is not S3's"),
     (TimeoutError, "no answer in time"),
@@ -155,7 +181,7 @@ def failure_of(exc: Exception) -> Failure:
     reason = next((reason for kind, reason in _REASONS if isinstance(exc, kind)), type(exc).__name__)
     # Whatever else botocore raises of its own accord is about settings, and was not sent.
     is_passing = isinstance(exc, _ON_THE_WAY) or not isinstance(exc, BotoCoreError)
-    is_passing = is_passing and not isinstance(exc, SSLError)
+    is_passing = is_passing and not isinstance(exc, _TLS_ERRORS)
     code = _NO_CREDENTIALS if isinstance(exc, _WITHOUT_CREDENTIALS) else ""
     return Failure(reason, is_passing, is_in_doubt=is_passing, code=code)
 

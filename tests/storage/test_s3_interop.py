@@ -7,19 +7,28 @@ import hmac
 import http.client
 import logging
 import os
+import re
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from rpcshare.storage import StoreError
 from rpcshare.storage.s3 import S3Store
 from rpcshare.storage.s3_client import open_client
 from rpcshare.storage.s3_direct import describe
+from rpcshare.storage.s3_failures import failure_of
 from rpcshare.storage.s3_location import S3Location
+from rpcshare.storage.s3_requests import S3Requests
+from support.authorities import Authority
 from support.narrowing import not_none
 from support.s3_server import S3Server
 
@@ -529,3 +538,162 @@ async def test_a_store_that_has_too_much_to_do_is_asked_again_later(peculiar) ->
     await store.close()
     assert len(server.of("PUT")) == 5
     assert all(is_on_model(each.head) for each in server.of("PUT"))
+
+
+# What lies between: TLS, proxies, and settings and answers that are not the usual ones
+
+
+@asynccontextmanager
+async def behind_tls(
+    server: S3Server, authority: Authority
+) -> AsyncIterator[tuple[PeculiarStore, S3Location]]:
+    """Run a store that speaks TLS, with a certificate of ``authority``."""
+    store = PeculiarStore(server.endpoint_url)
+    name = x509.IPAddress(ip_address("127.0.0.1"))
+    certificate = authority.issue("", name, usage=ExtendedKeyUsageOID.SERVER_AUTH)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(authority.pem(certificate))
+    async with await asyncio.start_server(store.serve, "127.0.0.1", 0, ssl=tls) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        yield store, server.location(endpoint_url=f"https://127.0.0.1:{port}")
+
+
+async def test_a_certificate_is_checked_by_the_bundle_of_cas_that_aws_s_settings_name(
+    moto: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.path))
+    async with behind_tls(moto, authority) as (server, location):
+        store = await S3Store.open(location)
+        await store.put("key", b"body", if_absent=True)
+        assert not_none(await store.get("key")).body == b"body"
+        assert all(is_on_model(each.head) for each in (*server.of("PUT"), *server.of("GET")[1:]))
+        await store.close()
+
+
+async def test_what_is_behind_a_certificate_that_is_not_trusted_is_not_written_to(
+    moto: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.path))
+    async with behind_tls(moto, Authority(tmp_path / "other")) as (server, location):
+        client = await open_client(location)
+        with pytest.raises(ssl.SSLError) as raised:
+            await client.put(location.bucket, "key", b"body", {})
+        await client.retire()
+        failure = failure_of(raised.value)
+        assert (failure.reason[:10], failure.is_passing) == ("TLS failed", False)
+        assert server.requests == []
+
+
+async def test_a_proxy_that_the_environment_names_gets_all_requests(
+    peculiar, moto: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, _ = peculiar
+    seen: list[str] = []
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first, rest = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n", 1)
+        method, url, version = first.decode().split(" ")
+        seen.append(f"{method} {urlsplit(url).hostname}")
+        path = url.split("/", 3)[3]
+        rest = re.sub(rb"(?i)(\r\nhost: )[^\r]*", rb"\1127.0.0.1", b"\r\n" + rest)[2:]
+        inner = asyncio.StreamReader()
+        inner.feed_data(f"{method} /{path} {version}\r\n".encode() + rest)
+        length = int(re.findall(rb"(?i)content-length: (\d+)", rest)[0]) if method == "PUT" else 0
+        inner.feed_data(await reader.readexactly(length))
+        inner.feed_eof()
+        await server.serve(inner, writer)
+
+    async with await asyncio.start_server(forward, "127.0.0.1", 0) as listener:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}")
+        monkeypatch.setenv("NO_PROXY", "")
+        store = await S3Store.open(moto.location(endpoint_url="http://store.example", path_style=True))
+        await store.put("key", b"body", if_absent=True)
+        assert not_none(await store.get("key")).body == b"body"
+        await store.close()
+    assert seen == ["GET store.example", "PUT store.example", "GET store.example"]
+
+
+async def test_a_host_that_needs_no_proxy_is_connected_to(peculiar, monkeypatch: pytest.MonkeyPatch) -> None:
+    server, location = peculiar
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    store = await S3Store.open(location)
+    await store.put("key", b"body")
+    await store.close()
+    assert [is_on_model(each.head) for each in server.of("PUT")] == [True]
+
+
+async def test_settings_by_which_botocore_signs_in_another_way_are_kept_to(
+    peculiar, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server, location = peculiar
+    config = tmp_path / "config"
+    config.write_text("[default]\ns3 =\n  payload_signing_enabled = false\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    client = await open_client(location)
+    await client.put(location.bucket, location.prefix + "key", b"body", {})
+    await client.retire()
+    (request,) = server.of("PUT")
+    assert not is_on_model(request.head)
+
+
+@pytest.mark.parametrize("etag", ['"a  b"', '"\N{EURO SIGN}"', '"a\r\nX-Injected: 1"'])
+async def test_an_etag_that_is_no_plain_token_is_left_to_botocore(peculiar, etag: str) -> None:
+    server, location = peculiar
+    client = await open_client(location)
+    with suppress(Exception):  # whatever it makes of it
+        await client.put(location.bucket, location.prefix + "key", b"body", {"If-Match": etag})
+    await client.retire()
+    assert not any(is_on_model(each.head) or "x-injected" in each.head for each in server.of("PUT"))
+
+
+async def test_an_answer_that_is_http_by_half_is_read_as_by_botocore() -> None:
+    """Of a store that ends its lines as no standard has it, and which aiohttp understands."""
+    seen: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                seen.append("botocore" if b"amz-sdk-invocation-id" in head else "direct")
+                body = await reader.readexactly(4)
+                assert body == b"body"
+                writer.write(b'HTTP/1.1 200 OK\r\nETag: "a\r\n b"\r\nContent-Length: 0\r\n\r\n')
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        requests = await S3Requests.open(S3Location(bucket="bucket", endpoint_url=f"http://127.0.0.1:{port}"))
+        for _ in range(2):
+            await requests.send(
+                "put", lambda client, _limit: client.put("bucket", "key", b"body", {}), size=4
+            )
+        await requests.close()
+    assert seen == ["direct", "botocore", "botocore"]
+
+
+async def test_a_store_that_closes_idle_connections_at_once_loses_nothing(peculiar, moto: S3Server) -> None:
+    """The keep-alive race: a request may be on its way while the store closes the connection."""
+    server, _ = peculiar
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        inner = asyncio.StreamReader()
+        inner.feed_data(head)
+        length = int((re.findall(rb"(?i)content-length: (\d+)", head) or [b"0"])[0])
+        inner.feed_data(await reader.readexactly(length))
+        inner.feed_eof()
+        await server.serve(inner, writer)  # which closes the connection behind the first answer
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        store = await S3Store.open(moto.location(endpoint_url=f"http://127.0.0.1:{port}"))
+
+        async def write(writer: int) -> None:
+            for number in range(10):
+                await store.put(f"{writer}/{number}", b"body", if_absent=True)
+
+        await asyncio.gather(*map(write, range(4)))
+        assert len([info async for info in store.list("")]) == 40
+        await store.close()
