@@ -11,6 +11,7 @@ from bench import (
     against_npm,
     agent_turns,
     clients,
+    floor,
     growth,
     indexing,
     listings,
@@ -61,7 +62,7 @@ def main() -> None:
         default="",
         metavar="PART",
         help="what has this in its name; or: client, starting, listings, searching, indexing, people, "
-        + "agents, scale, "
+        + "agents, floor, scale, "
         + ", ".join(measure.__name__ for measure in scale.PARTS),
     )
     options = parser.parse_args()
@@ -76,6 +77,9 @@ def main() -> None:
     counted: dict[str, float] = {}
     if not (options.quick or options.only):
         counted = growth.run() | writes.run()
+    if options.only == "floor" or not (options.quick or options.only):
+        counted |= floor.run()
+    if counted:
         print()
         for name, value in counted.items():
             print(f"{name:100} {value:8.3f}")
