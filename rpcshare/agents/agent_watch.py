@@ -19,6 +19,7 @@ from rpcshare.database import DatabaseError
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares.events import Deleted, Event, Snapshot, Sync
 from rpcshare.shares.subscriptions import Subscription
+from rpcshare.workspaces.caller_rights import AGENTS, unreachable
 
 __all__ = ["AgentSubscription", "watch_agent"]
 
@@ -299,8 +300,7 @@ class AgentSubscription(AsyncIterator[Event]):
             else:
                 self._page = page.events
         except DatabaseError:
-            message = "the agents cannot be reached"
-            self.fail(ShareError(ErrorCode.STORAGE_UNAVAILABLE, message, retry_after=5))
+            self.fail(unreachable(AGENTS))
         except ShareError as exc:
             self.fail(exc)
         finally:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -41,18 +40,16 @@ from rpcshare.agents.answers import parse_answer
 from rpcshare.agents.watched_events import AgentCursor
 from rpcshare.agents.webhooks import Webhook, Webhooks, check_url
 from rpcshare.auth.audit import Action, AuditLog
-from rpcshare.auth.caller import Caller, Scope
-from rpcshare.database import DatabaseError
+from rpcshare.auth.caller import Caller
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.sandbox.egress_proxy import EgressPolicy
 from rpcshare.shares.service import ShareService
 from rpcshare.shares.subscriptions import Subscription
+from rpcshare.workspaces.caller_rights import AGENTS, CallerRights
 from rpcshare.workspaces.caller_workspaces import CallerFiles, CallerWorkspaces
 from rpcshare.workspaces.workspaces import Reach
 
 __all__ = ["AgentServices", "CallerAgents", "Node", "RequestLink"]
-
-logger = logging.getLogger("rpcshare.agents")
 
 T = TypeVar("T")
 
@@ -124,13 +121,11 @@ class AgentServices:
 
 
 class CallerAgents:
-    """What one caller may do: with the own agents all, with those of an organization as its admin.
+    """What one caller may do with agents, by its rights (:mod:`~rpcshare.workspaces.caller_rights`).
 
     Every method raises ShareError: UNAUTHORIZED, FORBIDDEN, INVALID_ARGUMENT, STORAGE_UNAVAILABLE, and where
-    it takes an
-    ID SESSION_NOT_FOUND. What changes an agent that is over raises SESSION_TERMINATED, or, of one that has
-    failed,
-    CONTAINER_START_FAILED with its error.
+    it takes an ID SESSION_NOT_FOUND. What changes an agent that is over raises SESSION_TERMINATED, or, of one
+    that has failed, CONTAINER_START_FAILED with its error.
     """
 
     def __init__(
@@ -141,6 +136,7 @@ class CallerAgents:
         self._caller = caller
         self._workspaces = workspaces
         self._audit = audit
+        self._rights = CallerRights(AGENTS, caller, audit)
 
     @property
     def has_webhooks(self) -> bool:
@@ -149,8 +145,8 @@ class CallerAgents:
 
     async def webhook(self) -> Webhook | None:
         """Return where the caller is told of its own agents; None: nowhere."""
-        with self._failures(Action.AGENT_READ):
-            owner = self._owner()
+        with self._rights.checked(Action.AGENT_READ):
+            owner = self._rights.owner()
             return await Webhooks((await self._services.opened()).database).of(owner)
 
     async def set_webhook(self, url: str | None) -> Webhook | None:
@@ -158,8 +154,8 @@ class CallerAgents:
 
         None ends that. Raises ShareError: INVALID_ARGUMENT: nothing may be delivered there.
         """
-        with self._failures(Action.AGENT_WEBHOOK):
-            owner, policy = self._owner(), self._services.webhook_policy
+        with self._rights.checked(Action.AGENT_WEBHOOK):
+            owner, policy = self._rights.owner(), self._services.webhook_policy
             if policy is None:
                 raise ShareError(ErrorCode.INVALID_ARGUMENT, "url: this server has no webhooks")
             webhooks = Webhooks((await self._services.opened()).database)
@@ -171,11 +167,11 @@ class CallerAgents:
 
     async def test_webhook(self) -> None:
         """Deliver a notice of the type ``test``."""
-        with self._failures(Action.AGENT_WEBHOOK):
+        with self._rights.checked(Action.AGENT_WEBHOOK):
             webhooks = Webhooks((await self._services.opened()).database)
-            if await webhooks.of(self._owner()) is None:
+            if await webhooks.of(self._rights.owner()) is None:
                 raise ShareError(ErrorCode.INVALID_ARGUMENT, "url: there is none yet")
-            await webhooks.test(self._owner())
+            await webhooks.test(self._rights.owner())
         self._services.wake_webhooks()
         self._audit.done(Action.AGENT_WEBHOOK, self._caller, what="test")
 
@@ -185,8 +181,8 @@ class CallerAgents:
         Raises:
             ShareError: WORKSPACE_NOT_FOUND, RATE_LIMITED, PAYLOAD_TOO_LARGE as well.
         """
-        with self._failures(Action.AGENT_START):
-            owner = self._owner()
+        with self._rights.checked(Action.AGENT_START):
+            owner = self._rights.owner()
             options = parse_start(given)
             services = self._services
             model = services.choose_model(options.model)
@@ -215,8 +211,8 @@ class CallerAgents:
         limit: object = None,
     ) -> AgentPage:
         """Return a page of the agents that the caller may use, the newest first: at most 200, or 50."""
-        with self._failures(Action.AGENTS_LIST):
-            reach = self._reach()
+        with self._rights.checked(Action.AGENTS_LIST):
+            reach = self._rights.reach()
             wanted = None
             if status is not None:
                 try:
@@ -233,14 +229,12 @@ class CallerAgents:
 
     async def get(self, agent_id: str) -> Agent:
         """Return an agent."""
-        with self._failures(Action.AGENT_READ):
+        with self._rights.checked(Action.AGENT_READ):
             return (await self._find(agent_id))[1]
 
     async def of_session(self, session_id: str) -> Agent | None:
         """Return the agent of a session; None: it is none, or not in this caller's hands."""
-        caller = self._caller
-        is_nobody = caller.owner is None or caller.has_lost_standing or not caller.has(Scope.CREATE)
-        if is_nobody or not is_session_id(session_id):
+        if not self._rights.is_any or not is_session_id(session_id):
             return None
         try:
             return await self.get(session_id)
@@ -252,10 +246,10 @@ class CallerAgents:
     async def of_sessions(self, session_ids: Sequence[str]) -> Sequence[Agent]:
         """Return those of the sessions that are agents which the caller may use; to others there are none."""
         try:
-            reach = self._reach()
+            reach = self._rights.reach()
         except ShareError:
             return []
-        with self._failures(Action.AGENTS_LIST):
+        with self._rights.checked(Action.AGENTS_LIST):
             wanted = [each for each in session_ids if is_session_id(each)]
             if not wanted:
                 return []
@@ -266,15 +260,14 @@ class CallerAgents:
 
         None is yielded after ``heartbeat`` seconds without one. The first number comes at once.
         """
-        with self._failures(Action.AGENT_READ):
+        with self._rights.checked(Action.AGENT_READ):
             agents, agent = await self._find(agent_id)
         number = -1
         with agents.news.waiting(agent.id) as changed:
             since = time.monotonic()
             while True:
                 changed.clear()
-                self._require_rights()
-                agent = await agents.find(agent.id, self._reach())
+                agent = await agents.find(agent.id, self._rights.reach())
                 if agent.events != number:
                     number, since = agent.events, time.monotonic()
                     yield number
@@ -289,7 +282,7 @@ class CallerAgents:
 
     async def children(self, agent_id: str) -> Sequence[Agent]:
         """Return the sub-agents of an agent."""
-        with self._failures(Action.AGENT_READ):
+        with self._rights.checked(Action.AGENT_READ):
             agents, agent = await self._find(agent_id)
             return await agents.children(agent.id)
 
@@ -307,7 +300,7 @@ class CallerAgents:
         Raises:
             ShareError: PAYLOAD_TOO_LARGE, RATE_LIMIT_EXCEEDED: too many wait.
         """
-        with self._failures(Action.AGENT_SEND):
+        with self._rights.checked(Action.AGENT_SEND):
             if not isinstance(content, str):
                 raise ShareError(ErrorCode.INVALID_ARGUMENT, "content: must be a string")
             check_content(content)
@@ -332,7 +325,7 @@ class CallerAgents:
 
     async def command(self, agent_id: str, name: object, arguments: object = "") -> QueuedMessage:
         """Have opencode run one of its commands, as a message of its own."""
-        with self._failures(Action.AGENT_SEND):
+        with self._rights.checked(Action.AGENT_SEND):
             if not isinstance(name, str) or not isinstance(arguments, str):
                 raise ShareError(ErrorCode.INVALID_ARGUMENT, "name and arguments: must be strings")
             check_command(name, arguments)
@@ -344,13 +337,13 @@ class CallerAgents:
 
     async def queue(self, agent_id: str) -> Sequence[QueuedMessage]:
         """Return the messages that wait, and the one whose turn is under way."""
-        with self._failures(Action.AGENT_READ):
+        with self._rights.checked(Action.AGENT_READ):
             agents, agent = await self._find(agent_id)
             return await agents.messages(agent.id, MessageState.SENT, MessageState.QUEUED)
 
     async def unqueue(self, agent_id: str, message_id: str) -> bool:
         """Take a message out of the queue; return whether it was still there."""
-        with self._failures(Action.AGENT_CONTROL):
+        with self._rights.checked(Action.AGENT_CONTROL):
 
             def take(edit: AgentEdit) -> bool:
                 message = edit.message(message_id)
@@ -366,13 +359,13 @@ class CallerAgents:
 
         They end with a ShareError when the caller's credential does.
         """
-        with self._failures(Action.AGENT_READ):
+        with self._rights.checked(Action.AGENT_READ):
             return await self._watched(agent_id, AgentCursor.parse(cursor))
 
     async def ask(self, agent_id: str, content: object) -> tuple[QueuedMessage, AgentSubscription]:
         """Send a message; return it, and the events from now until its turn has ended."""
         message_id = new_id("msg")
-        with self._failures(Action.AGENT_READ):
+        with self._rights.checked(Action.AGENT_READ):
             _, agent = await self._find(agent_id)
             require_alive(agent)
             metadata = await self._services.shares.metadata(self._caller, agent.share_id)
@@ -386,13 +379,13 @@ class CallerAgents:
 
     async def approvals(self, agent_id: str) -> Sequence[AgentRequest]:
         """Return what somebody has to answer: approvals and questions, the oldest first."""
-        with self._failures(Action.AGENT_READ):
+        with self._rights.checked(Action.AGENT_READ):
             agents, agent = await self._find(agent_id)
             return await agents.requests(agent.id)
 
     async def request(self, agent_id: str, request_id: str) -> AgentRequest:
         """Return an approval or a question. Raises ShareError: INVALID_ARGUMENT: there is none."""
-        with self._failures(Action.AGENT_READ):
+        with self._rights.checked(Action.AGENT_READ):
             agents, agent = await self._find(agent_id)
             request = await agents.request(agent.id, request_id)
             if request is None:
@@ -409,7 +402,7 @@ class CallerAgents:
         Raises:
             ShareError: INVALID_ARGUMENT: it has been answered, or nobody waits for an answer.
         """
-        with self._failures(Action.AGENT_ANSWER):
+        with self._rights.checked(Action.AGENT_ANSWER):
             await self._find(agent_id)
             subject = self._caller.subject or ""
             answered = await answer_request(self._services, agent_id, request_id, answer, note, subject)
@@ -419,7 +412,7 @@ class CallerAgents:
     async def link(self, agent_id: str, request_id: str) -> RequestLink:
         """Return a link that answers one request once, within a day, for whoever opens it."""
         request = await self.request(agent_id, request_id)
-        with self._failures(Action.AGENT_LINK):
+        with self._rights.checked(Action.AGENT_LINK):
             if request.state is not RequestState.ASKED:
                 raise ShareError(ErrorCode.INVALID_ARGUMENT, "it has been answered")
             agents = await self._services.opened()
@@ -468,7 +461,7 @@ class CallerAgents:
 
     async def terminate(self, agent_id: str) -> None:
         """End an agent for good; its transcript stays. Doing so again changes nothing."""
-        with self._failures(Action.AGENT_TERMINATE):
+        with self._rights.checked(Action.AGENT_TERMINATE):
             agents, agent = await self._find(agent_id)
             if agent.status is AgentStatus.TERMINATED:
                 return
@@ -560,7 +553,7 @@ class CallerAgents:
         return done
 
     async def _controlled(self, agent_id: str, what: str, work: Callable[[AgentEdit], None]) -> None:
-        with self._failures(Action.AGENT_CONTROL):
+        with self._rights.checked(Action.AGENT_CONTROL):
             await self._changed(agent_id, work)
         self._audit.done(Action.AGENT_CONTROL, self._caller, agent=agent_id, what=what)
 
@@ -568,7 +561,7 @@ class CallerAgents:
         self, agent_id: str, name: str, arguments: JSONObject, *, may_be_over: bool = False
     ) -> object:
         reads = name in ("diff", "todo")
-        with self._failures(Action.AGENT_READ if reads else Action.AGENT_CONTROL):
+        with self._rights.checked(Action.AGENT_READ if reads else Action.AGENT_CONTROL):
             _, agent = await self._find(agent_id)
             if not may_be_over or agent.status is AgentStatus.FAILED:
                 require_alive(agent)
@@ -585,7 +578,7 @@ class CallerAgents:
         return message_id if message is None else message.transcript_id or message_id
 
     async def _find(self, agent_id: str) -> tuple[Agents, Agent]:
-        reach = self._reach()
+        reach = self._rights.reach()
         if not is_session_id(agent_id):
             raise unknown_agent()
         agents = await self._services.opened()
@@ -606,41 +599,6 @@ class CallerAgents:
             over = ShareError(ErrorCode.UNAUTHORIZED, message)
             watched.on_end(standing.on_end(lambda: watched.fail(over)))
         return watched
-
-    def _owner(self) -> str:
-        self._require_rights()
-        owner = self._caller.owner
-        if owner is None:
-            raise ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: an agent wants a caller with a name")
-        return owner
-
-    def _reach(self) -> Reach:
-        self._require_rights()
-        caller, user = self._caller, self._caller.user
-        if Scope.ADMIN in caller.scopes:
-            return Reach(caller.owners, is_all=True)
-        manages = user is not None and user.manages_organization
-        return Reach(caller.owners, user.organization if user is not None and manages else None)
-
-    def _require_rights(self) -> None:
-        caller = self._caller
-        if caller.has_lost_standing:
-            message = "Unauthorized: the credential has expired or been revoked"
-            raise ShareError(ErrorCode.UNAUTHORIZED, message)
-        if caller.owner is None:
-            raise ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: an agent wants a caller with a name")
-        if not caller.has(Scope.CREATE):
-            raise ShareError(ErrorCode.FORBIDDEN, "Forbidden: an agent wants the scope create")
-
-    @contextmanager
-    def _failures(self, action: Action) -> Iterator[None]:
-        with self._audit.refusals(action, self._caller):
-            try:
-                yield
-            except DatabaseError as exc:
-                logger.warning("the database of agents cannot be reached: %s", exc)
-                message = "the agents cannot be reached"
-                raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, message, retry_after=5) from exc
 
 
 async def answer_request(

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from rpcshare.auth.audit import Action, AuditLog
-from rpcshare.auth.caller import Caller, Scope
+from rpcshare.auth.caller import Caller
 from rpcshare.database import DatabaseError
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.sandbox.egress_proxy import EgressRefusal
+from rpcshare.workspaces.caller_rights import WORKSPACES, CallerRights
 from rpcshare.workspaces.file_search import Searching
 from rpcshare.workspaces.files import FileContent, Found, Listing, Matches, WorkspaceFiles
 from rpcshare.workspaces.git_clone import GitClone
@@ -83,11 +83,9 @@ class WorkspaceServices:
 
 
 class CallerWorkspaces:
-    """What one caller may do: with the own ones all, with those of an organization as its admin.
+    """What one caller may do with workspaces, by its rights (:mod:`~rpcshare.workspaces.caller_rights`).
 
-    Whoever may create shares may create workspaces. An admin of an organization has those of its users in
-    hand, and an admin of the server has all. Others are told of none: an id of somebody else's is as good as
-    none.
+    Of a workspace of somebody else's a caller is told nothing: its id is as good as none.
 
     Every method raises ShareError: UNAUTHORIZED, FORBIDDEN, INVALID_ARGUMENT, STORAGE_UNAVAILABLE, and where
     it takes an id WORKSPACE_NOT_FOUND.
@@ -98,6 +96,7 @@ class CallerWorkspaces:
         self._services = services
         self._caller = caller
         self._audit = audit
+        self._rights = CallerRights(WORKSPACES, caller, audit)
 
     async def create(self, given: object) -> Workspace:
         """Make a workspace, and clone its repository if it has one.
@@ -105,8 +104,8 @@ class CallerWorkspaces:
         Raises:
             ShareError: INTEGRATION_AUTH_FAILED, SYNC_FAILED, PAYLOAD_TOO_LARGE as well: nothing is left then.
         """
-        with self._failures(Action.WORKSPACE_CREATE):
-            owner = self._owner()
+        with self._rights.checked(Action.WORKSPACE_CREATE):
+            owner = self._rights.owner()
             services = self._services
             new = parse_new_workspace(given, services.bounds)
             source = new.source
@@ -129,18 +128,18 @@ class CallerWorkspaces:
 
     async def list(self) -> list[Workspace]:
         """Return the workspaces that the caller may use, the oldest first."""
-        with self._failures(Action.WORKSPACES_LIST):
-            reach = self._reach()
+        with self._rights.checked(Action.WORKSPACES_LIST):
+            reach = self._rights.reach()
             return await (await self._services.opened()).list(reach)
 
     async def get(self, workspace_id: str) -> Workspace:
         """Return a workspace."""
-        with self._failures(Action.WORKSPACE_READ):
+        with self._rights.checked(Action.WORKSPACE_READ):
             return await self._find(workspace_id)
 
     async def info(self, workspace_id: str) -> Workspace:
         """Return a workspace, measured now."""
-        with self._failures(Action.WORKSPACE_READ):
+        with self._rights.checked(Action.WORKSPACE_READ):
             workspace = await self._find(workspace_id)
             workspaces = await self._services.opened()
             await workspaces.measure(workspace)
@@ -148,7 +147,7 @@ class CallerWorkspaces:
 
     async def update(self, workspace_id: str, given: object) -> Workspace:
         """Change name, mounts, resources or hosts. Hosts count at once, the rest from the next start."""
-        with self._failures(Action.WORKSPACE_UPDATE):
+        with self._rights.checked(Action.WORKSPACE_UPDATE):
             workspace = await self._find(workspace_id)
             workspaces = await self._services.opened()
             changes = parse_changes(given, self._services.bounds, workspace.resources)
@@ -166,7 +165,7 @@ class CallerWorkspaces:
         Raises:
             ShareError: INVALID_ARGUMENT: a program runs on it, or another workspace mounts it.
         """
-        with self._failures(Action.WORKSPACE_REMOVE):
+        with self._rights.checked(Action.WORKSPACE_REMOVE):
             workspace = await self._find(workspace_id, of_any_state=True)
             workspaces = await self._services.opened()
             if self._services.programs.is_running(workspace.id):
@@ -195,7 +194,7 @@ class CallerWorkspaces:
 
     async def opened_files(self, workspace_id: str) -> WorkspaceFiles:
         """Return the files of a workspace that the caller may use."""
-        with self._failures(Action.WORKSPACE_READ):
+        with self._rights.checked(Action.WORKSPACE_READ):
             workspace = await self._find(workspace_id)
             folder = (await self._services.opened()).folder_of(workspace)
             return WorkspaceFiles(folder.files, self._services.searching)
@@ -255,7 +254,7 @@ class CallerWorkspaces:
             logger.warning("a workspace that could not be made is left over: %s", exc)
 
     async def _find(self, workspace_id: str, *, of_any_state: bool = False) -> Workspace:
-        reach = self._reach()
+        reach = self._rights.reach()
         if not is_workspace_id(workspace_id):
             raise unknown_workspace()
         workspace = await (await self._services.opened()).find(workspace_id, reach)
@@ -272,43 +271,8 @@ class CallerWorkspaces:
             if other.state is not WorkspaceState.READY:
                 raise unknown_workspace()
 
-    def _owner(self) -> str:
-        self._require_rights()
-        owner = self._caller.owner
-        if owner is None:
-            raise ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: a workspace wants a caller with a name")
-        return owner
-
-    def _reach(self) -> Reach:
-        self._require_rights()
-        caller, user = self._caller, self._caller.user
-        if Scope.ADMIN in caller.scopes:
-            return Reach(caller.owners, is_all=True)
-        manages = user is not None and user.manages_organization
-        return Reach(caller.owners, user.organization if user is not None and manages else None)
-
-    def _require_rights(self) -> None:
-        caller = self._caller
-        if caller.has_lost_standing:
-            message = "Unauthorized: the credential has expired or been revoked"
-            raise ShareError(ErrorCode.UNAUTHORIZED, message)
-        if caller.owner is None:
-            raise ShareError(ErrorCode.UNAUTHORIZED, "Unauthorized: a workspace wants a caller with a name")
-        if not caller.has(Scope.CREATE):
-            raise ShareError(ErrorCode.FORBIDDEN, "Forbidden: a workspace wants the scope create")
-
     def _done(self, action: Action, workspace: Workspace) -> None:
         self._audit.done(action, self._caller, workspace=workspace.id)
-
-    @contextmanager
-    def _failures(self, action: Action) -> Iterator[None]:
-        with self._audit.refusals(action, self._caller):
-            try:
-                yield
-            except DatabaseError as exc:
-                logger.warning("the database of workspaces cannot be reached: %s", exc)
-                message = "the workspaces cannot be reached"
-                raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, message, retry_after=5) from exc
 
 
 class CallerFiles:

@@ -24,6 +24,7 @@ from rpcshare.render.agents import AgentRendering
 from rpcshare.server.request import READS, request_head
 from rpcshare.server.web.agent_pages import answer_of
 from rpcshare.server.web.responses import html_answer
+from rpcshare.workspaces.caller_rights import AGENTS, unreachable
 
 if TYPE_CHECKING:
     from rpcshare.agents.caller_agents import AgentServices
@@ -62,9 +63,7 @@ class ApprovePages:
             _check_form(request, self._site.origins)
             return await self._answer(request, caller, linked)
         except DatabaseError:
-            raise ShareError(
-                ErrorCode.STORAGE_UNAVAILABLE, "the agents cannot be reached", retry_after=5
-            ) from None
+            raise unreachable(AGENTS) from None
 
     async def _find(self, request: Request, caller: Caller) -> LinkedRequest | None:
         """Return what a link is for. Links that are none count as failed authentications of an address."""
