@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from rpcshare.agents.agent import Agent, AgentRequest, RequestKind
+from rpcshare.agents.agent_services import AgentServices
 from rpcshare.agents.agents import RequestLinkRow
-from rpcshare.agents.caller_agents import AgentServices, answer_request
+from rpcshare.agents.caller_agents import answer_request
 from rpcshare.auth.audit import Action, AuditLog
 from rpcshare.auth.caller import Caller
 from rpcshare.errors import ErrorCode, ShareError

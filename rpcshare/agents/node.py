@@ -29,7 +29,7 @@ _ROUND = LEASE_SECONDS / 3
 
 
 class AgentNode:
-    """Runs agents; see :class:`rpcshare.agents.caller_agents.Node`."""
+    """Runs agents; see :class:`rpcshare.agents.agent_services.Node`."""
 
     def __init__(
         self,

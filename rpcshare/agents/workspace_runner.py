@@ -155,7 +155,7 @@ class WorkspaceRunner:
             self._task = asyncio.create_task(self._run())
 
     async def call(self, agent: Agent, name: str, arguments: JSONObject) -> object:
-        """Return what opencode answers; see :class:`rpcshare.agents.caller_agents.Node`."""
+        """Return what opencode answers; see :class:`rpcshare.agents.agent_services.Node`."""
         answer: Answer = asyncio.get_running_loop().create_future()
         self._calls.append(_Call(agent, name, arguments, answer))
         self.wake()

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from rpcshare.agents.agent_services import AgentServices
 from rpcshare.agents.agents import Agents
-from rpcshare.agents.caller_agents import AgentServices
 from rpcshare.agents.counts import AgentCounts
 from rpcshare.agents.node import AgentNode
 from rpcshare.agents.opencode.binary import OpencodeBinary, OpencodeUnavailableError

@@ -58,7 +58,8 @@ from rpcshare.tracing import Tracing
 from rpcshare.vault.caller_vault import CallerVault
 
 if TYPE_CHECKING:
-    from rpcshare.agents.caller_agents import AgentServices, CallerAgents
+    from rpcshare.agents.agent_services import AgentServices
+    from rpcshare.agents.caller_agents import CallerAgents
     from rpcshare.server.agents_api import AgentsApi
     from rpcshare.server.workspaces_api import WorkspacesApi
     from rpcshare.workspaces.caller_workspaces import CallerWorkspaces, WorkspaceServices

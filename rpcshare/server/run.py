@@ -64,7 +64,7 @@ from rpcshare.tracing import find_tracing
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-    from rpcshare.agents.caller_agents import AgentServices
+    from rpcshare.agents.agent_services import AgentServices
     from rpcshare.auth.credential import CredentialVerifier
     from rpcshare.auth.revocation_list import RevocationList
     from rpcshare.auth.subject_sources import SubjectSources

@@ -10,7 +10,7 @@ from starlette.routing import Route, WebSocketRoute
 from access_matrix.operations import CALLS, REQUESTS
 from access_matrix.rights import CALLERS
 from access_matrix.runs import ENTRIES, MatrixRun
-from rpcshare.agents.caller_agents import AgentServices
+from rpcshare.agents.agent_services import AgentServices
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.audit import AuditLog
 from rpcshare.auth.authenticator import Authenticator

@@ -14,7 +14,8 @@ import msgspec
 from agents.scripted_model import ScriptedModel
 from opencode.opencode_runner import BINARY
 from rpcshare.agents.agent import Agent, AgentStatus
-from rpcshare.agents.caller_agents import AgentServices, CallerAgents
+from rpcshare.agents.agent_services import AgentServices
+from rpcshare.agents.caller_agents import CallerAgents
 from rpcshare.auth.audit import AuditLog
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.broadcast import LocalBroadcaster

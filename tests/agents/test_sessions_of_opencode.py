@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rpcshare.agents import caller_agents, session_runner
+from rpcshare.agents import session_runner, steering
 from rpcshare.agents.agent import (
     Agent,
     AgentStatus,
@@ -243,12 +243,12 @@ async def test_one_that_refuses_a_message_ends_its_turn_with_its_reason(session)
 
 
 async def test_what_waits_for_one_agent_is_bounded_in_size(session, monkeypatch):
-    monkeypatch.setattr(caller_agents, "MAX_QUEUED_SIZE", 100)
+    monkeypatch.setattr(steering, "MAX_QUEUED_SIZE", 100)
     file = (Attachment("data:text/plain,x", "text/plain"),)
 
     def send(text: str):
         return session.agents.edit(
-            session.runner.id, lambda edit: caller_agents._queued(edit, new_id("msg"), text, file)
+            session.runner.id, lambda edit: steering.enqueue(edit, new_id("msg"), text, file)
         )
 
     await send("a" * 500)  # one is always taken

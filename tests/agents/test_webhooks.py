@@ -90,7 +90,7 @@ async def settled(world: AgentWorld, alice: Caller, agent: Agent, status: AgentS
 
 
 async def test_an_owner_is_told_that_an_agent_waits_and_that_it_is_done(world, alice, receiver, running, url):
-    await world.of(alice).set_webhook(url)
+    await world.of(alice).webhooks.set(url)
     agent = await world.start(alice, "ask", title=f"Build {SECRET}")
     await eventually(lambda: len(receiver.heard) == 1)
     [told] = receiver.told()
@@ -103,12 +103,12 @@ async def test_an_owner_is_told_that_an_agent_waits_and_that_it_is_done(world, a
     await world.of(alice).answer(agent.id, request.id, "once")
     await eventually(lambda: len(receiver.heard) == 2)
     assert receiver.told()[1]["type"] == "agent.done"
-    assert (await world.of(alice).webhook()).delivered_at is not None
+    assert (await world.of(alice).webhooks.current()).delivered_at is not None
 
 
 async def test_what_is_told_is_signed_as_standard_webhooks_are(world, alice, receiver, running, url):
-    webhook = await world.of(alice).set_webhook(url)
-    await world.of(alice).test_webhook()
+    webhook = await world.of(alice).webhooks.set(url)
+    await world.of(alice).webhooks.test()
     await eventually(lambda: len(receiver.heard) == 1)
     headers, body = receiver.heard[0]
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
@@ -120,9 +120,9 @@ async def test_what_is_told_is_signed_as_standard_webhooks_are(world, alice, rec
 
 
 async def test_nobody_else_is_told(world, alice, bob, receiver, running, url):
-    await world.of(alice).set_webhook(url)
+    await world.of(alice).webhooks.set(url)
     await settled(world, bob, await world.start(bob, "hello"), AgentStatus.IDLE)
-    await world.of(alice).test_webhook()
+    await world.of(alice).webhooks.test()
     await eventually(lambda: len(receiver.heard) == 1)
     assert [each["type"] for each in receiver.told()] == ["test"]
 
@@ -130,13 +130,13 @@ async def test_nobody_else_is_told(world, alice, bob, receiver, running, url):
 async def test_a_delivery_that_fails_is_tried_again_under_the_same_id(world, alice, receiver, url):
     waiting = delivery(world, receiver)
     receiver.answers = [500, 302, 200]
-    await world.of(alice).set_webhook(url)
-    await world.of(alice).test_webhook()
+    await world.of(alice).webhooks.set(url)
+    await world.of(alice).webhooks.test()
     webhooks = Webhooks(world.agents.database)
     problems = []
     while len(receiver.heard) < 3:
         await waiting.deliver_due(webhooks)
-        problems.append((await world.of(alice).webhook()).problem)
+        problems.append((await world.of(alice).webhooks.current()).problem)
         await asyncio.sleep(0.02)
     assert list(dict.fromkeys(problems)) == ["it answered 500", "it answered 302", None]
     assert len({headers["webhook-id"] for headers, _ in receiver.heard}) == 1
@@ -149,8 +149,8 @@ async def test_it_is_given_up_after_so_many_attempts(world, alice, receiver, url
     policy = delivery(world, receiver)._policy
     waiting = WebhookDelivery(world.opened, policy, resolve=resolve, first_delay=0.0)
     receiver.answers = [503]
-    await world.of(alice).set_webhook(url)
-    await world.of(alice).test_webhook()
+    await world.of(alice).webhooks.set(url)
+    await world.of(alice).webhooks.test()
     for _ in range(ATTEMPTS + 3):
         await waiting.deliver_due(Webhooks(world.agents.database))
         await asyncio.sleep(0.005)
@@ -159,9 +159,9 @@ async def test_it_is_given_up_after_so_many_attempts(world, alice, receiver, url
 
 async def test_two_nodes_deliver_once(world, alice, receiver, url):
     nodes = [delivery(world, receiver), delivery(world, receiver)]
-    await world.of(alice).set_webhook(url)
+    await world.of(alice).webhooks.set(url)
     for _ in range(5):
-        await world.of(alice).test_webhook()
+        await world.of(alice).webhooks.test()
     await asyncio.gather(*(node.deliver_due(Webhooks(world.agents.database)) for node in nodes))
     assert len(receiver.heard) == 5
     assert len({headers["webhook-id"] for headers, _ in receiver.heard}) == 5
@@ -171,10 +171,10 @@ async def test_two_nodes_deliver_once(world, alice, receiver, url):
 async def test_a_name_of_a_private_address_is_never_connected_to(world, alice, receiver, host):
     """Even if it had another when it was entered; and no operator opens where clouds have metadata."""
     waiting = delivery(world, receiver)
-    await world.of(alice).set_webhook(f"https://{host}/")
-    await world.of(alice).test_webhook()
+    await world.of(alice).webhooks.set(f"https://{host}/")
+    await world.of(alice).webhooks.test()
     await waiting.deliver_due(Webhooks(world.agents.database))
-    problem = (await world.of(alice).webhook()).problem
+    problem = (await world.of(alice).webhooks.current()).problem
     assert problem == f"{host} has an address that is not of the public internet"
 
 
@@ -206,13 +206,13 @@ def test_where_nothing_may_be_delivered_is_refused(url):
 async def test_nothing_waits_without_a_webhook_or_after_its_end(world, alice, receiver, url):
     waiting = delivery(world, receiver)
     await settled(world, alice, await world.start(alice, "hello"), AgentStatus.IDLE)
-    await world.of(alice).set_webhook(url)
-    await world.of(alice).test_webhook()
-    first = (await world.of(alice).webhook()).secret
-    assert (await world.of(alice).set_webhook(f"{url}2")).secret == first
-    await world.of(alice).set_webhook(None)
-    assert await world.of(alice).webhook() is None
+    await world.of(alice).webhooks.set(url)
+    await world.of(alice).webhooks.test()
+    first = (await world.of(alice).webhooks.current()).secret
+    assert (await world.of(alice).webhooks.set(f"{url}2")).secret == first
+    await world.of(alice).webhooks.remove()
+    assert await world.of(alice).webhooks.current() is None
     await waiting.deliver_due(Webhooks(world.agents.database))
     assert receiver.heard == []
     with pytest.raises(ShareError, match="there is none yet"):
-        await world.of(alice).test_webhook()
+        await world.of(alice).webhooks.test()

@@ -26,8 +26,9 @@ from rpcshare.agents.agent import (
     new_id,
 )
 from rpcshare.agents.agent_edit import AgentEdit
+from rpcshare.agents.agent_services import AgentServices
 from rpcshare.agents.agents import Agents
-from rpcshare.agents.caller_agents import AgentServices, CallerAgents
+from rpcshare.agents.caller_agents import CallerAgents
 from rpcshare.auth.audit import AuditLog
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.database.engine import Database

@@ -32,8 +32,8 @@ from rpcshare.agents.agent import (
     new_id,
 )
 from rpcshare.agents.agent_edit import AgentEdit
+from rpcshare.agents.agent_services import AgentServices
 from rpcshare.agents.agents import Agents
-from rpcshare.agents.caller_agents import AgentServices
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares.service import ShareService

@@ -19,7 +19,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from rpcshare.agents.agent import MAX_ATTACHMENT_BYTES, MAX_ATTACHMENTS, Agent, AgentRequest, RequestKind
-from rpcshare.agents.caller_agents import AgentServices, CallerAgents
+from rpcshare.agents.agent_services import AgentServices
+from rpcshare.agents.caller_agents import CallerAgents
 from rpcshare.auth.caller import Caller, Scope
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.render.agents import PERMISSIONS, AgentRendering, Listed, Panel
@@ -164,7 +165,7 @@ class AgentPages:
         draw = partial(
             self._drawn.webhook,
             self._site.frame(request, caller, "Notifications"),
-            await self._agents_of(caller).webhook(),
+            await self._agents_of(caller).webhooks.current(),
             entered=entered,
             problem=None if error is None else form_problem(error.message, {"url": "url"}),
             notice=_OF_WEBHOOKS.get(request.query_params.get("notice", ""), ""),
@@ -199,7 +200,7 @@ class AgentPages:
             models=[(name, name) for name in self._services.model_names()],
             values=values,
             problem=None if error is None else form_problem(error.message, _OF_MESSAGES),
-            has_webhooks=self._agents_of(caller).has_webhooks,
+            has_webhooks=self._agents_of(caller).webhooks.are_offered,
             is_fragment="fragment" in given,
         )
         html = await self._site.draw(request, draw)
@@ -332,11 +333,11 @@ class AgentPages:
 async def _change_webhook(agents: CallerAgents, form: Mapping[str, str]) -> None:
     match form.get("do", ""):
         case "set":
-            await agents.set_webhook(form.get("url", "").strip())
+            await agents.webhooks.set(form.get("url", "").strip())
         case "remove":
-            await agents.set_webhook(None)
+            await agents.webhooks.remove()
         case "test":
-            await agents.test_webhook()
+            await agents.webhooks.test()
         case _:
             raise ShareError(ErrorCode.INVALID_ARGUMENT, "do: there is nothing of that name to do")
 

@@ -27,7 +27,7 @@ from rpcshare.server.web.responses import html_answer
 from rpcshare.workspaces.caller_rights import AGENTS, unreachable
 
 if TYPE_CHECKING:
-    from rpcshare.agents.caller_agents import AgentServices
+    from rpcshare.agents.agent_services import AgentServices
     from rpcshare.server.web.site import PageSite
 
 __all__ = ["ApprovePages"]

@@ -39,7 +39,8 @@ from rpcshare.shares.service import ShareService
 from rpcshare.vault.caller_vault import CallerVault
 
 if TYPE_CHECKING:
-    from rpcshare.agents.caller_agents import AgentServices, CallerAgents
+    from rpcshare.agents.agent_services import AgentServices
+    from rpcshare.agents.caller_agents import CallerAgents
     from rpcshare.server.web.agent_pages import AgentPages
     from rpcshare.server.web.workspace_pages import WorkspacePages
     from rpcshare.workspaces.caller_workspaces import CallerWorkspaces
