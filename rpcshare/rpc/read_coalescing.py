@@ -40,8 +40,9 @@ needs no answer, each after another one, so many within a ``WINDOW``."""
 WINDOW: Final = 1e-3
 """Seconds."""
 
-TOO_LONG: Final = 1e-3
-"""Seconds. After a pause that took longer there is none for ``RECOVERY`` times as long."""
+TOO_LONG: Final = 0.3e-3
+"""Seconds; where nothing else runs, one pause in a hundred takes two thirds of it. After one that took longer
+there is none for ``RECOVERY`` times as long."""
 
 RECOVERY: Final = 10
 
