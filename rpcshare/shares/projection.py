@@ -12,22 +12,18 @@ import asyncio
 import logging
 import secrets
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
 from rpcshare.database import DatabaseError, InvalidValueError
-from rpcshare.shares.catalogue_row import CatalogueRow
 from rpcshare.shares.catalogue_writer import CatalogueWriter
 from rpcshare.shares.context import WatchedShare
 from rpcshare.shares.pending_items import PendingItems
 from rpcshare.shares.reindexing import COMPARED_AT_ONCE, COMPLETE, in_groups, share_places
-from rpcshare.shares.search_texts import Items, reverted_to, texts_of
-from rpcshare.shares.share_indexing import ReadShare, indexed_share, put_whole, read_share
-from rpcshare.shares.syncdata import Item, Kind
+from rpcshare.shares.share_indexing import ChangedItems, ReadShare, put_whole, read_share
+from rpcshare.shares.syncdata import Item
 from rpcshare.storage import ObjectStore, StoreError
 
 if TYPE_CHECKING:
@@ -39,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 _SWEEP = "sweep"
 _TICK = 0.25  # seconds between looks at what is to be indexed
+_WRITTEN_AT_ONCE = 1000  # shares and items of a transaction, with one share more
 _MAX_SHARES = 10_000  # that are remembered; of more, all are compared
 _ATTEMPTS = 3  # at a share that other processes index, too
 _LEASE = 60_000  # ms
@@ -47,6 +44,16 @@ _SWEEP_SHARE = 20  # of the time, at least so many times as long as it takes pas
 _KNOWN_DIFFS = 1000  # shares
 _LOOKS_EVERY = 0.2  # seconds between two looks whether the database is still the same file
 _UNKNOWN = -1  # in the place of an entry: the share is to be read from the store
+
+
+class _Prepared(NamedTuple):
+    """What is to be written of an open share."""
+
+    share: WatchedShare
+    pending: PendingItems
+    changed: ChangedItems
+    left: PendingItems | None
+    """What is pending then."""
 
 
 class IndexLag(NamedTuple):
@@ -106,7 +113,7 @@ class Projection:
         self._worker: asyncio.Task[None] | None = None
         self._is_away = False
         self._away_since: float | None = None
-        self._indexed_since: float | None = None  # of what is being indexed
+        self._being_indexed: list[float] = []  # since when that is pending
         self._working = 0  # pieces of work under way
         self._is_closed = False
         self._looked_at = 0.0
@@ -315,10 +322,11 @@ class Projection:
 
     def lag(self) -> IndexLag:
         """Return how far the index is behind what is known to have changed."""
-        known = [pending.since for pending in self._pending.values()]
-        begun = [since for since in (self._away_since, self._indexed_since) if since is not None]
-        seconds = monotonic() - min(known + begun) if known or begun else 0.0
-        shares = len(known) + (self._indexed_since is not None)
+        known = [pending.since for pending in self._pending.values()] + self._being_indexed
+        shares = len(known)
+        if self._away_since is not None:
+            known.append(self._away_since)
+        seconds = monotonic() - min(known) if known else 0.0
         return IndexLag(seconds, shares, is_available=not self._is_away)
 
     async def _index_pending(self, *, is_last: bool = False) -> None:
@@ -329,78 +337,105 @@ class Projection:
             self._working -= 1
 
     async def _index_all_pending(self, *, is_last: bool) -> None:
-        for share_id in list(self._pending):
-            pending = self._pending.pop(share_id, None)
-            if pending is None:
-                continue
-            self._indexed_since = pending.since
-            try:
-                left = await self._index_share(share_id, pending, is_last=is_last)
-            except (StoreError, InvalidValueError) as exc:
-                # One share that cannot be read, or written, must not keep the others from being found.
-                logger.warning("Share %s is not indexed: %s", share_id, exc)
-            except BaseException:
-                self._pending[share_id] = PendingItems(0, None, pending.since)
-                raise
-            else:
-                if left is not None:
-                    self._put_back(share_id, left)
-            finally:
-                self._indexed_since = None
+        prepared: list[_Prepared] = []
+        size = 0
+        try:
+            for share_id in list(self._pending):
+                pending = self._pending.pop(share_id, None)
+                if pending is None:
+                    continue
+                self._being_indexed.append(pending.since)
+                each = await self._prepare(share_id, pending, is_last=is_last)
+                if each is None:
+                    self._being_indexed.pop()
+                    continue
+                prepared.append(each)
+                size += 1 + len(each.changed.names)
+                if size >= _WRITTEN_AT_ONCE:
+                    await self._write(prepared)
+                    size = 0
+            await self._write(prepared)
+        except BaseException:
+            # Of what was being written, there is no telling how much the index has.
+            for each in prepared:
+                self._pending[each.share.share_id] = PendingItems(0, None, each.pending.since)
+            raise
+        finally:
+            self._being_indexed.clear()
 
     def _put_back(self, share_id: str, left: PendingItems) -> None:
         if (newer := self._pending.get(share_id)) is not None:
             left.add_newer(newer)
         self._pending[share_id] = left
 
-    async def _index_share(
-        self, share_id: str, pending: PendingItems, *, is_last: bool
-    ) -> PendingItems | None:
-        """Index what has changed; return what has yet to rest."""
+    async def _prepare(self, share_id: str, pending: PendingItems, *, is_last: bool) -> "_Prepared | None":
+        """Return what of a share is to be written now; None if that is nothing, or has been done."""
         share = self._find_open(share_id) if pending.base != _UNKNOWN else None
-        if pending.items is None or share is None or share.is_ended or share.head_etag is None:
-            await self._index_whole(share_id, share)
+        try:
+            if pending.items is None or share is None or share.is_ended or share.head_etag is None:
+                await self._index_whole(share_id, share)
+                return None
+            resting, restless = pending.resting(is_last=is_last)
+            if not resting and restless:
+                self._put_back(share_id, pending)
+                return None
+            row, counted = await self.rows.row(share)
+        except (StoreError, InvalidValueError) as exc:
+            _tell_not_indexed(share_id, exc)
             return None
-        resting, restless = pending.resting(is_last=is_last)
-        if not resting and restless:
-            return pending
+        except BaseException:
+            self._pending[share_id] = PendingItems(0, None, pending.since)
+            raise
         base = min((touched.entry for touched in restless.values()), default=share.entry + 1) - 1
-        row, counted = await self.rows.row(share)
         # What is counted at length is counted now and then: until that is done, the share is not indexed.
         base = min(base, max(counted, pending.base))
-        if not await self._index_some(share, resting, pending.base, base, row):
-            await self._index_whole(share_id, share)
-            return None
+        generation, first = self._diffs.get(share_id, ("", 0))
+        if generation != share.head.generation:
+            first = 0
+        changed = ChangedItems.of(share, resting, row, since=pending.base, until=base, first_diff=first)
         since = min((touched.first_at for touched in restless.values()), default=pending.since)
-        return PendingItems(base, restless, since) if restless or base < share.entry else None
+        left = PendingItems(base, restless, since) if restless or base < share.entry else None
+        return _Prepared(share, pending, changed, left)
 
-    async def _index_some(
-        self,
-        share: WatchedShare,
-        keys: list[tuple[Kind, bytes]],
-        since: int,
-        until: int,
-        listed: CatalogueRow,
-    ) -> bool:
-        items = Items.of(share.state, keys)
-        names = [_item_name(kind, key) for kind, key in keys]
-        if items.diffs:
-            known = self._diffs.get(share.share_id)
-            first = known[1] if known is not None and known[0] == share.head.generation else 0
-            if not first:
-                names += [f"diff:{number}" for number in range(len(items.diffs))]
-            items = msgspec.structs.replace(items, diffs=items.diffs[first:], first_diff=first)
-        is_ahead = until < share.entry
-        log_etag = None if is_ahead else share.log_etag
-        row = indexed_share(share.head, share.head_etag or "", share.share_id, share.state, until, log_etag)
-        row = msgspec.structs.replace(row, is_ahead=is_ahead)
-        reverted = reverted_to(share.state.content.session)
+    async def _write(self, prepared: list["_Prepared"]) -> None:
+        """Write what is prepared, in one transaction: one for each share would take ten times as long.
+
+        What is done, is taken out of ``prepared``, from the first one on.
+        """
+        written = await self._written(prepared)
+        for is_written in written:
+            share, _, changed, left = prepared[0]
+            if is_written is None:
+                pass  # it cannot be
+            elif not is_written:
+                await self._index_again(share)
+            else:
+                if changed.diffs:
+                    self._note_diffs(share.share_id, changed.share.generation, changed.diffs)
+                if left is not None:
+                    self._put_back(share.share_id, left)
+            del prepared[0]
+        self._being_indexed.clear()
+
+    async def _written(self, prepared: Sequence["_Prepared"]) -> list[bool | None]:
+        """Write what is prepared; of each, return whether it fitted; None: no database takes it."""
+        if not prepared:
+            return []
         index = await self.index()
-        found = texts_of(items, reverted)
-        is_done = await index.put(row, found, changed=names, since=since, row=listed)
-        if is_done and items.diffs:
-            self._note_diffs(share.share_id, row.generation, items.first_diff + len(items.diffs))
-        return is_done
+        try:
+            return list(await index.put_all([each.changed.change() for each in prepared]))
+        except InvalidValueError as exc:
+            # One share that cannot be written must not keep the others from being found.
+            if len(prepared) == 1:
+                _tell_not_indexed(prepared[0].share.share_id, exc)
+                return [None]
+        return [is_written for each in prepared for is_written in await self._written([each])]
+
+    async def _index_again(self, share: WatchedShare) -> None:
+        try:
+            await self._index_whole(share.share_id, share)
+        except (StoreError, InvalidValueError) as exc:
+            _tell_not_indexed(share.share_id, exc)
 
     async def _index_whole(self, share_id: str, share: WatchedShare | None = None) -> None:
         index = await self.index()
@@ -470,7 +505,7 @@ class Projection:
                         share = None  # others have written it, or the store has been put back
                     await self._index_whole(place.share_id, share)
                 except (StoreError, InvalidValueError) as exc:
-                    logger.warning("Share %s is not indexed: %s", place.share_id, exc)
+                    _tell_not_indexed(place.share_id, exc)
                 if self._pending:
                     await self._index_pending()
             there = {place.share_id for place in some}
@@ -502,5 +537,5 @@ def _may_be_newer(known: "IndexedShare | None", read: ReadShare) -> bool:
     return known.entry > read.entry or (known.entry == read.entry and is_other)
 
 
-def _item_name(kind: Kind, key: bytes) -> str:
-    return "session" if kind is Kind.SESSION else f"{kind}:{key.decode()}"
+def _tell_not_indexed(share_id: str, why: Exception) -> None:
+    logger.warning("Share %s is not indexed: %s", share_id, why)

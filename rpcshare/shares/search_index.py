@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, func, insert, not_, or_, select, text, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, not_, or_, select, text, tuple_, update
 
 from rpcshare.database import upsert
 from rpcshare.database.engine import Database
@@ -20,7 +20,7 @@ from rpcshare.database.tables import leases, progress, shares, text_index, texts
 from rpcshare.shares.catalogue import Catalogue
 from rpcshare.shares.catalogue_row import CatalogueRow
 from rpcshare.shares.page import Query, Reach
-from rpcshare.shares.search_hits import RANDOM_BITS, ROWID, Found, first_id, marks_of, search, tsvector
+from rpcshare.shares.search_hits import RANDOM_BITS, Found, first_id, marks_of, search, tsvector
 from rpcshare.shares.search_query import SearchQuery
 from rpcshare.shares.search_texts import SearchableText
 from rpcshare.shares.search_words import separated
@@ -53,6 +53,13 @@ _ADD_WORDS = """
 _BULK = ("PRAGMA cache_size=-65536", "PRAGMA wal_autocheckpoint=4000", "PRAGMA secure_delete=FAST")
 _MERGED = 4  # segments of the index, at once: FTS5's default
 _KNOWN_NUMBERS = "SELECT id FROM texts WHERE id IN (SELECT value FROM json_each(:rows))"
+# Joined in this order: the index of a share's items is looked into for each of them.
+_TEXTS_OF = """
+    SELECT texts.id FROM json_each(:rows) AS named CROSS JOIN texts
+    ON texts.share_id = json_extract(named.value, '$[0]') AND texts.item = json_extract(named.value, '$[1]')
+"""
+_REMOVE_WORDS = "DELETE FROM text_index WHERE rowid IN (SELECT value FROM json_each(:rows))"
+_REMOVE_TEXTS = "DELETE FROM texts WHERE id IN (SELECT value FROM json_each(:rows))"
 _ADD_WORDS_IN_POSTGRESQL = text(
     "INSERT INTO text_index (id, body, words) VALUES (:id, :body, CAST(CAST(:words AS text) AS tsvector))"
 )
@@ -211,26 +218,27 @@ class SearchIndex:
     ) -> None:
         """Write all but the texts of shares, each with what the index knew of it."""
         added: list[dict[str, object]] = []
+        updated: list[dict[str, object]] = []
+        outdated: list[tuple[str, Collection[str] | None]] = []
         listed = {change.share.id: change.listed for change, _ in written if change.listed is not None}
         rows: dict[bool, list[CatalogueRow]] = {False: [], True: []}
         for change, before in written:
-            share = change.share
-            if change.items is not None and before is not None and before.entry > share.entry:
-                later = {"entry": before.entry, "log_etag": before.log_etag, "is_ahead": before.is_ahead}
-                share = msgspec.structs.replace(share, **later)
+            share = change.share_behind(before)
             if before is None:
                 added.append(msgspec.structs.asdict(share))
             else:
-                self._remove_texts(connection, share.id, change.items)
+                outdated.append((share.id, change.items))
                 if before != share:
-                    values = msgspec.structs.asdict(share)
-                    connection.execute(update(shares).where(shares.c.id == share.id), values)
+                    updated.append({**msgspec.structs.asdict(share), "of": share.id})
             if share.is_deleted:
                 self.catalogue.remove_in(connection, share.id)
             elif change.row is not None:
                 rows[change.is_back(before)].append(change.row)
+        self._remove_texts(connection, outdated)
         if added:
             connection.execute(insert(shares), added)
+        if updated:
+            connection.execute(update(shares).where(shares.c.id == bindparam("of")), updated)
         for is_back, some in rows.items():
             if some:
                 self.catalogue.put_in(connection, some, may_be_older=is_back, seen=listed)
@@ -240,20 +248,35 @@ class SearchIndex:
         if not self._is_sqlite:
             connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(share_id, _LOCKS))))
 
-    def _remove_texts(self, connection: Connection, share_id: str, items: Collection[str] | None) -> None:
-        own = texts.c.share_id == share_id
-        if items is None:
-            old = list((connection.execute(select(texts.c.id).where(own))).scalars())
-        else:
-            old, names = [], list(items)
-            for start in range(0, len(names), _AT_ONCE):
-                query = select(texts.c.id).where(own, texts.c.item.in_(names[start : start + _AT_ONCE]))
-                old += list((connection.execute(query)).scalars())
-        key = ROWID if self._is_sqlite else text_index.c.id
+    def _remove_texts(
+        self, connection: Connection, outdated: Iterable[tuple[str, Collection[str] | None]]
+    ) -> None:
+        """Remove the texts of some items of each share, or with None all of its texts."""
+        old: list[int] = []
+        named: list[tuple[str, str]] = []
+        for share_id, items in outdated:
+            if items is None:
+                query = select(texts.c.id).where(texts.c.share_id == share_id)
+                old += connection.execute(query).scalars()
+            else:
+                named += [(share_id, item) for item in items]
+        for start in range(0, len(named), _AT_ONCE):
+            old += self._texts_of(connection, named[start : start + _AT_ONCE])
         for start in range(0, len(old), _AT_ONCE):
             some = old[start : start + _AT_ONCE]
-            connection.execute(delete(text_index).where(key.in_(some)))
-            connection.execute(delete(texts).where(texts.c.id.in_(some)))
+            if self._is_sqlite:
+                for statement in (_REMOVE_WORDS, _REMOVE_TEXTS):
+                    connection.exec_driver_sql(statement, {"rows": _json(some)})
+            else:
+                connection.execute(delete(text_index).where(text_index.c.id.in_(some)))
+                connection.execute(delete(texts).where(texts.c.id.in_(some)))
+
+    def _texts_of(self, connection: Connection, named: Sequence[tuple[str, str]]) -> Iterable[int]:
+        """Return the numbers of the texts of items, each given with its share."""
+        if self._is_sqlite:
+            return connection.exec_driver_sql(_TEXTS_OF, {"rows": _json(named)}).scalars()
+        query = select(texts.c.id).where(tuple_(texts.c.share_id, texts.c.item).in_(named))
+        return connection.execute(query).scalars()
 
     def _add_texts(
         self, connection: Connection, found: Iterable[tuple[IndexedShare, SearchableText]]
@@ -322,7 +345,7 @@ class SearchIndex:
 
     def _forget(self, share_id: str, connection: Connection) -> None:
         self._lock(connection, share_id)
-        self._remove_texts(connection, share_id, None)
+        self._remove_texts(connection, [(share_id, None)])
         connection.execute(delete(shares).where(shares.c.id == share_id))
         self.catalogue.remove_in(connection, share_id)
 
@@ -465,6 +488,13 @@ class Change(NamedTuple):
             and before.entry >= self.since
             and before.reverted_to == self.share.reverted_to
         )
+
+    def share_behind(self, before: IndexedShare | None) -> IndexedShare:
+        """Return what the index knows then of the share, of which it may know more than some items tell."""
+        if self.items is None or before is None or before.entry <= self.share.entry:
+            return self.share
+        later = {"entry": before.entry, "log_etag": before.log_etag, "is_ahead": before.is_ahead}
+        return msgspec.structs.replace(self.share, **later)
 
     def is_back(self, before: IndexedShare | None) -> bool:
         """Whether the store has an older state of the share than the index knew."""

@@ -1,11 +1,14 @@
-"""A share read from the store, and written into the search index as a whole."""
+"""What is written into the search index of a share: all that was read from the store, or some items of it."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import msgspec
 
 from rpcshare.shares.catalogue_row import CatalogueRow, FiguresSource
+from rpcshare.shares.context import WatchedShare
 from rpcshare.shares.journal import Journal, read_head
 from rpcshare.shares.legacy_layout import LegacyJournal, read_legacy
 from rpcshare.shares.objects import Head
@@ -13,12 +16,13 @@ from rpcshare.shares.replay import replay
 from rpcshare.shares.search_texts import Items, reverted_to, texts_of
 from rpcshare.shares.search_words import clean
 from rpcshare.shares.state import ShareState
+from rpcshare.shares.syncdata import Kind
 from rpcshare.storage import ObjectStore
 
 if TYPE_CHECKING:
     from rpcshare.shares.search_index import Change, IndexedShare, SearchIndex
 
-__all__ = ["ReadShare", "indexed_share", "put_whole", "read_share", "whole_change"]
+__all__ = ["ChangedItems", "ReadShare", "indexed_share", "put_whole", "read_share", "whole_change"]
 
 
 class ReadShare(NamedTuple):
@@ -31,6 +35,68 @@ class ReadShare(NamedTuple):
     entry: int
     log_etag: str | None = None
     """Of the entry, or of the snapshot in its place, where there is either."""
+
+
+class ChangedItems(NamedTuple):
+    """Some items of a share as they are now, to be indexed."""
+
+    share: "IndexedShare"
+    """As the index knows it then."""
+    since: int
+    """The entry up to which it must know the share before."""
+    names: list[str]
+    items: Items
+    reverted: tuple[str, str]
+    row: CatalogueRow
+
+    @classmethod
+    def of(
+        cls,
+        share: WatchedShare,
+        keys: Sequence[tuple[Kind, bytes]],
+        row: CatalogueRow,
+        *,
+        since: int,
+        until: int,
+        first_diff: int,
+    ) -> Self:
+        """Take the items ``keys`` of an open share.
+
+        Args:
+            share: is not deleted.
+            keys: the items; any diff stands for all.
+            row: what the catalogue is to have of it.
+            since: the entry up to which the index knows all of it.
+            until: that up to which it does then.
+            first_diff: of those that are not indexed yet.
+        """
+        items = Items.of(share.state, keys)
+        names = [_item_name(kind, key) for kind, key in keys]
+        if items.diffs:
+            if not first_diff:
+                names += [f"diff:{number}" for number in range(len(items.diffs))]
+            items = msgspec.structs.replace(items, diffs=items.diffs[first_diff:], first_diff=first_diff)
+        is_ahead = until < share.entry
+        log_etag = None if is_ahead else share.log_etag
+        known = indexed_share(share.head, share.head_etag or "", share.share_id, share.state, until, log_etag)
+        known = msgspec.structs.replace(known, is_ahead=is_ahead)
+        return cls(known, since, names, items, reverted_to(share.state.content.session), row)
+
+    @property
+    def diffs(self) -> int:
+        """How many diffs of the share are indexed then; 0: as many as before."""
+        return self.items.first_diff + len(self.items.diffs) if self.items.diffs else 0
+
+    def change(self) -> "Change":
+        """Return this for the index, which uses it up."""
+        from rpcshare.shares.search_index import Change  # noqa: PLC0415 -- imports SQLAlchemy
+
+        found = texts_of(self.items, self.reverted)
+        return Change(self.share, found, items=self.names, since=self.since, row=self.row)
+
+
+def _item_name(kind: Kind, key: bytes) -> str:
+    return "session" if kind is Kind.SESSION else f"{kind}:{key.decode()}"
 
 
 async def read_share(store: ObjectStore, share_id: str) -> ReadShare | None:

@@ -7,9 +7,10 @@ import hashlib
 import io
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
 from aiobotocore.config import AioConfig
@@ -71,16 +72,20 @@ class Client:
             return ()
         return tuple(each for each in (kept.token, kept.secret_key, kept.access_key) if each)
 
-    @asynccontextmanager
-    async def used(self) -> AsyncIterator[None]:
-        """Use it, and close it behind the last use once it is retired."""
+    async def __aenter__(self) -> Self:
+        """Use it. Once it is retired, the last use closes it."""
         self._uses += 1
-        try:
-            yield
-        finally:
-            self._uses -= 1
-            if self._is_retired and not self._uses:
-                await self._resources.aclose()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._uses -= 1
+        if self._is_retired and not self._uses:
+            await self._resources.aclose()
 
     async def put(self, bucket: str, key: str, body: bytes, conditions: Mapping[str, str]) -> str:
         """Write ``body`` at ``key`` if ``conditions``, headers by their names, hold; return the etag.

@@ -37,17 +37,27 @@ class RefusedError(StoreError):
 
 
 class TimeLimit:
-    """When a request must have been answered. Grows with the size of what is transferred."""
+    """Until when a request must have been answered. Grows with the size of what is transferred."""
 
-    def __init__(self, *timeouts: asyncio.Timeout) -> None:
-        self._timeouts = timeouts
+    def __init__(self, seconds: float) -> None:
+        """Begin now, for ``seconds``."""
+        self._time = asyncio.get_running_loop().time
+        self.ends_at = self._time() + seconds  # for all attempts together
+        self.attempts = 0  # that have begun
+        self.attempt: asyncio.Timeout | None = None  # the last of them
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no more time."""
+        return self._time() >= self.ends_at
 
     def allow_for(self, size: int) -> None:
         """Give more time for ``size`` bytes."""
-        for timeout in self._timeouts:
-            when = timeout.when()
-            if when is not None and not timeout.expired():
-                timeout.reschedule(when + size / _SLOWEST)
+        seconds = size / _SLOWEST
+        self.ends_at += seconds
+        timeout = self.attempt
+        if timeout is not None and (when := timeout.when()) is not None and not timeout.expired():
+            timeout.reschedule(when + seconds)
 
 
 class S3Requests:
@@ -103,7 +113,7 @@ class S3Requests:
         self._under_way += 1
         self._idle.clear()
         try:
-            return await self._attempt(what, request, size, within or self.seconds_for(size))
+            return await self._attempts(what, request, size, within or self.seconds_for(size))
         finally:
             self._under_way -= 1
             if not self._under_way:
@@ -127,7 +137,7 @@ class S3Requests:
         await self._idle.wait()
         await self._client.retire()
 
-    async def _attempt(
+    async def _attempts(
         self,
         what: str,
         request: Callable[[Client, TimeLimit], Awaitable[T]],
@@ -136,22 +146,23 @@ class S3Requests:
     ) -> T:
         is_in_doubt = False
         has_renewed = False
-        attempts = 0
         reason = "no answer in time"
-        attempt_seconds = self.location.attempt_timeout + size / _SLOWEST
+        limit = TimeLimit(seconds)
         try:
-            async with asyncio.timeout(seconds) as whole:
-                while True:
-                    client = self._client
-                    try:
-                        async with self._slots, asyncio.timeout(attempt_seconds) as single:
-                            attempts += 1
-                            async with client.used():
-                                return await request(client, TimeLimit(whole, single))
-                    except REQUEST_ERRORS as exc:
-                        failure = failure_of(exc)
+            while True:
+                await self._acquire_slot(limit)
+                client = self._client
+                try:
+                    return await self._attempt(client, request, limit, size)
+                except REQUEST_ERRORS as exc:
+                    if isinstance(exc, TimeoutError) and limit.is_over:
+                        raise
+                    failure = failure_of(exc)
+                async with asyncio.timeout_at(limit.ends_at):
                     reason = failure.told(await client.secrets()) if failure.said else failure.reason
-                    logger.debug("%s: %s failed: %s (attempt %d)", self.location, what, reason, attempts)
+                    logger.debug(
+                        "%s: %s failed: %s (attempt %d)", self.location, what, reason, limit.attempts
+                    )
                     if failure.is_about_credentials and not has_renewed:
                         has_renewed = True
                         if await self._renew(client, reason):
@@ -159,12 +170,36 @@ class S3Requests:
                     if not failure.is_passing:
                         raise self._refused(what, failure, reason, is_in_doubt)
                     is_in_doubt = is_in_doubt or failure.is_in_doubt
-                    await asyncio.sleep(retry_delay(attempts))
+                    await asyncio.sleep(retry_delay(limit.attempts))
         except TimeoutError:
             raise StoreError(
-                f"{self.location}: {what} failed: {reason} ({attempts} attempts in {seconds:g} s)",
+                f"{self.location}: {what} failed: {reason} ({limit.attempts} attempts in {seconds:g} s)",
                 reason="the object store does not answer as it should",
             ) from None
+
+    async def _acquire_slot(self, limit: TimeLimit) -> None:
+        if self._slots.locked():
+            async with asyncio.timeout_at(limit.ends_at):
+                await self._slots.acquire()
+        else:
+            await self._slots.acquire()  # at once
+
+    async def _attempt(
+        self,
+        client: Client,
+        request: Callable[[Client, TimeLimit], Awaitable[T]],
+        limit: TimeLimit,
+        size: int,
+    ) -> T:
+        """Make one attempt, which has a slot, and release that."""
+        try:
+            limit.attempts += 1
+            seconds = self.location.attempt_timeout + size / _SLOWEST
+            ends_at = min(asyncio.get_running_loop().time() + seconds, limit.ends_at)
+            async with asyncio.timeout_at(ends_at) as limit.attempt, client:
+                return await request(client, limit)
+        finally:
+            self._slots.release()
 
     async def _renew(self, client: Client, reason: str) -> bool:
         """Take the credentials that there are now, unless somebody has; return whether they are others.

@@ -15,13 +15,19 @@ import msgspec
 import pytest
 from finding import found, indexed, message, shared, text
 
-from rpcshare.database import DatabaseError, NewerSchemaError, check_not_newer, parse_location
+from rpcshare.database import (
+    DatabaseError,
+    InvalidValueError,
+    NewerSchemaError,
+    check_not_newer,
+    parse_location,
+)
 from rpcshare.database.engine import Database
 from rpcshare.shares.catalogue_row import CatalogueRow
 from rpcshare.shares.projection import Projection
 from rpcshare.shares.reindexing import index_anew, out_of_date
 from rpcshare.shares.search import SearchSettings, open_index
-from rpcshare.shares.search_index import IndexedShare
+from rpcshare.shares.search_index import IndexedShare, SearchIndex
 from rpcshare.shares.search_texts import SearchableText
 from rpcshare.shares.state import SessionIndex
 from rpcshare.shares.syncdata import Item, Kind
@@ -251,6 +257,106 @@ async def test_reindex_makes_all_of_it_again_and_resumes(new_service, searching,
     assert [each async for each in out_of_date(store, index)] == []
     await index.database.close()
     assert set(await found(service, alice, "needle")) == {"prt_0", "prt_1", "prt_2"}
+
+
+@pytest.fixture
+def written(monkeypatch) -> list[list[str]]:
+    """The shares of each transaction that has been written, or tried."""
+    seen: list[list[str]] = []
+    put_all = SearchIndex.put_all
+
+    async def noting(index, changes):
+        changes = list(changes)
+        seen.append([change.share.id for change in changes])
+        return await put_all(index, changes)
+
+    monkeypatch.setattr(SearchIndex, "put_all", noting)
+    return seen
+
+
+async def several(service, caller, word: str) -> list[str]:
+    """Make five shares, or sync them, with a part each."""
+    ids = []
+    for number in range(5):
+        session = f"ses_{number:08}"
+        made = await service.create(caller, session, [message("msg_1"), text(f"prt_{number}", word)])
+        ids.append(made.id)
+    return ids
+
+
+async def test_shares_that_change_at_one_time_are_written_in_one_transaction(
+    new_service, searching, alice, written
+):
+    service = new_service(search=searching())
+    await several(service, alice, "older")
+    await indexed(service)
+    written.clear()
+    ids = await several(service, alice, "needle")
+    await indexed(service)
+    assert sorted(await found(service, alice, "needle")) == [f"prt_{number}" for number in range(5)]
+    assert await found(service, alice, "older") == []
+    assert sorted(ids) in [sorted(each) for each in written]
+
+
+async def test_a_transaction_has_no_more_than_so_many_items(
+    new_service, searching, alice, written, monkeypatch
+):
+    monkeypatch.setattr("rpcshare.shares.projection._WRITTEN_AT_ONCE", 5)
+    service = new_service(search=searching())
+    await several(service, alice, "older")
+    await indexed(service)
+    written.clear()
+    await several(service, alice, "needle")
+    await indexed(service)
+    assert max(map(len, written)) == 2  # of a message and a part each
+    assert len(await found(service, alice, "needle")) == 5
+
+
+async def test_one_share_that_the_database_cannot_hold_keeps_no_other_of_its_transaction_from_being_found(
+    new_service, searching, alice, written, monkeypatch, caplog
+):
+    service = new_service(search=searching())
+    ids = await several(service, alice, "older")
+    await indexed(service)
+    put_all = SearchIndex.put_all  # of the fixture
+
+    async def put_others(index, changes):
+        changes = list(changes)
+        done = await put_all(index, changes)
+        if ids[2] in [change.share.id for change in changes]:
+            raise InvalidValueError("the database: no such value")
+        return done
+
+    monkeypatch.setattr(SearchIndex, "put_all", put_others)
+    await several(service, alice, "needle")
+    await indexed(service)
+    assert {"prt_0", "prt_1", "prt_3", "prt_4"} <= set(await found(service, alice, "needle"))
+    told = [record.message for record in caplog.records if "is not indexed" in record.message]
+    assert told == [f"Share {ids[2]} is not indexed: the database: no such value"]
+
+
+async def test_what_was_being_written_as_the_database_went_away_is_indexed_afterwards(
+    new_service, searching, alice, monkeypatch
+):
+    monkeypatch.setattr("rpcshare.shares.projection._RETRY_AT_FIRST", 0.02)
+    service = new_service(search=searching())
+    await several(service, alice, "older")
+    await indexed(service)
+    put_all, failures = SearchIndex.put_all, 3
+
+    async def failing(index, changes):
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise DatabaseError("the database: gone")
+        return await put_all(index, changes)
+
+    monkeypatch.setattr(SearchIndex, "put_all", failing)
+    await several(service, alice, "needle")
+    await indexed(service)
+    assert failures == 0
+    assert len(await found(service, alice, "needle")) == 5
+    assert await found(service, alice, "older") == []
 
 
 async def test_a_part_that_changes_all_the_time_is_indexed_all_the_same(

@@ -350,6 +350,23 @@ async def test_renewed_credentials_are_read_anew(
 
 
 @pytest.mark.usefixtures("_no_credentials")
+async def test_requests_that_wait_for_a_connection_are_made_with_the_credentials_there_are_then(
+    peculiar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, location = peculiar
+    good = "KEY1"
+    refusal = error(400, "ExpiredToken", "The provided token has expired.")
+    server.rule = lambda _m, _t, head: None if f"={good}/" in head.get("authorization", "") else refusal
+    write = _in_a_file(tmp_path, monkeypatch)
+    await asyncio.to_thread(write, "KEY1")
+    store = await S3Store.open(msgspec.structs.replace(location, connections=1))
+    good = "KEY2"
+    await asyncio.to_thread(write, "KEY2")
+    await asyncio.gather(*(store.check() for _ in range(20)))
+    await store.close()
+
+
+@pytest.mark.usefixtures("_no_credentials")
 async def test_credentials_that_nobody_has_renewed_are_refused_in_the_store_s_words(
     peculiar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
