@@ -48,12 +48,14 @@ class FrameReader:
         max_size: bytes of a frame that is waited for; one that says it is longer is not this reader's.
     """
 
-    __slots__ = ("_held", "_held_size", "_is_within_message", "_masked", "_max_size", "_wanted")
+    __slots__ = ("_head", "_held", "_held_size", "_is_within_message", "_masked", "_max_size", "_wanted")
 
     def __init__(self, *, masked: bool, max_size: int | None) -> None:
         self._masked = masked
         self._max_size = max_size
-        # What has arrived of a frame, and how many bytes are needed to say more of it.
+        # What has arrived of a frame, and how many bytes are needed to say more of it. Of a long message the
+        # head is apart, and the rest is unmasked as it arrives, not when the client waits for its answer.
+        self._head = b""
         self._held: list[bytes | bytearray] = []
         self._held_size = 0
         self._wanted = 0
@@ -80,7 +82,7 @@ class FrameReader:
             into: gets the messages.
             text: whether messages of text are wanted, as bytes; else ``read`` has to see these.
         """
-        if self._held or self._is_within_message:
+        if self._held_size or self._is_within_message:
             return 0
         masked = self._masked
         head = 6 if masked else 2
@@ -108,12 +110,18 @@ class FrameReader:
 
     def read(self, data: bytes) -> Iterator[tuple[bool, bytes] | bytes]:  # noqa: C901, PLR0912 -- on the path of each frame
         """Yield each message, and whether it is text; and, as bytes, frames that are for others to read."""
-        if self._held:
+        at = 0
+        if self._head:
+            at = self._unmask_more(data)
+            if self._held_size < self._wanted:
+                return
+            yield self._head[0] == TEXT, self._take_held()
+        elif self._held:
             self._hold_more(data)
             if self._held_size < self._wanted:
                 return
-            data = self.take_rest()
-        at, end = 0, len(data)
+            data = self._take_held()
+        end = len(data)
         while at < end:
             start = at + 6 if self._masked else at + 2
             if start > end:
@@ -132,11 +140,16 @@ class FrameReader:
                     yield data[at:]
                     return
             stop = start + length
-            if stop > end:
-                self._hold(data[at:], stop - at)
-                return
             is_whole = first in (TEXT, BINARY) and not self._is_within_message
-            if is_whole and (second >= _MASKED) == self._masked:
+            is_whole = is_whole and (second >= _MASKED) == self._masked
+            if stop > end:
+                is_long = is_whole and self._masked and length >= _LONG
+                self._hold(data[at:start] if is_long else data[at:], stop - at)
+                if is_long:
+                    self._head, self._held = data[at:start], []
+                    self._unmask_more(data[start:])
+                return
+            if is_whole:
                 if not self._masked:
                     yield first == TEXT, data[start:stop]
                 else:
@@ -153,10 +166,25 @@ class FrameReader:
 
     def take_rest(self) -> bytes:
         """Return what has arrived of a frame, and forget it."""
+        head, rest = self._head, self._take_held()
+        return head + _apply_mask(rest, head[-4:]) if head else rest
+
+    def _take_held(self) -> bytes:
         rest = b"".join(self._held)
+        self._head = b""
         self._held = []
         self._held_size = 0
         return rest
+
+    def _unmask_more(self, data: bytes) -> int:
+        """Take the next part of a long message; return how many bytes of ``data`` belong to it."""
+        taken = min(len(data), self._wanted - self._held_size)
+        mask = self._head[-4:]
+        turn = (self._held_size - len(self._head)) % 4
+        if taken:
+            part = data if taken == len(data) else memoryview(data)[:taken]
+            self._hold_more(_apply_mask(part, mask[turn:] + mask[:turn]))
+        return taken
 
     def _hold(self, begun: bytes, wanted: int) -> None:
         self._held = [begun]
@@ -165,7 +193,7 @@ class FrameReader:
 
     def _hold_more(self, data: bytes) -> None:
         self._held_size += len(data)
-        if len(data) >= _SMALL:
+        if len(data) >= _SMALL or not self._held:
             self._held.append(data)
             return
         # An object for each of many small pieces would take more memory than the bytes in it.

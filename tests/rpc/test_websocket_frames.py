@@ -47,6 +47,27 @@ class TestRead:
         expected = [(True, message(length)) for length in lengths]
         assert read(reader(masked=masked), data, step=step) == expected
 
+    @SIDES
+    @pytest.mark.parametrize("step", [14, 15, 997, 4096, 20_013])
+    def test_long_messages_however_they_are_cut(self, masked, step) -> None:
+        lengths = [16_384, 5, 70_001, 300, 65_535]
+        ping = frame(Opcode.PING, b"", masked=masked)
+        data = b"".join(frame(Opcode.TEXT, message(each), masked=masked) + ping for each in lengths)
+        expected = [part for each in lengths for part in ((True, message(each)), ping)]
+        assert read(reader(masked=masked), data, step=step) == expected
+
+    @SIDES
+    @pytest.mark.parametrize("length", [14, 15, 16, 17, 1000, 20_003])
+    def test_what_has_arrived_of_a_message_can_be_left_to_others(self, masked, length) -> None:
+        data = frame(Opcode.TEXT, message(70_000), masked=masked)[:length]
+        for step in (1, 14, 6_001):
+            reading = reader(masked=masked)
+            assert read(reading, data, step=step) == []
+            assert reading.held_size == length
+            assert reading.take_messages(frame(Opcode.TEXT, b"next"), [], text=True) == 0
+            assert reading.take_rest() == data
+            assert reading.held_size == 0
+
     @pytest.mark.parametrize("step", [1, 1000])
     def test_leaves_every_other_frame_to_others_in_its_place(self, step) -> None:
         ping, close = frame(Opcode.PING, b"are you there?"), frame(Opcode.CLOSE, b"")
