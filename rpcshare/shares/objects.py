@@ -29,7 +29,7 @@ import zstandard
 from rpcshare.shares.reverts import Removed
 from rpcshare.shares.share_identity import SecretKind
 from rpcshare.shares.state import SessionIndex
-from rpcshare.shares.stored_items import StoredItem, Text, restored, write_items
+from rpcshare.shares.stored_items import Piece, StoredItem, Text, restored, write_items
 from rpcshare.shares.syncdata import Item
 from rpcshare.storage import StoreError
 
@@ -300,7 +300,7 @@ def encode_entry(entry_id: str, syncs: Iterable[LoggedSync], numbers: Mapping[by
         numbers: the place of each distinct diff of the share, with all entries before applied.
     """
     new: dict[bytes, int] = {}
-    pieces = [b'{"v":%d,"id":"%b","syncs":[' % (VERSION, entry_id.encode())]
+    pieces: list[Piece] = [b'{"v":%d,"id":"%b","syncs":[' % (VERSION, entry_id.encode())]
     opening = b'{"at":%d,"items":'
     for sync in syncs:
         pieces.append(opening % sync.at)
@@ -325,7 +325,7 @@ def decode_entry(packed: bytes) -> LogEntry:
 def encode_snapshot(snapshot: LogSnapshot) -> Text:
     """Return the body of a snapshot."""
     fields = (VERSION, snapshot.sync_count, snapshot.last_updated)
-    pieces = [b'{"v":%d,"syncCount":%d,"lastUpdated":%d,"items":' % fields]
+    pieces: list[Piece] = [b'{"v":%d,"syncCount":%d,"lastUpdated":%d,"items":' % fields]
     write_items(pieces, snapshot.items, {}, {})
     if snapshot.removed:
         pieces.append(b',"removed":' + msgspec.json.encode(snapshot.removed))

@@ -152,20 +152,28 @@ class Content:
             elif item.kind is Kind.DIFF:
                 self.size += sum(map(self.diffs.append, item.values))
             else:
-                held = self._by_kind[item.kind]
                 if item.kind is Kind.MESSAGE:
                     came += map(itemgetter(0), item.values)
-                for value in item.values:
-                    key, body = value
-                    before = held.get(key)
-                    if before is None:
-                        self.size += len(key) + len(body)
-                    else:
-                        self.size += len(body) - len(before[1])
-                        self.replaced += len(before[1])
-                    held[key] = value
+                self._upsert(self._by_kind[item.kind], item)
         if self.reverts.is_of_interest(session):
             self.reverts.apply(session, self.messages, came, len(self.messages) - messages)
+
+    def _upsert(self, held: dict[bytes, Value], item: Item) -> None:
+        if not held:  # as in a new share, which may come with thousands
+            new = {value[0]: value for value in item.values}
+            if len(new) == len(item.values):
+                held.update(new)
+                self.size += item.size
+                return
+        for value in item.values:
+            key, body = value
+            before = held.get(key)
+            if before is None:
+                self.size += len(key) + len(body)
+            else:
+                self.size += len(body) - len(before[1])
+                self.replaced += len(before[1])
+            held[key] = value
 
     def growth(self, items: Iterable[Item]) -> Growth:
         """Return by how much :meth:`apply` can make this larger, shrinking not counted."""
@@ -178,6 +186,10 @@ class Content:
                 count += len(item.values)
             else:
                 held = self._by_kind[item.kind]
+                if not held:
+                    size += item.size
+                    count += len(item.values)
+                    continue
                 for key, body in item.values:
                     before = held.get(key)
                     if before is None:

@@ -5,6 +5,7 @@ one is never in memory a second time.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import msgspec
 
@@ -12,32 +13,58 @@ from rpcshare import jsontext
 from rpcshare.shares.syncdata import Item, Kind
 from rpcshare.storage import StoreError
 
-__all__ = ["StoredItem", "Text", "restored", "write_items"]
+__all__ = ["Piece", "StoredItem", "Text", "restored", "write_items"]
 
 _KEYED = frozenset({Kind.MESSAGE, Kind.PART, Kind.MODEL})
 _OPENINGS = {kind: b'{"type":"%b","values":[' % kind.encode() for kind in Kind}
 _BACKSLASH = ord("\\")
-_PIECES_IN_A_PART = 512
+_TEXTS_AT_ONCE = 128
+
+Piece: TypeAlias = bytes | list[bytes]
+"""Of JSON text: some of it, or several texts, to be joined by commas."""
 
 
 class Text:
     """JSON text in pieces."""
 
-    def __init__(self, pieces: list[bytes]) -> None:
+    def __init__(self, pieces: list[Piece]) -> None:
         self._pieces = pieces
-        self._size = sum(map(len, pieces))
+        self._size = sum(map(_size, pieces))
 
     def __len__(self) -> int:
         """How many bytes it has."""
         return self._size
 
     def __bytes__(self) -> bytes:
-        return b"".join(self._pieces)
+        return b"".join(self.parts())
 
     def parts(self) -> Iterator[bytes]:
-        """Yield it in parts of some length."""
-        for start in range(0, len(self._pieces), _PIECES_IN_A_PART):
-            yield b"".join(self._pieces[start : start + _PIECES_IN_A_PART])
+        """Yield it in parts of some length, most of them."""
+        gathered: list[bytes] = []
+        for piece in self._pieces:
+            if isinstance(piece, bytes):
+                gathered.append(piece)
+            elif len(piece) < _TEXTS_AT_ONCE:
+                gathered.append(b",".join(piece))
+            else:
+                yield b"".join(gathered)
+                gathered = []
+                for first, run in _runs(piece):
+                    yield b"," + b",".join(run) if first else b",".join(run)
+            if len(gathered) >= _TEXTS_AT_ONCE:
+                yield b"".join(gathered)
+                gathered = []
+        yield b"".join(gathered)
+
+
+def _size(piece: Piece) -> int:
+    return len(piece) if isinstance(piece, bytes) else sum(map(len, piece)) + max(len(piece) - 1, 0)
+
+
+def _runs(texts: list[bytes]) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield texts some at a time, with the place of the first."""
+    for first in range(0, len(texts), _TEXTS_AT_ONCE):
+        yield first, texts[first : first + _TEXTS_AT_ONCE]
 
 
 class StoredItem(msgspec.Struct):
@@ -55,7 +82,7 @@ class StoredItem(msgspec.Struct):
 
 
 def write_items(
-    pieces: list[bytes], items: Iterable[Item], numbers: Mapping[bytes, int], new: dict[bytes, int]
+    pieces: list[Piece], items: Iterable[Item], numbers: Mapping[bytes, int], new: dict[bytes, int]
 ) -> None:
     """Add to ``pieces`` the list of ``items``, each as a :class:`StoredItem`.
 
@@ -72,15 +99,14 @@ def write_items(
         order: list[int] = []
         if item.kind is Kind.DIFF:
             bodies = _numbered(bodies, numbers, new, order)
-        # A search for one byte first, which is many times as fast as one for three.
-        quoted = [place for place, body in enumerate(bodies) if _BACKSLASH in body and b"\\ud" in body]
+        quoted = [place for first, run in _runs(bodies) for place in _with_surrogate(first, run)]
         for place in quoted:
             bodies[place] = _quote(bodies[place])
             if keys:
                 keys[place] = _quote(keys[place])
-        pieces += (opening, _OPENINGS[item.kind], *_joined(bodies))
+        pieces += (opening, _OPENINGS[item.kind], bodies)
         if keys:
-            pieces += (b'],"keys":[', *_joined(keys))
+            pieces += (b'],"keys":[', keys)
         # Of these lists, too, the bracket that closes them comes with what follows.
         if order:
             pieces += (b'],"order":', msgspec.json.encode(order)[:-1])
@@ -91,12 +117,13 @@ def write_items(
     pieces.append(b"[]" if opening == b"[" else b"]")
 
 
-def _joined(texts: list[bytes]) -> list[bytes]:
-    if len(texts) < 2:
-        return texts
-    pieces = [b","] * (2 * len(texts) - 1)
-    pieces[::2] = texts
-    return pieces
+def _with_surrogate(first: int, texts: list[bytes]) -> list[int]:
+    """Return the places of texts that seem to have half of a surrogate pair, counted from ``first``."""
+    # All are searched together, and first for one byte, which is many times as fast as for three.
+    whole = texts[0] if len(texts) == 1 else b"".join(texts)
+    if _BACKSLASH not in whole or b"\\ud" not in whole:
+        return []
+    return [place for place, text in enumerate(texts, first) if b"\\ud" in text]
 
 
 def _numbered(
