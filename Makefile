@@ -89,16 +89,20 @@ bench-quick: install $(NODE_PEERS) $(BENCH_PEERS)
 fuzz: install
 	@$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED))
 
-# The module in C with checks of every access and of undefined behaviour, for a minute on random messages.
-SANITIZED := build/sanitized/short_messages.so
+# The modules in C with checks of every access and of undefined behaviour, for two minutes on random messages.
+IN_C := rpcshare/rpc/argument_text.c rpcshare/rpc/short_messages.c rpcshare/shares/batch_text.c
+SANITIZED := build/sanitized
+RUN_SANITIZED = LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc $(BIN)/python
 sanitize: install
-	@mkdir -p $(dir $(SANITIZED))
-	@$(CC) -g -O1 -Wall -Wextra -shared -fPIC -fsanitize=address,undefined -fno-sanitize-recover=all \
-	  -I$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('include'))") \
-	  rpcshare/rpc/short_messages.c -o $(SANITIZED)
-	@LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
-	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
-	  $(BIN)/python -m tests.fuzz.short_messages --module $(SANITIZED) $(if $(SEED),--seed $(SEED))
+	@mkdir -p $(SANITIZED)
+	@set -e; for source in $(IN_C); do \
+	  $(CC) -g -O1 -Wall -Wextra -shared -fPIC -fsanitize=address,undefined -fno-sanitize-recover=all \
+	    -I$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('include'))") \
+	    $$source -o $(SANITIZED)/$$(basename $$source .c).so; \
+	done
+	@$(RUN_SANITIZED) -m tests.fuzz.short_messages --module $(SANITIZED)/short_messages.so $(if $(SEED),--seed $(SEED))
+	@$(RUN_SANITIZED) -m tests.fuzz.texts --modules $(SANITIZED) $(if $(SEED),--seed $(SEED))
 
 # A server killed under load, 200 times; nothing that it acknowledged may be missing. Then 20,000 steps of nodes,
 # messages, copies, rollbacks and clocks at random; SEED=n repeats those.

@@ -1,4 +1,4 @@
-"""Compiles the RPC core, what drives it, and the checks of what callers send, with mypyc; one module is in C.
+"""Compiles the RPC core, what drives it, and the checks of what callers send, with mypyc; some are in C.
 
 Run it (``make install`` does) to have the compiled modules beside their sources, where Python prefers them.
 They are the same modules, and the tests of the core run on both. Where there is no C compiler, it says so and
@@ -76,7 +76,12 @@ LIBRARIES = (
 )
 
 # Modules that are written in C, with one in Python beside each that does the same.
-IN_C = (Path("rpcshare/rpc/short_messages.c"),)
+IN_C = (
+    Path("rpcshare/rpc/argument_text.c"),
+    Path("rpcshare/rpc/short_messages.c"),
+    Path("rpcshare/shares/batch_text.c"),
+)
+HEADERS = (Path("rpcshare/json_scan.h"),)
 
 _BUILD = """
 import sys
@@ -225,7 +230,7 @@ def _all_sources(root: Path) -> list[Path]:
         if source not in found:
             found.add(source)
             waiting += _imported(root, source)
-    return sorted(found | {root / source for source in IN_C})
+    return sorted(found | {root / source for source in (*IN_C, *HEADERS)})
 
 
 def _imported(root: Path, source: Path) -> Iterator[Path]:

@@ -16,6 +16,7 @@ __all__ = [
     "LONG",
     "InParts",
     "JSONDecodeError",
+    "JSONText",
     "decode",
     "decoder_of_long",
     "decoder_of_short",
@@ -28,12 +29,48 @@ InParts: TypeAlias = "bytes | Mapping[str, InParts] | Sequence[InParts]"
 
 _encode = msgspec.json.Encoder().encode
 
+_SHORT: Final = 1024
+
 LONG: Final = 16 * 1024
 """In characters: from here on a text is decoded by :data:`decoder_of_long`."""
 
 decoder_of_short = msgspec.json.Decoder()
 decoder_of_long = msgspec.json.Decoder(float_hook=float)
 """Takes a little more time for most numbers; the other one, a hundred times as much for such as ``1e300``."""
+
+
+class JSONText:
+    """The JSON text of one value that nobody has decoded.
+
+    It is there for one taker. Whoever has only passed it on does not keep it in memory then.
+    """
+
+    __slots__ = ("_text", "is_counted", "size")
+
+    def __init__(self, text: bytes | memoryview, *, is_counted: bool = False) -> None:
+        """Hold ``text``.
+
+        Args:
+            text: in UTF-8.
+            is_counted: whether it is known to hold no more values than may be decoded in one go.
+        """
+        self._text: bytes | memoryview = text
+        self.size = len(text)
+        self.is_counted = is_counted
+
+    @property
+    def is_null(self) -> bool:
+        """Whether it stands for null."""
+        return self.size < _SHORT and bytes(self._text).strip() == b"null"
+
+    def take(self) -> bytes | memoryview:
+        """Return the text, and forget it."""
+        text, self._text = self._text, b""
+        return text
+
+    def __repr__(self) -> str:
+        """Leave out the text, which is what users wrote."""
+        return f"{type(self).__name__}(<{self.size} bytes>)"
 
 
 class JSONDecodeError(ValueError):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Hashable
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, cast
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from rpcshare.rpc import short_messages
+from rpcshare.jsontext import JSONText
+from rpcshare.rpc import argument_text, short_messages
 from rpcshare.rpc.codec import JSON, Codec, JSONCodec
 from rpcshare.rpc.counted_calls import PLAIN
 from rpcshare.rpc.errors import (
@@ -54,6 +56,10 @@ LONG_FRAME: Final = 64 * 1024
 SHORT_FRAME: Final = 16 * 1024
 
 _read: Final = short_messages.read
+_find: Final = argument_text.find
+
+# What a call of a method of an export begins with, up to the first argument.
+_CALL_HEAD: Final = re.compile(rb'\["push",\["pipeline",(0|-?[1-9]\d{0,9}),\["([A-Za-z]\w{0,63})"\],\[')
 
 # For how long a last frame (an abort, mostly) may take before the connection is cut.
 CLOSE_TIMEOUT = 5.0
@@ -243,9 +249,7 @@ class Driver:
             self.session.abort(LimitExceededError("message bytes", bound))
             return
         try:
-            if size > LONG_FRAME and self._limits.values:
-                self._require_room(frame, size)
-            message = self._decode(frame, size)
+            message = self._decode(frame, size) if size <= LONG_FRAME else self._decode_long(frame, size)
         except ProtocolError as exc:
             self.session.abort(exc)
             return
@@ -277,15 +281,61 @@ class Driver:
                 return message
         return self._json.decode(frame)
 
-    def _require_room(self, frame: bytes | str, size: int) -> None:
+    def _decode_long(self, frame: bytes | str, size: int) -> object:
+        """Do what :meth:`_decode` does, if there is room for what is in the frame.
+
+        Raises:
+            ProtocolError: as :meth:`Codec.decode`.
+            LimitExceededError: there is no room.
+        """
+        if isinstance(frame, bytes):
+            message = self._decode_around_text(frame)
+            if message is not None:
+                return message
+        if self._limits.values:
+            self._require_room(frame, size)
+        return self._decode(frame, size)
+
+    def _decode_around_text(self, frame: bytes) -> object:
+        """Return the message of a call one of whose arguments stays text; None: it is not known to be one.
+
+        The rest is decoded, with null in the place of the argument: all that may be wrong with it is found.
+
+        Raises:
+            LimitExceededError: there is no room.
+        """
+        head, json = _CALL_HEAD.match(frame), self._json
+        if head is None or json is None:
+            return None
+        index = self.session.text_index(int(head[1]), head[2].decode())
+        found = _find(frame, head.end(), index, self.session.max_depth) if index >= 0 else None
+        if found is None:
+            return None
+        start, stop, text, values = found
+        rest = frame[:start] + b"null" + frame[stop:]
+        if self._limits.values:
+            self._require_room(rest, len(frame), values)
+        try:
+            message = cast("list[list[list[object]]]", json.decode(rest))
+        except ProtocolError:
+            return None
+        message[1][3][index] = JSONText(text, is_counted=True)
+        return message
+
+    def _require_room(self, frame: bytes | str, size: int, more: int = 0) -> None:
         """Refuse a frame for whose values there is no room, before they are made.
+
+        Args:
+            frame: the frame.
+            size: of it.
+            more: how many values of the message are not in it, and are not made.
 
         Raises:
             LimitExceededError: there is none.
         """
         most = self._limits.values
         count = self._codec.count(frame, most)
-        if count > most:
+        if count + more > most:
             raise LimitExceededError("values of a message", most)
         self.session.account.require_room(count * VALUE_BYTES + size)
 

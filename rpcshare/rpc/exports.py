@@ -124,6 +124,11 @@ class ExportTable:
         """
         return self._entry(export_id).reference
 
+    def find(self, export_id: int) -> Reference | None:
+        """Return what :meth:`reference` does, or None."""
+        entry = self._entries.get(export_id)
+        return None if entry is None else entry.reference
+
     def _entry(self, export_id: int) -> Export:
         entry = self._entries.get(export_id)
         if entry is None:

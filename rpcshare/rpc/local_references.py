@@ -30,6 +30,7 @@ __all__ = [
     "ValueReference",
     "observe_stub",
     "settled_stub",
+    "settled_target",
 ]
 
 logger = logging.getLogger("rpcshare.rpc")
@@ -381,6 +382,22 @@ def settled_stub(stub: Stub) -> Reference | None:
             return None
         stub = value
     return None
+
+
+def settled_target(reference: Reference) -> RpcTarget | None:
+    """Return the target of this side that ``reference`` is known to stand for; None if there is none."""
+    while (resolution := reference.resolution) is not None:
+        reference = resolution
+    if isinstance(reference, ValueReference):
+        value = reference.payload.value
+        if isinstance(value, RpcTarget):
+            return value
+        found = settled_stub(value) if isinstance(value, Stub) else None
+        if found is None:
+            return None
+        reference = found
+    target = reference.target if isinstance(reference, LocalReference) else None
+    return target if isinstance(target, RpcTarget) else None
 
 
 def _shorten(chain: list[Stub], end: Reference) -> None:

@@ -48,7 +48,7 @@ class Function:
 class Method:
     """An exported method: its name, its parameters, and what they accept."""
 
-    def __init__(self, function: Callable[..., object], signature: str) -> None:
+    def __init__(self, function: Callable[..., object], signature: str, text: str | None = None) -> None:
         match = _SIGNATURE.fullmatch(signature)
         if match is None:
             raise TypeError(f"not a signature such as 'name(a, b?)': {signature!r}")
@@ -56,6 +56,10 @@ class Method:
         self.function = function
         self.parameters, self.required = self._parse_parameters(match["parameters"])
         self._defaults = self._check_against_function()
+        # The place of the argument that the function takes as a JSONText, too; -1: there is none.
+        if text is not None and text not in self.parameters:
+            raise TypeError(f"{self.name}: has no parameter {text!r}")
+        self.text_index = -1 if text is None else self.parameters.index(text)
         # Made at the first call: at class creation the names in the hints may not exist yet.
         self._converters: list[Converter] | None = None
 

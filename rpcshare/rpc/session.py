@@ -46,8 +46,9 @@ from rpcshare.rpc.exports import ExportTable
 from rpcshare.rpc.fifo import Fifo
 from rpcshare.rpc.imports import ImportTable
 from rpcshare.rpc.limits import MAX_DEPTH, Limits
-from rpcshare.rpc.local_references import Call, LocalReference, ValueReference
+from rpcshare.rpc.local_references import Call, LocalReference, ValueReference, settled_target
 from rpcshare.rpc.mapping import MapBudget, apply_map
+from rpcshare.rpc.members import Method
 from rpcshare.rpc.memory_budget import CALL_BYTES, Account, Pool, too_much
 from rpcshare.rpc.payload import Payload
 from rpcshare.rpc.pipe import Pipe
@@ -475,6 +476,13 @@ class Session(Owner):
     def take_pipe(self, export_id: int) -> Pipe:
         """Return the pipe ``export_id`` to be read."""
         return self.exports.take_pipe(export_id)
+
+    def text_index(self, export_id: int, name: str) -> int:
+        """Return which argument a method of an export takes as JSON text; -1: none that is known."""
+        reference = self.exports.find(export_id)
+        target = None if reference is None else settled_target(reference)
+        member = None if target is None else target.rpc_members.get(name)
+        return member.text_index if isinstance(member, Method) else -1
 
     def take_size(self) -> int:
         """Return the bytes of the message being processed, to whoever asks first."""

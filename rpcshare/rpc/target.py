@@ -88,19 +88,25 @@ def passed(target: object) -> object:
     return duplicate
 
 
-def rpc_method(signature: str) -> Callable[[F], F]:
+def rpc_method(signature: str, *, text: str | None = None) -> Callable[[F], F]:
     """Export a method of an :class:`RpcTarget` under a signature such as ``"getUser(userID, options?)"``.
 
     The signature gives the names on the wire; a ``?`` marks what may be left out. Arguments are checked
     against the method's annotations before it runs: ``object`` accepts anything, :class:`Stub` a function or
     a target, and every other annotation what :func:`msgspec.convert` accepts for it.
 
+    Args:
+        signature: as above.
+        text: the name on the wire of a parameter, annotated with ``object``, that may be megabytes of JSON.
+            Such an argument comes as a :class:`~rpcshare.jsontext.JSONText`, without objects made of it; or,
+            if it is short or not in the usual form, as a value like any other.
+
     Raises:
-        TypeError: the signature is malformed or does not fit the method.
+        TypeError: the signature is malformed, does not fit the method, or has no parameter ``text``.
     """
 
     def mark(function: F) -> F:
-        function.rpc_member = Method(function, signature)  # type: ignore[attr-defined]  # a mark
+        function.rpc_member = Method(function, signature, text)  # type: ignore[attr-defined]  # a mark
         return function
 
     return mark

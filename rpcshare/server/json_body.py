@@ -14,6 +14,7 @@ from starlette.requests import Request
 from rpcshare import jsontext
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.json_values import holds_more_than
+from rpcshare.jsontext import JSONText
 from rpcshare.long_work import LongWork
 from rpcshare.server.content_coding import read_decoded_body
 
@@ -39,7 +40,7 @@ class JsonBody:
 
     def __init__(self, members: Mapping[str, object], longest: int = _SHORT) -> None:
         """Hold ``members``, each of at most ``longest`` bytes as it is written, but the data of a share."""
-        self._members = members
+        self._members = dict(members)
         self._longest = longest
 
     def get(self, name: str) -> object:
@@ -54,9 +55,10 @@ class JsonBody:
         except jsontext.JSONDecodeError as exc:  # such as a number of more digits than Python reads
             raise ShareError(ErrorCode.INVALID_ARGUMENT, f"{name}: cannot be read: {exc}") from None
 
-    def encoded(self, name: str) -> object:
-        """Return a member as JSON text, if that is how it is held: it is decoded in time slices."""
-        return self._members.get(name)
+    def take(self, name: str) -> object:
+        """Return a member, as JSON text if that is how it is held, to be read in slices; it is gone here."""
+        value = self._members.pop(name, None)
+        return JSONText(memoryview(value)) if isinstance(value, msgspec.Raw) else value
 
     def members(self, *names: str) -> dict[str, object]:
         """Return those of the members that there are, decoded."""

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.jsontext import JSONText
 from rpcshare.rpc import UNDEFINED, Date
 from rpcshare.rpc.limits import MAX_DEPTH
 from rpcshare.shares.batch_validation import is_json
@@ -40,7 +41,7 @@ def plain_json(value: object, place: str) -> object:
     Raises:
         ShareError: INVALID_ARGUMENT, naming where, from ``place`` on, there is what has no such form.
     """
-    if is_json(value, MAX_DEPTH):
+    if isinstance(value, JSONText) or is_json(value, MAX_DEPTH):
         return value
     try:
         return _plain(value)

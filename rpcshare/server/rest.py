@@ -203,7 +203,7 @@ class RestApi:
         body = await self._body(request)
         body.check_spelling("visibility", "expiresIn", "password")
         options = body.members("visibility", "expiresIn", "password", "secret")
-        created = await self._service.create(caller, body.text("sessionID"), body.encoded("data"), options)
+        created = await self._service.create(caller, body.text("sessionID"), body.take("data"), options)
         return {"id": created.id, "url": created.url, "secret": created.secret}
 
     async def _sync(self, request: Request, caller: Caller) -> object:
@@ -222,7 +222,7 @@ class RestApi:
                     await self._service.record_refusal(caller, share_id, exc, may_write=is_known)
                 raise
             # Who may not write is refused before the data are decoded.
-            count = await self._service.sync(caller, share_id, body.secret, body.encoded("data"))
+            count = await self._service.sync(caller, share_id, body.secret, body.take("data"))
             return {"success": True, "syncCount": count}
 
     async def _delete(self, request: Request, caller: Caller) -> object:

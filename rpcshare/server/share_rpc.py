@@ -93,7 +93,7 @@ class ShareRpc(RpcTarget):
         """For whom it acts."""
         return self._caller
 
-    @rpc_method("createShare(sessionID, initialData?, options?)")
+    @rpc_method("createShare(sessionID, initialData?, options?)", text="initialData")
     async def create_share(
         self, session_id: str, data: object = None, options: object = None
     ) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class ShareRpc(RpcTarget):
         )
         return {"id": created.id, "url": created.url, "secret": created.secret}
 
-    @rpc_method("syncShare(shareID, secret, data)")
+    @rpc_method("syncShare(shareID, secret, data)", text="data")
     async def sync_share(self, share_id: str, secret: str | None, data: object) -> dict[str, Any]:
         """Add a batch to a share; returns when it is durable."""
         count = await self._service.sync(self._caller, share_id, secret, plain_json(data, "data"))
@@ -311,7 +311,7 @@ class Share(RpcTarget):
         """For whom it acts."""
         return self._api.caller
 
-    @rpc_method("sync(data)")
+    @rpc_method("sync(data)", text="data")
     async def sync(self, data: object) -> dict[str, Any]:
         """Add a batch; returns when it is durable."""
         return await self._api.sync_share(self._share_id, self._secret, data)

@@ -2,6 +2,9 @@
 
 Most syncs carry a few items, and are checked, redacted and encoded before anything else happens. One of
 16 MiB may have 400,000 items, or one that is as large: that takes seconds, in which everybody else is served.
+
+JSON text is cut into values that stay the bytes that they are (:mod:`~rpcshare.shares.batch_text`). If
+something in it is unusual or wrong, all of it is decoded, checked and encoded again.
 """
 
 import asyncio
@@ -9,23 +12,27 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import NamedTuple
 
 import msgspec
 
 from rpcshare import jsontext
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.json_values import holds_more_than
+from rpcshare.jsontext import JSONText
 from rpcshare.long_work import LongWork
+from rpcshare.shares import batch_text
 from rpcshare.shares.data_scanner import Element
 from rpcshare.shares.failures import share_too_large, too_many_items
-from rpcshare.shares.redaction import redact_batch, redact_items
-from rpcshare.shares.syncdata import LISTS, Batch, Item, batch_of, checked_items, parse_batch
+from rpcshare.shares.redaction import may_hold_credential, redact_batch, redact_items
+from rpcshare.shares.syncdata import LISTS, Batch, Item, Kind, batch_of, checked_items, parse_batch
 
 __all__ = ["BatchParser", "DataReader", "is_large"]
 
 _LARGE_TEXT, _LARGE_LIST = 64 * 1024, 500  # bytes; elements
 _HUGE_TEXT, _HUGE_LIST = 2**20, 10_000
 _STEP_TEXT, _STEP_LIST = 32 * 1024, 64  # what is done between two pauses
+_STEP_CUT = 64 * 1024  # the same where nothing is decoded
 _IN_THREAD_FROM = 256 * 1024  # bytes of one element
 
 MAX_VALUES = 100_000
@@ -37,6 +44,16 @@ _MAX_LIST = 3_000_000
 
 _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class _Cut(NamedTuple):
+    """Elements that JSON text has been cut into."""
+
+    text: bytes | memoryview
+    """Of all of them."""
+    until: int
+    """Where the next begins; -1: they are the last."""
+    items: list[Item]
 
 
 class DataReader(ABC):
@@ -62,13 +79,13 @@ def is_large(data: object) -> bool:
 
 
 def _exceeds(data: object, text: int, elements: int) -> bool:
-    if type(data) is msgspec.Raw:
-        return memoryview(data).nbytes > text
+    if isinstance(data, JSONText):
+        return data.size > text
     return len(data) > elements if type(data) is list else isinstance(data, DataReader)
 
 
 class BatchParser:
-    """Makes batches of data: what a JSON decoder makes, JSON text as :class:`msgspec.Raw`, or a DataReader.
+    """Makes batches of data: what a JSON decoder makes, a JSONText, or a DataReader.
 
     Its methods raise :class:`~rpcshare.errors.ShareError`: INVALID_ARGUMENT, PAYLOAD_TOO_LARGE.
     """
@@ -92,7 +109,17 @@ class BatchParser:
 
     def parse(self, data: object) -> Batch:
         """Return the batch of ``data``."""
-        value = _decoded(data)
+        if isinstance(data, JSONText):
+            text, made = data.take(), _Gathered()
+            cut = self._cut(text, 0, len(text), _most_values(data), made.count)
+            if cut is not None:
+                made.add(self._redacted(cut))
+                self._check_size(made.size)
+                return made.batch()
+            data = _decoded(msgspec.Raw(text))
+        return self._parse_value(data)
+
+    def _parse_value(self, value: object) -> Batch:
         batch = parse_batch(value, self._max_items)
         if self._redact:
             batch = redact_batch(batch)
@@ -106,11 +133,53 @@ class BatchParser:
             if isinstance(data, DataReader):
                 await self._parse_read(data, made, work)
                 return made.batch()
+            if isinstance(data, JSONText):
+                text, most = data.take(), _most_values(data)
+                if await self._parse_text(text, most, made, work):
+                    return made.batch()
+                made = _Gathered()
+                data = _decoded(msgspec.Raw(text)) if data.is_counted else msgspec.Raw(text)
+                del text
             elements = _split(data)
             if elements is None:
-                return self.parse(data)  # which tells what is wrong
+                return self._parse_value(_decoded(data))  # which tells what is wrong
             await self._parse_elements(elements, 0, made, work)
         return made.batch()
+
+    async def _parse_text(
+        self, text: bytes | memoryview, most: int, made: "_Gathered", work: LongWork
+    ) -> bool:
+        """Add the items of JSON text; return whether all of it is known."""
+        at = 0
+        while at >= 0:
+            cut = self._cut(text, at, _STEP_CUT, most, made.count)
+            if cut is None:
+                return False
+            is_long = len(cut.text) >= _IN_THREAD_FROM  # one of its elements is
+            made.add(await work.aside(partial(self._redacted, cut)) if is_long else self._redacted(cut))
+            self._check_size(made.size)
+            at = cut.until
+            await work.pause()
+        return True
+
+    def _cut(self, text: bytes | memoryview, at: int, step: int, most: int, count: int) -> _Cut | None:
+        """Cut some elements of JSON text into values; None: one of them is not known."""
+        room = self._max_items - count if self._max_items else -1
+        if self._max_items and room < 0:
+            return None
+        found = batch_text.split(text, at, room, most, step)
+        if found is None:
+            return None
+        gathered, until = found
+        items = [Item.of_size(Kind(name), tuple(values), size) for name, values, size in gathered]
+        return _Cut(text[at:] if until < 0 else text[at:until], until, items)
+
+    def _redacted(self, cut: _Cut) -> list[Item]:
+        """Return the items without what looks like a credential."""
+        # All of it is looked at together, and each value only if there is a reason to.
+        if self._redact and may_hold_credential(bytes(cut.text)):
+            return list(redact_items(cut.items))
+        return cut.items
 
     async def _parse_read(self, data: DataReader, made: "_Gathered", work: LongWork) -> None:
         index = 0
@@ -198,6 +267,11 @@ class BatchParser:
             raise share_too_large(self._max_size)
 
 
+def _most_values(text: JSONText) -> int:
+    """Return how many values one long item may hold; -1: any number, since all of them are few enough."""
+    return -1 if text.is_counted else MAX_VALUES
+
+
 def _split(data: object) -> list[object] | None:
     """Return the elements of a list, those of JSON text as text; None if it is none."""
     if type(data) is not msgspec.Raw:
@@ -265,8 +339,8 @@ class _Gathered:
     def add(self, items: Iterable[Item], *, continues: bool = False) -> None:
         """Add the items of the next part; ``continues``: with more values of the list that came last."""
         for item in items:
-            self.count += len(item.values) or 1
             self.size += item.size
+            self.count += len(item.values) or 1
             is_more = continues or (
                 self._items and item.kind not in LISTS and self._items[-1][0].kind is item.kind
             )
@@ -283,4 +357,6 @@ class _Gathered:
 def _joined(first: Item, others: list[Item]) -> Item:
     if not others:
         return first
-    return Item(first.kind, tuple(value for item in (first, *others) for value in item.values))
+    joined = (first, *others)
+    values = tuple(value for item in joined for value in item.values)
+    return Item.of_size(first.kind, values, sum(item.size for item in joined))

@@ -16,10 +16,11 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain, groupby
 
+from rpcshare.shares.batch_text import stand_together
 from rpcshare.shares.credential_shapes import SHAPES, Shape
 from rpcshare.shares.syncdata import Batch, Item
 
-__all__ = ["redact", "redact_batch", "redact_items"]
+__all__ = ["may_hold_credential", "redact", "redact_batch", "redact_items"]
 
 _SEPARATORS = "-_."
 
@@ -73,7 +74,7 @@ _LOOKS = _looks()
 # slashes are escaped in JSON that is text within ours.
 _TOGETHER = (string.ascii_letters + string.digits + "_.~!$*+,;=%^&:@/-").encode()
 _CLASSES = bytes(ord("x") if byte in _TOGETHER else ord(" ") for byte in range(256))
-_SHORTEST = b"x" * 18
+_SHORTEST = 18
 _BACKSLASH = ord("\\")
 _ESCAPED_WEBHOOK = rb"hooks.slack.com\\/"
 
@@ -126,7 +127,7 @@ def _redacted(item: Item) -> Item:
     groups = [
         item.values[start : start + _VALUES_AT_ONCE] for start in range(0, len(item.values), _VALUES_AT_ONCE)
     ]
-    suspects = [_is_suspect(b"\n".join(chain.from_iterable(group))) for group in groups]
+    suspects = [may_hold_credential(b"\n".join(chain.from_iterable(group))) for group in groups]
     if not any(suspects):
         return item
     for place, group in enumerate(groups):
@@ -137,7 +138,7 @@ def _redacted(item: Item) -> Item:
 
 def redact(text: bytes) -> bytes:
     """Return the JSON ``text`` with ``[redacted:KIND]`` in the place of all that looks like a credential."""
-    if not _is_suspect(text):
+    if not may_hold_credential(text):
         return text
     if _PRIVATE_KEY in text:
         text = _KEY_BLOCK.sub(_without_key, text)
@@ -153,11 +154,11 @@ def _has_env_words(text: bytes) -> bool:
     return b"=" in text and any(word in text for word in _ENV_WORDS)
 
 
-def _is_suspect(text: bytes) -> bool:
-    """Whether there may be a credential in ``text``, which may be several values with line feeds between."""
+def may_hold_credential(text: bytes) -> bool:
+    """Whether there may be a credential in ``text``: JSON, or several JSON values with line feeds between."""
     if _has_env_words(text) and _ENV_LINE.search(text):
         return True
-    if _SHORTEST not in text.translate(_CLASSES):
+    if not stand_together(text, _CLASSES, _SHORTEST):
         return _BACKSLASH in text and _ESCAPED_WEBHOOK in text
     return any(look.search(text) for look in _LOOKS)
 

@@ -19,6 +19,7 @@ from rpcshare.auth.rate_limits import CallerLimits
 from rpcshare.broadcast import Broadcaster
 from rpcshare.database import DatabaseError
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.jsontext import JSONText
 from rpcshare.shares import access
 from rpcshare.shares.access_settings import AccessOptions, AccessSettings, ViewToken, parse_expires_in
 from rpcshare.shares.activity import Activity
@@ -80,7 +81,7 @@ class ShareService:
     what its docstring says, STORAGE_UNAVAILABLE when the store fails, and INVALID_ARGUMENT, which
     names the argument. An id is looked up before a secret is looked at, and data is checked last.
 
-    Data is what a JSON decoder makes or, as :class:`msgspec.Raw`, JSON text; that of a sync may be a
+    Data is what a JSON decoder makes, or :class:`~rpcshare.jsontext.JSONText`; that of a sync may be a
     :class:`~rpcshare.shares.parsing.DataReader`, too. JSON is returned as bytes.
     """
 
@@ -187,7 +188,7 @@ class ShareService:
         if shown is not None and not isinstance(shown, str):
             raise ShareError(ErrorCode.INVALID_ARGUMENT, "secret: must be a string")
         wanted = AccessOptions.parse(options)
-        if data is None or (isinstance(data, msgspec.Raw) and bytes(data).strip() == b"null"):
+        if data is None or (isinstance(data, JSONText) and data.is_null):
             data = []
         gone: ShareError | None = None
         async with self._parser.room_for(data):

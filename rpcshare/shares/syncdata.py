@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from functools import cached_property
 from operator import itemgetter
+from typing import Self
 
 import msgspec
 
@@ -71,6 +72,13 @@ class Item(msgspec.Struct, frozen=True, dict=True):
     The key of a message and of a part is its ``id``; of a model ``[providerID or null, id]``. A session
     has no other beside it and a FileDiff no identity: their key is empty.
     """
+
+    @classmethod
+    def of_size(cls, kind: Kind, values: tuple[Value, ...], size: int) -> Self:
+        """Return an item of which :attr:`size` is known."""
+        item = cls(kind, values)
+        item.__dict__["size"] = size
+        return item
 
     @cached_property
     def size(self) -> int:

@@ -4,10 +4,10 @@ import asyncio
 import json
 import random
 
-import msgspec
 import pytest
 
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.jsontext import JSONText
 from rpcshare.shares.document import Form
 from rpcshare.shares.parsing import BatchParser, is_large
 from rpcshare.shares.syncdata import json_pieces, json_size, text_parts
@@ -20,7 +20,7 @@ def parts(count, value=0):
 
 
 def encoded(data):
-    return msgspec.Raw(json.dumps(data).encode())
+    return JSONText(json.dumps(data).encode())
 
 
 async def turns_during(work):
