@@ -341,6 +341,7 @@ class Projection:
         size = 0
         try:
             for share_id in list(self._pending):
+                await asyncio.sleep(0)  # a hundred take milliseconds, for which others would wait
                 pending = self._pending.pop(share_id, None)
                 if pending is None:
                     continue
