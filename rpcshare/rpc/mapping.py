@@ -32,20 +32,41 @@ __all__ = ["MapBudget", "apply_map"]
 NODES_PER_STEP = 64
 NODES_PER_CHARACTER = 1 / 8
 
+# How many levels of nesting a map within another counts for. So the limit is reached before that of Python on
+# recursion, which is at about 109 maps, and which compiled code does not have from Python 3.12 on.
+LEVELS_OF_MAP = 4
 
-class MapStepsError(LimitExceededError):
-    """A message would take too many steps."""
+
+class MapLimitError(LimitExceededError):
+    """A message asks for more than its mapper functions may take."""
 
 
 class MapBudget:
     """How many steps the mapper functions of one message may still take, maps within them included.
 
-    An instruction is a step, and more than one if much has to be copied for it.
+    An instruction is a step, and more than one if much has to be copied for it. Maps within each other are
+    applied within each other, so they are bounded as what is nested is.
     """
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, depth: int = MAX_DEPTH) -> None:
         self._bound = steps
         self._left = steps
+        self._max_depth = depth
+        self._depth = 0
+
+    def enter(self) -> None:
+        """Begin a map, within those that have begun; :meth:`leave` ends it, even if it may not begin.
+
+        Raises:
+            LimitExceededError: they are too many.
+        """
+        self._depth += LEVELS_OF_MAP
+        if self._depth > self._max_depth:
+            raise MapLimitError("nesting depth", self._max_depth)
+
+    def leave(self) -> None:
+        """End a map."""
+        self._depth -= LEVELS_OF_MAP
 
     def spend(self, steps: int) -> None:
         """Take so many steps.
@@ -56,7 +77,7 @@ class MapBudget:
         if self._bound:
             self._left -= steps
             if self._left < 0:
-                raise MapStepsError("map steps", self._bound)
+                raise MapLimitError("map steps", self._bound)
 
 
 class _Function:
@@ -93,6 +114,7 @@ def apply_map(
     ``value`` is ``fixed``, the result may have parts of it.
     """
     try:
+        budget.enter()
         if value is None or value is UNDEFINED:
             payload = Payload.given(session, value)
         else:
@@ -101,7 +123,7 @@ def apply_map(
                 payload = _apply_to_each(function, value, budget)
             else:
                 payload = _Application(function, budget, value).run()
-    except MapStepsError as exc:
+    except MapLimitError as exc:
         session.abort(exc)
         return BrokenReference(session, exc)
     except LimitExceededError as exc:
@@ -113,6 +135,7 @@ def apply_map(
         session.abort(exceeded)
         return BrokenReference(session, exceeded)
     finally:
+        budget.leave()
         for capture in captures:
             capture.release()
     return ValueReference(session, payload)

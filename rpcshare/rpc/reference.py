@@ -38,6 +38,14 @@ recording: ContextVar[Owner | None] = ContextVar("rpcshare_recording", default=N
 class Budget(Protocol):
     """How much the application of a mapper function may still take."""
 
+    def enter(self) -> None:
+        """Begin a map within those that have begun. Raises LimitExceededError: they are too many."""
+        ...
+
+    def leave(self) -> None:
+        """End a map, which has begun or was one too many."""
+        ...
+
     def spend(self, steps: int) -> None:
         """Take so many steps.
 

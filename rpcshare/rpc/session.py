@@ -470,7 +470,7 @@ class Session(Owner):
     def map_budget(self) -> Budget:
         """Return how much the mapper functions of the message that is being processed may take."""
         if self._map_budget is None:
-            self._map_budget = MapBudget(self.limits.map_steps)
+            self._map_budget = MapBudget(self.limits.map_steps, self.max_depth)
         return self._map_budget
 
     def take_pipe(self, export_id: int) -> Pipe:
