@@ -16,7 +16,8 @@ from rpcshare.agents.agent import Agent, JSONObject
 from rpcshare.agents.agent_calls import AgentCalls
 from rpcshare.agents.agents import Agents
 from rpcshare.agents.leases import LEASE_SECONDS, Leases
-from rpcshare.agents.workspace_runner import Running, WorkspaceRunner
+from rpcshare.agents.running import Running
+from rpcshare.agents.workspace_runner import WorkspaceRunner
 from rpcshare.database import DatabaseError
 from rpcshare.errors import ErrorCode, ShareError
 

@@ -16,8 +16,8 @@ from rpcshare.agents.counts import AgentCounts
 from rpcshare.agents.node import AgentNode
 from rpcshare.agents.opencode.binary import OpencodeBinary, OpencodeUnavailableError
 from rpcshare.agents.process_slots import ProcessSlots
+from rpcshare.agents.running import RunnerSettings, Running
 from rpcshare.agents.webhook_delivery import WebhookDelivery
-from rpcshare.agents.workspace_runner import RunnerSettings, Running
 from rpcshare.config import ConfigError, Settings
 from rpcshare.database import DatabaseError
 from rpcshare.errors import ErrorCode, ShareError

@@ -15,7 +15,7 @@ from rpcshare.agents.counts import AgentCounts
 from rpcshare.agents.node import AgentNode
 from rpcshare.agents.opencode.binary import OpencodeBinary
 from rpcshare.agents.process_slots import ProcessSlots
-from rpcshare.agents.workspace_runner import RunnerSettings, Running
+from rpcshare.agents.running import RunnerSettings, Running
 from rpcshare.sandbox.driver import SandboxStatus
 from rpcshare.shares.service import ShareService
 from rpcshare.workspaces.workspace import Workspace
