@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rpcshare.process_directories import process_directory
 from rpcshare.sandbox import inside
 from rpcshare.sandbox.container_config import INSTANCE_LABEL, SERVER_LABEL, JSONObject, container_config
 from rpcshare.sandbox.container_engine import ContainerEngine, EngineAbilities, Image, default_socket
@@ -104,7 +105,7 @@ class DockerDriver:
     def _open(self, abilities: EngineAbilities, image: Image) -> _Opened:
         user = self._user if os.geteuid() == 0 else (os.getuid(), os.getgid())
         try:
-            self._files = tempfile.TemporaryDirectory(prefix="rpcshare-init-")
+            self._files = process_directory("init")
             init = Path(self._files.name, "init.py")
             shutil.copyfile(inside.__file__, init)
             init.chmod(0o644)
@@ -116,7 +117,7 @@ class DockerDriver:
     async def _probe(self) -> None:
         """Run a command: no other way tells whether the image, the engine and this server go together."""
         while True:
-            with tempfile.TemporaryDirectory(prefix="rpcs-probe-") as folder:
+            with process_directory("probe") as folder:
                 workspace, home, run_dir = places = [Path(folder, name) for name in ("ws", "home", "run")]
                 for each in places:
                     each.mkdir(mode=0o700)

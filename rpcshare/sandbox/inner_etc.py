@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
+from rpcshare.process_directories import process_directory
 from rpcshare.sandbox.driver import AGENT_HOME
 
 __all__ = ["InnerEtc"]
@@ -15,7 +15,7 @@ class InnerEtc:
 
     def __init__(self, user: tuple[int, int]) -> None:
         """Write them, for a user and group inside. Raises OSError."""
-        self._folder = tempfile.TemporaryDirectory(prefix="rpcshare-etc-")
+        self._folder = process_directory("etc")
         uid, gid = user
         folder = Path(self._folder.name)
         folder.chmod(0o755)

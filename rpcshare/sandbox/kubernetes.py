@@ -19,6 +19,7 @@ from pathlib import Path
 
 from kubernetes_asyncio.client import ApiClient
 
+from rpcshare.process_directories import process_directory
 from rpcshare.sandbox.cluster_api import ClusterAPI, connected_client, own_namespace, told
 from rpcshare.sandbox.driver import EndReason, Sandbox, SandboxError, SandboxLimits, SandboxSpec
 from rpcshare.sandbox.inner_etc import InnerEtc
@@ -246,7 +247,7 @@ async def _folders(opened: _Opened) -> AsyncIterator[tuple[Path, Path, Path]]:
         raise SandboxError(f"the volume at {settings.mounted_at} cannot be written: {exc.strerror}") from exc
     with (
         made as shared,
-        tempfile.TemporaryDirectory(prefix="rpcs-probe-") as run_dir,
+        process_directory("probe") as run_dir,
     ):
         places = Path(shared, "workspace"), Path(shared, "home")
         for each in places:

@@ -23,6 +23,7 @@ from rpcshare.database import DatabaseError
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.gateway.gateway import GatewaySocket, ModelGateway
 from rpcshare.gateway.metering import ModelSessions
+from rpcshare.process_directories import process_directory
 from rpcshare.sandbox.egress_proxy import EgressPolicy
 from rpcshare.server.agent_metrics import AgentMetrics
 from rpcshare.server.records_opening import Records
@@ -151,7 +152,7 @@ class _Opening:
         return self._binary
 
     async def _open_models(self, workspace: Workspace, model: str, sessions: ModelSessions) -> _Models:
-        folder = tempfile.TemporaryDirectory(prefix="rpcs-models-", ignore_cleanup_errors=True)
+        folder = process_directory("models")
         path = Path(folder.name) / "gateway"
         try:
             socket = await self._gateway.open(

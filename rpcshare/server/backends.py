@@ -5,7 +5,6 @@ what it names cannot be reached or used.
 """
 
 import contextlib
-import tempfile
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from rpcshare.database import DatabaseError, DatabaseLocation, check_not_newer, 
 from rpcshare.database.load import DatabaseLoad
 from rpcshare.database.schema_version import RECORDS
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.process_directories import process_directory
 from rpcshare.shares.rollback import MARKS_FILE, HighWaterMarks, MarksError, RollbackCheckedStore
 from rpcshare.shares.search import SearchSettings, open_index
 from rpcshare.shares.share_identity import Credentials
@@ -94,7 +94,7 @@ async def opened_database(
     """
     with contextlib.ExitStack() as stack:
         if settings.store_url.startswith("memory:") and settings.database is None:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="rpcshare-"))
+            folder = stack.enter_context(process_directory("database"))
             location = parse_location(f"sqlite:///{quote(folder)}/database.sqlite3")
         else:
             location = _database_location(settings)

@@ -31,6 +31,7 @@ from rpcshare.auth.signed_tokens import SignedTokenVerifier
 from rpcshare.auth.view_tokens import ViewTokenVerifier
 from rpcshare.config import ConfigError, Settings, require_address
 from rpcshare.database.load import DatabaseLoad
+from rpcshare.process_directories import remove_left_behind
 from rpcshare.server.accepting import raise_descriptor_limit
 from rpcshare.server.app import create_app
 from rpcshare.server.backends import (
@@ -384,6 +385,7 @@ async def _run_until(
     if not running.done():
         tell_ready()
     warming_up = loop.call_later(WARM_UP_AFTER, connections.warm_up)
+    removing = loop.run_in_executor(None, remove_left_behind)
     opening = loop.create_task(service.warm_up_search())
     indexing = loop.call_later(WARM_UP_AFTER, service.start_search)
     await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -400,6 +402,7 @@ async def _run_until(
     except TimeoutError:
         logger.warning("calls were still under way when the server stopped", sessions=len(connections))
     await last_answers
+    await removing
     loop.call_later(BODY_SECONDS, connections.body_limits.end)
     server.should_exit = True
     await running

@@ -11,6 +11,7 @@ import msgspec
 
 from rpcshare.database import DatabaseError, DatabaseLocation
 from rpcshare.database.load import DatabaseLoad
+from rpcshare.process_directories import process_directory
 
 if TYPE_CHECKING:
     from rpcshare.shares.search_index import SearchIndex
@@ -69,7 +70,7 @@ def temporary_index() -> SearchSettings:
     folders: list[TemporaryDirectory[str]] = []
 
     async def opened() -> "SearchIndex":
-        folders.append(TemporaryDirectory(prefix="rpcshare-"))
+        folders.append(process_directory("index"))
         return await open_index(DatabaseLocation("", Path(folders[-1].name, "database.sqlite3")))
 
     def close() -> None:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.process_directories import process_directory
 from rpcshare.sandbox import proxy_command
 from rpcshare.sandbox.driver import (
     AGENT_HOME,
@@ -148,7 +149,7 @@ class GitClone:
             message = "source.key: over SSH a key is needed: keep it in the vault, for the service git"
             raise ShareError(ErrorCode.INVALID_ARGUMENT, message)
         with (
-            tempfile.TemporaryDirectory(prefix="rpcs-git-") as folder,
+            process_directory("git") as folder,
             tempfile.TemporaryDirectory(prefix=".rpcs-git-", dir=self._driver.scratch) as shared,
         ):
             home, run_dir = Path(shared, "home"), Path(folder, "run")

@@ -19,6 +19,7 @@ from typing import Protocol, TypeVar
 from rpcshare.auth.audit import Action, AuditLog
 from rpcshare.auth.caller import Caller
 from rpcshare.errors import ErrorCode, ShareError
+from rpcshare.process_directories import process_directory
 from rpcshare.sandbox.driver import Mount, Sandbox, SandboxDriver, SandboxSpec, SandboxStatus
 from rpcshare.sandbox.egress_proxy import EgressPolicy, EgressProxy, EgressRefusal, Resolve
 from rpcshare.workspaces.workspace import Workspace, WorkspaceState, unknown_workspace
@@ -137,7 +138,7 @@ class SandboxedPrograms:
             message = "the workspace's files are not on this server"
             raise ShareError(ErrorCode.STORAGE_UNAVAILABLE, message)
         await self._require_room(workspaces, workspace)
-        run = tempfile.TemporaryDirectory(prefix="rpcs-run-", ignore_cleanup_errors=True)
+        run = process_directory("run")
         proxy = self._proxy(workspace, Path(run.name), caller)
         try:
             await proxy.open()

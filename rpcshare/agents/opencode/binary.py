@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from rpcshare.process_directories import process_directory
 from rpcshare.sandbox.driver import Mount, SandboxDriver, SandboxError, SandboxLimits, SandboxSpec
 from rpcshare.workspaces.sandboxing import Program
 
@@ -68,7 +69,7 @@ class OpencodeBinary(msgspec.Struct, frozen=True):
         what = "the opencode of --agents-image"
         with (
             tempfile.TemporaryDirectory(prefix=".rpcshare-opencode-", dir=driver.scratch) as shared,
-            tempfile.TemporaryDirectory(prefix="rpcs-run-") as run_dir,
+            process_directory("run") as run_dir,
         ):
             places = Path(shared, "workspace"), Path(shared, "home")
             for each in places:
@@ -132,7 +133,7 @@ def _is_script(path: Path) -> bool:
 
 
 async def _version_of(path: Path) -> str:
-    with tempfile.TemporaryDirectory(prefix="rpcshare-opencode-") as home:
+    with process_directory("opencode") as home:
         try:
             process = await asyncio.create_subprocess_exec(
                 str(path),
