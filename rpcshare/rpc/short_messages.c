@@ -13,6 +13,20 @@ nested deeper than the caller says, 64 at most, which also bounds the C stack. *
 #include <stdint.h>
 #include <string.h>
 
+/* Without the global interpreter lock another thread may change a container that is walked through here. So its own
+lock is held meanwhile; and each item, since whoever waits for a further lock lets go of this one. */
+#ifdef Py_GIL_DISABLED
+#define LOCK(container) Py_BEGIN_CRITICAL_SECTION(container)
+#define UNLOCK() Py_END_CRITICAL_SECTION()
+#define HOLD(item) Py_INCREF(item)
+#define LET_GO(item) Py_DECREF(item)
+#else
+#define LOCK(container) {
+#define UNLOCK() }
+#define HOLD(item)
+#define LET_GO(item)
+#endif
+
 #define MAX_DEPTH 64
 #define MAX_WRITTEN 65536
 #define MAX_PATH 16
@@ -578,6 +592,45 @@ put_string(Writer *w, PyObject *string)
     return 1;
 }
 
+static int write_value(Writer *w, PyObject *value, int depth);
+
+static int
+write_items(Writer *w, PyObject *dict, int depth)
+{
+    PyObject *key, *item;
+    Py_ssize_t place = 0;
+    int is_first = 1, is_written = 1;
+    LOCK(dict);
+    while (is_written && PyDict_Next(dict, &place, &key, &item)) {
+        HOLD(key);
+        HOLD(item);
+        is_written = PyUnicode_CheckExact(key) && (is_first || put_char(w, ',')) && put_string(w, key)
+            && put_char(w, ':') && write_value(w, item, depth + 1);
+        w->values += 1;
+        is_first = 0;
+        LET_GO(key);
+        LET_GO(item);
+    }
+    UNLOCK();
+    return is_written;
+}
+
+static int
+write_elements(Writer *w, PyObject *list, int depth)
+{
+    int is_written = 1;
+    LOCK(list);
+    for (Py_ssize_t i = 0; is_written && i < PyList_GET_SIZE(list); i++) {
+        PyObject *item = PyList_GET_ITEM(list, i);
+        HOLD(item);
+        is_written = (i == 0 || put_char(w, ',')) && write_value(w, item, depth + 1);
+        w->values += 1;
+        LET_GO(item);
+    }
+    UNLOCK();
+    return is_written;
+}
+
 static int
 write_value(Writer *w, PyObject *value, int depth)
 {
@@ -599,27 +652,12 @@ write_value(Writer *w, PyObject *value, int depth)
         return put_integer(w, number);
     }
     if (PyDict_CheckExact(value)) {
-        w->values += 1 + PyDict_GET_SIZE(value);
-        if (!put_char(w, '{'))
-            return 0;
-        PyObject *key, *item;
-        Py_ssize_t place = 0;
-        for (int is_first = 1; PyDict_Next(value, &place, &key, &item); is_first = 0) {
-            if (!PyUnicode_CheckExact(key) || (!is_first && !put_char(w, ',')) || !put_string(w, key))
-                return 0;
-            if (!put_char(w, ':') || !write_value(w, item, depth + 1))
-                return 0;
-        }
-        return put_char(w, '}');
+        w->values += 1;
+        return put_char(w, '{') && write_items(w, value, depth) && put_char(w, '}');
     }
     if (PyList_CheckExact(value)) {
-        w->values += 1 + PyList_GET_SIZE(value);
-        if (!PUT(w, "[["))
-            return 0;
-        for (Py_ssize_t i = 0; i < PyList_GET_SIZE(value); i++)
-            if ((i > 0 && !put_char(w, ',')) || !write_value(w, PyList_GET_ITEM(value, i), depth + 1))
-                return 0;
-        return PUT(w, "]]");
+        w->values += 1;
+        return PUT(w, "[[") && write_elements(w, value, depth) && PUT(w, "]]");
     }
     return 0;
 }
@@ -654,6 +692,40 @@ write_result(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t
 
 /* ---- Counting ---- */
 
+static Py_ssize_t count_within(PyObject *value, int depth);
+
+static Py_ssize_t
+count_items(PyObject *dict, int depth)
+{
+    PyObject *key, *item;
+    Py_ssize_t place = 0, values = 0;
+    LOCK(dict);
+    while (values >= 0 && PyDict_Next(dict, &place, &key, &item)) {
+        HOLD(item);
+        Py_ssize_t more = count_within(item, depth + 1);
+        values = more < 0 ? -1 : values + 1 + more;
+        LET_GO(item);
+    }
+    UNLOCK();
+    return values;
+}
+
+static Py_ssize_t
+count_elements(PyObject *list, int depth)
+{
+    Py_ssize_t values = 0;
+    LOCK(list);
+    for (Py_ssize_t i = 0; values >= 0 && i < PyList_GET_SIZE(list); i++) {
+        PyObject *item = PyList_GET_ITEM(list, i);
+        HOLD(item);
+        Py_ssize_t more = count_within(item, depth + 1);
+        values = more < 0 ? -1 : values + 1 + more;
+        LET_GO(item);
+    }
+    UNLOCK();
+    return values;
+}
+
 /* How many values are within a container, or -1; values of plain types alone, as memory_budget.is_leaf has them. */
 static Py_ssize_t
 count_within(PyObject *value, int depth)
@@ -663,28 +735,9 @@ count_within(PyObject *value, int depth)
         return 0;
     if (depth >= MAX_DEPTH)
         return -1;
-    Py_ssize_t values;
-    if (PyDict_CheckExact(value)) {
-        values = PyDict_GET_SIZE(value);
-        PyObject *key, *item;
-        Py_ssize_t place = 0;
-        while (PyDict_Next(value, &place, &key, &item)) {
-            Py_ssize_t more = count_within(item, depth + 1);
-            if (more < 0)
-                return -1;
-            values += more;
-        }
-    } else if (PyList_CheckExact(value)) {
-        values = PyList_GET_SIZE(value);
-        for (Py_ssize_t i = 0; i < PyList_GET_SIZE(value); i++) {
-            Py_ssize_t more = count_within(PyList_GET_ITEM(value, i), depth + 1);
-            if (more < 0)
-                return -1;
-            values += more;
-        }
-    } else
-        return -1;
-    return values;
+    if (PyDict_CheckExact(value))
+        return count_items(value, depth);
+    return PyList_CheckExact(value) ? count_elements(value, depth) : -1;
 }
 
 static PyObject *
@@ -716,5 +769,10 @@ PyInit_short_messages(void)
     undefined = PyUnicode_InternFromString("undefined");
     if (pull == NULL || release == NULL || resolve == NULL || undefined == NULL)
         return NULL;
-    return PyModule_Create(&module);
+    PyObject *made = PyModule_Create(&module);
+#ifdef Py_GIL_DISABLED
+    if (made != NULL)
+        PyUnstable_Module_SetGIL(made, Py_MOD_GIL_NOT_USED);
+#endif
+    return made;
 }

@@ -1,8 +1,11 @@
 """Messages that are read and written in the shorter way are what the general way makes of them."""
 
 import gc
+import json
 import random
 import sys
+import threading
+import time
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 
@@ -148,3 +151,38 @@ def test_nothing_is_kept_of_what_has_been_read_or_written() -> None:
     # 10 times 4,000 messages: one byte for each would be more.
     assert grown < 20_000
     assert max(new - old for new, old in zip(after, references, strict=True)) < 1000
+
+
+@in_c
+def test_what_other_threads_change_meanwhile_is_written_as_json_or_not_at_all() -> None:
+    # Without the global interpreter lock they do so at any moment.
+    shared: dict[str, object] = {"list": []}
+    until = time.monotonic() + 0.5
+    written: list[bytes] = []
+
+    def change() -> None:
+        items = shared["list"]
+        assert isinstance(items, list)
+        count = 0
+        while time.monotonic() < until:
+            count += 1
+            shared[f"key {count % 40}"] = [count, {"text" * (count % 9): str(count)}]
+            shared.pop(f"key {(count + 20) % 40}", None)
+            items.insert(0, {"number": str(count)})
+            if len(items) > 50:
+                items.clear()
+
+    def write() -> None:
+        while time.monotonic() < until:
+            found = short_messages.write(5, shared, 64)
+            if found is not None:
+                written.append(found[0])
+            assert short_messages.count(shared) > 0
+
+    threads = [threading.Thread(target=each) for each in (change, change, write, write)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert written
+    assert all(type(json.loads(frame)[2]) is dict for frame in written)
