@@ -87,20 +87,20 @@ HEADERS = (Path("rpcshare/json_scan.h"),)
 _BUILD = """
 import sys
 from pathlib import Path
-from mypyc.build import include_dir, mypycify
+from mypyc import build
 from setuptools import setup
 
 # What the others are like matters to `make lint`: packages that they want may be missing where this runs.
 options = ["--follow-imports=silent"]
 name, *sources = sys.argv[1:]
-modules = mypycify([*options, *sources], group_name=name)
+modules = build.mypycify([*options, *sources], group_name=name)
 
 # An exception that reaches compiled code in an await is passed on by throw() with three arguments, of which
 # Python 3.12 and newer warn. Where warnings are errors, the warning takes the place of the exception.
 # mypyc's issue 1214; once that is mended, this says so.
 with_three = "PyObject_CallFunctionObjArgs(_m, type, value, traceback, NULL)"
 with_one = "PyObject_CallOneArg(_m, value)"
-runtime = Path(include_dir(), "misc_ops.c").read_text()
+runtime = Path(build.include_dir(), "misc_ops.c").read_text()
 if runtime.count(with_three) != 1:
     sys.exit("error: mypyc's misc_ops.c no longer calls throw() as .packaging/compiling.py expects")
 own = Path("build", "runtime")

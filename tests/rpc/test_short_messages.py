@@ -5,7 +5,6 @@ import json
 import random
 import sys
 import threading
-import time
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 
@@ -157,14 +156,14 @@ def test_nothing_is_kept_of_what_has_been_read_or_written() -> None:
 def test_what_other_threads_change_meanwhile_is_written_as_json_or_not_at_all() -> None:
     # Without the global interpreter lock they do so at any moment.
     shared: dict[str, object] = {"list": []}
-    until = time.monotonic() + 0.5
+    done = threading.Event()
     written: list[bytes] = []
 
     def change() -> None:
         items = shared["list"]
         assert isinstance(items, list)
         count = 0
-        while time.monotonic() < until:
+        while not done.is_set():
             count += 1
             shared[f"key {count % 40}"] = [count, {"text" * (count % 9): str(count)}]
             shared.pop(f"key {(count + 20) % 40}", None)
@@ -173,16 +172,20 @@ def test_what_other_threads_change_meanwhile_is_written_as_json_or_not_at_all() 
                 items.clear()
 
     def write() -> None:
-        while time.monotonic() < until:
+        for _ in range(500):
             found = short_messages.write(5, shared, 64)
-            if found is not None:
-                written.append(found[0])
+            assert found is not None
+            written.append(found[0])
             assert short_messages.count(shared) > 0
 
-    threads = [threading.Thread(target=each) for each in (change, change, write, write)]
-    for thread in threads:
+    changing = [threading.Thread(target=change) for _ in range(2)]
+    writing = [threading.Thread(target=write) for _ in range(2)]
+    for thread in (*changing, *writing):
         thread.start()
-    for thread in threads:
+    for thread in writing:
         thread.join()
-    assert written
+    done.set()
+    for thread in changing:
+        thread.join()
+    assert len(written) == 1000
     assert all(type(json.loads(frame)[2]) is dict for frame in written)
