@@ -9,6 +9,7 @@ long as no request on a model has succeeded, a refusal may be due to the model: 
 out, and botocore makes it again. So it is with a redirection.
 """
 
+import asyncio
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -219,6 +220,7 @@ class DirectRequests:
         self._credentials = credentials
         self._tls = tls
         self._connect_timeout = connect_timeout
+        self._describing = asyncio.Lock()
         self._connections: dict[tuple[str, int], HTTPConnections] = {}
         self._puts = _Modelled("PutObject")
         self._gets = _Modelled("GetObject")
@@ -296,7 +298,12 @@ class DirectRequests:
         keys = Keys(kept.access_key, kept.secret_key, kept.token)
         target = modelled.target
         if target is None:
-            target = modelled.target = await self._target(modelled.operation, bucket, keys)
+            async with self._describing:  # which many need at once, and one finds out for all
+                if modelled.refusals >= _MOST_REFUSALS:
+                    return None
+                target = modelled.target
+                if target is None:
+                    target = modelled.target = await self._target(modelled.operation, bucket, keys)
             if target is None:
                 modelled.refusals = _MOST_REFUSALS
                 return None
@@ -332,8 +339,8 @@ class DirectRequests:
         host, port = address = _address(model.url)
         if address not in self._connections:
             tls = await self._tls() if scheme == "https" else None
-            self._connections.setdefault(
-                address, HTTPConnections(host, port, tls, connect_timeout=self._connect_timeout)
+            self._connections[address] = HTTPConnections(
+                host, port, tls, connect_timeout=self._connect_timeout
             )
         target = _Target(model, self._connections[address])
         return target if target.signs_as_botocore(keys) else None

@@ -21,7 +21,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from rpcshare.storage import StoreError
+from rpcshare.storage import StoreError, s3_client
 from rpcshare.storage.s3 import S3Store
 from rpcshare.storage.s3_client import open_client
 from rpcshare.storage.s3_direct import describe
@@ -586,6 +586,29 @@ async def test_a_certificate_is_checked_by_the_bundle_of_cas_that_aws_s_settings
         assert not_none(await store.get("key")).body == b"body"
         assert all(is_on_model(each.head) for each in (*server.of("PUT"), *server.of("GET")[1:]))
         await store.close()
+
+
+async def test_requests_that_are_the_first_all_at_once_find_out_once_how_they_are_made(
+    moto: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.path))
+    found: list[str] = []
+    tls = s3_client._Session.tls
+
+    async def counted(session: s3_client._Session) -> ssl.SSLContext:
+        found.append("certificates")
+        return await tls(session)
+
+    monkeypatch.setattr(s3_client._Session, "tls", counted)
+    async with behind_tls(moto, authority) as (server, location):
+        client = await open_client(location)
+        await asyncio.gather(
+            *(client.put(location.bucket, f"{location.prefix}{n}", b"body", {}) for n in range(20))
+        )
+        await client.retire()
+        assert all(is_on_model(each.head) for each in server.of("PUT"))
+    assert found == ["certificates"]
 
 
 async def test_what_is_behind_a_certificate_that_is_not_trusted_is_not_written_to(
