@@ -68,7 +68,7 @@ class _ItemsEvent(Event, frozen=True, dict=True, weakref=True):
     @cached_property
     def size(self) -> int:
         """Bytes that the items take."""
-        return sum([len(key) + len(body) for item in self.items for key, body in item.values])
+        return sum([item.size for item in self.items])
 
     @cached_property
     def json(self) -> bytes:
