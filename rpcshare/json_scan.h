@@ -18,6 +18,7 @@ also bounds the C stack. An object of many names is unusual, since each is compa
 #define SCAN_DEPTH 256
 #define SCAN_NAMES 32        /* of one object */
 #define SCAN_OPEN_NAMES 1024 /* of one object and all around it */
+#define SCAN_DECIMALS 10000  /* of 16 digits or more, each of which takes a hundred times as long as another number */
 
 typedef struct {
     const unsigned char *at;
@@ -26,12 +27,13 @@ typedef struct {
 
 typedef struct {
     const unsigned char *from, *at, *end;
-    Py_ssize_t values; /* as JSONCodec.count() does: commas and opening brackets */
+    Py_ssize_t values, most; /* as JSONCodec.count() counts them: commas and opening brackets; how many may be */
     int max_depth;
     /* On the wire an array is within another. If `wraps` is set, `brackets` are those to be left out, in order. */
     int wraps;
     uint32_t *brackets;
     size_t bracket_count, bracket_room;
+    int decimals;
     int open_names;
     Span names[SCAN_OPEN_NAMES];
 } Scan;
@@ -46,17 +48,18 @@ typedef struct {
 static int scan_value(Scan *s, int depth);
 
 static inline void
-scan_begin(Scan *s, const void *text, Py_ssize_t length, Py_ssize_t at, long max_depth, int wraps)
+scan_begin(Scan *s, const void *text, Py_ssize_t length, Py_ssize_t at, long max_depth, Py_ssize_t most, int wraps)
 {
     s->from = text;
     s->at = s->from + at;
     s->end = s->from + length;
     s->values = 0;
+    s->most = most;
     s->max_depth = (int)(max_depth < SCAN_DEPTH ? max_depth : SCAN_DEPTH);
     s->wraps = wraps;
     s->brackets = NULL;
     s->bracket_count = s->bracket_room = 0;
-    s->open_names = 0;
+    s->decimals = s->open_names = 0;
 }
 
 static inline int
@@ -227,7 +230,7 @@ scan_number(Scan *s)
                 return 0;
             whole = 0;
         }
-        if (whole + length - zeros > 15 && !is_shortest(from, p - from))
+        if (whole + length - zeros > 15 && (++s->decimals > SCAN_DECIMALS || !is_shortest(from, p - from)))
             return 0;
     } else if ((*digits == '0' && digits > from) || (whole == 16 && memcmp(digits, "9007199254740991", 16) > 0))
         return 0; /* -0, or beyond 2**53 - 1 */
@@ -270,7 +273,8 @@ scan_array(Scan *s, int depth)
                 return 0;
             if (!scan_char(s, ','))
                 break;
-            s->values++;
+            if (++s->values > s->most)
+                return 0;
         }
         if (!scan_char(s, ']'))
             return 0;
@@ -311,7 +315,8 @@ scan_object(Scan *s, int depth, Member *wanted, int count)
             }
         if (!scan_char(s, ','))
             break;
-        s->values++;
+        if (++s->values > s->most)
+            return 0;
     }
     s->open_names = first;
     return scan_char(s, '}');

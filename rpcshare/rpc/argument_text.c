@@ -4,6 +4,8 @@ What is not of the usual form (json_scan.h) is answered with None: the general c
 
 #include "../json_scan.h"
 
+#define MAX_VALUES 500000 /* as many as Limits.values has: what has more is refused, and is not to take long before */
+
 /* Passes over any value, as far as brackets and strings tell: what is wrong with it is found by who decodes it. */
 static int
 skip_value(Scan *s)
@@ -80,7 +82,7 @@ find_argument(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_
     if (at < 0 || at > PyBytes_GET_SIZE(frame) || PyBytes_GET_SIZE(frame) > UINT32_MAX)
         Py_RETURN_NONE;
     Scan s;
-    scan_begin(&s, PyBytes_AS_STRING(frame), PyBytes_GET_SIZE(frame), at, max_depth, 1);
+    scan_begin(&s, PyBytes_AS_STRING(frame), PyBytes_GET_SIZE(frame), at, max_depth, MAX_VALUES, 1);
     PyObject *found = NULL;
     for (; index > 0; index--)
         if (!skip_value(&s) || !scan_char(&s, ','))

@@ -19,6 +19,8 @@ def find(
 ) -> tuple[int, int, bytes | memoryview, int] | None:
     """Find an argument that is an array or an object of plain JSON; None: it is not known here.
 
+    Nor is one of more than 500,000 values: it is likely to be refused, and must not take long before that.
+
     Args:
         frame: a message in JSON. What is around the argument need not be well formed.
         at: where in it the first argument begins.

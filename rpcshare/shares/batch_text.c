@@ -185,7 +185,7 @@ split(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
     if (gathered == NULL || at < 0 || at > text.len)
         goto done;
     Scan s;
-    scan_begin(&s, text.buf, text.len, at, MAX_DEPTH, 0);
+    scan_begin(&s, text.buf, text.len, at, MAX_DEPTH, PY_SSIZE_T_MAX, 0);
     Gathered g = {gathered, KINDS, 0, room < 0 ? PY_SSIZE_T_MAX : room, most < 0 ? PY_SSIZE_T_MAX : most};
     if (at == 0 && !scan_char(&s, '['))
         goto done;

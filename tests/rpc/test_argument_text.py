@@ -112,6 +112,13 @@ def test_what_is_unusual_is_left_to_the_general_way(argument: bytes) -> None:
     assert find(argument) is None
 
 
+@in_c
+@pytest.mark.parametrize(("value", "most"), [(b"0.30000000000000004", 10_000), (b"{}", 249_999)])
+def test_what_takes_long_to_look_through_is_left_to_the_general_way(value: bytes, most: int) -> None:
+    assert find(b"[[%b]]" % b",".join([value] * most)) is not None
+    assert find(b"[[%b]]" % b",".join([value] * (most + 2))) is None
+
+
 def test_no_depth_is_too_much_for_the_stack() -> None:
     assert find(b"[[" * 100_000, max_depth=10**6) is None
     assert find(b'{"a":' * 100_000, max_depth=10**6) is None
