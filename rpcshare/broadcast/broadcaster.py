@@ -3,12 +3,17 @@
 A message is a hint, sent after the entry is durable: the log in the store is the truth. So it carries
 nothing of the entry, and who receives it reads the store. A message that is lost or late costs time, never
 data. One that is false costs a read.
+
+Nodes that write one share at the same time also send each other messages that carry content:
+:mod:`~rpcshare.broadcast.node_messages`.
 """
 
 from collections.abc import Callable
 from typing import Protocol, Self
 
 import msgspec
+
+from rpcshare.broadcast.node_messages import NodeMessage
 
 __all__ = ["CATALOGUE", "BroadcastError", "Broadcaster", "LogAppended", "Unsubscribe"]
 
@@ -67,6 +72,20 @@ class Broadcaster(Protocol):
 
         It is called with :meth:`LogAppended.missed` once the way is free again, if it was blocked and
         messages may have been lost.
+        """
+        ...
+
+    def send(self, node: str, message: NodeMessage) -> bool:
+        """Send ``message`` to the node of this name, and to no other; return whether it may arrive.
+
+        Does not wait. It may get lost, and nobody is told.
+        """
+        ...
+
+    def listen(self, node: str, callback: Callable[[NodeMessage], None]) -> Unsubscribe:
+        """Call ``callback`` with each message to the node of this name, which is random.
+
+        Calls are made as those of :meth:`subscribe` are.
         """
         ...
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 
 from rpcshare.broadcast.broadcaster import LogAppended, Unsubscribe
+from rpcshare.broadcast.node_messages import NodeMessage
 
 __all__ = ["LocalBroadcaster"]
 
@@ -16,6 +17,7 @@ class LocalBroadcaster:
     def __init__(self) -> None:
         # By share, then by subscription: one callback may be subscribed more than once.
         self._callbacks: dict[str, dict[object, Callable[[LogAppended], None]]] = {}
+        self._nodes: dict[str, Callable[[NodeMessage], None]] = {}
 
     async def publish(self, message: LogAppended) -> None:
         """Call every subscriber of the share, in the order in which they subscribed."""
@@ -46,9 +48,30 @@ class LocalBroadcaster:
 
         return unsubscribe
 
+    def send(self, node: str, message: NodeMessage) -> bool:
+        """Call the one that listens for the node; return whether there is one."""
+        callback = self._nodes.get(node)
+        if callback is None:
+            return False
+        try:
+            callback(message)
+        except Exception:
+            logger.exception("A message to this node could not be dealt with")
+        return True
+
+    def listen(self, node: str, callback: Callable[[NodeMessage], None]) -> Unsubscribe:
+        """Call ``callback`` with each message to the node."""
+        self._nodes[node] = callback
+        return lambda: void(self._nodes.pop(node, None))
+
     async def check(self) -> None:
         """Return: a process reaches itself."""
 
     async def close(self) -> None:
         """Drop all subscriptions."""
         self._callbacks.clear()
+        self._nodes.clear()
+
+
+def void(_result: object) -> None:
+    """Return nothing."""

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from rpcshare.broadcast.broadcaster import BroadcastError, LogAppended, Unsubscribe
 from rpcshare.broadcast.cancellation import cancel_all
 from rpcshare.broadcast.local import LocalBroadcaster
+from rpcshare.broadcast.node_messages import NodeMessage
 from rpcshare.broadcast.redis_listener import RedisListener
 from rpcshare.broadcast.redis_location import RedisLocation
 from rpcshare.broadcast.redis_sender import RedisSender
@@ -84,6 +85,14 @@ class RedisBroadcaster:
                 self._listener.forget(share_id)
 
         return unsubscribe
+
+    def send(self, node: str, message: NodeMessage) -> bool:
+        """Have ``message`` sent to a node, if Redis is there. Does not wait for it."""
+        return self._sender.add_for_node(node, message)
+
+    def listen(self, node: str, callback: Callable[[NodeMessage], None]) -> Unsubscribe:
+        """Call ``callback`` with each message to the node."""
+        return self._listener.listen(node, callback)
 
     async def check(self) -> None:
         """Return if Redis answers now, and this node hears it.

@@ -10,8 +10,9 @@ from redis.asyncio.client import PubSub
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError  # noqa: A004 -- redis's, which is none of Python's
 
-from rpcshare.broadcast.broadcaster import LogAppended
+from rpcshare.broadcast.broadcaster import LogAppended, Unsubscribe
 from rpcshare.broadcast.cancellation import cancel_all
+from rpcshare.broadcast.node_messages import NodeMessage
 from rpcshare.broadcast.sealed_messages import BadMessageError, SealedMessages
 from rpcshare.retry_delay import retry_delay
 
@@ -43,6 +44,7 @@ class RedisListener:
         self._messages = messages
         self._deliver = deliver
         self._watched: dict[str, str] = {}  # share ids, by channel
+        self._nodes: dict[str, tuple[str, Callable[[NodeMessage], None]]] = {}  # likewise
         self._changed = asyncio.Event()  # _watched differs from what Redis has been told
         self._uncertain: set[str] = set()  # shares watched of which messages may have been missed
         self._refused = 0  # messages since the last line about them
@@ -60,6 +62,18 @@ class RedisListener:
         self._watched.pop(self._messages.channel_of(share_id), None)
         self._uncertain.discard(share_id)
         self._changed.set()
+
+    def listen(self, node: str, callback: Callable[[NodeMessage], None]) -> Unsubscribe:
+        """Follow the channel of a node."""
+        channel = self._messages.channel_of_node(node)
+        self._nodes[channel] = node, callback
+        self._changed.set()
+
+        def unsubscribe() -> None:
+            self._nodes.pop(channel, None)
+            self._changed.set()
+
+        return unsubscribe
 
     async def run(self) -> None:
         """Listen until cancelled, over as many connections as it takes."""
@@ -105,7 +119,8 @@ class RedisListener:
         followed: set[str] = set()
         while True:
             self._changed.clear()
-            added, dropped = self._watched.keys() - followed, followed - self._watched.keys()
+            wanted = self._watched.keys() | self._nodes.keys()
+            added, dropped = wanted - followed, followed - wanted
             if added:
                 await connection.send_command("SUBSCRIBE", *added)
             if dropped:
@@ -133,6 +148,10 @@ class RedisListener:
                 logger.info("Connected to Redis")
                 self.connected.set()
             return
+        if channel in self._nodes:
+            if kind == "message":
+                self._on_node_message(*self._nodes[channel], data)
+            return
         share_id = self._watched.get(channel)
         if share_id is None:
             return  # not watched any more
@@ -146,6 +165,17 @@ class RedisListener:
         elif share_id in self._uncertain:
             self._uncertain.discard(share_id)
             await self._deliver(LogAppended.missed(share_id))
+
+    def _on_node_message(self, node: str, callback: Callable[[NodeMessage], None], data: bytes) -> None:
+        try:
+            message = self._messages.unseal_for_node(data, node)
+        except BadMessageError as exc:
+            self._refuse(exc)
+            return
+        try:
+            callback(message)
+        except Exception:
+            logger.exception("A message to this node could not be dealt with")
 
     def _refuse(self, reason: BadMessageError) -> None:
         """Drop a message. What is in the store is found within seconds all the same."""

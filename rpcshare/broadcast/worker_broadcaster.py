@@ -8,6 +8,7 @@ import msgspec
 
 from rpcshare.broadcast.broadcaster import LogAppended, Unsubscribe
 from rpcshare.broadcast.local import LocalBroadcaster
+from rpcshare.broadcast.node_messages import NodeMessage
 from rpcshare.broadcast.worker_messages import Member, Topic, WorkerMessages
 
 __all__ = ["WorkerBroadcaster"]
@@ -27,9 +28,24 @@ class Forgotten(msgspec.Struct, frozen=True, array_like=True):
     share_id: str
 
 
+class Listening(msgspec.Struct, frozen=True, array_like=True):
+    """The sender takes the messages to a node of this name."""
+
+    node: str
+
+
+class ToNode(msgspec.Struct, frozen=True, array_like=True):
+    """A message to one node alone."""
+
+    node: str
+    message: NodeMessage
+
+
 APPENDED: Final = Topic("log appended", LogAppended)
 WATCHED: Final = Topic("share watched", Watched)
 FORGOTTEN: Final = Topic("share forgotten", Forgotten)
+LISTENING: Final = Topic("node listening", Listening)
+TO_NODE: Final = Topic("to a node", ToNode)
 
 
 class WorkerBroadcaster:
@@ -45,10 +61,14 @@ class WorkerBroadcaster:
         self._subscribers = LocalBroadcaster()
         self._subscriptions: Counter[str] = Counter()  # by share
         self._watching: dict[str, set[int]] = {}  # who else watches each share
+        self._listening: set[str] = set()  # nodes that this process is
+        self._nodes: dict[str, int] = {}  # the slots of those that others are
         self._missed: dict[int, dict[str, None]] = {}  # shares of which messages got lost, by slot
         inbox.on(APPENDED, self._on_appended)
         inbox.on(WATCHED, self._on_watched)
         inbox.on(FORGOTTEN, self._on_forgotten)
+        inbox.on(LISTENING, self._on_listening)
+        inbox.on(TO_NODE, self._on_node_message)
         inbox.on_joined(self._on_joined)
         inbox.on_left(self._on_left)
         inbox.on_free(self._on_free)
@@ -83,6 +103,25 @@ class WorkerBroadcaster:
 
         return unsubscribe
 
+    def send(self, node: str, message: NodeMessage) -> bool:
+        """Send ``message`` to the process that the node is, if it is there."""
+        slot = self._nodes.get(node)
+        if slot is None:
+            return self._subscribers.send(node, message)
+        return not self._inbox.post([slot], TO_NODE, ToNode(node, message))
+
+    def listen(self, node: str, callback: Callable[[NodeMessage], None]) -> Unsubscribe:
+        """Call ``callback`` with each message to the node, of which the other processes are told."""
+        drop = self._subscribers.listen(node, callback)
+        self._listening.add(node)
+        self._inbox.post_all(LISTENING, Listening(node))
+
+        def unsubscribe() -> None:
+            self._listening.discard(node)
+            drop()
+
+        return unsubscribe
+
     async def check(self) -> None:
         """Return: an inbox is there as long as the processes are."""
 
@@ -95,6 +134,8 @@ class WorkerBroadcaster:
     def _on_joined(self, slot: int) -> None:
         """Tell a new process what is watched here; its predecessor may have written it last."""
         self._drop(slot)  # what it finds in its inbox may have been meant for its predecessor
+        for node in self._listening:
+            self._inbox.post([slot], LISTENING, Listening(node))
         share_ids = list(self._subscriptions)
         for start in range(0, len(share_ids), _SHARES_AT_ONCE):
             some = share_ids[start : start + _SHARES_AT_ONCE]
@@ -107,6 +148,7 @@ class WorkerBroadcaster:
 
     def _drop(self, slot: int) -> None:
         self._missed.pop(slot, None)
+        self._nodes = {node: other for node, other in self._nodes.items() if other != slot}
         for share_id, slots in list(self._watching.items()):
             slots.discard(slot)
             if not slots:
@@ -123,6 +165,12 @@ class WorkerBroadcaster:
         slots.discard(sender.slot)
         if not slots:
             self._watching.pop(message.share_id, None)
+
+    def _on_listening(self, sender: Member, message: Listening) -> None:
+        self._nodes[message.node] = sender.slot
+
+    def _on_node_message(self, _sender: Member, message: ToNode) -> None:
+        self._subscribers.send(message.node, message.message)
 
     def _on_appended(self, _sender: Member, message: LogAppended) -> None:
         self._subscribers.deliver(message)

@@ -11,6 +11,7 @@ from rpcshare.broadcast import Broadcaster
 from rpcshare.errors import ShareError
 from rpcshare.shares.compaction import CompactionPolicy
 from rpcshare.shares.delayed_deletes import DelayedDeletes
+from rpcshare.shares.node_inbox import NodeInbox
 from rpcshare.shares.objects import Head
 from rpcshare.shares.old_versions import OldVersions
 from rpcshare.shares.state import ShareState
@@ -102,6 +103,7 @@ class NodeContext(msgspec.Struct, frozen=True):
     clock: Callable[[], int]
     """Milliseconds since the epoch."""
     observer: ShareObserver
+    inbox: NodeInbox
     is_shared: bool = False
     """Whether others write to the store."""
     old_versions: OldVersions = msgspec.field(default_factory=OldVersions)

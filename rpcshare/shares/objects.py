@@ -194,11 +194,14 @@ class LoggedSync(msgspec.Struct, frozen=True):
 
     at: int
     items: tuple[Item, ...]
+    label: str = ""
+    """Tells it from all others, where several nodes might write it."""
 
 
 class _StoredSync(msgspec.Struct):
     at: int
     items: list[StoredItem]
+    label: str = ""
 
 
 class _StoredEntry(msgspec.Struct, omit_defaults=True):
@@ -236,7 +239,7 @@ class LogEntry:
             StoreError: the entry does not fit the share.
         """
         new: list[bytes] = []
-        return [LoggedSync(sync.at, restored(sync.items, distinct, new)) for sync in self._syncs]
+        return [LoggedSync(sync.at, restored(sync.items, distinct, new), sync.label) for sync in self._syncs]
 
 
 class LogSnapshot(msgspec.Struct, frozen=True):
@@ -305,6 +308,8 @@ def encode_entry(entry_id: str, syncs: Iterable[LoggedSync], numbers: Mapping[by
     for sync in syncs:
         pieces.append(opening % sync.at)
         write_items(pieces, sync.items, numbers, new)
+        if sync.label:
+            pieces.append(b',"label":"%b"' % sync.label.encode())
         opening = b'},{"at":%d,"items":'
     pieces.append(b"}]}" if len(pieces) > 1 else b"]}")
     return Text(pieces)

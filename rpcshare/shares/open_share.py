@@ -1,10 +1,13 @@
 """One share, open on this node: what its readers are shown, and the callers who wait to have written to it.
 
 The store is the truth. The state here is what entries 1…n make, and changes only when entry n+1 is
-known to be durable: written by this node, or read from the store. What other nodes tell is a hint to read.
+known to be durable: written by this node, read from the store, or sent by the node that has written it.
 
 Writes of one share take turns. While one is under way the syncs that arrive gather, and go into
 the next entry together.
+
+What another node has sent is taken for what it has written only if nothing else can be in its place; and
+what it has been asked to write is written when it is in the log (:mod:`~rpcshare.shares.write_forwarding`).
 
 A number may be taken by another node first: then what it wrote is read, and the next number tried. A
 write of which it is not known whether it took place leaves the share *unsure*: nothing is written
@@ -17,15 +20,13 @@ trusted for a fraction of that, and a write that took longer is checked (:meth:`
 
 import asyncio
 import logging
-import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from itertools import count
 from time import monotonic
 
 from rpcshare.auth.caller import ANONYMOUS, Caller
-from rpcshare.broadcast import LogAppended
+from rpcshare.broadcast import EntryWritten, LogAppended
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.long_work import LongWork
 from rpcshare.shares import access, objects
@@ -43,6 +44,7 @@ from rpcshare.shares.replay import replay
 from rpcshare.shares.state import ShareState
 from rpcshare.shares.subscriptions import Subscription, Subscriptions
 from rpcshare.shares.syncdata import Batch, Item
+from rpcshare.shares.write_forwarding import WriteForwarding
 from rpcshare.shares.write_queue import OwnEntry, Request, WriteQueue
 from rpcshare.shares.write_turns import WriteTurns
 from rpcshare.storage import PreconditionFailedError, StoreError
@@ -106,8 +108,15 @@ class OpenShare:
         self._own = OwnEntry("", [])  # that this node is writing, or has written last
         self._arrivals = asyncio.Lock()
         self._arriving = 0
-        self._ids = count()
-        self._ids_prefix = secrets.token_hex(8)  # which no other writer of the share has
+        self._forwarding = WriteForwarding(
+            share_id,
+            head.generation,
+            node.inbox,
+            self._queue,
+            wake=self._start_worker,
+            on_entry=self._on_entry,
+            turns=self._turns,
+        )
         self._worker: asyncio.Task[None] | None = None
         self._is_open = False
         self._unsubscribe = node.broadcaster.subscribe(share_id, self._on_appended)
@@ -180,7 +189,7 @@ class OpenShare:
     @property
     def waiting_writes(self) -> int:
         """How many syncs and deletions wait to be written."""
-        return len(self._queue)
+        return len(self._queue) + len(self._forwarding)
 
     @property
     def subscribers(self) -> int:
@@ -198,6 +207,7 @@ class OpenShare:
         return bool(
             self._worker is not None
             or len(self._queue)
+            or self._forwarding.is_waiting
             or len(self._subscriptions)
             or self._compactor.is_running
             or self._lock.locked()
@@ -300,6 +310,7 @@ class OpenShare:
         if not self._is_open:
             raise storage_unavailable()  # the server is about to stop
         request = self._queue.add(batch, room)
+        self._forwarding.arrived()
         self._start_worker()
         return request.done
 
@@ -346,6 +357,9 @@ class OpenShare:
     async def close(self) -> None:
         """Write what waits, finish what has begun, and end all subscriptions."""
         self._is_open = False
+        self._forwarding.close()
+        if len(self._queue):
+            self._start_worker()
         while self._worker is not None:
             await asyncio.wait([self._worker])
         await self._compactor.finish()
@@ -355,6 +369,7 @@ class OpenShare:
     def detach(self) -> None:
         """Stop listening to other nodes. All that :meth:`close` would do for a log not busy."""
         self._unsubscribe()
+        self._forwarding.detach()
 
     # The worker: one entry after the other, as long as there is work
 
@@ -369,6 +384,16 @@ class OpenShare:
         if self._is_open:
             self._start_worker()
 
+    def _on_entry(self, message: EntryWritten) -> None:
+        """Take an entry that another node has sent, at once if nobody is reading or writing the store."""
+        self._announced = max(self._announced, message.entry)
+        if not self._is_open:
+            return
+        if not self._lock.locked():
+            self._take_carried()
+        if self._has_work:
+            self._start_worker()
+
     def _start_worker(self) -> None:
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
@@ -378,6 +403,8 @@ class OpenShare:
             while True:
                 if pause := self._turns.pause():
                     await asyncio.sleep(pause)
+                elif len(self._queue):
+                    await self._forwarding.gather()
                 async with self._lock:
                     if not await self._work_once():
                         return
@@ -388,29 +415,44 @@ class OpenShare:
             error = ShareError(ErrorCode.INTERNAL, "Internal server error")
             self._own.fail(error)
             self._queue.fail(error)
+            self._forwarding.end(error)
         finally:
             self._worker = None
 
     async def _work_once(self) -> bool:
         """Do the next thing there is to do, and return whether there is another."""
         try:
-            if not self.is_ended and self._must_catch_up() and not await self._read_announced():
+            if not self.is_ended and self._is_behind and not await self._read_announced():
+                await self._catch_up()
+            if not self.is_ended:
+                self._forwarding.forward()
+            if not self.is_ended and self._is_to_write and not self._is_trusted:
                 await self._catch_up()
         except StoreError as exc:
             self._queue.fail(storage_unavailable(exc))
             return False
         if self.is_ended:
             self._queue.fail(share_not_found())
-        requests = self._queue.take(self.state.content)
-        if requests:
-            await self._write(requests)
-        return len(self._queue) > 0 or (self._is_behind and not self.is_ended)
+        elif self._is_to_write:
+            self._forwarding.expire()
+            requests = self._queue.take(self.state.content)
+            if requests:
+                await self._write(requests)
+        return self._has_work
 
-    def _must_catch_up(self) -> bool:
-        return self._is_behind or (len(self._queue) > 0 and not self._is_trusted)
+    @property
+    def _is_to_write(self) -> bool:
+        """Whether there is something to write that must not wait for what another node is to write."""
+        return len(self._queue) > 0 and not self._forwarding.is_waiting
+
+    @property
+    def _has_work(self) -> bool:
+        if self.is_ended:
+            return len(self._queue) > 0
+        return self._is_behind or self._is_to_write
 
     async def _write(self, requests: list[Request]) -> None:
-        own = self._own = OwnEntry(f"{self._ids_prefix}{next(self._ids):x}", requests)
+        own = self._own = OwnEntry(self._forwarding.new_entry_id(), requests)
         try:
             if requests[0].batch is None:
                 await self._write_tombstone(own.id, requests[0])
@@ -423,8 +465,6 @@ class OpenShare:
     async def _write_entry(self, own: OwnEntry) -> None:
         # A clock that was set back must not make a share older than it was.
         now = max(self._node.clock(), self.state.last_updated)
-        syncs = [LoggedSync(now, request.batch.items) for request in own.requests if request.batch]
-        size = sum(request.batch.size for request in own.requests if request.batch)
         attempts = 0
         while own.requests and not self.is_ended:
             if attempts and own.is_abandoned:
@@ -433,24 +473,45 @@ class OpenShare:
             attempts += 1
             if attempts > _ATTEMPTS:
                 raise StoreError(f"other nodes take each number of the log of share {self.share_id}")
-            # Whose lock is held, so nothing is applied meanwhile.
-            numbers = self.state.content.diffs.numbers
-            if size < _PACK_IN_THREAD:
-                body, length = _packed_entry(own.id, syncs, numbers)
-            else:
-                body, length = await asyncio.to_thread(_packed_entry, own.id, syncs, numbers)
-            etag = await self._write_body(body)
-            if etag is None:
-                continue
-            if size < _PACK_IN_THREAD:
-                self._apply(own.id, syncs, length, etag)
-            else:
-                async with LongWork():
-                    self._apply(own.id, syncs, length, etag)
-            self._compactor.start_if_due(self.entry, self.state, self._head_etag)
-            await self._publish(self.entry)
+            if await self._write_syncs(own, now):
+                return
+            # Of what others might have written as well, some is in the log by now.
+            self._forwarding.expire()
+            if self._forwarding.is_led(own):
+                self._queue.put_back(own.requests)
+                own.drop()
         if own.requests:
             own.fail(share_not_found())
+
+    async def _write_syncs(self, own: OwnEntry, now: int) -> bool:
+        """Write ``own`` as the next entry, if that is free; return whether it is there.
+
+        Raises:
+            StoreError: as :meth:`_write_body` does.
+        """
+        label = self._forwarding.label
+        written = [(request.batch, label(request)) for request in own.requests if request.batch]
+        syncs = [LoggedSync(now, batch.items, name) for batch, name in written]
+        size = sum(batch.size for batch, _ in written)
+        # Whose lock is held, so nothing is applied meanwhile.
+        numbers = self.state.content.diffs.numbers
+        if size < _PACK_IN_THREAD:
+            body, length = _packed_entry(own.id, syncs, numbers)
+        else:
+            body, length = await asyncio.to_thread(_packed_entry, own.id, syncs, numbers)
+        began_at, previous = monotonic(), self._entry_id
+        etag = await self._write_body(body)
+        if etag is None:
+            return False
+        if size < _PACK_IN_THREAD:
+            self._apply(own.id, syncs, length, etag)
+        else:
+            async with LongWork():
+                self._apply(own.id, syncs, length, etag)
+        self._compactor.start_if_due(self.entry, self.state, self._head_etag)
+        self._forwarding.wrote(self.entry, previous, body, etag, began_at=began_at, syncs=len(syncs))
+        await self._publish(self.entry)
+        return True
 
     async def _write_tombstone(self, entry_id: str, request: Request) -> None:
         body = objects.encode_tombstone(entry_id)
@@ -510,14 +571,20 @@ class OpenShare:
         Raises:
             StoreError: the store failed, or holds something that cannot be read.
         """
-        while self._announced > self.entry and not self.is_ended:
+        while True:
+            self._take_carried()
+            if self._announced <= self.entry or self.is_ended:
+                break
+            self._forwarding.forward()  # which need not wait until all is read
             # A listing finds many entries sooner than reading them one by one, and tells of more.
             if self._is_unsure or not self._is_trusted or self._announced - self.entry > _READ_ONE_BY_ONE:
                 return False
-            entry = await self._journal.read_entry(self.entry + 1)
-            if entry is None:
-                return False
-            await self._take(entry)
+            last = min(self._announced, self.entry + _READ_AHEAD)
+            for entry in await self._journal.read_entries(range(self.entry + 1, last + 1)):
+                if entry is None:
+                    return False
+                if not self.is_ended:
+                    await self._take(entry)
         return self.is_ended or (not self._is_unsure and self._is_trusted)
 
     async def _read_next(self) -> bool:
@@ -526,8 +593,7 @@ class OpenShare:
         Raises:
             StoreError: the store failed, or holds something that cannot be read.
         """
-        numbers = range(self.entry + 1, self.entry + 1 + _READ_AHEAD)
-        found = await asyncio.gather(*map(self._journal.read_entry, numbers))
+        found = await self._journal.read_entries(range(self.entry + 1, self.entry + 1 + _READ_AHEAD))
         for entry in found:
             if entry is None or self.is_ended:
                 break
@@ -541,7 +607,25 @@ class OpenShare:
             self._end(self.entry + 1)
         else:
             syncs = await self._journal.syncs_of(entry, self.state.content.diffs.distinct)
+            self._forwarding.read(entry.id, syncs)
             self._apply(entry.id, syncs, entry.size, entry.etag)
+
+    def _take_carried(self) -> None:
+        """Take the next entries as far as the nodes that have written them have sent them."""
+        while not self.is_ended and not self._is_unsure:
+            message = self._forwarding.carried(self.entry, self._entry_id)
+            if message is None:
+                return
+            try:
+                entry = objects.decode_entry(message.body)
+                syncs = entry.syncs(self.state.content.diffs.distinct)
+            except StoreError:
+                return  # the store tells
+            if entry.is_tombstone or not self._forwarding.may_be_ours(entry.id):
+                return
+            self._turns.others_wrote()
+            self._forwarding.others_wrote(entry.id, syncs)
+            self._apply(entry.id, syncs, entry.size, message.etag)
 
     async def _catch_up(self) -> None:
         """Read what the store has behind the last known entry. For who holds the lock, like all below.
@@ -637,6 +721,7 @@ class OpenShare:
             self._end(found.tombstone)
             return
         self.state, self.entry = found.state, found.entry
+        self._forwarding.restart(found.entry, found.snapshot, found.labelled)
         self._entry_id, self._entry_etag = found.entry_id, found.entry_etag
         self._snapshot = found.snapshot, found.snapshot_etag
         # What is known by a version is another state's, if an older copy of the store goes by the same.
@@ -666,7 +751,8 @@ class OpenShare:
 
     def _apply(self, entry_id: str, syncs: Iterable[LoggedSync], size: int, etag: str | None) -> None:
         """Take the next entry, which is durable, into the state; tell those who wait for it."""
-        is_own = entry_id == self._own.id
+        number = self._forwarding.entry = self.entry + 1
+        is_own = is_for_own = entry_id == self._own.id
         requests = iter(self._own.requests if is_own else ())
         items: list[Item] = []
         for sync in syncs:
@@ -675,12 +761,14 @@ class OpenShare:
             self._subscriptions.sync(Sync(self.share_id, self.state.sync_count, sync.items))
             if (request := next(requests, None)) is not None:
                 request.succeed(self.state.sync_count)
+            if sync.label and self._forwarding.logged(sync.label, number, self.state.sync_count):
+                is_for_own = True
         if is_own:
             self._own.requests = []
-        self.entry += 1
+        self.entry = number
         self._entry_id, self._entry_etag = entry_id, etag
         self._compactor.added(size)
-        self._node.observer.log_changed(self, items, by_this_node=is_own)
+        self._node.observer.log_changed(self, items, by_this_node=is_for_own)
 
     # From this node to the store, likewise
 
@@ -776,6 +864,7 @@ class OpenShare:
         """Tell that the share is deleted, by the entry ``tombstone`` if that is known."""
         self.is_ended = True
         self._tombstone = tombstone
+        self._forwarding.end(share_not_found())
         self._subscriptions.delete()
         self._node.observer.log_ended(self)
 

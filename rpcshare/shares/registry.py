@@ -31,6 +31,7 @@ from rpcshare.shares.failures import (
 from rpcshare.shares.journal import read_head
 from rpcshare.shares.known_heads import KnownHeads
 from rpcshare.shares.legacy_layout import read_legacy
+from rpcshare.shares.node_inbox import NodeInbox
 from rpcshare.shares.objects import Head
 from rpcshare.shares.open_share import OpenShare
 from rpcshare.shares.outline import Transcript
@@ -95,8 +96,16 @@ class ShareRegistry:
         self._refusal = refusal
         self._on_expired = on_expired
         self._delayed_deletes = DelayedDeletes(settings.grace)
+        self._inbox = NodeInbox(broadcaster)
         self._node = NodeContext(
-            store, broadcaster, self._delayed_deletes, settings, clock, observer=self, is_shared=is_shared
+            store,
+            broadcaster,
+            self._delayed_deletes,
+            settings,
+            clock,
+            observer=self,
+            inbox=self._inbox,
+            is_shared=is_shared,
         )
         self.refusals = Refusals(store, is_shared=is_shared, clock=clock)
         """Syncs that were not taken."""
@@ -377,6 +386,7 @@ class ShareRegistry:
             await asyncio.wait([self._poller])
         await self._expiry.close()
         await self.open_shares.close()
+        self._inbox.close()
         await self.listing.close()
         await self._delayed_deletes.close()
 

@@ -6,7 +6,7 @@ import msgspec
 
 from rpcshare.shares.events import Sync
 from rpcshare.shares.journal import Journal
-from rpcshare.shares.objects import Head
+from rpcshare.shares.objects import Head, LoggedSync
 from rpcshare.shares.state import ShareState
 from rpcshare.shares.subscriptions import RecentSyncs
 from rpcshare.storage import StoreError
@@ -40,6 +40,8 @@ class Replay(msgspec.Struct):
     """How many bytes the share had when it was made."""
     recent: Iterable[Sync] = ()
     """The last syncs, without a gap."""
+    labelled: list[tuple[str, int, int]] = []
+    """Of the syncs behind the snapshot that have a label: that, the entry, and the syncCount."""
     is_as_installed: bool = False
     """There is no snapshot but the one that it was installed with."""
     is_ended: bool = False
@@ -48,6 +50,12 @@ class Replay(msgspec.Struct):
     """The entry that says so; None if all that was left has been removed."""
     superfluous_to: int | None = None
     """Entries or snapshots are left that the snapshot of this number replaces."""
+
+    def apply(self, sync: LoggedSync) -> None:
+        """Take in a sync of the last entry."""
+        self.state.apply(sync.items, sync.at)
+        if sync.label:
+            self.labelled.append((sync.label, self.entry, self.state.sync_count))
 
 
 async def replay(journal: Journal, head: Head, head_etag: str | None) -> Replay:
@@ -101,7 +109,7 @@ async def _replay_once(journal: Journal, head: Head, head_etag: str | None) -> R
         found.tail_size += entry.size
         del entry  # which holds its texts a second time
         for sync in syncs:
-            found.state.apply(sync.items, sync.at)
+            found.apply(sync)
             recent.add(Sync(journal.share_id, found.state.sync_count, sync.items))
     if survey.last_entry is not None and found.entry < survey.last_entry:
         return await _ended_if_tombstone(journal, found, survey.last_entry)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rpcshare.errors import ShareError
 from rpcshare.shares.context import LogSettings
@@ -22,6 +22,16 @@ class Request:
         self.batch = batch
         self.room = room
         self.done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.number = 0
+        """Among those of this writer that others may write as well; 0: nobody else has it."""
+        self.since = 0
+        """The entry that the writer had when it got its number."""
+        self.is_settled = False
+        """It is in the log, or somebody else's matter: it must not be written any more."""
+
+    def is_small(self, size: int) -> bool:
+        """Whether it is a sync of at most ``size`` bytes that needs no look at what its owner may have."""
+        return self.batch is not None and self.room is None and self.batch.size <= size
 
     def succeed(self, sync_count: int) -> None:
         """Tell the caller the syncCount that its sync has made."""
@@ -73,6 +83,36 @@ class WriteQueue:
         self._requests.append(request)
         return request
 
+    def append(self, request: Request) -> None:
+        """Add a request that was made elsewhere."""
+        self._requests.append(request)
+
+    def put_back(self, requests: Sequence[Request]) -> None:
+        """Put requests before all others."""
+        self._requests.extendleft(reversed(requests))
+
+    def take_small(self, size: int, size_together: int, count: int) -> list[Request]:
+        """Take the syncs that come first, as far as nobody else need be asked whether they may be written.
+
+        Args:
+            size: of each, at most, in bytes.
+            size_together: of them all.
+            count: how many, at most.
+        """
+        taken: list[Request] = []
+        while self._requests and len(taken) < count:
+            request = self._requests[0]
+            if request.is_settled:
+                self._requests.popleft()
+                continue
+            if request.batch is None or not request.is_small(size):
+                break
+            size_together -= request.batch.size
+            if size_together < 0:
+                break
+            taken.append(self._requests.popleft())
+        return taken
+
     def fail(self, error: ShareError) -> None:
         """Tell all callers what went wrong, and forget them."""
         _fail_all(self._requests, error)
@@ -91,6 +131,9 @@ class WriteQueue:
         grown, count = content.expanded_size, content.count
         while self._requests and len(group) < settings.entry_syncs:
             request = self._requests[0]
+            if request.is_settled:
+                self._requests.popleft()
+                continue
             if request.batch is None:
                 return group or [self._requests.popleft()]
             if group and size + request.batch.size > settings.entry_size:
@@ -115,4 +158,5 @@ class WriteQueue:
 
 def _fail_all(requests: Iterable[Request], error: ShareError) -> None:
     for request in requests:
-        request.fail(error)
+        if not request.is_settled:
+            request.fail(error)

@@ -4,6 +4,8 @@ import asyncio
 import json
 import os
 import random
+import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -232,10 +234,40 @@ def far(*, quick: bool) -> Iterator[Figure]:
 
 
 def two_nodes(*, quick: bool) -> Iterator[Figure]:
-    """Two nodes that both write one share, against one node: time of a sync, and who waits longest."""
+    """Two nodes that both write one share, with messages between them and without."""
+    yield from _two_nodes("2 nodes with messages", quick=quick, has_messages=True)
+    yield from _two_nodes("2 nodes without messages", quick=quick, has_messages=False)
+
+
+@contextmanager
+def _messages(folder: Path) -> Iterator[dict[str, str]]:
+    """Run a Redis server; yield the environment of its users."""
+    command = shutil.which("redis-server") or shutil.which("valkey-server")
+    if command is None:
+        raise FileNotFoundError("neither redis-server nor valkey-server is installed")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", ""]
+    process = subprocess.Popen([command, *options], cwd=folder, stdout=subprocess.DEVNULL)
+    try:
+        yield {"RPCSHARE_BROADCAST": f"redis://127.0.0.1:{port}/0"}
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _two_nodes(what: str, *, quick: bool, has_messages: bool) -> Iterator[Figure]:
+    """Two nodes against one: time of a sync, and who waits longest."""
     seconds, callers = (3.0, 8) if quick else (10.0, 8)
-    with tempfile.TemporaryDirectory() as name, far_store() as env, ExitStack() as stack:
+    with tempfile.TemporaryDirectory() as name, far_store() as store, ExitStack() as stack:
         folder = Path(name)
+        env = dict(store)
+        if has_messages:
+            try:
+                env.update(stack.enter_context(_messages(folder)))
+            except FileNotFoundError as exc:
+                print(f"{what}: not measured, {exc}", file=sys.stderr)
+                return
         nodes = [stack.enter_context(ours(folder, env=env)) for _ in range(2)]
         share = asyncio.run(_made(nodes[0], 1, 10))[0]
         asyncio.run(_syncs(nodes[1], [share], 1.0))
@@ -252,7 +284,7 @@ def two_nodes(*, quick: bool) -> Iterator[Figure]:
         together = asyncio.run(both(nodes))
     every = [each for node in together for each in node]
     yield Figure(
-        "one share: time between syncs, 2 nodes to 1",
+        f"one share: time between syncs, {what} to 1",
         "ms",
         1e3 * seconds / len(every),
         1e3 * seconds / len(alone),
@@ -260,10 +292,10 @@ def two_nodes(*, quick: bool) -> Iterator[Figure]:
     )
     longest = max(every) * 1e3
     yield Figure(
-        "one share, 2 nodes: longest wait to the median", "ms", longest, statistics.median(every) * 1e3, 10
+        f"one share, {what}: longest wait to the median", "ms", longest, statistics.median(every) * 1e3, 10
     )
     less = max(len(node) for node in together) / min(len(node) for node in together)
-    yield Figure("one share, 2 nodes: syncs of one to those of the other", "", less, None, 2)
+    yield Figure(f"one share, {what}: syncs of one to those of the other", "", less, None, 2)
 
 
 PARTS = (pages, idle_subscribers, workers, throughput, far, two_nodes)

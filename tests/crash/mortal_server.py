@@ -63,6 +63,7 @@ class MortalStore(WrappedStore):
 class MortalBroadcaster:
     def __init__(self, inner):
         self.subscribe, self.check, self.close = inner.subscribe, inner.check, inner.close
+        self.send, self.listen = inner.send, inner.listen
         self.inner = inner
 
     async def publish(self, message):

@@ -55,6 +55,7 @@ _TELL_TIME = (
     "refusals",
     "search_turns",
     "share_cache",
+    "write_forwarding",
 )
 
 
@@ -239,7 +240,9 @@ class Model:
 
     async def sync(self, site: Site) -> None:
         if (chosen := self.choose(site)) is not None:
-            await self._sync(site, self.random.choice(site.nodes), *chosen)
+            node = self.random.choice(site.nodes)
+            node.endpoint.has_forwarded = False
+            await self._sync(site, node, *chosen)
 
     async def _sync(self, site: Site, node: NodeContext, share_id: str, known: Known) -> None:
         part = self.new_part()
@@ -262,6 +265,8 @@ class Model:
         if (chosen := self.choose(site)) is None:
             return
         nodes = [self.random.choice(site.nodes) for _ in range(self.random.randrange(2, 6))]
+        for node in nodes:
+            node.endpoint.has_forwarded = False
         await asyncio.gather(*(self._sync(site, node, *chosen) for node in nodes))
 
     async def lose_an_answer(self, site: Site) -> None:
@@ -658,8 +663,8 @@ class Model:
                 known.may_expire and (node.offset > 0 or known.is_deleted)
             ):
                 return
-            case ErrorCode.STORAGE_UNAVAILABLE if node.store.has_lost_answer:
-                return
+            case ErrorCode.STORAGE_UNAVAILABLE if node.store.has_lost_answer or node.endpoint.has_forwarded:
+                return  # a snapshot that was read anew may have what another node was asked to write
         raise exc
 
     # The means

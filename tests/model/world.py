@@ -18,7 +18,7 @@ from model.inline_database import open_inline
 from rpcshare.auth.api_key_verifier import ApiKeyVerifier
 from rpcshare.auth.api_keys import ApiKeys
 from rpcshare.auth.caller import Caller, Scope
-from rpcshare.broadcast import LogAppended, Unsubscribe
+from rpcshare.broadcast import LogAppended, NodeMessage, SyncsForwarded, Unsubscribe
 from rpcshare.shares import Credentials, LogSettings, ShareService
 from rpcshare.shares.compaction import CompactionPolicy
 from rpcshare.shares.rollback import HighWaterMarks, RollbackCheckedStore
@@ -106,32 +106,40 @@ class Bus:
 
     def __init__(self, rng: random.Random) -> None:
         self._random = rng
-        self._endpoints: list[Endpoint] = []
+        self.endpoints: list[Endpoint] = []
         self._heard: deque[LogAppended] = deque(maxlen=_HEARD)
+        self._heard_by_nodes: deque[tuple[str, NodeMessage]] = deque(maxlen=_HEARD)
 
     def endpoint(self) -> "Endpoint":
         """Return a node's own."""
         made = Endpoint(self)
-        self._endpoints.append(made)
+        self.endpoints.append(made)
         return made
 
     def leave(self, endpoint: "Endpoint") -> None:
         """Deliver nothing to it any more."""
-        self._endpoints.remove(endpoint)
+        self.endpoints.remove(endpoint)
 
     def send(self, message: LogAppended) -> None:
         """Take a message that is delivered some time, or not."""
         self._heard.append(message)
-        for endpoint in self._endpoints:
+        for endpoint in self.endpoints:
             if self._random.random() < 0.7:
                 endpoint.waiting.append(message)
 
+    def send_to_node(self, node: str, message: NodeMessage) -> None:
+        """Take a message to one node, likewise."""
+        self._heard_by_nodes.append((node, message))
+        for endpoint in self.endpoints:
+            if node in endpoint.nodes and self._random.random() < 0.9:
+                endpoint.waiting_nodes.append((node, message))
+
     def move(self, share_ids: Sequence[str]) -> None:
         """Let something happen to one node's messages."""
-        if not self._endpoints:
+        if not self.endpoints:
             return
-        endpoint = self._random.choice(self._endpoints)
-        match self._random.randrange(5):
+        endpoint = self._random.choice(self.endpoints)
+        match self._random.randrange(8):
             case 0:
                 endpoint.deliver(len(endpoint.waiting))
             case 1:
@@ -141,6 +149,12 @@ class Bus:
                 endpoint.receive(self._random.choice(self._heard))
             case 3 if share_ids:
                 endpoint.receive(self._forged(self._random.choice(share_ids)))
+            case 4:
+                endpoint.deliver_to_nodes(len(endpoint.waiting_nodes))
+            case 5:
+                endpoint.deliver_to_nodes(self._random.randrange(3))
+            case 6 if self._heard_by_nodes:
+                endpoint.receive_for_node(*self._random.choice(self._heard_by_nodes))
             case _:
                 endpoint.waiting.clear()
 
@@ -158,6 +172,30 @@ class Endpoint:
         self._bus = bus
         self.waiting: list[LogAppended] = []
         self._callbacks: dict[object, tuple[str, Callable[[LogAppended], None]]] = {}
+        self.waiting_nodes: list[tuple[str, NodeMessage]] = []
+        self.nodes: dict[str, Callable[[NodeMessage], None]] = {}
+        self.has_forwarded = False
+        """Whether others were asked to write syncs."""
+
+    def send(self, node: str, message: NodeMessage) -> bool:
+        self.has_forwarded |= isinstance(message, SyncsForwarded)
+        self._bus.send_to_node(node, message)
+        return True
+
+    def listen(self, node: str, callback: Callable[[NodeMessage], None]) -> Unsubscribe:
+        self.nodes[node] = callback
+        return lambda: void(self.nodes.pop(node, None))
+
+    def deliver_to_nodes(self, count: int) -> None:
+        """Deliver so many messages to the node that this is of."""
+        now, self.waiting_nodes = self.waiting_nodes[:count], self.waiting_nodes[count:]
+        for node, message in now:
+            self.receive_for_node(node, message)
+
+    def receive_for_node(self, node: str, message: NodeMessage) -> None:
+        """Deliver one of them."""
+        if node in self.nodes:
+            self.nodes[node](message)
 
     async def publish(self, message: LogAppended) -> None:
         self._bus.send(message)
@@ -184,6 +222,7 @@ class Endpoint:
 
     async def close(self) -> None:
         self._callbacks.clear()
+        self.nodes.clear()
 
 
 def void(_result: object) -> None:
@@ -199,11 +238,11 @@ class NodeContext:
         """Milliseconds that its clock is ahead."""
         self.store = NodeStore(site.store, world.random.getrandbits(32))
         self._bus = world.bus
-        self._endpoint = world.bus.endpoint()
+        self.endpoint = world.bus.endpoint()
         checked = RollbackCheckedStore(self.store, site.marks)
         self.service = ShareService(
             checked,
-            self._endpoint,
+            self.endpoint,
             _CREDENTIALS,
             shared_store=True,
             settings=world.settings,
@@ -218,7 +257,7 @@ class NodeContext:
     async def close(self) -> None:
         """Stop it."""
         await self.service.close()
-        self._bus.leave(self._endpoint)
+        self._bus.leave(self.endpoint)
 
 
 class Site:

@@ -102,6 +102,16 @@ def test_who_is_not_asked_for_a_while_has_paused(clock):
     assert turns.pause() == 0
 
 
+def test_who_hears_of_one_that_has_written_nothing_gives_way_once(clock):
+    turns = WriteTurns(is_shared=True, clock=clock)
+    turns.give_way()
+    wrote(turns, clock, took=0.03)
+    assert 0.1 < turns.pause() < 0.13
+    clock.now += 0.2
+    wrote(turns, clock, took=0.03)
+    assert turns.pause() == 0
+
+
 def test_a_pause_stays_short_where_writing_takes_long(clock):
     turns = WriteTurns(is_shared=True, clock=clock)
     turns.others_wrote()
