@@ -238,15 +238,16 @@ async def test_what_comes_for_a_request_that_was_given_up_is_not_taken_for_that_
 async def test_a_server_that_answers_before_it_has_read_all_gets_no_other_request_on_that_connection() -> (
     None
 ):
-    connections = 0
+    connections = closed = 0
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connections
+        nonlocal connections, closed
         connections += 1
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 503 Slow\r\nContent-Length: 0\r\n\r\n")
         await done.wait()
         writer.close()
+        closed += 1
 
     done = asyncio.Event()
     async with await asyncio.start_server(refuse, "127.0.0.1", 0, limit=2**10) as listener:
@@ -257,6 +258,7 @@ async def test_a_server_that_answers_before_it_has_read_all_gets_no_other_reques
             assert (await http.exchange(request)).status == 503
         assert connections == 2
         done.set()
+        await eventually(lambda: closed == 2)
 
 
 async def test_closing_lets_a_request_under_way_end(server: Server, http: HTTPConnections) -> None:
@@ -324,12 +326,16 @@ async def test_a_certificate_that_is_not_to_be_trusted_is_an_error_and_nothing_i
 
 
 async def test_connecting_takes_so_long_at_most(authority: Authority) -> None:
+    is_closed = asyncio.Event()
+
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
+        is_closed.set()
 
     async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as listener:
         port = listener.sockets[0].getsockname()[1]
         http = HTTPConnections("127.0.0.1", port, trusting(authority), connect_timeout=0.1)
         with pytest.raises(SlowConnectError):
             await http.exchange(REQUEST)
+        await is_closed.wait()
