@@ -58,7 +58,7 @@ _CLOSE_BEHIND = 1.0  # seconds since all entries were read: others can have writ
 _READ_AHEAD = 3  # entries that are read at once
 _HEAD_ATTEMPTS = 10  # at replacing a head, which others hardly ever do at the same time
 _READ_ONE_BY_ONE = 4  # entries; of more, a listing and a scan take fewer requests
-_OVERHEAD = 6000  # bytes of memory that an empty share takes
+_OVERHEAD = 7500  # bytes of memory that an empty share takes
 _PACK_IN_THREAD = 256 * 1024  # bytes of an entry that are not compressed on the event loop
 
 

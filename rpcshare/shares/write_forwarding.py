@@ -15,6 +15,7 @@ sync, writes none twice, and keeps callers' order is in ``docs/architecture.md``
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from itertools import count
 from time import monotonic
 from typing import NamedTuple, Self
@@ -122,6 +123,45 @@ class WriteForwarding:
     there is to be given one.
     """
 
+    __slots__ = (  # there is one for each open share
+        "_asked",
+        "_at_risk",
+        "_carried",
+        "_deaf",
+        "_entry_ids",
+        "_gather_until",
+        "_gathered",
+        "_generation",
+        "_held",
+        "_held_size",
+        "_inbox",
+        "_is_gathered",
+        "_is_open",
+        "_knows_behind",
+        "_last_logged",
+        "_last_number",
+        "_last_sent",
+        "_leader",
+        "_leader_at",
+        "_logged",
+        "_on_entry",
+        "_origin",
+        "_queue",
+        "_readers",
+        "_restarts",
+        "_rival",
+        "_sent_at",
+        "_share_id",
+        "_size",
+        "_timer",
+        "_turns",
+        "_usual",
+        "_waiting",
+        "_wake",
+        "entry",
+        "name",
+    )
+
     def __init__(
         self,
         share_id: str,
@@ -146,7 +186,7 @@ class WriteForwarding:
         self._last_number = self._last_sent = self._last_logged = 0
         self._at_risk: dict[int, Request] = {}  # by number: sent to others, and not in the log yet
         # In the hands of self._asked.
-        self._waiting: deque[Request] = deque()
+        self._waiting: list[Request] = []
         self._asked = ""
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -202,7 +242,7 @@ class WriteForwarding:
         self._carried: dict[int, EntryWritten] = {}  # entries that others sent, ahead of time
         self._gather_until = 0.0
         self._gathered = 0
-        self._is_gathered = asyncio.Event()
+        self._is_gathered: asyncio.Event | None = None  # while somebody waits for that
 
     def close(self) -> None:
         """Send and take nothing more. What others have been asked to write is written here."""
@@ -397,7 +437,7 @@ class WriteForwarding:
     def _settle(self, number: int, sync_count: int) -> None:
         self._last_logged = number
         while self._waiting and self._waiting[0].number <= number:
-            self._size -= _size_of(self._waiting.popleft())
+            self._size -= _size_of(self._waiting.pop(0))
         for each in [each for each in self._at_risk if each <= number]:
             request = self._at_risk.pop(each)
             request.is_settled = True
@@ -437,16 +477,17 @@ class WriteForwarding:
 
     async def gather(self) -> None:
         """Wait for a little while for the syncs of those who forward, so that they share an entry."""
-        while (left := self._gather_until - monotonic()) > 0 and len(self._queue) < self._gathered:
-            self._is_gathered.clear()
-            try:
-                await asyncio.wait_for(self._is_gathered.wait(), left)
-            except TimeoutError:
-                return
+        left = self._gather_until - monotonic()
+        if left <= 0 or len(self._queue) >= self._gathered:
+            return
+        self._is_gathered = asyncio.Event()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._is_gathered.wait(), left)
+        self._is_gathered = None
 
     def arrived(self) -> None:
         """Take note that there is one more in the queue."""
-        if len(self._queue) >= self._gathered:
+        if self._is_gathered is not None and len(self._queue) >= self._gathered:
             self._is_gathered.set()
 
     def carried(self, entry: int, entry_id: str) -> EntryWritten | None:

@@ -41,9 +41,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @asynccontextmanager
-async def two_servers(tmp_path: Path, store: str) -> AsyncIterator[list[RunningServer]]:
+async def two_servers(tmp_path: Path, store: str, *of_redis: str) -> AsyncIterator[list[RunningServer]]:
     async with AsyncExitStack() as stack:
-        redis = stack.enter_context(RedisServer(tmp_path))
+        redis = stack.enter_context(RedisServer(tmp_path, *of_redis))
         options = [f"--store={store}", SECRET, f"--broadcast=redis://127.0.0.1:{redis.port}/0"]
         yield [stack.enter_context(RunningServer(tmp_path / name, *options)) for name in ("one", "other")]
 
@@ -110,9 +110,9 @@ async def check(store_url: str, share_id: str, callers: list[Callers]) -> None:
 
 
 @asynccontextmanager
-async def both_write(tmp_path: Path, store: str) -> AsyncIterator[list[Callers]]:
+async def both_write(tmp_path: Path, store: str, *of_redis: str) -> AsyncIterator[list[Callers]]:
     """Have callers at both servers; when the context is left, look what has become of their syncs."""
-    async with two_servers(tmp_path, store) as servers:
+    async with two_servers(tmp_path, store, *of_redis) as servers:
         async with rpcshare.ShareClient(servers[0].url, token=servers[0].token) as client:
             share = await client.create_share("ses_two_writers_0001")
         callers = [Callers(server, name, share) for server, name in zip(servers, "ab", strict=True)]
@@ -144,5 +144,19 @@ async def test_one_falls_asleep_and_wakes_up(store: str, tmp_path: Path, which: 
                 await asyncio.sleep(1.0)
             finally:
                 callers[which].server.process.send_signal(signal.SIGCONT)
+            for each in callers:
+                await each.until_more(20)
+
+
+async def test_redis_hangs_up_on_one_that_does_not_keep_up(tmp_path: Path) -> None:
+    """It does so with subscribers for whom too much waits, all of which is then lost."""
+    limit = ["--client-output-buffer-limit", "pubsub", "16kb", "8kb", "1"]
+    async with both_write(tmp_path, f"sqlite:///{tmp_path / 'shared.sqlite3'}", *limit) as callers:
+        for sleeper in callers:
+            sleeper.server.process.send_signal(signal.SIGSTOP)
+            try:
+                await asyncio.sleep(0.7)
+            finally:
+                sleeper.server.process.send_signal(signal.SIGCONT)
             for each in callers:
                 await each.until_more(20)
