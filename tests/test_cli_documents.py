@@ -70,7 +70,7 @@ def test_an_item_s_sizes_are_those_of_its_values():
         ("7", "seems to be a single JSON value; taken are SyncData"),
         ('{"a": 1}', "seems to be a JSON object with a; taken are SyncData"),
         ("[1,\n2,\n", "line 3: not JSON: Expecting value"),
-        ('{"session": {\n"id": "x",\n}}', "line 3: not JSON: Expecting property name enclosed in double"),
+        ('{"session": {\n"id": "x"\n"title"}}', "line 3: not JSON: Expecting ',' delimiter"),
         ("[NaN]", "line 1: not JSON"),
         (b'[\n"\xff"]', "line 2: not UTF-8"),
         (lines_of([MESSAGE]) + '\n{"type": \n', "line 3: not JSON: Expecting value"),

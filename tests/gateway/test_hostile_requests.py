@@ -178,7 +178,8 @@ async def test_a_head_that_is_too_long_is_refused(gateway, provider):
         (b"", "the body is not JSON"),
         (b"{", "the body is not JSON"),
         (b"[" * 100_000, "the body is not JSON"),
-        (b'{"a":' * 5000 + b"1" + b"}" * 5000, "the body is not JSON"),
+        # From Python 3.12 on, what is nested is bounded by the C stack and not by the limit on recursion.
+        (b'{"a":' * 70_000 + b"1" + b"}" * 70_000, "the body is not JSON"),
         (b"[]", "the body must be an object"),
         (b'{"model": "large"}garbage', "the body is not JSON"),
         (gzip.compress(BODY, mtime=0), "the body is not JSON"),

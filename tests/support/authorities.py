@@ -69,7 +69,8 @@ class Authority:
         by = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
         builder = builder.add_extension(by, critical=False)
         if names:
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+            # Likewise: critical, where the subject says nothing.
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=not cn)
         certificate = builder.sign(self.key, hashes.SHA256())
         self.pem(certificate).write_bytes(
             certificate.public_bytes(serialization.Encoding.PEM)
