@@ -1,4 +1,4 @@
-"""Compiles the RPC core, what drives it, and the checks of what callers send, with mypyc; some are in C.
+"""Compiles the RPC core, what drives it, and what handles the items of syncs, with mypyc; some are in C.
 
 Run it (``make install`` does) to have the compiled modules beside their sources, where Python prefers them.
 They are the same modules, and the tests of the core run on both. Where there is no C compiler, it says so and
@@ -71,9 +71,17 @@ _CORE = (
     "remote",
     "session",
 )
+_SYNCS = (
+    "batch_validation",
+    "content",
+    "entry_text",
+    "items",
+    "pending_items",
+    "redaction",
+)
 LIBRARIES = (
     Library(Path("rpcshare/rpc"), "core", _CORE),
-    Library(Path("rpcshare/shares"), "checks", ("batch_validation",)),
+    Library(Path("rpcshare/shares"), "syncs", _SYNCS),
 )
 
 # Modules that are written in C, with one in Python beside each that does the same.

@@ -22,9 +22,9 @@ import msgspec
 
 from rpcshare import jsontext
 from rpcshare.errors import ShareError
+from rpcshare.shares.content import Content
 from rpcshare.shares.objects import LogSnapshot, SessionOwner, Visibility
 from rpcshare.shares.share_identity import SecretKind, is_session_id, is_share_id
-from rpcshare.shares.state import Content
 from rpcshare.shares.syncdata import Item, Kind, parse_batch
 
 __all__ = [

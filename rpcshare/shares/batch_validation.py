@@ -11,8 +11,11 @@ from rpcshare import jsontext
 
 __all__ = ["RefusedError", "TooManyError", "Value", "checked", "is_json"]
 
-Value = tuple[bytes, bytes]
-"""The key and the body of a value: see :class:`~rpcshare.shares.syncdata.Item`."""
+Value = tuple[bytes, ...]
+"""The key and the body of a value, always two: see :class:`~rpcshare.shares.items.Item`.
+
+Of a tuple of two, compiled code takes the two apart and makes another tuple whenever it is stored.
+"""
 
 # Less than the 256 that a message may have, for what an event or an AgentSession puts around an item.
 MAX_DEPTH = 200

@@ -131,8 +131,10 @@ class FiguresSource:
         )
 
     def _first_prompt(self, message_id: str) -> str:
+        if not message_id:
+            return ""
         for _, body in self._parts:
-            if message_id and len(body) <= _PROMPT_BODY and b'"text"' in body:
+            if len(body) <= _PROMPT_BODY and b'"text"' in body:
                 part = _decoded(body)
                 is_prompt = part.get("messageID") == message_id and part.get("type") == "text"
                 if is_prompt and not part.get("synthetic") and isinstance(part.get("text"), str):

@@ -65,10 +65,13 @@ class _ItemsEvent(Event, frozen=True, dict=True, weakref=True):
         """Return the same event with newer values."""
         return msgspec.structs.replace(self, items=items)
 
-    @cached_property
+    @property
     def size(self) -> int:
         """Bytes that the items take."""
-        return sum([item.size for item in self.items])
+        size = 0
+        for item in self.items:
+            size += item.size
+        return size
 
     @cached_property
     def json(self) -> bytes:

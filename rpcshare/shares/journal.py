@@ -12,14 +12,15 @@ What makes concurrent writers safe, here and in :mod:`~rpcshare.shares.open_shar
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
 
 from rpcshare.shares import objects
-from rpcshare.shares.objects import Head, LogEntry, LoggedSync, LogSnapshot
+from rpcshare.shares.entry_text import LoggedSync
+from rpcshare.shares.objects import Head, LogEntry, LogSnapshot
 from rpcshare.storage import (
     AtomicStore,
     ObjectStore,
@@ -151,13 +152,13 @@ class Journal:
             return [await self.read_entry(numbers[0])]
         return await asyncio.gather(*map(self.read_entry, numbers))
 
-    async def append(self, number: int, body: bytes) -> str:
-        """Write an entry, and return its etag.
+    def append(self, number: int, body: bytes) -> Awaitable[str]:
+        """Write an entry; await its etag.
 
         Raises:
             PreconditionFailedError: there is an entry of this number.
         """
-        return await self._store.put(objects.numbered(self._log, number), body, if_absent=True)
+        return self._store.put(objects.numbered(self._log, number), body, if_absent=True)
 
     async def read_snapshot(self, number: int) -> tuple[LogSnapshot, int] | None:
         """Return a snapshot and how many bytes it takes, or None if it is not there."""

@@ -24,11 +24,12 @@ import msgspec
 from rpcshare import jsontext
 from rpcshare.errors import ShareError
 from rpcshare.shares import objects
+from rpcshare.shares.content import Content
 from rpcshare.shares.install import install
 from rpcshare.shares.journal import Journal, Survey, read_head
 from rpcshare.shares.objects import Head, IndexRow, LogSnapshot, SessionOwner
 from rpcshare.shares.share_identity import SecretKind, is_session_id, secret_hash
-from rpcshare.shares.state import Content, SessionIndex, listing_text
+from rpcshare.shares.state import SessionIndex, listing_text
 from rpcshare.shares.syncdata import Item, Kind, parse_batch
 from rpcshare.storage import ObjectStore, PreconditionFailedError, StoredObject, StoreError
 

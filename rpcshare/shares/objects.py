@@ -19,21 +19,23 @@ ignored; a body of a version that it does not know is refused.
 import io
 import secrets
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Self, TypeVar
 
 import msgspec
 import zstandard
 
+from rpcshare.shares.entry_text import VERSION, LoggedSync, Piece, Text, encode_entry, write_items
 from rpcshare.shares.reverts import Removed
 from rpcshare.shares.share_identity import SecretKind
 from rpcshare.shares.state import SessionIndex
-from rpcshare.shares.stored_items import Piece, StoredItem, Text, restored, write_items
+from rpcshare.shares.stored_items import StoredItem, restored
 from rpcshare.shares.syncdata import Item
 from rpcshare.storage import StoreError
 
 __all__ = [
+    "VERSION",
     "Head",
     "IndexRow",
     "LogEntry",
@@ -42,6 +44,7 @@ __all__ = [
     "SessionOwner",
     "UnknownVersionError",
     "Visibility",
+    "encode_entry",
     "pack",
     "unpack",
     "unpacked_size",
@@ -49,7 +52,6 @@ __all__ = [
 
 T = TypeVar("T")
 
-VERSION = 1
 INDEX_PREFIX = "index/"
 ASIDE_PREFIX = "older/"
 EXPIRY_PREFIX = "expiry/"
@@ -189,15 +191,6 @@ class SessionOwner(msgspec.Struct, frozen=True):
     """None: somebody who has no name here, as of a share in the older layout."""
 
 
-class LoggedSync(msgspec.Struct, frozen=True):
-    """The items of one sync, and when it was made, in milliseconds since the epoch."""
-
-    at: int
-    items: tuple[Item, ...]
-    label: str = ""
-    """Tells it from all others, where several nodes might write it."""
-
-
 class _StoredSync(msgspec.Struct):
     at: int
     items: list[StoredItem]
@@ -292,27 +285,6 @@ def encode_session_owner(owner: SessionOwner) -> bytes:
 def decode_session_owner(body: bytes) -> SessionOwner:
     """Return what the body of a session's object says; raise StoreError if it says nothing."""
     return _decode(_session_owner_decoder, body, "session object")
-
-
-def encode_entry(entry_id: str, syncs: Iterable[LoggedSync], numbers: Mapping[bytes, int]) -> Text:
-    """Return the body of a log entry.
-
-    Args:
-        entry_id: unique to this entry.
-        syncs: what it holds.
-        numbers: the place of each distinct diff of the share, with all entries before applied.
-    """
-    new: dict[bytes, int] = {}
-    pieces: list[Piece] = [b'{"v":%d,"id":"%b","syncs":[' % (VERSION, entry_id.encode())]
-    opening = b'{"at":%d,"items":'
-    for sync in syncs:
-        pieces.append(opening % sync.at)
-        write_items(pieces, sync.items, numbers, new)
-        if sync.label:
-            pieces.append(b',"label":"%b"' % sync.label.encode())
-        opening = b'},{"at":%d,"items":'
-    pieces.append(b"}]}" if len(pieces) > 1 else b"]}")
-    return Text(pieces)
 
 
 def encode_tombstone(entry_id: str) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from rpcshare.shares.state import Content
+from rpcshare.shares.content import Content
 from rpcshare.shares.syncdata import Item
 
 __all__ = ["BUDGET", "Hold", "OldVersions"]

@@ -33,11 +33,12 @@ from rpcshare.shares import access, objects
 from rpcshare.shares.compaction import Compactor
 from rpcshare.shares.context import NodeContext
 from rpcshare.shares.document import Document, Documents, Form, Version
+from rpcshare.shares.entry_text import LoggedSync
 from rpcshare.shares.events import Sync
 from rpcshare.shares.failures import share_not_found, storage_unavailable
 from rpcshare.shares.journal import Journal, StoredHead, Survey
 from rpcshare.shares.legacy_layout import LegacyJournal, LegacyShare, finish_upgrade
-from rpcshare.shares.objects import Head, LogEntry, LoggedSync
+from rpcshare.shares.objects import Head, LogEntry
 from rpcshare.shares.outline import Entry, Transcript
 from rpcshare.shares.quotas import Room
 from rpcshare.shares.replay import replay

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from rpcshare.shares.content import Content
 from rpcshare.shares.events import Snapshot, Sync
 from rpcshare.shares.old_versions import Hold, OldVersions
-from rpcshare.shares.state import Content
 from rpcshare.shares.syncdata import PART, Item, json_pieces_of, text_parts
 
 __all__ = ["Outgoing"]

@@ -171,7 +171,7 @@ class BatchParser:
         if found is None:
             return None
         gathered, until = found
-        items = [Item.of_size(Kind(name), tuple(values), size) for name, values, size in gathered]
+        items = [Item(Kind(name), tuple(values), size) for name, values, size in gathered]
         return _Cut(text[at:] if until < 0 else text[at:until], until, items)
 
     def _redacted(self, cut: _Cut) -> list[Item]:
@@ -359,4 +359,4 @@ def _joined(first: Item, others: list[Item]) -> Item:
         return first
     joined = (first, *others)
     values = tuple(value for item in joined for value in item.values)
-    return Item.of_size(first.kind, values, sum(item.size for item in joined))
+    return Item(first.kind, values, sum(item.size for item in joined))

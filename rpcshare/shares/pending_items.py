@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from time import monotonic
 from typing import NamedTuple
 
-from rpcshare.shares.syncdata import Item, Kind
+from rpcshare.shares.items import Item, Kind
 
 __all__ = ["PendingItems"]
 

@@ -17,8 +17,9 @@ from functools import partial
 from itertools import chain, groupby
 
 from rpcshare.shares.batch_text import stand_together
+from rpcshare.shares.batch_validation import Value
 from rpcshare.shares.credential_shapes import SHAPES, Shape
-from rpcshare.shares.syncdata import Batch, Item
+from rpcshare.shares.items import Batch, Item, batch_of
 
 __all__ = ["may_hold_credential", "redact", "redact_batch", "redact_items"]
 
@@ -117,23 +118,25 @@ def redact_items(items: Iterable[Item]) -> Iterator[Item]:
 
 def redact_batch(batch: Batch) -> Batch:
     """Return ``batch`` with what looks like a credential replaced, in values and their keys alike."""
-    items = tuple(redact_items(batch.items))
-    if all(after is before for after, before in zip(items, batch.items, strict=True)):
-        return batch
-    return Batch(items, sum(item.size for item in items))
+    items: list[Item] = []
+    is_changed = False
+    for item in batch.items:
+        redacted = _redacted(item)
+        is_changed = is_changed or redacted is not item
+        items.append(redacted)
+    return batch_of(items) if is_changed else batch
 
 
 def _redacted(item: Item) -> Item:
-    groups = [
-        item.values[start : start + _VALUES_AT_ONCE] for start in range(0, len(item.values), _VALUES_AT_ONCE)
-    ]
-    suspects = [may_hold_credential(b"\n".join(chain.from_iterable(group))) for group in groups]
-    if not any(suspects):
-        return item
-    for place, group in enumerate(groups):
-        if suspects[place]:
-            groups[place] = tuple([(redact(key), redact(body)) for key, body in group])
-    return Item(item.kind, tuple(chain.from_iterable(groups)))
+    values = item.values
+    redacted: list[Value] | None = None  # made where there is something to redact
+    for start in range(0, len(values), _VALUES_AT_ONCE):
+        group = values[start : start + _VALUES_AT_ONCE]
+        if may_hold_credential(b"\n".join(chain.from_iterable(group))):
+            if redacted is None:
+                redacted = list(values)
+            redacted[start : start + len(group)] = [(redact(value[0]), redact(value[1])) for value in group]
+    return item if redacted is None else Item(item.kind, tuple(redacted))
 
 
 def redact(text: bytes) -> bytes:

@@ -70,6 +70,10 @@ class Refusals:
         self._known: OrderedDict[str, _Known] = OrderedDict()  # the one that was refused last at the end
         self._refreshed_at: float | None = None
 
+    def __contains__(self, share_id: str) -> bool:
+        """Whether a share has taken no sync since one was refused, as far as this node knows."""
+        return share_id in self._known
+
     async def add(self, share_id: str, generation: str, sync_count: int, error: ShareError) -> None:
         """Take note that a sync of a share was refused, by somebody who may write it."""
         if error.code not in TOLD:

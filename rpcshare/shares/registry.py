@@ -136,7 +136,7 @@ class ShareRegistry:
         Raises:
             ShareError: SHARE_NOT_FOUND. SHARE_GONE: its time is over. INVALID_ARGUMENT: that is no id.
         """
-        return _Use(self, share_id, self._check_fresh if is_fresh else self._check_is_there)
+        return _Use(self, share_id, self._check_fresh if is_fresh else None)
 
     def opened_to_delete(self, share_id: object) -> "_Use":
         """Open a share as :meth:`opened` does, or one that is deleted, but not removed to the end."""
@@ -178,8 +178,18 @@ class ShareRegistry:
                 await self._remove_if_expired(share_id)
             raise
 
-    async def enter(self, share_id: object, check: Callable[[OpenShare], Awaitable[None]]) -> OpenShare:
+    def taken_at_once(self, share_id: object) -> OpenShare | None:
+        """Begin a use of a share if it is open, and all that there is to check needs no waiting."""
+        share = self.open_shares.find(share_id) if isinstance(share_id, str) else None
+        if share is None or share.is_ended or share.head.expires_at is not None:
+            return None
+        return self.open_shares.take_at_once(share.share_id)
+
+    async def enter(
+        self, share_id: object, check: Callable[[OpenShare], Awaitable[None]] | None = None
+    ) -> OpenShare:
         """Begin a use of a share, if ``check`` raises nothing. The share may turn out to be ended."""
+        check = check or self._check_is_there
         if not isinstance(share_id, str):
             raise ShareError(ErrorCode.INVALID_ARGUMENT, "shareID: must be a string")
         if not is_share_id(share_id):
@@ -258,14 +268,17 @@ class ShareRegistry:
 
     # What is done with an open share
 
-    async def append(self, share: OpenShare, batch: Batch) -> int:
+    def append(self, share: OpenShare, batch: Batch) -> Awaitable[int]:
         """Apply ``batch`` to a share, as :meth:`OpenShare.append` does, if its owner may have so much.
 
         Raises:
             ShareError: PAYLOAD_TOO_LARGE.
         """
-        if not self.quotas.concern(share.head.owner):
-            return await self.appended(batch, share.submit(batch))
+        if self.quotas.concern(share.head.owner):
+            return self._append_within_quota(share, batch)
+        return self.appended(batch, share.submit(batch))
+
+    async def _append_within_quota(self, share: OpenShare, batch: Batch) -> int:
         async with self.quotas.growing(share.head.owner, batch.size) as room:
             return await self.appended(batch, share.submit(batch, room))
 
@@ -472,15 +485,22 @@ class _Use:
     __slots__ = ("_check", "_share", "_share_id", "_shares")
 
     def __init__(
-        self, shares: ShareRegistry, share_id: object, check: Callable[[OpenShare], Awaitable[None]]
+        self,
+        shares: ShareRegistry,
+        share_id: object,
+        check: Callable[[OpenShare], Awaitable[None]] | None = None,
     ) -> None:
+        """Use the share if ``check`` raises nothing; None: if it is there, and its time is not over."""
         self._shares = shares
         self._share_id = share_id
         self._check = check
 
     async def __aenter__(self) -> OpenShare:
-        self._share = await self._shares.enter(self._share_id, self._check)
-        return self._share
+        share = self._shares.taken_at_once(self._share_id) if self._check is None else None
+        if share is None:
+            share = await self._shares.enter(self._share_id, self._check)
+        self._share = share
+        return share
 
     async def __aexit__(
         self,
@@ -488,4 +508,7 @@ class _Use:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._shares.leave(self._share.share_id, exc)
+        if exc is None:
+            self._shares.open_shares.let_go(self._share.share_id)
+        else:
+            await self._shares.leave(self._share.share_id, exc)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from rpcshare import jsontext
+from rpcshare.shares.batch_validation import Value
 
 __all__ = ["Removed", "Reverts"]
 
@@ -93,7 +94,7 @@ class Reverts:
     def apply(
         self,
         session: bytes | None,
-        held: Mapping[bytes, tuple[bytes, bytes]],
+        held: Mapping[bytes, Value],
         came: Sequence[bytes],
         new: int,
     ) -> None:
@@ -119,7 +120,7 @@ class Reverts:
         if self._cleared is not None and new:
             self._prompted(self._cleared, held, new)
 
-    def _prompted(self, cleared: Cleared, held: Mapping[bytes, tuple[bytes, bytes]], new: int) -> None:
+    def _prompted(self, cleared: Cleared, held: Mapping[bytes, Value], new: int) -> None:
         messages = [(key, _message_of(body)) for key, body in held.values()]
         prompts = [message.time.created for _, message in messages[-new:] if message.role == "user"]
         if not prompts:

@@ -12,7 +12,7 @@ itself, and what no server with this data directory has ever seen.
 
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -271,8 +271,8 @@ class RollbackCheckedStore(StoreWrapper):
 
     def put(
         self, key: str, body: bytes, *, if_absent: bool = False, if_match: str | None = None
-    ) -> Coroutine[Any, Any, str]:
-        """Write ``body`` at ``key`` if the conditions hold, and return its etag."""
+    ) -> Awaitable[str]:
+        """Write ``body`` at ``key`` if the conditions hold; await its etag."""
         writing = self._inner.put(key, body, if_absent=if_absent, if_match=if_match)
         return self._noted(key, body, writing) if has_marks(key) else writing
 
@@ -323,7 +323,7 @@ class RollbackCheckedStore(StoreWrapper):
         finally:
             self._marks.close()
 
-    async def _noted(self, key: str, body: bytes, writing: Coroutine[Any, Any, str]) -> str:
+    async def _noted(self, key: str, body: bytes, writing: Awaitable[str]) -> str:
         etag = await writing
         if self._marks.newer_than(key, body) is None:
             self._marks.note(key, body)

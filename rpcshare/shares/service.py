@@ -4,7 +4,7 @@ Who may, and what is told of it, is settled here; how it is done, in :mod:`~rpcs
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import NamedTuple
@@ -27,6 +27,7 @@ from rpcshare.shares.adoption import adopts_by_writing
 from rpcshare.shares.audited import audited
 from rpcshare.shares.authorization import Authorization
 from rpcshare.shares.catalogue_row import CatalogueRow, Figures
+from rpcshare.shares.content import Content
 from rpcshare.shares.context import LogSettings, wall_clock
 from rpcshare.shares.create import claim
 from rpcshare.shares.document import Document, Form, Version
@@ -48,7 +49,7 @@ from rpcshare.shares.share_identity import (
     check_session_id,
     is_session_id,
 )
-from rpcshare.shares.state import Content, SessionIndex
+from rpcshare.shares.state import SessionIndex
 from rpcshare.shares.subscriptions import Subscription
 from rpcshare.shares.syncdata import Batch
 from rpcshare.shares.usage import OwnerUsage
@@ -243,15 +244,20 @@ class ShareService:
             except ShareError as exc:
                 await self._refused(share, exc)
                 raise
-            await self._shares.refusals.clear(share.share_id)
+            if share.share_id in self._shares.refusals:
+                await self._shares.refusals.clear(share.share_id)
             return count
 
-    async def _sync(self, caller: Caller, share: OpenShare, secret: object, data: object) -> int:
+    def _sync(self, caller: Caller, share: OpenShare, secret: object, data: object) -> Awaitable[int]:
         adopts = adopts_by_writing(caller, share.head, secret)
+        if adopts or share.is_arriving or is_large(data):
+            return self._sync_in_turn(caller, share, data, adopts=adopts)
+        return self._shares.append(share, self._parser.parse(data))
+
+    async def _sync_in_turn(self, caller: Caller, share: OpenShare, data: object, *, adopts: bool) -> int:
         if not share.is_arriving and not is_large(data):
             batch = self._parser.parse(data)
-            if adopts:
-                await self._adopt(caller, share)
+            await self._adopt(caller, share)
             return await self._shares.append(share, batch)
         owner = caller.owner if adopts else share.head.owner
         async with contextlib.AsyncExitStack() as held:

@@ -78,16 +78,23 @@ class ShareCache:
 
     async def take(self, share_id: str) -> OpenShare:
         """Open a share if it is not, and keep it open until :meth:`let_go`. Raises what ``load`` raises."""
-        self._users[share_id] = self._users.get(share_id, 0) + 1
-        share = self._open.get(share_id)
-        if share is not None and share_id not in self._opening:
-            self._open.move_to_end(share_id)
+        if (share := self.take_at_once(share_id)) is not None:
             return share
+        self._users[share_id] = self._users.get(share_id, 0) + 1
         try:
             return await self._opened(share_id)
         except BaseException:
             self.let_go(share_id)
             raise
+
+    def take_at_once(self, share_id: str) -> OpenShare | None:
+        """Do what :meth:`take` does, if that needs no waiting; else return None."""
+        share = self._open.get(share_id)
+        if share is None or share_id in self._opening:
+            return None
+        self._users[share_id] = self._users.get(share_id, 0) + 1
+        self._open.move_to_end(share_id)
+        return share
 
     def let_go(self, share_id: str) -> None:
         """End one use of a share that was taken."""

@@ -1,15 +1,9 @@
-"""What a share holds: its items, merged. This is the only place that merges.
-
-Bodies stay the JSON bytes that :mod:`~rpcshare.shares.syncdata` made, so that a document is a join of
-bytes, and a size is a sum of lengths.
-"""
+"""A share as its log leaves it: what it holds, how it came to be, and the documents that are made of it."""
 
 import asyncio
 import re
-from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
@@ -17,14 +11,14 @@ import msgspec
 from rpcshare import jsontext
 from rpcshare.long_work import LongWork
 from rpcshare.shares.batch_validation import Value
+from rpcshare.shares.content import Content
 from rpcshare.shares.outline import Outline
 from rpcshare.shares.refusals import Refusal
-from rpcshare.shares.reverts import Removed, Reverts
+from rpcshare.shares.reverts import Removed
 from rpcshare.shares.syncdata import Item, Kind, bodies_size, joined, json_pieces
 
 __all__ = ["Content", "SessionIndex", "ShareState", "WholeShare", "listing_text"]
 
-_ITEM_OVERHEAD = 260  # bytes of memory beside an item's own: three objects and their place in a dict
 _OUTLINED_AT_ONCE = 1000  # values of a sync that an outline takes in as it is applied
 _SEARCHED_AT_ONCE = 256  # parts between two pauses
 _INDEX_TEXT_LIMIT = 4096  # characters of a title in a listing
@@ -50,194 +44,6 @@ class SessionIndex(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     def __repr__(self) -> str:
         """Leave out what users wrote."""
         return f"{type(self).__name__}(id={self.id!r}, sync_count={self.sync_count})"
-
-
-class DiffList:
-    """FileDiffs in the order in which they came, with the body of equal ones kept once.
-
-    opencode sends all diffs of a turn again with every batch, so nearly all of them are repeats.
-    """
-
-    def __init__(self) -> None:
-        self.distinct: list[bytes] = []
-        self.numbers: dict[bytes, int] = {}  # the place of each body in distinct
-        self.repeated = 0
-        """Bytes of those that came again: so much longer is a document than what is kept."""
-        self._values: list[Value] = []  # those in distinct, as an Item has them
-        self._order = array("I")  # of every diff that came, its place in distinct
-
-    def append(self, value: Value) -> int:
-        """Add a diff, and return by how many bytes that made the list larger."""
-        body = value[1]
-        number = self.numbers.setdefault(body, len(self.distinct))
-        self._order.append(number)
-        if number < len(self.distinct):
-            self.repeated += len(body)
-            return self._order.itemsize
-        self.distinct.append(body)
-        self._values.append(value)
-        return self._order.itemsize + len(body)
-
-    def held(self, value: Value) -> Value:
-        """Return the value that is kept of those which are equal to ``value``."""
-        number = self.numbers.get(value[1])
-        return value if number is None else self._values[number]
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return map(self.distinct.__getitem__, self._order)
-
-    def values(self, start: int = 0) -> tuple[Value, ...]:
-        """Return those from number ``start`` on, as an Item has them."""
-        return tuple(map(self._values.__getitem__, self._order[start:] if start else self._order))
-
-
-class Growth(NamedTuple):
-    """By how much a batch can make a share larger."""
-
-    size: int
-    """Bytes, a repeated diff counted as often as it comes."""
-    items: int
-
-
-class Content:
-    """Items merged: the session replaced, the others by key in first-seen order, diffs appended."""
-
-    def __init__(self) -> None:
-        self.session: bytes | None = None
-        # As an Item has them, so that a copy of what a share holds is made of references alone.
-        self.messages: dict[bytes, Value] = {}
-        self.parts: dict[bytes, Value] = {}
-        self.models: dict[bytes, Value] = {}
-        self.diffs = DiffList()
-        self.size = 0
-        """Bytes of what is held, with a repeated diff counted as the number that stands for it."""
-        self.replaced = 0
-        """Bytes of all bodies that others have replaced since the beginning."""
-        self.reverts = Reverts()
-        """What of it the user has taken back for good."""
-        self._by_kind = {
-            Kind.MESSAGE: self.messages,
-            Kind.PART: self.parts,
-            Kind.MODEL: self.models,
-        }
-
-    @property
-    def expanded_size(self) -> int:
-        """Bytes of what readers are shown, with every diff counted as often as it came."""
-        return self.size + self.diffs.repeated
-
-    @property
-    def count(self) -> int:
-        """How many messages, parts, diffs and models there are, repeated diffs included."""
-        return len(self.messages) + len(self.parts) + len(self.models) + len(self.diffs)
-
-    def by_key(self, kind: Kind) -> Mapping[bytes, Value]:
-        """Return the values of a kind that has keys."""
-        return self._by_kind[kind]
-
-    def apply(self, items: Iterable[Item]) -> None:
-        """Merge ``items`` into what is here, at a cost that depends on them alone."""
-        session, messages = None, len(self.messages)
-        came: list[bytes] = []
-        for item in items:
-            if item.kind is Kind.SESSION:
-                for _, body in item.values:
-                    before_size = len(self.session or b"")
-                    self.size += len(body) - before_size
-                    self.replaced += before_size
-                    self.session = session = body
-            elif item.kind is Kind.DIFF:
-                self.size += sum(map(self.diffs.append, item.values))
-            else:
-                if item.kind is Kind.MESSAGE:
-                    came += map(itemgetter(0), item.values)
-                self._upsert(self._by_kind[item.kind], item)
-        if self.reverts.is_of_interest(session):
-            self.reverts.apply(session, self.messages, came, len(self.messages) - messages)
-
-    def _upsert(self, held: dict[bytes, Value], item: Item) -> None:
-        if not held:  # as in a new share, which may come with thousands
-            new = {value[0]: value for value in item.values}
-            if len(new) == len(item.values):
-                held.update(new)
-                self.size += item.size
-                return
-        for value in item.values:
-            key, body = value
-            before = held.get(key)
-            if before is None:
-                self.size += len(key) + len(body)
-            else:
-                self.size += len(body) - len(before[1])
-                self.replaced += len(before[1])
-            held[key] = value
-
-    def growth(self, items: Iterable[Item]) -> Growth:
-        """Return by how much :meth:`apply` can make this larger, shrinking not counted."""
-        size = count = 0
-        for item in items:
-            if item.kind is Kind.SESSION:
-                size += max(0, item.size - len(self.session or b""))
-            elif item.kind is Kind.DIFF:
-                size += item.size + 4 * len(item.values)
-                count += len(item.values)
-            else:
-                held = self._by_kind[item.kind]
-                if not held:
-                    size += item.size
-                    count += len(item.values)
-                    continue
-                for key, body in item.values:
-                    before = held.get(key)
-                    if before is None:
-                        size += len(key) + len(body)
-                        count += 1
-                    elif len(body) > len(before[1]):
-                        size += len(body) - len(before[1])
-        return Growth(size, count)
-
-    def replaced_of(self, items: Iterable[Item]) -> int:
-        """Return how many bytes of ``items``, which were here, are not any longer."""
-        size = 0
-        for item in items:
-            if item.kind is Kind.SESSION:
-                size += sum(len(body) for _, body in item.values if body is not self.session)
-            elif item.kind is not Kind.DIFF:
-                held = self._by_kind[item.kind]
-                size += sum(len(value[1]) for value in item.values if held.get(value[0]) is not value)
-        return size
-
-    def newest(self, items: Iterable[Item]) -> tuple[Item, ...]:
-        """Return ``items``, which were here, each with the values that are here now."""
-        return tuple(Item(item.kind, self._newest(item)) for item in items)
-
-    def _newest(self, item: Item) -> tuple[Value, ...]:
-        if item.kind is Kind.SESSION:
-            return item.values if self.session is None else ((b"", self.session),) * len(item.values)
-        if item.kind is Kind.DIFF:
-            return tuple(self.diffs.held(value) for value in item.values)
-        held = self._by_kind[item.kind]
-        return tuple(held.get(value[0], value) for value in item.values)
-
-    def items(self) -> tuple[Item, ...]:
-        """Return what is here as items that make the same of an empty content."""
-        in_order = (
-            (Kind.SESSION, () if self.session is None else ((b"", self.session),)),
-            (Kind.MESSAGE, tuple(self.messages.values())),
-            (Kind.PART, tuple(self.parts.values())),
-            (Kind.DIFF, self.diffs.values()),
-            (Kind.MODEL, tuple(self.models.values())),
-        )
-        return tuple(Item(kind, values) for kind, values in in_order if values)
-
-    @property
-    def footprint(self) -> int:
-        """About how many bytes of memory this takes."""
-        held = len(self.messages) + len(self.parts) + len(self.models) + len(self.diffs.distinct)
-        return self.size + _ITEM_OVERHEAD * held
 
 
 class ShareState:

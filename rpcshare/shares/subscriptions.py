@@ -16,10 +16,11 @@ from weakref import WeakValueDictionary
 
 from rpcshare.auth.caller import ANONYMOUS, Caller
 from rpcshare.errors import ShareError
+from rpcshare.shares.content import Content
 from rpcshare.shares.events import Deleted, Event, Snapshot, Sync
 from rpcshare.shares.old_versions import OldVersions
 from rpcshare.shares.outgoing import Outgoing
-from rpcshare.shares.state import Content, ShareState
+from rpcshare.shares.state import ShareState
 from rpcshare.shares.syncdata import Item, Kind
 
 __all__ = ["RECENT_SYNCS", "RecentSyncs", "Subscription", "Subscriptions"]

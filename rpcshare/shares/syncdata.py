@@ -7,17 +7,13 @@ is encoded once, here: from then on it is bytes, in the log, in memory and in ev
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from enum import StrEnum
-from functools import cached_property
 from operator import itemgetter
-from typing import Self
-
-import msgspec
 
 from rpcshare import jsontext
 from rpcshare.errors import ErrorCode, ShareError
 from rpcshare.shares.batch_validation import RefusedError, TooManyError, Value, checked
 from rpcshare.shares.failures import too_many_items
+from rpcshare.shares.items import Batch, Item, Kind, batch_of
 
 __all__ = [
     "LISTS",
@@ -45,57 +41,8 @@ PART = 64 * 1024
 """Bytes of a text that are made and sent at a time."""
 
 
-class Kind(StrEnum):
-    """The ``type`` of a SyncData."""
-
-    SESSION = "session"
-    MESSAGE = "message"
-    PART = "part"
-    DIFF = "session_diff"
-    MODEL = "model"
-
-
 LISTS = frozenset({Kind.DIFF, Kind.MODEL})
 """Kinds whose data is a list."""
-
-
-class Item(msgspec.Struct, frozen=True, dict=True):
-    """Values of one kind, in order.
-
-    One SyncData of a kind whose data is a list makes one Item; of the others, adjacent ones share one.
-    """
-
-    kind: Kind
-    values: tuple[Value, ...]
-    """(key, body) of each: the JSON text of its identity among its kind, and of all of it.
-
-    The key of a message and of a part is its ``id``; of a model ``[providerID or null, id]``. A session
-    has no other beside it and a FileDiff no identity: their key is empty.
-    """
-
-    @classmethod
-    def of_size(cls, kind: Kind, values: tuple[Value, ...], size: int) -> Self:
-        """Return an item of which :attr:`size` is known."""
-        item = cls(kind, values)
-        item.__dict__["size"] = size
-        return item
-
-    @cached_property
-    def size(self) -> int:
-        """Bytes of all keys and bodies."""
-        return sum([len(key) + len(body) for key, body in self.values])
-
-    def __repr__(self) -> str:
-        """Leave out the values, which are what users wrote."""
-        return f"{type(self).__name__}({self.kind}, <{len(self.values)} values>)"
-
-
-class Batch(msgspec.Struct, frozen=True):
-    """What one sync carries: applied whole or not at all."""
-
-    items: tuple[Item, ...]
-    size: int
-    """Bytes of all keys and bodies."""
 
 
 def json_pieces(items: Iterable[Item]) -> Iterator[bytes]:
@@ -262,9 +209,3 @@ def _place_within(whole: str, start: int, place: str) -> str:
     """Return a place such as ``[0].data[7].id`` of some of the values of ``whole``, as one of all of them."""
     number = _NUMBER.match(place)
     return whole if number is None else f"{whole}[{start + int(number[1])}]{place[number.end() :]}"
-
-
-def batch_of(items: Iterable[Item]) -> Batch:
-    """Return the batch that consists of ``items``."""
-    held = tuple(items)
-    return Batch(held, sum(item.size for item in held))

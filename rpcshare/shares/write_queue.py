@@ -5,10 +5,10 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from rpcshare.errors import ShareError
+from rpcshare.shares.content import Content
 from rpcshare.shares.context import LogSettings
 from rpcshare.shares.failures import share_too_large, too_many_items
 from rpcshare.shares.quotas import Room
-from rpcshare.shares.state import Content
 from rpcshare.shares.syncdata import Batch
 
 __all__ = ["OwnEntry", "Request", "WriteQueue"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from time import perf_counter
-from typing import TypeVar
+from types import TracebackType
 
 from rpcshare.latencies import Latencies
 from rpcshare.storage.store import ObjectInfo, ObjectStore, PreconditionFailedError, Put, StoredObject
@@ -13,8 +16,6 @@ from rpcshare.storage.store_wrapper import StoreWrapper
 from rpcshare.tracing import Tracing
 
 __all__ = ["ObservedStore"]
-
-T = TypeVar("T")
 
 
 class ObservedStore(StoreWrapper):
@@ -35,23 +36,39 @@ class ObservedStore(StoreWrapper):
 
     async def get(self, key: str) -> StoredObject | None:
         """Return the object at ``key``, or None if there is none."""
-        found = await self._timed("get", self._inner.get(key))
+        with self._measured("get"):
+            found = await self._inner.get(key)
         if found is not None:
             self.read_bytes += len(found.body)
         return found
 
-    async def put(
+    def put(
         self, key: str, body: bytes, *, if_absent: bool = False, if_match: str | None = None
-    ) -> str:
-        """Write ``body`` at ``key`` if the conditions hold, and return its etag."""
+    ) -> Awaitable[str]:
+        """Write ``body`` at ``key`` if the conditions hold; await its etag."""
+        began_at = perf_counter()
         writing = self._inner.put(key, body, if_absent=if_absent, if_match=if_match)
-        etag = await self._timed("put", writing)
-        self.written_bytes += len(body)
+        if self._tracing is None and isinstance(writing, asyncio.Future):
+            writing.add_done_callback(partial(self._put_ended, began_at, len(body)))
+            return writing
+        return self._put(writing, len(body))
+
+    async def _put(self, writing: Awaitable[str], size: int) -> str:
+        with self._measured("put"):
+            etag = await writing
+        self.written_bytes += size
         return etag
+
+    def _put_ended(self, began_at: float, size: int, writing: asyncio.Future[str]) -> None:
+        error = None if writing.cancelled() else writing.exception()
+        self.operations["put"].add(perf_counter() - began_at, has_failed=_is_failure(error))
+        if error is None and not writing.cancelled():
+            self.written_bytes += size
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Remove the objects at ``keys``; one that is not there is no error."""
-        await self._timed("delete", self._inner.delete(keys))
+        with self._measured("delete"):
+            await self._inner.delete(keys)
 
     def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
         """Yield what is stored under ``prefix``, in key order, from behind ``start_after``."""
@@ -67,27 +84,46 @@ class ObservedStore(StoreWrapper):
 
     async def check(self) -> None:
         """Return if the store inside answers now; raise StoreError if it does not."""
-        await self._timed("check", super().check())
+        with self._measured("check"):
+            await super().check()
 
     async def apply(self, puts: Sequence[Put], deleted: Sequence[str]) -> None:
         """Write ``puts`` and remove the objects at ``deleted``, all or none, as the store inside does."""
-        await self._timed("apply", super().apply(puts, deleted))
+        with self._measured("apply"):
+            await super().apply(puts, deleted)
         self.written_bytes += sum(len(put.body) for put in puts)
 
-    async def _timed(self, operation: str, doing: Awaitable[T]) -> T:
-        if self._tracing is None:
-            return await self._counted(operation, doing)
-        with self._tracing.client_span(f"store {operation}", {"db.operation.name": operation}):
-            return await self._counted(operation, doing)
+    def _measured(self, operation: str) -> _Measured:
+        span = None
+        if self._tracing is not None:
+            span = self._tracing.client_span(f"store {operation}", {"db.operation.name": operation})
+        return _Measured(self.operations[operation], span)
 
-    async def _counted(self, operation: str, doing: Awaitable[T]) -> T:
-        began_at, has_failed = perf_counter(), False
-        try:
-            return await doing
-        except PreconditionFailedError:
-            raise
-        except Exception:
-            has_failed = True
-            raise
-        finally:
-            self.operations[operation].add(perf_counter() - began_at, has_failed=has_failed)
+
+class _Measured:
+    """The time of one operation, as a context. Every sync has one; a generator takes three times as long."""
+
+    __slots__ = ("_began_at", "_latencies", "_span")
+
+    def __init__(self, latencies: Latencies, span: AbstractContextManager[object] | None) -> None:
+        self._latencies = latencies
+        self._span = span
+
+    def __enter__(self) -> None:
+        if self._span is not None:
+            self._span.__enter__()
+        self._began_at = perf_counter()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._latencies.add(perf_counter() - self._began_at, has_failed=_is_failure(exc))
+        if self._span is not None:
+            self._span.__exit__(exc_type, exc, traceback)
+
+
+def _is_failure(error: BaseException | None) -> bool:
+    return isinstance(error, Exception) and not isinstance(error, PreconditionFailedError)

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import partial
@@ -40,8 +40,9 @@ _PAGE_BYTES = 4 * 2**20  # of bodies; the one that reaches this is the last of i
 class SqliteStore:
     """An :class:`~rpcshare.storage.ObjectStore` in a SQLite file, which processes may share.
 
-    Writes wait for each other in a :class:`~rpcshare.storage.group_commit.GroupCommit`. Reads have
-    connections and threads of their own; with a write-ahead log neither waits for the other.
+    Writes wait for each other in a :class:`~rpcshare.storage.group_commit.GroupCommit`, in the order in which
+    they are asked for, awaited or not. Reads have connections and threads of their own; with a write-ahead
+    log neither waits for the other.
     """
 
     is_atomic = True
@@ -89,25 +90,25 @@ class SqliteStore:
         """Return the object at ``key``, or None if there is none."""
         return await self._read(partial(_get, key))
 
-    async def put(
+    def put(
         self, key: str, body: bytes, *, if_absent: bool = False, if_match: str | None = None
-    ) -> str:
-        """Write ``body`` at ``key`` if the conditions hold; return its etag once it is durable."""
+    ) -> Awaitable[str]:
+        """Write ``body`` at ``key`` if the conditions hold; await its etag: then it is durable."""
         if if_absent and if_match is None:
-            return await self._writer.run(NewObject(key, body))
-        return await self._writer.run(partial(_put, key, body, if_absent, if_match))
+            return self._writer.run(NewObject(key, body))
+        return self._writer.run(partial(_put, key, body, if_absent, if_match))
 
-    async def delete(self, keys: Sequence[str]) -> None:
+    def delete(self, keys: Sequence[str]) -> Awaitable[None]:
         """Remove the objects at ``keys``, all or none; one that is not there is no error."""
-        await self._writer.run(partial(_delete, tuple(keys)))
+        return self._writer.run(partial(_delete, tuple(keys)))
 
-    async def apply(self, puts: Sequence[Put], deleted: Sequence[str]) -> None:
+    def apply(self, puts: Sequence[Put], deleted: Sequence[str]) -> Awaitable[None]:
         """Write ``puts`` and remove the objects at ``deleted``, all or none.
 
         Raises:
             PreconditionFailedError: a condition does not hold.
         """
-        await self._writer.run(partial(_apply, tuple(puts), tuple(deleted)))
+        return self._writer.run(partial(_apply, tuple(puts), tuple(deleted)))
 
     def usage(self) -> StoreUsage:
         """Return how much room the file takes, its log takes, and its disk has."""

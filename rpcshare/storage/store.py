@@ -4,7 +4,7 @@ An object store maps keys to immutable bodies and offers one thing more: a write
 nobody else wrote first. That is all that the share log needs to order any number of writers.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 __all__ = [
@@ -90,10 +90,10 @@ class ObjectStore(Protocol):
         """Return the object at ``key``, or None if there is none."""
         ...
 
-    async def put(
+    def put(
         self, key: str, body: bytes, *, if_absent: bool = False, if_match: str | None = None
-    ) -> str:
-        """Write ``body`` at ``key``, replacing what is there, and return its etag.
+    ) -> Awaitable[str]:
+        """Write ``body`` at ``key``, replacing what is there; await its etag.
 
         Both conditions together can never hold.
 
@@ -108,7 +108,7 @@ class ObjectStore(Protocol):
         """
         ...
 
-    async def delete(self, keys: Sequence[str]) -> None:
+    def delete(self, keys: Sequence[str]) -> Awaitable[None]:
         """Remove the objects at ``keys``; one that is not there is no error."""
         ...
 
@@ -139,7 +139,7 @@ class AtomicStore(Protocol):
     is_atomic: bool
     """Whether they do: of a store around another, that one decides."""
 
-    async def apply(self, puts: Sequence[Put], deleted: Sequence[str]) -> None:
+    def apply(self, puts: Sequence[Put], deleted: Sequence[str]) -> Awaitable[None]:
         """Write ``puts`` and remove the objects at ``deleted``, all or none.
 
         Raises:

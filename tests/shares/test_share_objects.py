@@ -6,9 +6,10 @@ import pytest
 
 from rpcshare.shares import objects
 from rpcshare.shares.access import Visibility
+from rpcshare.shares.content import Content
 from rpcshare.shares.objects import Head, IndexRow, LoggedSync, LogSnapshot
 from rpcshare.shares.share_identity import SecretKind
-from rpcshare.shares.state import Content, ShareState
+from rpcshare.shares.state import ShareState
 from rpcshare.shares.syncdata import parse_batch
 from rpcshare.storage import StoreError
 from support.items import part

@@ -1,7 +1,8 @@
 import json
 import tracemalloc
 
-from rpcshare.shares.state import Content, ShareState
+from rpcshare.shares.content import Content
+from rpcshare.shares.state import ShareState
 from rpcshare.shares.syncdata import parse_batch
 from support.items import part
 from support.plain_merge import PlainShare, assert_same

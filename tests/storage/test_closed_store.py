@@ -1,8 +1,7 @@
 """A store that is closed refuses every call, instead of waiting or answering wrongly."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,7 +20,7 @@ async def first_of_scan(store: ObjectStore) -> None:
     await anext(aiter(store.scan("")))
 
 
-CALLS: dict[str, Callable[[ObjectStore], Coroutine[Any, Any, object]]] = {
+CALLS: dict[str, Callable[[ObjectStore], Awaitable[object]]] = {
     "get": lambda store: store.get("k"),
     "put": lambda store: store.put("k", b""),
     "delete": lambda store: store.delete(["k"]),
