@@ -42,6 +42,7 @@ class WorkspaceRunner:
         self._agents = running.agents
         self._process: OpencodeProcess | None = None
         self._sessions: dict[str, SessionRunner] = {}
+        self._opening: dict[str, asyncio.Event] = {}  # until their history has been read
         self._calls = SessionCalls(self._opened, self._adopt_fork)
         self._adoption = SessionAdoption(running.agents, running.shares, workspace)
         self._awake = asyncio.Event()
@@ -192,6 +193,7 @@ class WorkspaceRunner:
             end_process=self._end_process,
         )
         self._sessions[agent.id] = session
+        self._opening[agent.id] = is_open = asyncio.Event()
         try:
             if root is None:
                 await session.open([] if work is None else work.sent)
@@ -202,6 +204,9 @@ class WorkspaceRunner:
             del self._sessions[agent.id]
             await session.transcript.close()
             raise
+        finally:
+            del self._opening[agent.id]
+            is_open.set()
         return session
 
     # The process
@@ -344,6 +349,9 @@ class WorkspaceRunner:
         if event.type == LOST:
             await self._catch_up(process)
             return
+        if (is_open := self._opening.get(event.session)) is not None:
+            # Once a later event is known, those of the history that come before it would seem to be, too.
+            await is_open.wait()
         session = self._sessions.get(event.session)
         if session is None and event.type == "session.created":
             session = await self._open_child(event.session, event.data.get("info"))

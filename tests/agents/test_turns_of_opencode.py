@@ -11,6 +11,7 @@ from agents.real_agents import BINARY, World, eventually, text_of
 from agents.scripted_model import ScriptedModel
 from rpcshare.agents.agent import AgentStatus
 from rpcshare.agents.opencode.binary import OpencodeBinary
+from rpcshare.agents.opencode.client import Opencode
 from rpcshare.agents.opencode.forms import error_of
 from rpcshare.errors import ErrorCode, ShareError
 
@@ -195,6 +196,33 @@ async def test_a_fork_has_the_transcript_and_goes_its_own_way(world):
     assert "Two [scenario:hello]" in texts
     assert "Two [scenario:hello]" not in text_of(await world.items(agent))
     await same_as_opencode(world, forked)
+
+
+async def test_a_fork_has_its_beginning_when_its_end_is_told_of_meanwhile(world, monkeypatch):
+    agent = await world.start("One [scenario:hello]")
+    await world.settled(agent)
+    runner = world.services.node._runners[agent.workspace]
+    told = []
+    read = Opencode.history
+
+    async def history(self, known):
+        found = await read(self, known)
+        last = next((each for each in reversed(found) if each.session in known), None)
+        if last is not None and last.session != agent.id:
+            told.append(asyncio.create_task(runner._take(runner._process, last)))
+            await asyncio.sleep(0.2)
+        return found
+
+    monkeypatch.setattr(Opencode, "history", history)
+    forked = await world.of().fork(agent.id)
+    assert told
+    await asyncio.gather(*told)
+    await eventually(lambda: has_text(world, forked, "One [scenario:hello]"))
+    await same_as_opencode(world, forked)
+
+
+async def has_text(world, agent, text) -> bool:
+    return text in text_of(await world.items(agent))
 
 
 async def test_a_revert_takes_back_what_a_turn_did_to_files(world):
