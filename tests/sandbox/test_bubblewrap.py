@@ -178,7 +178,8 @@ async def test_a_server_that_is_not_root_has_sandboxes_too(driver, places):
     copied = places.root / "code" / "rpcshare"
     copied.mkdir(parents=True)
     (copied / "__init__.py").write_text("")
-    subprocess.run(["/bin/cp", "-r", package / "sandbox", copied], check=True)
+    what_it_needs = [package / "sandbox", package / "process_directories.py"]
+    subprocess.run(["/bin/cp", "-r", *what_it_needs, copied], check=True)
     os.chown(places.run_dir, *USER)
     script = f"""
 import asyncio, os, sys

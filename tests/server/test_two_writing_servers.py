@@ -18,7 +18,7 @@ from rpcshare.shares import objects
 from rpcshare.storage import open_store
 from support.redis_server import RedisServer
 from support.running_server import RunningServer
-from support.s3_server import ENDPOINT_VARIABLE, moto_server, real_server
+from support.s3_server import ENDPOINT_VARIABLE, S3Server, moto_server, real_server
 
 pytestmark = pytest.mark.slow  # real servers, several of them at a time
 
@@ -27,17 +27,18 @@ CALLERS = 4
 
 
 @pytest.fixture(scope="module")
-def bucket_url() -> Iterator[str]:
+def s3() -> Iterator[S3Server]:
     with real_server() if os.environ.get(ENDPOINT_VARIABLE) else moto_server() as s3:
-        location = s3.location()
-        yield f"s3://{location.bucket}/{location.prefix}?endpoint_url={location.endpoint_url}&region=us-east-1"
+        yield s3
 
 
 @pytest.fixture(params=["one file", "one bucket"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "one file":
         return f"sqlite:///{tmp_path / 'shared.sqlite3'}"
-    return str(request.getfixturevalue("bucket_url"))
+    s3: S3Server = request.getfixturevalue("s3")
+    location = s3.location()  # another each time: all tests call their share the same
+    return f"s3://{location.bucket}/{location.prefix}?endpoint_url={location.endpoint_url}&region=us-east-1"
 
 
 @asynccontextmanager
