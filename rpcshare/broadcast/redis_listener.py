@@ -8,7 +8,10 @@ from time import monotonic
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import ConnectionError  # noqa: A004 -- redis's, which is none of Python's
+from redis.exceptions import (
+    ConnectionError,  # noqa: A004 -- redis's, which is none of Python's
+    RedisError,
+)
 
 from rpcshare.broadcast.broadcaster import LogAppended, Unsubscribe
 from rpcshare.broadcast.cancellation import cancel_all
@@ -104,11 +107,12 @@ class RedisListener:
                 asyncio.create_task(self._read(pubsub)),
             ]
             try:
-                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 await cancel_all(tasks)
-            for task in done:
-                task.result()  # neither returns, so this raises why the connection is of no use
+            # Neither returns. Both may fail at once, by what the library does with a connection that is gone.
+            failures = [exc for task in tasks if not task.cancelled() and (exc := task.exception())]
+            raise next((exc for exc in failures if isinstance(exc, RedisError | OSError)), failures[0])
 
     async def _follow(self, connection: AbstractConnection) -> None:
         """Keep Redis told of what is watched.

@@ -114,8 +114,15 @@ def numbered(prefix: str, number: int) -> str:
 
 
 def number_of(key: str) -> int:
-    """Return the number at the end of a key."""
-    return int(key.rpartition("/")[2])
+    """Return the number at the end of a key.
+
+    Raises:
+        StoreError: there is none, so something else has put it there.
+    """
+    number = key.rpartition("/")[2]
+    if not (number.isascii() and number.isdecimal()):
+        raise StoreError(f"{key} is no entry and no snapshot: whatever has put it there, remove it")
+    return int(number)
 
 
 class UnknownVersionError(StoreError):

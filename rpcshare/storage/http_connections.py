@@ -23,6 +23,7 @@ __all__ = [
     "NotHTTPError",
     "Response",
     "SlowConnectError",
+    "TooLargeError",
 ]
 
 # Servers close idle connections themselves: those of AWS after some 20 s. A request that is on its way then
@@ -31,7 +32,7 @@ _IDLE_FOR = 12.0  # seconds
 _NEXT_ADDRESS_AFTER = 0.25  # seconds: RFC 8305 section 5
 _LARGEST_HEAD = 256 * 2**10  # bytes of a response before its body, with what has come of that
 
-OnHead = Callable[[int, Mapping[str, str]], None]
+OnBody = Callable[[int], None]
 
 
 class CannotConnectError(ConnectionError):
@@ -48,6 +49,10 @@ class CutShortError(ConnectionError):
 
 class NotHTTPError(ConnectionError):
     """What came is no response by the letter of RFC 9112, or one that was not asked for."""
+
+
+class TooLargeError(ConnectionError):
+    """The body of a response is larger than any that was to be expected."""
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -80,23 +85,27 @@ class HTTPConnections:
         self._idle: deque[_Connection] = deque()  # the one that was used last is last
         self._is_closed = False
 
-    async def exchange(self, request: bytes, on_head: OnHead | None = None) -> Response:
+    async def exchange(
+        self, request: bytes, on_body: OnBody | None = None, *, largest: int | None = None
+    ) -> Response:
         """Send ``request``, which is whole, and return the response to it.
 
         Args:
             request: its head and its body. It must ask neither for leave to send its body nor for a
                 response without the body that its headers tell of, as HEAD does.
-            on_head: called with the status and the headers of the response before its body is read.
+            on_body: called with how many bytes of a body have arrived, each time that some have.
+            largest: bytes that the body may have; None: any number.
 
         Raises:
             CannotConnectError, SlowConnectError: nothing was sent.
             ssl.SSLError: TLS failed, likewise.
             CutShortError, NotHTTPError: there is only a part of a response, or something else.
+            TooLargeError: the body has more bytes than ``largest``.
             ConnectionError: there is no response.
         """
         connection = self._take_idle() or await self._connect()
         try:
-            response = await connection.send(request, on_head)
+            response = await connection.send(request, on_body, largest)
         except BaseException:
             connection.abort()
             raise
@@ -156,7 +165,8 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport
         self._answered: asyncio.Future[Response] | None = None  # None: no request is under way
-        self._on_head: OnHead | None = None
+        self._on_body: OnBody | None = None
+        self._largest: int | None = None
         self._head_size = 0  # of what has come before a body
         self._is_keeping_alive = True
         self._start_response()
@@ -165,12 +175,14 @@ class _Connection(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._has_head = False
         self._body: list[bytes] = []
+        self._body_size = 0
 
-    async def send(self, request: bytes, on_head: OnHead | None) -> Response:
+    async def send(self, request: bytes, on_body: OnBody | None, largest: int | None) -> Response:
         """Send a request and return the response. If this fails, the connection is of no more use."""
         answered: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         self._answered = answered
-        self._on_head = on_head
+        self._on_body = on_body
+        self._largest = largest
         self._head_size = 0
         self._start_response()
         self._transport.write(request)
@@ -209,6 +221,9 @@ class _Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
             self._fail(NotHTTPError(str(exc)))
+        else:
+            if self._largest is not None and self._body_size > self._largest:
+                self._fail(TooLargeError(f"the body of a response has more than {self._largest:,} bytes"))
 
     def connection_lost(self, _exc: Exception | None) -> None:
         if self._answered is None:
@@ -233,11 +248,13 @@ class _Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if status >= _FINAL:
             self._has_head = True
-            if self._on_head is not None:
-                self._on_head(status, self._headers)
 
     def on_body(self, body: bytes) -> None:
-        self._body.append(body)
+        self._body_size += len(body)
+        if self._largest is None or self._body_size <= self._largest:
+            self._body.append(body)
+        if self._on_body is not None:
+            self._on_body(len(body))
 
     def on_message_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -245,6 +262,9 @@ class _Connection(asyncio.Protocol):
             self._start_response()  # RFC 9110 section 15.2: others follow
             return
         answered, self._answered = self._answered, None
+        if self._largest is not None and self._body_size > self._largest:
+            self._answered = answered
+            return  # data_received tells
         # A server that answers before it has read the request may close, or read the rest as another request.
         is_sent = not self._transport.get_write_buffer_size()
         self._is_keeping_alive = is_sent and self._parser.should_keep_alive()

@@ -39,6 +39,8 @@ _CONNECT_TIMEOUT = 3.0  # seconds
 # At debug they log the headers of requests and the bodies of answers; at info nothing of use.
 _TELLING_LOGGERS = ("aiobotocore", "botocore")
 
+_MOST_ALLOWED_FOR = 2**30  # bytes: more may be announced than ever comes
+
 
 class Client:
     """A client with the credentials that it shows, entered as long as it is in use."""
@@ -116,7 +118,7 @@ class Client:
         return answer["ETag"]
 
     async def get(self, bucket: str, key: str, allow_for: Callable[[int], None]) -> tuple[bytes, str]:
-        """Return the object at ``key``, and its etag; ``allow_for`` is given its size before that is read.
+        """Return the object at ``key``, and its etag; ``allow_for`` is given its size, as far as it is known.
 
         Raises:
             ClientError: there is none, or the store refused, or failed.
@@ -128,7 +130,7 @@ class Client:
             if found is not None:
                 return found
         answer = await self.s3.get_object(Bucket=bucket, Key=key)
-        allow_for(answer["ContentLength"])
+        allow_for(min(answer["ContentLength"], _MOST_ALLOWED_FOR))
         async with answer["Body"] as stream:
             body = await stream.read()
         if self._direct is not None:

@@ -10,6 +10,7 @@ out, and botocore makes it again. So it is with a redirection.
 """
 
 import asyncio
+import logging
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -24,7 +25,7 @@ from botocore.exceptions import ClientError
 from botocore.parsers import create_parser
 from botocore.utils import get_environ_proxies
 
-from rpcshare.storage.http_connections import HTTPConnections, NotHTTPError, OnHead, Response
+from rpcshare.storage.http_connections import HTTPConnections, NotHTTPError, OnBody, Response
 from rpcshare.storage.s3_failures import check_not_redirected
 from rpcshare.storage.s3_signature import Keys, Signer
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
 __all__ = ["DirectRequests", "describe"]
+
+logger = logging.getLogger(__name__)
 
 _SIGNED_AS = "s3v4"
 # The key of what is described, and of nothing else.
@@ -51,6 +54,8 @@ _OF_THE_STATE = frozenset({409, 412, 429})
 
 # Of requests on a model, where botocore's own then succeeded: from then on it makes all of them.
 _MOST_REFUSALS = 5
+
+_LARGEST_ANSWER = 2**20  # bytes: to what writes, which says little, or why not
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -257,7 +262,7 @@ class DirectRequests:
         Args:
             bucket: always the same one.
             key: of the object.
-            allow_for: called with the size of the object before that is read.
+            allow_for: called with the bytes of the object as they arrive.
 
         Raises:
             ClientError: as :meth:`put`; there is no such object, among others.
@@ -265,11 +270,8 @@ class DirectRequests:
             KeyError: the store's answer names no etag, or no length.
             BotoCoreError, ResponseParserError, OSError: there is no answer, or none of S3, or half of one.
         """
-
-        def on_head(_status: int, headers: Mapping[str, str]) -> None:
-            allow_for(int(headers.get("content-length", "0")))
-
-        answer = await self._send(self._gets, "GET", bucket, key, b"", {}, on_head)
+        # As they arrive: what a store announces, it may never send.
+        answer = await self._send(self._gets, "GET", bucket, key, b"", {}, allow_for)
         if answer is None:
             return None
         _ = answer.headers["content-length"]  # without it, there is no telling whether it is whole
@@ -287,7 +289,7 @@ class DirectRequests:
         key: str,
         body: bytes,
         conditions: Mapping[str, str],
-        on_head: OnHead | None = None,
+        on_body: OnBody | None = None,
     ) -> Response | None:
         """Return the answer, if it is one of success; None as above."""
         if modelled.refusals >= _MOST_REFUSALS:
@@ -309,8 +311,10 @@ class DirectRequests:
                 return None
         request = target.request(method, key, body, conditions, keys)
         try:
-            answer = await target.connections.exchange(request, on_head)
-        except NotHTTPError:
+            largest = None if method == "GET" else _LARGEST_ANSWER
+            answer = await target.connections.exchange(request, on_body, largest=largest)
+        except NotHTTPError as exc:
+            logger.warning("Requests to S3 are made by botocore from now on, which takes more CPU: %s", exc)
             # aiohttp forgives a store more than the letter allows.
             modelled.refusals = _MOST_REFUSALS
             raise

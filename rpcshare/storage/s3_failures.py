@@ -29,6 +29,7 @@ from rpcshare.storage.http_connections import (
     CutShortError,
     NotHTTPError,
     SlowConnectError,
+    TooLargeError,
 )
 
 __all__ = ["REQUEST_ERRORS", "Failure", "RedirectedError", "check_not_redirected", "failure_of"]
@@ -119,6 +120,7 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (aiohttp.ClientPayloadError, "the answer was cut short"),
     (CutShortError, "the answer was cut short"),
     (NotHTTPError, "the answer is not HTTP"),
+    (TooLargeError, "the answer is too large"),
     (ResponseParserError, "the answer is not S3's"),
     (KeyError, "the answer is not S3's"),
     (TimeoutError, "no answer in time"),

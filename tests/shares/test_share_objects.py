@@ -1,5 +1,6 @@
 import json
 import random
+import re
 
 import msgspec
 import pytest
@@ -206,3 +207,9 @@ def test_rows_of_two_nodes_make_one_that_has_the_news_of_both():
     for one, other in ((synced, settled), (settled, synced)):
         merged = one.merged_with(other)
         assert (merged.index.sync_count, merged.expires_at, merged.revision) == (2, 7, 1)
+
+
+@pytest.mark.parametrize("name", ["junk", "", "000000000009.bak", "-00000000009", "\u0661"])
+def test_what_is_no_entry_is_named(name: str) -> None:
+    with pytest.raises(StoreError, match=re.escape(f"log/{name} is no entry and no snapshot")):
+        objects.number_of(f"log/{name}")

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from rpcshare.storage.http_connections import (
     HTTPConnections,
     NotHTTPError,
     SlowConnectError,
+    TooLargeError,
 )
 from support.authorities import Authority
 from support.proxies import free_port
@@ -137,20 +138,42 @@ async def test_a_response_is_read_in_whatever_form_and_pieces(
     assert (server.connections, server.requests) == (1 if is_kept else 2, 2)
 
 
-async def test_headers_are_told_of_before_the_body_and_by_lower_case_names(
+async def test_names_of_headers_are_in_lower_case_and_those_of_interim_responses_are_left_out(
     server: Server, http: HTTPConnections
 ) -> None:
-    final = b"HTTP/1.1 200 OK\r\nETag: a \r\nX-E:\r\nContent-Length: 1\r\n\r\n"
-    server.answers = [(b"HTTP/1.1 100 Go\r\nETag: no\r\n\r\n" + final,)]
-    told: list[tuple[int, Mapping[str, str]]] = []
-    request = asyncio.create_task(
-        http.exchange(REQUEST, lambda status, headers: told.append((status, dict(headers))))
-    )
+    final = b"HTTP/1.1 200 OK\r\nETag: a \r\nX-E:\r\nContent-Length: 1\r\n\r\nb"
+    server.answers = [(b"HTTP/1.1 100 Go\r\nETag: no\r\nX-No: x\r\n\r\n" + final,)]
+    response = await http.exchange(REQUEST)
+    assert response.headers == {"etag": "a", "x-e": "", "content-length": "1"}
+
+
+async def test_what_has_arrived_of_a_body_is_told_and_not_what_is_announced(
+    server: Server, http: HTTPConnections
+) -> None:
+    server.answers = [(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n", b"abc")]
+    told: list[int] = []
+    request = asyncio.create_task(http.exchange(REQUEST, told.append))
     await eventually(lambda: bool(told))
     assert not request.done()
-    assert told == [(200, {"etag": "a", "x-e": "", "content-length": "1"})]
+    assert sum(told) == 3
     request.cancel()
     await asyncio.wait([request])
+
+
+@pytest.mark.parametrize(
+    "head", [b"Content-Length: 101", b"Transfer-Encoding: chunked", b"Connection: close"]
+)
+async def test_a_body_that_is_too_large_is_read_no_further(
+    server: Server, http: HTTPConnections, head: bytes
+) -> None:
+    body = b"x" * 101
+    if b"chunked" in head:
+        body = b"65\r\n" + body + b"\r\n0\r\n\r\n"
+    server.answers = [(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n" + body,), (OK,)]
+    with pytest.raises(TooLargeError, match="more than 100 bytes"):
+        await http.exchange(REQUEST, largest=100)
+    assert (await http.exchange(REQUEST, largest=2)).body == b"ok"
+    assert server.connections == 2
 
 
 @pytest.mark.parametrize(
