@@ -402,9 +402,11 @@ class OpenShare:
     async def _work(self) -> None:
         try:
             while True:
-                if pause := self._turns.pause():
+                if not len(self._queue):
+                    pass  # who only reads need not wait for a turn to write
+                elif pause := self._turns.pause():
                     await asyncio.sleep(pause)
-                elif len(self._queue):
+                else:
                     await self._forwarding.gather()
                 async with self._lock:
                     if not await self._work_once():
